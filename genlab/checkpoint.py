@@ -1,0 +1,137 @@
+"""Checkpoints: asynchronous and atomic (orbax), with checksums, restored onto any placement."""
+
+import json
+import pathlib
+import zlib
+from typing import Any, Callable
+
+import jax
+import orbax.checkpoint as orbax
+
+from genlab import parallel
+from genlab.errors import UserError
+
+MANIFEST = 'checksums.json'
+Tree = Any
+
+
+class Checkpoints:
+    """The checkpoints of one run, as a context: leaving it waits until the last one is on disk."""
+
+    def __init__(self, folder: pathlib.Path, keep: int = 1, *, warn: Callable[[str], None], read_only: bool = False):
+        """
+        Args:
+          folder: absolute or relative; `folder/<step>` holds a checkpoint.
+          keep: how many of the newest to keep.
+          warn: called with one line about each checkpoint that had to be passed over.
+          read_only: change nothing in the folder: a run may be writing there.
+        """
+        self.folder, self.warn, self.read_only = pathlib.Path(folder).absolute(), warn, read_only
+        if not read_only:
+            self._clear_up()
+        if not self.folder.exists():
+            raise UserError(f'there are no checkpoints in {self.folder}: train first, or name the folder of a run')
+        self.manager = orbax.CheckpointManager(self.folder, options=orbax.CheckpointManagerOptions(
+            max_to_keep=keep, read_only=read_only, async_options=orbax.AsyncOptions(post_finalization_callback=self._seal)))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.manager.close()
+
+    def save(self, step: int, tree: Tree, notes: dict) -> None:
+        """Starts writing arrays and plain notes; the arrays may be donated as soon as this returns."""
+        if step in self.manager.all_steps():
+            return
+        items = orbax.args.Composite(state=orbax.args.StandardSave(tree), notes=orbax.args.JsonSave(notes))
+        if not self.manager.save(step, args=items):
+            raise UserError(f'checkpoint {step} was not saved: {self.folder} holds a later one; move it away')
+
+    def wait(self) -> None:
+        """Until what was saved is on disk."""
+        self.manager.wait_until_finished()
+
+    def latest(self) -> int | None:
+        """The step of the newest checkpoint."""
+        return self.manager.latest_step()
+
+    def restore(self, template: Tree) -> tuple[int, Tree, dict] | None:
+        """(step, arrays, notes) of the newest sound checkpoint, laid out like `template` (shapes with shardings), or None.
+
+        A damaged one is passed over for the one before; unless read-only, it is set aside as `damaged-<step>`."""
+        for step in sorted(self.manager.all_steps(), reverse=True):
+            fault = self._fault(step)
+            if fault is None:
+                try:
+                    items = orbax.args.Composite(state=orbax.args.StandardRestore(template), notes=orbax.args.JsonRestore())
+                    restored = self.manager.restore(step, args=items)
+                    return step, restored['state'], restored['notes']
+                except (ValueError, KeyError, TypeError) as error:   # the shapes of another model: older ones will not help
+                    raise UserError(f'{self.folder}/{step} does not fit this config: {_first_line(error)}') from error
+                except Exception as error:  # orbax raises bare Exceptions for unreadable files
+                    fault = _first_line(error)
+            self.warn(f'checkpoint {step} is damaged ({fault}): trying the one before')
+            if not self.read_only:
+                self._set_aside(step)
+                parallel.agree(False)
+                self.manager.reload()
+        return None
+
+    def _seal(self) -> None:
+        """Writes the checksums into the folder that orbax is about to rename to its final name: they appear together."""
+        if jax.process_index() == 0:
+            for unfinished in self.folder.glob('*.orbax-checkpoint-tmp*'):
+                manifest = {str(file.relative_to(unfinished)): checksum(file) for file in sorted(unfinished.rglob('*'))
+                            if file.is_file()}
+                (unfinished / MANIFEST).write_text(json.dumps(manifest))
+
+    def _fault(self, step: int) -> str | None:
+        """What is wrong with the files of a checkpoint, the same answer on every process."""
+        fault = fault_of(self.folder / str(step)) if jax.process_index() == 0 else None
+        return (fault or 'damaged') if parallel.agree(fault is not None) else None
+
+    def _clear_up(self) -> None:
+        """Makes the folder. What is named like a checkpoint in it but never became one must not count as the latest."""
+        if jax.process_index() == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for folder in self.folder.glob('[0-9]*'):
+                if folder.name.isdigit() and not (folder / MANIFEST).exists():
+                    self.warn(f'checkpoint {folder.name} is incomplete: set aside')
+                    self._set_aside(int(folder.name))
+        parallel.agree(False)   # nobody looks before the first process has cleared up
+
+    def _set_aside(self, step: int) -> None:
+        if jax.process_index() == 0:
+            folder, number = self.folder / str(step), 0
+            while (target := self.folder / f'damaged-{step}{f"-{number}" if number else ""}').exists():
+                number += 1
+            folder.rename(target)
+
+
+def fault_of(folder: pathlib.Path) -> str | None:
+    """What is wrong with a checkpoint's files by their checksums; None if they are as they were written."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return 'its checksums are missing or unreadable'
+    for name, expected in manifest.items():
+        file = folder / name
+        if not file.exists():
+            return f'{name} is missing'
+        if checksum(file) != expected:
+            return f'the checksum of {name} is wrong'
+    return None
+
+
+def checksum(file: pathlib.Path) -> int:
+    """CRC-32 of a file's bytes."""
+    value = 0
+    with open(file, 'rb') as stream:
+        while block := stream.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

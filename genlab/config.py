@@ -1,0 +1,143 @@
+"""Configs: the keys that every one has, variants, schedules, phases, and shrinking one for the tests."""
+
+import difflib
+from typing import Callable, Iterator, Mapping
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from genlab.errors import ConfigError
+
+
+def defaults(experiment: str) -> ConfigDict:
+    """The keys that every config has. A config file sets what it changes, and adds model, losses and optimizers."""
+    return ConfigDict(dict(
+        experiment=experiment,       # experiments/<experiment>.py
+        seed=0,                      # of parameters, data order and noise
+        placement='pmap',            # 'pmap': a copy on every device; 'fsdp': large arrays split over them
+        data=dict(
+            source='digits',         # digits | toy | scenes | tfds | folder
+            name='',                 # the toy density or the TFDS set
+            dir='',                  # the folder of images, or TFDS's data_dir ('': its own default)
+            resolution=32,           # images are brought to resolution x resolution
+            channels=1,              # 1: grey, 3: colour
+            observe='image',         # the field that the model models
+            batch_size=64,           # of all devices together
+            flip=False,              # mirror images left to right at random
+            crop_padding=0,          # pixels to pad by before a random crop
+            binarise=False,          # draw each pixel as Bernoulli of its intensity, anew at each step
+            dequantise=False,        # add uniform noise of one grey level
+            resident=False,          # keep the whole set on the device
+            workers=0,               # processes that decode a set too large for memory
+        ),
+        model=dict(dtype='float32'),   # 'bfloat16': compute in it; parameters stay float32
+        losses=dict(),               # player -> term -> weight: a number or a ramp()
+        optimizer=dict(),            # player -> optimizers.adam(...)
+        average=dict(),              # network -> decay of the moving average of its parameters
+        train=dict(
+            steps=1000,
+            order=(),                # the turns of a step, e.g. ('critic',) * 5 + ('generator',)
+            steps_per_call=1,        # steps in one compiled call: more pays for small models
+            microbatches=1,          # parts of a batch whose gradients are averaged
+            on_nan='stop',           # 'stop', or 'skip' the update and count
+            log_every=50,
+            sample_every=500,        # 0: only at the end
+            evaluate_every=0,        # 0: never; otherwise also at the end
+        ),
+        phases=(),                   # overlays in time, see phases()
+        sample=dict(count=64, chunk=64, condition=False),   # condition: give `sample` held-out examples to go by
+        evaluate=dict(count=1000),   # samples to judge by
+        checkpoint=dict(every=500, keep=3),
+    ), type_safe=True)
+
+
+def vary(config: ConfigDict, variant: str, variants: Mapping[str, Callable[[ConfigDict], None]]) -> ConfigDict:
+    """The config after the overlay that `variant` names ('' for none)."""
+    if variant and variant not in variants:
+        raise ConfigError(f'there is no variant {variant!r}; there are {", ".join(variants) or "none"}')
+    if variant:
+        variants[variant](config)
+    return config
+
+
+def ramp(start: float, end: float, steps: int, begin: int = 0) -> ConfigDict:
+    """A weight or rate that goes linearly from `start` to `end` in `steps` steps after step `begin`: plain values."""
+    return ConfigDict(dict(start=float(start), end=float(end), steps=steps, begin=begin))
+
+
+def schedule(value: float | ConfigDict) -> Callable | float:
+    """A number as it is, or a ramp() as a function of the step."""
+    if not isinstance(value, ConfigDict):
+        return value
+    return lambda step: value.start + (value.end - value.start) * jnp.clip((step - value.begin) / max(value.steps, 1), 0, 1)
+
+
+def weights(config: ConfigDict, player: str) -> dict[str, Callable | float]:
+    """term -> weight or schedule, of `config.losses.<player>`."""
+    return {term: schedule(value) for term, value in config.losses[player].items()}
+
+
+def phases(config: ConfigDict) -> Iterator[tuple[int, ConfigDict]]:
+    """(the step at which it ends, the config that holds until then) of each phase; one phase unless `config.phases` is set.
+
+    `config.phases` is a tuple of overlays, dicts with `until` and dotted keys: ({'until': 500, 'losses.model.kl': 0.0}, ...).
+    The last phase may leave `until` out: it lasts until `train.steps`. The tree of the state is the same in all of them."""
+    for overlay in config.phases or ({},):
+        phase = config.copy_and_resolve_references()
+        for key, value in overlay.items():
+            if key != 'until':
+                check_key(config, key, 'config.phases: ')
+                phase.update_from_flattened_dict({key: value})
+        yield min(overlay.get('until', config.train.steps), config.train.steps), phase
+
+
+def check_key(config: ConfigDict, dotted: str, where: str = '') -> None:
+    """Raises with the near miss where `dotted` is no key of the config."""
+    node, path = config, 'config'
+    for part in dotted.split('.'):
+        if not isinstance(node, ConfigDict) or part not in node:
+            known = [*node.keys()] if isinstance(node, ConfigDict) else []
+            near = difflib.get_close_matches(part, known, 1)
+            hint = f'did you mean {path}.{near[0]}?' if near else f'{path} has {", ".join(known) or "no keys"}'
+            raise ConfigError(f'{where}unknown key config.{dotted}: {hint}')
+        node, path = node[part], f'{path}.{part}'
+
+
+def differences(old: Mapping, new: Mapping, ignore: tuple[str, ...] = (), prefix: str = '') -> list[str]:
+    """The dotted keys whose values differ between two nested dicts of plain values, below those ignored."""
+    keys = []
+    for key in sorted({*old, *new}):
+        path = f'{prefix}{key}'
+        if path in ignore:
+            continue
+        if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
+            keys += differences(old[key], new[key], ignore, f'{path}.')
+        elif (key in old) != (key in new) or old[key] != new[key]:
+            keys.append(path)
+    return keys
+
+
+CAPS = {'width': 8, 'latent_size': 8, 'features': 16}   # what `small` allows to the sizes of a model
+
+
+def small(config: ConfigDict) -> ConfigDict:
+    """The same config in seconds: embedded data, tiny networks, four steps. Nothing else about it changes."""
+    config = config.copy_and_resolve_references()
+    if config.data.source in ('tfds', 'folder'):
+        config.data.source = 'digits'
+    config.data.update(resolution=16, batch_size=8)
+    config.train.update(steps=4 * config.train.steps_per_call if config.train.steps_per_call <= 2 else 4,
+                        steps_per_call=min(config.train.steps_per_call, 2), log_every=1, sample_every=0, evaluate_every=0)
+    config.sample.update(count=4, chunk=4)
+    config.checkpoint.every = 2
+    shrink(config.model)
+    return config
+
+
+def shrink(model: ConfigDict) -> None:
+    """Caps the sizes in a model's part of a config, at any depth."""
+    for key, value in model.items():
+        if isinstance(value, ConfigDict):
+            shrink(value)
+        elif key in CAPS:
+            model[key] = tuple(min(size, CAPS[key]) for size in value) if isinstance(value, tuple) else min(value, CAPS[key])

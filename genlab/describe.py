@@ -1,0 +1,86 @@
+"""What a config's networks are: every module with its output and parameters, by abstract evaluation alone."""
+
+import math
+from typing import Any
+
+import jax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from genlab import data, parallel
+from genlab.experiment import Build
+from genlab.program import make_init, programs
+
+
+def describe(config: ConfigDict, build: Build) -> dict[str, dict]:
+    """network -> {'parameters': total, 'modules': [{'path', 'type', 'output', 'parameters'}, ...]}. Nothing is computed or read."""
+    program = programs(config, build, parallel.place(config.placement), data.declared(config.data))[0]
+    calls: list[dict] = []
+    with nn.intercept_methods(lambda *call: _note(calls, *call)):
+        state = jax.eval_shape(make_init(program))
+    return {network: {'parameters': count(params), 'modules': _modules(network, params, calls)}
+            for network, params in state.params.items()}
+
+
+def totals(networks: dict[str, dict]) -> dict[str, int]:
+    """network -> its parameters."""
+    return {network: description['parameters'] for network, description in networks.items()}
+
+
+def count(tree: Any) -> int:
+    """The numbers in a tree of arrays or shapes."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def table(networks: dict[str, dict]) -> str:
+    """The same as text for a person."""
+    lines = []
+    for network, description in networks.items():
+        rows = [(module['path'], module['type'], _shapes(module['output']), f'{module["parameters"]:,}')
+                for module in description['modules']]
+        rows = [('module', 'type', 'output', 'parameters'), *rows, (network, 'total', '', f'{description["parameters"]:,}')]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines += [f'{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d:>{widths[3]}}'.rstrip() for a, b, c, d in rows] + ['']
+    total = sum(description['parameters'] for description in networks.values())
+    return '\n'.join([*lines, f'{total:,} parameters in {len(networks)} networks'])
+
+
+def _note(calls, call, args, kwargs, context):
+    """Notes a module's call on the way: its network is the name that the outermost module was given."""
+    output = call(*args, **kwargs)
+    if context.method_name == '__call__':
+        module = context.module
+        shapes = [list(leaf.shape) for leaf in jax.tree.leaves(output) if hasattr(leaf, 'shape')]
+        calls.append({'root': _root(module).name, 'path': module.path, 'type': type(module).__name__, 'output': shapes})
+    return output
+
+
+def _root(module: nn.Module) -> nn.Module:
+    while isinstance(module.parent, nn.Module):
+        module = module.parent
+    return module
+
+
+def _modules(network: str, params: Any, calls: list[dict]) -> list[dict]:
+    """The modules of one network in the order of their first calls, with the parameters that are theirs alone."""
+    modules, seen = [], set()
+    for call in calls:
+        if call['root'] == network and call['path'] and call['path'] not in seen:
+            seen.add(call['path'])
+            output = call['output'][0] if len(call['output']) == 1 else call['output']
+            modules.append({'path': '/'.join((network, *call['path'])), 'type': call['type'], 'output': output,
+                            'parameters': _own(params, call['path'])})
+    rest = _own(params, ())
+    return ([{'path': network, 'type': 'own', 'output': [], 'parameters': rest}] if rest else []) + modules
+
+
+def _own(params: Any, path: tuple[str, ...]) -> int:
+    """The parameters that a module holds itself, without those of the modules in it."""
+    for part in path:
+        params = params.get(part, {})
+    return count([leaf for leaf in params.values() if hasattr(leaf, 'shape')])
+
+
+def _shapes(output: list) -> str:
+    nested = output and isinstance(output[0], list)
+    return ', '.join('x'.join(map(str, shape[1:])) for shape in (output if nested else [output] if output else []))

@@ -1,0 +1,137 @@
+"""The command: `python -m genlab.main --config=configs/dcgan.py[:variant] [--mode=...] [--workdir=...] [--config.key=value ...]`
+
+Exit codes: 0 done; 1 something went wrong that one line on stderr explains; 2 the config, a flag or the workdir cannot work as
+given; 42 asked to stop: saved, run the same command again."""
+
+import importlib.util
+import os
+import pathlib
+import sys
+from typing import Callable
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from genlab.config import check_key
+from genlab.errors import ConfigError, UserError
+
+FLAGS = flags.FLAGS
+CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/, with :variant for one of its variants.')
+flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'describe', 'plan'], 'What to do.')
+flags.DEFINE_string('workdir', None, 'The folder of the run (default: runs/<config>-<variant>).')
+flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
+flags.DEFINE_integer('count', None, 'sample: how many (default: config.sample.count).', lower_bound=1)
+flags.DEFINE_integer('seed', None, 'sample: of the noise (default: config.seed).')
+flags.DEFINE_bool('json', False, 'describe: the totals as JSON.')
+flags.DEFINE_string('topology', None, 'plan: a TPU topology to compile for, e.g. v5e:4x4 (needs the extra "tpu").')
+flags.DEFINE_enum('require', None, ['cpu', 'gpu', 'tpu'], 'Fail unless this is the kind of device that JAX computes on.')
+flags.DEFINE_string('coordinator', '', 'host:port of process 0, where several processes train together.')
+flags.DEFINE_integer('processes', None, 'How many processes.')
+flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
+
+
+def main() -> None:
+    """Parses, runs, and turns every error into one line and an exit code."""
+    app.run(lambda argv: sys.exit(guarded(run)), flags_parser=lambda argv: guarded(parse, argv))
+
+
+def guarded(function: Callable, *arguments):
+    """What `function` returns; an error becomes one line on stderr and an exit code, unless --debug asks for the traceback."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        if '--debug' in sys.argv:
+            raise
+        print(f'genlab: {one_line(error)}', file=sys.stderr)
+        sys.exit(2 if isinstance(error, flags.Error) else getattr(error, 'exit_code', 1))
+
+
+def one_line(error: Exception) -> str:
+    """What a person needs to know of an error."""
+    text = ' '.join(str(error).split())
+    if isinstance(error, (UserError, flags.Error)):
+        return text
+    if 'RESOURCE_EXHAUSTED' in text:
+        return ('out of memory: raise config.train.microbatches, lower config.data.batch_size, or compute in '
+                f'config.model.dtype=bfloat16 ({text[:160]})')
+    return f'{type(error).__name__}: {text[:300]} (--debug shows where)'
+
+
+def parse(argv: list[str]) -> list[str]:
+    """absl's parsing, after a look at the config that finds unknown variants and keys and names the near miss."""
+    argv = [locate(argument) for argument in argv]
+    given = [argument.removeprefix('--config=') for argument in argv if argument.startswith('--config=')]
+    helping = any(argument.lstrip('-').startswith('help') for argument in argv[1:])
+    if not given and not helping:
+        raise ConfigError('which config? e.g. --config=configs/dcgan.py')
+    if given:
+        config = read(given[-1])
+        for argument in argv[1:]:
+            if argument.startswith('--config.'):
+                check_key(config, argument.removeprefix('--config.').split('=')[0])
+    return FLAGS(argv)
+
+
+def locate(argument: str) -> str:
+    """--config=configs/x.py works from any folder: a path that is not below this one is looked for beside the package."""
+    path = pathlib.Path(argument.removeprefix('--config=').partition(':')[0])
+    beside = pathlib.Path(__file__).parents[1] / path
+    if argument.startswith('--config=') and not path.exists() and beside.exists():
+        return argument.replace(str(path), str(beside), 1)
+    return argument
+
+
+def read(path_and_variant: str) -> ConfigDict:
+    """The config of `path.py` or `path.py:variant`. The file is Python and is executed."""
+    path, _, variant = path_and_variant.partition(':')
+    if not pathlib.Path(path).is_file():
+        raise ConfigError(f'--config={path}: there is no such file')
+    spec = importlib.util.spec_from_file_location('config', path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config(variant) if variant else module.get_config()
+    except ConfigError as error:
+        raise ConfigError(f'--config={path_and_variant}: {error}') from None
+
+
+def run() -> int:
+    """Does what was asked for."""
+    if CONFIG.value is None:
+        raise ConfigError('which config? e.g. --config=configs/dcgan.py')
+    folder = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else default_workdir()
+    set_up_jax()
+    from genlab import experiment, modes, parallel
+    parallel.start(FLAGS.coordinator, FLAGS.processes, FLAGS.process_id, FLAGS.require)
+    config = CONFIG.value
+    build = experiment.load(config.experiment)
+    if FLAGS.mode == 'train':
+        modes.train(config, build, folder)
+    elif FLAGS.mode == 'evaluate':
+        modes.evaluate(config, build, folder)
+    elif FLAGS.mode == 'sample':
+        modes.sample(config, build, folder, FLAGS.count, FLAGS.seed)
+    elif FLAGS.mode == 'describe':
+        modes.describe(config, build, FLAGS.json)
+    elif FLAGS.mode == 'plan':
+        modes.plan(config, build, FLAGS.topology)
+    return 0
+
+
+def default_workdir() -> pathlib.Path:
+    """runs/<config>-<variant> below this folder."""
+    path, _, variant = config_flags.get_config_filename(FLAGS['config']).partition(':')
+    return pathlib.Path('runs') / '-'.join(filter(None, (pathlib.Path(path).stem, variant)))
+
+
+def set_up_jax() -> None:
+    """A compilation cache that outlives the process (JAX_COMPILATION_CACHE_DIR names another place; empty: none)."""
+    import jax
+    default = pathlib.Path(os.environ.get('GENLAB_CACHE', '~/.cache/genlab')).expanduser() / 'jax'
+    if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+        jax.config.update('jax_compilation_cache_dir', str(default))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+if __name__ == '__main__':
+    main()

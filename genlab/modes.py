@@ -1,0 +1,96 @@
+"""What `--mode` does."""
+
+import json
+import logging
+import pathlib
+import sys
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from genlab import data, evaluation, images, parallel, report, sampling, workdir
+from genlab import describe as description
+from genlab import plan as planning
+from genlab import train as training
+from genlab.checkpoint import Checkpoints
+from genlab.errors import UserError
+from genlab.experiment import Build, Experiment
+from genlab.program import make_init, programs
+from genlab.state import State
+
+
+def train(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
+    """Trains to the end, going on from the newest checkpoint if there is one, and says where to look."""
+    workdir.create(folder)
+    if jax.process_index():
+        training.fit(config, build, folder)
+        return
+    with workdir.lock(folder):
+        workdir.claim(folder, config)
+        workdir.write_json(folder / 'environment.json', workdir.environment())
+        workdir.write_json(folder / 'networks.json', description.describe(config, build))
+        training.fit(config, build, folder)
+    print(f'done: {folder / "report.html"} shows the run, {folder / "samples"} its samples')
+
+
+def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
+    """Judges the newest checkpoint and writes evaluation.json and the report."""
+    step, state, experiment, placement = restore(config, build, folder)
+    figures = evaluation.evaluate(config, experiment, placement, state)
+    if jax.process_index() == 0:
+        evaluation.write(folder, step, figures)
+        report.write(folder)
+        print(json.dumps(figures, indent=2))
+
+
+def sample(config: ConfigDict, build: Build, folder: pathlib.Path, count: int | None, seed: int | None) -> None:
+    """Draws samples of the newest checkpoint: a grid, single PNGs of images, and all of them as .npz."""
+    step, state, experiment, placement = restore(config, build, folder)
+    seed = config.seed if seed is None else seed
+    drawn = sampling.draw(experiment, placement, state.variables(averaged=True), config, count, seed)
+    target = folder / 'samples' / f'step-{step}-seed-{seed}'
+    if jax.process_index() == 0:
+        target.mkdir(parents=True, exist_ok=True)
+        images.save_png(target / 'grid.png', images.picture(drawn))
+        if drawn.ndim == 4:
+            for number, image in enumerate(drawn):
+                images.save_png(target / f'{number:05d}.png', images.to_uint8(image))
+        np.savez_compressed(target / 'samples.npz', samples=drawn)
+        print(f'{len(drawn)} samples of step {step}: {target}')
+
+
+def describe(config: ConfigDict, build: Build, as_json: bool) -> None:
+    """Prints the networks of a config; with --json their totals."""
+    networks = description.describe(config, build)
+    print(json.dumps(description.totals(networks)) if as_json else description.table(networks))
+
+
+def plan(config: ConfigDict, build: Build, topology: str | None) -> None:
+    """Compiles the step ahead of time and prints what it takes."""
+    print(planning.plan(config, build, topology))
+
+
+def restore(config: ConfigDict, build: Build, folder: pathlib.Path) -> tuple[int, State, Experiment, parallel.Placement]:
+    """(step, state, experiment, placement) of the newest checkpoint of a run of this config."""
+    keys = workdir.compare(folder, config)
+    if keys:
+        raise UserError(f'--workdir={folder}: its run has another {", ".join(keys)}: give the same, or name its folder')
+    placement = parallel.place(config.placement)
+    schedule = programs(config, build, placement, data.declared(config.data))
+    template = parallel.template(placement, jax.eval_shape(make_init(schedule[0])))
+    with Checkpoints(folder / 'checkpoints', warn=warn, read_only=True) as checkpoints:
+        restored = checkpoints.restore(template)
+    if restored is None:
+        raise UserError(f'--workdir={folder}: there is no checkpoint yet: train first')
+    step, state, _ = restored
+    program = next((program for program in schedule if step <= program.end), schedule[-1])
+    return step, state, program.experiment, placement
+
+
+def warn(message: str) -> None:
+    """One line on stderr."""
+    print(f'genlab: warning: {message}', file=sys.stderr)
+
+
+logging.getLogger('absl').setLevel(logging.WARNING)   # orbax narrates at INFO

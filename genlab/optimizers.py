@@ -1,0 +1,44 @@
+"""Optimizers: `adam(...)` and `sgd(...)` make the plain values of a config; `build` makes the optax chain of them."""
+
+import optax
+from ml_collections import ConfigDict
+
+from genlab.config import schedule
+from genlab.errors import ConfigError
+
+
+def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8) -> ConfigDict:
+    """Adam (Kingma & Ba 2015); with `weight_decay` above 0 AdamW (Loshchilov & Hutter 2019)."""
+    return ConfigDict(dict(name='adam', learning_rate=learning_rate, b1=b1, b2=b2, epsilon=epsilon, weight_decay=0.0,
+                           clip=0.0, warmup=0))
+
+
+def sgd(learning_rate: float, momentum: float = 0.0) -> ConfigDict:
+    """Stochastic gradient descent."""
+    return ConfigDict(dict(name='sgd', learning_rate=learning_rate, momentum=momentum, weight_decay=0.0, clip=0.0, warmup=0))
+
+
+RULES = {
+    'adam': lambda config: optax.scale_by_adam(config.b1, config.b2, config.epsilon),
+    'sgd': lambda config: optax.trace(config.momentum) if config.momentum else optax.identity(),
+}
+
+
+def build(config: ConfigDict) -> optax.GradientTransformation:
+    """Clipping by the global norm (`clip` > 0), the rule, decoupled weight decay, and a rate that is a number or a ramp(),
+    reached linearly over the first `warmup` steps."""
+    if config.name not in RULES:
+        raise ConfigError(f'config.optimizer: name={config.name!r}: choose one of {", ".join(RULES)}')
+    chain = [optax.clip_by_global_norm(config.clip)] if config.clip > 0 else []
+    chain.append(RULES[config.name](config))
+    if config.weight_decay > 0:
+        chain.append(optax.add_decayed_weights(config.weight_decay))
+    return optax.chain(*chain, optax.scale_by_learning_rate(_rate(config)))
+
+
+def _rate(config: ConfigDict):
+    rate, warmup = schedule(config.learning_rate), config.warmup
+    if not warmup:
+        return rate
+    value = rate if callable(rate) else lambda step: rate
+    return lambda step: value(step) * (step + 1).clip(max=warmup) / warmup

@@ -1,0 +1,69 @@
+"""Sums of metrics, kept on the device between two lines of the log, so that no step waits for the host."""
+
+from typing import Any, Callable, Mapping, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Total(NamedTuple):
+    """Of one metric since the last line. Scalars."""
+    sum: jax.Array          # float32, of the finite values
+    count: jax.Array        # int32, of the finite values
+    first_bad: jax.Array    # int32, the first step whose value was not finite, -1 if none
+
+
+def zero(names) -> dict[str, Total]:
+    """Nothing summed yet."""
+    return {name: Total(np.float32(0), np.int32(0), np.int32(-1)) for name in names}
+
+
+def add(totals: Mapping[str, Total], metrics: Mapping[str, jax.Array], step: jax.Array) -> dict[str, Total]:
+    """The totals with one step's metrics (scalars) added."""
+    def one(total: Total, value: jax.Array) -> Total:
+        finite = jnp.isfinite(value)
+        first_bad = jnp.where((total.first_bad < 0) & ~finite, step, total.first_bad)
+        return Total(total.sum + jnp.where(finite, value, 0), total.count + finite, first_bad)
+
+    return {name: one(total, metrics[name]) for name, total in totals.items()}
+
+
+def means(totals: Mapping[str, Total]) -> dict[str, float]:
+    """Host totals -> the mean of each metric over its finite values."""
+    return {name: float(total.sum) / max(int(total.count), 1) for name, total in totals.items()}
+
+
+def first_bad(totals: Mapping[str, Total]) -> tuple[int, str] | None:
+    """Host totals -> the first step with a value that is not finite, and the metric it was; None if all were finite.
+
+    Of the metrics that went bad on that step a term is named before the sums made of terms."""
+    bad = [(int(total.first_bad), name.endswith(('/loss', '/gradient_norm')), name)
+           for name, total in totals.items() if total.first_bad >= 0]
+    return (min(bad)[0], min(bad)[2]) if bad else None
+
+
+def skipped(totals: Mapping[str, Total], steps: int) -> int:
+    """How many of the `steps` had a value that was not finite."""
+    return max(steps - int(total.count) for total in totals.values())
+
+
+def to_plain(totals: Mapping[str, Total]) -> dict[str, list]:
+    """Host totals as JSON keeps them, exactly."""
+    return {name: [float(total.sum), int(total.count), int(total.first_bad)] for name, total in totals.items()}
+
+
+def from_plain(plain: Mapping[str, list]) -> dict[str, Total]:
+    """The inverse of `to_plain`."""
+    return {name: Total(np.float32(sum), np.int32(count), np.int32(bad)) for name, (sum, count, bad) in plain.items()}
+
+
+def accumulate(step: Callable) -> Callable:
+    """A training step `(state, batches, key)` -> `((state, totals), batches, key) -> (state, totals)`."""
+    def run(carry: tuple[Any, dict], batches, key):
+        state, totals = carry
+        at = state.step
+        state, metrics = step(state, batches, key)
+        return state, add(totals, metrics, at)
+
+    return run
