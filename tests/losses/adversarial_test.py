@@ -88,6 +88,8 @@ def test_shape_mismatch_raises(name, shape):
     for loss in PAIRS[name]:
         with pytest.raises(AssertionError):
             loss(jnp.asarray(REAL), jnp.zeros(shape))
+        with pytest.raises(AssertionError):
+            loss(jnp.ones((5, 1)), jnp.ones((5, 1)))
 
 
 def test_saturation():
