@@ -1,0 +1,74 @@
+"""Sentences about scenes, and their words as tokens."""
+
+import re
+
+import numpy as np
+
+from genlab.data.layout import LARGE, SLOTS
+from genlab.data.shapes import BACKGROUNDS, COLOURS, KINDS
+
+PADDING = '<pad>'     # token 0: after the end of a sentence
+VOCABULARY = (PADDING, 'a', 'on', 'of', 'and', 'left', 'right', 'above', 'below', 'in', 'the', 'centre', 'top',
+              'bottom', 'small', 'large', *COLOURS, *KINDS, *BACKGROUNDS)
+LENGTH = 4 * SLOTS + 3 * (SLOTS - 1) - 1 + 2       # tokens of the longest sentence: four shapes, three relations
+
+
+def sentences(scene):
+    """'a large red circle left of a small blue star and above a small pink ring on grey', for each scene of a layout.
+
+    Every relation is that of the first shape, the largest, to another one; a lone shape has its place instead, as in
+    'a large red circle in the top left on grey'. left/right/above/below: the larger of the two distances decides.
+    """
+    rows = zip(*(scene[name].tolist() for name in ('present', 'kind', 'colour', 'radius', 'x', 'y', 'background')))
+    return [_sentence(*row) for row in rows]
+
+
+def _sentence(present, kind, colour, radius, x, y, background):
+    names = [f'a {"large" if radius[slot] >= LARGE else "small"} {_COLOURS[colour[slot]]} {KINDS[kind[slot]]}'
+             for slot in range(sum(present))]
+    if len(names) == 1:
+        words = f'{names[0]} {place(x[0], y[0])}'
+    else:
+        others = [f'{relation(x[0] - x[n], y[0] - y[n])} {names[n]}' for n in range(1, len(names))]
+        words = f'{names[0]} {" and ".join(others)}'
+    return f'{words} on {_BACKGROUNDS[background]}'
+
+
+_COLOURS, _BACKGROUNDS = tuple(COLOURS), tuple(BACKGROUNDS)
+
+
+def relation(right, down):
+    """How a shape lies to another one that it is `right` and `down` of."""
+    if abs(right) >= abs(down):
+        return 'right of' if right > 0 else 'left of'
+    return 'below' if down > 0 else 'above'
+
+
+def place(x, y):
+    """Where a lone shape lies, in thirds of the middle half: 'in the top left', 'in the centre', ..."""
+    rows, columns = ('top', '', 'bottom'), ('left', '', 'right')
+    words = [names[(value > 0.45) + (value > 0.55)] for names, value in ((rows, y), (columns, x))]
+    return f'in the {" ".join(word for word in words if word) or "centre"}'
+
+
+def tokens(texts, vocabulary=VOCABULARY, length=LENGTH):
+    """Texts -> int32 [N, length]: the place of each word in the vocabulary, then zeros; a longer text is cut.
+
+    A word that the vocabulary lacks is left out.
+    """
+    known = {word: number for number, word in enumerate(vocabulary)}
+    out = np.zeros((len(texts), length), np.int32)
+    for row, text in zip(out, texts):
+        found = [known[word] for word in words_of(text) if word in known][:length]
+        row[:len(found)] = found
+    return out
+
+
+def words_of(text):
+    """The words of a text in lower case; punctuation separates."""
+    return re.findall(r"[\w']+", text.lower())
+
+
+def text(row, vocabulary=VOCABULARY):
+    """Tokens [length] -> the words up to the padding."""
+    return ' '.join(vocabulary[number] for number in row if number)

@@ -1,0 +1,24 @@
+"""The 1,797 handwritten digits that scikit-learn carries (UCI optical recognition of digits): no download."""
+
+import numpy as np
+
+from genlab.data.images import resize, to_channels
+from genlab.data.source import from_arrays, image_field, label_field
+
+TEST = 297   # examples held out: the last ones of one fixed permutation
+
+
+def digits(resolution=32, channels=1, split='train'):
+    """`image` uint8 [R, R, C] and `label` int32 0..9; 1,500 to train and 297 to test.
+
+    The originals are 8x8 with values 0..16, here 0..255 (v * 255 / 16, rounded) and enlarged bilinearly.
+    """
+    from sklearn.datasets import load_digits
+    data = load_digits()
+    order = np.random.default_rng(0).permutation(len(data.target))
+    chosen = order[-TEST:] if split == 'test' else order[:-TEST]
+    small = np.rint(data.images[chosen] * (255 / 16)).astype(np.uint8)[..., None]
+    images = np.stack([resize(image, resolution) for image in small])
+    arrays = {'image': to_channels(images, channels), 'label': data.target[chosen].astype(np.int32)}
+    fields = {'image': image_field(resolution, channels), 'label': label_field(10)}
+    return from_arrays(f'digits/{split}', arrays, fields, classes=tuple('0123456789'))

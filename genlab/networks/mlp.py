@@ -1,0 +1,28 @@
+"""A small stack of dense layers, for points, latents and the heads of larger networks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+
+def identity(x: jax.Array) -> jax.Array:
+    return x
+
+
+class MLP(nn.Module):
+    """Dense layers of widths `features`: [..., n] -> [..., features[-1]].
+
+    `activation` follows every layer but the last, which `output` follows (nothing unless given).
+    """
+    features: tuple[int, ...]
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    output: Callable[[jax.Array], jax.Array] = identity
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for width in self.features[:-1]:
+            x = self.activation(nn.Dense(width, dtype=self.dtype)(x))
+        return self.output(nn.Dense(self.features[-1], dtype=self.dtype)(x))
