@@ -1,5 +1,7 @@
 """Errors that a person can act on: `main` prints one line on stderr and exits with the code of the error."""
 
+import sys
+
 PREEMPTED = 42  # exit code of a run that saved and stopped because it was asked to: run the same command again
 
 
@@ -11,3 +13,8 @@ class UserError(Exception):
 class ConfigError(UserError):
     """The config, a flag or the workdir cannot work as given: running the same command again will not help."""
     exit_code = 2
+
+
+def warn(message: str) -> None:
+    """One line on stderr; the run goes on."""
+    print(f'genlab: warning: {message}', file=sys.stderr)

@@ -2,9 +2,14 @@
 
 import importlib
 import pkgutil
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Mapping, NamedTuple
 
+from ml_collections import ConfigDict
+
+from genlab import optimizers, state
+from genlab.config import weights
 from genlab.errors import ConfigError
+from genlab.players import Objective, Player, batches_per_step, make_step
 
 
 class Experiment(NamedTuple):
@@ -20,6 +25,25 @@ class Experiment(NamedTuple):
     encode: Callable | None = None        # (variables, batch) -> codes [B, ...]
     decode: Callable | None = None        # (variables, codes [B, ...]) -> images or points [B, ...]
     batches: int = 1                      # the batches that one step reads
+
+
+def compose(config: ConfigDict, axis: str | None, networks: Callable[[Any], Mapping[str, state.Network]],
+            objectives: Mapping[str, tuple[tuple[str, ...], Objective]], **abilities) -> Experiment:
+    """The experiment of players who learn by gradients: nearly every one.
+
+    Args:
+      networks: a prepared batch -> name -> Network, the module and what to initialise it with.
+      objectives: player -> (the networks it trains, its objective); weights and optimizer are the config's, by its name.
+      abilities: sample, measure, encode, decode."""
+    players = {name: Player(trains, objective, weights(config, name), optimizers.build(config.optimizer[name]))
+               for name, (trains, objective) in objectives.items()}
+
+    def init(batch, key):
+        return state.create(state.initialize(networks(batch), key), players, tuple(config.average))
+
+    step = make_step(players, config.train.order, average=config.average.to_dict(), axis=axis,
+                     microbatches=config.train.microbatches, skip_nonfinite=config.train.on_nan == 'skip')
+    return Experiment(init, step, batches=batches_per_step(config.train.order), **abilities)
 
 
 def load(name: str) -> Callable[..., Experiment]:

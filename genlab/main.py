@@ -9,7 +9,7 @@ import pathlib
 import sys
 from typing import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from genlab.config import check_key
@@ -126,6 +126,7 @@ def default_workdir() -> pathlib.Path:
 
 def set_up_jax() -> None:
     """A compilation cache that outlives the process (JAX_COMPILATION_CACHE_DIR names another place; empty: none)."""
+    logging.set_verbosity(logging.WARNING)   # the libraries narrate at INFO
     import jax
     default = pathlib.Path(os.environ.get('GENLAB_CACHE', '~/.cache/genlab')).expanduser() / 'jax'
     if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:

@@ -1,9 +1,7 @@
 """What `--mode` does."""
 
 import json
-import logging
 import pathlib
-import sys
 
 import jax
 import numpy as np
@@ -14,7 +12,7 @@ from genlab import describe as description
 from genlab import plan as planning
 from genlab import train as training
 from genlab.checkpoint import Checkpoints
-from genlab.errors import UserError
+from genlab.errors import UserError, warn
 from genlab.experiment import Build, Experiment
 from genlab.program import make_init, programs
 from genlab.state import State
@@ -86,11 +84,3 @@ def restore(config: ConfigDict, build: Build, folder: pathlib.Path) -> tuple[int
     step, state, _ = restored
     program = next((program for program in schedule if step <= program.end), schedule[-1])
     return step, state, program.experiment, placement
-
-
-def warn(message: str) -> None:
-    """One line on stderr."""
-    print(f'genlab: warning: {message}', file=sys.stderr)
-
-
-logging.getLogger('absl').setLevel(logging.WARNING)   # orbax narrates at INFO

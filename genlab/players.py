@@ -1,7 +1,8 @@
 """Players and the one step that serves them all: turns, gradients, one mean over devices, one weighing, averages.
 
 A player owns some networks, an objective and an optimizer. Its objective returns a menu of named terms; the weights say
-which of them it pays for. A term without a weight is dropped by the compiler; a weight without a term is an error.
+which of them it pays for. A term without a weight costs nothing; a weight without a term is an error. A term is an array
+[B], or a scalar where it is a property of the whole batch; one that is dear to write down is a function that returns it.
 """
 
 from collections import Counter
@@ -16,7 +17,7 @@ from genlab.state import State
 
 Schedule = Callable[[jax.Array], jax.Array] | float
 Tree = Any
-# (variables, batch, keys [B], step) -> ({term: [B] or []}, {network: {collection: statistics}})
+# (variables, batch, keys [B], step) -> ({term: [B] or [] or () -> either}, {network: {collection: statistics}})
 Objective = Callable[[Mapping[str, Tree], Mapping[str, jax.Array], jax.Array, jax.Array], tuple[dict, dict]]
 
 
@@ -121,7 +122,8 @@ def _weigh(name: str, terms: Mapping[str, jax.Array], weights: Mapping[str, Any]
     for term in weights:
         if term not in terms:
             raise ConfigError(f'config.losses.{name}.{term}: {name} offers no such term; it offers {", ".join(sorted(terms))}')
-    metrics = {term: jnp.mean(terms[term].astype(jnp.float32)) for term in weights}
+    values = {term: terms[term]() if callable(terms[term]) else terms[term] for term in weights}
+    metrics = {term: jnp.mean(value.astype(jnp.float32)) for term, value in values.items()}
     return {**metrics, 'loss': jnp.asarray(sum(weights[term] * metrics[term] for term in weights), jnp.float32)}
 
 

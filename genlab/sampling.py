@@ -42,6 +42,13 @@ def held_out(config: ConfigDict) -> Callable[[np.ndarray], dict]:
     return conditions
 
 
+def reference(source: data.Source, config: ConfigDict) -> np.ndarray | None:
+    """Real points to draw behind samples of points; None for images."""
+    if len(source.fields[config.data.observe].shape) != 1:
+        return None
+    return source.rows(np.arange(min(2000, len(source))))[config.data.observe]
+
+
 @functools.lru_cache(maxsize=64)
 def jitted(function: Callable) -> Callable:
     """`jax.jit(function)`, the same object at each call, so that it compiles once."""

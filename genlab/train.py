@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from genlab import data, evaluation, images, parallel, report, sampling, totals
 from genlab.checkpoint import Checkpoints
-from genlab.errors import PREEMPTED, UserError
+from genlab.errors import PREEMPTED, UserError, warn
 from genlab.experiment import Build
 from genlab.logs import MetricLog, Progress
 from genlab.program import Program, fold, load, make_call, make_constants, make_init, metric_names, programs
@@ -26,7 +26,7 @@ def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Trains `config` in `folder` from its newest checkpoint, or from the start, up to `config.train.steps`."""
     placement = parallel.place(config.placement)
     schedule = programs(config, build, placement, data.load(config.data, 'train'))
-    with (Stop() as stop, Checkpoints(folder / 'checkpoints', config.checkpoint.keep) as checkpoints,
+    with (Stop() as stop, Checkpoints(folder / 'checkpoints', config.checkpoint.keep, warn=warn) as checkpoints,
           MetricLog(folder, enabled=jax.process_index() == 0) as log):
         loop = Loop(config, folder, placement, checkpoints, log, stop)
         loop.begin(schedule[0])
@@ -42,6 +42,7 @@ class Loop:
     def __init__(self, config, folder, placement, checkpoints, log, stop):
         self.config, self.folder, self.placement = config, folder, placement
         self.checkpoints, self.log, self.stop = checkpoints, log, stop
+        self.main = jax.process_index() == 0
 
     def begin(self, program: Program) -> None:
         """Takes up the newest checkpoint, or makes the state before the first step."""
@@ -52,8 +53,9 @@ class Loop:
         self.sampled = {int(path.stem) for path in (self.folder / 'samples').glob('*.png') if path.stem.isdigit()}
         self.evaluated = evaluation.steps(self.folder)
         self.program = None
-        self.log.truncate(self.lined)
-        self.progress = Progress(self.config.train.steps, self.step)
+        self.log.truncate(self.step)
+        self.progress = Progress(self.config.train.steps, self.step, enabled=self.main,
+                                 examples=program.config.data.batch_size * program.calls[1])
         if restored:
             self.progress.note(f'going on from step {self.step}')
 
@@ -76,11 +78,9 @@ class Loop:
 
     def compile(self, batch):
         """The phase's call, compiled ahead of time for just these shapes."""
-        began = time.perf_counter()
-        self.progress.note('compiling the step ...')
         arguments = (self.state, self.totals), self.placement.put(batch), self.constants
-        call = self.placement.compile(make_call(self.program), arguments[0]).lower(*arguments).compile()
-        self.progress.note(f'compiled in {time.perf_counter() - began:.1f} s')
+        with self.progress.timed('compiling the step'):
+            call = self.placement.compile(make_call(self.program), arguments[0]).lower(*arguments).compile()
         return call
 
     def stream(self, rows: slice):
@@ -155,19 +155,16 @@ class Loop:
     def sample(self) -> None:
         """Draws the samples of this step and writes their picture."""
         drawn = sampling.draw(self.program.experiment, self.placement, self.state.variables(averaged=True), self.config)
-        picture = images.picture(drawn, sampling.reference(self.program))
-        if self.log.enabled:
-            images.save_png(self.folder / 'samples' / f'{self.step}.png', picture)
-            self.log.image(self.step, picture)
+        self.log.picture(self.step, images.picture(drawn, sampling.reference(self.program.batches.source, self.config)))
         self.sampled.add(self.step)
 
     def evaluate(self) -> None:
         """Judges the model of this step, and writes evaluation.json and the figures into the log."""
         self.progress.note(f'evaluating step {self.step} ...')
-        figures = evaluation.evaluate(self.config, self.program.experiment, self.placement, self.state, self.program.batches.source)
-        if self.log.enabled:
+        figures = evaluation.evaluate(self.config, self.program.experiment, self.placement, self.state)
+        if self.main:
             evaluation.write(self.folder, self.step, figures)
-            self.log.write(self.step, {f'evaluation/{name}': value for name, value in figures.items() if np.isscalar(value)})
+        self.log.write(self.step, {f'evaluation/{name}': value for name, value in figures.items() if np.isscalar(value)})
         self.evaluated.add(self.step)
 
     def finish(self, program: Program) -> None:
@@ -183,7 +180,7 @@ class Loop:
             self.evaluate()
         self.checkpoints.wait()
         self.progress.close()
-        if self.log.enabled:
+        if self.main:
             report.write(self.folder)
 
 

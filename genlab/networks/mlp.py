@@ -22,7 +22,8 @@ class MLP(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        del train  # every network is told; this one does the same in training
         for width in self.features[:-1]:
             x = self.activation(nn.Dense(width, dtype=self.dtype)(x))
         return self.output(nn.Dense(self.features[-1], dtype=self.dtype)(x))

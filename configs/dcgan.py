@@ -1,0 +1,37 @@
+"""DCGAN (Radford, Metz and Chintala 2015) on scikit-learn's handwritten digits, brought to 32x32.
+
+    python -m genlab.main --config=configs/dcgan.py
+"""
+
+from genlab import config as configs
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('gan')
+    config.data.update(source='digits', resolution=32, channels=1, batch_size=64)
+    config.model.update(networks='dcgan', width=32, latent_size=100, pair='non_saturating')
+    config.losses.discriminator = dict(adversarial=1.0)
+    config.losses.generator = dict(adversarial=1.0)
+    config.optimizer.discriminator = adam(2e-4, b1=0.5)
+    config.optimizer.generator = adam(2e-4, b1=0.5)
+    config.average.generator = 0.998
+    config.train.update(order=('discriminator', 'generator'), steps=2000, sample_every=250, evaluate_every=2000)
+    return configs.vary(config, variant, VARIANTS)
+
+
+def mnist(config):
+    """MNIST through TFDS, 32x32 (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist')
+    config.train.update(steps=4000, sample_every=500, evaluate_every=4000)
+
+
+def paper64(config):
+    """The paper's size, 64x64 in colour, width 64, on a folder of images: --config.data.dir=... (or data.source=tfds)."""
+    config.data.update(source='folder', resolution=64, channels=3, flip=True)
+    config.model.width = 64
+    config.train.update(steps=100_000, sample_every=2000, evaluate_every=0)
+    config.checkpoint.every = 2000
+
+
+VARIANTS = {'mnist': mnist, 'paper64': paper64}
