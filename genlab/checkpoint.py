@@ -59,30 +59,39 @@ class Checkpoints:
     def restore(self, template: Tree) -> tuple[int, Tree, dict] | None:
         """(step, arrays, notes) of the newest sound checkpoint, laid out like `template` (shapes with shardings), or None.
 
-        A damaged one is passed over for the one before; unless read-only, it is set aside as `damaged-<step>`."""
+        A damaged one is passed over for the one before and, unless read-only, set aside as `damaged-<step>`. If there are
+        some and none can be read this raises: starting again without a word would be worse."""
+        faults = {}
         for step in sorted(self.manager.all_steps(), reverse=True):
-            fault = self._fault(step)
-            if fault is None:
-                try:
-                    items = orbax.args.Composite(state=orbax.args.StandardRestore(template), notes=orbax.args.JsonRestore())
-                    restored = self.manager.restore(step, args=items)
-                    return step, restored['state'], restored['notes']
-                except (ValueError, KeyError, TypeError) as error:   # the shapes of another model: older ones will not help
-                    raise UserError(f'{self.folder}/{step} does not fit this config: {_first_line(error)}') from error
-                except Exception as error:  # orbax raises bare Exceptions for unreadable files
-                    fault = _first_line(error)
-            self.warn(f'checkpoint {step} is damaged ({fault}): trying the one before')
-            if not self.read_only:
-                self._set_aside(step)
-                parallel.agree(False)
-                self.manager.reload()
+            restored = self._restore(step, template, faults)
+            if restored is not None:
+                self._set_aside(*faults)
+                return step, restored['state'], restored['notes']
+            self.warn(f'checkpoint {step} cannot be read ({faults[step]}): trying the one before')
+        if faults:
+            raise UserError(f'no checkpoint in {self.folder} can be read (step {max(faults)}: {faults[max(faults)]}): '
+                            'name another folder, or move them away to start again')
+        return None
+
+    def _restore(self, step: int, template: Tree, faults: dict[int, str]) -> Tree | None:
+        """The items of one checkpoint; None with its fault noted where it cannot be read."""
+        fault = self._fault(step)
+        if fault is None:
+            try:
+                return self.manager.restore(step, args=orbax.args.Composite(
+                    state=orbax.args.StandardRestore(template), notes=orbax.args.JsonRestore()))
+            except Exception as error:  # orbax raises bare Exceptions for files and shapes alike
+                fault = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        faults[step] = fault
         return None
 
     def _seal(self) -> None:
-        """Writes the checksums into the folder that orbax is about to rename to its final name: they appear together."""
+        """Writes the checksums into the folder that orbax is about to rename to its final name: they appear together.
+
+        They cover the items, not orbax's own note at the top, into which it still writes the time of the commit."""
         if jax.process_index() == 0:
             for unfinished in self.folder.glob('*.orbax-checkpoint-tmp*'):
-                manifest = {str(file.relative_to(unfinished)): checksum(file) for file in sorted(unfinished.rglob('*'))
+                manifest = {str(file.relative_to(unfinished)): checksum(file) for file in sorted(unfinished.glob('*/**/*'))
                             if file.is_file()}
                 (unfinished / MANIFEST).write_text(json.dumps(manifest))
 
@@ -98,15 +107,24 @@ class Checkpoints:
             for folder in self.folder.glob('[0-9]*'):
                 if folder.name.isdigit() and not (folder / MANIFEST).exists():
                     self.warn(f'checkpoint {folder.name} is incomplete: set aside')
-                    self._set_aside(int(folder.name))
+                    aside(folder)
         parallel.agree(False)   # nobody looks before the first process has cleared up
 
-    def _set_aside(self, step: int) -> None:
-        if jax.process_index() == 0:
-            folder, number = self.folder / str(step), 0
-            while (target := self.folder / f'damaged-{step}{f"-{number}" if number else ""}').exists():
-                number += 1
-            folder.rename(target)
+    def _set_aside(self, *steps: int) -> None:
+        """Damaged checkpoints would count as the latest, and orbax refuses to save an earlier one."""
+        if steps and not self.read_only:
+            for step in steps if jax.process_index() == 0 else ():
+                aside(self.folder / str(step))
+            parallel.agree(False)
+            self.manager.reload()
+
+
+def aside(folder: pathlib.Path) -> None:
+    """Renames a folder so that nothing is lost and nothing takes it for a checkpoint."""
+    number = 0
+    while (target := folder.with_name(f'damaged-{folder.name}{f"-{number}" if number else ""}')).exists():
+        number += 1
+    folder.rename(target)
 
 
 def fault_of(folder: pathlib.Path) -> str | None:
@@ -132,6 +150,3 @@ def checksum(file: pathlib.Path) -> int:
             value = zlib.crc32(block, value)
     return value
 
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
