@@ -1,7 +1,8 @@
 """Where things live: the only file that knows about devices.
 
 A placement says how a state and a batch are laid over devices and how a step is compiled for them. `pmapped` keeps a copy of
-the state on every device; `sharded` also splits large arrays over them (FSDP). Both give the numbers of one device.
+the state on every device; `sharded` also splits large arrays over them (FSDP). Both give the numbers of one device. Steps are
+compiled ahead of time: a pmap then takes and returns global arrays, with several processes too, as jit does.
 Devices are an argument: they may be this machine's, or those of a TPU topology that is only compiled for (`genlab.plan`).
 """
 
@@ -24,7 +25,7 @@ class Placement(NamedTuple):
     """How a run lies over its devices. A call is `(carry, batches, constants) -> carry`, batches with leaves [steps, turns, B, ...]."""
     axis: str | None                  # the name to take means over inside a step: 'batch' under pmap, None under jit
     devices: int                      # over all processes
-    mesh: Mesh                        # the devices that this process's state lies on
+    mesh: Mesh
     shardings: Callable[[Tree], Tree]   # arrays or shapes of a state -> their shardings
     compile: Callable[[Callable, Tree], Any]  # (call, carry) -> a function with `.lower(carry, batches, constants)`
     put: Callable[[Tree], Tree]       # this process's rows of a batch -> what a compiled call takes
@@ -32,18 +33,17 @@ class Placement(NamedTuple):
 
 def pmapped(devices: list) -> Placement:
     """A copy of the state on every device, the batch split over them (data parallelism by `jax.pmap`)."""
-    local = [device for device in devices if device.process_index == devices[0].process_index] if _abroad(devices) else [
-        device for device in devices if device.process_index == jax.process_index()]
-    mesh = Mesh(np.array(local), (AXIS,))
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    mesh = Mesh(np.array(devices), (AXIS,))
+    everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
 
     def compile(call, carry):
         del carry
         return jax.pmap(call, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0, devices=devices)
 
     def put(batches):
-        return jax.tree.map(lambda leaf: _split(leaf, len(local)), batches)
+        return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(split, _split(leaf, local)), batches)
 
+    local = sum(device.process_index == jax.process_index() for device in devices)
     return Placement(AXIS, len(devices), mesh, lambda tree: jax.tree.map(lambda _: everywhere, tree), compile, put)
 
 
@@ -89,11 +89,6 @@ def template(placement: Placement, tree: Tree) -> Tree:
     """The shapes of a state with their shardings: what a checkpoint is restored into."""
     return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
                         tree, placement.shardings(tree))
-
-
-def writable(placement: Placement, tree: Tree) -> Tree:
-    """What to hand to the checkpoint writer: with several processes, copies that only this process sees go as host arrays."""
-    return jax.device_get(tree) if placement.axis and jax.process_count() > 1 else tree
 
 
 def run(placement: Placement, function: Callable, variables: Tree, examples: Tree) -> Tree:
@@ -154,11 +149,6 @@ def start(coordinator: str, processes: int, process_id: int, require: str) -> No
     if require and jax.default_backend() != require:
         raise UserError(f'--require={require}, but JAX sees only {jax.default_backend()}: '
                         f'install jax for {require} (README, Accelerators) or drop the flag')
-
-
-def _abroad(devices: list) -> bool:
-    """Whether these are not this run's devices but a topology's, which is only compiled for."""
-    return devices[0] not in jax.devices()
 
 
 def _split(leaf: np.ndarray, devices: int) -> np.ndarray:

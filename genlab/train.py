@@ -150,7 +150,7 @@ class Loop:
         """Starts a checkpoint of a state that is known to be sound."""
         with self.clock.pause():
             sums = totals.to_plain(self.read_totals())
-            self.checkpoints.save(self.step, parallel.writable(self.placement, self.state), {'totals': sums, 'since': self.lined})
+            self.checkpoints.save(self.step, self.state, {'totals': sums, 'since': self.lined})
 
     def sample(self) -> None:
         """Draws the samples of this step and writes their picture."""
