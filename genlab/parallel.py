@@ -29,6 +29,7 @@ class Placement(NamedTuple):
     shardings: Callable[[Tree], Tree]   # arrays or shapes of a state -> their shardings
     compile: Callable[[Callable, Tree], Any]  # (call, carry) -> a function with `.lower(carry, batches, constants)`
     put: Callable[[Tree], Tree]       # this process's rows of a batch -> what a compiled call takes
+    shapes: Callable[[Tree], Tree]    # shapes of a global batch -> the shapes of what a compiled call takes
 
 
 def pmapped(devices: list) -> Placement:
@@ -43,8 +44,11 @@ def pmapped(devices: list) -> Placement:
     def put(batches):
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(split, _split(leaf, local)), batches)
 
+    def shapes(batches):
+        return jax.tree.map(lambda leaf: _shape(jax.eval_shape(lambda x: _split(x, len(devices)), leaf), split), batches)
+
     local = sum(device.process_index == jax.process_index() for device in devices)
-    return Placement(AXIS, len(devices), mesh, lambda tree: jax.tree.map(lambda _: everywhere, tree), compile, put)
+    return Placement(AXIS, len(devices), mesh, lambda tree: jax.tree.map(lambda _: everywhere, tree), compile, put, shapes)
 
 
 def sharded(devices: list) -> Placement:
@@ -62,7 +66,10 @@ def sharded(devices: list) -> Placement:
     def put(batches):
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(rows, leaf), batches)
 
-    return Placement(None, len(devices), mesh, shardings, compile, put)
+    def shapes(batches):
+        return jax.tree.map(lambda leaf: _shape(leaf, rows), batches)
+
+    return Placement(None, len(devices), mesh, shardings, compile, put, shapes)
 
 
 PLACEMENTS = {'pmap': pmapped, 'fsdp': sharded}
@@ -80,6 +87,11 @@ def initial(placement: Placement, make: Callable[[], Tree]) -> Tree:
     return jax.jit(make, out_shardings=placement.shardings(jax.eval_shape(make)))()
 
 
+def replicated(placement: Placement, tree: Tree) -> Tree:
+    """The shapes of what `replicate` makes."""
+    return jax.tree.map(lambda leaf: _shape(leaf, NamedSharding(placement.mesh, PartitionSpec())), tree)
+
+
 def replicate(placement: Placement, tree: Tree) -> Tree:
     """Host arrays that every process holds whole, copied to every device of the placement."""
     return jax.tree.map(lambda leaf: _global(leaf, NamedSharding(placement.mesh, PartitionSpec())), tree)
@@ -87,8 +99,7 @@ def replicate(placement: Placement, tree: Tree) -> Tree:
 
 def template(placement: Placement, tree: Tree) -> Tree:
     """The shapes of a state with their shardings: what a checkpoint is restored into."""
-    return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-                        tree, placement.shardings(tree))
+    return jax.tree.map(_shape, tree, placement.shardings(tree))
 
 
 def run(placement: Placement, function: Callable, variables: Tree, examples: Tree) -> Tree:
@@ -149,6 +160,10 @@ def start(coordinator: str, processes: int, process_id: int, require: str) -> No
     if require and jax.default_backend() != require:
         raise UserError(f'--require={require}, but JAX sees only {jax.default_backend()}: '
                         f'install jax for {require} (README, Accelerators) or drop the flag')
+
+
+def _shape(leaf, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _split(leaf: np.ndarray, devices: int) -> np.ndarray:

@@ -88,11 +88,11 @@ def make_call(program: Program) -> Callable:
     return call
 
 
-def make_constants(program: Program, placement: parallel.Placement):
-    """(the key's data, the resident set or None), on every device."""
+def make_constants(program: Program):
+    """(the key's data, the resident set or None): host arrays."""
     source, key = program.batches.source, jax.random.key_data(jax.random.key(program.config.seed))
     resident = source.rows(np.arange(len(source))) if program.config.data.resident else None
-    return parallel.replicate(placement, (np.asarray(key), resident))
+    return np.asarray(key), resident
 
 
 def load(program: Program, first: int, count: int, rows: slice) -> dict[str, np.ndarray]:

@@ -65,7 +65,7 @@ class Loop:
         self.names = metric_names(program, self.state)
         self.totals = self.take_up_totals()
         rows = parallel.process_rows(program.config.data.batch_size, self.placement.devices)
-        self.constants = make_constants(program, self.placement)
+        self.constants = parallel.replicate(self.placement, make_constants(program))
         call = self.compile(fold(program, load(program, 0, steps * turns, rows)))
         self.clock = Clock(self.step)
         with contextlib.closing(self.stream(rows)) as stream:
@@ -161,10 +161,10 @@ class Loop:
     def evaluate(self) -> None:
         """Judges the model of this step, and writes evaluation.json and the figures into the log."""
         self.progress.note(f'evaluating step {self.step} ...')
-        figures = evaluation.evaluate(self.config, self.program.experiment, self.placement, self.state)
+        judged = evaluation.evaluate(self.config, self.program.experiment, self.placement, self.state)
         if self.main:
-            evaluation.write(self.folder, self.step, figures)
-        self.log.write(self.step, {f'evaluation/{name}': value for name, value in figures.items() if np.isscalar(value)})
+            evaluation.write(self.folder, self.step, judged)
+        self.log.write(self.step, {f'evaluation/{name}': value for name, value in evaluation.scalars(judged).items()})
         self.evaluated.add(self.step)
 
     def finish(self, program: Program) -> None:
