@@ -41,10 +41,11 @@ def ticks(low, high, count=5):
 
 def log_ticks(low, high):
     """Powers of ten from low to high, thinned to at most six; with 2 and 5 times them where there are few."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1, 2, 5) if len(powers) <= 4 else (1,)
-    skip = max(1, math.ceil(len(powers) / 6))
-    values = [factor * 10.0 ** power for power in powers if power % skip == 0 for factor in factors]
+    powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
+    if len(powers) > 3:
+        return [10.0 ** power for power in powers if power % math.ceil(len(powers) / 6) == 0]
+    around = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    values = [factor * 10.0 ** power for power in (*around, around.stop) for factor in (1, 2, 5)]
     return [value for value in values if low <= value <= high]
 
 
@@ -78,7 +79,7 @@ def smooth(steps, values, columns=COLUMNS):
     return thin(steps, np.where(count > 0, average, np.nan), columns)
 
 
-def chart(title, series, note=''):
+def chart(title, series):
     """A figure of curves that share their axes. series: {name: (steps [N], values [N], NaN where missing)}."""
     series = {name: (np.asarray(x, float), np.asarray(y, float)) for name, (x, y) in series.items()}
     steps = np.concatenate([x for x, _ in series.values()])
@@ -86,6 +87,9 @@ def chart(title, series, note=''):
     everything = np.concatenate([y[np.isfinite(y)] for _, y in series.values()])
     scales = {'linear': _linear_range(everything), 'log': _log_range(everything)}
     drawings = [_drawing(title, name, series, (left, right), span) for name, span in scales.items() if span]
+    low, high = scales['linear']
+    cut = len(everything) and (everything.min() < low or everything.max() > high)
+    note = '<span class="note linear">spikes cut off</span>' if cut else ''
     checked = ' checked' if _wants_log(series, everything) else ''
     box = f'<label class="toggle"><input type="checkbox" class="log-box"{checked}> log</label>' if scales['log'] else ''
     bottom = [f'<span class="x" style="left:{(tick - left) / (right - left):.2%}">{label(tick)}</span>'

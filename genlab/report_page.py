@@ -76,6 +76,7 @@ body:not(:has(#smoothing:checked)) .plot .raw { opacity: 1; stroke-width: 1.4; }
   border: 1px solid var(--line); border-radius: 6px; font-size: .78rem; box-shadow: 0 3px 12px #0003;
   white-space: nowrap; }
 .tip b { display: block; } .tip div { display: flex; gap: .8rem; justify-content: space-between; align-items: center; }
+.tip label { color: var(--soft); }
 .tip em { font-style: normal; font-variant-numeric: tabular-nums; font-weight: 600; }
 .swatch { display: inline-block; width: .95rem; height: 0; border-top: 3px solid; vertical-align: middle;
   margin-right: .45rem;
@@ -139,6 +140,7 @@ SCRIPT = '''
 'use strict';
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const one = (selector, root = document) => root.querySelector(selector);
+const make = (tag, fields = {}) => Object.assign(document.createElement(tag), fields);
 const short = value => value === null ? '\\u2013' : Math.abs(value) >= 1e3 ? Math.round(value).toLocaleString('en')
   : String(+value.toPrecision(4));
 
@@ -157,23 +159,20 @@ all('.chart').forEach(chart => {  // values under the pointer
     const box = plot.getBoundingClientRect();
     const wanted = data.left + (event.clientX - box.left) / box.width * (data.right - data.left);
     const steps = data.curves.map(curve => curve.x[nearest(curve.x, wanted)]);
-    const step = steps[nearest([...steps].sort((a, b) => a - b), wanted)] ?? steps[0];
-    const closest = steps.reduce((a, b) => Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a, step);
+    const closest = steps.reduce((a, b) => Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a);
     const share = (closest - data.left) / (data.right - data.left);
-    tip.replaceChildren(Object.assign(document.createElement('b'),
-  {textContent: 'step ' + closest.toLocaleString('en')}));
+    tip.replaceChildren(make('b', {textContent: 'step ' + closest.toLocaleString('en')}));
     data.curves.forEach((curve, index) => {
-      const row = document.createElement('div'), name = document.createElement('span'),
-  value = document.createElement('em');
-      name.style.position = 'static';
-      name.append(Object.assign(document.createElement('i'), {className: colours[index]}), curve.name);
-      value.textContent = short(curve.y[nearest(curve.x, closest)]);
-      row.append(name, value); tip.append(row);
+      const name = make('label'), value = make('em', {textContent: short(curve.y[nearest(curve.x, closest)])});
+      name.append(make('i', {className: colours[index]}), curve.name);
+      const row = make('div');
+      row.append(name, value);
+      tip.append(row);
     });
     cursor.style.left = share * 100 + '%';
-    tip.style.left = share < .5 ? `calc(${share * 100}% + 10px)` : 'auto';
-    tip.style.right = share < .5 ? 'auto' : `calc(${100 - share * 100}% + 10px)`;
     cursor.hidden = tip.hidden = false;
+    const beside = share * box.width + (share < .5 ? 10 : -10 - tip.offsetWidth);
+    tip.style.left = Math.max(-45, Math.min(beside, box.width - tip.offsetWidth)) + 'px';
   });
   plot.addEventListener('pointerleave', () => { cursor.hidden = tip.hidden = true; });
 });
