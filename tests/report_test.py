@@ -119,6 +119,17 @@ def test_metric_names_cannot_end_their_script(tmp_path):
     assert data['curves'] == [{'name': '</script><b>', 'x': [1], 'y': [1.0]}]
 
 
+def test_curves_are_sorted_and_grouped(tmp_path):
+    """Players come before metrics of their own; rows out of order are put in order; what is no number is a gap."""
+    lines = [{'step': 3, 'speed': 5, 'a/x': 1.5}, {'step': 1, 'speed': 7, 'a/x': None, 'a/y': True}]
+    (tmp_path / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    text = report.render(str(tmp_path))
+    charts = [json.loads(data) for data in re.findall(r'<script type="application/json">(.*?)</script>', text)]
+    assert [chart['curves'] for chart in charts] == [
+        [{'name': 'x', 'x': [1, 3], 'y': [None, 1.5]}, {'name': 'y', 'x': [1], 'y': [None]}],
+        [{'name': 'speed', 'x': [1, 3], 'y': [7, 5]}]]
+
+
 def test_samples_are_thinned_with_the_first_and_the_last(full):
     shades = embedded(full)
     assert len(shades) == 1 + 24 + 1  # the large one, the strip, the evaluation
@@ -196,7 +207,7 @@ def test_numbers_for_people():
 
 def test_thinning_keeps_spikes_gaps_and_ends():
     steps = np.arange(100_000.0)
-    values = np.sin(steps / 9000)
+    values = np.random.RandomState(0).uniform(-1, 1, 100_000)
     values[[12345, 54321]] = 50, -50
     values[70_000:72_000] = np.nan
     thin_steps, thin_values = report_charts.thin(steps, values, 350)
