@@ -90,7 +90,8 @@ def _cards(config, rows, networks, evaluation):
         cards.append(('images per second', number(round(statistics.median(speeds), 1))))
     for name, network in networks.items():
         if isinstance(network, dict) and isinstance(network.get('parameters'), int):
-            cards.append((f'{name} parameters', number(network['parameters'])))
+            count = network['parameters']
+            cards.append((f'{name} parameters', number(count) if count < 1e7 else f'{count / 1e6:.4g}M'))
     figures = [(name, value) for name, value in flatten(evaluation.get('figures', {})) if is_number(value)]
     cards += [(name.replace('_', ' '), number(value)) for name, value in figures[:3]]
     html = ''.join(f'<div class="card"><dt>{escape(name)}</dt><dd>{value}</dd></div>' for name, value in cards)
@@ -105,7 +106,7 @@ def _seconds(rows):
 
 def _duration(seconds):
     hours, minutes = divmod(round(seconds / 60), 60)
-    return f'{hours} h {minutes:02} min' if hours else f'{minutes} min' if minutes > 2 else f'{seconds:.0f} s'
+    return f'{hours} h {minutes:02}' if hours else f'{minutes} min' if minutes > 2 else f'{seconds:.0f} s'
 
 
 def _curves(rows):

@@ -22,12 +22,20 @@ def number(value):
     return f'{value:,.0f}' if isinstance(value, int) or abs(value) >= 1000 else f'{value:.4g}'
 
 
-def label(value):
-    """A number for an axis: 500, 2.5k, 10k, 3M, 0.05, 1e-5."""
+def labels(values):
+    """Numbers for an axis, 500, 2.5k, 10k, 3M, 0.05, 1e-5, with as many digits as it takes to tell them apart."""
+    for digits in range(4, 10):
+        texts = [_label(value, digits) for value in values]
+        if len(set(texts)) == len(texts):
+            break
+    return texts
+
+
+def _label(value, digits):
     for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
         if size <= abs(value) < 1e12:
-            return f'{value / size:.4g}{unit}'
-    return f'{value:.4g}'.replace('e-0', 'e-').replace('e+', 'e')
+            return f'{value / size:.{digits}g}{unit}'
+    return f'{value:.{digits}g}'.replace('e-0', 'e-').replace('e+', 'e')
 
 
 def ticks(low, high, count=5):
@@ -92,8 +100,9 @@ def chart(title, series):
     note = '<span class="note linear">spikes cut off</span>' if cut else ''
     checked = ' checked' if _wants_log(series, everything) else ''
     box = f'<label class="toggle"><input type="checkbox" class="log-box"{checked}> log</label>' if scales['log'] else ''
-    bottom = [f'<span class="x" style="left:{(tick - left) / (right - left):.2%}">{label(tick)}</span>'
-              for tick in ticks(left, right)]
+    marks = ticks(left, right)
+    bottom = [f'<span class="x" style="left:{(mark - left) / (right - left):.2%}">{text}</span>'
+              for mark, text in zip(marks, labels(marks))]
     return (f'<figure class="chart"><figcaption><h3>{escape(title)}</h3>{note}{box}</figcaption>'
             f'<div class="plot">{"".join(drawings)}{"".join(bottom)}<div class="cursor" hidden></div>'
             f'<div class="tip" hidden></div></div>{_legend(series)}{_data(series, left, right)}</figure>')
@@ -135,7 +144,8 @@ def _drawing(title, scale, series, across, span):
         place = lambda x, y: _path((x - across[0]) / (across[1] - across[0]), up(np.where(y > 0, y, np.nan))
                                    if scale == 'log' else up(y))
         lines.append(_curves(f's{index} c{index % COLOURS}' + (' dashed' if index >= COLOURS else ''), x, y, place))
-    texts = [f'<span class="y {scale}" style="top:{up(mark):.2%}">{label(mark)}</span>' for mark in marks]
+    texts = [f'<span class="y {scale}" style="top:{up(mark):.2%}">{text}</span>'
+             for mark, text in zip(marks, labels(marks))]
     return (f'<svg class="{scale}" viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img" '
             f'aria-label="{escape(title)} against the step, {scale} scale">{"".join(lines)}</svg>{"".join(texts)}')
 

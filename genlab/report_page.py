@@ -43,7 +43,7 @@ a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: un
 section { margin: 2rem 0; }
 .bar { display: flex; flex-wrap: wrap; justify-content: space-between; align-items: center; gap: .4rem 1rem;
   margin-bottom: .8rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); gap: .8rem; margin: 1.4rem 0 0;
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: .8rem; margin: 1.4rem 0 0;
   padding: 0; }
 .card, .chart, .box, details { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   min-width: 0; }
@@ -90,12 +90,14 @@ tbody tr { border-top: 1px solid var(--line); } tbody tr:hover { background: var
   white-space: nowrap; } .legend td:last-child, td.right:last-child, th.right:last-child,
 .legend thead th:last-child { padding-right: .1rem; }
 .legend th, .rows th, .rows td { overflow-wrap: anywhere; }
+.legend tbody th { padding-left: 1.4rem; text-indent: -1.4rem; }
 .rows th { width: 45%; color: var(--soft); } .rows td { font-variant-numeric: tabular-nums; }
 code, .code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; font-size: .92em; }
 .samples { display: grid; grid-template-columns: minmax(0, 32rem) minmax(0, 1fr); gap: 1.2rem; padding: 1rem; }
 .samples .hero { margin: 0; }
 .hero img, .pictures img { width: 100%; height: auto; display: block; border-radius: 6px; }
 .pixels { image-rendering: pixelated; }
+[hidden] { display: none !important; }
 .slide { display: flex; align-items: center; gap: .7rem; margin-top: .7rem; }
 .slide input { flex: 1; min-width: 0; accent-color: var(--accent); }
 .slide output { min-width: 6.5rem; text-align: right; font-weight: 600; font-variant-numeric: tabular-nums; }
@@ -133,7 +135,9 @@ footer { color: var(--soft); font-size: .82rem; padding-bottom: 2rem; }
   header, main, footer { padding-left: .8rem; padding-right: .8rem; } .chart { padding: .8rem .7rem; }
   .strip { grid-template-columns: repeat(auto-fill, minmax(4.2rem, 1fr)); } }
 @media print { nav, .toggle, .slide, input[type=search] { display: none; } body { background: #fff; font-size: 11px; }
-  .chart, .card, .box, tr, figure { break-inside: avoid; } section { margin: 1rem 0; } }
+  .chart, .card, .box, tr, figure { break-inside: avoid; } section { margin: 1rem 0; }
+  .bar { break-after: avoid; } .samples { grid-template-columns: 20rem minmax(0, 1fr); }
+  .charts { grid-template-columns: 1fr 1fr; } .plot { height: 160px; } }
 '''
 
 SCRIPT = '''

@@ -18,11 +18,16 @@ def samples(folder):
                     f'{image(data, f"samples, {label}")}{label.removeprefix("step ")}</button>'
                     for i, (label, data) in enumerate(pictures))
     last, data = pictures[-1]
-    return (f'<div class="bar"><h2>Samples</h2></div><div class="box samples"><figure class="hero">'
-            f'{image(data, f"samples, {last}")}<div class="slide"><button type="button" id="play">▶ play</button>'
-            f'<input type="range" id="slider" min="0" max="{len(pictures) - 1}" value="{len(pictures) - 1}" '
-            f'aria-label="Samples over training" aria-valuetext="{last}"><output for="slider">{last}</output></div>'
-            f'</figure><div class="strip">{strip}</div></div>')
+    large = f'<figure class="hero">{image(data, f"samples, {last}")}{_slider(len(pictures) - 1, last)}</figure>'
+    return (f'<div class="bar"><h2>Samples</h2></div><div class="box samples">{large}'
+            f'<div class="strip">{strip}</div></div>')
+
+
+def _slider(last, label):
+    """What moves the large picture through training; hidden where there is nothing to move through."""
+    return (f'<div class="slide"{"" if last else " hidden"}><button type="button" id="play">▶ play</button>'
+            f'<input type="range" id="slider" min="0" max="{last}" value="{last}" aria-label="Samples over training" '
+            f'aria-valuetext="{label}"><output for="slider">{label}</output></div>')
 
 
 def pictures_of(folder):

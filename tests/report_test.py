@@ -170,12 +170,14 @@ def test_odd_documents_do_no_harm(tmp_path, value):
 
 
 def test_state_and_time():
-    """Complete at the last step; the time of a resumed run is the sum over its processes."""
+    """Complete at the last step; the time of a resumed run is the sum over its processes; figures fit their cards."""
     header = lambda config, step: report._header('t', 'f', config, {}, [{'step': step}], [])
     assert 'complete' in header({'steps': 5}, 5) and 'at 80%' in header({'steps': 5}, 4)
     assert 'at step 4' in header({}, 4)
+    cards = report._cards({}, [], {'big': {'parameters': 35746307}, 'small': {'parameters': 3576704}}, {})
+    assert '35.75M' in cards and '3,576,704' in cards
     assert report._seconds([{'seconds': s} for s in (10, 20, 30, 5, 15)] + [{}]) == 45
-    assert [report._duration(s) for s in (42, 600, 3720)] == ['42 s', '10 min', '1 h 02 min']
+    assert [report._duration(s) for s in (42, 600, 3720)] == ['42 s', '10 min', '1 h 02']
 
 
 def test_two_thousand_rows_take_less_than_a_second(tmp_path):
@@ -199,8 +201,9 @@ def test_log_ticks(low, high, expected):
 
 
 def test_numbers_for_people():
-    labels = [report_charts.label(value) for value in (0, 500, 2500, 3e6, 0.05, 1e-5)]
-    assert labels == ['0', '500', '2.5k', '3M', '0.05', '1e-5']
+    assert report_charts.labels([0, 500, 2500, 3e6, 0.05, 1e-5]) == ['0', '500', '2.5k', '3M', '0.05', '1e-5']
+    assert report_charts.labels([12002, 12004]) == ['12.002k', '12.004k']  # with four digits both are 12k
+    assert report_charts.labels([]) == []
     assert [report_charts.number(v) for v in (3576704, 0.693147, 1234.5, None, math.nan, 1.2e-5)] == [
         '3,576,704', '0.6931', '1,234', '–', '–', '1.2e-05']
 
