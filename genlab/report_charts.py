@@ -1,0 +1,200 @@
+"""Curves as inline SVG: a chart is drawn here, in Python, on both scales; the page only chooses what to show.
+
+The drawing is stretched to the width of the page (`preserveAspectRatio="none"`), so lines are told not to scale and all
+text is HTML beside the drawing, placed in percent.
+"""
+
+import json
+import math
+from html import escape
+
+import numpy as np
+
+SIDE = 1000  # units of the drawing, in both directions
+COLUMNS = 350  # of about two screen pixels each: of the points in a column only the lowest and the highest are drawn
+COLOURS = 8
+
+
+def number(value):
+    """A number for people: 1,234,567 or 0.6931 or 1.2e-05, and a dash for what is not finite."""
+    if value is None or not math.isfinite(value):
+        return '–'
+    return f'{value:,.0f}' if isinstance(value, int) or abs(value) >= 1000 else f'{value:.4g}'
+
+
+def labels(values):
+    """Numbers for an axis, 500, 2.5k, 10k, 3M, 0.05, 1e-5, with as many digits as it takes to tell them apart."""
+    for digits in range(4, 10):
+        texts = [_label(value, digits) for value in values]
+        if len(set(texts)) == len(texts):
+            break
+    return texts
+
+
+def _label(value, digits):
+    for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
+        if size <= abs(value) < 1e12:
+            return f'{value / size:.{digits}g}{unit}'
+    return f'{value:.{digits}g}'.replace('e-0', 'e-').replace('e+', 'e')
+
+
+def ticks(low, high, count=5):
+    """About `count` round numbers (1, 2 or 5 times a power of ten apart) from low to high."""
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    spacing = min((factor * power for factor in (1, 2, 5, 10)), key=lambda spacing: abs(math.log(spacing / rough)))
+    first, last = math.ceil(low / spacing - 1e-9), math.floor(high / spacing + 1e-9)
+    return [round(i * spacing, 12 - math.floor(math.log10(spacing))) for i in range(first, last + 1)]
+
+
+def log_ticks(low, high):
+    """Powers of ten from low to high, thinned to at most six; with 2 and 5 times them where there are few."""
+    powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
+    if len(powers) > 3:
+        return [10.0 ** power for power in powers if power % math.ceil(len(powers) / 6) == 0]
+    around = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    values = [factor * 10.0 ** power for power in (*around, around.stop) for factor in (1, 2, 5)]
+    return [value for value in values if low <= value <= high]
+
+
+def thin(steps, values, columns=COLUMNS):
+    """At most two points a column, the lowest and the highest in their order, so that no spike is lost.
+
+    steps [N], rising; values [N]. Returns the two, shorter. A column of NaN keeps one of them: a gap stays a gap.
+    """
+    if len(steps) <= 2 * columns:
+        return steps, values
+    edges = np.searchsorted(steps, np.linspace(steps[0], steps[-1], columns + 1)[1:-1])
+    kept = {0, len(steps) - 1}
+    for part in np.split(np.arange(len(steps)), edges):
+        finite = part[np.isfinite(values[part])]
+        kept.update(part[:1] if not len(finite) else finite[[values[finite].argmin(), values[finite].argmax()]])
+    kept = np.array(sorted(kept))
+    return steps[kept], values[kept]
+
+
+def smooth(steps, values, columns=COLUMNS):
+    """A centred average, which does not lag, with a bell a sixtieth of the run wide. [N], [N] -> [n], [n]."""
+    block = -(-len(values) // (4 * columns))  # averages of blocks first, so that a million rows take no longer
+    blocks = np.arange(len(values)) // block
+    finite = np.isfinite(values)
+    steps = np.bincount(blocks, steps) / np.bincount(blocks)
+    total, count = np.bincount(blocks, np.where(finite, values, 0)), np.bincount(blocks, finite)
+    width = max(len(total) / 60, 1)
+    bell = np.exp(-np.square(np.arange(-int(3 * width), int(3 * width) + 1) / width) / 2)
+    weight = np.convolve(count, bell, 'same')
+    average = np.convolve(total, bell, 'same') / np.where(weight > 0, weight, 1)
+    return thin(steps, np.where(count > 0, average, np.nan), columns)
+
+
+def chart(title, series):
+    """A figure of curves that share their axes. series: {name: (steps [N], values [N], NaN where missing)}."""
+    series = {name: (np.asarray(x, float), np.asarray(y, float)) for name, (x, y) in series.items()}
+    steps = np.concatenate([x for x, _ in series.values()])
+    left, right = steps.min(), max(steps.max(), steps.min() + 1)
+    everything = np.concatenate([y[np.isfinite(y)] for _, y in series.values()])
+    scales = {'linear': _linear_range(everything), 'log': _log_range(everything)}
+    drawings = [_drawing(title, name, series, (left, right), span) for name, span in scales.items() if span]
+    low, high = scales['linear']
+    cut = len(everything) and (everything.min() < low or everything.max() > high)
+    note = '<span class="note linear">spikes cut off</span>' if cut else ''
+    checked = ' checked' if _wants_log(series, everything) else ''
+    box = f'<label class="toggle"><input type="checkbox" class="log-box"{checked}> log</label>' if scales['log'] else ''
+    marks = ticks(left, right)
+    bottom = [f'<span class="x" style="left:{(mark - left) / (right - left):.2%}">{text}</span>'
+              for mark, text in zip(marks, labels(marks))]
+    return (f'<figure class="chart"><figcaption><h3>{escape(title)}</h3>{note}{box}</figcaption>'
+            f'<div class="plot">{"".join(drawings)}{"".join(bottom)}<div class="cursor" hidden></div>'
+            f'<div class="tip" hidden></div></div>{_legend(series)}{_data(series, left, right)}</figure>')
+
+
+def _linear_range(values):
+    """Lowest and highest of the axis. Where a few spikes would flatten everything else, they leave the picture."""
+    if not len(values):
+        return 0.0, 1.0
+    low, high = values.min(), values.max()
+    usual_low, usual_high = np.quantile(values, [0.005, 0.995])
+    if high - low > 5 * (usual_high - usual_low) > 0:
+        low, high = max(low, 1.5 * usual_low - usual_high / 2), min(high, 1.5 * usual_high - usual_low / 2)
+    margin = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
+    return low - margin, high + margin
+
+
+def _log_range(values):
+    positive = values[values > 0]
+    return (positive.min() / 1.15, positive.max() * 1.15) if len(positive) else None
+
+
+def _wants_log(series, everything):
+    """Whether positive curves lie so far apart that a linear axis would show only one of them."""
+    middles = [np.nanmedian(y) for _, y in series.values() if np.isfinite(y).any()]
+    return len(middles) > 1 and everything.min() > 0 and max(middles) > 50 * min(middles)
+
+
+def _drawing(title, scale, series, across, span):
+    """The SVG of one scale and the labels of its vertical axis."""
+    position = (lambda y: np.log(y)) if scale == 'log' else (lambda y: y)
+    low, high = position(span[0]), position(span[1])
+    up = lambda y: (1 - (position(y) - low) / (high - low))
+    marks = log_ticks(*span) if scale == 'log' else []
+    marks = marks if len(marks) > 1 else ticks(*span)
+    marks = [mark for mark in marks if mark > 0 or scale == 'linear']
+    lines = [f'<path class="grid" d="{"".join(f"M0 {up(mark) * SIDE:.0f}h{SIDE}" for mark in marks)}"/>']
+    for index, (x, y) in enumerate(series.values()):
+        place = lambda x, y: _path((x - across[0]) / (across[1] - across[0]), up(np.where(y > 0, y, np.nan))
+                                   if scale == 'log' else up(y))
+        lines.append(_curves(f's{index} c{index % COLOURS}' + (' dashed' if index >= COLOURS else ''), x, y, place))
+    texts = [f'<span class="y {scale}" style="top:{up(mark):.2%}">{text}</span>'
+             for mark, text in zip(marks, labels(marks))]
+    return (f'<svg class="{scale}" viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img" '
+            f'aria-label="{escape(title)} against the step, {scale} scale">{"".join(lines)}</svg>{"".join(texts)}')
+
+
+def _curves(classes, x, y, place):
+    """The curve as it is and, where there is enough of it, a smooth one over it."""
+    if len(x) < 30:
+        paths = {'curve': place(x, y), 'dots': _dots(place(x, y))}
+    else:
+        paths = {'raw': place(*thin(x, y)), 'smooth': place(*smooth(x, y))}
+    return ''.join(f'<path class="{kind} {classes}" d="{path}"/>' for kind, path in paths.items())
+
+
+def _path(x, y):
+    """Straight lines through points in [0, 1]; a new start after every NaN."""
+    y = np.clip(y, -3, 4)  # beyond the picture, but no numbers that a browser cannot draw
+    words, pen = [], 'M'
+    for across, down in zip((x * SIDE).tolist(), (y * SIDE).tolist()):
+        if math.isnan(down):
+            pen = 'M'
+        else:
+            words.append(f'{pen}{across:.1f} {down:.1f}')
+            pen = 'L'
+    return ''.join(words)
+
+
+def _dots(path):
+    """Every point of a path as a line of no length, which round ends turn into a dot that does not stretch."""
+    return ''.join(f'M{point}h0' for point in path.replace('L', 'M').split('M')[1:])
+
+
+def _legend(series):
+    rows = []
+    for index, (name, (_, y)) in enumerate(series.items()):
+        finite = y[np.isfinite(y)]
+        cells = [finite[-1], finite.min(), finite.max()] if len(finite) else [None] * 3
+        swatch = f'<i class="swatch c{index % COLOURS}{" dashed" if index >= COLOURS else ""}"></i>'
+        rows.append(f'<tr class="s{index}"><th scope="row">{swatch}{escape(name)}</th>'
+                    f'{"".join(f"<td>{number(cell)}</td>" for cell in cells)}</tr>')
+    head = ''.join(f'<th scope="col">{name}</th>' for name in ('term', 'last', 'min', 'max'))
+    return f'<table class="legend"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _data(series, left, right):
+    """What the pointer shows, as JSON that cannot end its own script element."""
+    curves = []
+    for name, (x, y) in series.items():
+        x, y = thin(x, y)
+        values = [float(f'{value:.4g}') if math.isfinite(value) else None for value in y]
+        curves.append({'name': name, 'x': x.astype(int).tolist(), 'y': values})
+    text = json.dumps({'left': left, 'right': right, 'curves': curves}, separators=(',', ':'))
+    return f'<script type="application/json">{text.replace("<", chr(92) + "u003c")}</script>'
