@@ -71,11 +71,11 @@ def _cross(x, y):
     return np.maximum(long - CROSS_LONG, np.minimum(short, long) - CROSS_HALF)
 
 
-HEART = np.float32(0.78)      # scale of Quilez' heart, whose point is the origin and whose top is about 1.1
+HEART, HEART_MIDDLE = np.float32(1.45), np.float32(0.58)      # Quilez' heart reaches from its point, 0, up to 1.1
 
 
 def _heart(x, y):
-    x, y = np.abs(x) / HEART, -y / HEART + 0.62
+    x, y = np.abs(x) / HEART, HEART_MIDDLE - y / HEART
     lobe = np.hypot(x - 0.25, y - 0.75) - np.sqrt(np.float32(2)) / 4
     corner = np.square(x) + np.square(y - 1)
     along = np.maximum(x + y, 0) / 2
@@ -109,7 +109,7 @@ def _heart_outline():
     right = np.stack([0.25 + np.sqrt(2) / 4 * np.cos(angles), 0.75 + np.sqrt(2) / 4 * np.sin(angles)], 1)
     half = np.concatenate([right, [[0, 0]]])
     both = np.concatenate([half, half * [-1, 1]])
-    return np.stack([both[:, 0], 0.62 - both[:, 1]], 1) * HEART
+    return np.stack([both[:, 0], HEART_MIDDLE - both[:, 1]], 1) * HEART
 
 
 def outlines():
