@@ -75,6 +75,9 @@ def _builder(tensorflow_datasets, name, folder):
         meant = f'; did you mean {near[0]}?' if near else ''
         where = f' and no such folder in {folder}' if folder else ''
         raise ConfigError(f'config.data.name={name} is no set that TFDS knows{where}{meant}') from None
+    except ImportError as error:
+        raise UserError(f'TFDS cannot describe {name} without a package that is missing ({error.name}): '
+                        'pip install "genlab[prepare]"') from error
 
 
 def _features(features, name):
