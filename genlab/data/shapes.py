@@ -118,7 +118,7 @@ def outlines():
     arm, half = CROSS_LONG, CROSS_HALF
     cross = [(sx * a, sy * b) for a, b in ((arm, half), (half, arm)) for sx in (-1, 1) for sy in (-1, 1)]
     square = [(-.78, -.78), (.78, -.78), (.78, .78), (-.78, .78)]
-    around = np.full(64, 1 / np.cos(np.pi / 64))      # a polygon around the circle, so that no pixel sticks out of a box
+    around = np.full(64, 1 / np.cos(np.pi / 64))      # around the circle, so that no pixel sticks out of a box
     known = {'circle': _regular(0.9 * around), 'square': square, 'triangle': _regular([1] * 3),
              'pentagon': _regular([1] * 5), 'star': _regular([1] * 5),
              'ring': _regular((RING_MIDDLE + RING_HALF) * around), 'cross': cross, 'heart': _heart_outline()}

@@ -47,9 +47,10 @@ def test_modes(place):
     clear = Image.new('RGBA', (9, 9), (255, 0, 0, 0))
     palette = Image.new('RGB', (9, 9), (0, 0, 255)).convert('P')
     cases = [('grey.png', grey, 100), ('clear.png', clear, 255), ('bits.png', Image.new('1', (9, 9), 1), 255),
-             ('deep.png', Image.fromarray(np.full((9, 9), 25700, np.uint16)), 100), ('palette.png', palette, (0, 0, 255)),
-             ('print.jpg', Image.new('CMYK', (9, 9), (0, 0, 0, 0)), 255), ('half.png', grey.convert('LA'), 100),
-             ('floats.tif', Image.fromarray(np.full((9, 9), 0.2, np.float32)), 51)]
+             ('deep.png', Image.fromarray(np.full((9, 9), 25700, np.uint16)), 100),
+             ('palette.png', palette, (0, 0, 255)),
+             ('print.jpg', Image.new('CMYK', (9, 9), (0, 0, 0, 0)), 255),
+             ('half.png', grey.convert('LA'), 100), ('floats.tif', Image.fromarray(np.full((9, 9), 0.2, np.float32)), 51)]
     for name, image, expected in cases:
         found = one(place, image, name, 3)
         np.testing.assert_allclose(found, np.broadcast_to(expected, (8, 8, 3)), atol=1, err_msg=name)
