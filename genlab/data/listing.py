@@ -2,7 +2,7 @@
 
 Splits: the folders train/ and test/ if there are both, else a tenth is held out by a hash of the paths, which stays
 the same when images are added. Labels and captions: labels.csv or captions.tsv at the top, with the columns file (the
-path from the top) and label or caption or both; without a table of labels, the folder that an image is in.
+path from the top) and label or caption or both; without a table of labels, the first folder in which paths differ.
 """
 
 import csv
@@ -102,7 +102,8 @@ def _table(root):
             columns = reader.fieldnames or []
             if 'file' not in columns or not {'label', 'caption'} & set(columns):
                 raise UserError(f'{root / name} has the columns {", ".join(columns)}: it needs file, and label or '
-                                f'caption or both, separated by {"a tab" if delimiter != "," else "a comma"}')
+                                f'caption or both, separated by {"a tab" if delimiter != "," else "a comma"}; or '
+                                'move it elsewhere')
             return {PurePosixPath(row['file']).as_posix(): row for row in reader}
     return {}
 
@@ -112,14 +113,15 @@ def _labels(root, files, table):
     if any(row.get('label') for row in table.values()):
         labels = {file: table.get(file, {}).get('label') for file in files}
     else:
-        labels = {file: _class_folder(file, _divided(root)) for file in files}
+        labels = _class_folders(files, _divided(root))
     without = [file for file, label in labels.items() if not label]
     if without and len(without) < len(files):
         logging.warning('%s: no labels are used: %d images have none, such as %s', root, len(without), without[0])
     return {} if without else labels
 
 
-def _class_folder(file, divided):
-    """The first folder of a path, below train/ or test/; '' where there is none."""
-    folders = PurePosixPath(file).parts[:-1][int(divided):]
-    return folders[0] if folders else ''
+def _class_folders(files, divided):
+    """{file: the first folder in which paths differ, below train/ or test/}; '' for an image that lies above it."""
+    folders = {file: PurePosixPath(file).parts[:-1][int(divided):] for file in files}
+    shared = len(os.path.commonprefix(list(folders.values())))
+    return {file: parts[shared] if len(parts) > shared else '' for file, parts in folders.items()}

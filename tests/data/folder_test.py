@@ -50,7 +50,8 @@ def test_modes(place):
              ('deep.png', Image.fromarray(np.full((9, 9), 25700, np.uint16)), 100),
              ('palette.png', palette, (0, 0, 255)),
              ('print.jpg', Image.new('CMYK', (9, 9), (0, 0, 0, 0)), 255),
-             ('half.png', grey.convert('LA'), 100), ('floats.tif', Image.fromarray(np.full((9, 9), 0.2, np.float32)), 51)]
+             ('half.png', grey.convert('LA'), 100),
+             ('floats.tif', Image.fromarray(np.full((9, 9), 0.2, np.float32)), 51)]
     for name, image, expected in cases:
         found = one(place, image, name, 3)
         np.testing.assert_allclose(found, np.broadcast_to(expected, (8, 8, 3)), atol=1, err_msg=name)
@@ -138,6 +139,14 @@ def test_folders_of_splits(place):
     (place / 'test' / 'cats' / 'c.png').unlink()
     with pytest.raises(UserError, match='no images in test/'):
         folder(place, split='test')
+
+
+def test_folders_that_all_share_are_no_classes(place):
+    for name in ('cats', 'dogs'):
+        save(place / 'release' / '1' / name / 'a.png')
+    assert folder(place).classes == ('cats', 'dogs')
+    save(place / 'release' / '1' / 'b.png')
+    assert folder(place).classes == ()
 
 
 def test_few_images_have_both_splits(place):
