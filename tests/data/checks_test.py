@@ -20,6 +20,7 @@ FAULTS = {
     'shape': ('image', np.zeros((6, 4, 5, 1), np.uint8), r'uint8 \[4, 4, 1\].*found shape \[6, 4, 5, 1\]'),
     'no batch': ('image', np.zeros((4, 4, 1), np.uint8), r'found shape \[4, 4, 1\]'),
     'dtype': ('image', np.zeros((6, 4, 4, 1), np.float32), r'declared uint8.*found float32'),
+    'wide label': ('label', np.arange(6), r'declared int32.*found int64'),
     'empty': ('image', np.zeros((0, 4, 4, 1), np.uint8), 'found no examples'),
     'label': ('label', np.arange(6, dtype=np.int32) + 5, r'in 0\.\.9, found values in 5\.\.10'),
     'negative label': ('label', -np.ones(6, np.int32), r'found values in -1\.\.-1'),

@@ -9,7 +9,7 @@ import pytest
 
 import genlab
 from genlab.data import Batches, check, load, prepare
-from genlab.data.images import resize, to_channels
+from genlab.data.images import eight_bits, resize, to_channels
 from genlab.data.load import defaults
 from genlab.errors import ConfigError
 
@@ -83,6 +83,12 @@ def test_channels_on_arrays():
     np.testing.assert_array_equal(to_channels(to_channels(grey, 3), 1), grey)
     np.testing.assert_array_equal(to_channels(np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8), 1)[:, 0],
                                   [76, 150, 29])
+
+
+def test_deep_greys_become_eight_bits():
+    levels = np.arange(256)
+    np.testing.assert_array_equal(eight_bits((levels * 257).astype(np.uint16)), levels)
+    np.testing.assert_array_equal(eight_bits((levels / 255).astype(np.float32)), levels)
 
 
 def test_import_is_light_and_starts_no_backend():

@@ -137,6 +137,11 @@ def test_transforms_draw_from_streams_of_their_own():
     source = source_of('image')
     plain, also = (prepared(32, source, flip=True, **more)['image'] for more in ({}, {'binarise': True}))
     np.testing.assert_array_equal(plain, also)
+    levels, drawn = batch_of(32)['image'], prepared(32, source, binarise=True)['x']
+    folded = jax.vmap(jax.random.fold_in, (0, None))
+    same = [np.array_equal(jax.vmap(transforms.binarise)(levels, folded(keys_of(32), n)), drawn)
+            for n in (transforms.FLIP, transforms.CROP, transforms.BINARISE, transforms.DEQUANTISE)]
+    assert same == [False, False, True, False]
 
 
 def test_points_pass_as_they_are():
