@@ -1,0 +1,9 @@
+"""Data: sources with random access, batches as a function of their number, and what happens to them on the device."""
+
+from genlab.data.batches import Batches
+from genlab.data.checks import check
+from genlab.data.load import load
+from genlab.data.prepare import prepare
+from genlab.data.source import Field, Source
+
+__all__ = ['Batches', 'Field', 'Source', 'check', 'load', 'prepare']

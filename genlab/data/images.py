@@ -22,7 +22,7 @@ def decode(data, resolution, channels):
 def plain(image, channels):
     """A Pillow image of any mode -> mode L (1 channel) or RGB (3 channels)."""
     from PIL import Image
-    if image.mode.startswith(('I;16', 'I')) or image.mode == 'F':
+    if image.mode[0] in 'IF':
         image = Image.fromarray(eight_bits(np.asarray(image)))
     if 'A' in image.getbands() or 'transparency' in image.info:
         image = image.convert('RGBA')

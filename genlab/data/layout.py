@@ -9,12 +9,13 @@ import numpy as np
 from genlab.data.shapes import BACKGROUNDS, COLOURS, KINDS, outlines
 
 SLOTS = 4                                  # most shapes in a scene, the largest first
-LARGE = 0.15                               # a shape of at least this radius is called large
-SMALL_RADII = (0.105, 0.135)
-LARGE_RADII = {1: (0.24, 0.34), 2: (0.19, 0.26), 3: (0.17, 0.21), 4: (0.16, 0.19)}     # by the number of shapes
+LARGE = 0.16                               # a shape of at least this radius is called large
+SMALL_RADII = (0.12, 0.145)
+LARGE_RADII = {1: (0.26, 0.38), 2: (0.2, 0.28), 3: (0.175, 0.215), 4: (0.165, 0.19)}     # by the number of shapes
+SMALL = 0.4                                # part of the shapes that are small
 TILT = 0.5                                 # rotation in -0.5..0.5 radians, so that hearts stay hearts
 MARGIN = 0.015                             # kept free around every shape
-TRIES = 24                                 # places drawn for a shape: the first free one is taken
+TRIES = 40                                 # places drawn for a shape: the first free one is taken
 SLOT_FACTORS = ('present', 'kind', 'colour', 'radius', 'x', 'y', 'rotation')
 SCENE_FACTORS = ('background', 'shading', 'direction')
 FACTORS = tuple(f'{name}_{slot}' for slot in range(SLOTS) for name in SLOT_FACTORS) + SCENE_FACTORS
@@ -60,11 +61,11 @@ def layout(seed, indices):
 
 
 def _radii(draws, count):
-    """Radii [N, SLOTS], the largest first; large and small ones are equally likely, the first is mostly large."""
+    """Radii [N, SLOTS], the largest first, zeros where absent."""
     low, high = np.array([LARGE_RADII[n] for n in range(1, SLOTS + 1)])[count - 1].T
-    small = SMALL_RADII[0] + (SMALL_RADII[1] - SMALL_RADII[0]) * (2 * draws)
-    large = low[:, None] + (high - low)[:, None] * (2 * draws - 1)
-    radius = np.where(draws < 0.5, small, large)
+    small = SMALL_RADII[0] + (SMALL_RADII[1] - SMALL_RADII[0]) * draws / SMALL
+    large = low[:, None] + (high - low)[:, None] * (draws - SMALL) / (1 - SMALL)
+    radius = np.where(draws < SMALL, small, large)
     return -np.sort(-np.where(np.arange(SLOTS) < count[:, None], radius, 0), axis=1)
 
 

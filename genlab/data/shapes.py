@@ -71,11 +71,11 @@ def _cross(x, y):
     return np.maximum(long - CROSS_LONG, np.minimum(short, long) - CROSS_HALF)
 
 
-HEART = np.float32(0.78)      # scale of Quilez' heart, whose point is the origin and whose top is about 1.1
+HEART, HEART_MIDDLE = np.float32(1.45), np.float32(0.58)      # Quilez' heart reaches from its point, 0, up to 1.1
 
 
 def _heart(x, y):
-    x, y = np.abs(x) / HEART, -y / HEART + 0.62
+    x, y = np.abs(x) / HEART, HEART_MIDDLE - y / HEART
     lobe = np.hypot(x - 0.25, y - 0.75) - np.sqrt(np.float32(2)) / 4
     corner = np.square(x) + np.square(y - 1)
     along = np.maximum(x + y, 0) / 2
@@ -106,10 +106,11 @@ def _regular(radii):
 
 def _heart_outline():
     angles = np.linspace(-np.pi / 4, 3 * np.pi / 4, 30)       # the lobe of the right half
-    right = np.stack([0.25 + np.sqrt(2) / 4 * np.cos(angles), 0.75 + np.sqrt(2) / 4 * np.sin(angles)], 1)
+    radius = np.sqrt(2) / 4 / np.cos(np.pi / 58)              # around the arc, not inside it
+    right = np.stack([0.25 + radius * np.cos(angles), 0.75 + radius * np.sin(angles)], 1)
     half = np.concatenate([right, [[0, 0]]])
     both = np.concatenate([half, half * [-1, 1]])
-    return np.stack([both[:, 0], 0.62 - both[:, 1]], 1) * HEART
+    return np.stack([both[:, 0], HEART_MIDDLE - both[:, 1]], 1) * HEART
 
 
 def outlines():
@@ -117,9 +118,10 @@ def outlines():
     arm, half = CROSS_LONG, CROSS_HALF
     cross = [(sx * a, sy * b) for a, b in ((arm, half), (half, arm)) for sx in (-1, 1) for sy in (-1, 1)]
     square = [(-.78, -.78), (.78, -.78), (.78, .78), (-.78, .78)]
-    known = {'circle': _regular([0.9] * 64), 'square': square, 'triangle': _regular([1] * 3),
+    around = np.full(64, 1 / np.cos(np.pi / 64))      # around the circle, so that no pixel sticks out of a box
+    known = {'circle': _regular(0.9 * around), 'square': square, 'triangle': _regular([1] * 3),
              'pentagon': _regular([1] * 5), 'star': _regular([1] * 5),
-             'ring': _regular([RING_MIDDLE + RING_HALF] * 64), 'cross': cross, 'heart': _heart_outline()}
+             'ring': _regular((RING_MIDDLE + RING_HALF) * around), 'cross': cross, 'heart': _heart_outline()}
     padded = [np.pad(np.asarray(known[kind], np.float32), ((0, 64 - len(known[kind])), (0, 0)), mode='edge')
               for kind in KINDS]
     return np.stack(padded)

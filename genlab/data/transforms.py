@@ -63,7 +63,7 @@ def dequantise(levels, key):
 
 
 def is_image(field):
-    """Whether a field holds 8-bit images, [H, W, C] of uint8 in 0..255; with a smaller `high` it is a map of classes."""
+    """Whether a field holds 8-bit images, uint8 [H, W, C] in 0..255; a smaller `high` declares a map of classes."""
     return is_map(field) and field.high == 255
 
 

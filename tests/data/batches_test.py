@@ -1,0 +1,124 @@
+"""Batches: one permutation per epoch, and the same batch however it is asked for."""
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from genlab.data import Batches, Field, Source
+from genlab.data.scenes import scenes
+from genlab.data.source import from_arrays, held
+
+LENGTH = 23
+
+
+def numbers(in_memory=True):
+    """A source whose example i is the number i."""
+    fields = {'point': Field((1,), np.dtype(np.float32), 0, LENGTH), 'label': Field((), np.dtype(np.int32), 0, LENGTH)}
+    arrays = {'point': np.arange(LENGTH, dtype=np.float32)[:, None], 'label': np.arange(LENGTH, dtype=np.int32)}
+    source = from_arrays('numbers', arrays, fields)
+    return source if in_memory else Source('numbers', fields, LENGTH, source.rows, in_memory=False)
+
+
+def equal(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+        assert one[name].dtype == other[name].dtype
+
+
+@pytest.mark.parametrize('size', [4, 23, 60])
+def test_every_epoch_is_a_permutation_of_its_own(size):
+    batches = Batches(numbers(), size, seed=3)
+    flat = np.concatenate([batches.indices(n)[0] for n in range(-(-4 * LENGTH // size))])
+    epochs = flat[:4 * LENGTH].reshape(4, LENGTH)
+    np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(LENGTH), (4, 1)))
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert flat.dtype == np.int64
+
+
+def test_permutation_is_that_of_the_contract():
+    first = np.random.default_rng([7, 0]).permutation(LENGTH)
+    second = np.random.default_rng([7, 1]).permutation(LENGTH)
+    straddling = Batches(numbers(), 10, seed=7).indices(2)[0]
+    np.testing.assert_array_equal(straddling, [*first[20:], *second[:7]])
+
+
+def test_batches_are_the_same_in_any_order_and_grouping():
+    batches = Batches(numbers(), 5, seed=1)
+    together = batches.indices(0, 30)
+    for n in (29, 3, 17, 0, 4):
+        np.testing.assert_array_equal(batches.indices(n)[0], together[n])
+        equal({name: array[0] for name, array in batches(n).items()},
+              {name: array[n] for name, array in batches(0, 30).items()})
+    assert not np.array_equal(together, Batches(numbers(), 5, seed=2).indices(0, 30))
+
+
+def test_few_permutations_are_kept():
+    batches = Batches(numbers(), 5, seed=1)
+    for n in range(40):
+        batches.indices(n)
+    assert len(batches._permutations) == 2
+
+
+def test_processes_load_parts_of_the_same_batch():
+    batches = Batches(numbers(), 8, seed=1)
+    whole = batches(2, 3)
+    parts = [batches(2, 3, slice(start, start + 2)) for start in range(0, 8, 2)]
+    equal(whole, {name: np.concatenate([part[name] for part in parts], axis=1) for name in whole})
+    np.testing.assert_array_equal(whole['position'], np.tile(np.arange(8), (3, 1)))
+    assert whole['position'].dtype == np.int32
+    assert whole['point'].shape == (3, 8, 1) and whole['label'].shape == (3, 8)
+
+
+@pytest.mark.parametrize('in_memory', [True, False])
+def test_stream_gives_the_batches_in_order(in_memory):
+    batches = Batches(numbers(in_memory), 6, seed=5)
+    with closing(batches.stream(3, 2, 10, slice(0, 4), 0)) as stream:
+        got = list(stream)
+    assert [n for n, _ in got] == [3, 5, 7, 9]
+    for n, batch in got:
+        equal(batch, batches(n, min(2, 10 - n), slice(0, 4)))
+
+
+def test_stream_closes_early():
+    stream = Batches(numbers(in_memory=False), 6, seed=5).stream(0, 1, 10 ** 9, slice(None), 0)
+    assert next(stream)[0] == 0
+    stream.close()
+    with pytest.raises(StopIteration):
+        next(stream)
+
+
+def test_stream_passes_an_error_on():
+    def broken(indices):
+        raise OSError('the disk is gone')
+    source = Source('broken', numbers().fields, LENGTH, broken, in_memory=False)
+    with pytest.raises(OSError, match='the disk is gone'):
+        list(Batches(source, 6, seed=5).stream(0, 1, 4))
+
+
+def test_stream_in_processes():
+    import multiprocessing
+    batches = Batches(scenes(8), 4, seed=5)
+    stream = batches.stream(0, 2, 40, slice(None), 1)
+    for n in (0, 2):
+        first, batch = next(stream)
+        assert first == n
+        equal(batch, batches(n, 2))
+    stream.close()
+    assert not multiprocessing.active_children()
+
+
+def test_batches_travel_to_processes_without_their_permutations():
+    batches = Batches(numbers(), 5, seed=1)
+    batches.indices(0)
+    state = batches.__getstate__()
+    assert state['_permutations'] == {} and len(batches._permutations) == 1
+
+
+def test_held_is_the_same_source_in_memory():
+    source = scenes(8)
+    small = Source(source.name, source.fields, 37, source.rows, in_memory=False, classes=source.classes)
+    kept = held(small, block=10)
+    assert kept.in_memory and len(kept) == 37 and kept.classes == source.classes
+    equal(kept.rows(np.array([36, 0, 5])), small.rows(np.array([36, 0, 5])))

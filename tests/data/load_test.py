@@ -1,0 +1,99 @@
+"""From a config to a source, for the sets that need no files; and what a wrong config says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import genlab
+from genlab.data import Batches, check, load, prepare
+from genlab.data.images import eight_bits, resize, to_channels
+from genlab.data.load import defaults
+from genlab.errors import ConfigError
+
+ROOT = Path(genlab.__file__).parent.parent
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_digits(channels):
+    config = defaults(resolution=16, channels=channels)
+    train, test = load(config), load(config, 'test')
+    assert (len(train), len(test)) == (1500, 297) and train.in_memory
+    rows = train.rows(np.arange(1500))
+    check(train, rows)
+    assert rows['image'].shape == (1500, 16, 16, channels)
+    assert rows['image'].max() == 255 and np.bincount(rows['label']).min() > 100
+    images = {image.tobytes() for image in rows['image']}
+    assert not images & {image.tobytes() for image in test.rows(np.arange(297))['image']}
+
+
+def test_digits_at_their_own_size_are_the_originals():
+    from sklearn.datasets import load_digits
+    originals = {tuple(image) for image in np.rint(load_digits().data * 255 / 16).astype(int)}
+    rows = load(defaults(resolution=8)).rows(np.arange(1500))['image'].reshape(1500, 64)
+    assert {tuple(row) for row in rows.astype(int)} <= originals
+
+
+@pytest.mark.parametrize('config', [
+    defaults(), defaults(source='toy', name='moons', observe='point'), defaults(source='scenes', channels=3),
+    defaults(source='scenes', observe='style')], ids=['digits', 'toy', 'scenes', 'style'])
+def test_first_batch_of_every_source(config):
+    source = load(config, 'train')
+    check(source, Batches(source, 4, seed=0)(0))
+    assert prepare(config, source) and len(source.name) > 3
+
+
+def test_scenes_have_the_fields_asked_for():
+    source = load(defaults(source='scenes', observe='style'), 'train', ('boxes', 'label'))
+    assert list(source.fields) == ['style', 'label', 'boxes']
+
+
+@pytest.mark.parametrize('changes, message', [
+    ({'source': 'digit'}, r'config.data.source=digit is not known \(did you mean digits\?\): choose from digits, toy'),
+    ({'source': 'toy', 'name': 'moon', 'observe': 'point'}, 'did you mean moons'),
+    ({'source': 'toy', 'name': 'moons'}, 'config.data.observe=image is not known.*choose from point, label'),
+    ({'source': 'scenes', 'observe': 'styles'}, 'did you mean style'),
+    ({'channels': 2}, 'choose 1 .* or 3'), ({'resolution': 0}, 'at least 1')])
+def test_wrong_configs(changes, message):
+    with pytest.raises(ConfigError, match=message) as raised:
+        load(defaults(**changes))
+    assert '\n' not in str(raised.value)
+
+
+def test_wrong_splits_fields_and_lines():
+    with pytest.raises(ConfigError, match='split=tests .*did you mean test'):
+        load(defaults(), 'tests')
+    with pytest.raises(ConfigError, match='the field=caption is not known'):
+        load(defaults(), 'train', ('caption',))
+    with pytest.raises(ConfigError, match='did you mean resolution'):
+        defaults(resolutin=3)
+
+
+def test_resize_is_antialiased_and_keeps_what_fits():
+    image = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)[..., None]
+    assert resize(image, 32).tobytes() == image.tobytes()
+    np.testing.assert_allclose(resize(image, 8), 127.5, atol=4)
+    assert resize(np.zeros((5, 5, 3), np.uint8), 8).shape == (8, 8, 3)
+
+
+def test_channels_on_arrays():
+    grey = np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1)
+    np.testing.assert_array_equal(to_channels(to_channels(grey, 3), 1), grey)
+    np.testing.assert_array_equal(to_channels(np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8), 1)[:, 0],
+                                  [76, 150, 29])
+
+
+def test_deep_greys_become_eight_bits():
+    levels = np.arange(256)
+    np.testing.assert_array_equal(eight_bits((levels * 257).astype(np.uint16)), levels)
+    np.testing.assert_array_equal(eight_bits((levels / 255).astype(np.float32)), levels)
+
+
+def test_import_is_light_and_starts_no_backend():
+    code = ('import sys, genlab.data, genlab.data.prepare; heavy = {"tensorflow", "tensorflow_datasets", "grain", '
+            '"sklearn", "PIL"} & set(sys.modules); import jax._src.xla_bridge as bridge; '
+            'print(heavy or "light", bridge._backends, callable(genlab.data.prepare))')
+    run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == 'light {} True'
