@@ -6,6 +6,7 @@ from typing import Callable, Iterator, Mapping
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from genlab.data.load import defaults as data_defaults
 from genlab.errors import ConfigError
 
 
@@ -15,21 +16,7 @@ def defaults(experiment: str) -> ConfigDict:
         experiment=experiment,       # experiments/<experiment>.py
         seed=0,                      # of parameters, data order and noise
         placement='pmap',            # 'pmap': a copy on every device; 'fsdp': large arrays split over them
-        data=dict(
-            source='digits',         # digits | toy | scenes | tfds | folder
-            name='',                 # the toy density or the TFDS set
-            dir='',                  # the folder of images, or TFDS's data_dir ('': its own default)
-            resolution=32,           # images are brought to resolution x resolution
-            channels=1,              # 1: grey, 3: colour
-            observe='image',         # the field that the model models
-            batch_size=64,           # of all devices together
-            flip=False,              # mirror images left to right at random
-            crop_padding=0,          # pixels to pad by before a random crop
-            binarise=False,          # draw each pixel as Bernoulli of its intensity, anew at each step
-            dequantise=False,        # add uniform noise of one grey level
-            resident=False,          # keep the whole set on the device
-            workers=0,               # processes that decode a set too large for memory
-        ),
+        data=data_defaults(),        # see there
         model=dict(dtype='float32'),   # 'bfloat16': compute in it; parameters stay float32
         losses=dict(),               # player -> term -> weight: a number or a ramp()
         optimizer=dict(),            # player -> optimizers.adam(...)

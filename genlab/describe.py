@@ -13,7 +13,9 @@ from genlab.program import make_init, programs
 
 
 def describe(config: ConfigDict, build: Build) -> dict[str, dict]:
-    """network -> {'parameters': total, 'modules': [{'path', 'type', 'output', 'parameters'}, ...]}. Nothing is computed or read."""
+    """network -> {'parameters': total, 'modules': [{'path', 'type', 'output', 'parameters'}, ...]}.
+
+    Nothing is computed, and no data are read."""
     program = programs(config, build, parallel.place(config.placement), data.declared(config.data))[0]
     calls: list[dict] = []
     with nn.intercept_methods(lambda *call: _note(calls, *call)):

@@ -13,7 +13,7 @@ from genlab.players import Objective, Player, batches_per_step, make_step
 
 
 class Experiment(NamedTuple):
-    """All that the loop and the tools know of a model. `experiments/*.py` each have a `build(config, axis=None)` that makes one.
+    """All that the loop and the tools know of a model. Each experiments/*.py has a `build(config, axis=None)` that makes one.
 
     A prepared batch is a dict of arrays [B, ...]: `x` is what is modelled (float32: images [B, H, W, C] in [-1, 1], or points
     [B, D]), `position` the place in the global batch; labels, captions, boxes ... are there if the source has them.
@@ -55,7 +55,8 @@ def load(name: str) -> Callable[..., Experiment]:
             raise
         import experiments
         known = sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
-        raise ConfigError(f'config.experiment={name!r}: there is no experiments/{name}.py; there are {", ".join(known)}') from None
+        raise ConfigError(f'config.experiment={name!r}: there is no experiments/{name}.py; there are '
+                          f'{", ".join(known)}') from None
 
 
 Build = Callable[[Any, str | None], Experiment]

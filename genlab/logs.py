@@ -77,11 +77,11 @@ class MetricLog:
             self._events.add_scalar(name, float(value), int(step))
 
     def picture(self, step, array, name='samples'):
-        """Save an image (uint8 [H, W, 1 or 3]) as workdir/<name>/<step, six digits>.png and in TensorBoard."""
+        """Save an image (uint8 [H, W, 1 or 3]) as workdir/<name>/<step>.png and in TensorBoard."""
         if not self._enabled:
             return
         from genlab import images
-        images.save_png(os.path.join(self._workdir, name, f'{int(step):06d}.png'), array)
+        images.save_png(os.path.join(self._workdir, name, f'{int(step)}.png'), array)
         if self._writer():
             self._events.add_image(name, array, int(step), dataformats='HWC')
 

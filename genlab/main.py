@@ -1,4 +1,4 @@
-"""The command: `python -m genlab.main --config=configs/dcgan.py[:variant] [--mode=...] [--workdir=...] [--config.key=value ...]`
+"""The command: `python -m genlab.main --config=configs/dcgan.py[:variant] [--mode=train] [--workdir=...] [--config.key=value]`
 
 Exit codes: 0 done; 1 something went wrong that one line on stderr explains; 2 the config, a flag or the workdir cannot work as
 given; 42 asked to stop: saved, run the same command again."""

@@ -7,10 +7,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab import data, evaluation, images, parallel, report, sampling, workdir
+from genlab import data
 from genlab import describe as description
+from genlab import evaluation, images, parallel
 from genlab import plan as planning
+from genlab import report, sampling
 from genlab import train as training
+from genlab import workdir
 from genlab.checkpoint import Checkpoints
 from genlab.errors import UserError, warn
 from genlab.experiment import Build, Experiment

@@ -22,7 +22,9 @@ Tree = Any
 
 
 class Placement(NamedTuple):
-    """How a run lies over its devices. A call is `(carry, batches, constants) -> carry`, batches with leaves [steps, turns, B, ...]."""
+    """How a run lies over its devices.
+
+    What it compiles is a call `(carry, batches, constants) -> carry`, batches with leaves [steps, turns, B, ...]."""
     axis: str | None                  # the name to take means over inside a step: 'batch' under pmap, None under jit
     devices: int                      # over all processes
     mesh: Mesh

@@ -1,5 +1,6 @@
-"""`--mode=plan`: the training step compiled ahead of time, for the devices here or for a TPU topology that is not, and what it takes."""
+"""`--mode=plan`: what the training step takes, compiled ahead of time for the devices here or for a TPU topology."""
 
+import importlib.util
 import math
 import os
 import re
@@ -16,7 +17,8 @@ from genlab.program import Program, fold, load, make_call, make_constants, make_
 
 GIB = 2 ** 30
 # Memory of one device of a kind, as its maker states it.
-MEMORY = {'TPU v2': 8, 'TPU v3': 16, 'TPU v4': 32, 'TPU v5 lite': 16, 'TPU v5': 95, 'TPU v5p': 95, 'TPU v6 lite': 32, 'TPU7x': 192}
+MEMORY = {'TPU v2': 8, 'TPU v3': 16, 'TPU v4': 32, 'TPU v5 lite': 16, 'TPU v5': 95, 'TPU v5p': 95, 'TPU v6 lite': 32,
+          'TPU7x': 192}
 COLLECTIVE = re.compile(r'= (.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(?:-start)?\(')
 SHAPE = re.compile(r'\b(pred|[a-z]+?)(\d*)(?:e\dm\d\w*)?\[([\d,]*)\]')
 
@@ -77,9 +79,13 @@ def read(compiled, devices: list) -> Plan:
 
 def table(plan: Plan, steps: int) -> str:
     """A plan as text for a person; `steps` are those of a call."""
-    rows = [('devices', f'{plan.devices} x {plan.kind}'), ('arguments', _size(plan.arguments)), ('temporaries', _size(plan.temporaries)),
-            ('outputs', f'{_size(plan.outputs)}, of which {_size(plan.donated)} in the place of arguments (saved by donation)'),
-            ('needed', _size(plan.needed) + (f' of {_size(plan.memory)}: {"fits" if fits(plan) else "does NOT fit"}' if plan.memory else '')),
+    verdict = f' of {_size(plan.memory)}: {"fits" if fits(plan) else "does NOT fit"}' if plan.memory else ''
+    rows = [('devices', f'{plan.devices} x {plan.kind}'),
+            ('arguments', _size(plan.arguments)),
+            ('temporaries', _size(plan.temporaries)),
+            ('outputs', _size(plan.outputs)),
+            ('saved by donation', f'{_size(plan.donated)} of outputs that take the place of arguments'),
+            ('needed', _size(plan.needed) + verdict),
             ('arithmetic', f'{plan.flops / steps / 1e9:,.2f} GFLOP a step'), ('memory traffic', f'{_size(plan.accessed / steps)} a step')]
     rows += [(kind, f'{number} a call, {_size(size)}') for kind, (number, size) in sorted(plan.collectives.items())]
     return '\n'.join(f'{name:<20}{value}' for name, value in [('per device', ''), *rows])
@@ -97,15 +103,9 @@ def describe_topology(name: str) -> list:
     try:
         return list(topologies.get_topology_desc(topology_name=name, platform='tpu').devices)
     except Exception as error:
-        if importlib_missing('libtpu'):
+        if importlib.util.find_spec('libtpu') is None:
             raise UserError("--topology needs TPU's compiler: pip install -e '.[tpu]'") from error
         raise ConfigError(f'--topology={name}: no such TPU topology; e.g. v5e:4x4 or v4:2x2x2') from error
-
-
-def importlib_missing(module: str) -> bool:
-    """Whether a module is not installed."""
-    import importlib.util
-    return importlib.util.find_spec(module) is None
 
 
 def _memory(device: Any) -> int | None:

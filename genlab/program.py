@@ -55,7 +55,7 @@ def check(config: ConfigDict, placement: parallel.Placement) -> None:
 
 
 def make_init(program: Program) -> Callable[[], State]:
-    """A function that makes the state before the first step, of the first 64 examples and the seed: the same on any devices."""
+    """A function that makes the state before the first step, of the first 64 examples and the seed."""
     rows = slice(0, min(program.config.data.batch_size, 64))
     batch = jax.tree.map(lambda leaf: leaf[0], program.batches(0, 1, rows))
     data.check(program.batches.source, batch)

@@ -61,7 +61,7 @@ def _read(path, notices):
 
 def _progress(config, rows):
     """Steps done, and steps in all or None."""
-    total = config.get('steps')
+    total = config['train'].get('steps') if isinstance(config.get('train'), dict) else None
     return max((row['step'] for row in rows), default=0), total if isinstance(total, int) and total > 0 else None
 
 

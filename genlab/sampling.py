@@ -19,7 +19,9 @@ def keys(seed: int, first: int, count: int) -> jax.Array:
 
 def draw(experiment: Experiment, placement: parallel.Placement, variables, config: ConfigDict, count: int | None = None,
          seed: int | None = None) -> np.ndarray:
-    """Samples [count, ...] in calls of `config.sample.chunk`, images in [-1, 1] or points; count and seed default to the config's."""
+    """Samples [count, ...], images in [-1, 1] or points, drawn `config.sample.chunk` at a time.
+
+    count and seed are the config's unless given."""
     count, seed, chunk = count or config.sample.count, config.seed if seed is None else seed, config.sample.chunk
     conditions = held_out(config) if config.sample.condition else lambda indices: None
     sample = jitted(experiment.sample)
@@ -31,7 +33,7 @@ def draw(experiment: Experiment, placement: parallel.Placement, variables, confi
 
 
 def held_out(config: ConfigDict) -> Callable[[np.ndarray], dict]:
-    """A function that gives prepared held-out examples by index, around and around the test set: what conditions are taken from."""
+    """A function that gives prepared held-out examples by index, around and around the test set."""
     source = data.load(config.data, 'test')
     prepare = jitted(data.prepare(config.data, source, train=False))
 

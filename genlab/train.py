@@ -6,7 +6,6 @@ import signal
 import time
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from genlab import data, evaluation, images, parallel, report, sampling, totals
@@ -52,7 +51,7 @@ class Loop:
         self.lined = int(self.saved['since']) if self.saved else 0    # the step of the last line of the log
         self.sampled = {int(path.stem) for path in (self.folder / 'samples').glob('*.png') if path.stem.isdigit()}
         self.evaluated = evaluation.steps(self.folder)
-        self.program = None
+        self.program, self.began = None, time.perf_counter()
         self.log.truncate(self.step)
         self.progress = Progress(self.config.train.steps, self.step, enabled=self.main,
                                  examples=program.config.data.batch_size * program.calls[1])
@@ -70,7 +69,8 @@ class Loop:
         self.clock = Clock(self.step)
         with contextlib.closing(self.stream(rows)) as stream:
             for batch in stream:
-                self.state, self.totals = call((self.state, self.totals), self.placement.put(fold(program, batch)), self.constants)
+                batch = self.placement.put(fold(program, batch))
+                self.state, self.totals = call((self.state, self.totals), batch, self.constants)
                 self.step += steps
                 self.between()
         if self.lined < self.step:
@@ -100,16 +100,20 @@ class Loop:
             asked = parallel.agree(self.stop.asked)
         elif jax.process_count() > 1:
             asked = False          # processes stop together, at a line
-        with self.clock.pause():
-            if self.due(train.sample_every):
-                self.sample()
-            if self.due(train.evaluate_every):
-                self.evaluate()
+        if self.due(train.sample_every):
+            self.sample()
+        if self.due(train.evaluate_every):
+            self.evaluate()
         if asked or self.due(self.config.checkpoint.every):
             self.save()
         if asked:
             self.checkpoints.wait()
             raise Preempted(f'stopped at step {self.step}, saved in {self.folder}: the same command goes on from there')
+
+    def pause(self):
+        """Steps that were dispatched are waited for, and what follows does not count as theirs."""
+        jax.block_until_ready(self.state)
+        return self.clock.pause()
 
     def due(self, every: int) -> bool:
         """Whether the last call crossed a multiple of `every` steps; never if that is 0."""
@@ -131,7 +135,7 @@ class Loop:
             self.checkpoints.wait()
             kept = self.checkpoints.latest()
             raise UserError(f'{bad[1]} is not finite at step {bad[0]}; '
-                            f'{"no checkpoint was written yet" if kept is None else f"the last good checkpoint is step {kept}"}: '
+                            f'{"no checkpoint yet" if kept is None else f"the last good checkpoint is step {kept}"}: '
                             'lower the learning rate, clip (config.optimizer.*.clip), or set config.train.on_nan=skip')
         return sums
 
@@ -139,7 +143,8 @@ class Loop:
         """One line of metrics: their means since the last one."""
         sums, steps = self.read_totals(), self.step - self.lined
         rate, images_a_step = self.clock.lap(self.step), self.program.config.data.batch_size * self.program.calls[1]
-        row = {**totals.means(sums), 'steps_per_second': rate, 'images_per_second': rate * images_a_step}
+        row = {**totals.means(sums), 'steps_per_second': rate, 'images_per_second': rate * images_a_step,
+               'seconds': time.perf_counter() - self.began}
         if self.config.train.on_nan == 'skip':
             row['skipped'] = totals.skipped(sums, steps)
         self.log.write(self.step, row)
@@ -148,20 +153,22 @@ class Loop:
 
     def save(self) -> None:
         """Starts a checkpoint of a state that is known to be sound."""
-        with self.clock.pause():
+        with self.pause():
             sums = totals.to_plain(self.read_totals())
             self.checkpoints.save(self.step, self.state, {'totals': sums, 'since': self.lined})
 
     def sample(self) -> None:
         """Draws the samples of this step and writes their picture."""
-        drawn = sampling.draw(self.program.experiment, self.placement, self.state.variables(averaged=True), self.config)
-        self.log.picture(self.step, images.picture(drawn, sampling.reference(self.program.batches.source, self.config)))
+        with self.pause():
+            drawn = sampling.draw(self.program.experiment, self.placement, self.state.variables(averaged=True), self.config)
+            self.log.picture(self.step, images.picture(drawn, sampling.reference(self.program.batches.source, self.config)))
         self.sampled.add(self.step)
 
     def evaluate(self) -> None:
         """Judges the model of this step, and writes evaluation.json and the figures into the log."""
         self.progress.note(f'evaluating step {self.step} ...')
-        judged = evaluation.evaluate(self.config, self.program.experiment, self.placement, self.state)
+        with self.pause():
+            judged = evaluation.evaluate(self.config, self.program.experiment, self.placement, self.state)
         if self.main:
             evaluation.write(self.folder, self.step, judged)
         self.log.write(self.step, {f'evaluation/{name}': value for name, value in evaluation.scalars(judged).items()})

@@ -105,7 +105,7 @@ def test_tensorboard_events(tmp_path):
         log.truncate(4)
         log.write(5, {'loss': 0.25})
         log.picture(5, np.full((4, 6, 3), 7, np.uint8))
-    assert (tmp_path / 'samples' / '000005.png').exists()
+    assert (tmp_path / 'samples' / '5.png').exists()
     name, = os.listdir(tmp_path / 'tensorboard')
     data, events = (tmp_path / 'tensorboard' / name).read_bytes(), []
     while data:  # a record: length (8 bytes), its checksum (4), the event, its checksum (4)

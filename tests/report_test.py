@@ -60,7 +60,7 @@ def fill(workdir, number=200, pictures=30):
     """A complete workdir in which every text tries to break out."""
     (workdir / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, rows(number))) + '\n{"step": 999, "cri')
     documents = {
-        'config': {'name': 'dcgan', 'steps': 400, 'model': {'width': 64, EVIL: EVIL, 'layers': [1, 2]}},
+        'config': {'name': 'dcgan', 'train': {'steps': 400}, 'model': {'width': 64, EVIL: EVIL, 'layers': [1, 2]}},
         'environment': {'host': EVIL, 'versions': {'jax': '0.10.2'}, 'git commit': 'abc1234'},
         'networks': {'generator': {'parameters': 3576704, 'modules': [
             {'path': 'generator/' + EVIL, 'type': 'Conv', 'output': [64, 4, 4, 512], 'parameters': 100}]}},
@@ -172,7 +172,7 @@ def test_odd_documents_do_no_harm(tmp_path, value):
 def test_state_and_time():
     """Complete at the last step; the time of a resumed run is the sum over its processes; figures fit their cards."""
     header = lambda config, step: report._header('t', 'f', config, {}, [{'step': step}], [])
-    assert 'complete' in header({'steps': 5}, 5) and 'at 80%' in header({'steps': 5}, 4)
+    assert 'complete' in header({'train': {'steps': 5}}, 5) and 'at 80%' in header({'train': {'steps': 5}}, 4)
     assert 'at step 4' in header({}, 4)
     cards = report._cards({}, [], {'big': {'parameters': 35746307}, 'small': {'parameters': 3576704}}, {})
     assert '35.75M' in cards and '3,576,704' in cards

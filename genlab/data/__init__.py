@@ -2,8 +2,8 @@
 
 from genlab.data.batches import Batches
 from genlab.data.checks import check
-from genlab.data.load import load
+from genlab.data.load import declared, load
 from genlab.data.prepare import prepare
 from genlab.data.source import Field, Source
 
-__all__ = ['Batches', 'Field', 'Source', 'check', 'load', 'prepare']
+__all__ = ['Batches', 'Field', 'Source', 'check', 'declared', 'load', 'prepare']

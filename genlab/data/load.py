@@ -2,9 +2,12 @@
 
 import difflib
 
+import numpy as np
+
 from genlab.data.digits import digits
 from genlab.data.folder import folder
 from genlab.data.scenes import scenes
+from genlab.data.source import Source, image_field, label_field
 from genlab.data.tfds import tfds
 from genlab.data.toy import toy
 from genlab.errors import ConfigError
@@ -56,6 +59,20 @@ def load(config_data, split='train', fields=()):
     for field in (observe, *fields):
         _known('config.data.observe' if field == observe else 'the field', field, source.fields)
     return source
+
+
+def declared(config_data):
+    """A source like the one that `load` gives, without its data where those lie outside the package -> Source.
+
+    It has the fields, and rows of zeros, that a set of images with labels would have: enough to describe or compile."""
+    if config_data.source not in ('tfds', 'folder'):
+        return load(config_data)
+    fields = {'image': image_field(config_data.resolution, config_data.channels), 'label': label_field(10)}
+
+    def rows(indices):
+        return {name: np.zeros((len(indices), *field.shape), field.dtype) for name, field in fields.items()}
+
+    return Source(config_data.name or config_data.source, fields, 2 ** 20, rows, in_memory=True)
 
 
 def _digits(config, split, fields):

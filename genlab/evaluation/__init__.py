@@ -32,7 +32,7 @@ def evaluate(config: ConfigDict, experiment: Experiment, placement: parallel.Pla
 
 
 def class_shares(samples: np.ndarray, judge: classifier.Classifier) -> dict:
-    """The share of each class among images [N, H, W, C], the smallest and largest, and how sure the classifier is on average."""
+    """The share of each class among images [N, H, W, C], the smallest and largest, and the classifier's mean confidence."""
     probabilities = judge.probabilities(samples)
     shares = np.bincount(probabilities.argmax(1), minlength=len(judge.classes)) / len(samples)
     return {'class_share': dict(zip(judge.classes, map(float, shares))), 'smallest_share': float(shares.min()),
