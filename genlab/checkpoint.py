@@ -149,4 +149,3 @@ def checksum(file: pathlib.Path) -> int:
         while block := stream.read(1 << 22):
             value = zlib.crc32(block, value)
     return value
-

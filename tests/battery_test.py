@@ -1,0 +1,129 @@
+"""One battery over every config: what each must do whatever it is, shrunk by `small` to seconds."""
+
+import importlib.util
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from genlab import data, experiment, parallel, sampling, totals
+from genlab.config import small
+from genlab.describe import describe
+from genlab.program import fold, load, make_call, make_constants, make_init, metric_names, programs
+
+FILES = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
+
+
+def module_of(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Trained:
+    """A small run of a config on one placement: the state at the start, after two calls and after four."""
+
+    def __init__(self, config, placement_name='pmap', devices=None):
+        self.config = config.copy_and_resolve_references()
+        self.config.placement = placement_name
+        build = experiment.load(config.experiment)
+        self.placement = parallel.place(placement_name, devices or jax.devices())
+        self.program = programs(self.config, build, self.placement, data.load(config.data))[0]
+        init = make_init(self.program)
+        self.start = parallel.initial(self.placement, init)
+        names = metric_names(self.program, self.start)
+        self.zero = parallel.replicate(self.placement, totals.zero(names))
+        self.constants = parallel.replicate(self.placement, make_constants(self.program))
+        carry = self.start, self.zero
+        self.compiled = self.placement.compile(make_call(self.program), carry).lower(
+            carry, self.batch(0), self.constants).compile()
+
+    def batch(self, call):
+        steps, turns = self.program.calls
+        rows = parallel.process_rows(self.config.data.batch_size, self.placement.devices)
+        return self.placement.put(fold(self.program, load(self.program, call * steps * turns, steps * turns, rows)))
+
+    def run(self, carry, first, count):
+        """`count` calls from call `first` on. The carry given stays: it is copied before it is donated."""
+        carry = jax.tree.map(lambda leaf: leaf.copy(), carry)
+        for call in range(first, first + count):
+            carry = self.compiled(carry, self.batch(call), self.constants)
+        return carry
+
+
+@pytest.fixture(scope='module', params=FILES, ids=lambda path: path.stem)
+def trained(request):
+    run = Trained(small(module_of(request.param).get_config()))
+    run.two = run.run((run.start, run.zero), 0, 2)
+    return run
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+def test_every_variant_is_described(path):
+    module = module_of(path)
+    for variant in ('', *module.VARIANTS):
+        config = module.get_config(variant)
+        networks = describe(config, experiment.load(config.experiment))
+        assert all(network['parameters'] > 0 for network in networks.values())
+
+
+def test_two_calls_are_finite(trained):
+    state, sums = trained.two
+    assert totals.first_bad(jax.device_get(sums)) is None
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state)))
+    assert int(state.step) == 2 * trained.config.train.steps_per_call
+
+
+def test_trained_networks_move_and_frozen_ones_stay(trained):
+    before, after = jax.device_get(trained.start.params), jax.device_get(trained.two[0].params)
+    moving = set().union(*(moments_of(trained.start, player) for player in trained.start.optimizer))
+    for network in before:
+        for (path, old), new in zip(jax.tree.leaves_with_path(before[network]), jax.tree.leaves(after[network])):
+            assert np.array_equal(old, new) != (network in moving), f'{network}{jax.tree_util.keystr(path)}'
+
+
+def moments_of(state, player):
+    """The networks that a player's optimizer keeps moments of."""
+    networks = set(state.params)
+    paths = jax.tree.leaves_with_path(state.optimizer[player])
+    return {getattr(key, 'key', None) for path, _ in paths for key in path} & networks
+
+
+def test_all_shards_are_equal(trained):
+    """pmap calls its outputs replicated without looking: a forgotten mean over devices would show here alone."""
+    for path, leaf in jax.tree.leaves_with_path(trained.two):
+        shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert len(shards) == 4
+        assert all(np.array_equal(shards[0], shard, equal_nan=True) for shard in shards), jax.tree_util.keystr(path)
+
+
+def test_two_and_two_are_four(trained):
+    """A run that goes on from a copy of its state on the host is the run that was never interrupted, bit by bit."""
+    whole = trained.run((trained.start, trained.zero), 0, 4)
+    host = jax.device_get(trained.two)
+    again = trained.run(parallel.replicate(trained.placement, host), 2, 2)
+    for path, leaf in jax.tree.leaves_with_path(whole):
+        other = dict((jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(again))
+        assert np.array_equal(leaf, other[jax.tree_util.keystr(path)]), jax.tree_util.keystr(path)
+
+
+def test_a_sample_does_not_depend_on_the_others(trained):
+    state, config = trained.two[0], trained.config.copy_and_resolve_references()
+    variables, model = state.variables(averaged=True), trained.program.experiment
+    four = sampling.draw(model, trained.placement, variables, config, 4)
+    config.sample.chunk = 3
+    three = sampling.draw(model, trained.placement, variables, config, 3)
+    assert np.isfinite(four).all()
+    np.testing.assert_allclose(four[:3], three, atol=2e-6)
+    assert not np.allclose(four[0], four[1])
+
+
+def test_measures_are_per_example(trained):
+    model, config = trained.program.experiment, trained.config
+    if model.measure is None:
+        pytest.skip('it has no measures')
+    batch = sampling.held_out(config)(np.arange(8))
+    values = jax.device_get(jax.jit(model.measure)(trained.two[0].variables(), batch, sampling.keys(0, 0, 8)))
+    assert all(value.shape == (8,) and np.isfinite(value).all() for value in values.values())
