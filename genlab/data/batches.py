@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from genlab.data.source import Source
+from genlab.errors import ConfigError
 
 KEPT = 2           # permutations kept: a batch may straddle two epochs
 READ_AHEAD = 4     # batches that grain's threads prepare ahead of the loop
@@ -21,6 +22,11 @@ class Batches:
     batch_size: int
     seed: int
     _permutations: dict = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self):
+        if self.batch_size < 1 or len(self.source) < 1:
+            raise ConfigError(f'config.data.batch_size={self.batch_size} of {self.source.name}, which has '
+                              f'{len(self.source)} examples: both must be at least 1')
 
     def __getstate__(self):
         return dict(self.__dict__, _permutations={})  # worker processes draw their own
@@ -90,7 +96,8 @@ def _read_ahead(starts, item, workers):
     iterator = iter(data)
     try:
         for n, batch in iterator:
-            yield int(n), {name: np.asarray(array) for name, array in batch.items()}
+            # arrays of a process live in shared memory, which ends with the process: copied out
+            yield int(n), {name: np.array(array) for name, array in batch.items()} if workers > 0 else batch
     finally:
         iterator.close()
 

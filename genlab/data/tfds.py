@@ -47,29 +47,14 @@ def command(name, folder):
     return f'python -m genlab.data.prepare {name}' + (f' --dir {folder}' if folder else '')
 
 
-def _open(name, folder, split):
-    """The records with undecoded images, and the DatasetInfo; a UserError says what to do where there are none."""
+def find(name, folder):
+    """The builder of a name, which also finds sets whose code is not here, by their files -> (builder, format).
+
+    The format is that of the files, such as array_record or tfrecord, and '' where the set is not prepared.
+    """
     import tensorflow_datasets
-    builder = _builder(tensorflow_datasets, name, folder)
-    found = f'{name} in {builder.data_dir}'
-    if not (builder.data_path / 'dataset_info.json').exists():
-        raise UserError(f'there is no {found}: run `{command(name, folder)}`')
-    form = builder.info.file_format.value
-    if form != 'array_record':
-        raise UserError(f'{found} is in {form} format, which needs TensorFlow: write it as ArrayRecord into another '
-                        f'folder, run `{command(name, "NEW_FOLDER")}` and set config.data.dir=NEW_FOLDER')
-    picture, _ = _features(builder.info.features, name)
-    skip = {picture: tensorflow_datasets.decode.SkipDecoding()}
     try:
-        return builder.as_data_source(split, decoders=skip), builder.info
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f'{name} has no split {split}: it has {", ".join(builder.info.splits)}') from error
-
-
-def _builder(tensorflow_datasets, name, folder):
-    """The builder of a name, which also finds sets whose code is not here, by their files."""
-    try:
-        return tensorflow_datasets.builder(name, **({'data_dir': folder} if folder else {}))
+        builder = tensorflow_datasets.builder(name, **({'data_dir': folder} if folder else {}))
     except tensorflow_datasets.core.DatasetNotFoundError:
         near = difflib.get_close_matches(name, tensorflow_datasets.list_builders(with_community_datasets=False), 1)
         meant = f'; did you mean {near[0]}?' if near else ''
@@ -78,6 +63,25 @@ def _builder(tensorflow_datasets, name, folder):
     except ImportError as error:
         raise UserError(f'TFDS cannot describe {name} without a package that is missing ({error.name}): '
                         'pip install "genlab[prepare]"') from error
+    there = (builder.data_path / 'dataset_info.json').exists()
+    return builder, builder.info.file_format.value if there else ''
+
+
+def _open(name, folder, split):
+    """The records with undecoded images, and the DatasetInfo; a UserError says what to do where there are none."""
+    from tensorflow_datasets import decode as decoders
+    builder, form = find(name, folder)
+    if not form:
+        raise UserError(f'there is no {name} in {builder.data_dir}: run `{command(name, folder)}`')
+    if form != 'array_record':
+        raise UserError(f'{name} in {builder.data_dir} is in {form} format, which needs TensorFlow: write it as '
+                        f'ArrayRecord into another folder, run `{command(name, "NEW_FOLDER")}` and set '
+                        'config.data.dir=NEW_FOLDER')
+    picture, _ = _features(builder.info.features, name)
+    try:
+        return builder.as_data_source(split, decoders={picture: decoders.SkipDecoding()}), builder.info
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f'{name} has no split {split}: it has {", ".join(builder.info.splits)}') from error
 
 
 def _features(features, name):

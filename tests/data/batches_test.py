@@ -8,6 +8,7 @@ import pytest
 from genlab.data import Batches, Field, Source
 from genlab.data.scenes import scenes
 from genlab.data.source import from_arrays, held
+from genlab.errors import ConfigError
 
 LENGTH = 23
 
@@ -114,6 +115,11 @@ def test_batches_travel_to_processes_without_their_permutations():
     batches.indices(0)
     state = batches.__getstate__()
     assert state['_permutations'] == {} and len(batches._permutations) == 1
+
+
+def test_a_batch_has_examples():
+    with pytest.raises(ConfigError, match='config.data.batch_size=0 of numbers.* at least 1'):
+        Batches(numbers(), 0, seed=0)
 
 
 def test_held_is_the_same_source_in_memory():

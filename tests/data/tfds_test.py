@@ -1,5 +1,6 @@
 """TFDS sets: a small one is prepared here, as ArrayRecord and without TensorFlow, and read like any other."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -110,18 +111,33 @@ def test_an_unknown_split(sets):
         tfds('small_squares', sets, split='validation')
 
 
-def test_a_set_in_another_format(sets, tmp_path):
-    """Only the description says the format, so a changed one stands for a set in tfrecord files."""
-    old = os.path.join(sets, 'small_squares', '1.0.0')
+@pytest.fixture
+def old_format(sets, tmp_path):
+    """A data_dir with the set in tfrecord format; only the description says the format, so a changed one will do."""
+    old = Path(sets) / 'small_squares' / '1.0.0'
     new = tmp_path / 'small_squares' / '1.0.0'
     new.mkdir(parents=True)
-    for name in ('dataset_info.json', 'features.json'):
-        (new / name).write_text(open(os.path.join(old, name)).read())
-    described = json.loads((new / 'dataset_info.json').read_text())
-    described['fileFormat'] = 'tfrecord'
-    (new / 'dataset_info.json').write_text(json.dumps(described))
+    (new / 'features.json').write_text((old / 'features.json').read_text())
+    described = json.loads((old / 'dataset_info.json').read_text())
+    (new / 'dataset_info.json').write_text(json.dumps(described | {'fileFormat': 'tfrecord'}))
+    return str(tmp_path)
+
+
+def test_a_set_in_another_format(old_format):
     with pytest.raises(UserError, match='in tfrecord format.*python -m genlab.data.prepare small_squares --dir NEW'):
-        tfds('small_squares', str(tmp_path))
+        tfds('small_squares', old_format)
+
+
+def test_the_command_on_what_is_there(sets, old_format, monkeypatch):
+    """What needs no TensorFlow: a set that is there, one in another format, one that does not exist."""
+    from genlab.data.prepare.__main__ import prepared
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name == 'tensorflow' or found(name))
+    assert prepared('small_squares', sets).endswith('train 40, test 5')
+    with pytest.raises(UserError, match='is in tfrecord format already: give another folder by --dir'):
+        prepared('small_squares', old_format)
+    with pytest.raises(ConfigError, match='did you mean mnist'):
+        prepared('mnisst', sets)
 
 
 def test_the_command_says_what_it_needs():
@@ -129,8 +145,8 @@ def test_the_command_says_what_it_needs():
     run = subprocess.run([sys.executable, '-m', 'genlab.data.prepare', 'mnisst', '--dir', os.devnull + '/sets'],
                          cwd=ROOT, capture_output=True, text=True)
     lines = [line for line in run.stderr.splitlines() if line.startswith('error: ')]
-    assert run.returncode == 1 and len(lines) == 1 and 'RuntimeWarning' not in run.stderr
-    assert 'pip install "genlab[prepare]"' in lines[0] or 'mnisst could not be prepared' in lines[0]
+    assert run.returncode in (1, 2) and len(lines) == 1 and 'RuntimeWarning' not in run.stderr
+    assert 'pip install "genlab[prepare]"' in lines[0] or 'did you mean mnist' in lines[0]
 
 
 @pytest.mark.skipif('GENLAB_TEST_TFDS' not in os.environ, reason='GENLAB_TEST_TFDS names no data_dir with mnist')

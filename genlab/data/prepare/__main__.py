@@ -7,6 +7,7 @@ import argparse
 import importlib.util
 import sys
 
+from genlab.data import tfds
 from genlab.errors import UserError
 
 
@@ -25,21 +26,31 @@ def main(arguments):
 
 
 def prepared(name, folder, manual=''):
-    """Downloads and writes a set unless it is there -> one line on what there is."""
+    """Downloads and writes a set unless it is there -> one line that says what there is."""
     if importlib.util.find_spec('tensorflow') is None:
         raise UserError('preparing a set needs TensorFlow, which reading does not: pip install "genlab[prepare]"')
+    builder, form = tfds.find(name, folder)
+    if form not in ('', 'array_record'):
+        raise UserError(f'{name} in {builder.data_dir} is in {form} format already: give another folder by --dir')
+    if not form:
+        builder = _write(name, folder, manual)
+    splits = ', '.join(f'{split} {info.num_examples}' for split, info in builder.info.splits.items())
+    return f'{builder.info.full_name} in {builder.data_dir}: {splits}'
+
+
+def _write(name, folder, manual):
+    """Runs TFDS's own builder; whatever stops it becomes one line."""
     import tensorflow_datasets
     where = {'data_dir': folder} if folder else {}
+    config = tensorflow_datasets.download.DownloadConfig(**({'manual_dir': manual} if manual else {}))
     try:
         builder = tensorflow_datasets.builder(name, file_format='array_record', **where)
-        config = tensorflow_datasets.download.DownloadConfig(**({'manual_dir': manual} if manual else {}))
-        builder.download_and_prepare(download_config=config, file_format='array_record')
+        builder.download_and_prepare(download_config=config)
     except Exception as error:      # TFDS raises its own kinds, those of the network and those of every builder
         reason = ' '.join(str(error).split())[:300]
         raise UserError(f'{name} could not be prepared ({type(error).__name__}: {reason}): put that right and run '
                         'the same command again') from error
-    splits = ', '.join(f'{split} {info.num_examples}' for split, info in builder.info.splits.items())
-    return f'{builder.info.full_name} in {builder.data_dir}: {splits}'
+    return builder
 
 
 if __name__ == '__main__':
