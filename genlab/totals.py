@@ -38,7 +38,8 @@ def first_bad(totals: Mapping[str, Total]) -> tuple[int, str] | None:
     """Host totals -> the first step with a value that is not finite, and the metric it was; None if all were finite.
 
     Of the metrics that went bad on that step a term is named before the sums made of terms."""
-    bad = [(int(total.first_bad), name.endswith(('/loss', '/gradient_norm')), name)
+    last = ('loss', 'gradient_norm')
+    bad = [(int(total.first_bad), last.index(name.split('/')[-1]) + 1 if name.endswith(last) else 0, name)
            for name, total in totals.items() if total.first_bad >= 0]
     return (min(bad)[0], min(bad)[2]) if bad else None
 

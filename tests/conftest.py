@@ -1,10 +1,14 @@
-"""A strict set-up for every test: four virtual devices, no silent rank promotion, one compilation cache."""
+"""A strict set-up for every test: four virtual devices, no silent rank promotion, one compilation cache for the session."""
 
 import os
+import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
+os.environ['GENLAB_CACHE'] = tempfile.mkdtemp(prefix='genlab-tests-')
+os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.join(os.environ['GENLAB_CACHE'], 'jax')   # subprocesses share it
 
 import jax  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)

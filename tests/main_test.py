@@ -1,0 +1,108 @@
+"""The command as a person gives it: from the root and from elsewhere, with bad input, and killed."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from genlab.logs import read_metrics
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = ['--config.train.steps=12', '--config.train.log_every=2', '--config.train.steps_per_call=1', '--config.checkpoint.every=4',
+        '--config.data.batch_size=8', '--config.model.features=(8,)', '--config.sample.count=8', '--config.sample.chunk=8',
+        '--config.evaluate.count=16', '--config.train.evaluate_every=12', '--config.train.sample_every=0']
+
+
+def start(*arguments, config='configs/gan.py', cwd=ROOT, **environment):
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), **environment}
+    return subprocess.Popen([sys.executable, '-m', 'genlab.main', *([f'--config={config}'] if config else []), *arguments],
+                            cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    """(exit code, stdout, the last line of stderr, stderr)"""
+    out, error = process.communicate(timeout=240)
+    return process.returncode, out, (error.strip().splitlines() or [''])[-1], error
+
+
+def test_all_modes_from_elsewhere(tmp_path):
+    code, out, _, error = finish(start(*TINY, cwd=tmp_path))
+    assert code == 0, error
+    folder = tmp_path / 'runs/gan'
+    assert f'{folder.relative_to(tmp_path)}/report.html' in out and 'compiling the step' in error and 'ETA' in error
+    assert json.loads((folder / 'evaluation.json').read_text())['figures']['of_modes'] == 8
+    code, out, _, error = finish(start(*TINY, '--mode=sample', '--count=3', '--seed=5', cwd=tmp_path))
+    assert code == 0 and '3 samples of step 12' in out, error
+    assert (folder / 'samples/step-12-seed-5/grid.png').exists()
+    (folder / 'evaluation.json').unlink()
+    code, out, _, error = finish(start(*TINY, '--mode=evaluate', cwd=tmp_path))
+    assert code == 0 and 'high_quality' in out and (folder / 'evaluation.json').exists(), error
+
+
+def test_kill_and_go_on(tmp_path):
+    """Killed after its first checkpoint without a moment to say goodbye, the same command ends with the same curve."""
+    more = [*TINY, '--config.train.steps=40', '--config.train.evaluate_every=0']
+    whole = start(*more, f'--workdir={tmp_path}/whole')
+    killed = start(*more, f'--workdir={tmp_path}/killed')
+    while killed.poll() is None and not (tmp_path / 'killed/checkpoints/8').exists():
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert finish(whole)[0] == 0
+    code, _, _, error = finish(start(*more, f'--workdir={tmp_path}/killed'))
+    assert code == 0 and ('going on from step' in error or 'nothing left' in error), error
+    curves = [[{name: value for name, value in row.items() if '/' in name or name == 'step'} for row in
+               read_metrics(tmp_path / run)] for run in ('whole', 'killed')]
+    assert curves[0] == curves[1] and len(curves[0]) == 20
+
+
+def test_describe_as_json():
+    code, out, _, error = finish(start('--mode=describe', '--json', config='configs/dcgan.py:paper64'))
+    assert code == 0 and json.loads(out) == {'generator': 3576704, 'discriminator': 2765568}, error
+
+
+BAD = {
+    'unknown key': (['--config.train.stepz=3'], 2, 'unknown key config.train.stepz: did you mean config.train.steps?'),
+    'wrong type': (['--config.train.steps=many'], 2, 'config.train.steps=many'),
+    'unknown flag': (['--wrkdir=x'], 2, 'wrkdir'),
+    'unknown experiment': (['--config.experiment=gam'], 2, 'there is no experiments/gam.py'),
+    'no run': (['--mode=sample', '--workdir=nowhere'], 1, 'there is no run (no config.json)'),
+    'unwritable': (['--workdir=/proc/genlab'], 2, 'cannot write there'),
+    'missing device': (['--require=tpu'], 1, '--require=tpu, but JAX sees only cpu'),
+    'unknown toy': (['--config.data.name=rind', '--workdir={tmp}/toy'], 2, 'did you mean ring?'),
+}
+
+
+def test_bad_input_is_one_line_and_an_exit_code(tmp_path):
+    started = {name: start(*(argument.format(tmp=tmp_path) for argument in arguments), cwd=tmp_path)
+               for name, (arguments, _, _) in BAD.items()}
+    started['unknown variant'] = start(config='configs/gan.py:gird')
+    started['no file'] = start(config='configs/nothing.py')
+    started['no config'] = start(config=None)
+    expected = {name: rest for name, (_, *rest) in BAD.items()}
+    expected |= {'unknown variant': (2, "there is no variant 'gird'; there are grid, curve, moons"),
+                 'no file': (2, 'there is no such file'), 'no config': (2, 'which config?')}
+    for name, process in started.items():
+        code, _, line, error = finish(process)
+        assert code == expected[name][0] and expected[name][1] in line, (name, code, error)
+        assert line.startswith('genlab: ') and 'Traceback' not in error, (name, error)
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    code, _, _, error = finish(start('--mode=sample', f'--workdir={tmp_path}', '--debug'))
+    assert code == 1 and 'Traceback' in error
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM])
+def test_asked_to_stop_it_exits_with_42(tmp_path, number):
+    process = start(*TINY, '--config.train.steps=100000', f'--workdir={tmp_path}')
+    while process.poll() is None and not (tmp_path / 'metrics.jsonl').exists():
+        time.sleep(0.05)
+    process.send_signal(number)
+    code, _, line, error = finish(process)
+    assert code == 42 and 'the same command goes on from there' in line, error
