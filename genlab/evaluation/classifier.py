@@ -13,8 +13,8 @@ from flax import linen as nn
 from genlab import data
 from genlab.data.cache import cached
 
-VERSION = 1            # of all below: another number trains another classifier
-STEPS, BATCH, SHIFT = 1000, 128, 0.06
+VERSION = 1            # of the code below that the numbers here do not tell: another number trains another classifier
+WIDTHS, STEPS, BATCH, SHIFT = (16, 32, 64), 1000, 128, 0.06
 
 
 class Network(nn.Module):
@@ -24,7 +24,7 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = images
-        for width in (16, 32, 64):
+        for width in WIDTHS:
             x = nn.relu(nn.Conv(width, (3, 3), strides=(2, 2))(x))
         features = nn.relu(nn.Dense(128)(x.reshape(x.shape[0], -1)))
         return nn.Dense(self.classes)(features), features
@@ -49,7 +49,7 @@ def load(config_data) -> Classifier:
     """The classifier of a labelled data set at the config's resolution and channels, trained now if it is not in the cache."""
     train, test = data.load(config_data, 'train'), data.load(config_data, 'test')
     classes = train.classes or tuple(map(str, range(int(train.fields['label'].high) + 1)))
-    key = {'version': VERSION, 'train': train.name, 'examples': len(train), 'shape': list(train.fields['image'].shape)}
+    key = {'recipe': [VERSION, WIDTHS, STEPS, BATCH, SHIFT], 'train': train.name, 'examples': len(train), 'shape': list(train.fields['image'].shape)}
     arrays = cached('classifier', key, lambda: _arrays(_fit(train, len(classes))))
     classifier = Classifier(classes, 0.0, _params(arrays))
     held_out = test.rows(np.arange(min(len(test), 10_000)))
