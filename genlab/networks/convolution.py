@@ -1,29 +1,141 @@
-"""Convolutions and transposed convolutions: NHWC images, HWIO kernels, the parameters and numbers of flax's layers."""
+"""Convolutions and transposed convolutions: NHWC images, HWIO kernels, the parameters and numbers of flax's layers.
+
+XLA's CPU backend is slow at some of the products that these layers and their gradients are made of (docs/convolution.md).
+So three primitives, each a transpose of the other two, state them: every derivative of any order and mode is one of the
+three again. On a CPU they are lowered to the dots of patches.py, elsewhere to XLA's own convolutions.
+"""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from genlab.networks import patches
+from genlab.networks.patches import Geometry
 
 Padding = str | Sequence[tuple[int, int]]
-DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 
 
 def convolve(
     x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1), padding: Padding = 'SAME'
 ) -> jax.Array:
-    """Convolves images [B, H, W, I] with a kernel [h, w, I, O]."""
-    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS)
+    """Convolves images [B, H, W, I] with a kernel [h, w, I, O] as `lax.conv_general_dilated` does."""
+    size, window = x.shape[1:3], kernel.shape[:2]
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(size, window, strides, padding)
+    return _bind(convolve_p, x, kernel, Geometry(size, window, tuple(strides), tuple(map(tuple, padding))))
 
 
 def convolve_transpose(
     x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1), padding: Padding = 'SAME'
 ) -> jax.Array:
-    """Spreads images [B, H, W, I] with a kernel [h, w, I, O] over a grid that is `strides` times finer."""
-    return lax.conv_transpose(x, kernel, strides, padding, dimension_numbers=DIMENSIONS)
+    """Spreads images [B, H, W, I] with a kernel [h, w, I, O] over a grid `strides` finer, as `lax.conv_transpose` does.
+
+    An explicit padding pads the image with zeros between its pixels, as in lax: two at 4x4 and stride 2 doubles.
+    """
+    window = kernel.shape[:2]
+    if isinstance(padding, str):
+        padding = [_transposed_padding(*side, padding) for side in zip(window, strides)]
+    dilated = [(n - 1) * stride + 1 for n, stride in zip(x.shape[1:3], strides)]
+    size = tuple(n + low + high - w + 1 for n, w, (low, high) in zip(dilated, window, padding))
+    opposite = tuple((w - 1 - low, w - 1 - high) for w, (low, high) in zip(window, padding))
+    kernel = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    return _bind(spread_p, x, kernel, Geometry(size, window, tuple(strides), opposite))
+
+
+def _transposed_padding(window: int, stride: int, padding: str) -> tuple[int, int]:
+    """The padding of the dilated image that undoes a convolution's 'SAME' or 'VALID'."""
+    if padding == 'VALID':
+        return window - 1, window + stride - 2 + max(window - stride, 0) - (window - 1)
+    if padding != 'SAME':
+        raise ValueError(f"padding is 'SAME', 'VALID' or pairs of numbers, not {padding!r}")
+    total = window + stride - 2
+    low = window - 1 if stride > window - 1 else -(-total // 2)
+    return low, total - low
+
+
+def _bind(primitive: Primitive, left: jax.Array, right: jax.Array, geometry: Geometry) -> jax.Array:
+    """Binds operands that agree on the mesh axes over which they vary (inside `jax.shard_map`)."""
+    varying = [jax.typeof(x).manual_axis_type.varying for x in (left, right)]
+    left, right = (
+        lax.pcast(x, tuple(other - own), to='varying') if other - own else x
+        for x, own, other in ((left, *varying), (right, *varying[::-1])))
+    return primitive.bind(left, right, geometry=geometry)
+
+
+def _plain_spread(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    x = jax.ShapeDtypeStruct((y.shape[0], *geometry.size, kernel.shape[2]), y.dtype)
+    return jax.linear_transpose(lambda x: patches.plain(x, kernel, geometry), x)(y)[0]
+
+
+def _plain_correlate(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
+    kernel = jax.ShapeDtypeStruct((*geometry.window, x.shape[-1], y.shape[-1]), x.dtype)
+    return jax.linear_transpose(lambda kernel: patches.plain(x, kernel, geometry), kernel)(y)[0]
+
+
+def _primitive(name: str, shape: Callable, fast: Callable, plain: Callable) -> Primitive:
+    """A primitive on two arrays; axes in front of the usual four are problems of their own, with both operands."""
+    primitive = Primitive(name)
+
+    def lowering(operation):
+        def problems(left, right, geometry):
+            one = partial(operation, geometry=geometry)
+            for _ in range(left.ndim - 4):
+                one = jax.vmap(one)
+            return one(left, right)
+        return mlir.lower_fun(problems, multiple_results=False)
+
+    def abstract(left, right, geometry):
+        return left.update(shape=left.shape[:-4] + shape(left.shape[-4:], right.shape[-4:], geometry))
+
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames='geometry'))
+    primitive.def_abstract_eval(abstract)
+    mlir.register_lowering(primitive, lowering(plain))
+    mlir.register_lowering(primitive, lowering(fast), platform='cpu')
+    batching.primitive_batchers[primitive] = partial(_batch, primitive)
+    return primitive
+
+
+def _batch(primitive: Primitive, operands: tuple, axes: tuple, geometry: Geometry) -> tuple[jax.Array, int]:
+    """Under `vmap`: images that share a kernel are one larger batch; operands of their own are further problems."""
+    (left, right), (i, j) = operands, axes
+    if j is None and primitive is not correlate_p:
+        left = jnp.moveaxis(left, i, -5)
+        y = primitive.bind(left.reshape(*left.shape[:-5], -1, *left.shape[-3:]), right, geometry=geometry)
+        return y.reshape(*left.shape[:-3], *y.shape[-3:]), y.ndim - 4
+    n = left.shape[i] if i is not None else right.shape[j]
+    left, right = (
+        jnp.broadcast_to(x, (n, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
+        for x, axis in ((left, i), (right, j)))
+    return primitive.bind(left, right, geometry=geometry), 0
+
+
+convolve_p = _primitive(
+    'genlab_convolve', lambda x, kernel, geometry: (x[0], *geometry.output, kernel[3]),
+    patches.convolve, patches.plain)
+spread_p = _primitive(
+    'genlab_spread', lambda y, kernel, geometry: (y[0], *geometry.size, kernel[2]),
+    patches.spread, _plain_spread)
+correlate_p = _primitive(
+    'genlab_correlate', lambda x, y, geometry: (*geometry.window, x[3], y[3]),
+    patches.correlate, _plain_correlate)
+
+# The gradient of each in its first and in its second operand: (cotangent, first operand, second operand, geometry).
+ad.defbilinear(
+    convolve_p, lambda t, x, kernel, geometry: _bind(spread_p, t, kernel, geometry),
+    lambda t, x, kernel, geometry: _bind(correlate_p, x, t, geometry))
+ad.defbilinear(
+    spread_p, lambda t, y, kernel, geometry: _bind(convolve_p, t, kernel, geometry),
+    lambda t, y, kernel, geometry: _bind(correlate_p, t, y, geometry))
+ad.defbilinear(
+    correlate_p, lambda t, x, y, geometry: _bind(spread_p, y, t, geometry),
+    lambda t, x, y, geometry: _bind(convolve_p, x, t, geometry))
 
 
 class Conv(nn.Module):

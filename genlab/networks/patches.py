@@ -1,0 +1,124 @@
+"""The three products of a convolution written as dense dots, which is what XLA's CPU backend is fast at.
+
+A convolution, its transpose and its kernel gradient are one trilinear form of an image x [B, *size, I], a kernel
+[*window, I, O] and a small image y [B, *(size of the output), O]. Each function below contracts two of them to the
+third. None multiplies the zeros that a stride inserts (Chellapilla et al. 2006; Dumoulin and Visin 2016, section 4).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+class Geometry(NamedTuple):
+    """What the shapes of two of the three arrays do not say of the third."""
+    size: tuple[int, int]  # of x
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]  # of x; negative numbers crop
+
+    @property
+    def output(self) -> tuple[int, int]:
+        sides = zip(self.size, self.window, self.strides, self.padding)
+        return tuple(max(0, (size + sum(pad) - window) // stride + 1) for size, window, stride, pad in sides)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the window covers x exactly: one dense layer."""
+        return self.size == self.window and not any(map(any, self.padding))
+
+
+def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """x, kernel -> y."""
+    if geometry.strides == (1, 1) and not geometry.whole and geometry.window != (1, 1):
+        return plain(x, kernel, geometry)  # the library's own loop is as fast and needs no memory for patches
+    columns = gather(x, geometry)
+    y = columns @ kernel.reshape(-1, kernel.shape[-1])
+    return y.reshape(x.shape[0], *geometry.output, -1)
+
+
+def spread(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """kernel, y -> x: the transpose of `convolve` in x."""
+    if geometry.strides == (1, 1) and not geometry.whole and geometry.window != (1, 1):
+        return plain(y, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), _reverse(geometry))
+    rows, columns = y.reshape(-1, y.shape[-1]), kernel.reshape(-1, kernel.shape[-1])
+    products = lax.dot_general(rows, columns, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+    return scatter(products.reshape(*y.shape[:3], *kernel.shape[:3]), geometry).astype(y.dtype)
+
+
+def correlate(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
+    """x, y -> kernel: the transpose of `convolve` in the kernel."""
+    columns, rows = gather(x, geometry), y.reshape(-1, y.shape[-1])
+    # A dot is fast when the long axis that it sums over is the last of its left operand and the first of its right one,
+    # so one side must be transposed, and the smaller costs less. The barriers keep XLA from folding the transposes back.
+    if columns.shape[1] < rows.shape[1]:
+        kernel = lax.optimization_barrier(columns.T) @ rows
+    else:
+        kernel = lax.optimization_barrier(lax.optimization_barrier(rows.T) @ columns).T
+    return kernel.reshape(*geometry.window, x.shape[-1], y.shape[-1])
+
+
+def plain(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """`convolve` as XLA's own convolution."""
+    return lax.conv_general_dilated(
+        x, kernel, geometry.strides, geometry.padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+
+
+def gather(x: jax.Array, geometry: Geometry) -> jax.Array:
+    """Every window of x, flat: [B, *size, I] -> [B * h * w, window * I]."""
+    if geometry.whole:
+        return x.reshape(x.shape[0], -1)
+    (rows, columns), (height, width), (down, right) = geometry.window, geometry.output, geometry.strides
+    block = right if columns % right == 0 else 1  # neighbours that a whole stride takes in are contiguous in memory
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in geometry.padding), (0, 0, 0)])
+    pieces = [
+        lax.slice_in_dim(x[:, row:, column:], 0, down * (height - 1) + 1, down, axis=1)
+        for row in range(rows) for column in range(0, columns, block)]
+    pieces = [_columns(piece, block, right, width) for piece in pieces]
+    return jnp.stack(pieces, 3).reshape(-1, rows * columns * x.shape[-1])
+
+
+def _columns(x: jax.Array, block: int, stride: int, width: int) -> jax.Array:
+    if block == 1:
+        return lax.slice_in_dim(x, 0, stride * (width - 1) + 1, stride, axis=2)
+    return lax.slice_in_dim(x, 0, block * width, axis=2).reshape(*x.shape[:2], width, -1)
+
+
+def scatter(products: jax.Array, geometry: Geometry) -> jax.Array:
+    """Adds up what the windows give to each pixel: [B, h, w, *window, I] -> [B, *size, I]."""
+    if geometry.whole:
+        return products.reshape(products.shape[0], *geometry.size, -1)
+    rows = _overlap(products, 1, *(field[0] for field in geometry))
+    return _overlap(rows, 2, *(field[1] for field in geometry))
+
+
+def _overlap(products: jax.Array, axis: int, size: int, window: int, stride: int, padding: tuple[int, int]) -> jax.Array:
+    """Turns the windows along `axis` into `size` pixels by summing over axis 3, the places in a window."""
+    length, phases = -(-size // stride), []
+    for phase in range(stride):  # the pixels `stride` apart are met by the same places of a window
+        ahead, first = divmod(phase + padding[0], stride)
+        terms = [
+            _shift(lax.index_in_dim(products, place, 3, keepdims=False), axis, back - ahead, length)
+            for back, place in enumerate(range(first, window, stride))]
+        phases.append(sum(terms[1:], terms[0]) if terms else None)
+    phases = [jnp.zeros_like(phases[-padding[0] % stride]) if phase is None else phase for phase in phases]
+    pixels = jnp.stack(phases, axis + 1)
+    pixels = pixels.reshape(*pixels.shape[:axis], length * stride, *pixels.shape[axis + 2:])
+    return lax.slice_in_dim(pixels, 0, size, axis=axis)
+
+
+def _shift(x: jax.Array, axis: int, low: int, length: int) -> jax.Array:
+    """Moves x by `low` along an axis into `length` places; zeros enter and what does not fit leaves."""
+    config = [(0, 0, 0)] * x.ndim
+    config[axis] = (low, length - x.shape[axis] - low, 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), config)
+
+
+def _reverse(geometry: Geometry) -> Geometry:
+    """The stride-1 convolution that is the transpose of a stride-1 convolution."""
+    output, window = geometry.output, geometry.window
+    low = [window[i] - 1 - geometry.padding[i][0] for i in (0, 1)]
+    high = [geometry.size[i] - output[i] - low[i] + window[i] - 1 for i in (0, 1)]
+    return Geometry(output, window, (1, 1), tuple(zip(low, high)))
