@@ -92,7 +92,8 @@ def _cards(config, rows, networks, evaluation):
         if isinstance(network, dict) and isinstance(network.get('parameters'), int):
             count = network['parameters']
             cards.append((f'{name} parameters', number(count) if count < 1e7 else f'{count / 1e6:.4g}M'))
-    figures = [(name, value) for name, value in flatten(evaluation.get('figures', {})) if is_number(value)]
+    figures = evaluation.get('figures')
+    figures = [(name, value) for name, value in figures.items() if is_number(value)] if isinstance(figures, dict) else []
     cards += [(name.replace('_', ' '), number(value)) for name, value in figures[:3]]
     html = ''.join(f'<div class="card"><dt>{escape(name)}</dt><dd>{value}</dd></div>' for name, value in cards)
     return f'<dl class="cards">{html}</dl>'
@@ -121,6 +122,10 @@ def _curves(rows):
     groups = {}
     for name, curve in series.items():
         player, slash, term = name.partition('/')
+        if len(curve[0]) < 2 and len(rows) > 2:
+            continue    # one number is no curve; the evaluation's table has it
+        if term == 'gradient_norm':   # its scale is its own: beside the losses it would flatten them
+            player, term = term, player
         groups.setdefault(player.replace('_', ' '), {})[term if slash else name.replace('_', ' ')] = curve
     charts = ''.join(chart(name, curves) for name, curves in sorted(groups.items(), key=lambda item: _alone(*item)))
     toggle = '<label class="toggle"><input type="checkbox" id="smoothing" checked> smoothing</label>'

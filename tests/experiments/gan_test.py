@@ -1,0 +1,54 @@
+"""The GAN experiment: every pair and penalty is a config, and precision is one too."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from battery_test import FILES, Trained, module_of
+from genlab import data, experiment, parallel, totals
+from genlab.config import small
+from genlab.losses.adversarial import PAIRS
+from genlab.program import make_init, metric_names, programs
+
+CONFIGS = {path.stem: module_of(path) for path in FILES}
+PENALTIES = ('r1', 'r2', 'gradient_penalty', 'drift')
+
+
+@pytest.mark.parametrize('pair', PAIRS)
+def test_any_pair_and_any_penalty_is_a_config(pair):
+    config = small(CONFIGS['gan'].get_config())
+    config.model.pair = pair
+    config.losses.discriminator.update(dict.fromkeys(PENALTIES, 0.1))
+    config.train.order = ('discriminator',) * 3 + ('generator',)
+    program, = programs(config, experiment.load('gan'), parallel.place('pmap'), data.load(config.data))
+    assert program.experiment.batches == 3
+    names = metric_names(program, jax.eval_shape(make_init(program)))
+    assert {f'discriminator/{penalty}' for penalty in PENALTIES} <= set(names)
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32():
+    config = small(CONFIGS['gan'].get_config())
+    config.model.dtype = 'bfloat16'
+    run = Trained(config)
+    state, sums = run.run((run.start, run.zero), 0, 1)
+    assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in jax.tree.leaves(state))
+    assert totals.first_bad(jax.device_get(sums)) is None
+    assert 'bf16' in run.compiled.as_text()
+
+
+def test_one_generator_is_run_for_both_players():
+    """Players that meet on a turn see the same fakes, so the generator's forward pass is compiled once."""
+    config = small(CONFIGS['gan'].get_config())
+    config.model.features, config.train.steps_per_call = (256, 256), 1
+    config.losses.discriminator.r1 = 0.0
+
+    def flops(order):
+        config.train.order = order
+        run = Trained(config, devices=jax.devices()[:1])
+        return run.compiled.cost_analysis()['flops']
+
+    both, critic, maker = (flops(order) for order in (('discriminator', 'generator'), ('discriminator',), ('generator',)))
+    batch, width, latent = config.data.batch_size, 256, config.model.latent_size
+    generator = 2 * batch * (latent * width + width * width + width * 2)
+    np.testing.assert_allclose(both, critic + maker - generator, rtol=0.05)
