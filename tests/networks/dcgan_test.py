@@ -17,6 +17,10 @@ def count(variables):
     return sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
 
 
+def initial(module, shape):
+    return jax.jit(lambda key: module.init(key, jnp.zeros(shape), train=True))(jax.random.key(KEY))
+
+
 def shapes(module, *shape):
     key = jax.ShapeDtypeStruct((2,), jnp.uint32)
     return jax.eval_shape(
@@ -44,7 +48,7 @@ def test_wrong_sizes_are_named(module, shape):
 
 
 def test_initial_weights():
-    variables = Generator(32, width=32).init(jax.random.key(KEY), jnp.zeros((2, 100)), train=True)
+    variables = initial(Generator(16, width=32), (2, 100))
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables['params']):
         name = path[-1].key
         if name == 'bias':
@@ -57,14 +61,15 @@ def test_initial_weights():
 def test_training_moves_the_statistics_and_evaluation_does_not():
     module = Generator(16, 1, 4, 10)
     z = jax.random.normal(jax.random.key(1), (8, 10))
-    variables = module.init(jax.random.key(KEY), z, train=True)
-    images, changed = module.apply(variables, z, train=True, mutable='batch_stats')
+    variables = initial(module, z.shape)
+    train = jax.jit(lambda z: module.apply(variables, z, train=True, mutable='batch_stats'))
+    evaluate = jax.jit(lambda z: module.apply(variables, z, train=False))
+    images, changed = train(z)
     assert jnp.abs(images).max() <= 1
     assert not np.allclose(changed['batch_stats']['BatchNorm_0']['var'], 1)
     # In evaluation an image does not depend on its neighbours; in training it does.
-    alone = module.apply(variables, z[:1], train=False)
-    np.testing.assert_allclose(alone, module.apply(variables, z, train=False)[:1], atol=1e-6)
-    assert not np.allclose(module.apply(variables, z[:1], train=True, mutable='batch_stats')[0], images[:1], atol=1e-6)
+    np.testing.assert_allclose(evaluate(z[:1]), evaluate(z)[:1], atol=1e-6)
+    assert not np.allclose(train(z[:1])[0], images[:1], atol=1e-6)
 
 
 @pytest.mark.parametrize('train', [False, True])
@@ -97,18 +102,19 @@ def test_batch_norm_over_devices_is_that_of_the_whole_batch():
 def test_half_precision():
     module = Discriminator(16, 4, dtype=jnp.bfloat16)
     images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
-    logits, variables = module.init_with_output(jax.random.key(KEY), images, train=True)
-    assert logits.dtype == jnp.bfloat16
+    variables = initial(module, images.shape)
+    half, single = (
+        jax.jit(lambda x, m=m: m.apply(variables, x, train=True, mutable='batch_stats')[0])(images)
+        for m in (module, Discriminator(16, 4)))
+    assert half.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
-    np.testing.assert_allclose(
-        logits.astype(jnp.float32), Discriminator(16, 4).apply(variables, images, train=True, mutable='batch_stats')[0],
-        atol=0.05)
+    np.testing.assert_allclose(half.astype(jnp.float32), single, atol=0.05)
 
 
 def test_one_batch_of_images_is_made_once():
     module = Generator(16, 1, 8, 10)
     z = jnp.ones((4, 10))
-    variables = jax.jit(lambda: module.init(jax.random.key(KEY), z, train=True))()
+    variables = initial(module, z.shape)
 
     def images(params):
         return module.apply(variables | {'params': params}, z, train=True, mutable='batch_stats')[0]
