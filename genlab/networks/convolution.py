@@ -1,8 +1,8 @@
 """Convolutions and transposed convolutions: NHWC images, HWIO kernels, the parameters and numbers of flax's layers.
 
-XLA's CPU backend is slow at some of the products that these layers and their gradients are made of (docs/convolution.md).
-So three primitives, each a transpose of the other two, state them: every derivative of any order and mode is one of the
-three again. On a CPU they are lowered to the dots of patches.py, elsewhere to XLA's own convolutions.
+XLA's CPU backend is slow at some of the products that these layers and their gradients are made of: see
+docs/convolution.md. So three primitives state them, each a transpose of the other two: every derivative, of any order
+and mode, is one of the three again. On a CPU they become the dots of patches.py, elsewhere XLA's own convolutions.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,8 +45,7 @@ def convolve_transpose(
     dilated = [(n - 1) * stride + 1 for n, stride in zip(x.shape[1:3], strides)]
     size = tuple(n + low + high - w + 1 for n, w, (low, high) in zip(dilated, window, padding))
     opposite = tuple((w - 1 - low, w - 1 - high) for w, (low, high) in zip(window, padding))
-    kernel = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return _bind(spread_p, x, kernel, Geometry(size, window, tuple(strides), opposite))
+    return _bind(spread_p, x, kernel, Geometry(size, window, tuple(strides), opposite, turned=True))
 
 
 def _transposed_padding(window: int, stride: int, padding: str) -> tuple[int, int]:
@@ -70,13 +69,18 @@ def _bind(primitive: Primitive, left: jax.Array, right: jax.Array, geometry: Geo
 
 
 def _plain_spread(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    x = jax.ShapeDtypeStruct((y.shape[0], *geometry.size, kernel.shape[2]), y.dtype)
+    x = jax.ShapeDtypeStruct((y.shape[0], *geometry.size, kernel.shape[3 if geometry.turned else 2]), y.dtype)
     return jax.linear_transpose(lambda x: patches.plain(x, kernel, geometry), x)(y)[0]
 
 
 def _plain_correlate(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
-    kernel = jax.ShapeDtypeStruct((*geometry.window, x.shape[-1], y.shape[-1]), x.dtype)
+    kernel = jax.ShapeDtypeStruct(_kernel_shape(x.shape, y.shape, geometry), x.dtype)
     return jax.linear_transpose(lambda kernel: patches.plain(x, kernel, geometry), kernel)(y)[0]
+
+
+def _kernel_shape(x: tuple, y: tuple, geometry: Geometry) -> tuple[int, ...]:
+    channels = (x[-1], y[-1])
+    return (*geometry.window, *(channels[::-1] if geometry.turned else channels))
 
 
 def _primitive(name: str, shape: Callable, fast: Callable, plain: Callable) -> Primitive:
@@ -117,13 +121,13 @@ def _batch(primitive: Primitive, operands: tuple, axes: tuple, geometry: Geometr
 
 
 convolve_p = _primitive(
-    'genlab_convolve', lambda x, kernel, geometry: (x[0], *geometry.output, kernel[3]),
+    'genlab_convolve', lambda x, kernel, geometry: (x[0], *geometry.output, kernel[2 if geometry.turned else 3]),
     patches.convolve, patches.plain)
 spread_p = _primitive(
-    'genlab_spread', lambda y, kernel, geometry: (y[0], *geometry.size, kernel[2]),
+    'genlab_spread', lambda y, kernel, geometry: (y[0], *geometry.size, kernel[3 if geometry.turned else 2]),
     patches.spread, _plain_spread)
 correlate_p = _primitive(
-    'genlab_correlate', lambda x, y, geometry: (*geometry.window, x[3], y[3]),
+    'genlab_correlate', _kernel_shape,
     patches.correlate, _plain_correlate)
 
 # The gradient of each in its first and in its second operand: (cotangent, first operand, second operand, geometry).

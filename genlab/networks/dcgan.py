@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genlab.networks.convolution import Conv, ConvTranspose
+from genlab.networks.normalization import BatchNorm
 
 DOUBLE = {'kernel_size': (4, 4), 'strides': (2, 2)}  # a stride of two with an even kernel leaves no chequerboard
 EDGE = {'kernel_size': (4, 4), 'padding': 'VALID'}  # between one vector and a map of 4x4
@@ -49,9 +50,9 @@ class Generator(nn.Module):
         doublings = depth(self.resolution)
         x = ConvTranspose(self.width * 2 ** (doublings - 1), **EDGE, **settings)(z[:, None, None, :])
         for level in reversed(range(doublings - 1)):
-            x = nn.relu(_normalise(x, train, self.axis, self.dtype))
+            x = nn.relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train))
             x = ConvTranspose(self.width * 2 ** level, **DOUBLE, **settings)(x)
-        x = nn.relu(_normalise(x, train, self.axis, self.dtype))
+        x = nn.relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train))
         return nn.tanh(ConvTranspose(self.channels, **DOUBLE, **settings)(x))
 
 
@@ -71,12 +72,5 @@ class Discriminator(nn.Module):
         x = nn.leaky_relu(Conv(self.width, **DOUBLE, **settings)(images), 0.2)
         for level in range(1, doublings):
             x = Conv(self.width * 2 ** level, **DOUBLE, **settings)(x)
-            x = nn.leaky_relu(_normalise(x, train, self.axis, self.dtype), 0.2)
+            x = nn.leaky_relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train), 0.2)
         return Conv(1, **EDGE, **settings)(x)[:, 0, 0, 0]
-
-
-def _normalise(x: jax.Array, train: bool, axis: str | None, dtype: Any) -> jax.Array:
-    """Batch normalisation, whose statistics are float32 whatever `dtype`; call inside a compact method."""
-    return nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, axis_name=axis, dtype=dtype, scale_init=normal(mean=1.0)
-    )(x)

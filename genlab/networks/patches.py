@@ -18,6 +18,7 @@ class Geometry(NamedTuple):
     window: tuple[int, int]
     strides: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]  # of x; negative numbers crop
+    turned: bool = False  # the kernel comes as [*window, O, I] and turned by 180 degrees, as transposed layers keep it
 
     @property
     def output(self) -> tuple[int, int]:
@@ -32,38 +33,72 @@ class Geometry(NamedTuple):
 
 def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """x, kernel -> y."""
-    if geometry.strides == (1, 1) and not geometry.whole and geometry.window != (1, 1):
-        return plain(x, kernel, geometry)  # the library's own loop is as fast and needs no memory for patches
+    if _sliding(geometry):
+        return plain(x, kernel, geometry)  # XLA's own loop is as fast and needs no memory for patches
     columns = gather(x, geometry)
-    y = columns @ kernel.reshape(-1, kernel.shape[-1])
-    return y.reshape(x.shape[0], *geometry.output, -1)
+    if geometry.turned:
+        y = _dot(columns, _rows(kernel), 1)
+    else:
+        y = _dot(columns, kernel.reshape(-1, kernel.shape[-1]), 0)
+    return y.reshape(x.shape[0], *geometry.output, -1).astype(x.dtype)
 
 
 def spread(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """kernel, y -> x: the transpose of `convolve` in x."""
-    if geometry.strides == (1, 1) and not geometry.whole and geometry.window != (1, 1):
-        return plain(y, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), _reverse(geometry))
-    rows, columns = y.reshape(-1, y.shape[-1]), kernel.reshape(-1, kernel.shape[-1])
-    products = lax.dot_general(rows, columns, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-    return scatter(products.reshape(*y.shape[:3], *kernel.shape[:3]), geometry).astype(y.dtype)
+    if _sliding(geometry):
+        return plain(y, turn(_upright(kernel, geometry)), _reverse(geometry))
+    pixels = y.reshape(-1, y.shape[-1])
+    if geometry.turned:
+        products = _dot(pixels, _rows(kernel), 0)
+    else:
+        products = _dot(pixels, kernel.reshape(-1, kernel.shape[-1]), 1)
+    return scatter(products.reshape(*y.shape[:3], *geometry.window, -1), geometry).astype(y.dtype)
 
 
 def correlate(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
-    """x, y -> kernel: the transpose of `convolve` in the kernel."""
-    columns, rows = gather(x, geometry), y.reshape(-1, y.shape[-1])
-    # A dot is fast when the long axis that it sums over is the last of its left operand and the first of its right one,
-    # so one side must be transposed, and the smaller costs less. The barriers keep XLA from folding the transposes back.
-    if columns.shape[1] < rows.shape[1]:
-        kernel = lax.optimization_barrier(columns.T) @ rows
+    """x, y -> kernel: the transpose of `convolve` in the kernel.
+
+    A dot is fast if the axis that it sums over is the last of its left and the first of its right operand, so one
+    side must be transposed: the one that costs less. A kernel that comes out the other way round counts thrice, because
+    an optimizer walks it at every use. The barriers keep XLA from folding the transposes back into a slow dot.
+    """
+    columns, pixels = gather(x, geometry), y.reshape(-1, y.shape[-1])
+    backwards = 0 if geometry.turned else 3 * columns.shape[1] * pixels.shape[1]
+    if columns.size < pixels.size + backwards:
+        kernel = _dot(lax.optimization_barrier(columns.T), pixels, 0)
     else:
-        kernel = lax.optimization_barrier(lax.optimization_barrier(rows.T) @ columns).T
-    return kernel.reshape(*geometry.window, x.shape[-1], y.shape[-1])
+        kernel = lax.optimization_barrier(_dot(lax.optimization_barrier(pixels.T), columns, 0)).T
+    kernel = kernel.reshape(*geometry.window, x.shape[-1], y.shape[-1]).astype(x.dtype)
+    return turn(kernel) if geometry.turned else kernel
 
 
 def plain(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """`convolve` as XLA's own convolution."""
     return lax.conv_general_dilated(
-        x, kernel, geometry.strides, geometry.padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+        x, _upright(kernel, geometry), geometry.strides, geometry.padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+
+
+def turn(kernel: jax.Array) -> jax.Array:
+    """Turns a kernel by 180 degrees and swaps what goes in and out: [h, w, I, O] <-> [h, w, O, I]."""
+    return lax.rev(kernel, (0, 1)).swapaxes(2, 3)
+
+
+def _upright(kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    return turn(kernel) if geometry.turned else kernel
+
+
+def _rows(kernel: jax.Array) -> jax.Array:
+    """A turned kernel as one row for each of the O: only whole runs of I move, which is cheap."""
+    return lax.rev(kernel, (0, 1)).transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
+
+
+def _sliding(geometry: Geometry) -> bool:
+    return geometry.strides == (1, 1) and geometry.window != (1, 1) and not geometry.whole
+
+
+def _dot(left: jax.Array, right: jax.Array, axis: int) -> jax.Array:
+    """Sums the last axis of `left` against the given one of `right`, in float32."""
+    return lax.dot_general(left, right, (((1,), (axis,)), ((), ())), preferred_element_type=jnp.float32)
 
 
 def gather(x: jax.Array, geometry: Geometry) -> jax.Array:
@@ -90,11 +125,13 @@ def scatter(products: jax.Array, geometry: Geometry) -> jax.Array:
     """Adds up what the windows give to each pixel: [B, h, w, *window, I] -> [B, *size, I]."""
     if geometry.whole:
         return products.reshape(products.shape[0], *geometry.size, -1)
-    rows = _overlap(products, 1, *(field[0] for field in geometry))
-    return _overlap(rows, 2, *(field[1] for field in geometry))
+    rows = _overlap(products, 1, *(field[0] for field in geometry[:4]))
+    return _overlap(rows, 2, *(field[1] for field in geometry[:4]))
 
 
-def _overlap(products: jax.Array, axis: int, size: int, window: int, stride: int, padding: tuple[int, int]) -> jax.Array:
+def _overlap(
+    products: jax.Array, axis: int, size: int, window: int, stride: int, padding: tuple[int, int]
+) -> jax.Array:
     """Turns the windows along `axis` into `size` pixels by summing over axis 3, the places in a window."""
     length, phases = -(-size // stride), []
     for phase in range(stride):  # the pixels `stride` apart are met by the same places of a window
