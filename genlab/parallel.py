@@ -81,7 +81,10 @@ def place(name: str, devices: list | None = None) -> Placement:
     """The placement of `config.placement` over `devices` (all of this run's by default)."""
     if name not in PLACEMENTS:
         raise ConfigError(f'config.placement={name!r}: choose one of {", ".join(PLACEMENTS)}')
-    return PLACEMENTS[name](jax.devices() if devices is None else devices)
+    devices = jax.devices() if devices is None else devices
+    if len(devices) == 1:   # nobody to agree with: collectives among one still cost, and small steps are made of little else
+        return sharded(devices)
+    return PLACEMENTS[name](devices)
 
 
 def initial(placement: Placement, make: Callable[[], Tree]) -> Tree:

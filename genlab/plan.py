@@ -58,7 +58,7 @@ def plan(config: ConfigDict, build: Build, topology: str | None = None) -> Plan:
 def lower(program: Program, placement: parallel.Placement):
     """The program's call, traced for the shapes that the loop will give it."""
     state = jax.eval_shape(make_init(program))
-    sums = parallel.replicated(placement, totals.zero(metric_names(program, state)))
+    sums = parallel.replicated(placement, totals.zero(metric_names(program, placement.axis, state)))
     carry = parallel.template(placement, state), sums
     batch = fold(program, load(program, 0, math.prod(program.calls), slice(None)))
     constants = parallel.replicated(placement, make_constants(program))

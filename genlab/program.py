@@ -109,7 +109,7 @@ def fold(program: Program, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray
     return jax.tree.map(lambda leaf: leaf.reshape(*program.calls, *leaf.shape[1:]), batch)
 
 
-def metric_names(program: Program, state: State) -> list[str]:
+def metric_names(program: Program, axis: str | None, state: State) -> list[str]:
     """The metrics of a step, found without running it. Raises if a loss weighs a term that is not offered."""
     def step(state, batch):
         batches = jax.tree.map(lambda leaf: jnp.stack([leaf] * program.experiment.batches), batch)
@@ -117,8 +117,8 @@ def metric_names(program: Program, state: State) -> list[str]:
         return program.experiment.step(state, _prepare_turns(program.prepare, batches, key), key)[1]
 
     batch = jax.tree.map(lambda leaf: leaf[0], program.batches(0, 1, slice(0, program.config.train.microbatches * 2)))
-    if program.config.placement == 'pmap':   # the mean over devices needs its axis, here one of length 1
-        step, batch = jax.vmap(step, (None, 0), 0, axis_name=parallel.AXIS), jax.tree.map(lambda leaf: leaf[None], batch)
+    if axis:   # the mean over devices needs its axis, here one of length 1
+        step, batch = jax.vmap(step, (None, 0), 0, axis_name=axis), jax.tree.map(lambda leaf: leaf[None], batch)
     return list(jax.eval_shape(step, state, batch))
 
 

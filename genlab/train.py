@@ -61,7 +61,7 @@ class Loop:
     def run(self, program: Program) -> None:
         """The steps of one phase."""
         self.program, (steps, turns) = program, program.calls
-        self.names = metric_names(program, self.state)
+        self.names = metric_names(program, self.placement.axis, self.state)
         self.totals = self.take_up_totals()
         rows = parallel.process_rows(program.config.data.batch_size, self.placement.devices)
         self.constants = parallel.replicate(self.placement, make_constants(program))

@@ -33,7 +33,7 @@ class Trained:
         self.program = programs(self.config, build, self.placement, data.load(config.data))[0]
         init = make_init(self.program)
         self.start = parallel.initial(self.placement, init)
-        names = metric_names(self.program, self.start)
+        names = metric_names(self.program, self.placement.axis, self.start)
         self.zero = parallel.replicate(self.placement, totals.zero(names))
         self.constants = parallel.replicate(self.placement, make_constants(self.program))
         carry = self.start, self.zero
