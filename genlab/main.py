@@ -64,12 +64,35 @@ def parse(argv: list[str]) -> list[str]:
     helping = any(argument.lstrip('-').startswith('help') for argument in argv[1:])
     if not given and not helping:
         raise ConfigError('which config? e.g. --config=configs/dcgan.py')
-    if given:
-        config = read(given[-1])
-        for argument in argv[1:]:
-            if argument.startswith('--config.'):
-                check_key(config, argument.removeprefix('--config.').split('=')[0])
-    return FLAGS(argv)
+    if not given:
+        return FLAGS(argv)
+    config = read(given[-1])
+    new_terms = {argument for argument in argv if is_new_term(config, argument)}
+    for argument in argv[1:]:
+        if argument.startswith('--config.') and argument not in new_terms:
+            check_key(config, argument.removeprefix('--config.').split('=')[0])
+    rest = FLAGS([argument for argument in argv if argument not in new_terms])
+    for argument in new_terms:
+        weigh(CONFIG.value, argument)
+    return rest
+
+
+def is_new_term(config: ConfigDict, argument: str) -> bool:
+    """Whether this weighs a term that the config does not mention yet: --config.losses.<player>.<term>=1.0"""
+    keys = argument.removeprefix('--config.').split('=')[0].split('.')
+    return (argument.startswith('--config.losses.') and len(keys) == 3 and keys[1] in config.losses
+            and keys[2] not in config.losses[keys[1]])
+
+
+def weigh(config: ConfigDict, argument: str) -> None:
+    """Adds a term and its weight. Whether the player offers it is found before the first step."""
+    key, _, value = argument.removeprefix('--config.losses.').partition('=')
+    player, term = key.split('.')
+    try:
+        with config.unlocked():
+            config.losses[player][term] = float(value)
+    except ValueError:
+        raise ConfigError(f'{argument}: the weight of a term is a number') from None
 
 
 def locate(argument: str) -> str:

@@ -69,6 +69,9 @@ def test_describe_as_json():
 BAD = {
     'unknown key': (['--config.train.stepz=3'], 2, 'unknown key config.train.stepz: did you mean config.train.steps?'),
     'wrong type': (['--config.train.steps=many'], 2, 'config.train.steps=many'),
+    'unknown term': (['--config.losses.generator.kl=1.0', '--workdir={tmp}/term'], 2, 'it offers adversarial'),
+    'no number': (['--config.losses.generator.kl=high'], 2, 'the weight of a term is a number'),
+    'unknown player': (['--config.losses.generatr.kl=1.0'], 2, 'did you mean config.losses.generator?'),
     'unknown flag': (['--wrkdir=x'], 2, 'wrkdir'),
     'unknown experiment': (['--config.experiment=gam'], 2, 'there is no experiments/gam.py'),
     'no run': (['--mode=sample', '--workdir=nowhere'], 1, 'there is no run (no config.json)'),
