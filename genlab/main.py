@@ -71,7 +71,8 @@ def parse(argv: list[str]) -> list[str]:
     for argument in argv[1:]:
         if argument.startswith('--config.') and argument not in new_terms:
             check_key(config, argument.removeprefix('--config.').split('=')[0])
-    rest = FLAGS([argument for argument in argv if argument not in new_terms])
+    sys.argv[:] = [argument for argument in argv if argument not in new_terms]   # ml_collections looks for overrides there
+    rest = FLAGS(sys.argv)
     for argument in new_terms:
         weigh(CONFIG.value, argument)
     return rest

@@ -86,7 +86,8 @@ def table(plan: Plan, steps: int) -> str:
             ('outputs', _size(plan.outputs)),
             ('saved by donation', f'{_size(plan.donated)} of outputs that take the place of arguments'),
             ('needed', _size(plan.needed) + verdict),
-            ('arithmetic', f'{plan.flops / steps / 1e9:,.2f} GFLOP a step'), ('memory traffic', f'{_size(plan.accessed / steps)} a step')]
+            ('arithmetic', f'{plan.flops / steps / 1e9:,.2f} GFLOP a step'),
+            ('memory traffic', f'{_size(plan.accessed / steps)} a step')]
     rows += [(kind, f'{number} a call, {_size(size)}') for kind, (number, size) in sorted(plan.collectives.items())]
     return '\n'.join(f'{name:<20}{value}' for name, value in [('per device', ''), *rows])
 

@@ -56,11 +56,13 @@ def test_collectives_are_read_from_compiled_text():
       %start = f32[16]{0:T(128)} all-reduce-start(%c), channel_id=1
       %done = f32[16]{0} all-reduce-done(%start)
       ROOT %g = pred[4,4]{1,0} all-gather(%d), dimensions={0}'''
+
     class Compiled:
         memory_analysis = lambda self: type('M', (), dict.fromkeys((
             'argument_size_in_bytes', 'output_size_in_bytes', 'alias_size_in_bytes', 'temp_size_in_bytes'), 1))
         cost_analysis = lambda self: {}
         as_text = lambda self: text
+
     device = type('Device', (), {'device_kind': 'TPU v4'})()
     found = plan.read(Compiled(), [device])
     assert found.collectives == {'all-reduce': (2, 64 * 32 * 4 + 8 * 2 + 16 * 4), 'all-gather': (1, 16)}

@@ -49,7 +49,8 @@ def load(config_data) -> Classifier:
     """The classifier of a labelled data set at the config's resolution and channels, trained now if it is not in the cache."""
     train, test = data.load(config_data, 'train'), data.load(config_data, 'test')
     classes = train.classes or tuple(map(str, range(int(train.fields['label'].high) + 1)))
-    key = {'recipe': [VERSION, WIDTHS, STEPS, BATCH, SHIFT], 'train': train.name, 'examples': len(train), 'shape': list(train.fields['image'].shape)}
+    key = {'recipe': [VERSION, WIDTHS, STEPS, BATCH, SHIFT], 'train': train.name, 'examples': len(train),
+           'shape': list(train.fields['image'].shape)}
     arrays = cached('classifier', key, lambda: _arrays(_fit(train, len(classes))))
     classifier = Classifier(classes, 0.0, _params(arrays))
     held_out = test.rows(np.arange(min(len(test), 10_000)))
