@@ -45,8 +45,8 @@ def check(config: ConfigDict, placement: parallel.Placement) -> None:
     if train.on_nan not in ('stop', 'skip'):
         raise ConfigError(f"config.train.on_nan={train.on_nan!r}: choose 'stop' or 'skip'")
     if set(config.losses) != set(config.optimizer):
-        raise ConfigError(f'config.losses has players {", ".join(config.losses)}, config.optimizer {", ".join(config.optimizer)}: '
-                          'give each player both')
+        raise ConfigError(f'config.losses has players {", ".join(config.losses)}, but config.optimizer has '
+                          f'{", ".join(config.optimizer)}: give each player both')
     for end, phase in phases(config):
         if end % phase.train.steps_per_call:
             raise ConfigError(f'config.train.steps={end} is not a multiple of config.train.steps_per_call='

@@ -14,7 +14,8 @@ from genlab.logs import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = ['--config.train.steps=12', '--config.train.log_every=2', '--config.train.steps_per_call=1',
-        '--config.checkpoint.every=4', '--config.data.batch_size=8', '--config.model.features=(8,)', '--config.sample.count=8', '--config.sample.chunk=8',
+        '--config.checkpoint.every=4', '--config.data.batch_size=8',
+        '--config.model.features=(8,)', '--config.sample.count=8', '--config.sample.chunk=8',
         '--config.evaluate.count=16', '--config.train.evaluate_every=12', '--config.train.sample_every=0']
 
 
