@@ -118,13 +118,16 @@ def _split(leaf: jax.Array, parts: int) -> jax.Array:
 
 
 def _weigh(name: str, terms: Mapping[str, jax.Array], weights: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """The one place where terms are averaged over examples and summed with their weights."""
+    """The one place where terms are averaged over examples and summed with their weights.
+
+    A term that is only reported stays out of the sum: 0 times it would cost its gradient, and 0 times infinity is NaN."""
     for term in weights:
         if term not in terms:
             raise ConfigError(f'config.losses.{name}.{term}: {name} offers no such term; it offers {", ".join(sorted(terms))}')
     values = {term: terms[term]() if callable(terms[term]) else terms[term] for term in weights}
     metrics = {term: jnp.mean(value.astype(jnp.float32)) for term, value in values.items()}
-    return {**metrics, 'loss': jnp.asarray(sum(weights[term] * metrics[term] for term in weights), jnp.float32)}
+    paid = [term for term, weight in weights.items() if not (isinstance(weight, (int, float)) and weight == 0)]
+    return {**metrics, 'loss': jnp.asarray(sum(weights[term] * metrics[term] for term in paid), jnp.float32)}
 
 
 def _mean_over_devices(tree: Tree, axis: str | None) -> Tree:
