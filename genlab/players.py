@@ -132,7 +132,9 @@ def _weigh(name: str, terms: Mapping[str, jax.Array], weights: Mapping[str, Any]
 
 def _mean_over_devices(tree: Tree, axis: str | None) -> Tree:
     """The one place where devices agree; without it pmap would call diverged copies replicated and nobody would notice."""
-    return tree if axis is None else jax.lax.pmean(tree, axis)
+    if axis is None:
+        return tree
+    return jax.tree.map(lambda mean, leaf: mean.astype(leaf.dtype), jax.lax.pmean(tree, axis), tree)   # counts stay integers
 
 
 def move_averages(state: State, decays: Mapping[str, float]) -> dict[str, Tree]:
