@@ -103,12 +103,17 @@ def _gradients(state, name, player, weights, own, batch, keys, microbatches):
         gradients, aux = differentiate(own, stats, batch, keys)
         return aux, gradients
 
-    def part(stats, batch_and_keys):
+    def part(carry, batch_and_keys):
+        stats, sums = carry
         gradients, (stats, metrics) = differentiate(own, stats, *batch_and_keys)
-        return stats, (gradients, metrics)
+        return (stats, jax.tree.map(jnp.add, sums, (gradients, metrics))), None
 
-    stats, parts = jax.lax.scan(part, stats, jax.tree.map(lambda leaf: _split(leaf, microbatches), (batch, keys)))
-    gradients, metrics = jax.tree.map(lambda leaf: leaf.mean(0), parts)
+    # Summed on the way: kept apart, the gradients of all parts would take more memory than smaller parts save.
+    parts = jax.tree.map(lambda leaf: _split(leaf, microbatches), (batch, keys))
+    gradients, (_, metrics) = jax.eval_shape(differentiate, own, stats, *jax.tree.map(lambda leaf: leaf[0], parts))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (gradients, metrics))
+    (stats, sums), _ = jax.lax.scan(part, (stats, zeros), parts)
+    gradients, metrics = jax.tree.map(lambda leaf: leaf / microbatches, sums)
     return (stats, metrics), gradients
 
 
