@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from genlab.config import differences
 from genlab.errors import ConfigError, UserError
+from genlab.logs import write_atomically
 
 # What may change between two commands on one run: none of it moves the curve of the steps.
 FREE = ('placement', 'checkpoint', 'sample', 'evaluate', 'data.resident', 'data.workers', 'train.steps', 'train.log_every',
@@ -83,9 +84,7 @@ def environment() -> dict:
 
 def write_json(path: pathlib.Path, content) -> None:
     """Whole or not at all."""
-    temporary = path.with_suffix('.tmp')
-    temporary.write_text(json.dumps(content, indent=2) + '\n')
-    os.replace(temporary, path)
+    write_atomically(path, (json.dumps(content, indent=2) + '\n').encode())
 
 
 def _version(package: str) -> str | None:
