@@ -18,8 +18,8 @@ def defaults(experiment: str) -> ConfigDict:
         placement='pmap',            # 'pmap': a copy on every device; 'fsdp': large arrays split over them
         data=data_defaults(),        # see there
         model=dict(dtype='float32'),   # 'bfloat16': compute in it; parameters stay float32
-        losses=dict(),               # player -> term -> weight: a number or a ramp()
-        optimizer=dict(),            # player -> optimizers.adam(...)
+        losses=untyped(),               # player -> term -> weight: a number or a ramp()
+        optimizer=untyped(),            # player -> optimizers.adam(...)
         average=dict(),              # network -> decay of the moving average of its parameters
         train=dict(
             steps=1000,
@@ -36,6 +36,11 @@ def defaults(experiment: str) -> ConfigDict:
         evaluate=dict(count=1000),   # samples to judge by
         checkpoint=dict(every=500, keep=3),
     ), type_safe=True)
+
+
+def untyped(**values) -> ConfigDict:
+    """A part of a config whose values may change their type, so that a number may become a ramp()."""
+    return ConfigDict(values, type_safe=False)
 
 
 def vary(config: ConfigDict, variant: str, variants: Mapping[str, Callable[[ConfigDict], None]]) -> ConfigDict:
@@ -61,6 +66,9 @@ def schedule(value: float | ConfigDict) -> Callable | float:
 
 def weights(config: ConfigDict, player: str) -> dict[str, Callable | float]:
     """term -> weight or schedule, of `config.losses.<player>`."""
+    for term, value in config.losses[player].items():
+        if not isinstance(value, (int, float, ConfigDict)):
+            raise ConfigError(f'config.losses.{player}.{term}={value!r}: a weight is a number or a ramp()')
     return {term: schedule(value) for term, value in config.losses[player].items()}
 
 

@@ -3,19 +3,18 @@
 import optax
 from ml_collections import ConfigDict
 
-from genlab.config import schedule
+from genlab.config import schedule, untyped
 from genlab.errors import ConfigError
 
 
 def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8) -> ConfigDict:
     """Adam (Kingma & Ba 2015); with `weight_decay` above 0 AdamW (Loshchilov & Hutter 2019)."""
-    return ConfigDict(dict(name='adam', learning_rate=learning_rate, b1=b1, b2=b2, epsilon=epsilon, weight_decay=0.0,
-                           clip=0.0, warmup=0))
+    return untyped(name='adam', learning_rate=learning_rate, b1=b1, b2=b2, epsilon=epsilon, weight_decay=0.0, clip=0.0, warmup=0)
 
 
 def sgd(learning_rate: float, momentum: float = 0.0) -> ConfigDict:
     """Stochastic gradient descent."""
-    return ConfigDict(dict(name='sgd', learning_rate=learning_rate, momentum=momentum, weight_decay=0.0, clip=0.0, warmup=0))
+    return untyped(name='sgd', learning_rate=learning_rate, momentum=momentum, weight_decay=0.0, clip=0.0, warmup=0)
 
 
 RULES = {
