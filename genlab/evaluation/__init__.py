@@ -46,7 +46,7 @@ def measures(config: ConfigDict, experiment: Experiment, placement: parallel.Pla
     chunk, total = config.data.batch_size, min(len(source), config.evaluate.count)
     for first in range(0, total, chunk):
         indices = np.arange(first, first + chunk)
-        examples = held_out(indices), sampling.keys(config.seed, first, chunk)
+        examples = held_out(indices), sampling.keys(config.seed, first, chunk, 'measure')
         values = parallel.run(placement, lambda variables, both: measure(variables, *both), variables, examples)
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + float(np.sum(value[indices < total], dtype=np.float64))
