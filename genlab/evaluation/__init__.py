@@ -17,12 +17,13 @@ def evaluate(config: ConfigDict, experiment: Experiment, placement: parallel.Pla
     """{'protocol': what the figures depend on, 'figures': name -> number, or class -> number}. Averaged weights are used."""
     variables, count = state.variables(averaged=True), config.evaluate.count
     source = data.load(config.data, 'test')
-    protocol = {'data': source.name, 'samples': count, 'seed': config.seed, 'weights': 'averaged' if state.average else 'raw'}
+    protocol = {'data': source.name, 'samples': count, 'held_out': min(len(source), count), 'seed': config.seed,
+                'weights': 'averaged' if state.average else 'raw'}
     samples = sampling.draw(experiment, placement, variables, config, count)
     figures: dict = {'finite': float(np.isfinite(samples).all())}
     if source.centres is not None:
         figures |= toy.modes(samples, source)
-    if 'label' in source.fields and samples.ndim == 4:
+    if 'label' in source.fields and config.data.observe == 'image':
         judge = classifier.load(config.data)
         protocol |= {'classifier': f'version {classifier.VERSION}, test accuracy {judge.accuracy:.4f}'}
         figures |= class_shares(samples, judge)
@@ -67,5 +68,5 @@ def steps(folder: pathlib.Path) -> set[int]:
     """The step that evaluation.json is of, if it is there."""
     try:
         return {json.loads((folder / 'evaluation.json').read_text())['step']}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return set()
