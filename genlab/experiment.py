@@ -43,8 +43,8 @@ def compose(config: ConfigDict, axis: str | None, networks: Callable[[Any], Mapp
 
     def init(batch, key):
         variables = state.initialize(networks(batch), key)
-        if unknown := {*config.average} - {*variables}:
-            raise ConfigError(f'config.average has {", ".join(sorted(unknown))}; the networks are {", ".join(sorted(variables))}')
+        if unknown := sorted({*config.average} - {*variables}):
+            raise ConfigError(f'config.average has {", ".join(unknown)}; the networks are {", ".join(sorted(variables))}')
         return state.create(variables, players, tuple(config.average))
 
     step = make_step(players, config.train.order, average=config.average.to_dict(), axis=axis,
@@ -55,7 +55,7 @@ def compose(config: ConfigDict, axis: str | None, networks: Callable[[Any], Mapp
 def _known(where: str, named: set[str], players: set[str], all_of_them: bool = False) -> None:
     """Raises where a part of the config names other players than the experiment's, or none."""
     if not named or not named <= players or (all_of_them and named != players):
-        raise ConfigError(f'{where} has {", ".join(sorted(named)) or "no players"}; the players are {", ".join(sorted(players))}')
+        raise ConfigError(f'{where} names {", ".join(sorted(named)) or "nobody"}; the players are {", ".join(sorted(players))}')
 
 
 def load(name: str) -> Callable[..., Experiment]:
