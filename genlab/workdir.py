@@ -60,10 +60,10 @@ def compare(path: pathlib.Path, config: ConfigDict) -> list[str]:
 def read(path: pathlib.Path) -> dict:
     """The config of the run in a folder, as nested plain values."""
     try:
-        return json.loads((path / 'config.json').read_text())
+        return dict(json.loads((path / 'config.json').read_text()))
     except FileNotFoundError:
         raise UserError(f'--workdir={path}: there is no run (no config.json): train it first, or name its folder') from None
-    except ValueError:
+    except (ValueError, TypeError):
         raise UserError(f'{path}/config.json is damaged: put the config there as JSON, or name another folder') from None
 
 
