@@ -78,7 +78,7 @@ def _modules(network: str, params: Any, calls: list[dict]) -> list[dict]:
         if call['root'] == network and call['path']:
             first.setdefault(call['path'], call)
     rows = [(path, call['type'], call['output']) for path, call in first.items()]
-    rows += [(path, 'own', []) for path in held if path not in first]
+    rows += [(path, 'own', []) for path in sorted(held) if path not in first]
     return [{'path': '/'.join((network, *path)), 'type': kind, 'output': output[0] if len(output) == 1 else output,
              'parameters': held[path]} for path, kind, output in rows]
 

@@ -283,7 +283,8 @@ def test_microbatches_do_not_keep_a_gradient_each():
         players = {'p': player('u', lambda variables, batch, keys: {
             'fit': (jnp.tanh(variables['u']['params']).mean() * batch['x']) ** 2}, {'fit': 1.0})}
         step = jax.jit(make_step(players, ('p',), microbatches=microbatches))
-        return step.lower(begin(players, u=np.zeros(size // 4)), rounds(1, 16), KEY).compile().memory_analysis().temp_size_in_bytes
+        compiled = step.lower(begin(players, u=np.zeros(size // 4)), rounds(1, 16), KEY).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
 
     assert temporaries(16) < temporaries(2) + size
 
