@@ -1,5 +1,6 @@
 """Figures that must be right: modes and class shares of constructed samples, a classifier that can be trusted, exact means."""
 
+import dataclasses
 import json
 
 import jax
@@ -128,8 +129,8 @@ def test_the_classifier_is_trained_once_and_never_mistaken_for_another(judge, mo
 
     def renamed(config_data, split):     # other images under the same name
         source = load(config_data, split)
-        rows = source.rows
-        return data.Source(source.name, source.fields, len(source), lambda i: {**rows(i), 'image': 255 - rows(i)['image']}, True)
+        return dataclasses.replace(source, rows=lambda i: {**source.rows(i), 'image': 255 - source.rows(i)['image']})
+
     monkeypatch.setattr(data, 'load', renamed)
     classifier.load(digits().data)
     assert len(trained) == 2
