@@ -10,7 +10,7 @@ import numpy as np
 
 from genlab import totals
 
-NAMES = ('g/adversarial', 'g/gradient_norm', 'g/loss')
+NAMES = ('g/reconstruction', 'g/gradient_norm', 'g/loss')
 
 
 def summed(rows, first=0, start=None):
@@ -44,7 +44,7 @@ def test_a_metric_that_was_never_finite_has_no_mean():
 
 def test_of_metrics_that_go_bad_together_the_term_is_named_before_the_sums():
     good, bad = dict.fromkeys(NAMES, 1.0), dict.fromkeys(NAMES, np.nan)
-    assert totals.first_bad(summed([good, bad, bad])) == (1, 'g/adversarial')
+    assert totals.first_bad(summed([good, bad, bad])) == (1, 'g/reconstruction')
     assert totals.first_bad(summed([good, {**good, 'g/gradient_norm': np.nan}, bad])) == (1, 'g/gradient_norm')
     assert totals.first_bad(summed([{**good, 'g/loss': np.nan}, bad])) == (0, 'g/loss')
 
