@@ -30,7 +30,7 @@ def experiment(traces):
 def test_sample_i_depends_neither_on_the_chunk_nor_on_the_count(conditional):
     traces = []
     model, config = experiment(traces), digits(dequantise=True)
-    config.sample.condition = conditional
+    config.sample.condition, config.seed = conditional, 1
     placement = parallel.place('pmap')
     variables = parallel.replicate(placement, {'scale': np.float32(2)})
 
@@ -47,7 +47,7 @@ def test_sample_i_depends_neither_on_the_chunk_nor_on_the_count(conditional):
     np.testing.assert_allclose(draw(10, 64), ten, rtol=1e-6)
     config.sample.count = 6
     np.testing.assert_array_equal(draw(None, 4), ten[:6])
-    assert not np.isclose(draw(10, 4, seed=1), ten).any()
+    assert not np.isclose(draw(10, 4, seed=0), ten).any()
     np.testing.assert_array_equal(draw(10, 4, seed=config.seed), ten)
 
 
