@@ -18,8 +18,8 @@ def defaults(experiment: str) -> ConfigDict:
         placement='pmap',            # 'pmap': a copy on every device; 'fsdp': large arrays split over them
         data=data_defaults(),        # see there
         model=dict(dtype='float32'),   # 'bfloat16': compute in it; parameters stay float32
-        losses=dict(),               # player -> term -> weight: a number or a ramp()
-        optimizer=dict(),            # player -> optimizers.adam(...)
+        losses=untyped(),            # player -> term -> weight: a number or a ramp()
+        optimizer=untyped(),         # player -> optimizers.adam(...)
         average=dict(),              # network -> decay of the moving average of its parameters
         train=dict(
             steps=1000,
@@ -36,6 +36,11 @@ def defaults(experiment: str) -> ConfigDict:
         evaluate=dict(count=1000),   # samples to judge by
         checkpoint=dict(every=500, keep=3),
     ), type_safe=True)
+
+
+def untyped(**values) -> ConfigDict:
+    """A part of a config whose values may change their type, so that a number may become a ramp()."""
+    return ConfigDict(values, type_safe=False)
 
 
 def vary(config: ConfigDict, variant: str, variants: Mapping[str, Callable[[ConfigDict], None]]) -> ConfigDict:
@@ -61,6 +66,9 @@ def schedule(value: float | ConfigDict) -> Callable | float:
 
 def weights(config: ConfigDict, player: str) -> dict[str, Callable | float]:
     """term -> weight or schedule, of `config.losses.<player>`."""
+    for term, value in config.losses[player].items():
+        if not isinstance(value, (int, float, ConfigDict)):
+            raise ConfigError(f'config.losses.{player}.{term}={value!r}: a weight is a number or a ramp()')
     return {term: schedule(value) for term, value in config.losses[player].items()}
 
 
@@ -68,8 +76,13 @@ def phases(config: ConfigDict) -> Iterator[tuple[int, ConfigDict]]:
     """(the step at which it ends, the config that holds until then) of each phase; one phase unless `config.phases` is set.
 
     `config.phases` is a tuple of overlays, dicts with `until` and dotted keys: ({'until': 500, 'losses.model.kl': 0.0}, ...).
-    The last phase may leave `until` out: it lasts until `train.steps`. The tree of the state is the same in all of them."""
-    for overlay in config.phases or ({},):
+    Each lies over the config itself, from the end of the one before to the step `until`; the last has none and lasts to
+    `train.steps`. The tree of the state is the same in all of them."""
+    overlays = config.phases or ({},)
+    ends = [overlay.get('until') for overlay in overlays]
+    if ends[-1] is not None or None in ends[:-1] or sorted({*ends[:-1]}) != ends[:-1]:
+        raise ConfigError(f'config.phases: until={ends}: give a later step to each phase, and none to the last')
+    for overlay in overlays:
         phase = config.copy_and_resolve_references()
         for key, value in overlay.items():
             if key != 'until':
@@ -108,14 +121,19 @@ CAPS = {'width': 8, 'latent_size': 8, 'features': 16}   # what `small` allows to
 
 
 def small(config: ConfigDict) -> ConfigDict:
-    """The same config in seconds: embedded data, tiny networks, four steps. Nothing else about it changes."""
+    """The same config in seconds: embedded data, tiny networks, four steps, or two in each of more phases than two.
+
+    Nothing else about it changes."""
     config = config.copy_and_resolve_references()
     if config.data.source in ('tfds', 'folder'):
         config.data.source = 'digits'
     config.data.update(resolution=16, batch_size=8)
-    config.train.update(steps=4 * config.train.steps_per_call if config.train.steps_per_call <= 2 else 4,
-                        steps_per_call=min(config.train.steps_per_call, 2), log_every=1, sample_every=0, evaluate_every=0)
+    config.phases = tuple({**overlay, 'until': 2 * number + 2} if 'until' in overlay else overlay
+                          for number, overlay in enumerate(config.phases))
+    config.train.update(steps=max(4, 2 * len(config.phases)), steps_per_call=min(config.train.steps_per_call, 2),
+                        microbatches=min(config.train.microbatches, 2), log_every=1, sample_every=0, evaluate_every=0)
     config.sample.update(count=4, chunk=4)
+    config.evaluate.count = 8
     config.checkpoint.every = 2
     shrink(config.model)
     return config

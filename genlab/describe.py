@@ -1,5 +1,6 @@
 """What a config's networks are: every module with its output and parameters, by abstract evaluation alone."""
 
+import collections
 import math
 from typing import Any
 
@@ -49,11 +50,13 @@ def table(networks: dict[str, dict]) -> str:
 
 def _note(calls, call, args, kwargs, context):
     """Notes a module's call on the way: its network is the name that the outermost module was given."""
+    if context.method_name != '__call__':
+        return call(*args, **kwargs)
+    module = context.module
+    note = {'root': _root(module).name, 'path': module.path, 'type': type(module).__name__}
+    calls.append(note)   # before the calls that it makes
     output = call(*args, **kwargs)
-    if context.method_name == '__call__':
-        module = context.module
-        shapes = [list(leaf.shape) for leaf in jax.tree.leaves(output) if hasattr(leaf, 'shape')]
-        calls.append({'root': _root(module).name, 'path': module.path, 'type': type(module).__name__, 'output': shapes})
+    note['output'] = [list(leaf.shape) for leaf in jax.tree.leaves(output) if hasattr(leaf, 'shape')]
     return output
 
 
@@ -64,23 +67,20 @@ def _root(module: nn.Module) -> nn.Module:
 
 
 def _modules(network: str, params: Any, calls: list[dict]) -> list[dict]:
-    """The modules of one network in the order of their first calls, with the parameters that are theirs alone."""
-    modules, seen = [], set()
+    """The modules of one network in the order of their first calls, with the parameters that are theirs alone.
+
+    Parameters of what was never called, only asked for something else (the network itself, a codebook), come last."""
+    held = collections.Counter()
+    for path, leaf in jax.tree.leaves_with_path(params):
+        held[tuple(key.key for key in path[:-1])] += math.prod(leaf.shape)
+    first: dict[tuple, dict] = {}
     for call in calls:
-        if call['root'] == network and call['path'] and call['path'] not in seen:
-            seen.add(call['path'])
-            output = call['output'][0] if len(call['output']) == 1 else call['output']
-            modules.append({'path': '/'.join((network, *call['path'])), 'type': call['type'], 'output': output,
-                            'parameters': _own(params, call['path'])})
-    rest = _own(params, ())
-    return ([{'path': network, 'type': 'own', 'output': [], 'parameters': rest}] if rest else []) + modules
-
-
-def _own(params: Any, path: tuple[str, ...]) -> int:
-    """The parameters that a module holds itself, without those of the modules in it."""
-    for part in path:
-        params = params.get(part, {})
-    return count([leaf for leaf in params.values() if hasattr(leaf, 'shape')])
+        if call['root'] == network and call['path']:
+            first.setdefault(call['path'], call)
+    rows = [(path, call['type'], call['output']) for path, call in first.items()]
+    rows += [(path, 'own', []) for path in sorted(held) if path not in first]
+    return [{'path': '/'.join((network, *path)), 'type': kind, 'output': output[0] if len(output) == 1 else output,
+             'parameters': held[path]} for path, kind, output in rows]
 
 
 def _shapes(output: list) -> str:

@@ -35,15 +35,27 @@ def compose(config: ConfigDict, axis: str | None, networks: Callable[[Any], Mapp
       networks: a prepared batch -> name -> Network, the module and what to initialise it with.
       objectives: player -> (the networks it trains, its objective); weights and optimizer are the config's, by its name.
       abilities: sample, measure, encode, decode."""
+    _known('config.losses', {*config.losses}, {*objectives}, all_of_them=True)
+    _known('config.optimizer', {*config.optimizer}, {*objectives}, all_of_them=True)
+    _known('config.train.order', {*config.train.order}, {*objectives})
     players = {name: Player(trains, objective, weights(config, name), optimizers.build(config.optimizer[name]))
                for name, (trains, objective) in objectives.items()}
 
     def init(batch, key):
-        return state.create(state.initialize(networks(batch), key), players, tuple(config.average))
+        variables = state.initialize(networks(batch), key)
+        if unknown := sorted({*config.average} - {*variables}):
+            raise ConfigError(f'config.average has {", ".join(unknown)}; the networks are {", ".join(sorted(variables))}')
+        return state.create(variables, players, tuple(config.average))
 
     step = make_step(players, config.train.order, average=config.average.to_dict(), axis=axis,
                      microbatches=config.train.microbatches, skip_nonfinite=config.train.on_nan == 'skip')
     return Experiment(init, step, batches=batches_per_step(config.train.order), **abilities)
+
+
+def _known(where: str, named: set[str], players: set[str], all_of_them: bool = False) -> None:
+    """Raises where a part of the config names other players than the experiment's, or none."""
+    if not named or not named <= players or (all_of_them and named != players):
+        raise ConfigError(f'{where} names {", ".join(sorted(named)) or "nobody"}; the players are {", ".join(sorted(players))}')
 
 
 def load(name: str) -> Callable[..., Experiment]:

@@ -3,19 +3,22 @@
 import optax
 from ml_collections import ConfigDict
 
-from genlab.config import schedule
+from genlab.config import schedule, untyped
 from genlab.errors import ConfigError
 
 
-def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8) -> ConfigDict:
+def adam(learning_rate: float | ConfigDict, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8, *,
+         weight_decay: float = 0.0, clip: float = 0.0, warmup: int = 0) -> ConfigDict:
     """Adam (Kingma & Ba 2015); with `weight_decay` above 0 AdamW (Loshchilov & Hutter 2019)."""
-    return ConfigDict(dict(name='adam', learning_rate=learning_rate, b1=b1, b2=b2, epsilon=epsilon, weight_decay=0.0,
-                           clip=0.0, warmup=0))
+    return untyped(name='adam', learning_rate=learning_rate, b1=b1, b2=b2, epsilon=epsilon, weight_decay=weight_decay,
+                   clip=clip, warmup=warmup)
 
 
-def sgd(learning_rate: float, momentum: float = 0.0) -> ConfigDict:
+def sgd(learning_rate: float | ConfigDict, momentum: float = 0.0, *, weight_decay: float = 0.0, clip: float = 0.0,
+        warmup: int = 0) -> ConfigDict:
     """Stochastic gradient descent."""
-    return ConfigDict(dict(name='sgd', learning_rate=learning_rate, momentum=momentum, weight_decay=0.0, clip=0.0, warmup=0))
+    return untyped(name='sgd', learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay, clip=clip,
+                   warmup=warmup)
 
 
 RULES = {
@@ -26,7 +29,7 @@ RULES = {
 
 def build(config: ConfigDict) -> optax.GradientTransformation:
     """Clipping by the global norm (`clip` > 0), the rule, decoupled weight decay, and a rate that is a number or a ramp(),
-    reached linearly over the first `warmup` steps."""
+    reached linearly over the first `warmup` steps. Its steps are its player's turns: five a round where it has five."""
     if config.name not in RULES:
         raise ConfigError(f'config.optimizer: name={config.name!r}: choose one of {", ".join(RULES)}')
     chain = [optax.clip_by_global_norm(config.clip)] if config.clip > 0 else []

@@ -103,12 +103,17 @@ def _gradients(state, name, player, weights, own, batch, keys, microbatches):
         gradients, aux = differentiate(own, stats, batch, keys)
         return aux, gradients
 
-    def part(stats, batch_and_keys):
+    def part(carry, batch_and_keys):
+        stats, sums = carry
         gradients, (stats, metrics) = differentiate(own, stats, *batch_and_keys)
-        return stats, (gradients, metrics)
+        return (stats, jax.tree.map(jnp.add, sums, (gradients, metrics))), None
 
-    stats, parts = jax.lax.scan(part, stats, jax.tree.map(lambda leaf: _split(leaf, microbatches), (batch, keys)))
-    gradients, metrics = jax.tree.map(lambda leaf: leaf.mean(0), parts)
+    # Summed on the way: kept apart, the gradients of all parts would take more memory than smaller parts save.
+    parts = jax.tree.map(lambda leaf: _split(leaf, microbatches), (batch, keys))
+    gradients, (_, metrics) = jax.eval_shape(differentiate, own, stats, *jax.tree.map(lambda leaf: leaf[0], parts))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (gradients, metrics))
+    (stats, sums), _ = jax.lax.scan(part, (stats, zeros), parts)
+    gradients, metrics = jax.tree.map(lambda leaf: leaf / microbatches, sums)
     return (stats, metrics), gradients
 
 
@@ -118,18 +123,23 @@ def _split(leaf: jax.Array, parts: int) -> jax.Array:
 
 
 def _weigh(name: str, terms: Mapping[str, jax.Array], weights: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """The one place where terms are averaged over examples and summed with their weights."""
+    """The one place where terms are averaged over examples and summed with their weights.
+
+    A term that is only reported stays out of the sum: 0 times it would cost its gradient, and 0 times infinity is NaN."""
     for term in weights:
         if term not in terms:
             raise ConfigError(f'config.losses.{name}.{term}: {name} offers no such term; it offers {", ".join(sorted(terms))}')
     values = {term: terms[term]() if callable(terms[term]) else terms[term] for term in weights}
     metrics = {term: jnp.mean(value.astype(jnp.float32)) for term, value in values.items()}
-    return {**metrics, 'loss': jnp.asarray(sum(weights[term] * metrics[term] for term in weights), jnp.float32)}
+    paid = [term for term, weight in weights.items() if not (isinstance(weight, (int, float)) and weight == 0)]
+    return {**metrics, 'loss': jnp.asarray(sum(weights[term] * metrics[term] for term in paid), jnp.float32)}
 
 
 def _mean_over_devices(tree: Tree, axis: str | None) -> Tree:
     """The one place where devices agree; without it pmap would call diverged copies replicated and nobody would notice."""
-    return tree if axis is None else jax.lax.pmean(tree, axis)
+    if axis is None:
+        return tree
+    return jax.tree.map(lambda mean, leaf: mean.astype(leaf.dtype), jax.lax.pmean(tree, axis), tree)   # counts stay integers
 
 
 def move_averages(state: State, decays: Mapping[str, float]) -> dict[str, Tree]:

@@ -1,20 +1,24 @@
 """Drawing samples: one key per sample, so that sample i is the same in any batch, on any devices."""
 
 import functools
-import math
+import zlib
 from typing import Callable
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from genlab import data, parallel
 from genlab.experiment import Experiment
+from genlab.players import example_keys
 
 
-def keys(seed: int, first: int, count: int) -> jax.Array:
-    """The keys of samples `first` ... `first + count - 1` of a seed."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), np.arange(first, first + count))
+def keys(seed: int, first: int, count: int, purpose: str = 'sample') -> jax.Array:
+    """The keys of examples `first` ... `first + count - 1` of a seed, one stream of them for each purpose.
+
+    Folding the index into the seed's own key would give sample 1 the very key that training splits off it."""
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
+    return example_keys(key, np.arange(first, first + count))
 
 
 def draw(experiment: Experiment, placement: parallel.Placement, variables, config: ConfigDict, count: int | None = None,
@@ -26,7 +30,7 @@ def draw(experiment: Experiment, placement: parallel.Placement, variables, confi
     conditions = held_out(config) if config.sample.condition else lambda indices: None
     sample = jitted(experiment.sample)
     parts = []
-    for first in range(0, math.ceil(count / chunk) * chunk, chunk):
+    for first in range(0, count, chunk):
         examples = keys(seed, first, chunk), conditions(np.arange(first, first + chunk))
         parts.append(parallel.run(placement, lambda variables, both: sample(variables, *both), variables, examples))
     return np.concatenate(parts)[:count]
@@ -34,14 +38,20 @@ def draw(experiment: Experiment, placement: parallel.Placement, variables, confi
 
 def held_out(config: ConfigDict) -> Callable[[np.ndarray], dict]:
     """A function that gives prepared held-out examples by index, around and around the test set."""
-    source = data.load(config.data, 'test')
-    prepare = jitted(data.prepare(config.data, source, train=False))
+    source, prepare = test_set(FrozenConfigDict(config.data))
 
     def conditions(indices):
         batch = {**source.rows(indices % len(source)), 'position': indices.astype(np.int32)}
-        return prepare(batch, keys(config.seed, int(indices[0]), len(indices)))
+        return prepare(batch, keys(config.seed, int(indices[0]), len(indices), 'prepare'))
 
     return conditions
+
+
+@functools.lru_cache(maxsize=1)
+def test_set(config_data: FrozenConfigDict) -> tuple[data.Source, Callable]:
+    """(the held-out source, its compiled preparation): loaded and compiled once for all the samples of a run."""
+    source = data.load(config_data, 'test')
+    return source, jax.jit(data.prepare(config_data, source, train=False))
 
 
 def reference(source: data.Source, config: ConfigDict) -> np.ndarray | None:

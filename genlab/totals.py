@@ -1,5 +1,6 @@
 """Sums of metrics, kept on the device between two lines of the log, so that no step waits for the host."""
 
+import math
 from typing import Any, Callable, Mapping, NamedTuple
 
 import jax
@@ -30,8 +31,8 @@ def add(totals: Mapping[str, Total], metrics: Mapping[str, jax.Array], step: jax
 
 
 def means(totals: Mapping[str, Total]) -> dict[str, float]:
-    """Host totals -> the mean of each metric over its finite values."""
-    return {name: float(total.sum) / max(int(total.count), 1) for name, total in totals.items()}
+    """Host totals -> the mean of each metric over its finite values; NaN where there were none."""
+    return {name: float(total.sum) / int(total.count) if total.count else math.nan for name, total in totals.items()}
 
 
 def first_bad(totals: Mapping[str, Total]) -> tuple[int, str] | None:
@@ -45,7 +46,7 @@ def first_bad(totals: Mapping[str, Total]) -> tuple[int, str] | None:
 
 
 def skipped(totals: Mapping[str, Total], steps: int) -> int:
-    """How many of the `steps` had a value that was not finite."""
+    """How many of the `steps` had no finite value of the metric that failed most: at least so many were skipped."""
     return max(steps - int(total.count) for total in totals.values())
 
 

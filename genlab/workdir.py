@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from genlab.config import differences
 from genlab.errors import ConfigError, UserError
+from genlab.logs import write_atomically
 
 # What may change between two commands on one run: none of it moves the curve of the steps.
 FREE = ('placement', 'checkpoint', 'sample', 'evaluate', 'data.resident', 'data.workers', 'train.steps', 'train.log_every',
@@ -59,10 +60,10 @@ def compare(path: pathlib.Path, config: ConfigDict) -> list[str]:
 def read(path: pathlib.Path) -> dict:
     """The config of the run in a folder, as nested plain values."""
     try:
-        return json.loads((path / 'config.json').read_text())
+        return dict(json.loads((path / 'config.json').read_text()))
     except FileNotFoundError:
         raise UserError(f'--workdir={path}: there is no run (no config.json): train it first, or name its folder') from None
-    except ValueError:
+    except (ValueError, TypeError):
         raise UserError(f'{path}/config.json is damaged: put the config there as JSON, or name another folder') from None
 
 
@@ -83,9 +84,7 @@ def environment() -> dict:
 
 def write_json(path: pathlib.Path, content) -> None:
     """Whole or not at all."""
-    temporary = path.with_suffix('.tmp')
-    temporary.write_text(json.dumps(content, indent=2) + '\n')
-    os.replace(temporary, path)
+    write_atomically(path, (json.dumps(content, indent=2) + '\n').encode())
 
 
 def _version(package: str) -> str | None:

@@ -17,12 +17,13 @@ def evaluate(config: ConfigDict, experiment: Experiment, placement: parallel.Pla
     """{'protocol': what the figures depend on, 'figures': name -> number, or class -> number}. Averaged weights are used."""
     variables, count = state.variables(averaged=True), config.evaluate.count
     source = data.load(config.data, 'test')
-    protocol = {'data': source.name, 'samples': count, 'seed': config.seed, 'weights': 'averaged' if state.average else 'raw'}
+    protocol = {'data': source.name, 'samples': count, 'held_out': min(len(source), count), 'seed': config.seed,
+                'weights': 'averaged' if state.average else 'raw'}
     samples = sampling.draw(experiment, placement, variables, config, count)
     figures: dict = {'finite': float(np.isfinite(samples).all())}
     if source.centres is not None:
         figures |= toy.modes(samples, source)
-    if 'label' in source.fields and samples.ndim == 4:
+    if 'label' in source.fields and config.data.observe == 'image':
         judge = classifier.load(config.data)
         protocol |= {'classifier': f'version {classifier.VERSION}, test accuracy {judge.accuracy:.4f}'}
         figures |= class_shares(samples, judge)
@@ -46,7 +47,7 @@ def measures(config: ConfigDict, experiment: Experiment, placement: parallel.Pla
     chunk, total = config.data.batch_size, min(len(source), config.evaluate.count)
     for first in range(0, total, chunk):
         indices = np.arange(first, first + chunk)
-        examples = held_out(indices), sampling.keys(config.seed, first, chunk)
+        examples = held_out(indices), sampling.keys(config.seed, first, chunk, 'measure')
         values = parallel.run(placement, lambda variables, both: measure(variables, *both), variables, examples)
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + float(np.sum(value[indices < total], dtype=np.float64))
@@ -67,5 +68,5 @@ def steps(folder: pathlib.Path) -> set[int]:
     """The step that evaluation.json is of, if it is there."""
     try:
         return {json.loads((folder / 'evaluation.json').read_text())['step']}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return set()

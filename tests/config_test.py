@@ -1,0 +1,183 @@
+"""Configs: defaults, variants, schedules, phases, differences, near misses, and shrinking every config that there is."""
+
+import importlib.util
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from genlab import config as configs
+from genlab.config import check_key, differences, phases, ramp, schedule, small, vary, weights
+from genlab.errors import ConfigError
+from genlab.optimizers import adam
+
+FILES = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
+
+
+def model(**train):
+    config = configs.defaults('vae')
+    config.model.update(width=64, latent_size=32, blocks=dict(features=(4, 256), depth=3))
+    config.losses.model = dict(reconstruction=1.0, kl=0.5)
+    config.optimizer.model = adam(1e-3)
+    config.train.update(train)
+    return config
+
+
+def shape(config):
+    """The keys of a config at every depth."""
+    return {key: shape(value) if isinstance(value, ConfigDict) else None for key, value in config.items()}
+
+
+def module(path):
+    spec = importlib.util.spec_from_file_location('config', path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def everything():
+    """(file, variant) of every config."""
+    return [pytest.param(path, variant, id=f'{path.stem}-{variant}')
+            for path in FILES for variant in ('', *getattr(module(path), 'VARIANTS', {}))]
+
+
+def test_defaults_are_new_each_time_typed_and_complete():
+    config = configs.defaults('gan')
+    config.data.batch_size = 3
+    assert configs.defaults('gan').data.batch_size == 64
+    assert config.experiment == 'gan' and config.train.on_nan == 'stop'
+    with pytest.raises(TypeError):
+        config.train.steps = 'many'
+    with pytest.raises(TypeError):
+        config.data.resolution = 3.5
+
+
+def test_a_variant_changes_the_config_that_it_is_laid_over():
+    def wide(config):
+        config.model.width = 128
+    assert vary(model(), 'wide', {'wide': wide}).model.width == 128
+    assert vary(model(), '', {'wide': wide}).model.width == 64
+    with pytest.raises(ConfigError, match="no variant 'wied'; there are wide, deep"):
+        vary(model(), 'wied', {'wide': wide, 'deep': wide})
+    with pytest.raises(ConfigError, match='there are none'):
+        vary(model(), 'wide', {})
+
+
+def test_a_ramp_is_plain_values_and_a_straight_line_between_flat_ends():
+    value = ramp(2, 1, 4, begin=3)
+    assert value.to_dict() == {'start': 2.0, 'end': 1.0, 'steps': 4, 'begin': 3}
+    at = jax.jit(schedule(value))
+    expected = [2, 2, 2, 2, 1.75, 1.5, 1.25, 1, 1]
+    np.testing.assert_allclose([at(jnp.int32(step)) for step in range(9)], expected, rtol=1e-6)
+    assert schedule(0.25) == 0.25
+    np.testing.assert_allclose([schedule(ramp(0, 1, 0, begin=2))(step) for step in range(5)], [0, 0, 0, 1, 1])
+
+
+def test_weights_are_numbers_or_schedules_and_nothing_else():
+    config = model()
+    config.losses.model.kl = ramp(0, 1, 10)
+    found = weights(config, 'model')
+    assert found['reconstruction'] == 1.0 and float(found['kl'](5)) == 0.5
+    config.losses.model.kl = 'much'
+    with pytest.raises(ConfigError, match=r"config\.losses\.model\.kl='much'"):
+        weights(config, 'model')
+
+
+def test_without_phases_there_is_one_that_lasts_to_the_end():
+    config = model(steps=70)
+    (end, phase), = phases(config)
+    assert end == 70 and phase.to_dict() == config.to_dict() and phase is not config
+
+
+def test_phases_lie_over_the_config_itself_one_after_another():
+    config = model(steps=100)
+    config.phases = ({'until': 30, 'losses.model.kl': 0.0, 'data.batch_size': 8}, {'until': 60, 'train.microbatches': 2},
+                     {'losses.model.kl': ramp(0, 1, 10), 'optimizer.model.learning_rate': 1e-4})
+    config.lock()
+    ends, over = zip(*phases(config))
+    assert ends == (30, 60, 100)
+    assert [phase.losses.model.kl for phase in over[:2]] == [0.0, 0.5] and over[2].losses.model.kl.end == 1
+    assert [phase.data.batch_size for phase in over] == [8, 64, 64]
+    assert [phase.train.microbatches for phase in over] == [1, 2, 1]
+    assert [phase.optimizer.model.learning_rate for phase in over] == [1e-3, 1e-3, 1e-4]
+    assert config.losses.model.kl == 0.5 and config.data.batch_size == 64
+    config.train.steps = 40
+    assert [end for end, _ in phases(config)] == [30, 40, 40]
+
+
+@pytest.mark.parametrize('ends', [(50,), (30, 30, None), (60, 30, None), (None, None), (None, 50)])
+def test_phases_that_would_end_early_or_never_begin_are_refused(ends):
+    config = model(steps=100)
+    config.phases = tuple({} if end is None else {'until': end} for end in ends)
+    with pytest.raises(ConfigError, match='config.phases: until='):
+        list(phases(config))
+
+
+def test_an_unknown_key_of_a_phase_is_named_with_its_near_miss():
+    config = model(steps=10)
+    config.phases = ({'losses.model.kll': 0.0},)
+    with pytest.raises(ConfigError, match=r'^config\.phases: unknown key config\.losses\.model\.kll: did you mean '
+                                          r'config\.losses\.model\.kl\?'):
+        list(phases(config))
+
+
+@pytest.mark.parametrize('key, hint', [
+    ('train.stpes', 'did you mean config.train.steps?'), ('trian.steps', 'did you mean config.train?'),
+    ('losses.modle.kl', 'did you mean config.losses.model?'), ('seed.x', 'config.seed has no keys'),
+    ('checkpoint.zzz', 'config.checkpoint has every, keep')])
+def test_an_unknown_key_is_answered_with_the_near_miss_or_what_there_is(key, hint):
+    with pytest.raises(ConfigError) as error:
+        check_key(model(), key)
+    assert str(error.value) == f'unknown key config.{key}: {hint}'
+
+
+def test_known_keys_pass_at_every_depth():
+    for key in ('seed', 'train', 'train.steps', 'model.blocks.depth', 'losses.model.kl'):
+        check_key(model(), key)
+
+
+def test_differences_are_dotted_keys_below_those_that_are_ignored():
+    old = {'a': 1, 'b': {'c': 1, 'd': {'e': [1, 2]}}, 'only_old': None, 'f': {'g': 1}}
+    new = {'a': 1, 'b': {'c': 2, 'd': {'e': [1, 3]}}, 'only_new': 0, 'f': 1}
+    assert differences(old, new) == ['b.c', 'b.d.e', 'f', 'only_new', 'only_old']
+    assert differences(old, new, ignore=('b.c', 'f', 'only_new', 'only_old')) == ['b.d.e']
+    assert differences(old, new, ignore=('b',)) == ['f', 'only_new', 'only_old']
+    assert differences(old, new, ignore=('c', 'd.e')) == ['b.c', 'b.d.e', 'f', 'only_new', 'only_old']
+    assert differences(old, old) == []
+
+
+def test_small_caps_sizes_and_leaves_the_rest_of_the_model():
+    config = model(steps_per_call=50, microbatches=8)
+    config.data.update(source='tfds', name='cifar10', channels=3, flip=True)
+    shrunk = small(config)
+    assert shrunk.model.to_dict() == {'dtype': 'float32', 'width': 8, 'latent_size': 8,
+                                      'blocks': {'features': (4, 16), 'depth': 3}}
+    assert (shrunk.data.source, shrunk.data.resolution, shrunk.data.batch_size) == ('digits', 16, 8)
+    assert shrunk.data.channels == 3 and shrunk.data.flip and shrunk.losses == config.losses
+    assert (shrunk.train.steps, shrunk.train.steps_per_call, shrunk.train.microbatches) == (4, 2, 2)
+    assert config.model.width == 64 and config.data.source == 'tfds'
+    config.data.source = 'toy'
+    assert small(config).data.source == 'toy'
+
+
+def test_small_gives_every_phase_two_steps():
+    config = model(steps=9000)
+    config.phases = ({'until': 3000, 'losses.model.kl': 0.0}, {'until': 6000}, {'data.batch_size': 8})
+    ends, over = zip(*phases(small(config)))
+    assert ends == (2, 4, 6) and over[0].losses.model.kl == 0
+
+
+@pytest.mark.parametrize('path, variant', everything())
+def test_small_shrinks_every_config_and_keeps_its_structure(path, variant):
+    config = module(path).get_config(variant)
+    shrunk = small(config)
+    assert shape(shrunk) == shape(config)
+    assert shrunk.data.source in ('digits', 'toy', 'scenes')
+    assert shrunk.train.steps <= 2 * max(2, len(config.phases)) and shrunk.data.batch_size == 8
+    assert (shrunk.losses, shrunk.train.order, shrunk.experiment) == (config.losses, config.train.order, config.experiment)
+    assert [end % phase.train.steps_per_call for end, phase in phases(shrunk)] == [0] * max(1, len(config.phases))
+    with pytest.raises(ConfigError, match='there is no variant'):
+        module(path).get_config('no-such-variant')

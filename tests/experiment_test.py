@@ -1,0 +1,80 @@
+"""From a config to an experiment: players get their own weights and optimizers, and wrong names are told apart."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from genlab import config as configs
+from genlab import experiment
+from genlab.errors import ConfigError
+from genlab.experiment import compose
+from genlab.optimizers import sgd
+from genlab.state import Network
+
+
+class Offset(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return x + self.param('offset', nn.initializers.zeros, (2,))[None]
+
+
+def config():
+    config = configs.defaults('x')
+    config.losses.update(first=dict(push=1.0), second=dict(push=2.0))
+    config.optimizer.update(first=sgd(0.1), second=sgd(1.0))
+    config.average.a = 0.9
+    config.train.order = ('first', 'second', 'first')
+    return config
+
+
+def build(config):
+    def objective(network):
+        return lambda variables, batch, keys, step: ({'push': Offset().apply(variables[network], batch['x']).sum(-1)}, {})
+    return compose(config, None, lambda batch: {name: Network(Offset(), (batch['x'],)) for name in 'ab'},
+                   {'first': (('a',), objective('a')), 'second': (('b',), objective('b'))}, sample='sample')
+
+
+def begun(config):
+    made = build(config)
+    return made, made.init({'x': jnp.zeros((3, 2))}, jax.random.key(0))
+
+
+def test_players_have_the_weights_and_the_optimizer_of_their_name():
+    made, state = begun(config())
+    assert made.batches == 2 and made.sample == 'sample' and made.measure is None and set(state.average) == {'a'}
+    batches = {'x': np.zeros((2, 3, 2), np.float32), 'position': np.zeros((2, 3), np.int32)}
+    moved, metrics = made.step(state, batches, jax.random.key(0))
+    np.testing.assert_allclose(moved.params['a']['offset'], -0.2, rtol=1e-6)
+    np.testing.assert_allclose(moved.params['b']['offset'], -2.0, rtol=1e-6)
+    np.testing.assert_allclose(moved.average['a']['offset'], -0.18, rtol=1e-6)     # warming up: 0.1 is kept
+
+
+@pytest.mark.parametrize('key, value, message', [
+    ('losses', dict(third=dict(push=1.0)), r'config\.losses names first, second, third; the players are first, second'),
+    ('optimizer', dict(third=sgd(1.0)), r'config\.optimizer names first, second, third; the players are first, second'),
+    ('train', dict(order=('first', 'secnd')), r'config\.train\.order names first, secnd; the players are first, second'),
+    ('train', dict(order=()), r'config\.train\.order names nobody; the players are first, second'),
+    ('average', dict(c=0.9), r'config\.average has c; the networks are a, b')])
+def test_a_name_of_nobody_is_refused(key, value, message):
+    wrong = config()
+    wrong[key].update(value)
+    with pytest.raises(ConfigError, match=message):
+        begun(wrong)
+
+
+def test_a_player_may_have_no_turn_but_not_no_weights():
+    resting = config()
+    resting.train.order = ('first',)
+    assert build(resting).batches == 1
+    del resting.losses['second']
+    with pytest.raises(ConfigError, match=r'config\.losses names first; the players are first, second'):
+        build(resting)
+
+
+def test_an_experiment_is_found_by_its_name_and_an_unknown_one_named_with_those_there_are():
+    from experiments import gan
+    assert experiment.load('gan') is gan.build
+    with pytest.raises(ConfigError, match=r"config\.experiment='gna': there is no experiments/gna\.py; there are .*gan"):
+        experiment.load('gna')

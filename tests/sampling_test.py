@@ -1,0 +1,109 @@
+"""Drawing samples: sample i is a matter of the seed and i alone, whatever the chunk, the count or the devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genlab import config as configs
+from genlab import data, parallel, sampling
+from genlab.experiment import Experiment
+
+
+def digits(**changes):
+    config = configs.defaults('x')
+    config.data.update(source='digits', resolution=8, batch_size=8, **changes)
+    return config
+
+
+def experiment(traces):
+    def sample(variables, keys, condition):
+        traces.append(1)
+        z = jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)
+        if condition is not None:
+            z = z + condition['x'].mean((1, 2))
+        return z * variables['scale']
+    return Experiment(None, None, sample)
+
+
+@pytest.mark.parametrize('conditional', [False, True])
+def test_sample_i_depends_neither_on_the_chunk_nor_on_the_count(conditional):
+    traces = []
+    model, config = experiment(traces), digits(dequantise=True)
+    config.sample.condition, config.seed = conditional, 1
+    placement = parallel.place('pmap')
+    variables = parallel.replicate(placement, {'scale': np.float32(2)})
+
+    def draw(count, chunk, **kwargs):
+        config.sample.chunk = chunk
+        return sampling.draw(model, placement, variables, config, count, **kwargs)
+
+    ten = draw(10, 4)
+    assert ten.shape == (10, 3) and isinstance(ten, np.ndarray) and len(np.unique(ten)) == 30
+    assert len(traces) == 1
+    np.testing.assert_array_equal(draw(5, 4), ten[:5])
+    assert len(traces) == 1     # compiled once for all chunks and calls
+    np.testing.assert_allclose(draw(7, 3), ten[:7], rtol=1e-6)     # 3 do not divide over 4 devices
+    np.testing.assert_allclose(draw(10, 64), ten, rtol=1e-6)
+    config.sample.count = 6
+    np.testing.assert_array_equal(draw(None, 4), ten[:6])
+    assert not np.isclose(draw(10, 4, seed=0), ten).any()
+    np.testing.assert_array_equal(draw(10, 4, seed=config.seed), ten)
+
+
+def test_each_purpose_has_a_stream_of_its_own_and_none_is_that_of_training():
+    def rows(keys):
+        return {tuple(row) for row in np.asarray(jax.random.key_data(keys)).reshape(-1, 2).tolist()}
+
+    seed = jax.random.key(5)
+    training = rows(jax.random.split(seed)) | rows(seed)
+    samples, prepared = sampling.keys(5, 0, 50), sampling.keys(5, 0, 50, 'prepare')
+    assert len(training | rows(samples) | rows(prepared)) == 3 + 50 + 50
+    np.testing.assert_array_equal(jax.random.key_data(sampling.keys(5, 20, 3)), jax.random.key_data(samples[20:23]))
+    assert not rows(samples) & rows(sampling.keys(6, 0, 50))
+
+
+def test_held_out_examples_go_around_the_test_set_in_order():
+    config = digits()
+    source = data.load(config.data, 'test')
+    around = sampling.held_out(config)(np.arange(294, 300))
+    expected = source.rows(np.array([294, 295, 296, 0, 1, 2]))
+    np.testing.assert_allclose(around['x'], expected['image'] / np.float32(127.5) - 1, atol=1e-6)
+    np.testing.assert_array_equal(around['label'], expected['label'])
+    np.testing.assert_array_equal(around['position'], np.arange(294, 300))
+
+
+def test_held_out_examples_are_prepared_as_in_a_test_with_noise_of_their_own():
+    config = digits(dequantise=True, flip=True)
+    held_out = sampling.held_out(config)
+    one, other = held_out(np.arange(4)), held_out(np.arange(2, 6))
+    np.testing.assert_array_equal(one['x'][2:], other['x'][:2])
+    levels = data.load(config.data, 'test').rows(np.arange(4))['image']
+    np.testing.assert_array_equal(np.floor((np.asarray(one['x'], np.float64) + 1) * 128), levels)     # not mirrored
+    assert not np.array_equal(one['x'], held_out(np.arange(297, 301))['x'])
+
+
+def test_held_out_data_are_loaded_once(monkeypatch):
+    loaded, load = [], data.load
+    monkeypatch.setattr(data, 'load', lambda *arguments: loaded.append(arguments) or load(*arguments))
+    sampling.test_set.cache_clear()
+    for _ in range(3):
+        sampling.held_out(digits())(np.arange(2))
+    assert len(loaded) == 1
+    sampling.held_out(digits(binarise=True))(np.arange(2))
+    assert len(loaded) == 2
+
+
+def test_points_are_drawn_over_real_ones_and_images_over_nothing():
+    assert sampling.reference(data.load(digits().data), digits()) is None
+    config = configs.defaults('x')
+    config.data.update(source='toy', name='ring', observe='point')
+    source = data.load(config.data)
+    points = sampling.reference(source, config)
+    np.testing.assert_array_equal(points, source.rows(np.arange(2000))['point'])
+
+
+def test_jitted_gives_the_same_object_for_the_same_function():
+    def double(x):
+        return 2 * x
+    assert sampling.jitted(double) is sampling.jitted(double) and sampling.jitted(double)(jnp.int32(2)) == 4
