@@ -40,7 +40,7 @@ def guarded(function: Callable, *arguments):
     try:
         return function(*arguments)
     except Exception as error:
-        if '--debug' in sys.argv:
+        if {'--debug', '-debug', '--debug=true'} & {*sys.argv}:
             raise
         print(f'genlab: {one_line(error)}', file=sys.stderr)
         sys.exit(2 if isinstance(error, flags.Error) else getattr(error, 'exit_code', 1))
@@ -59,7 +59,7 @@ def one_line(error: Exception) -> str:
 
 def parse(argv: list[str]) -> list[str]:
     """absl's parsing, after a look at the config that finds unknown variants and keys and names the near miss."""
-    argv = [locate(argument) for argument in argv]
+    argv = [locate(argument) for argument in one_word(argv)]
     given = [argument.removeprefix('--config=') for argument in argv if argument.startswith('--config=')]
     helping = any(argument.lstrip('-').startswith('help') for argument in argv[1:])
     if not given and not helping:
@@ -76,6 +76,15 @@ def parse(argv: list[str]) -> list[str]:
     for argument in new_terms:
         weigh(CONFIG.value, argument)
     return rest
+
+
+def one_word(argv: list[str]) -> list[str]:
+    """The arguments with `--config path` and `-config=path`, which absl takes too, as --config=path."""
+    argv = ['-' + argument if argument.startswith('-config') else argument for argument in argv]
+    if '--config' in argv[:-1]:
+        at = argv.index('--config')
+        argv[at:at + 2] = [f'--config={argv[at + 1]}']
+    return argv
 
 
 def is_new_term(config: ConfigDict, argument: str) -> bool:

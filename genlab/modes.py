@@ -1,5 +1,6 @@
 """What `--mode` does."""
 
+import contextlib
 import json
 import pathlib
 
@@ -15,7 +16,7 @@ from genlab import report, sampling
 from genlab import train as training
 from genlab import workdir
 from genlab.checkpoint import Checkpoints
-from genlab.errors import UserError, warn
+from genlab.errors import ConfigError, UserError, warn
 from genlab.experiment import Build, Experiment
 from genlab.program import make_init, programs
 from genlab.state import State
@@ -23,16 +24,29 @@ from genlab.state import State
 
 def train(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Trains to the end, going on from the newest checkpoint if there is one, and says where to look."""
-    workdir.create(folder)
-    if jax.process_index():
+    with claimed(config, build, folder):
         training.fit(config, build, folder)
-        return
-    with workdir.lock(folder):
-        workdir.claim(folder, config)
-        workdir.write_json(folder / 'environment.json', workdir.environment())
-        workdir.write_json(folder / 'networks.json', description.describe(config, build))
-        training.fit(config, build, folder)
-    print(f'done: {folder / "report.html"} shows the run, {folder / "samples"} its samples')
+    if jax.process_index() == 0:
+        print(f'done: {folder / "report.html"} shows the run, {folder / "samples"} its samples')
+
+
+@contextlib.contextmanager
+def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
+    """Holds the folder for this run. The first process looks after it; where it cannot, all of them stop."""
+    with contextlib.ExitStack() as stack:
+        error = None
+        if jax.process_index() == 0:
+            try:
+                workdir.create(folder)
+                stack.enter_context(workdir.lock(folder))
+                workdir.claim(folder, config)
+                workdir.write_json(folder / 'environment.json', workdir.environment())
+                workdir.write_json(folder / 'networks.json', description.describe(config, build))
+            except UserError as fault:
+                error = fault
+        if parallel.agree(error is not None):
+            raise error or ConfigError(f'--workdir={folder}: the first process cannot write there')
+        yield
 
 
 def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
@@ -53,7 +67,8 @@ def sample(config: ConfigDict, build: Build, folder: pathlib.Path, count: int | 
     target = folder / 'samples' / f'step-{step}-seed-{seed}'
     if jax.process_index() == 0:
         target.mkdir(parents=True, exist_ok=True)
-        images.save_png(target / 'grid.png', images.picture(drawn))
+        reference = sampling.reference(data.load(config.data), config) if drawn.ndim == 2 else None
+        images.save_png(target / 'grid.png', images.picture(drawn, reference))
         if drawn.ndim == 4:
             for number, image in enumerate(drawn):
                 images.save_png(target / f'{number:05d}.png', images.to_uint8(image))
@@ -76,7 +91,7 @@ def restore(config: ConfigDict, build: Build, folder: pathlib.Path) -> tuple[int
     """(step, state, experiment, placement) of the newest checkpoint of a run of this config."""
     keys = workdir.compare(folder, config)
     if keys:
-        raise UserError(f'--workdir={folder}: its run has another {", ".join(keys)}: give the same, or name its folder')
+        raise ConfigError(f'--workdir={folder}: its run has another {", ".join(keys)}: give the same, or name its folder')
     placement = parallel.place(config.placement)
     schedule = programs(config, build, placement, data.declared(config.data))
     template = parallel.template(placement, jax.eval_shape(make_init(schedule[0])))

@@ -47,7 +47,8 @@ def make_step(players: Mapping[str, Player], order: tuple[str, ...], *, average:
       skip_nonfinite: leave a player as it was on a turn whose loss or gradient is not finite.
 
     The step takes batches with leaves [turns, B, ...], of which `position` [turns, B] is the place in the global batch, and
-    returns metrics `player/term`, `player/loss` (the weighted sum) and `player/gradient_norm`, means over its turns.
+    returns metrics `player/term`, `player/loss` (the weighted sum) and `player/gradient_norm`, means over its turns, and with
+    skip_nonfinite `skipped`, the number of turns that were.
     """
     def step(state: State, batches: Mapping[str, jax.Array], key: jax.Array):
         key = jax.random.fold_in(key, state.step)
@@ -60,7 +61,9 @@ def make_step(players: Mapping[str, Player], order: tuple[str, ...], *, average:
             rows.setdefault(name, []).append(metrics)
             turns[name] += 1
         metrics = {f'{name}/{term}': sum(row[term] for row in rows[name]) / len(rows[name])
-                   for name in rows for term in rows[name][0]}
+                   for name in rows for term in rows[name][0] if term != 'skipped'}
+        if skip_nonfinite:
+            metrics['skipped'] = sum(row['skipped'] for name in rows for row in rows[name])
         return state.replace(step=state.step + 1, average=move_averages(state, average)), metrics
 
     return step
@@ -84,6 +87,7 @@ def take_turn(state: State, name: str, player: Player, batch, keys, axis, microb
         finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['gradient_norm'])
         old = (own, state.optimizer[name], {network: state.stats[network] for network in player.trains})
         new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, old)
+        metrics['skipped'] = 1 - finite.astype(jnp.float32)
     params, moments, stats = new
     return state.replace(params={**state.params, **params}, stats={**state.stats, **stats},
                          optimizer={**state.optimizer, name: moments}), metrics

@@ -45,11 +45,6 @@ def first_bad(totals: Mapping[str, Total]) -> tuple[int, str] | None:
     return (min(bad)[0], min(bad)[2]) if bad else None
 
 
-def skipped(totals: Mapping[str, Total], steps: int) -> int:
-    """How many of the `steps` had no finite value of the metric that failed most: at least so many were skipped."""
-    return max(steps - int(total.count) for total in totals.values())
-
-
 def to_plain(totals: Mapping[str, Total]) -> dict[str, list]:
     """Host totals as JSON keeps them, exactly."""
     return {name: [float(total.sum), int(total.count), int(total.first_bad)] for name, total in totals.items()}

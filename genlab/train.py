@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from genlab import data, evaluation, images, parallel, report, sampling, totals
 from genlab.checkpoint import Checkpoints
-from genlab.errors import PREEMPTED, UserError, warn
+from genlab.errors import PREEMPTED, ConfigError, UserError, warn
 from genlab.experiment import Build
 from genlab.logs import MetricLog, Progress
 from genlab.program import Program, fold, load, make_call, make_constants, make_init, metric_names, programs
@@ -61,6 +61,9 @@ class Loop:
     def run(self, program: Program) -> None:
         """The steps of one phase."""
         self.program, (steps, turns) = program, program.calls
+        if (program.end - self.step) % steps:
+            raise ConfigError(f'config.train.steps_per_call={steps} does not divide the {program.end - self.step} steps left '
+                              f'from step {self.step}: take a divisor of them')
         self.names = metric_names(program, self.placement.axis, self.state)
         self.totals = self.take_up_totals()
         rows = parallel.process_rows(program.config.data.batch_size, self.placement.devices)
@@ -73,8 +76,6 @@ class Loop:
                 self.state, self.totals = call((self.state, self.totals), batch, self.constants)
                 self.step += steps
                 self.between()
-        if self.lined < self.step:
-            self.write_line()
 
     def compile(self, batch):
         """The phase's call, compiled ahead of time for just these shapes."""
@@ -95,7 +96,7 @@ class Loop:
     def between(self) -> None:
         """What is due after a call."""
         train, asked = self.program.config.train, self.stop.asked
-        if self.due(train.log_every):
+        if self.due(train.log_every) or self.step == self.program.end:
             self.write_line()
             asked = parallel.agree(self.stop.asked)
         elif jax.process_count() > 1:
@@ -141,14 +142,15 @@ class Loop:
 
     def write_line(self) -> None:
         """One line of metrics: their means since the last one."""
-        sums, steps = self.read_totals(), self.step - self.lined
+        sums = self.read_totals()
         rate, images_a_step = self.clock.lap(self.step), self.program.config.data.batch_size * self.program.calls[1]
         row = {**totals.means(sums), 'steps_per_second': rate, 'images_per_second': rate * images_a_step,
                'seconds': time.perf_counter() - self.began}
         if self.config.train.on_nan == 'skip':
-            row['skipped'] = totals.skipped(sums, steps)
-        self.log.write(self.step, row)
-        self.progress.update(self.step, row)
+            row['skipped'] = int(sums['skipped'].sum)   # how many turns, not their mean
+        with self.clock.pause():
+            self.log.write(self.step, row)
+            self.progress.update(self.step, row)
         self.lined, self.totals = self.step, parallel.replicate(self.placement, totals.zero(self.names))
 
     def save(self) -> None:

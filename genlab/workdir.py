@@ -14,7 +14,7 @@ import jax
 from ml_collections import ConfigDict
 
 from genlab.config import differences
-from genlab.errors import ConfigError, UserError
+from genlab.errors import ConfigError
 from genlab.logs import write_atomically
 
 # What may change between two commands on one run: none of it moves the curve of the steps.
@@ -62,9 +62,9 @@ def read(path: pathlib.Path) -> dict:
     try:
         return dict(json.loads((path / 'config.json').read_text()))
     except FileNotFoundError:
-        raise UserError(f'--workdir={path}: there is no run (no config.json): train it first, or name its folder') from None
+        raise ConfigError(f'--workdir={path}: there is no run (no config.json): train it first, or name its folder') from None
     except (ValueError, TypeError):
-        raise UserError(f'{path}/config.json is damaged: put the config there as JSON, or name another folder') from None
+        raise ConfigError(f'{path}/config.json is damaged: put the config there as JSON, or name another folder') from None
 
 
 def plain(config: ConfigDict) -> dict:

@@ -75,7 +75,7 @@ BAD = {
     'unknown player': (['--config.losses.generatr.kl=1.0'], 2, 'did you mean config.losses.generator?'),
     'unknown flag': (['--wrkdir=x'], 2, 'wrkdir'),
     'unknown experiment': (['--config.experiment=gam'], 2, 'there is no experiments/gam.py'),
-    'no run': (['--mode=sample', '--workdir=nowhere'], 1, 'there is no run (no config.json)'),
+    'no run': (['--mode=sample', '--workdir=nowhere'], 2, 'there is no run (no config.json)'),
     'unwritable': (['--workdir=/proc/genlab'], 2, 'cannot write there'),
     'missing device': (['--require=tpu'], 1, '--require=tpu, but JAX sees only cpu'),
     'unknown toy': (['--config.data.name=rind', '--workdir={tmp}/toy'], 2, 'did you mean ring?'),
@@ -99,7 +99,7 @@ def test_bad_input_is_one_line_and_an_exit_code(tmp_path):
 
 def test_debug_shows_the_traceback(tmp_path):
     code, _, _, error = finish(start('--mode=sample', f'--workdir={tmp_path}', '--debug'))
-    assert code == 1 and 'Traceback' in error
+    assert code == 1 and 'Traceback' in error and 'ConfigError' in error
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM])

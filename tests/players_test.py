@@ -314,7 +314,7 @@ def test_a_turn_that_is_not_finite_leaves_its_player_as_it_was_and_only_that_one
     assert a_part(skipped) == a_part(good)
     assert np.isnan(metrics['a/loss']) and np.isfinite(metrics['b/loss'])
     assert skipped.params['b'] < good.params['b'] and skipped.stats['b']['seen']['count'] == 2
-    assert skipped.step == 2
+    assert skipped.step == 2 and metrics['skipped'] == 1
 
     unguarded, _ = jax.jit(make_step(players, ('a', 'b')))(good, bad, KEY)
     assert np.isnan(unguarded.params['a'])

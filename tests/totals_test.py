@@ -26,7 +26,6 @@ def test_means_are_sums_over_counts():
     assert totals.means(sums) == {'a': 3.0, 'b': 1.0}
     assert sums['a'].count == 3 and sums['a'].sum == 9 and sums['a'].first_bad == -1
     assert totals.first_bad(sums) is None
-    assert totals.skipped(sums, 3) == 0
 
 
 def test_what_is_not_finite_is_left_out_counted_and_its_first_step_kept():
@@ -34,7 +33,6 @@ def test_what_is_not_finite_is_left_out_counted_and_its_first_step_kept():
     assert totals.means(sums) == {'a': 3.0, 'b': 1.0}
     assert (sums['a'].count, sums['b'].count) == (2, 3)
     assert totals.first_bad(sums) == (41, 'a')
-    assert totals.skipped(sums, 4) == 2
 
 
 def test_a_metric_that_was_never_finite_has_no_mean():

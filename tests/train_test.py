@@ -116,6 +116,12 @@ def test_on_nan_skip_leaves_the_player_as_it_was_and_counts(tmp_path):
     assert [row['skipped'] for row in read_metrics(tmp_path)] == [0, 0, 2, 2]
 
 
+def test_a_call_length_that_does_not_fit_what_is_left_is_refused(tmp_path):
+    go(toy(**{'train.steps': 3}), tmp_path)
+    with pytest.raises(ConfigError, match='steps_per_call=2 does not divide the 9 steps left from step 3'):
+        go(toy(**{'train.steps_per_call': 2}), tmp_path)
+
+
 def test_phases_change_the_config_over_one_state(whole, tmp_path):
     """A phase that changes nothing changes nothing; one that stops a player's learning is seen in the curve from there on."""
     still = {'optimizer.generator.learning_rate': 0.0, 'optimizer.discriminator.learning_rate': 0.0}
