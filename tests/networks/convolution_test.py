@@ -47,7 +47,8 @@ def assert_same(actual, expected, tolerance=1e-5):
 def everything(f):
     """The value, both gradients, and a directional derivative of a gradient penalty."""
     def penalty(x, kernel):
-        return (jax.grad(lambda x: jnp.sin(f(x, kernel)).sum())(x) ** 2).sum()
+        gradients = jax.grad(lambda x, kernel: jnp.sin(f(x, kernel)).sum(), (0, 1))(x, kernel)
+        return sum((gradient ** 2).sum() for gradient in gradients)
 
     def run(x, kernel):
         y, pullback = jax.vjp(f, x, kernel)
@@ -88,6 +89,17 @@ def test_vmap(name, axes):
     gradient = lambda f: jax.jit(jax.vmap(jax.value_and_grad(lambda x, k: jnp.sin(f(x, k)).sum(), (0, 1)), axes))
     reference = closed(PAIRS[name][1], (2, 2), 'SAME', dimension_numbers=DIMENSIONS)
     assert_same(gradient(closed(PAIRS[name][0], (2, 2), 'SAME'))(*many), gradient(reference)(*many))
+
+
+def test_nested_vmap():
+    x, k = operands((4, 5), (3, 3))
+    x = jnp.stack([x, jnp.cos(x), jnp.sin(x), 2 * x, -x, x + 1]).reshape(3, 2, *x.shape)
+    k = jnp.stack([k, jnp.sin(k)])
+    twice = lambda f: jax.vmap(jax.vmap(f, (0, 0)), (0, None))  # a kernel each inside, the same kernels outside
+    reference = closed(lax.conv_general_dilated, (2, 2), 'SAME', dimension_numbers=DIMENSIONS)
+    assert_same(twice(closed(convolve, (2, 2), 'SAME'))(x, k), twice(reference)(x, k))
+    twice = lambda f: jax.vmap(jax.vmap(f, (0, None), 1), (0, 0))
+    assert_same(twice(closed(convolve, (2, 2), 'SAME'))(x[:2], k), twice(reference)(x[:2], k))
 
 
 def test_a_gradient_for_each_example():
