@@ -3,6 +3,7 @@
 Exit codes: 0 done; 1 something went wrong that one line on stderr explains; 2 the config, a flag or the workdir cannot work as
 given; 42 asked to stop: saved, run the same command again."""
 
+import ctypes
 import importlib.util
 import os
 import pathlib
@@ -160,11 +161,26 @@ def default_workdir() -> pathlib.Path:
 def set_up_jax() -> None:
     """A compilation cache that outlives the process (JAX_COMPILATION_CACHE_DIR names another place; empty: none)."""
     logging.set_verbosity(logging.WARNING)   # the libraries narrate at INFO
+    keep_freed_memory()
     import jax
     default = pathlib.Path(os.environ.get('GENLAB_CACHE', '~/.cache/genlab')).expanduser() / 'jax'
     if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
         jax.config.update('jax_compilation_cache_dir', str(default))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep large freed blocks for the next allocation.
+
+    A step on the CPU allocates and frees the same large buffers each time; given back to the kernel, they cost a page fault
+    for each 4 KB, up to a tenth of the step (docs/convolution.md). One arena, because each thread's own would keep its own.
+    MALLOC_ARENA_MAX in the environment leaves it all as it is."""
+    if 'MALLOC_ARENA_MAX' in os.environ or not sys.platform.startswith('linux'):
+        return
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)   # there is none in musl
+    trim, top_pad, mmap, arenas = -1, -2, -3, -8            # malloc.h
+    for option, value in ((arenas, 1), (mmap, 2 ** 30), (trim, 2 ** 31 - 1), (top_pad, 2 ** 26)) if mallopt else ():
+        mallopt(option, value)
 
 
 if __name__ == '__main__':
