@@ -9,77 +9,45 @@ modes counts.
 
 import argparse
 import os
+import pathlib
 import platform
 import sys
 import time
 
 # glibc gives large freed blocks back to the kernel and pays a page fault for each 4 KB when it gets them again; these
-# settings keep them. They help both sides: XLA's threads allocate from arenas of 64 MB each unless there is only one.
+# settings keep them, as `genlab.main` does. They help both sides.
 MALLOC = {
     'MALLOC_TRIM_THRESHOLD_': '8589934592', 'MALLOC_MMAP_THRESHOLD_': '8589934592', 'MALLOC_TOP_PAD_': '536870912',
-    'MALLOC_ARENA_MAX': '1',
+    'MALLOC_ARENA_MAX': '2',
 }
 LATENT, RATE, MOMENTUM = 100, 2e-4, 0.5
 
 
 def genlab_step(batch: int):
-    """Our step as a function of no arguments that waits for its result."""
+    """The training step of configs/dcgan.py:paper64 as the loop calls it: a function of no arguments that waits for its result."""
     import jax
-    import jax.numpy as jnp
-    import optax
+    import numpy as np
 
-    from genlab.networks.dcgan import Discriminator, Generator
-    generator, discriminator, adam = Generator(), Discriminator(), optax.adam(RATE, b1=MOMENTUM)
-
-    def generate(g, z):
-        return generator.apply(g, z, train=True, mutable='batch_stats')
-
-    def judge(d, images):
-        logits, stats = discriminator.apply(d, images, train=True, mutable='batch_stats')
-        return logits, d | stats
-
-    def discriminator_loss(params, d, fake, images):
-        real, d = judge(d | {'params': params}, images)
-        fake, d = judge(d, fake)
-        return (jax.nn.softplus(-real) + jax.nn.softplus(fake)).mean(), d['batch_stats']
-
-    def generator_loss(params, g, d, z):
-        fake, stats = generate(g | {'params': params}, z)
-        logits, d = judge(d, fake)
-        return jax.nn.softplus(-logits).mean(), (stats['batch_stats'], d['batch_stats'])
-
-    def descend(variables, gradients, moments, stats):
-        updates, moments = adam.update(gradients, moments)
-        return {'params': optax.apply_updates(variables['params'], updates), 'batch_stats': stats}, moments
-
-    def step(state, images, key):
-        g, d, g_moments, d_moments = state
-        z = jax.random.normal(key, (batch, LATENT))
-        fake, _ = generate(g, z)  # the compiler finds that the generator's turn computes the same images
-        (d_loss, stats), gradients = jax.value_and_grad(discriminator_loss, has_aux=True)(d['params'], d, fake, images)
-        d, d_moments = descend(d, gradients, d_moments, stats)
-        (g_loss, (g_stats, stats)), gradients = jax.value_and_grad(generator_loss, has_aux=True)(g['params'], g, d, z)
-        g, g_moments = descend(g, gradients, g_moments, g_stats)
-        return (g, d | {'batch_stats': stats}, g_moments, d_moments), jnp.stack([d_loss, g_loss])
-
-    @jax.jit
-    def init(key):
-        g = generator.init(key, jnp.zeros((batch, LATENT)), train=True)
-        d = discriminator.init(key, jnp.zeros((batch, 64, 64, 3)), train=True)
-        return g, d, adam.init(g['params']), adam.init(d['params'])
-
-    key = jax.random.key(0)
-    images = jnp.tanh(jax.random.normal(key, (batch, 64, 64, 3)))
-    state = init(key)
+    from genlab import data, experiment, parallel, program, totals
+    from genlab.main import read
+    config = read(str(pathlib.Path(__file__).parents[1] / 'configs/dcgan.py') + ':paper64')
+    config.data.batch_size = batch
+    placement = parallel.place(config.placement)
+    paper64, = program.programs(config, experiment.load(config.experiment), placement, data.declared(config.data))
+    state = parallel.initial(placement, program.make_init(paper64))
+    sums = parallel.replicate(placement, totals.zero(program.metric_names(paper64, placement.axis, state)))
+    constants = parallel.replicate(placement, program.make_constants(paper64))
+    images = np.random.default_rng(0).integers(0, 256, (1, batch, 64, 64, 3), np.uint8)
+    one = {**program.load(paper64, 0, 1, slice(None)), 'image': images}
+    carry, batches = (state, sums), placement.put(program.fold(paper64, one))
     started = time.perf_counter()
-    compiled = jax.jit(step, donate_argnums=0).lower(state, images, key).compile()
+    compiled = placement.compile(program.make_call(paper64), carry).lower(carry, batches, constants).compile()
     flops = compiled.cost_analysis()['flops']
     print(f'genlab: {flops / 1e9:.0f} GFLOP a step, compiled in {time.perf_counter() - started:.1f} s')
 
     def run():
-        nonlocal state
-        state, losses = compiled(state, images, key)
-        return jax.block_until_ready(losses)
+        nonlocal carry
+        carry = jax.block_until_ready(compiled(carry, batches, constants))
 
     return run
 
@@ -104,8 +72,10 @@ def torch_networks():
     return generator, discriminator
 
 
-def torch_step(batch: int, channels_last: bool, compiled: bool):
-    """PyTorch's step in the usual order: real, fake.detach(), backward; the same fakes again for the generator."""
+def torch_step(batch: int, channels_last: bool, compiled: bool, frozen: bool):
+    """PyTorch's step in the usual order: real, fake.detach(), backward; the same fakes again for the generator.
+
+    frozen: the discriminator's parameters ask for no gradient in the generator's turn, which the usual code does not say."""
     import torch
     from torch.nn.functional import softplus
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -121,14 +91,16 @@ def torch_step(batch: int, channels_last: bool, compiled: bool):
         softplus(-discriminator(images)).mean().backward()
         softplus(discriminator(fake.detach())).mean().backward()
         adam[1].step()
+        discriminator.requires_grad_(not frozen)
         adam[0].zero_grad()
         softplus(-discriminator(fake)).mean().backward()
         adam[0].step()
+        discriminator.requires_grad_(True)
 
     return run
 
 
-def contenders(batch: int) -> dict:
+def contenders(batch: int, frozen: bool, only: str) -> dict:
     """Every contender that runs here, warmed up."""
     import torch
     torch.set_num_threads(2)
@@ -136,9 +108,11 @@ def contenders(batch: int) -> dict:
     for compiled in (False, True):
         for last in (False, True):
             name = f'torch {"compile" if compiled else "eager"}{" channels_last" if last else ""}'
-            makers[name] = lambda last=last, compiled=compiled: torch_step(batch, last, compiled)
+            makers[name] = lambda last=last, compiled=compiled: torch_step(batch, last, compiled, frozen)
     ready = {}
     for name, make in makers.items():
+        if not name.startswith(only):
+            continue
         try:
             run = make()
             for _ in range(3):
@@ -170,6 +144,8 @@ def report(seconds: dict, batch: int) -> None:
     for name, times in seconds.items():
         print(f'| {name} | {median[name]:.3f} | {min(times):.3f} | {batch / median[name]:.0f} |')
     others = [name for name in seconds if name != 'genlab']
+    if 'genlab' not in seconds or not others:
+        return
     medians = min(median[name] for name in others) / median['genlab']
     minima = min(min(seconds[name]) for name in others) / min(seconds['genlab'])
     paired = np.median(np.min([seconds[name] for name in others], 0) / np.array(seconds['genlab']))
@@ -180,10 +156,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--rounds', type=int, default=15)
+    parser.add_argument('--frozen', action='store_true', help="PyTorch without the discriminator's gradients in G's turn")
+    parser.add_argument('--only', default='', help='contenders whose names begin so')
     options = parser.parse_args()
     if any(name not in os.environ for name in MALLOC):  # glibc reads them when a process starts
         os.execve(sys.executable, [sys.executable, '-m', 'benchmarks.dcgan', *sys.argv[1:]], os.environ | MALLOC)
-    report(measure(contenders(options.batch), options.rounds), options.batch)
+    report(measure(contenders(options.batch, options.frozen, options.only), options.rounds), options.batch)
 
 
 if __name__ == '__main__':

@@ -16,7 +16,7 @@ def get_config(variant=''):
     config.optimizer.discriminator = adam(2e-4, b1=0.5)
     config.optimizer.generator = adam(2e-4, b1=0.5)
     config.average.generator = 0.998
-    config.train.update(order=('discriminator', 'generator'), steps=2000, sample_every=250, evaluate_every=2000)
+    config.train.update(order=('discriminator', 'generator'), steps=4000, sample_every=500, evaluate_every=4000)
     return configs.vary(config, variant, VARIANTS)
 
 

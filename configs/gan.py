@@ -9,23 +9,24 @@ from genlab.optimizers import adam
 
 def get_config(variant=''):
     config = configs.defaults('gan')
-    config.data.update(source='toy', name='ring', observe='point', batch_size=256, resident=True)
-    config.model.update(networks='dense', features=(128, 128), dimensions=2, latent_size=16, pair='non_saturating')
+    config.data.update(source='toy', name='ring', observe='point', batch_size=64, resident=True)
+    config.model.update(networks='dense', features=(32, 32), dimensions=2, latent_size=16, pair='non_saturating')
     config.losses.discriminator = dict(adversarial=1.0, r1=1.0)
     config.losses.generator = dict(adversarial=1.0)
     config.optimizer.discriminator = adam(1e-3, b1=0.5)
     config.optimizer.generator = adam(1e-3, b1=0.5)
     config.average.generator = 0.999
-    config.train.update(order=('discriminator', 'generator'), steps=10_000, steps_per_call=100, log_every=500,
-                        sample_every=1000, evaluate_every=10_000)
+    config.train.update(order=('discriminator', 'generator'), steps=30_000, steps_per_call=100, log_every=1000,
+                        sample_every=5000, evaluate_every=30_000)
     config.sample.update(count=2000, chunk=2000)
-    config.checkpoint.every = 2000
+    config.checkpoint.every = 10_000   # a second
     return configs.vary(config, variant, VARIANTS)
 
 
 def grid(config):
     """A grid of 25 Gaussians."""
-    config.data.name = 'grid'
+    config.data.update(name='grid', batch_size=128)
+    config.model.features = (64, 64)
 
 
 def curve(config):

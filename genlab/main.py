@@ -173,13 +173,13 @@ def keep_freed_memory() -> None:
     """Tells glibc to keep large freed blocks for the next allocation.
 
     A step on the CPU allocates and frees the same large buffers each time; given back to the kernel, they cost a page fault
-    for each 4 KB, up to a tenth of the step (docs/convolution.md). One arena, because each thread's own would keep its own.
+    for each 4 KB, up to a tenth of the step (docs/convolution.md). Two arenas: more keep more and share less, one makes small steps wait for each other.
     MALLOC_ARENA_MAX in the environment leaves it all as it is."""
     if 'MALLOC_ARENA_MAX' in os.environ or not sys.platform.startswith('linux'):
         return
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)   # there is none in musl
     trim, top_pad, mmap, arenas = -1, -2, -3, -8            # malloc.h
-    for option, value in ((arenas, 1), (mmap, 2 ** 30), (trim, 2 ** 31 - 1), (top_pad, 2 ** 26)) if mallopt else ():
+    for option, value in ((arenas, 2), (mmap, 2 ** 30), (trim, 2 ** 31 - 1), (top_pad, 2 ** 26)) if mallopt else ():
         mallopt(option, value)
 
 
