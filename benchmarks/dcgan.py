@@ -24,14 +24,16 @@ LATENT, RATE, MOMENTUM = 100, 2e-4, 0.5
 
 
 def genlab_step(batch: int):
-    """The training step of configs/dcgan.py:paper64 as the loop calls it: a function of no arguments that waits for its result."""
+    """The training step of configs/dcgan.py:paper64 as the loop calls it, a function that waits for its result."""
     import jax
     import numpy as np
 
     from genlab import data, experiment, parallel, program, totals
-    from genlab.main import read
+    from genlab.main import read, set_up_jax
+    set_up_jax()
     config = read(str(pathlib.Path(__file__).parents[1] / 'configs/dcgan.py') + ':paper64')
     config.data.batch_size = batch
+    config.average = {}   # PyTorch's side keeps no moving average either
     placement = parallel.place(config.placement)
     paper64, = program.programs(config, experiment.load(config.experiment), placement, data.declared(config.data))
     state = parallel.initial(placement, program.make_init(paper64))

@@ -16,7 +16,7 @@ def get_config(variant=''):
     config.optimizer.discriminator = adam(1e-3, b1=0.5)
     config.optimizer.generator = adam(1e-3, b1=0.5)
     config.average.generator = 0.999
-    config.train.update(order=('discriminator', 'generator'), steps=30_000, steps_per_call=100, log_every=1000,
+    config.train.update(order=('discriminator', 'generator'), steps=30_000, steps_per_call=200, log_every=1000,
                         sample_every=5000, evaluate_every=30_000)
     config.sample.update(count=2000, chunk=2000)
     config.checkpoint.every = 10_000   # a second

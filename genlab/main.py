@@ -167,14 +167,15 @@ def set_up_jax() -> None:
     if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
         jax.config.update('jax_compilation_cache_dir', str(default))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+    jax.config.update('jax_cpu_enable_async_dispatch', False)   # a thread more on a CPU only takes turns with the others
 
 
 def keep_freed_memory() -> None:
     """Tells glibc to keep large freed blocks for the next allocation.
 
     A step on the CPU allocates and frees the same large buffers each time; given back to the kernel, they cost a page fault
-    for each 4 KB, up to a tenth of the step (docs/convolution.md). Two arenas: more keep more and share less, one makes small steps wait for each other.
-    MALLOC_ARENA_MAX in the environment leaves it all as it is."""
+    for each 4 KB, a fifth of a step. Large blocks stay only in the first arena: two arenas let nearly all find it and do not
+    make the small ones wait for each other. MALLOC_ARENA_MAX in the environment leaves it all as it is."""
     if 'MALLOC_ARENA_MAX' in os.environ or not sys.platform.startswith('linux'):
         return
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)   # there is none in musl

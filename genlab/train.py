@@ -66,6 +66,8 @@ class Loop:
                               f'from step {self.step}: take a divisor of them')
         self.names = metric_names(program, self.placement.axis, self.state)
         self.totals = self.take_up_totals()
+        zeros = totals.zero(self.names)   # made on the device, in one dispatch: there are three numbers to a metric
+        self.fresh_totals = jax.jit(lambda: zeros, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.totals))
         rows = parallel.process_rows(program.config.data.batch_size, self.placement.devices)
         self.constants = parallel.replicate(self.placement, make_constants(program))
         call = self.compile(fold(program, load(program, 0, steps * turns, rows)))
@@ -151,7 +153,7 @@ class Loop:
         with self.clock.pause():
             self.log.write(self.step, row)
             self.progress.update(self.step, row)
-        self.lined, self.totals = self.step, parallel.replicate(self.placement, totals.zero(self.names))
+        self.lined, self.totals = self.step, self.fresh_totals()
 
     def save(self) -> None:
         """Starts a checkpoint of a state that is known to be sound."""
