@@ -9,7 +9,7 @@ from genlab.optimizers import adam
 
 def get_config(variant=''):
     config = configs.defaults('gan')
-    config.data.update(source='toy', name='ring', observe='point', batch_size=64, resident=True)
+    config.data.update(source='toy', name='ring', observe='point', batch_size=32, resident=True)
     config.model.update(networks='dense', features=(32, 32), dimensions=2, latent_size=16, pair='non_saturating')
     config.losses.discriminator = dict(adversarial=1.0, r1=1.0)
     config.losses.generator = dict(adversarial=1.0)
