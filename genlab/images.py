@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from genlab.logs import write_atomically
+from genlab.files import write_atomically
 
 INK = (31, 95, 209)  # samples
 SHADE = (190, 195, 203)  # the reference behind the samples, and the frame

@@ -11,7 +11,8 @@ import os
 import statistics
 from html import escape
 
-from genlab.logs import read_metrics, write_atomically
+from genlab.files import write_atomically
+from genlab.logs import read_metrics
 from genlab.report_charts import chart, number
 from genlab.report_page import page
 from genlab.report_samples import samples

@@ -12,8 +12,9 @@ from genlab import data, evaluation, images, parallel, report, sampling, totals
 from genlab.checkpoint import Checkpoints
 from genlab.errors import PREEMPTED, ConfigError, UserError, warn
 from genlab.experiment import Build
-from genlab.logs import MetricLog, Progress
+from genlab.logs import MetricLog
 from genlab.program import Program, fold, load, make_call, make_constants, make_init, metric_names, programs
+from genlab.progress import Progress
 
 
 class Preempted(UserError):

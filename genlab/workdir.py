@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from genlab.config import differences
 from genlab.errors import ConfigError
-from genlab.logs import write_atomically
+from genlab.files import write_atomically
 
 # What may change between two commands on one run: none of it moves the curve of the steps.
 FREE = ('placement', 'checkpoint', 'sample', 'evaluate', 'data.resident', 'data.workers', 'train.steps', 'train.log_every',

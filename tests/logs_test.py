@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from absl import logging
 
-from genlab.logs import MetricLog, Progress, read_metrics, write_atomically
+from genlab.files import write_atomically
+from genlab.logs import MetricLog, read_metrics
+from genlab.progress import Progress
 
 
 class Terminal(io.StringIO):
