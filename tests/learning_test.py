@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from battery_test import FILES, module_of
 
+from battery_test import FILES, module_of
 from genlab import experiment, modes
 
 CONFIGS = {path.stem: module_of(path) for path in FILES}

@@ -9,9 +9,9 @@ import sys
 import jax
 import numpy as np
 import pytest
-from battery_test import FILES, Trained, module_of
 from jax.sharding import PartitionSpec
 
+from battery_test import FILES, Trained, module_of
 from genlab import parallel
 from genlab.config import small
 from genlab.errors import ConfigError, UserError

@@ -3,8 +3,8 @@
 import importlib.util
 
 import pytest
-from battery_test import FILES, module_of
 
+from battery_test import FILES, module_of
 from genlab import experiment, plan
 from genlab.config import small
 from genlab.describe import describe, totals

@@ -7,8 +7,8 @@ import signal
 import jax
 import numpy as np
 import pytest
-from battery_test import FILES, module_of
 
+from battery_test import FILES, module_of
 from genlab import experiment, modes, parallel, totals, train
 from genlab.config import small
 from genlab.errors import PREEMPTED, ConfigError, UserError

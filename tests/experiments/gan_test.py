@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from battery_test import FILES, Trained, module_of
 
+from battery_test import FILES, Trained, module_of
 from genlab import data, experiment, parallel, totals
 from genlab.config import small
 from genlab.losses.adversarial import PAIRS
