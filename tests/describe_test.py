@@ -65,6 +65,7 @@ class Inner(nn.Module):
 
 class Codec(nn.Module):
     """Holds parameters in every way: its own, of modules in modules, shared, and of a part that is never called."""
+
     def setup(self):
         self.first, self.second, self.book = Inner(), nn.Dense(5), Book()
         self.own = self.param('own', nn.initializers.zeros, (7,))
