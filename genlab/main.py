@@ -134,7 +134,7 @@ def run() -> int:
     if CONFIG.value is None:
         raise ConfigError('which config? e.g. --config=configs/dcgan.py')
     folder = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else default_workdir()
-    set_up_jax()
+    set_up_jax(only_compile=bool(FLAGS.topology))
     from genlab import experiment, modes, parallel
     parallel.start(FLAGS.coordinator, FLAGS.processes, FLAGS.process_id, FLAGS.require)
     config = CONFIG.value
@@ -158,8 +158,10 @@ def default_workdir() -> pathlib.Path:
     return pathlib.Path('runs') / '-'.join(filter(None, (pathlib.Path(path).stem, variant)))
 
 
-def set_up_jax() -> None:
-    """A compilation cache that outlives the process (JAX_COMPILATION_CACHE_DIR names another place; empty: none)."""
+def set_up_jax(only_compile: bool = False) -> None:
+    """A compilation cache that outlives the process (JAX_COMPILATION_CACHE_DIR names another place; empty: none).
+
+    only_compile: for devices that are not here, so none of those here need be opened."""
     logging.set_verbosity(logging.WARNING)   # the libraries narrate at INFO
     keep_freed_memory()
     import jax
@@ -167,6 +169,8 @@ def set_up_jax() -> None:
     if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
         jax.config.update('jax_compilation_cache_dir', str(default))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+    if only_compile:
+        jax.config.update('jax_platforms', 'cpu')
     jax.config.update('jax_cpu_enable_async_dispatch', False)   # a thread more on a CPU only takes turns with the others
 
 

@@ -84,7 +84,7 @@ def describe(config: ConfigDict, build: Build, as_json: bool) -> None:
 
 def plan(config: ConfigDict, build: Build, topology: str | None) -> None:
     """Compiles the step ahead of time and prints what it takes."""
-    print(planning.table(planning.plan(config, build, topology), config.train.steps_per_call))
+    print(planning.table(planning.plan(config, build, topology), config.train.microbatches))
 
 
 def restore(config: ConfigDict, build: Build, folder: pathlib.Path) -> tuple[int, State, Experiment, parallel.Placement]:

@@ -77,8 +77,9 @@ def read(compiled, devices: list) -> Plan:
                 found, _memory(devices[0]))
 
 
-def table(plan: Plan, steps: int) -> str:
-    """A plan as text for a person; `steps` are those of a call."""
+def table(plan: Plan, microbatches: int) -> str:
+    """A plan as text for a person. XLA counts the body of a loop once: many steps a call are one step, microbatches one."""
+    once = 'a step' if microbatches == 1 else f'a step, with one of {microbatches} microbatches counted'
     verdict = f' of {_size(plan.memory)}: {"fits" if fits(plan) else "does NOT fit"}' if plan.memory else ''
     rows = [('devices', f'{plan.devices} x {plan.kind}'),
             ('arguments', _size(plan.arguments)),
@@ -86,8 +87,8 @@ def table(plan: Plan, steps: int) -> str:
             ('outputs', _size(plan.outputs)),
             ('saved by donation', f'{_size(plan.donated)} of outputs that take the place of arguments'),
             ('needed', _size(plan.needed) + verdict),
-            ('arithmetic', f'{plan.flops / steps / 1e9:,.2f} GFLOP a step'),
-            ('memory traffic', f'{_size(plan.accessed / steps)} a step')]
+            ('arithmetic', f'{plan.flops / 1e9:,.2f} GFLOP {once}'),
+            ('memory traffic', f'{_size(plan.accessed)} {once}')]
     rows += [(kind, f'{number} a call, {_size(size)}') for kind, (number, size) in sorted(plan.collectives.items())]
     return '\n'.join(f'{name:<20}{value}' for name, value in [('per device', ''), *rows])
 
