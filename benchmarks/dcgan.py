@@ -33,7 +33,7 @@ def genlab_step(batch: int):
     set_up_jax()
     config = read(str(pathlib.Path(__file__).parents[1] / 'configs/dcgan.py') + ':paper64')
     config.data.batch_size = batch
-    config.average = {}   # PyTorch's side keeps no moving average either
+    config.average, config.data.flip = {}, False   # PyTorch's side keeps no average and flips nothing either
     placement = parallel.place(config.placement)
     paper64, = program.programs(config, experiment.load(config.experiment), placement, data.declared(config.data))
     state = parallel.initial(placement, program.make_init(paper64))
