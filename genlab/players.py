@@ -2,7 +2,8 @@
 
 A player owns some networks, an objective and an optimizer. Its objective returns a menu of named terms; the weights say
 which of them it pays for. A term without a weight costs nothing; a weight without a term is an error. A term is an array
-[B], or a scalar where it is a property of the whole batch; one that is dear to write down is a function that returns it.
+[B], or a scalar where it is a property of the whole batch (under pmap: of each device's part, and then their mean); one that
+is dear to write down is a function that returns it.
 """
 
 from collections import Counter
