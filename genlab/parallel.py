@@ -148,14 +148,6 @@ def agree(flag: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
-def chosen(number: int) -> int:
-    """The number that the first process says, on all of them."""
-    if jax.process_count() == 1:
-        return number
-    from jax.experimental import multihost_utils
-    return int(multihost_utils.broadcast_one_to_all(np.asarray(number)))
-
-
 def start(coordinator: str, processes: int, process_id: int, require: str) -> None:
     """Joins the other processes of a run, if there are any, and checks that the wanted kind of device is there."""
     if coordinator:

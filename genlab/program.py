@@ -2,7 +2,7 @@
 
 The loop runs it, `--mode=plan` compiles it for devices that are not here, `--mode=describe` only takes its shapes."""
 
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -129,6 +129,3 @@ def _prepare_turns(prepare: Callable, batches, key: jax.Array):
 
     turns = [one(turn, jax.tree.map(lambda leaf: leaf[turn], batches)) for turn in range(batches['position'].shape[0])]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *turns)
-
-
-Carry = tuple[State, dict[str, Any]]
