@@ -11,7 +11,7 @@ def get_config(variant=''):
     config = configs.defaults('gan')
     config.data.update(source='toy', name='ring', observe='point', batch_size=32, resident=True)
     config.model.update(networks='dense', features=(32, 32), dimensions=2, latent_size=16, pair='non_saturating')
-    config.losses.discriminator = dict(adversarial=1.0, r1=1.0)
+    config.losses.discriminator = dict(adversarial=1.0, r1=1.0, logit_gap=0.0)
     config.losses.generator = dict(adversarial=1.0)
     config.optimizer.discriminator = adam(1e-3, b1=0.5)
     config.optimizer.generator = adam(1e-3, b1=0.5)

@@ -1,6 +1,7 @@
 """Generative adversarial networks (Goodfellow et al. 2014): two players, any pair of losses, any penalties, images or points.
 
-Terms. discriminator: adversarial, r1, r2, gradient_penalty, drift. generator: adversarial."""
+Terms. discriminator: adversarial, r1, r2, gradient_penalty, drift, and to be watched (weight 0) logit_gap, how much more real
+the real looks. generator: adversarial."""
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +23,15 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         raise ConfigError(f'config.model.pair={config.model.pair!r}: choose one of {", ".join(adversarial.PAIRS)}')
     pair = adversarial.PAIRS[config.model.pair]
 
+    def prior(variables, keys):
+        return jax.vmap(lambda key: jax.random.normal(key, (config.model.latent_size,)))(keys)
+
     def generate(variables, keys, train):
         """Fakes, and the generator's statistics after making them."""
-        z = jax.vmap(lambda key: jax.random.normal(key, (config.model.latent_size,)))(keys)
-        return generator.apply(variables['generator'], z, train, mutable=['batch_stats'])
+        return generator.apply(variables['generator'], prior(variables, keys), train, mutable=['batch_stats'])
+
+    def decode(variables, z):
+        return generator.apply(variables['generator'], z, False)
 
     def judge(variables, x):
         """Logits [B], and the discriminator's statistics after judging. Real and fake are separate batches to BatchNorm."""
@@ -45,7 +51,8 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
                 'r1': lambda: penalties.r1(critic, real),
                 'r2': lambda: penalties.r2(critic, fake),
                 'gradient_penalty': lambda: penalties.gradient_penalty(critic, real, fake, mixing),
-                'drift': penalties.drift(real_logits)}, {'discriminator': stats}
+                'drift': penalties.drift(real_logits),
+                'logit_gap': real_logits - fake_logits}, {'discriminator': stats}
 
     def deceive(variables, batch, keys, step):
         fake, stats = generate(variables, keys, True)
@@ -58,7 +65,8 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
     return compose(config, axis, start,
                    {'discriminator': (('discriminator',), discriminate), 'generator': (('generator',), deceive)},
-                   sample=lambda variables, keys, condition: generate(variables, keys, False)[0])
+                   sample=lambda variables, keys, condition: decode(variables, prior(variables, keys)),
+                   prior=prior, decode=decode)
 
 
 def networks(config: ConfigDict, axis: str | None) -> tuple[nn.Module, nn.Module]:

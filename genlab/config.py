@@ -33,7 +33,19 @@ def defaults(experiment: str) -> ConfigDict:
         ),
         phases=(),                   # overlays in time, see phases()
         sample=dict(count=64, chunk=64, condition=False),   # condition: give `sample` held-out examples to go by
-        evaluate=dict(count=1000),   # samples to judge by
+        evaluate=dict(
+            parts=('quality', 'modes', 'likelihood', 'reconstruction', 'codes', 'anomaly'),   # those that the model can do
+            count=1000,              # samples to judge by, and held-out examples
+            seed=0,                  # of the samples, and of what the judges choose by chance
+            features='auto',         # samples are compared in those of a 'classifier', 'inception', 'random' or 'pixels'
+            features_file='',        # the weights of inception
+            reference='train',       # the split that samples are compared with,
+            reference_count=10_000,  # and the most examples of it
+            importance=0,            # latents an example for the importance-weighted likelihood; 0: no estimate
+            importance_chunk=50,     # of them at a time
+            anomaly='squared_error',  # the measure that finds the classes of config.data.leave_out
+            maps=('pca',),           # of the codes on a plane: 'pca', 'tsne', 'umap'
+        ),
         checkpoint=dict(every=500, keep=3),
     ), type_safe=True)
 

@@ -17,13 +17,22 @@ class Experiment(NamedTuple):
 
     A prepared batch is a dict of arrays [B, ...]: `x` is what is modelled (float32: images [B, H, W, C] in [-1, 1], or points
     [B, D]), `position` the place in the global batch; labels, captions, boxes ... are there if the source has them.
-    `variables` are `State.variables()`; keys [N] are one typed key per example."""
+    `variables` are `State.variables()`; keys [N] are one typed key per example. A model has the abilities that it has: what it
+    cannot do is None, and the tools do without.
+
+    The names that `measure` may use are free, but three mean the same everywhere: `nll`, nats of the data as they are (8-bit
+    levels, or bits where they are binarised), `nll_bound`, an upper bound of it, and `squared_error`, summed over the pixels
+    of an image in [0, 1] or the coordinates of a point."""
     init: Callable                        # (batch, key) -> State
     step: Callable                        # (state, batches with leaves [turns, B, ...], key) -> (state, {name: scalar})
-    sample: Callable                      # (variables, keys [N], condition) -> images or points [N, ...]
+    sample: Callable | None = None        # (variables, keys [N], condition) -> images or points [N, ...]
     measure: Callable | None = None       # (variables, batch, keys [B]) -> {name: [B]}, numbers on held-out examples
-    encode: Callable | None = None        # (variables, batch) -> codes [B, ...]
+    encode: Callable | None = None        # (variables, batch) -> codes [B, ...]: floats, or int32 entries of a codebook
     decode: Callable | None = None        # (variables, codes [B, ...]) -> images or points [B, ...]
+    prior: Callable | None = None         # (variables, keys [N]) -> codes [N, ...] that `decode` turns into samples
+    log_weight: Callable | None = None    # (variables, batch, keys [B]) -> [B], nats: log p(x, z) - log q(z | x), one z a key
+    reconstruct: Callable | None = None   # (variables, batch, keys [B]) -> {'input', 'output'}: what it sees and makes of it
+    codebook: int = 0                     # its entries, where codes are discrete
     batches: int = 1                      # the batches that one step reads
 
 
@@ -34,7 +43,7 @@ def compose(config: ConfigDict, axis: str | None, networks: Callable[[Any], Mapp
     Args:
       networks: a prepared batch -> name -> Network, the module and what to initialise it with.
       objectives: player -> (the networks it trains, its objective); weights and optimizer are the config's, by its name.
-      abilities: sample, measure, encode, decode."""
+      abilities: sample, measure, encode ... of the Experiment."""
     _known('config.losses', {*config.losses}, {*objectives}, all_of_them=True)
     _known('config.optimizer', {*config.optimizer}, {*objectives}, all_of_them=True)
     _known('config.train.order', {*config.train.order}, {*objectives})

@@ -63,6 +63,25 @@ def points(samples, reference=None, limits=None, size=384):
     return np.round(picture).astype(np.uint8)
 
 
+def pairs(versions, columns=16):
+    """Versions of the same examples below each other, {name: [N, ...]}: images in bands of `columns`, points side by side.
+
+    Versions that are equal are shown once. Returns uint8 [H, W, C]."""
+    different = []
+    for version in versions.values():
+        if not any(np.array_equal(version, other) for other in different):
+            different.append(version)
+    if np.ndim(different[0]) == 2:
+        return grid(np.stack([points(version, different[0]) for version in different]), columns=len(different), padding=8)
+    different = [to_uint8(version) for version in different]
+    number, columns = len(different[0]), min(columns, len(different[0]))
+    bands = []
+    for first in range(0, number - number % columns, columns):
+        bands += [grid(np.concatenate([version[first:first + columns] for version in different]), columns)]
+    gap = np.full((8, *bands[0].shape[1:]), 255, np.uint8)
+    return np.concatenate([row for band in bands for row in (band, gap)][:-1])
+
+
 def picture(samples, reference=None):
     """The picture that suits the samples: [N, H, W, C] a grid, [N, 2] and [N, 3] a scatter over the reference."""
     rank = np.ndim(samples)

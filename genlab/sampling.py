@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from genlab import data, parallel
+from genlab import data, images, parallel
+from genlab.errors import UserError
 from genlab.experiment import Experiment
 from genlab.players import example_keys
 
@@ -21,11 +22,30 @@ def keys(seed: int, first: int, count: int, purpose: str = 'sample') -> jax.Arra
     return example_keys(key, np.arange(first, first + count))
 
 
+def picture(experiment: Experiment, placement: parallel.Placement, variables, config: ConfigDict,
+            source: data.Source) -> np.ndarray:
+    """What a model makes, as uint8 [H, W, C]: samples, or held-out examples and their reconstructions if it cannot sample."""
+    if experiment.sample:
+        return images.picture(draw(experiment, placement, variables, config), reference(source, config))
+    indices = np.arange(min(config.sample.count, len(test_set(FrozenConfigDict(config.data))[0])))
+    batch = held_out(config)(indices)
+    both = batch, keys(config.seed, 0, len(indices), 'reconstruct')
+    made = parallel.run(placement, _reconstruction(experiment.reconstruct), variables, both)
+    return images.pairs({'x': np.asarray(batch['x']), **made})
+
+
+@functools.lru_cache(maxsize=64)
+def _reconstruction(reconstruct: Callable) -> Callable:
+    return jax.jit(lambda variables, both: reconstruct(variables, *both))
+
+
 def draw(experiment: Experiment, placement: parallel.Placement, variables, config: ConfigDict, count: int | None = None,
          seed: int | None = None) -> np.ndarray:
     """Samples [count, ...], images in [-1, 1] or points, drawn `config.sample.chunk` at a time.
 
     count and seed are the config's unless given."""
+    if experiment.sample is None:
+        raise UserError(f'a model of config.experiment={config.experiment!r} cannot sample; --mode=evaluate shows what it can')
     count, seed, chunk = count or config.sample.count, config.seed if seed is None else seed, config.sample.chunk
     conditions = held_out(config) if config.sample.condition else lambda indices: None
     sample = jitted(experiment.sample)

@@ -8,7 +8,7 @@ import time
 import jax
 from ml_collections import ConfigDict
 
-from genlab import data, evaluation, images, parallel, report, sampling, totals
+from genlab import data, evaluation, parallel, report, sampling, totals
 from genlab.checkpoint import Checkpoints
 from genlab.errors import PREEMPTED, ConfigError, UserError, warn
 from genlab.experiment import Build
@@ -163,10 +163,11 @@ class Loop:
             self.checkpoints.save(self.step, self.state, {'totals': sums, 'since': self.lined})
 
     def sample(self) -> None:
-        """Draws the samples of this step and writes their picture."""
+        """Writes the picture of this step: samples, or reconstructions where the model cannot sample."""
         with self.pause():
-            drawn = sampling.draw(self.program.experiment, self.placement, self.state.variables(averaged=True), self.config)
-            self.log.picture(self.step, images.picture(drawn, sampling.reference(self.program.batches.source, self.config)))
+            self.log.picture(self.step, sampling.picture(self.program.experiment, self.placement,
+                                                         self.state.variables(averaged=True), self.config,
+                                                         self.program.batches.source))
         self.sampled.add(self.step)
 
     def evaluate(self) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from genlab.data.digits import digits
 from genlab.data.folder import folder
 from genlab.data.scenes import scenes
-from genlab.data.source import Source, image_field, label_field
+from genlab.data.source import Source, image_field, label_field, subset
 from genlab.data.tfds import tfds
 from genlab.data.toy import toy
 from genlab.errors import ConfigError
@@ -31,11 +31,12 @@ def defaults(**changes):
     binarise: draw pixels -1 or 1 with the intensity as the probability.
     dequantise: add uniform noise of one level, for densities of continuous values.
     crop_padding: pixels of reflected border that a random crop may reach into, when training; 0 is no crop.
+    leave_out: labels whose examples are kept out of the training set, e.g. (3,), to be found as anomalies.
     """
     from ml_collections import ConfigDict
     known = ConfigDict({'source': 'digits', 'name': '', 'dir': '', 'resolution': 32, 'channels': 1, 'batch_size': 64,
                         'observe': 'image', 'resident': False, 'workers': 0, 'flip': False, 'binarise': False,
-                        'dequantise': False, 'crop_padding': 0})
+                        'dequantise': False, 'crop_padding': 0, 'leave_out': ()})
     for name in changes:
         _known(f'config.data.{name}', name, known)
     known.update(changes)
@@ -58,7 +59,7 @@ def load(config_data, split='train', fields=()):
     source = SOURCES[name](config_data, split, fields)
     for field in (observe, *fields):
         _known('config.data.observe' if field == observe else 'the field', field, source.fields)
-    return source
+    return _leave_out(source, config_data.leave_out) if config_data.leave_out and split == 'train' else source
 
 
 def declared(config_data):
@@ -73,6 +74,19 @@ def declared(config_data):
         return {name: np.zeros((len(indices), *field.shape), field.dtype) for name, field in fields.items()}
 
     return Source(config_data.name or config_data.source, fields, 2 ** 20, rows, in_memory=True)
+
+
+def _leave_out(source, labels):
+    """The source without the examples of some labels."""
+    if 'label' not in source.fields:
+        raise ConfigError(f'config.data.leave_out={tuple(labels)}: {source.name} has no labels: leave it empty')
+    every = np.concatenate([source.rows(np.arange(first, min(first + 1024, len(source))))['label']
+                            for first in range(0, len(source), 1024)])
+    unknown = sorted({*labels} - {*every.tolist()})
+    if unknown:
+        raise ConfigError(f'config.data.leave_out has {unknown[0]}: the labels are 0 to {every.max()}')
+    words = ', '.join(map(str, labels))
+    return subset(source, np.flatnonzero(~np.isin(every, labels)), f'{source.name} without {words}')
 
 
 def _digits(config, split, fields):

@@ -67,6 +67,13 @@ def held(source, block=1024):
                                vocabulary=source.vocabulary, centres=source.centres, spread=source.spread)
 
 
+def subset(source, indices, name):
+    """The examples of a source at `indices` [N], as a source of their own."""
+    captions = source.captions and (lambda chosen: source.captions(indices[chosen]))
+    return dataclasses.replace(source, name=name, length=len(indices), rows=lambda chosen: source.rows(indices[chosen]),
+                               captions=captions)
+
+
 def image_field(resolution, channels):
     """uint8 [resolution, resolution, channels], 0..255."""
     return Field((resolution, resolution, channels), np.dtype(np.uint8), 0, 255)

@@ -97,3 +97,19 @@ def test_import_is_light_and_starts_no_backend():
             'print(heavy or "light", bridge._backends, callable(genlab.data.prepare))')
     run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == 'light {} True'
+
+
+def test_labels_can_be_left_out_of_training():
+    config = defaults(source='digits', resolution=8)
+    whole, test = load(config), load(config, 'test')
+    config.leave_out = (3, 7)
+    some = load(config)
+    labels = some.rows(np.arange(len(some)))['label']
+    assert {*labels.tolist()} == {0, 1, 2, 4, 5, 6, 8, 9} and some.name == 'digits/train without 3, 7'
+    kept = ~np.isin(whole.rows(np.arange(len(whole)))['label'], (3, 7))
+    assert len(some) == kept.sum()
+    np.testing.assert_array_equal(some.rows(np.array([5]))['image'], whole.rows(np.flatnonzero(kept)[[5]])['image'])
+    assert len(load(config, 'test')) == len(test)
+    config.leave_out = (11,)
+    with pytest.raises(ConfigError, match='leave_out has 11: the labels are 0 to 9'):
+        load(config)
