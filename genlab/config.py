@@ -34,7 +34,7 @@ def defaults(experiment: str) -> ConfigDict:
         phases=(),                   # overlays in time, see phases()
         sample=dict(count=64, chunk=64, condition=False),   # condition: give `sample` held-out examples to go by
         evaluate=dict(
-            parts=('quality', 'modes', 'likelihood', 'reconstruction', 'codes', 'anomaly'),   # those that the model can do
+            parts=('quality', 'points', 'held_out', 'reconstruction', 'codes', 'anomaly'),   # those that a model can do
             count=1000,              # samples to judge by, and held-out examples
             seed=0,                  # of the samples, and of what the judges choose by chance
             features='auto',         # samples are compared in those of a 'classifier', 'inception', 'random' or 'pixels'

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import sys
 
 import jax
 import numpy as np
@@ -52,11 +53,12 @@ def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
 def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Judges the newest checkpoint and writes evaluation.json and the report."""
     step, state, experiment, placement = restore(config, build, folder)
-    figures = evaluation.evaluate(config, experiment, placement, state)
+    note = lambda text: print(text, file=sys.stderr)
+    judged = evaluation.evaluate(config, experiment, placement, state, note if jax.process_index() == 0 else lambda text: None)
     if jax.process_index() == 0:
-        evaluation.write(folder, step, figures)
+        evaluation.write(folder, step, judged)
         report.write(folder)
-        print(json.dumps(figures, indent=2))
+        print(json.dumps(evaluation.plain(judged), indent=2))
 
 
 def sample(config: ConfigDict, build: Build, folder: pathlib.Path, count: int | None, seed: int | None) -> None:

@@ -15,11 +15,15 @@ from genlab.players import example_keys
 
 
 def keys(seed: int, first: int, count: int, purpose: str = 'sample') -> jax.Array:
-    """The keys of examples `first` ... `first + count - 1` of a seed, one stream of them for each purpose.
+    """The keys of examples `first` ... `first + count - 1` of a seed, one stream of them for each purpose."""
+    return keys_at(seed, np.arange(first, first + count), purpose)
+
+
+def keys_at(seed: int, indices: np.ndarray, purpose: str = 'sample') -> jax.Array:
+    """The keys [N] of examples at `indices` [N].
 
     Folding the index into the seed's own key would give sample 1 the very key that training splits off it."""
-    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
-    return example_keys(key, np.arange(first, first + count))
+    return example_keys(jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode())), indices)
 
 
 def picture(experiment: Experiment, placement: parallel.Placement, variables, config: ConfigDict,
@@ -27,16 +31,11 @@ def picture(experiment: Experiment, placement: parallel.Placement, variables, co
     """What a model makes, as uint8 [H, W, C]: samples, or held-out examples and their reconstructions if it cannot sample."""
     if experiment.sample:
         return images.picture(draw(experiment, placement, variables, config), reference(source, config))
-    indices = np.arange(min(config.sample.count, len(test_set(FrozenConfigDict(config.data))[0])))
-    batch = held_out(config)(indices)
-    both = batch, keys(config.seed, 0, len(indices), 'reconstruct')
-    made = parallel.run(placement, _reconstruction(experiment.reconstruct), variables, both)
+    indices, reconstruct = np.arange(config.sample.count), jitted(experiment.reconstruct)
+    batch = examples(config)(indices)
+    made = parallel.run(placement, lambda variables, both: reconstruct(variables, *both), variables,
+                        (batch, keys_at(config.seed, indices, 'reconstruct')))
     return images.pairs({'x': np.asarray(batch['x']), **made})
-
-
-@functools.lru_cache(maxsize=64)
-def _reconstruction(reconstruct: Callable) -> Callable:
-    return jax.jit(lambda variables, both: reconstruct(variables, *both))
 
 
 def draw(experiment: Experiment, placement: parallel.Placement, variables, config: ConfigDict, count: int | None = None,
@@ -47,30 +46,30 @@ def draw(experiment: Experiment, placement: parallel.Placement, variables, confi
     if experiment.sample is None:
         raise UserError(f'a model of config.experiment={config.experiment!r} cannot sample; --mode=evaluate shows what it can')
     count, seed, chunk = count or config.sample.count, config.seed if seed is None else seed, config.sample.chunk
-    conditions = held_out(config) if config.sample.condition else lambda indices: None
+    conditions = examples(config) if config.sample.condition else lambda indices: None
     sample = jitted(experiment.sample)
     parts = []
     for first in range(0, count, chunk):
-        examples = keys(seed, first, chunk), conditions(np.arange(first, first + chunk))
-        parts.append(parallel.run(placement, lambda variables, both: sample(variables, *both), variables, examples))
+        both = keys(seed, first, chunk), conditions(np.arange(first, first + chunk))
+        parts.append(parallel.run(placement, lambda variables, both: sample(variables, *both), variables, both))
     return np.concatenate(parts)[:count]
 
 
-def held_out(config: ConfigDict) -> Callable[[np.ndarray], dict]:
-    """A function that gives prepared held-out examples by index, around and around the test set."""
-    source, prepare = test_set(FrozenConfigDict(config.data))
+def examples(config: ConfigDict, split: str = 'test') -> Callable[[np.ndarray], dict]:
+    """A function that gives prepared examples of a split by index [N], around and around it, without flips and crops."""
+    source, prepare = prepared(FrozenConfigDict(config.data), split)
 
-    def conditions(indices):
+    def at(indices):
         batch = {**source.rows(indices % len(source)), 'position': indices.astype(np.int32)}
-        return prepare(batch, keys(config.seed, int(indices[0]), len(indices), 'prepare'))
+        return prepare(batch, keys_at(config.seed, indices, 'prepare'))
 
-    return conditions
+    return at
 
 
-@functools.lru_cache(maxsize=1)
-def test_set(config_data: FrozenConfigDict) -> tuple[data.Source, Callable]:
-    """(the held-out source, its compiled preparation): loaded and compiled once for all the samples of a run."""
-    source = data.load(config_data, 'test')
+@functools.lru_cache(maxsize=2)
+def prepared(config_data: FrozenConfigDict, split: str) -> tuple[data.Source, Callable]:
+    """(the source of a split, its compiled preparation): loaded and compiled once for all that a run asks of it."""
+    source = data.load(config_data, split)
     return source, jax.jit(data.prepare(config_data, source, train=False))
 
 

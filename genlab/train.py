@@ -174,9 +174,11 @@ class Loop:
         """Judges the model of this step, and writes evaluation.json and the figures into the log."""
         self.progress.note(f'evaluating step {self.step} ...')
         with self.pause():
-            judged = evaluation.evaluate(self.config, self.program.experiment, self.placement, self.state)
+            judged = evaluation.evaluate(self.config, self.program.experiment, self.placement, self.state, self.progress.note)
         if self.main:
             evaluation.write(self.folder, self.step, judged)
+        for alarm in judged.alarms:
+            self.progress.note(f'alarm: {alarm}')
         self.log.write(self.step, {f'evaluation/{name}': value for name, value in evaluation.scalars(judged).items()})
         self.evaluated.add(self.step)
 

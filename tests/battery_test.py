@@ -126,6 +126,6 @@ def test_measures_are_per_example(trained):
     model, config = trained.program.experiment, trained.config
     if model.measure is None:
         pytest.skip('it has no measures')
-    batch = sampling.held_out(config)(np.arange(8))
+    batch = sampling.examples(config)(np.arange(8))
     values = jax.device_get(jax.jit(model.measure)(trained.two[0].variables(), batch, sampling.keys(0, 0, 8)))
     assert all(value.shape == (8,) and np.isfinite(value).all() for value in values.values())

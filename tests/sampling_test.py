@@ -66,7 +66,7 @@ def test_each_purpose_has_a_stream_of_its_own_and_none_is_that_of_training():
 def test_held_out_examples_go_around_the_test_set_in_order():
     config = digits()
     source = data.load(config.data, 'test')
-    around = sampling.held_out(config)(np.arange(294, 300))
+    around = sampling.examples(config)(np.arange(294, 300))
     expected = source.rows(np.array([294, 295, 296, 0, 1, 2]))
     np.testing.assert_allclose(around['x'], expected['image'] / np.float32(127.5) - 1, atol=1e-6)
     np.testing.assert_array_equal(around['label'], expected['label'])
@@ -75,7 +75,7 @@ def test_held_out_examples_go_around_the_test_set_in_order():
 
 def test_held_out_examples_are_prepared_as_in_a_test_with_noise_of_their_own():
     config = digits(dequantise=True, flip=True)
-    held_out = sampling.held_out(config)
+    held_out = sampling.examples(config)
     one, other = held_out(np.arange(4)), held_out(np.arange(2, 6))
     np.testing.assert_array_equal(one['x'][2:], other['x'][:2])
     levels = data.load(config.data, 'test').rows(np.arange(4))['image']
@@ -86,11 +86,11 @@ def test_held_out_examples_are_prepared_as_in_a_test_with_noise_of_their_own():
 def test_held_out_data_are_loaded_once(monkeypatch):
     loaded, load = [], data.load
     monkeypatch.setattr(data, 'load', lambda *arguments: loaded.append(arguments) or load(*arguments))
-    sampling.test_set.cache_clear()
+    sampling.prepared.cache_clear()
     for _ in range(3):
-        sampling.held_out(digits())(np.arange(2))
+        sampling.examples(digits())(np.arange(2))
     assert len(loaded) == 1
-    sampling.held_out(digits(binarise=True))(np.arange(2))
+    sampling.examples(digits(binarise=True))(np.arange(2))
     assert len(loaded) == 2
 
 

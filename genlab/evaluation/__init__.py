@@ -1,67 +1,92 @@
-"""Judging a model by its samples and by held-out data, with everything a figure depends on written beside it."""
+"""Judging a model by all that it can do, with everything a figure depends on written beside it.
 
+A part is a judge of one ability: `judge(subject) -> Part`. What a part's figures depend on is hashed into an id; two figures
+compare only if their ids are equal."""
+
+import hashlib
 import json
 import pathlib
+import time
+from typing import Any, Callable, Mapping, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab import data, parallel, sampling
-from genlab.evaluation import classifier, toy
+from genlab import images, parallel
+from genlab.errors import ConfigError
+from genlab.evaluation.parts import anomaly, codes, held_out, points, quality, reconstruction
+from genlab.evaluation.alarms import alarms
+from genlab.evaluation.subject import Part, Subject
 from genlab.experiment import Experiment
 from genlab.state import State
 from genlab.workdir import write_json
 
-
-def evaluate(config: ConfigDict, experiment: Experiment, placement: parallel.Placement, state: State) -> dict[str, dict]:
-    """{'protocol': what the figures depend on, 'figures': name -> number, or class -> number}. Averaged weights are used."""
-    variables, count = state.variables(averaged=True), config.evaluate.count
-    source = data.load(config.data, 'test')
-    protocol = {'data': source.name, 'samples': count, 'held_out': min(len(source), count), 'seed': config.seed,
-                'weights': 'averaged' if state.average else 'raw'}
-    samples = sampling.draw(experiment, placement, variables, config, count)
-    figures: dict = {'finite': float(np.isfinite(samples).all())}
-    if source.centres is not None:
-        figures |= toy.modes(samples, source)
-    if 'label' in source.fields and config.data.observe == 'image':
-        judge = classifier.load(config.data)
-        protocol |= {'classifier': f'version {classifier.VERSION}, test accuracy {judge.accuracy:.4f}'}
-        figures |= class_shares(samples, judge)
-    if experiment.measure is not None:
-        figures |= measures(config, experiment, placement, variables, source)
-    return {'protocol': protocol, 'figures': figures}
+VERSION = 1   # of how figures are computed: another number is another protocol
+PARTS = {'quality': quality, 'points': points, 'held_out': held_out, 'reconstruction': reconstruction, 'codes': codes,
+         'anomaly': anomaly}
 
 
-def class_shares(samples: np.ndarray, judge: classifier.Classifier) -> dict:
-    """The share of each class among images [N, H, W, C], the smallest and largest, and the classifier's mean confidence."""
-    probabilities = judge.probabilities(samples)
-    shares = np.bincount(probabilities.argmax(1), minlength=len(judge.classes)) / len(samples)
-    return {'class_share': dict(zip(judge.classes, map(float, shares))), 'smallest_share': float(shares.min()),
-            'largest_share': float(shares.max()), 'confidence': float(probabilities.max(1).mean())}
+class Judgement(NamedTuple):
+    """All that was found."""
+    figures: Mapping[str, Any]                # name -> number, class -> number, or words where there are too few examples
+    protocol: Mapping[str, Mapping]           # part -> id, the names of its figures, and what they depend on
+    alarms: list[str]                         # what went wrong with the model, a line each
+    seconds: Mapping[str, float]              # part -> how long it took
+    rates: Mapping[str, float]                # what was done -> how many a second
+    pictures: Mapping[str, np.ndarray] = {}   # name -> uint8 [H, W, C]
 
 
-def measures(config: ConfigDict, experiment: Experiment, placement: parallel.Placement, variables, source: data.Source) -> dict:
-    """The means of the experiment's own measures over held-out examples, summed with counts."""
-    held_out, measure = sampling.held_out(config), sampling.jitted(experiment.measure)
-    sums: dict[str, float] = {}
-    chunk, total = config.data.batch_size, min(len(source), config.evaluate.count)
-    for first in range(0, total, chunk):
-        indices = np.arange(first, first + chunk)
-        examples = held_out(indices), sampling.keys(config.seed, first, chunk, 'measure')
-        values = parallel.run(placement, lambda variables, both: measure(variables, *both), variables, examples)
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + float(np.sum(value[indices < total], dtype=np.float64))
-    return {name: value / total for name, value in sums.items()}
+def evaluate(config: ConfigDict, experiment: Experiment, placement: parallel.Placement, state: State,
+             note: Callable[[str], None] = lambda text: None) -> Judgement:
+    """Judges a model, by its averaged weights where they are kept, with the parts of `config.evaluate.parts` that apply.
+
+    note: told what is done, so that nobody wonders."""
+    if unknown := sorted({*config.evaluate.parts} - {*PARTS}):
+        raise ConfigError(f'config.evaluate.parts has {unknown[0]}: choose from {", ".join(PARTS)}')
+    subject = Subject(config, experiment, placement, state.variables(averaged=True))
+    common = {'data': subject.test.name, 'seed': config.evaluate.seed, 'weights': 'averaged' if state.average else 'raw'}
+    judged = Judgement({}, {}, [], {}, {})
+    for name in config.evaluate.parts:
+        if not PARTS[name].applies(subject):
+            continue
+        began = time.perf_counter()
+        part = PARTS[name].judge(subject)
+        seconds = time.perf_counter() - began
+        note(f'judged {name.replace("_", " ")} in {seconds:.1f} s')
+        judged = _add(judged, name, part, common, seconds)
+    return judged._replace(alarms=alarms(judged.figures))
 
 
-def scalars(judged: dict[str, dict]) -> dict[str, float]:
+def _add(judged: Judgement, name: str, part: Part, common: Mapping[str, Any], seconds: float) -> Judgement:
+    """The judgement with what one part found."""
+    conditions = {**common, **part.protocol}
+    protocol = {'id': identify(conditions), 'figures': [*part.figures], **conditions}
+    return judged._replace(figures={**judged.figures, **part.figures}, protocol={**judged.protocol, name: protocol},
+                           seconds={**judged.seconds, name: round(seconds, 2)}, rates={**judged.rates, **part.rates},
+                           pictures={**judged.pictures, **part.pictures})
+
+
+def identify(conditions: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits that are equal if and, but for chance, only if the conditions are."""
+    return hashlib.sha256(json.dumps([VERSION, conditions], sort_keys=True).encode()).hexdigest()[:8]
+
+
+def scalars(judged: Judgement) -> dict[str, float]:
     """The figures that are single numbers."""
-    return {name: value for name, value in judged['figures'].items() if isinstance(value, (int, float))}
+    return {name: value for name, value in judged.figures.items() if isinstance(value, (int, float))}
 
 
-def write(folder: pathlib.Path, step: int, judged: dict[str, dict]) -> None:
-    """evaluation.json"""
-    write_json(folder / 'evaluation.json', {'step': step, **judged})
+def write(folder: pathlib.Path, step: int, judged: Judgement) -> None:
+    """evaluation.json, and the pictures in evaluation/."""
+    (folder / 'evaluation').mkdir(exist_ok=True)
+    for name, picture in judged.pictures.items():
+        images.save_png(folder / 'evaluation' / f'{name}.png', picture)
+    write_json(folder / 'evaluation.json', {'step': step, **plain(judged)})
+
+
+def plain(judged: Judgement) -> dict[str, Any]:
+    """The judgement as JSON, without its pictures."""
+    return {name: value for name, value in judged._asdict().items() if name != 'pictures'}
 
 
 def steps(folder: pathlib.Path) -> set[int]:

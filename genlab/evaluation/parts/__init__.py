@@ -1,0 +1,1 @@
+"""The judges: each has `applies(subject) -> bool` and `judge(subject) -> Part`."""

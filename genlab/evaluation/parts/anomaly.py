@@ -1,0 +1,30 @@
+"""Does the model find what it has never seen? Classes left out of training are the anomalies among held-out examples."""
+
+import numpy as np
+
+from genlab import sampling
+from genlab.errors import ConfigError
+from genlab.evaluation.anomaly import detection
+from genlab.evaluation.codes import pca, pca_squared_error
+from genlab.evaluation.subject import Part, Subject
+
+
+def applies(subject: Subject) -> bool:
+    return bool(subject.config.data.leave_out) and subject.experiment.measure is not None
+
+
+def judge(subject: Subject) -> Part:
+    """Detection by the measure that `config.evaluate.anomaly` names, and by the error of PCA with as many numbers a code."""
+    name, left_out = subject.config.evaluate.anomaly, list(subject.config.data.leave_out)
+    values = subject.over(sampling.jitted(subject.experiment.measure))
+    if name not in values:
+        raise ConfigError(f'config.evaluate.anomaly={name!r}: the model measures {", ".join(values)}')
+    anomalous = np.isin(subject.rows('test', 'label'), left_out)
+    figures = detection(values[name], anomalous)
+    if subject.experiment.encode is not None and not subject.experiment.codebook:
+        size = int(np.prod(subject.codes('test').shape[1:]))
+        flat = {split: subject.x(split).reshape(len(subject.x(split)), -1) for split in ('train', 'test')}
+        errors = pca_squared_error(flat['test'], *pca(flat['train'], size)[:2])
+        figures |= {f'{figure}_of_pca': value for figure, value in detection(errors, anomalous).items()
+                    if figure in ('auroc', 'aupr')}
+    return Part({'held_out': subject.held_out, 'left_out': left_out, 'score': name}, figures)

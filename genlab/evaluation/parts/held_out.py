@@ -1,0 +1,46 @@
+"""What a model says of held-out examples: its own measures, and likelihoods in one unit for all families."""
+
+import functools
+
+import jax
+import numpy as np
+
+from genlab import sampling
+from genlab.evaluation import likelihood
+from genlab.evaluation.subject import Part, Subject
+
+LIKELIHOODS = ('nll', 'nll_bound', 'nll_importance_weighted')
+
+
+def applies(subject: Subject) -> bool:
+    return subject.experiment.measure is not None
+
+
+def judge(subject: Subject) -> Part:
+    """The means of the model's own measures, the importance-weighted likelihood if the config asks for it, and bits per
+    dimension of every likelihood of images."""
+    experiment, evaluate = subject.experiment, subject.config.evaluate
+    values = subject.over(sampling.jitted(experiment.measure))
+    protocol = {'held_out': subject.held_out}
+    if evaluate.importance and experiment.log_weight is not None:
+        estimate = importance(experiment.log_weight, evaluate.importance, evaluate.importance_chunk)
+        values |= subject.over(lambda *arguments: {'nll_importance_weighted': -estimate(*arguments)}, purpose='importance')
+        protocol |= {'importance': evaluate.importance}
+    figures = {name: float(np.mean(value, dtype=np.float64)) for name, value in values.items()}
+    stated = [name for name in LIKELIHOODS if name in figures]
+    if stated and subject.images:
+        dimensions = int(np.prod(subject.test.fields[subject.config.data.observe].shape))
+        figures |= {name.replace('nll', 'bits_per_dimension'): likelihood.bits_per_dimension(figures[name], dimensions)
+                    for name in stated}
+    if stated:
+        protocol |= {'likelihood_of': likelihood.treatment(subject.config.data, subject.test)}
+    return Part(protocol, figures)
+
+
+@functools.lru_cache(maxsize=8)
+def importance(log_weight, count: int, chunk: int):
+    """The compiled estimate (variables, batch, keys) -> [B], the same object at each call, so that it compiles once."""
+    def estimate(variables, batch, keys):
+        return likelihood.importance_weighted(log_weight, variables, batch, keys, count=count, chunk=chunk)
+
+    return jax.jit(estimate)

@@ -1,0 +1,99 @@
+"""The model that is judged, and what several judges need of it: drawn, loaded and encoded once."""
+
+import functools
+from typing import Any, Callable, Iterator, Mapping, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from genlab import data, parallel, sampling
+from genlab.experiment import Experiment
+
+KEPT = 10_000    # training examples that judges learn from
+
+
+class Part(NamedTuple):
+    """What one judge found."""
+    protocol: Mapping[str, Any]               # what its figures depend on, plain values
+    figures: Mapping[str, Any]                # name -> number, class -> number, or words where there are too few examples
+    pictures: Mapping[str, np.ndarray] = {}   # name -> uint8 [H, W, C]
+    rates: Mapping[str, float] = {}           # what was done -> how many a second
+
+
+class Subject:
+    """A model, its config and its data. What is dear is made when it is first asked for, and kept."""
+
+    def __init__(self, config: ConfigDict, experiment: Experiment, placement: parallel.Placement, variables):
+        self.config, self.experiment, self.placement, self.variables = config, experiment, placement, variables
+        self.whole = config.copy_and_resolve_references()    # a judge knows the classes that the model never saw
+        self.whole.data.leave_out = ()
+
+    @functools.cached_property
+    def samples(self) -> np.ndarray:
+        """[config.evaluate.count, ...] by the evaluation's own seed: runs of different seeds are judged alike."""
+        evaluate = self.config.evaluate
+        return sampling.draw(self.experiment, self.placement, self.variables, self.config, evaluate.count, evaluate.seed)
+
+    @functools.cached_property
+    def test(self) -> data.Source:
+        return data.load(self.config.data, 'test')
+
+    @functools.cached_property
+    def train(self) -> data.Source:
+        """What the model learnt from."""
+        return data.load(self.config.data, 'train')
+
+    @property
+    def images(self) -> bool:
+        """Whether what is modelled is images."""
+        return len(self.test.fields[self.config.data.observe].shape) == 3
+
+    @property
+    def held_out(self) -> int:
+        """How many held-out examples are looked at."""
+        return min(len(self.test), self.config.evaluate.count)
+
+    def chosen(self, split: str) -> np.ndarray:
+        """The indices that judges use: the first held-out examples, or training examples drawn once and for all."""
+        if split == 'test':
+            return np.arange(self.held_out)
+        return np.sort(np.random.default_rng(0).permutation(len(self.train))[:KEPT])
+
+    @functools.lru_cache(maxsize=8)
+    def rows(self, split: str, field: str) -> np.ndarray:
+        """A field of the chosen examples of a split as the source has it; [N, ...]."""
+        source = data.load(self.config.data, split, (field,) if field in self._drawn() else ())
+        return source.rows(self.chosen(split))[field]
+
+    def _drawn(self) -> tuple[str, ...]:
+        """The fields that a source draws only when it is asked for them."""
+        return () if self.config.data.source != 'scenes' else ('factors', 'boxes', 'caption')
+
+    def has(self, field: str) -> bool:
+        return field in self.test.fields or field in self._drawn()
+
+    @functools.lru_cache(maxsize=8)
+    def x(self, split: str) -> np.ndarray:
+        """What is modelled, of the chosen examples of a split, prepared."""
+        return self.over(lambda variables, batch, keys: {'x': batch['x']}, split)['x']
+
+    @functools.lru_cache(maxsize=8)
+    def codes(self, split: str) -> np.ndarray:
+        """The codes of the chosen examples of a split; [N, ...]."""
+        encode = sampling.jitted(self.experiment.encode)
+        return self.over(lambda variables, batch, keys: {'codes': encode(variables, batch)}, split)['codes']
+
+    def over(self, function: Callable, split: str = 'test', purpose: str = 'measure') -> dict[str, np.ndarray]:
+        """{name: [N, ...]} of `function(variables, batch, keys) -> {name: [B, ...]}` over the chosen examples of a split.
+
+        The function is not compiled here: give it what `sampling.jitted` made of the model's abilities."""
+        parts = [*self._blocks(function, split, purpose)]
+        return {name: np.concatenate([part[name] for part in parts])[:len(self.chosen(split))] for name in parts[0]}
+
+    def _blocks(self, function: Callable, split: str, purpose: str) -> Iterator[dict[str, np.ndarray]]:
+        """Blocks of one shape, compiled once; the last is filled up with examples from the start."""
+        prepared, indices, size = sampling.examples(self.config, split), self.chosen(split), self.config.data.batch_size
+        for first in range(0, len(indices), size):
+            block = np.resize(indices[first:first + size], size)
+            both = prepared(block), sampling.keys_at(self.config.evaluate.seed, block, purpose)
+            yield parallel.run(self.placement, lambda variables, both: function(variables, *both), self.variables, both)
