@@ -18,9 +18,7 @@ from genlab.report_charts import chart, number
 from genlab.report_figures import alarms, flatten, is_number
 from genlab.report_page import page
 from genlab.report_samples import figures_of, samples
-from genlab.report_tables import evaluation_tables, network_tables
-from genlab.report_tables import notices as notices_of
-from genlab.report_tables import settings, text
+from genlab.report_tables import evaluation_tables, network_tables, notice_boxes, settings, text
 
 
 def write(workdir):
@@ -44,7 +42,7 @@ def render(workdir):
                 ('Latent space', _latent_space(os.path.join(workdir, 'explore'))),
                 ('Networks', network_tables(networks)), ('Config', settings('Config', config)),
                 ('Environment', settings('Environment', environment))]
-    header = (_header(title, folder, config, environment, rows, notices) + notices_of(alarms(evaluation), 'alert')
+    header = (_header(title, folder, config, environment, rows, notices) + notice_boxes(alarms(evaluation), 'alert')
               + _cards(config, rows, networks, evaluation))
     return page(f'{title} · report', header, [(name, html) for name, html in sections if html])
 
@@ -82,7 +80,7 @@ def _header(title, folder, config, environment, rows, notices):
     badge = f'<span class="status{" done" if complete else ""}">{state}</span>'
     return (f'<div class="title"><h1>{escape(title)}</h1>{badge}</div>'
             f'<p class="facts"><span>workdir: {escape(folder)}</span>{words}</p>'
-            + notices_of(notices, 'note'))
+            + notice_boxes(notices, 'note'))
 
 
 def _cards(config, rows, networks, evaluation):

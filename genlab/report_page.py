@@ -112,12 +112,14 @@ button:hover { background: var(--hover); } #play { width: 4.4rem; padding: .1rem
 .strip button[aria-current=true] { border-color: var(--accent); box-shadow: 0 0 0 1px var(--accent);
   color: var(--text); }
 .badge { font: 600 .78rem ui-monospace, "SF Mono", Menlo, Consolas, monospace; color: var(--accent);
-  padding: .08rem .45rem; border-radius: 5px; background: color-mix(in srgb, var(--accent) 12%, transparent); white-space: nowrap; }
+  padding: .08rem .45rem; border-radius: 5px; white-space: nowrap;
+  background: color-mix(in srgb, var(--accent) 12%, transparent); }
 .box h4 { margin: .9rem 0 .3rem; font-size: .82rem; font-weight: 600; color: var(--soft); }
 .box h4 .badge { margin-left: .35rem; }
 .conditions { color: var(--soft); font-size: .82rem; } .conditions td { color: var(--soft); }
 .notice + .columns { margin-top: 1rem; }
-.wide { overflow-x: auto; width: fit-content; max-width: 100%; } .wide table { width: auto; } .wide th, .wide td { padding-right: 1.1rem; white-space: nowrap; }
+.wide { overflow-x: auto; width: fit-content; max-width: 100%; } .wide table { width: auto; }
+.wide th, .wide td { padding-right: 1.1rem; white-space: nowrap; }
 .wide :is(th, td):last-child { padding-right: 0; }
 .wide td.long { white-space: normal; min-width: 24rem; overflow-wrap: anywhere; }
 .wide tbody th { font-weight: 600; } .wide td strong { color: var(--good); }

@@ -30,7 +30,7 @@ def settings(name, values):
             f'<details open><summary>{len(pairs)} values</summary><div class="code">{rows_of(pairs)}</div></details>')
 
 
-def notices(sentences, role):
+def notice_boxes(sentences, role):
     """Sentences that nobody should miss. role: 'note', or 'alert' for what is wrong with the model."""
     return ''.join(f'<p class="notice" role="{role}">{escape(sentence)}</p>' for sentence in sentences)
 
@@ -43,7 +43,7 @@ def evaluation_tables(evaluation, folder):
         return ''
     step = evaluation.get('step')
     note = f'<span class="note">of step {step:,}</span>' if is_number(step) else ''
-    return (f'<div class="bar"><h2>Evaluation</h2>{note}</div>{notices(alarms(evaluation), "alert")}'
+    return (f'<div class="bar"><h2>Evaluation</h2>{note}</div>{notice_boxes(alarms(evaluation), "alert")}'
             f'<div class="columns">{boxes}</div>{pictures}')
 
 

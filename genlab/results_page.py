@@ -6,7 +6,7 @@ from html import escape, unescape
 from genlab.report_figures import alarms
 from genlab.report_page import anchor, page
 from genlab.report_samples import image
-from genlab.report_tables import notices
+from genlab.report_tables import notice_boxes
 from genlab.results_tables import digits, parameters, superscript
 
 COMPARE = 'Figures compare only where the protocol is the same; of those the best is bold. ↓: less is better, ↑: more is.'
@@ -67,7 +67,7 @@ def html(runs, tables, shown, made_by) -> str:
     """The page as one HTML file. shown: run -> [(name, caption as HTML, PNG)]."""
     warnings = [f'{run.name}: {alarm}' for run in runs for alarm in alarms(run.evaluation)]
     header = (f'<div class="title"><h1>Results</h1></div><p class="facts"><span>{len(runs)} run{"s" if len(runs) > 1 else ""}'
-              f'</span><span>made by <code>{escape(made_by)}</code></span></p>{notices(warnings, "alert")}')
+              f'</span><span>made by <code>{escape(made_by)}</code></span></p>{notice_boxes(warnings, "alert")}')
     sections = [(table.name, _html_table(table, COMPARE if number == 1 else '')) for number, table in enumerate(tables)]
     figures = ''.join(f'<figure class="box">{image(data, f"{escape(run.name)}: {caption}")}'
                       f'<figcaption><b>{escape(run.name)}</b> {caption}</figcaption></figure>'
