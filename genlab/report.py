@@ -1,8 +1,9 @@
 """report.html: one page about a run, made from the files in its workdir and from nothing else.
 
-It reads config.json, environment.json, networks.json, metrics.jsonl, samples/*.png, evaluation.json and
-evaluation/*.png. Any of them may be missing or half-written: its section is left out or says so. A metric is named
-player/term; one without a slash has a chart of its own, except `seconds`, the time that the process has trained.
+It reads config.json, environment.json, networks.json, metrics.jsonl, samples/*.png, evaluation.json, and the pictures
+(PNG, GIF) in evaluation/ and explore/. Any of them may be missing or half-written: its section is left out or says so. A
+metric is named player/term; one without a slash has a chart of its own, except `seconds`, the time that the process has
+trained.
 """
 
 import json
@@ -14,9 +15,10 @@ from html import escape
 from genlab.files import write_atomically
 from genlab.logs import read_metrics
 from genlab.report_charts import chart, number
+from genlab.report_figures import alarms, flatten, is_number
 from genlab.report_page import page
-from genlab.report_samples import samples
-from genlab.report_tables import evaluation_tables, flatten, is_number, network_tables, settings, text
+from genlab.report_samples import figures_of, samples
+from genlab.report_tables import evaluation_tables, network_tables, notice_boxes, settings, text
 
 
 def write(workdir):
@@ -30,20 +32,22 @@ def render(workdir):
     """The page as text."""
     notices = []
     config, environment, networks, evaluation = (
-        _read(os.path.join(workdir, f'{name}.json'), notices)
+        read_json(os.path.join(workdir, f'{name}.json'), notices)
         for name in ('config', 'environment', 'networks', 'evaluation'))
     rows = read_metrics(workdir)
     folder = os.path.basename(os.path.abspath(workdir))
     title = str(config.get('name') or folder)
     sections = [('Samples', samples(os.path.join(workdir, 'samples'))), ('Curves', _curves(rows)),
                 ('Evaluation', evaluation_tables(evaluation, os.path.join(workdir, 'evaluation'))),
+                ('Latent space', _latent_space(os.path.join(workdir, 'explore'))),
                 ('Networks', network_tables(networks)), ('Config', settings('Config', config)),
                 ('Environment', settings('Environment', environment))]
-    header = _header(title, folder, config, environment, rows, notices) + _cards(config, rows, networks, evaluation)
+    header = (_header(title, folder, config, environment, rows, notices) + notice_boxes(alarms(evaluation), 'alert')
+              + _cards(config, rows, networks, evaluation))
     return page(f'{title} · report', header, [(name, html) for name, html in sections if html])
 
 
-def _read(path, notices):
+def read_json(path, notices):
     """The dict in a JSON file; {} and a notice where there is none."""
     name = os.path.basename(path)
     try:
@@ -76,14 +80,14 @@ def _header(title, folder, config, environment, rows, notices):
     badge = f'<span class="status{" done" if complete else ""}">{state}</span>'
     return (f'<div class="title"><h1>{escape(title)}</h1>{badge}</div>'
             f'<p class="facts"><span>workdir: {escape(folder)}</span>{words}</p>'
-            + ''.join(f'<p class="notice" role="note">{escape(notice)}</p>' for notice in notices))
+            + notice_boxes(notices, 'note'))
 
 
 def _cards(config, rows, networks, evaluation):
     """The head figures."""
     done, total = _progress(config, rows)
     cards = [('steps', f'{done:,}' + (f' <small>of {total:,}</small>' if total and done < total else ''))]
-    seconds = _seconds(rows)
+    seconds = seconds_of(rows)
     if seconds:
         cards.append(('training time', _duration(seconds)))
     speeds = [row['images_per_second'] for row in rows if is_number(row.get('images_per_second'))]
@@ -100,10 +104,16 @@ def _cards(config, rows, networks, evaluation):
     return f'<dl class="cards">{html}</dl>'
 
 
-def _seconds(rows):
+def seconds_of(rows):
     """Time trained: `seconds` starts again with each process, so what each one reached is added up."""
     times = [row['seconds'] for row in rows if is_number(row.get('seconds'))]
     return sum(time for time, later in zip(times, times[1:] + [-1]) if later < time)
+
+
+def _latent_space(folder):
+    """The pictures that were made of the latent space."""
+    pictures = figures_of(folder)
+    return f'<div class="bar"><h2>Latent space</h2></div>{pictures}' if pictures else ''
 
 
 def _duration(seconds):

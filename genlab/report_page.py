@@ -1,5 +1,6 @@
 """The shell of the report: its style, its few lines of script, and the page around the sections. Nothing is loaded."""
 
+import re
 from html import escape
 
 # Nothing may be fetched, from anywhere: the page must look the same in ten years and on a machine without a network.
@@ -110,6 +111,20 @@ button:hover { background: var(--hover); } #play { width: 4.4rem; padding: .1rem
 .strip img { width: 100%; height: auto; aspect-ratio: 1; object-fit: cover; display: block; border-radius: 3px; }
 .strip button[aria-current=true] { border-color: var(--accent); box-shadow: 0 0 0 1px var(--accent);
   color: var(--text); }
+.badge { font: 600 .78rem ui-monospace, "SF Mono", Menlo, Consolas, monospace; color: var(--accent);
+  padding: .08rem .45rem; border-radius: 5px; white-space: nowrap;
+  background: color-mix(in srgb, var(--accent) 12%, transparent); }
+.box h4 { margin: .9rem 0 .3rem; font-size: .82rem; font-weight: 600; color: var(--soft); }
+.box h4 .badge { margin-left: .35rem; }
+.conditions { color: var(--soft); font-size: .82rem; } .conditions td { color: var(--soft); }
+.notice + .columns { margin-top: 1rem; }
+.wide { overflow-x: auto; width: fit-content; max-width: 100%; } .wide table { width: auto; }
+.wide th, .wide td { padding-right: 1.1rem; white-space: nowrap; }
+.wide :is(th, td):last-child { padding-right: 0; }
+.wide td.long { white-space: normal; min-width: 24rem; overflow-wrap: anywhere; }
+.wide tbody th { font-weight: 600; } .wide td strong { color: var(--good); }
+.key { list-style: none; padding: 0; margin: .8rem .2rem 0; color: var(--soft); font-size: .84rem; }
+.key li { margin: .25rem 0; overflow-wrap: anywhere; } .key .badge { margin-right: .5rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem;
   margin-top: 1rem; }
 .pictures figure { margin: 0; padding: .8rem; } .pictures figcaption { color: var(--soft); font-size: .85rem;
@@ -221,9 +236,14 @@ def _colours():
     return '\n'.join(light + ['@media (prefers-color-scheme: dark) {'] + dark + ['}'] + dim)
 
 
-def page(title, header, sections):
-    """The whole document. title: text; header: HTML; sections: [(name, HTML)], each reached from the bar at the top."""
-    places = [(name, html, name.lower().replace(' ', '-')) for name, html in sections]
+def anchor(name):
+    """What a link to a section is called: lower case, words joined."""
+    return re.sub(r'[^\w-]', '', name.lower().replace(' ', '-'))
+
+
+def page(title, header, sections, footer='Made from the files of the run alone.'):
+    """The whole document. title, footer: text; header: HTML; sections: [(name, HTML)], linked from the bar at the top."""
+    places = [(name, html, anchor(name)) for name, html in sections]
     links = ''.join(f'<li><a href="#{place}">{escape(name)}</a></li>' for name, _, place in places)
     body = ''.join(f'<section id="{place}">{html}</section>' for _, html, place in places)
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -231,4 +251,4 @@ def page(title, header, sections):
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f'<style>{STYLE}{_colours()}</style></head><body><header>{header}</header>'
             f'<nav aria-label="Sections"><ul>{links}</ul></nav><main>{body}</main>'
-            f'<footer>Made from the files of the run alone.</footer><script>{SCRIPT}</script></body></html>\n')
+            f'<footer>{escape(footer)}</footer><script>{SCRIPT}</script></body></html>\n')

@@ -5,6 +5,7 @@ import os
 import re
 from html import escape
 
+KINDS = ('.png', '.gif')
 PICTURES = 24
 PICTURE_BYTES = 16_000_000  # of all embedded samples together, so that the page stays something to send to a friend
 
@@ -33,7 +34,7 @@ def _slider(last, label):
 def pictures_of(folder):
     """Paths of the pictures in a folder, by the first number in their names."""
     try:
-        names = [name for name in os.listdir(folder) if name.endswith('.png') and not name.startswith('.')]
+        names = [name for name in os.listdir(folder) if name.endswith(KINDS) and not name.startswith('.')]
     except OSError:
         return []
     order = lambda name: (int((re.search(r'\d+', name) or [0])[0]), name)
@@ -55,15 +56,30 @@ def load(paths):
     for path in paths:
         with open(path, 'rb') as file:
             data = file.read()
-        if data.startswith(b'\x89PNG') and b'IEND' in data[-12:]:
+        if _whole(data):
             name = os.path.splitext(os.path.basename(path))[0]
             loaded.append((f'step {int(name):,}' if name.isdecimal() else escape(name.replace('_', ' ')), data))
     return loaded
 
 
+def _whole(data):
+    """Whether a PNG or a GIF has its end."""
+    return data.startswith(b'\x89PNG') and b'IEND' in data[-12:] or data.startswith(b'GIF8') and data.endswith(b';')
+
+
+def figures_of(folder):
+    """The pictures in a folder, each with its name, as HTML; '' where there are none."""
+    figures = ''.join(f'<figure class="box">{image(data, label)}<figcaption>{label}</figcaption></figure>'
+                      for label, data in load(pictures_of(folder)))
+    return f'<div class="pictures">{figures}</div>' if figures else ''
+
+
 def image(data, words):
-    """A PNG inside the page; small ones keep their pixels when they are enlarged. words: HTML."""
-    width, height = (int.from_bytes(data[at:at + 4], 'big') for at in (16, 20))
+    """A PNG or a GIF inside the page; small ones keep their pixels when they are enlarged. words: HTML."""
+    if data.startswith(b'GIF8'):
+        kind, (width, height) = 'image/gif', (int.from_bytes(data[at:at + 2], 'little') for at in (6, 8))
+    else:
+        kind, (width, height) = 'image/png', (int.from_bytes(data[at:at + 4], 'big') for at in (16, 20))
     pixels = ' class="pixels"' if width < 320 else ''
     return (f'<img{pixels} alt="{words}" width="{width}" height="{height}" '
-            f'src="data:image/png;base64,{base64.b64encode(data).decode()}">')
+            f'src="data:{kind};base64,{base64.b64encode(data).decode()}">')

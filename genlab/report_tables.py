@@ -1,30 +1,17 @@
 """Tables in the report: networks, evaluation, config and environment."""
 
-import json
-import math
 from html import escape
 
 from genlab.report_charts import number
-from genlab.report_samples import image, load, pictures_of
-
-
-def is_number(value):
-    """Whether a value from JSON is a finite number; true and false are not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def flatten(value, prefix=''):
-    """[(name/of/leaf, value)] of nested dicts; lists and empty dicts are leaves."""
-    if not isinstance(value, dict) or not value:
-        return [(prefix, value)]
-    return [leaf for key, inner in value.items() for leaf in flatten(inner, f'{prefix}/{key}' if prefix else str(key))]
+from genlab.report_figures import alarms, flatten, is_number, parts, plain, title
+from genlab.report_samples import figures_of
 
 
 def text(value):
     """A value from JSON as HTML; a list on one line."""
     if isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value):
         return ', '.join(map(text, value))
-    return escape(value if isinstance(value, str) else json.dumps(value))
+    return escape(plain(value))
 
 
 def rows_of(pairs, value_of=text):
@@ -33,41 +20,65 @@ def rows_of(pairs, value_of=text):
     return f'<table class="rows"><tbody>{rows}</tbody></table>'
 
 
-def settings(title, values):
+def settings(name, values):
     """Everything in a nested dict, folded away, with a field that finds a setting."""
     pairs = flatten(values)
     if not values:
         return ''
-    field = f'<input type="search" placeholder="find a setting" aria-label="Find in {escape(title.lower())}">'
-    return (f'<div class="bar"><h2>{escape(title)}</h2>{field}</div>'
+    field = f'<input type="search" placeholder="find a setting" aria-label="Find in {escape(name.lower())}">'
+    return (f'<div class="bar"><h2>{escape(name)}</h2>{field}</div>'
             f'<details open><summary>{len(pairs)} values</summary><div class="code">{rows_of(pairs)}</div></details>')
 
 
+def notice_boxes(sentences, role):
+    """Sentences that nobody should miss. role: 'note', or 'alert' for what is wrong with the model."""
+    return ''.join(f'<p class="notice" role="{role}">{escape(sentence)}</p>' for sentence in sentences)
+
+
 def evaluation_tables(evaluation, folder):
-    """The figures, the protocol that they were measured with, and the pictures of the evaluation."""
-    figures, protocol = evaluation.get('figures'), evaluation.get('protocol')
-    rest = {name: value for name, value in evaluation.items() if name not in ('figures', 'protocol')}
-    conditions = {**rest, **(protocol if isinstance(protocol, dict) else {'protocol': protocol} if protocol else {})}
-    boxes = [f'<div class="box"><h3>{title}</h3>{rows_of(flatten(values), value_of)}</div>' for title, values, value_of
-             in (('Figures', figures, _figure), ('Protocol', conditions, text)) if values]
-    pictures = ''.join(f'<figure class="box">{image(data, label)}<figcaption>{label}</figcaption></figure>'
-                       for label, data in load(pictures_of(folder)))
-    if not boxes and not pictures:
+    """Alarms, a box for each part with its figures and the protocol of them, and the pictures of the evaluation."""
+    boxes = ''.join(map(_part, parts(evaluation)))
+    pictures = figures_of(folder)
+    if not boxes and not pictures and not alarms(evaluation):
         return ''
-    return (f'<div class="bar"><h2>Evaluation</h2></div><div class="columns">{"".join(boxes)}</div>'
-            f'<div class="pictures">{pictures}</div>')
+    step = evaluation.get('step')
+    note = f'<span class="note">of step {step:,}</span>' if is_number(step) else ''
+    return (f'<div class="bar"><h2>Evaluation</h2>{note}</div>{notice_boxes(alarms(evaluation), "alert")}'
+            f'<div class="columns">{boxes}</div>{pictures}')
+
+
+def _part(part):
+    """The box of one part; figures and a protocol that belong to no part have one each."""
+    figures, conditions = rows_of(_leaves(part.figures), _figure), rows_of(flatten(part.conditions))
+    if not part.name:
+        boxes = [('Figures', figures, part.figures), ('Protocol', conditions, part.conditions)]
+        return ''.join(f'<div class="box"><h3>{name}</h3>{table}</div>' for name, table, values in boxes if values)
+    badge = f'<code class="badge">{escape(part.id)}</code>' if part.id else ''
+    protocol = f'<h4>Protocol{badge}</h4><div class="conditions">{conditions}</div>' if part.conditions or badge else ''
+    return f'<div class="box"><h3>{escape(title(part.name))}</h3>{figures if part.figures else ""}{protocol}</div>'
+
+
+def _leaves(figures):
+    """[(name, value)] of nested figures; numbers by name, like the shares of classes, stay together."""
+    together = lambda value: isinstance(value, dict) and len(value) > 2 and all(map(is_number, value.values()))
+    return [leaf for name, value in figures.items()
+            for leaf in ([(name, value)] if together(value) else flatten({name: value}))]
 
 
 def _figure(value):
-    """A figure of the evaluation: a number, or a list of numbers as bars with its range."""
+    """A figure of the evaluation: a number, or numbers as bars with their range."""
     if is_number(value):
         return number(value)
-    if not isinstance(value, list) or len(value) < 3 or not all(map(is_number, value)):
+    names = list(value) if isinstance(value, dict) else None
+    values = list(value.values()) if names else value
+    if not isinstance(values, list) or len(values) < 3 or not all(map(is_number, values)):
         return text(value)
-    top, bottom = max(value + [0]), min(value + [0])
-    bars = ''.join(f'<i style="height:{(item - bottom) / ((top - bottom) or 1):.0%}"></i>' for item in value[:80])
-    span = f'{len(value)} from {number(min(value))} to {number(max(value))}'
-    listed = ', '.join(map(number, value)) if len(value) <= 10 else span
+    top, bottom = max(values + [0]), min(values + [0])
+    bars = ''.join(f'<i style="height:{(item - bottom) / ((top - bottom) or 1):.0%}"'
+                   + (f' title="{escape(names[i])}: {number(item)}"' if names else '') + '></i>'
+                   for i, item in enumerate(values[:80]))
+    span = f'{len(values)} from {number(min(values))} to {number(max(values))}'
+    listed = ', '.join(map(number, values)) if len(values) <= 10 and not names else span
     return f'<span class="spark" aria-hidden="true">{bars}</span>{listed}'
 
 

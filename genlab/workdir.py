@@ -9,10 +9,12 @@ import os
 import pathlib
 import platform
 import subprocess
+import sys
 
 import jax
 from ml_collections import ConfigDict
 
+from genlab import command
 from genlab.config import differences
 from genlab.errors import ConfigError
 from genlab.files import write_atomically
@@ -73,12 +75,13 @@ def plain(config: ConfigDict) -> dict:
 
 
 def environment() -> dict:
-    """Versions, devices and the commit: what a figure of this run was made on."""
+    """Versions, devices, the commit and the command: what a figure of this run was made on, and by what."""
     packages = ('genlab', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
     versions = {package: version for package in packages if (version := _version(package))}
     return {'python': platform.python_version(), 'platform': platform.platform(), 'cores': os.cpu_count(),
             'versions': versions, 'backend': jax.default_backend(), 'devices': [str(device) for device in jax.devices()],
             'device_kind': jax.devices()[0].device_kind, 'processes': jax.process_count(), 'git_commit': _commit(),
+            'command': command.given('genlab.main', sys.orig_argv),
             'started': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')}
 
 

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from genlab import report, report_charts, report_samples, report_tables
+from genlab import report, report_charts, report_figures, report_samples
 from genlab.images import save_png
 
 EVIL = '"><script>alert(1)</script>&'
@@ -176,7 +176,7 @@ def test_state_and_time():
     assert 'at step 4' in header({}, 4)
     cards = report._cards({}, [], {'big': {'parameters': 35746307}, 'small': {'parameters': 3576704}}, {})
     assert '35.75M' in cards and '3,576,704' in cards
-    assert report._seconds([{'seconds': s} for s in (10, 20, 30, 5, 15)] + [{}]) == 45
+    assert report.seconds_of([{'seconds': s} for s in (10, 20, 30, 5, 15)] + [{}]) == 45
     assert [report._duration(s) for s in (42, 600, 3720)] == ['42 s', '10 min', '1 h 02']
 
 
@@ -262,4 +262,38 @@ def test_log_scale_is_offered_and_chosen():
 
 def test_flatten_keeps_lists_and_empty_dicts():
     nested = {'a': {'b': 1, 'c': {'d': [1, {'e': 2}]}}, 'f': {}}
-    assert report_tables.flatten(nested) == [('a/b', 1), ('a/c/d', [1, {'e': 2}]), ('f', {})]
+    assert report_figures.flatten(nested) == [('a/b', 1), ('a/c/d', [1, {'e': 2}]), ('f', {})]
+
+
+def test_each_part_of_the_evaluation_has_its_protocol_and_alarms_stand_on_top(tmp_path):
+    evaluation = {'step': 4000, 'alarms': ['class 3 is 61 % of ' + EVIL], 'figures': {
+        'frechet_distance': 12.3456, 'precision': 'needs 1,000 samples', 'class_share': {'0': 0.1, EVIL: 0.7, '2': 0.2},
+        'linear_probe': 0.93, 'finite': 1.0}, 'protocol': {
+        'quality': {'id': '3fa2c1d9', 'figures': ['frechet_distance', 'precision', 'class_share'], 'resize': 'none'},
+        'codes': {'id': EVIL, 'figures': ['linear_probe'], EVIL: EVIL}}}
+    (tmp_path / 'evaluation.json').write_text(json.dumps(evaluation))
+    text = report.render(str(tmp_path))
+    page = Page(text)
+    boxes = [re.sub('<[^>]*>', ' ', box) for box in text.split('<div class="box">')[1:]]
+    assert [box.split()[0] for box in boxes] == ['Sample', 'Codes', 'Figures']
+    for box, inside, outside in zip(boxes, ('3fa2c1d9 resize 12.35 needs', '0.93', 'finite'), ('0.93', '12.35', '0.93')):
+        assert all(word in box for word in inside.split()) and outside not in box
+    assert '<code class="badge">3fa2c1d9</code>' in text and '3 from 0.1 to 0.7' in page.text
+    assert text.count('role="alert">class 3 is 61 % of') == 2 and EVIL not in text and 'of step 4,000' in page.text
+
+
+def test_the_latent_space_and_moving_pictures(tmp_path):
+    from PIL import Image
+    (tmp_path / 'explore').mkdir()
+    png(tmp_path / 'explore' / 'traversal.png', 7)
+    png(tmp_path / 'evaluation' / 'a.png', 8)
+    frames = [Image.new('L', (6, 4), shade) for shade in (0, 255)]
+    for name in ('explore/line.gif', 'evaluation/b.gif'):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    text = report.render(str(tmp_path))
+    evaluation, latent = text.split('<section id="latent-space">')
+    data = base64.b64encode((tmp_path / 'explore/line.gif').read_bytes()).decode()
+    assert f'alt="line" width="6" height="4" src="data:image/gif;base64,{data}"' in latent and 'traversal' in latent
+    assert '<figcaption>b</figcaption>' in evaluation and evaluation.count('data:image/') == 2
+    (tmp_path / 'explore/line.gif').write_bytes((tmp_path / 'explore/line.gif').read_bytes()[:-1])
+    assert 'alt="line"' not in report.render(str(tmp_path))

@@ -133,5 +133,8 @@ def test_the_environment_says_what_a_figure_was_made_on(monkeypatch, tmp_path):
     found = json.loads(json.dumps(workdir.environment()))
     assert found['backend'] == 'cpu' and len(found['devices']) == jax.device_count() and found['processes'] == 1
     assert found['versions']['jax'] == jax.__version__
+    assert found['command'] is None     # it is not genlab.main that runs here
+    monkeypatch.setattr(sys, 'orig_argv', ['python', '-m', 'genlab.main', '--config=configs/gan.py', '--workdir=/home/me/r'])
+    assert workdir.environment()['command'] == 'python -m genlab.main --config=configs/gan.py'
     monkeypatch.setattr(workdir, '__file__', str(tmp_path / 'workdir.py'))     # outside a checkout
     assert workdir.environment()['git_commit'] is None
