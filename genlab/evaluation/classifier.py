@@ -13,9 +13,11 @@ from flax import linen as nn
 
 from genlab import data
 from genlab.data.cache import cached
+from genlab.evaluation.blocks import in_blocks
 
 VERSION = 1            # of the code below that the numbers here do not tell: another number trains another classifier
 WIDTHS, STEPS, BATCH, SHIFT = (16, 32, 64), 1000, 128, 0.06
+BLOCK = 500            # images that are judged at a time
 
 
 class Network(nn.Module):
@@ -38,12 +40,17 @@ class Classifier(NamedTuple):
     params: Any
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Images [N, H, W, C] in [-1, 1] -> probabilities [N, classes], in blocks of 500."""
-        return _in_blocks(self, images, 0)
+        """Images [N, H, W, C] in [-1, 1] -> probabilities [N, classes]."""
+        return self.classify(self.features(images))
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Images [N, H, W, C] in [-1, 1] -> features [N, 128]."""
-        return _in_blocks(self, images, 1)
+        return in_blocks(lambda block: features(self.params, block), images, BLOCK)
+
+    def classify(self, features: np.ndarray) -> np.ndarray:
+        """Features [N, 128] -> probabilities [N, classes]."""
+        last = self.params['Dense_1']
+        return np.asarray(jax.nn.softmax(features @ np.asarray(last['kernel']) + np.asarray(last['bias'])))
 
 
 def load(config_data) -> Classifier:
@@ -88,19 +95,9 @@ def _fit(source: data.Source, classes: int) -> Any:
 
 
 @jax.jit
-def _outputs(params, images):
-    logits, features = Network(params['Dense_1']['bias'].shape[0]).apply({'params': params}, images)
-    return jax.nn.softmax(logits), features
-
-
-def _in_blocks(classifier: Classifier, images: np.ndarray, which: int, block: int = 500) -> np.ndarray:
-    """The outputs of the network; the last block is filled up so that one shape is compiled."""
-    outputs = []
-    for first in range(0, len(images), block):
-        part = images[first:first + block]
-        filled = np.concatenate([part, np.zeros((block - len(part), *part.shape[1:]), part.dtype)])
-        outputs.append(np.asarray(_outputs(classifier.params, filled)[which])[:len(part)])
-    return np.concatenate(outputs)
+def features(params: Any, images: jax.Array) -> jax.Array:
+    """Images [N, H, W, C] in [-1, 1] -> features [N, 128], of the parameters of a `Network`."""
+    return Network(params['Dense_1']['bias'].shape[0]).apply({'params': params}, images)[1]
 
 
 def _floats(images: np.ndarray) -> np.ndarray:
