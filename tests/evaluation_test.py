@@ -10,7 +10,9 @@ import pytest
 
 from genlab import config as configs
 from genlab import data, evaluation, parallel
+from genlab.errors import ConfigError
 from genlab.evaluation import classifier, toy
+from genlab.evaluation.parts.quality import class_shares
 from genlab.experiment import Experiment
 from genlab.state import State
 
@@ -72,12 +74,12 @@ def test_class_shares_of_constructed_images():
     images = np.zeros((8, 2, 2, 1))
     images[:, 0, 0, 0] = [0, 0, 0, 2, 2, 2, 2, 2]
     images[:, 0, 1, 0] = [1, 0.9, 0.9, 1, 1, 1, 1, 0.8]
-    figures = evaluation.class_shares(images, Stub())
+    figures = class_shares(Stub().probabilities(images), Stub.classes)
     assert figures['class_share'] == {'dark': 0.375, 'grey': 0.0, 'bright': 0.625}
     assert (figures['smallest_share'], figures['largest_share']) == (0.0, 0.625)
     assert figures['confidence'] == pytest.approx(0.95)
     json.dumps(figures)
-    assert evaluation.class_shares(images[:3], Stub())['class_share'] == {'dark': 1.0, 'grey': 0.0, 'bright': 0.0}
+    assert class_shares(Stub().probabilities(images[:3]), Stub.classes)['class_share'] == {'dark': 1.0, 'grey': 0.0, 'bright': 0.0}
 
 
 @pytest.fixture(scope='module')
@@ -101,7 +103,7 @@ def test_the_classifier_can_be_trusted(judge):
     accuracy = (probabilities.argmax(1) == rows['label']).mean()
     assert accuracy == found.accuracy > 0.97
     assert found.features(images[:7]).shape == (7, 128)
-    shares = evaluation.class_shares(images, found)
+    shares = class_shares(found.probabilities(images), found.classes)
     np.testing.assert_allclose(list(shares['class_share'].values()), np.bincount(rows['label']) / 297, atol=0.02)
 
 
@@ -150,25 +152,6 @@ def on_devices(tree):
     return placement, parallel.replicate(placement, tree)
 
 
-@pytest.mark.parametrize('count, batch_size', [(1000, 128), (100, 64)])
-def test_measures_are_means_over_each_held_out_example_once(count, batch_size):
-    config = digits(resolution=8, batch_size=batch_size)
-    config.evaluate.count = count
-    source = data.load(config.data, 'test')
-    total = min(count, len(source))
-    assert total % batch_size
-
-    def measure(variables, batch, keys):
-        return {'label': batch['label'] * variables['scale'], 'one': jnp.ones(len(keys)),
-                'noise': jax.vmap(jax.random.normal)(keys)}
-
-    placement, variables = on_devices({'scale': np.float32(2)})
-    found = evaluation.measures(config, Experiment(None, None, None, measure), placement, variables, source)
-    assert found['one'] == 1
-    assert found['label'] == pytest.approx(2 * source.rows(np.arange(total))['label'].mean(), rel=1e-6)
-    assert 0 < abs(found['noise']) < 4 / np.sqrt(total)
-
-
 def test_evaluate_uses_the_averages_and_writes_down_what_its_figures_depend_on(tmp_path, source):
     config = ring(count=400)
     centres = jnp.asarray(source.centres, jnp.float32)
@@ -184,19 +167,40 @@ def test_evaluate_uses_the_averages_and_writes_down_what_its_figures_depend_on(t
     state = State(np.int32(3), params, {'g': {}}, {}, {'g': np.zeros(2, np.float32)})
     placement, state = on_devices(state)
     judged = evaluation.evaluate(config, Experiment(None, None, sample, measure), placement, state)
-    assert judged == {
-        'protocol': {'data': 'ring/test', 'samples': 400, 'held_out': 400, 'seed': 0, 'weights': 'averaged'},
-        'figures': {'finite': 1.0, 'modes': 8, 'of_modes': 8, 'high_quality': 1.0, 'offset': 0.0}}
+    assert judged.figures['offset'] == 0 and judged.figures['modes'] == 8 and judged.figures['high_quality'] == 1
+    assert judged.protocol['held_out'] == {'id': judged.protocol['held_out']['id'], 'figures': ['offset'], 'held_out': 400,
+                                           'data': 'ring/test', 'seed': 0, 'parameters': 'averaged'}
     raw = evaluation.evaluate(config, Experiment(None, None, sample), placement, state.replace(average={}))
-    assert raw['protocol']['weights'] == 'raw' and raw['figures']['modes'] == 0
+    assert raw.protocol['points']['parameters'] == 'raw' and raw.figures['modes'] == 0
+    assert raw.alarms and 'modes' in raw.alarms[0] and not judged.alarms
 
     assert evaluation.steps(tmp_path) == set()
     evaluation.write(tmp_path, 3, judged)
     assert evaluation.steps(tmp_path) == {3}
-    assert json.loads((tmp_path / 'evaluation.json').read_text()) == {'step': 3, **judged}
+    written = json.loads((tmp_path / 'evaluation.json').read_text())
+    assert written == {'step': 3, **evaluation.plain(judged)} and written['figures'] == judged.figures
     for damaged in ('', '[]', '{}'):
         (tmp_path / 'evaluation.json').write_text(damaged)
         assert evaluation.steps(tmp_path) == set()
+
+
+def test_the_id_is_that_of_what_the_figures_depend_on():
+    ids = []
+    for change in ({}, {'evaluate.count': 200}, {'evaluate.seed': 1}, {'seed': 7}, {}):
+        config = ring(count=100)
+        config.update_from_flattened_dict(change)
+        placement, state = on_devices(State(np.int32(0), {'g': np.zeros(2, np.float32)}, {'g': {}}, {}, {}))
+        model = Experiment(None, None, lambda variables, keys, condition: jnp.zeros((len(keys), 2)))
+        ids.append(evaluation.evaluate(config, model, placement, state).protocol['points']['id'])
+    assert ids[0] == ids[3] == ids[4] and len({*ids}) == 3     # another seed of training is judged alike
+
+
+def test_an_unknown_part_is_refused():
+    config = ring(count=8)
+    config.evaluate.parts = ('qualty',)
+    placement, state = on_devices(State(np.int32(0), {'g': np.zeros(2, np.float32)}, {'g': {}}, {}, {}))
+    with pytest.raises(ConfigError, match='parts has qualty: choose from quality, points'):
+        evaluation.evaluate(config, Experiment(None, None), placement, state)
 
 
 def test_samples_that_are_not_finite_are_said_to_be():
@@ -205,8 +209,10 @@ def test_samples_that_are_not_finite_are_said_to_be():
 
     def sample(variables, keys, condition):
         return jnp.full((len(keys), 2), jnp.nan)
-    assert evaluation.evaluate(config, Experiment(None, None, sample), placement, state)['figures']['finite'] == 0
+    judged = evaluation.evaluate(config, Experiment(None, None, sample), placement, state)
+    assert judged.figures['finite'] == 0 and 'not finite' in judged.alarms[0]
 
 
 def test_scalars_are_the_figures_that_are_one_number():
-    assert evaluation.scalars({'figures': {'a': 1, 'b': 0.5, 'c': {'x': 1}}}) == {'a': 1, 'b': 0.5}
+    judged = evaluation.Judgement({'a': 1, 'b': 0.5, 'c': {'x': 1}, 'd': 'needs more'}, {}, [], {}, {})
+    assert evaluation.scalars(judged) == {'a': 1, 'b': 0.5}

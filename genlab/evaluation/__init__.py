@@ -5,6 +5,7 @@ compare only if their ids are equal."""
 
 import hashlib
 import json
+import math
 import pathlib
 import time
 from typing import Any, Callable, Mapping, NamedTuple
@@ -44,7 +45,7 @@ def evaluate(config: ConfigDict, experiment: Experiment, placement: parallel.Pla
     if unknown := sorted({*config.evaluate.parts} - {*PARTS}):
         raise ConfigError(f'config.evaluate.parts has {unknown[0]}: choose from {", ".join(PARTS)}')
     subject = Subject(config, experiment, placement, state.variables(averaged=True))
-    common = {'data': subject.test.name, 'seed': config.evaluate.seed, 'weights': 'averaged' if state.average else 'raw'}
+    common = {'data': subject.test.name, 'seed': config.evaluate.seed, 'parameters': 'averaged' if state.average else 'raw'}
     judged = Judgement({}, {}, [], {}, {})
     for name in config.evaluate.parts:
         if not PARTS[name].applies(subject):
@@ -61,9 +62,15 @@ def _add(judged: Judgement, name: str, part: Part, common: Mapping[str, Any], se
     """The judgement with what one part found."""
     conditions = {**common, **part.protocol}
     protocol = {'id': identify(conditions), 'figures': [*part.figures], **conditions}
-    return judged._replace(figures={**judged.figures, **part.figures}, protocol={**judged.protocol, name: protocol},
+    figures = {figure: _words(value) for figure, value in part.figures.items()}
+    return judged._replace(figures={**judged.figures, **figures}, protocol={**judged.protocol, name: protocol},
                            seconds={**judged.seconds, name: round(seconds, 2)}, rates={**judged.rates, **part.rates},
                            pictures={**judged.pictures, **part.pictures})
+
+
+def _words(figure: Any) -> Any:
+    """A figure as JSON can keep it: in words where it is no finite number."""
+    return f'not a finite number ({figure})' if isinstance(figure, float) and not math.isfinite(figure) else figure
 
 
 def identify(conditions: Mapping[str, Any]) -> str:

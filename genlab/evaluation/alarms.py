@@ -23,7 +23,7 @@ def _has(figures, *names):
 
 
 def _finite(figures):
-    if _has(figures, 'finite') and not figures['finite']:
+    if _has(figures, 'finite') and figures['finite'] < 1:
         return ('Some samples are not finite numbers, so the other figures mean little: a smaller learning rate, '
                 'clipped gradients or an earlier checkpoint usually helps.')
 

@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 from genlab import data, parallel, sampling
 from genlab.experiment import Experiment
 
-KEPT = 10_000    # training examples that judges learn from
+KEPT = 10_000        # training examples that judges learn from,
+NUMBERS = 2 ** 26    # except PCA, which takes as many as are this many numbers: all of MNIST
 
 
 class Part(NamedTuple):
@@ -64,6 +65,17 @@ class Subject:
         """A field of the chosen examples of a split as the source has it; [N, ...]."""
         source = data.load(self.config.data, split, (field,) if field in self._drawn() else ())
         return source.rows(self.chosen(split))[field]
+
+    @functools.lru_cache(maxsize=2)
+    def flat(self, split: str) -> np.ndarray:
+        """What is modelled in one row, float32 [N, P]: of the chosen held-out examples, and of nearly all training examples."""
+        x = self.x('test').reshape(self.held_out, -1)
+        if split == 'test':
+            return x
+        every = np.arange(min(len(self.train), NUMBERS // x.shape[1]))
+        prepared = sampling.examples(self.config, 'train')
+        return np.concatenate([np.asarray(prepared(every[first:first + 1000])['x']).reshape(-1, x.shape[1])
+                               for first in range(0, len(every), 1000)])
 
     def _drawn(self) -> tuple[str, ...]:
         """The fields that a source draws only when it is asked for them."""

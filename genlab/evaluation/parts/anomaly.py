@@ -23,8 +23,7 @@ def judge(subject: Subject) -> Part:
     figures = detection(values[name], anomalous)
     if subject.experiment.encode is not None and not subject.experiment.codebook:
         size = int(np.prod(subject.codes('test').shape[1:]))
-        flat = {split: subject.x(split).reshape(len(subject.x(split)), -1) for split in ('train', 'test')}
-        errors = pca_squared_error(flat['test'], *pca(flat['train'], size)[:2])
+        errors = pca_squared_error(pca(subject.flat('train'), size), subject.flat('test'))
         figures |= {f'{figure}_of_pca': value for figure, value in detection(errors, anomalous).items()
                     if figure in ('auroc', 'aupr')}
     return Part({'held_out': subject.held_out, 'left_out': left_out, 'score': name}, figures)

@@ -22,13 +22,15 @@ def judge(subject: Subject) -> Part:
     if subject.experiment.codebook:
         return Part(protocol, codes.usage(subject.codes('test'), subject.experiment.codebook))
     train, test = (subject.codes(split).reshape(len(subject.chosen(split)), -1) for split in ('train', 'test'))
-    figures: dict[str, Any] = {'code_size': test.shape[1], **_units(subject, test), **_beside_pca(subject, test.shape[1])}
+    figures: dict[str, Any] = {'code_size': test.shape[1], **_units(subject, test)}
+    if test.shape[1] < subject.flat('test').shape[1]:
+        figures |= _beside_pca(subject, test.shape[1])
     pictures = {}
     labels = subject.rows('test', 'label') if subject.has('label') else None
     if labels is not None:
         known = subject.rows('train', 'label')
         figures |= {'linear_probe': codes.linear_probe(train, known, test, labels), **codes.clusters(test, labels)}
-        if subject.images:
+        if 'squared_error_of_pca' in figures:
             figures['linear_probe_of_pca'] = _probe_of_pca(subject, test.shape[1], known, labels)
     if subject.has('angle'):
         figures['angle_correlation'] = _order(test, subject.rows('test', 'angle')[:, 0])
@@ -37,7 +39,7 @@ def judge(subject: Subject) -> Part:
         figures |= disentanglement.scores(test, *factors, seed=subject.config.evaluate.seed)
     for method in subject.config.evaluate.maps if test.shape[1] > 1 else ():
         plane = codes.plane(test[:MAPPED], method, subject.config.evaluate.seed)
-        pictures[f'codes_{method}'] = map_picture(plane, None if labels is None else labels[:MAPPED])
+        pictures[f'codes_by_{method}'] = map_picture(plane, None if labels is None else labels[:MAPPED])
     return Part(protocol, figures, pictures)
 
 
@@ -52,29 +54,22 @@ def _units(subject: Subject, test: np.ndarray) -> dict[str, Any]:
 def _beside_pca(subject: Subject, size: int) -> dict[str, Any]:
     """The squared error of PCA with as many numbers a code, in the units of `squared_error`, and for an affine decoder the
     largest angle between its span and PCA's."""
-    train, test = _flat(subject, 'train'), _flat(subject, 'test')
-    if size >= train.shape[1]:
-        return {}
-    mean, components, _ = codes.pca(train, size)
+    fitted = codes.pca(subject.flat('train'), size)
     unit = 4 if subject.images else 1      # pixels in [-1, 1] are twice as far apart as in [0, 1]
-    figures = {'squared_error_of_pca': float(codes.pca_squared_error(test, mean, components).mean()) / unit}
+    figures = {'squared_error_of_pca': float(codes.pca_squared_error(fitted, subject.flat('test')).mean()) / unit}
     if subject.experiment.decode is not None:
         shape, decode = subject.codes('test').shape[1:], sampling.jitted(subject.experiment.decode)
-        span = codes.affine_span(lambda z: np.asarray(decode(subject.variables, z.reshape(-1, *shape))).reshape(len(z), -1), size)
+        span = codes.affine_span(lambda z: np.asarray(decode(subject.variables, z.reshape(-1, *shape))), size)
         if span is not None:
-            figures['angle_to_pca'] = codes.principal_angle(span, components.T)
+            figures['angle_to_pca'] = codes.principal_angle(span, fitted.components)
     return figures
-
-
-def _flat(subject: Subject, split: str) -> np.ndarray:
-    return subject.x(split).reshape(len(subject.chosen(split)), -1)
 
 
 def _probe_of_pca(subject: Subject, size: int, known: np.ndarray, labels: np.ndarray) -> float:
     """What a linear probe makes of PCA's codes of the same size."""
-    train, test = _flat(subject, 'train'), _flat(subject, 'test')
-    mean, components, _ = codes.pca(train, min(size, train.shape[1]))
-    return codes.linear_probe((train - mean) @ components.T, known, (test - mean) @ components.T, labels)
+    fitted = codes.pca(subject.flat('train'), size)
+    train, test = (subject.x(split).reshape(len(subject.x(split)), -1) for split in ('train', 'test'))
+    return codes.linear_probe(codes.pca_codes(fitted, train), known, codes.pca_codes(fitted, test), labels)
 
 
 def _order(test: np.ndarray, angle: np.ndarray) -> float:

@@ -24,13 +24,13 @@ def judge(subject: Subject) -> Part:
     protocol = {'held_out': subject.held_out}
     if evaluate.importance and experiment.log_weight is not None:
         estimate = importance(experiment.log_weight, evaluate.importance, evaluate.importance_chunk)
-        values |= subject.over(lambda *arguments: {'nll_importance_weighted': -estimate(*arguments)}, purpose='importance')
+        values |= subject.over(estimate, purpose='importance')
         protocol |= {'importance': evaluate.importance}
     figures = {name: float(np.mean(value, dtype=np.float64)) for name, value in values.items()}
     stated = [name for name in LIKELIHOODS if name in figures]
     if stated and subject.images:
         dimensions = int(np.prod(subject.test.fields[subject.config.data.observe].shape))
-        figures |= {name.replace('nll', 'bits_per_dimension'): likelihood.bits_per_dimension(figures[name], dimensions)
+        figures |= {name.replace('nll', 'bits_per_dimension'): float(likelihood.bits_per_dimension(figures[name], dimensions, dequantised=False))
                     for name in stated}
     if stated:
         protocol |= {'likelihood_of': likelihood.treatment(subject.config.data, subject.test)}
@@ -39,8 +39,9 @@ def judge(subject: Subject) -> Part:
 
 @functools.lru_cache(maxsize=8)
 def importance(log_weight, count: int, chunk: int):
-    """The compiled estimate (variables, batch, keys) -> [B], the same object at each call, so that it compiles once."""
+    """The compiled estimate (variables, batch, keys) -> {name: [B]}, the same object at each call, so that it compiles once."""
     def estimate(variables, batch, keys):
-        return likelihood.importance_weighted(log_weight, variables, batch, keys, count=count, chunk=chunk)
+        bound, _ = likelihood.importance_weighted(log_weight, variables, batch, keys, count=count, chunk=chunk)
+        return {'nll_importance_weighted': -bound}
 
     return jax.jit(estimate)

@@ -94,7 +94,7 @@ def _novelty(made: np.ndarray, training: np.ndarray, held_out: np.ndarray, seed:
     if lacking:
         return {'memorised': lacking, 'birthday_support': lacking}
     support = diversity.birthday_support(made, held_out, seed=seed)
-    figures = {'memorised': neighbours.memorised(made, training, held_out),
-               'birthday_support': support['support'], 'birthday_support_at_least': support['support_at_least'],
-               'birthday_support_of_data': support['support_of_data']}
-    return {name: value if np.isfinite(value) else f'no duplicates among {len(made):,}' for name, value in figures.items()}
+    repeated = support['duplicates'] > 0
+    return {'memorised': neighbours.memorised(made, training, held_out),
+            'birthday_support': support['support'] if repeated else f'no duplicates among {len(made):,}',
+            'birthday_support_at_least': support['support_at_least'], 'birthday_support_of_data': support['support_of_data']}
