@@ -8,7 +8,7 @@ from genlab.evaluation import neighbours
 
 
 @pytest.mark.parametrize('count', [1, 4])
-@pytest.mark.parametrize('shift', [0.0, 1e4])
+@pytest.mark.parametrize('shift', [0.0, 1e7])
 def test_nearest_is_scikit_learns(count, shift, monkeypatch):
     monkeypatch.setattr(neighbours, 'BLOCK_ELEMENTS', 1000)
     random = np.random.default_rng(0)
