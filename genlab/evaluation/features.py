@@ -6,7 +6,7 @@ classifier: 128 features of the small classifier of this data set, for images wi
 random: 128 features of the same network with weights that are drawn and never trained, for any images. Layers of
     random filters keep images apart that differ in their edges and where these are, without having learned what to
     overlook, so distances in them rank models roughly where no trained network fits the data (Naeem et al. 2020,
-    section 4.2, who take a random VGG16 for data far from ImageNet).
+    "Reliable fidelity and diversity metrics", take a random VGG16 for data far from ImageNet).
 inception: 2,048 features of the network that the Frechet inception distance is defined by, from a file of its weights.
 pixels: the values as they are, for small images and for points.
 
