@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from genlab import config as configs
-from genlab import data, modes, parallel
+from genlab import data, images, modes, parallel
 from genlab.errors import UserError
 from genlab.experiment import Experiment
 from genlab.latents import explore as exploration
@@ -51,11 +51,11 @@ class Judge:
     """The class whose mean image is nearest."""
     classes = tuple('0123456789')
 
-    def __init__(self, images, labels):
-        self.means = np.stack([images[labels == label].mean(0).ravel() for label in range(10)])
+    def __init__(self, vectors, labels):
+        self.means = np.stack([vectors[labels == label].mean(0) for label in range(10)])
 
-    def probabilities(self, images):
-        distance = np.square(images.reshape(-1, 1, 64) - self.means).sum(-1)
+    def probabilities(self, batch):
+        distance = np.square(batch.reshape(-1, 1, 64) - self.means).sum(-1)
         weights = np.exp(-(distance - distance.min(1, keepdims=True)))
         return weights / weights.sum(1, keepdims=True)
 
@@ -64,13 +64,13 @@ class Judge:
 def linear():
     """(state, judge): the first principal components of the training digits, on the devices."""
     rows = data.load(settings().data).rows(np.arange(1000))
-    images = rows['image'].astype(np.float32).reshape(1000, 64) / 127.5 - 1
-    mean = images.mean(0, keepdims=True)
-    _, values, basis = np.linalg.svd(images - mean, full_matrices=False)
+    vectors = rows['image'].astype(np.float32).reshape(1000, 64) / 127.5 - 1
+    mean = vectors.mean(0, keepdims=True)
+    _, values, basis = np.linalg.svd(vectors - mean, full_matrices=False)
     params = {'mean': mean, 'basis': basis[:SIZE], 'scale': values[:SIZE] / np.sqrt(1000)}
     placement = parallel.place('pmap')
     state = State(np.int32(3), {'linear': parallel.replicate(placement, params)}, {'linear': {}}, {}, {})
-    return placement, state, Judge(images, rows['label'])
+    return placement, state, Judge(vectors, rows['label'])
 
 
 @pytest.fixture(scope='module')
@@ -147,6 +147,17 @@ def test_points_are_drawn_as_curves(linear, monkeypatch):
     assert seen.pictures['traversal'].shape == (384, 384, 3)
 
 
+def test_mixing_takes_the_coarse_from_the_left_and_the_fine_from_above(linear):
+    placement, state, _ = linear
+    codes = learn(settings(), Experiment(None, None, **ABILITIES), placement, state.variables())
+    sheet = exploration.mix(settings(), codes, None).pictures['mixing']
+    beside, above = codes.prior(6)[:3], codes.prior(6)[3:]
+    expected = codes.decode(np.concatenate([beside[2:3, :1], above[:1, 1:]], 1))     # third row, first column
+    np.testing.assert_allclose(np.int32(sheet[30:38, 10:18]), images.to_uint8(expected)[0], atol=1)
+    np.testing.assert_allclose(np.int32(sheet[:8, 10:18]), images.to_uint8(codes.decode(above[:1]))[0], atol=1)
+    np.testing.assert_allclose(np.int32(sheet[30:38, :8]), images.to_uint8(codes.decode(beside[2:]))[0], atol=1)
+
+
 def test_codes_of_a_codebook_are_left_alone(linear, monkeypatch, capsys):
     assert explored(linear, monkeypatch, codebook=8, decode=decode, prior=prior) == ({}, {}, {})
     assert 'codebook' in capsys.readouterr().err
@@ -170,9 +181,9 @@ def test_blocks_and_devices_do_not_change_the_codes(linear):
     config = settings()
     config.sample.chunk, config.explore.examples = 7, 40
     codes = learn(config, Experiment(None, None, **ABILITIES), placement, state.variables())
-    images = data.load(config.data).rows(np.arange(40))['image'] / np.float32(127.5) - 1
+    batch = {'x': data.load(config.data).rows(np.arange(40))['image'] / np.float32(127.5) - 1}
     params = {'linear': {'params': jax.device_get(state.params['linear'])}}
-    np.testing.assert_allclose(codes.known, ABILITIES['encode'](params, {'x': images}), atol=1e-5)
+    np.testing.assert_allclose(codes.known, ABILITIES['encode'](params, batch), atol=1e-5)
     np.testing.assert_allclose(codes.decode(codes.known[:9]), decode(params, codes.known[:9]), atol=1e-5)
     np.testing.assert_array_equal(codes.prior(9)[:5], codes.prior(5))
     grid = codes.flat[:6].reshape(2, 3, SIZE)
