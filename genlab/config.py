@@ -46,6 +46,15 @@ def defaults(experiment: str) -> ConfigDict:
             anomaly='squared_error',  # the measure that finds the classes of config.data.leave_out
             maps=('pca',),           # of the codes on a plane: 'pca', 'tsne', 'umap'
         ),
+        explore=dict(
+            pairs=6,                 # codes to interpolate between, and rows of other pictures,
+            steps=9,                 # each with so many images
+            dimensions=6,            # of the code to traverse: those that change most
+            reach=3.0,               # how far, in standard deviations of the codes or of the attribute
+            examples=1000,           # whose codes tell the deviations and the directions
+            inversions=6,            # held-out examples to find codes of,
+            inversion_steps=200,     # each by so many steps
+        ),
         checkpoint=dict(every=500, keep=3),
     ), type_safe=True)
 
@@ -146,6 +155,7 @@ def small(config: ConfigDict) -> ConfigDict:
                         microbatches=min(config.train.microbatches, 2), log_every=1, sample_every=0, evaluate_every=0)
     config.sample.update(count=4, chunk=4)
     config.evaluate.count = 8
+    config.explore.update(pairs=2, steps=3, dimensions=2, examples=16, inversions=2, inversion_steps=2)
     config.checkpoint.every = 2
     shrink(config.model)
     return config

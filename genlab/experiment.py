@@ -30,6 +30,7 @@ class Experiment(NamedTuple):
     encode: Callable | None = None        # (variables, batch) -> codes [B, ...]: floats, or int32 entries of a codebook
     decode: Callable | None = None        # (variables, codes [B, ...]) -> images or points [B, ...]
     prior: Callable | None = None         # (variables, keys [N]) -> codes [N, ...] that `decode` turns into samples
+    mix: Callable | None = None           # (variables, coarse codes [B, ...], fine codes [B, ...]) -> images [B, ...]
     log_weight: Callable | None = None    # (variables, batch, keys [B]) -> [B], nats: log p(x, z) - log q(z | x), one z a key
     reconstruct: Callable | None = None   # (variables, batch, keys [B]) -> {'input', 'output'}: what it sees and makes of it
     codebook: int = 0                     # its entries, where codes are discrete

@@ -18,7 +18,7 @@ from genlab.errors import ConfigError, UserError
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/, with :variant for one of its variants.')
-flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'describe', 'plan'], 'What to do.')
+flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'explore', 'describe', 'plan'], 'What to do.')
 flags.DEFINE_string('workdir', None, 'The folder of the run (default: runs/<config>-<variant>).')
 flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 flags.DEFINE_integer('count', None, 'sample: how many (default: config.sample.count).', lower_bound=1)
@@ -145,6 +145,8 @@ def run() -> int:
         modes.evaluate(config, build, folder)
     elif FLAGS.mode == 'sample':
         modes.sample(config, build, folder, FLAGS.count, FLAGS.seed)
+    elif FLAGS.mode == 'explore':
+        modes.explore(config, build, folder)
     elif FLAGS.mode == 'describe':
         modes.describe(config, build, FLAGS.json)
     elif FLAGS.mode == 'plan':

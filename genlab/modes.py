@@ -19,6 +19,8 @@ from genlab import workdir
 from genlab.checkpoint import Checkpoints
 from genlab.errors import ConfigError, UserError, warn
 from genlab.experiment import Build, Experiment
+from genlab.latents import explore as exploration
+from genlab.latents import strips
 from genlab.program import make_init, programs
 from genlab.state import State
 
@@ -76,6 +78,21 @@ def sample(config: ConfigDict, build: Build, folder: pathlib.Path, count: int | 
                 images.save_png(target / f'{number:05d}.png', images.to_uint8(image))
         np.savez_compressed(target / 'samples.npz', samples=drawn)
         print(f'{len(drawn)} samples of step {step}: {target}')
+
+
+def explore(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
+    """Looks between and around the codes of the newest checkpoint: pictures, animations and figures, and the report."""
+    step, state, experiment, placement = restore(config, build, folder)
+    seen = exploration.explore(config, experiment, placement, state)
+    if jax.process_index() == 0:
+        target = folder / 'explore'
+        for name, picture in seen.pictures.items():
+            images.save_png(target / f'{name}.png', picture)
+        for name, frames in seen.animations.items():
+            strips.save_gif(target / f'{name}.gif', frames)
+        workdir.write_json(folder / 'explore.json', {'step': step, 'figures': seen.figures})
+        report.write(folder)
+        print(f'{len(seen.pictures)} pictures of step {step}: {target}')
 
 
 def describe(config: ConfigDict, build: Build, as_json: bool) -> None:

@@ -20,8 +20,8 @@ from genlab.errors import ConfigError
 from genlab.files import write_atomically
 
 # What may change between two commands on one run: none of it moves the curve of the steps.
-FREE = ('placement', 'checkpoint', 'sample', 'evaluate', 'data.resident', 'data.workers', 'train.steps', 'train.log_every',
-        'train.sample_every', 'train.evaluate_every', 'train.steps_per_call', 'train.on_nan')
+FREE = ('placement', 'checkpoint', 'sample', 'evaluate', 'explore', 'data.resident', 'data.workers', 'train.steps',
+        'train.log_every', 'train.sample_every', 'train.evaluate_every', 'train.steps_per_call', 'train.on_nan')
 
 
 def create(path: pathlib.Path) -> None:

@@ -1,0 +1,75 @@
+"""What a model can do with codes, on host arrays, compiled once and done in blocks over all devices."""
+
+from typing import Callable, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from genlab import data, parallel, sampling
+from genlab.experiment import Experiment
+
+
+class Codes(NamedTuple):
+    """Some codes of a model, what they are codes of, and the ways to more of them. `flat` codes are [N, D]."""
+    known: np.ndarray                  # [N, ...], of training examples, or of samples where the model cannot encode
+    decoded: np.ndarray                # [N, ...] float32, the examples or samples
+    labels: np.ndarray | None          # [N], of the examples
+    decode: Callable                   # codes [N, ...] -> images or points [N, ...]
+    encode: Callable | None            # prepared batch -> codes [B, ...]
+    prior: Callable | None             # count -> codes [N, ...]
+    mix: Callable | None               # coarse codes [N, ...], fine codes [N, ...] -> images [N, ...]
+
+    @property
+    def flat(self) -> np.ndarray:
+        """The known codes as vectors, [N, D]."""
+        return self.known.reshape(len(self.known), -1)
+
+    def decode_all(self, codes: np.ndarray) -> np.ndarray:
+        """Codes [rows, columns, ...], flat or not -> [rows, columns, ...]."""
+        made = self.decode(codes.reshape(-1, *self.known.shape[1:]))
+        return made.reshape(*codes.shape[:2], *made.shape[1:])
+
+
+def learn(config: ConfigDict, experiment: Experiment, placement: parallel.Placement, variables) -> Codes:
+    """`config.explore.examples` codes of a model, encoded from training examples or else drawn from its prior."""
+    chunk = config.sample.chunk
+
+    def blocks(function: Callable, examples: Callable[[np.ndarray], object], count: int) -> np.ndarray:
+        compiled = sampling.jitted(function)
+        parts = [parallel.run(placement, compiled, variables, examples(np.arange(first, first + chunk)))
+                 for first in range(0, count, chunk)]
+        return np.concatenate(parts)[:count].astype(np.float32)
+
+    def encode(batch):
+        return blocks(experiment.encode, lambda indices: {name: np.asarray(array)[indices % len(batch['x'])]
+                                                          for name, array in batch.items()}, len(batch['x']))
+
+    def prior(count):
+        return blocks(experiment.prior, lambda indices: sampling.keys(config.seed, indices[0], chunk, 'explore'), count)
+
+    def decode(codes):
+        return blocks(experiment.decode, lambda indices: codes[indices % len(codes)], len(codes))
+
+    def mixed(variables, both):
+        return experiment.mix(variables, *both)
+
+    def mix(coarse, fine):
+        return blocks(mixed, lambda indices: (coarse[indices % len(coarse)], fine[indices % len(coarse)]), len(coarse))
+
+    count = config.explore.examples
+    ways = decode, encode if experiment.encode else None, prior if experiment.prior else None, mix if experiment.mix else None
+    if experiment.encode:
+        batch = training_examples(config, count)
+        return Codes(encode(batch), batch['x'], batch.get('label'), *ways)
+    codes = prior(count)
+    return Codes(codes, decode(codes), None, *ways)
+
+
+def training_examples(config: ConfigDict, count: int) -> dict[str, np.ndarray]:
+    """The first training examples, prepared as in a test: without flips or crops."""
+    source = data.load(config.data)
+    indices = np.arange(min(count, len(source)))
+    batch = {**source.rows(indices), 'position': indices.astype(np.int32)}
+    prepare = jax.jit(data.prepare(config.data, source, train=False))
+    return jax.device_get(prepare(batch, sampling.keys(config.seed, 0, len(indices), 'prepare')))

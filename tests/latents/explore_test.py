@@ -1,0 +1,190 @@
+"""All tools through a linear autoencoder of digits, whose codes are known: principal components."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from genlab import config as configs
+from genlab import data, images, modes, parallel
+from genlab.errors import UserError
+from genlab.experiment import Experiment
+from genlab.latents import explore as exploration
+from genlab.latents.codes import learn
+from genlab.state import State
+
+SIZE = 20   # of the codes, [4, 5]
+
+
+def settings(**changes):
+    config = configs.defaults('linear')
+    config.data.update(source='digits', resolution=8, batch_size=16)
+    config.sample.update(count=4, chunk=16)
+    config.explore.update(pairs=3, steps=5, dimensions=4, examples=300, inversions=2, inversion_steps=100)
+    config.data.update(changes)
+    return config
+
+
+def encode(variables, batch):
+    network = variables['linear']['params']
+    return (batch['x'].reshape(-1, 64) - network['mean']) @ network['basis'].T
+
+
+def decode(variables, codes):
+    network = variables['linear']['params']
+    return (codes.reshape(-1, SIZE) @ network['basis'] + network['mean']).reshape(-1, 8, 8, 1)
+
+
+def prior(variables, keys):
+    scale = variables['linear']['params']['scale']
+    return jax.vmap(lambda key: scale * jax.random.normal(key, (SIZE,)))(keys).reshape(-1, 4, 5)
+
+
+ABILITIES = {'encode': lambda variables, batch: encode(variables, batch).reshape(-1, 4, 5), 'decode': decode, 'prior': prior,
+             'mix': lambda variables, coarse, fine: decode(variables, jnp.concatenate([coarse[:, :1], fine[:, 1:]], 1))}
+
+
+class Judge:
+    """The class whose mean image is nearest."""
+    classes = tuple('0123456789')
+
+    def __init__(self, vectors, labels):
+        self.means = np.stack([vectors[labels == label].mean(0) for label in range(10)])
+
+    def probabilities(self, batch):
+        distance = np.square(batch.reshape(-1, 1, 64) - self.means).sum(-1)
+        weights = np.exp(-(distance - distance.min(1, keepdims=True)))
+        return weights / weights.sum(1, keepdims=True)
+
+
+@pytest.fixture(scope='module')
+def linear():
+    """(state, judge): the first principal components of the training digits, on the devices."""
+    rows = data.load(settings().data).rows(np.arange(1000))
+    vectors = rows['image'].astype(np.float32).reshape(1000, 64) / 127.5 - 1
+    mean = vectors.mean(0, keepdims=True)
+    _, values, basis = np.linalg.svd(vectors - mean, full_matrices=False)
+    params = {'mean': mean, 'basis': basis[:SIZE], 'scale': values[:SIZE] / np.sqrt(1000)}
+    placement = parallel.place('pmap')
+    state = State(np.int32(3), {'linear': parallel.replicate(placement, params)}, {'linear': {}}, {}, {})
+    return placement, state, Judge(vectors, rows['label'])
+
+
+@pytest.fixture(scope='module')
+def written(linear, tmp_path_factory):
+    """The folder after --mode=explore of a model that can do everything."""
+    placement, state, judge = linear
+    folder = tmp_path_factory.mktemp('run')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modes, 'restore', lambda *_: (3, state, Experiment(None, None, **ABILITIES), placement))
+        patch.setattr(exploration.classifier, 'load', lambda _: judge)
+        modes.explore(settings(), None, folder)
+    return folder
+
+
+def test_all_files_are_written(written):
+    names = {'interpolation_data.png', 'interpolation_data.gif', 'interpolation_prior.png', 'interpolation_prior.gif',
+             'traversal.png', 'direction_thickness.png', 'direction_classes.png', 'inversion.png', 'mixing.png'}
+    assert {path.name for path in (written / 'explore').iterdir()} == names
+    assert (written / 'report.html').exists()
+    size = lambda name: Image.open(written / 'explore' / f'{name}.png').size
+    side = lambda cells: 10 * cells - 2
+    assert size('interpolation_data') == size('direction_thickness') == (side(5), side(3))
+    assert size('traversal') == (side(5), side(4)) and size('direction_classes') == (side(5), side(10))
+    assert size('mixing') == (side(4), side(4)) and size('inversion') == (side(2), side(2))
+    gif = Image.open(written / 'explore' / 'interpolation_data.gif')
+    assert (gif.n_frames, gif.size) == (2 * 4 * 4, (side(2), side(2)))
+
+
+def test_the_figures_are_those_of_a_linear_model(linear, written):
+    judged = json.loads((written / 'explore.json').read_text())
+    assert judged['step'] == 3
+    figures = judged['figures']
+    thickness = np.array(list(figures['thickness'].values()))
+    assert list(figures['thickness']) == ['-3.00', '-1.50', '+0.00', '+1.50', '+3.00']
+    rows = data.load(settings().data).rows(np.arange(300))
+    deviation = (rows['image'] / 255).mean((1, 2, 3)).std()
+    np.testing.assert_allclose(np.diff(thickness), 1.5 * deviation, rtol=0.05)   # one unit is one standard deviation
+    sure = np.array(list(figures['class_probability'].values()))
+    assert sure[0] < 0.2 and sure[-1] > 0.95
+    # the codes are orthonormal: at the start, the encoding, nothing is left to gain
+    assert figures['inversion_error_after'] == pytest.approx(figures['inversion_error_before'], rel=1e-3)
+    test = data.load(settings().data, 'test').rows(np.arange(2))['image'] / np.float32(127.5) - 1
+    params = linear[1].params['linear']
+    remade = (test.reshape(2, 64) - params['mean']) @ params['basis'].T @ params['basis'] + params['mean']
+    assert figures['inversion_error_before'] == pytest.approx(np.square((test.reshape(2, 64) - remade) / 2).mean(), rel=1e-3)
+    change = list(figures['traversal_change'].values())
+    assert change == sorted(change, reverse=True) and set(figures['traversal_change']) == {'0', '1', '2', '3'}
+
+
+def explored(linear, monkeypatch, config=None, codebook=0, **abilities):
+    placement, state, judge = linear
+    monkeypatch.setattr(exploration.classifier, 'load', lambda _: judge)
+    return exploration.explore(config or settings(), Experiment(None, None, codebook=codebook, **abilities), placement, state)
+
+
+def test_a_model_without_an_encoder_is_explored_by_its_samples(linear, monkeypatch):
+    seen = explored(linear, monkeypatch, decode=decode, prior=prior)
+    assert set(seen.pictures) == {'interpolation_prior', 'traversal', 'direction_thickness', 'direction_classes', 'inversion'}
+    assert set(seen.animations) == {'interpolation_prior'}
+    thickness = np.array(list(seen.figures['thickness'].values()))
+    assert (np.diff(thickness) > 0.02).all() and seen.figures['class_probability']['+3.00'] > 0.95
+    assert seen.figures['inversion_error_after'] < seen.figures['inversion_error_before'] / 4
+
+
+def test_a_model_without_a_prior_is_explored_by_examples(linear, monkeypatch):
+    seen = explored(linear, monkeypatch, decode=decode, encode=ABILITIES['encode'], mix=ABILITIES['mix'])
+    assert set(seen.animations) == {'interpolation_data'} and 'mixing' in seen.pictures
+
+
+def test_points_are_drawn_as_curves(linear, monkeypatch):
+    config = settings(source='toy', name='ring', observe='point')
+    seen = explored(linear, monkeypatch, config, decode=lambda variables, z: jnp.tanh(z), encode=lambda _, batch: batch['x'])
+    assert set(seen.pictures) == {'interpolation_data', 'traversal', 'inversion'}
+    assert seen.pictures['traversal'].shape == (384, 384, 3)
+
+
+def test_mixing_takes_the_coarse_from_the_left_and_the_fine_from_above(linear):
+    placement, state, _ = linear
+    codes = learn(settings(), Experiment(None, None, **ABILITIES), placement, state.variables())
+    sheet = exploration.mix(settings(), codes, None).pictures['mixing']
+    beside, above = codes.prior(6)[:3], codes.prior(6)[3:]
+    expected = codes.decode(np.concatenate([beside[2:3, :1], above[:1, 1:]], 1))     # third row, first column
+    np.testing.assert_allclose(np.int32(sheet[30:38, 10:18]), images.to_uint8(expected)[0], atol=1)
+    np.testing.assert_allclose(np.int32(sheet[:8, 10:18]), images.to_uint8(codes.decode(above[:1]))[0], atol=1)
+    np.testing.assert_allclose(np.int32(sheet[30:38, :8]), images.to_uint8(codes.decode(beside[2:]))[0], atol=1)
+
+
+def test_codes_of_a_codebook_are_left_alone(linear, monkeypatch, capsys):
+    assert explored(linear, monkeypatch, codebook=8, decode=decode, prior=prior) == ({}, {}, {})
+    assert 'codebook' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('abilities', [{'prior': prior}, {'decode': decode}])
+def test_without_codes_or_a_decoder_it_says_so(linear, monkeypatch, abilities):
+    with pytest.raises(UserError, match='no codes that it could decode'):
+        explored(linear, monkeypatch, **abilities)
+
+
+def test_pairs_are_of_different_classes_while_there_are_such():
+    first, second = exploration.pair_up(np.array([1, 1, 1, 2, 3, 3, 1, 1]), 4)
+    assert list(zip(first, second)) == [(0, 3), (1, 4), (2, 5), (6, 7)]
+    assert [len(side) for side in exploration.pair_up(np.zeros(20), 3)] == [3, 3]
+
+
+def test_blocks_and_devices_do_not_change_the_codes(linear):
+    """Blocks of 7, which 4 devices do not divide, and a last block that is not full."""
+    placement, state, _ = linear
+    config = settings()
+    config.sample.chunk, config.explore.examples = 7, 40
+    codes = learn(config, Experiment(None, None, **ABILITIES), placement, state.variables())
+    batch = {'x': data.load(config.data).rows(np.arange(40))['image'] / np.float32(127.5) - 1}
+    params = {'linear': {'params': jax.device_get(state.params['linear'])}}
+    np.testing.assert_allclose(codes.known, ABILITIES['encode'](params, batch), atol=1e-5)
+    np.testing.assert_allclose(codes.decode(codes.known[:9]), decode(params, codes.known[:9]), atol=1e-5)
+    np.testing.assert_array_equal(codes.prior(9)[:5], codes.prior(5))
+    grid = codes.flat[:6].reshape(2, 3, SIZE)
+    np.testing.assert_array_equal(codes.decode_all(grid)[1, 2], codes.decode(codes.known[5:6])[0])
