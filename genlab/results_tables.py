@@ -9,10 +9,13 @@ from genlab.logs import read_metrics
 from genlab.report import read_json, seconds_of
 from genlab.report_figures import Part, flatten, is_number, parts, plain, title
 
-BETTER = dict.fromkeys(('frechet_distance', 'kernel_distance', 'nll', 'bits_per_dimension', 'negative_elbo',
-                        'squared_error'), 'lower') | dict.fromkeys(
-    ('precision', 'recall', 'density', 'coverage', 'inception_score', 'linear_probe', 'nmi', 'ari', 'auroc', 'aupr',
-     'psnr', 'ssim', 'modes', 'high_quality'), 'higher')   # of other figures nobody is the best
+LOWER = ('frechet_distance', 'kernel_distance', 'class_divergence', 'sliced_wasserstein', 'nll', 'nll_bound',
+         'nll_importance_weighted', 'bits_per_dimension', 'bits_per_dimension_bound', 'bits_per_dimension_importance_weighted',
+         'squared_error')
+HIGHER = ('precision', 'recall', 'density', 'coverage', 'inception_score', 'condition_accuracy', 'modes', 'high_quality',
+          'linear_probe', 'nmi', 'ari', 'mig', 'dci_disentanglement', 'dci_completeness', 'dci_informativeness', 'factor_vae',
+          'angle_correlation', 'anomaly_auroc', 'anomaly_aupr', 'psnr', 'ssim', 'psnr_above_filters')
+BETTER = dict.fromkeys(LOWER, 'lower') | dict.fromkeys(HIGHER, 'higher')   # of other figures nobody is the best
 NAMES = {'cpu': 'CPU', 'gpu': 'GPU', 'tpu': 'TPU'}
 
 

@@ -79,7 +79,8 @@ def test_class_shares_of_constructed_images():
     assert (figures['smallest_share'], figures['largest_share']) == (0.0, 0.625)
     assert figures['confidence'] == pytest.approx(0.95)
     json.dumps(figures)
-    assert class_shares(Stub().probabilities(images[:3]), Stub.classes)['class_share'] == {'dark': 1.0, 'grey': 0.0, 'bright': 0.0}
+    figures = class_shares(Stub().probabilities(images[:3]), Stub.classes)
+    assert figures['class_share'] == {'dark': 1.0, 'grey': 0.0, 'bright': 0.0}
 
 
 @pytest.fixture(scope='module')

@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from genlab import images, parallel
 from genlab.errors import ConfigError
-from genlab.evaluation.parts import anomaly, codes, held_out, points, quality, reconstruction
 from genlab.evaluation.alarms import alarms
+from genlab.evaluation.parts import anomaly, codes, held_out, points, quality, reconstruction
 from genlab.evaluation.subject import Part, Subject
 from genlab.experiment import Experiment
 from genlab.state import State

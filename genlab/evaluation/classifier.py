@@ -71,7 +71,7 @@ def _fit(source: data.Source, classes: int) -> Any:
     """Adam with a cosine to zero, 1,000 batches of 128, each image shifted by up to 6 % of its side."""
     network, batches = Network(classes), data.Batches(source, BATCH, seed=0)
     shape = source.fields['image'].shape
-    params = network.init(jax.random.key(0), jnp.zeros((1, *shape)))['params']
+    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, *shape)))['params']
     optimizer = optax.adam(optax.cosine_decay_schedule(2e-3, STEPS))
     most = max(1, round(SHIFT * shape[0]))
 

@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-<<<<<<< HEAD
-from genlab.evaluation import diversity
-=======
 from genlab.evaluation import diversity, neighbours
->>>>>>> quality
 
 
 def test_inception_score_is_scipys_entropy():
@@ -48,27 +44,17 @@ def test_birthday_support(number, samples):
     assert result['support_at_least'] < result['support'] < result['support_of_data']
 
 
-<<<<<<< HEAD
-def test_birthday_counts_the_pairs_below_the_threshold():
-=======
 def test_birthday_counts_the_pairs_below_the_threshold(monkeypatch):
     monkeypatch.setattr(neighbours, 'BLOCK_ELEMENTS', 100_000)     # several blocks
->>>>>>> quality
     random = np.random.default_rng(1)
     samples, real = random.standard_normal((700, 3)), random.standard_normal((400, 3))
     result = diversity.birthday_support(samples, real, orders=50)
     between = np.linalg.norm(real[:, None] - real, axis=-1) + np.diag(np.full(400, np.inf))
     assert result['threshold'] == pytest.approx(np.quantile(between.min(1), 0.01))
-<<<<<<< HEAD
-    distances = np.linalg.norm(samples[:, None] - samples, axis=-1)[np.triu_indices(700, 1)]
-    assert result['duplicates'] == (distances <= result['threshold']).sum() > 3
-    assert result['looked_at'] == 700
-=======
     close = np.triu(np.linalg.norm(samples[:, None] - samples, axis=-1) <= result['threshold'], 1)
     assert result['duplicates'] == close.sum() > 3
     np.testing.assert_array_equal(diversity._some_duplicates(samples, result['threshold'])[0], np.argwhere(close))
     assert result['looked_at'] == 700 and 100 < result['support'] < 700 ** 2
->>>>>>> quality
     assert result == diversity.birthday_support(samples, real, orders=50)
 
 

@@ -130,7 +130,7 @@ def test_a_class_left_out_is_found_by_what_knows_it():
     subject = subject_of(config, measure=measure)
     assert anomaly.applies(subject) and not anomaly.applies(subject_of(digits(), measure=measure))
     part = anomaly.judge(subject)
-    assert all(part.figures[name] == pytest.approx(1) for name in ('auroc', 'aupr', 'recall'))
+    assert all(part.figures[f'anomaly_{name}'] == pytest.approx(1) for name in ('auroc', 'aupr', 'recall'))
     assert part.protocol == {'held_out': 297, 'left_out': [3], 'score': 'squared_error'}
     assert len(subject.train) < 1500 and len(subject.test) == 297
 

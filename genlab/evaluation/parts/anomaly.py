@@ -20,10 +20,11 @@ def judge(subject: Subject) -> Part:
     if name not in values:
         raise ConfigError(f'config.evaluate.anomaly={name!r}: the model measures {", ".join(values)}')
     anomalous = np.isin(subject.rows('test', 'label'), left_out)
-    figures = detection(values[name], anomalous)
+    found = detection(values[name], anomalous)
+    figures = {f'anomaly_{figure}': value for figure, value in found.items()}
     if subject.experiment.encode is not None and not subject.experiment.codebook:
         size = int(np.prod(subject.codes('test').shape[1:]))
         errors = pca_squared_error(pca(subject.flat('train'), size), subject.flat('test'))
-        figures |= {f'{figure}_of_pca': value for figure, value in detection(errors, anomalous).items()
-                    if figure in ('auroc', 'aupr')}
+        baseline = detection(errors, anomalous)
+        figures |= {f'anomaly_{figure}_of_pca': baseline[figure] for figure in ('auroc', 'aupr')}
     return Part({'held_out': subject.held_out, 'left_out': left_out, 'score': name}, figures)

@@ -30,8 +30,8 @@ def judge(subject: Subject) -> Part:
     stated = [name for name in LIKELIHOODS if name in figures]
     if stated and subject.images:
         dimensions = int(np.prod(subject.test.fields[subject.config.data.observe].shape))
-        figures |= {name.replace('nll', 'bits_per_dimension'): float(likelihood.bits_per_dimension(figures[name], dimensions, dequantised=False))
-                    for name in stated}
+        bits = {name: likelihood.bits_per_dimension(figures[name], dimensions, dequantised=False) for name in stated}
+        figures |= {name.replace('nll', 'bits_per_dimension'): float(value) for name, value in bits.items()}
     if stated:
         protocol |= {'likelihood_of': likelihood.treatment(subject.config.data, subject.test)}
     return Part(protocol, figures)

@@ -27,7 +27,8 @@ def judge(subject: Subject) -> Part:
         noisy, clean, output = (array[:FILTERED] for array in (made['input'], x, made['output']))
         tuned = _tune(subject)
         filtered = {name: smooth(noisy) for name, smooth in tuned.items()}
-        figures |= {'psnr_of_input': float(psnr(made['input'], x).mean()), 'ssim_of_input': float(ssim(made['input'], x).mean())}
+        figures |= {'psnr_of_input': float(psnr(made['input'], x).mean()),
+                    'ssim_of_input': float(ssim(made['input'], x).mean())}
         figures |= {f'psnr_of_{name}': float(psnr(image, clean).mean()) for name, image in filtered.items()}
         best = max(filtered, key=lambda name: figures[f'psnr_of_{name}'])
         figures |= {'psnr_above_filters': float(psnr(output, clean).mean()) - figures[f'psnr_of_{best}'],
