@@ -91,7 +91,7 @@ def _centred(examples, mean):
 def principal_angle(a: np.ndarray, b: np.ndarray) -> float:
     """The largest angle, in degrees, between a direction of the span of a [P, k] or of b [P, l] and the other span.
 
-    sin(angle) = || (1 - Q Q') R || with orthonormal bases Q, R (Bjorck & Golub 1973, equation 13, exact where angles are
+    sin(angle) = || (1 - Q Q') R || with orthonormal bases Q, R (Bjorck & Golub 1973; exact where angles are
     small); 0: the same span, 90: some direction of one of them is missing in the other, which is so wherever their ranks
     differ."""
     from scipy.linalg import orth

@@ -28,7 +28,7 @@ def total_variation(images: np.ndarray, *, weight: float, steps: int = 100) -> n
 
     u = argmin 1/2 ||u - f||^2 + weight sum |grad u| (Rudin, Osher & Fatemi 1992), by Chambolle 2004, equation 9, on the dual:
     p <- (p + tau grad(div p - f / weight)) / (1 + tau |grad(div p - f / weight)|), u = f - weight div p, with tau = 1/4, which
-    converges in practice (his section 4). weight: in the units of the images, about the standard deviation of the noise."""
+    converges in practice. weight: in the units of the images, about the standard deviation of the noise."""
     dual = np.zeros((2, *images.shape), images.dtype)
     for _ in range(steps):
         slope = _gradient(_divergence(dual) - images / weight)

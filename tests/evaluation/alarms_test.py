@@ -18,7 +18,7 @@ CASES = [
     ({'recall': 0.09}, {'recall': 0.1}, 'Recall is 0.09'),
     ({'coverage': np.float32(0.02)}, {'coverage': np.float32(0.2)}, 'Coverage is 0.02'),
     ({'codebook_used': 0.05}, {'codebook_used': 0.1}, '5.0% of the codebook'),
-    ({'active_units': 2, 'of_units': 50}, {'active_units': 3, 'of_units': 50}, '2 of 50 units'),
+    ({'active_units': 4, 'of_units': 100}, {'active_units': 5, 'of_units': 100}, '4 of 100 units'),
 ]
 
 

@@ -61,7 +61,8 @@ def test_dci_tells_what_is_shared_from_what_is_spread(factors):
 
 
 def test_factor_vae_needs_a_unit_of_its_own_for_each_factor(factors):
-    assert disentanglement.factor_vae(factors * (1.0, 100.0, 0.01), factors) == 1
+    for scale in (1.0, 100.0, 0.01):     # units are compared after division by their standard deviation
+        assert disentanglement.factor_vae((factors + 0.1 * noise(factors, 3)) * (1.0, scale, 1 / scale), factors) == 1
     shared = np.stack([factors[:, 0] + factors[:, 1], factors[:, 2]], 1) * 1.0
     assert disentanglement.factor_vae(shared, factors) == pytest.approx(2 / 3, abs=0.06)     # two of three cannot be told apart
 
