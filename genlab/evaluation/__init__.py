@@ -16,15 +16,13 @@ from ml_collections import ConfigDict
 from genlab import images, parallel
 from genlab.errors import ConfigError
 from genlab.evaluation.alarms import alarms
-from genlab.evaluation.parts import anomaly, codes, held_out, points, quality, reconstruction
+from genlab.evaluation.parts import PARTS
 from genlab.evaluation.subject import Part, Subject
 from genlab.experiment import Experiment
 from genlab.state import State
 from genlab.workdir import write_json
 
 VERSION = 1   # of how figures are computed: another number is another protocol
-PARTS = {'quality': quality, 'points': points, 'held_out': held_out, 'reconstruction': reconstruction, 'codes': codes,
-         'anomaly': anomaly}
 
 
 class Judgement(NamedTuple):

@@ -60,16 +60,7 @@ def learn(config: ConfigDict, experiment: Experiment, placement: parallel.Placem
     count = config.explore.examples
     ways = decode, encode if experiment.encode else None, prior if experiment.prior else None, mix if experiment.mix else None
     if experiment.encode:
-        batch = training_examples(config, count)
+        batch = jax.device_get(sampling.examples(config, 'train')(np.arange(min(count, len(data.load(config.data))))))
         return Codes(encode(batch), batch['x'], batch.get('label'), *ways)
     codes = prior(count)
     return Codes(codes, decode(codes), None, *ways)
-
-
-def training_examples(config: ConfigDict, count: int) -> dict[str, np.ndarray]:
-    """The first training examples, prepared as in a test: without flips or crops."""
-    source = data.load(config.data)
-    indices = np.arange(min(count, len(source)))
-    batch = {**source.rows(indices), 'position': indices.astype(np.int32)}
-    prepare = jax.jit(data.prepare(config.data, source, train=False))
-    return jax.device_get(prepare(batch, sampling.keys(config.seed, 0, len(indices), 'prepare')))

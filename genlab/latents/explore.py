@@ -37,7 +37,7 @@ def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Plac
         return Explored({}, {}, {})
     variables = state.variables(averaged=True)
     codes, source = learn(config, experiment, placement, variables), data.load(config.data, 'test')
-    held_out = sampling.held_out(config)(np.arange(max(4 * config.explore.pairs, config.explore.inversions)))
+    held_out = sampling.examples(config)(np.arange(max(4 * config.explore.pairs, config.explore.inversions)))
     beside = sampling.reference(source, config)
     parts = [interpolate(config, codes, held_out, beside), traverse(config, codes, held_out, beside),
              invert(config, experiment, placement, variables, codes, held_out)]

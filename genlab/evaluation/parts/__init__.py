@@ -1,1 +1,6 @@
-"""The judges: each has `applies(subject) -> bool` and `judge(subject) -> Part`."""
+"""The judges by the names that `config.evaluate.parts` calls: each has `applies(subject) -> bool` and `judge(subject) -> Part`."""
+
+from genlab.evaluation.parts import anomaly, codes, held_out, points, quality, reconstruction
+
+PARTS = {'quality': quality, 'points': points, 'held_out': held_out, 'reconstruction': reconstruction, 'codes': codes,
+         'anomaly': anomaly}
