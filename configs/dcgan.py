@@ -23,7 +23,8 @@ def get_config(variant=''):
 def mnist(config):
     """MNIST through TFDS, 32x32 (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist')
-    config.train.update(steps=4000, sample_every=500, evaluate_every=4000)
+    config.sample.chunk = 256
+    config.evaluate.count = 10_000
 
 
 def paper64(config):

@@ -1,4 +1,4 @@
-"""The judges by the names that `config.evaluate.parts` calls: each has `applies(subject) -> bool` and `judge(subject) -> Part`."""
+"""The judges, by the names of `config.evaluate.parts`: each has `applies(subject) -> bool` and `judge(subject) -> Part`."""
 
 from genlab.evaluation.parts import anomaly, codes, held_out, points, quality, reconstruction
 
