@@ -17,7 +17,7 @@ from genlab.config import small
 from genlab.errors import ConfigError, UserError
 from genlab.optimizers import sgd
 
-FAMILIES = {'gan': 'dcgan'}   # experiment -> the config that stands for it
+FAMILIES = {'gan': 'dcgan', 'autoencoder': 'sparse_ae'}   # experiment -> the config that stands for it
 
 
 def plain(path):

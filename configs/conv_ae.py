@@ -1,0 +1,29 @@
+"""A convolutional autoencoder (after Masci et al. 2011, with strides for pooling) on scikit-learn's digits, enlarged to 16x16.
+
+    python -m genlab.main --config=configs/conv_ae.py
+"""
+
+from genlab import config as configs
+from genlab.config import ramp
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('autoencoder')
+    config.data.update(source='digits', resolution=16, channels=1, batch_size=100)
+    config.model.update(networks='convolutional', width=16, halvings=2, dimensions=0, features=(16,), greedy=False, tied=False,
+                        bias=True, activation='relu', code='linear', output='sigmoid', corruption='none', amount=0.0)
+    config.losses.autoencoder = dict(squared_error=1.0)
+    config.optimizer.autoencoder = adam(ramp(1e-3, 0.0, 4000))
+    config.train.update(order=('autoencoder',), steps=4000, log_every=200, sample_every=1000, evaluate_every=4000)
+    config.checkpoint.every = 2000
+    return configs.vary(config, variant, VARIANTS)
+
+
+def mnist(config):
+    """MNIST through TFDS, 28x28, 30 codes (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist', resolution=28)
+    config.model.features = (30,)
+
+
+VARIANTS = {'mnist': mnist}

@@ -1,0 +1,36 @@
+"""A deep autoencoder of sigmoid units with a linear code (Hinton & Salakhutdinov 2006) on scikit-learn's digits, trained as one.
+
+    python -m genlab.main --config=configs/deep_ae.py
+"""
+
+from genlab import config as configs
+from genlab.config import ramp
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('autoencoder')
+    config.data.update(source='digits', resolution=8, channels=1, batch_size=100, resident=True)
+    config.model.update(networks='dense', dimensions=0, features=(256, 128, 64, 10), greedy=False, tied=False, bias=True,
+                        activation='sigmoid', code='linear', output='sigmoid', corruption='none', amount=0.0)
+    config.losses.autoencoder = dict(squared_error=1.0)
+    config.optimizer.autoencoder = adam(ramp(1e-3, 0.0, 10_000))
+    config.train.update(order=('autoencoder',), steps=10_000, steps_per_call=20, log_every=500, sample_every=5000,
+                        evaluate_every=10_000)
+    config.checkpoint.every = 5000
+    return configs.vary(config, variant, VARIANTS)
+
+
+def mnist(config):
+    """The paper's 784-1000-500-250-30 on MNIST through TFDS (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist', resolution=28, batch_size=200)
+    config.model.features = (1000, 500, 250, 30)
+
+
+def tied(config):
+    """The same with the transposed kernels of the encoder in the decoder."""
+    mnist(config)
+    config.model.tied = True
+
+
+VARIANTS = {'mnist': mnist, 'tied': tied}

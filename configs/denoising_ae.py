@@ -1,0 +1,41 @@
+"""A denoising autoencoder (Vincent et al. 2010) with a code wider than its input, on scikit-learn's digits as they are, 8x8.
+
+    python -m genlab.main --config=configs/denoising_ae.py
+"""
+
+from genlab import config as configs
+from genlab.config import ramp
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('autoencoder')
+    config.data.update(source='digits', resolution=8, channels=1, batch_size=100, resident=True)
+    # The amount of Gaussian noise is its deviation in images of [-1, 1]: 1.0 is 0.5 in [0, 1]. That of the others is a share.
+    config.model.update(networks='dense', dimensions=0, features=(256, 128), greedy=False, tied=False, bias=True,
+                        activation='relu', code='relu', output='sigmoid', corruption='gaussian', amount=1.0)
+    config.losses.autoencoder = dict(squared_error=1.0)
+    config.optimizer.autoencoder = adam(ramp(1e-3, 0.0, 10_000))
+    config.train.update(order=('autoencoder',), steps=10_000, steps_per_call=20, log_every=500, sample_every=5000,
+                        evaluate_every=10_000)
+    config.checkpoint.every = 5000
+    return configs.vary(config, variant, VARIANTS)
+
+
+def masking(config):
+    """Half of the pixels go black."""
+    config.model.update(corruption='masking', amount=0.5)
+
+
+def salt_and_pepper(config):
+    """A quarter of the pixels goes black or white."""
+    config.model.update(corruption='salt_and_pepper', amount=0.25)
+
+
+def mnist(config):
+    """MNIST through TFDS, 28x28 (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist', resolution=28)
+    config.model.features = (1000, 500)
+
+
+VARIANTS = {'masking': masking, 'salt_and_pepper': salt_and_pepper, 'mnist': mnist}

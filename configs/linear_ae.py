@@ -1,0 +1,42 @@
+"""A linear autoencoder on scikit-learn's digits as they are, 8x8: it finds the span of the first principal components, and no
+error can be less (Baldi & Hornik 1989).
+
+    python -m genlab.main --config=configs/linear_ae.py
+"""
+
+from genlab import config as configs
+from genlab.config import ramp
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('autoencoder')
+    config.data.update(source='digits', resolution=8, channels=1, batch_size=500, resident=True)
+    config.model.update(networks='dense', dimensions=0, features=(16,), greedy=False, tied=False, bias=True,
+                        activation='linear', code='linear', output='linear', corruption='none', amount=0.0)
+    config.losses.autoencoder = dict(squared_error=1.0)
+    config.optimizer.autoencoder = adam(ramp(3e-3, 0.0, 10_000))
+    config.train.update(order=('autoencoder',), steps=10_000, steps_per_call=100, log_every=500, sample_every=5000,
+                        evaluate_every=10_000)
+    config.checkpoint.every = 5000
+    return configs.vary(config, variant, VARIANTS)
+
+
+def mnist(config):
+    """MNIST through TFDS, 28x28, 32 codes (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist', resolution=28, batch_size=1000)
+    config.model.features = (32,)
+
+
+def bare(config):
+    """MNIST without biases: 784-32-784, the span of the first singular vectors of pixels that are not centred."""
+    mnist(config)
+    config.model.bias = False
+
+
+def ordered(config):
+    """Nested dropout (Rippel, Gelbart & Adams 2014) puts the codes in order: each is a principal component, not only their span."""
+    config.losses.autoencoder = dict(nested=1.0, squared_error=0.0)
+
+
+VARIANTS = {'mnist': mnist, 'bare': bare, 'ordered': ordered}

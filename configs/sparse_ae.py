@@ -1,0 +1,35 @@
+"""A sparse autoencoder (Ng 2011, CS294A lecture notes), 64-25-64, on scikit-learn's digits as they are, 8x8.
+
+    python -m genlab.main --config=configs/sparse_ae.py
+"""
+
+from genlab import config as configs
+from genlab.config import ramp
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('autoencoder')
+    config.data.update(source='digits', resolution=8, channels=1, batch_size=500, resident=True)
+    config.model.update(networks='dense', dimensions=0, features=(25,), greedy=False, tied=False, bias=True, rho=0.05,
+                        activation='sigmoid', code='sigmoid', output='sigmoid', corruption='none', amount=0.0)
+    config.losses.autoencoder = dict(squared_error=0.5, sparsity=3.0, l1=0.0)
+    config.optimizer.autoencoder = adam(ramp(3e-3, 0.0, 10_000))
+    config.train.update(order=('autoencoder',), steps=10_000, steps_per_call=100, log_every=500, sample_every=5000,
+                        evaluate_every=10_000)
+    config.checkpoint.every = 5000
+    return configs.vary(config, variant, VARIANTS)
+
+
+def l1(config):
+    """The sum of the activations instead of their divergence from a target: single examples become sparse."""
+    config.losses.autoencoder = dict(squared_error=0.5, sparsity=0.0, l1=0.1)
+
+
+def mnist(config):
+    """MNIST through TFDS, 28x28, 196 units (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist', resolution=28)
+    config.model.features = (196,)
+
+
+VARIANTS = {'l1': l1, 'mnist': mnist}

@@ -1,0 +1,47 @@
+"""A stacked autoencoder on scikit-learn's digits: each layer learns by itself on the frozen ones below, then all of them together
+(greedy layer-wise training: Bengio et al. 2007; fine-tuning: Hinton & Salakhutdinov 2006, there after RBMs).
+
+    python -m genlab.main --config=configs/stacked_ae.py
+"""
+
+from genlab import config as configs
+from genlab.config import ramp
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('autoencoder')
+    config.data.update(source='digits', resolution=8, channels=1, batch_size=100, resident=True)
+    config.model.update(networks='dense', dimensions=0, features=(256, 128, 64, 10), greedy=True, tied=False, bias=True,
+                        activation='sigmoid', code='linear', output='sigmoid', corruption='none', amount=0.0)
+    config.train.update(steps_per_call=20, log_every=500, sample_every=5000)
+    config.checkpoint.every = 5000
+    schedule(config, greedy=1000, together=6000, rate=1e-3)
+    return configs.vary(config, variant, VARIANTS)
+
+
+def schedule(config, greedy, together, rate):
+    """`greedy` steps for each layer from the bottom up, then `together` for all, each with a rate that goes from `rate` to zero."""
+    layers = [f'block_{number + 1}' for number in range(len(config.model.features))]
+    config.losses, config.optimizer = configs.untyped(), configs.untyped()
+    for player, steps in {**dict.fromkeys(layers, greedy), 'autoencoder': together}.items():
+        config.losses[player] = dict(squared_error=1.0)
+        config.optimizer[player] = adam(ramp(rate, 0.0, steps))
+    config.phases = (*({'until': greedy * (number + 1), 'train.order': (layer,)} for number, layer in enumerate(layers)), {})
+    steps = greedy * len(layers) + together
+    config.train.update(order=('autoencoder',), steps=steps, evaluate_every=steps)
+
+
+def mnist(config):
+    """784-1000-500-250-30 on MNIST through TFDS (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist', resolution=28, batch_size=200)
+    config.model.features = (1000, 500, 250, 30)
+    schedule(config, greedy=1000, together=6000, rate=1e-3)
+
+
+def denoising(config):
+    """Each layer learns to undo masking noise (Vincent et al. 2010, section 3.4)."""
+    config.model.update(corruption='masking', amount=0.25)
+
+
+VARIANTS = {'mnist': mnist, 'denoising': denoising}
