@@ -17,7 +17,7 @@ from genlab.config import small
 from genlab.errors import ConfigError, UserError
 from genlab.optimizers import sgd
 
-FAMILIES = {'gan': 'dcgan'}   # experiment -> the config that stands for it
+FAMILIES = {'gan': 'dcgan', 'variational': 'beta_tcvae', 'adversarial_autoencoder': 'vae_gan'}   # experiment -> the config that stands for it
 
 
 def plain(path):
