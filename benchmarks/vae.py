@@ -1,8 +1,8 @@
 """Times a training step of a dense VAE, 784-400-20 and back, Bernoulli, batch 128, Adam, against the same in PyTorch.
 
-Both sides start from bytes, binarise them anew, and draw the latents' noise. The contenders take turns in one process, so that a
-busy machine slows them alike; a turn is `--steps` steps. genlab runs as its loop does, with several steps in a call and with one.
-PyTorch runs eager and compiled, with its fused Adam and with the usual one, and the fastest counts.
+Both sides start from bytes, binarise them anew, and draw the latents' noise. The contenders take turns in one process, so that
+a busy machine slows them alike; a turn is `--steps` steps. genlab runs as its loop does, with one step in a call and with
+several. PyTorch runs eager and compiled, with its fused Adam and with the usual one, and the fastest counts.
 
     python -m benchmarks.vae --rounds=15
 """
@@ -11,7 +11,6 @@ import argparse
 import os
 import pathlib
 import sys
-import time
 
 from benchmarks.dcgan import MALLOC, measure
 
@@ -111,7 +110,8 @@ def report(seconds: dict, batch: int, steps: int) -> None:
     sides = [{name: times for name, times in seconds.items() if name.startswith(side)} for side in ('genlab', 'torch')]
     if all(sides):
         medians, minima = ([min(map(statistic, side.values())) for side in sides] for statistic in (np.median, min))
-        print(f'fastest torch / fastest genlab: {medians[1] / medians[0]:.2f} of medians, {minima[1] / minima[0]:.2f} of minima')
+        ratios = [torch_side / own for own, torch_side in (medians, minima)]
+        print(f'fastest torch / fastest genlab: {ratios[0]:.2f} of medians, {ratios[1]:.2f} of minima')
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Adversarial autoencoder (Makhzani et al. 2016) on digits, 28x28: a discriminator, not a KL divergence, makes the codes normal.
+"""Adversarial autoencoder (Makhzani et al. 2016) on digits, 28x28: a discriminator, no KL divergence, makes the codes normal.
 
     python -m genlab.main --config=configs/adversarial_ae.py
 """

@@ -1,4 +1,4 @@
-"""beta-TCVAE (Chen et al. 2018): a VAE that pays extra for total correlation, so that each latent means one thing; on scenes, 32x32.
+"""beta-TCVAE (Chen et al. 2018) on scenes, 32x32: total correlation costs extra, so that each latent means one thing.
 
     python -m genlab.main --config=configs/beta_tcvae.py
 """

@@ -1,4 +1,4 @@
-"""A hierarchical VAE of three dense levels with bidirectional inference (Kingma et al. 2016, section 4), on binarised digits, 28x28.
+"""Hierarchical VAE, three dense levels with bidirectional inference (Kingma et al. 2016), on binarised digits, 28x28.
 
     python -m genlab.main --config=configs/hierarchical_vae.py
 """
@@ -16,7 +16,8 @@ def get_config(variant=''):
     config.losses.vae = dict(reconstruction=1.0, kl=ramp(0.1, 1.0, 2000))
     config.optimizer.vae = adam(1e-3)
     config.average.update(encoder=0.999, decoder=0.999)
-    config.train.update(order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500, evaluate_every=10_000)
+    config.train.update(order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500,
+                        evaluate_every=10_000)
     config.checkpoint.every = 2500
     return configs.vary(config, variant, VARIANTS)
 

@@ -1,4 +1,4 @@
-"""VAE-GAN (Larsen et al. 2016) on digits, 32x32: a VAE whose reconstructions are compared in the features of a GAN's discriminator.
+"""VAE-GAN (Larsen et al. 2016) on digits, 32x32: reconstructions are compared in the features of a discriminator.
 
     python -m genlab.main --config=configs/vae_gan.py
 """
@@ -10,8 +10,8 @@ from genlab.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('adversarial_autoencoder')
     config.data.update(source='digits', resolution=32, channels=1, batch_size=64)
-    config.model.update(networks='convolutional', width=32, latent_size=32, judges='images', pair='non_saturating',
-                        critic=dict(width=32))
+    config.model.update(networks='convolutional', width=16, latent_size=32, judges='images', pair='non_saturating',
+                        critic=dict(width=16))
     config.losses.encoder = dict(kl=1.0, feature_reconstruction=1.0)
     config.losses.decoder = dict(feature_reconstruction=0.01, adversarial=1.0)
     config.losses.discriminator = dict(adversarial=1.0, logit_gap=0.0)

@@ -49,7 +49,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         return outputs if of_images else (outputs[:, 0], None)
 
     def play(variables, batch, keys):
-        """mean, log-variance and sample of the codes, then what the discriminator is shown as real and as two sorts of fakes."""
+        """mean, log-variance and sample of the codes, then what the discriminator is shown as real and as fakes."""
         x, (mean, log_variance) = batch['x'], infer(variables, batch['x'])
         drawn = prior(variables, keys)
         inner = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
@@ -91,7 +91,8 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
     def start(batch):
         x, z = batch['x'], jnp.zeros((batch['x'].shape[0], model.latent_size))
-        return {'encoder': Network(encoder, (x, unconditioned(x), False)), 'decoder': Network(decoder, (z, unconditioned(z), False)),
+        return {'encoder': Network(encoder, (x, unconditioned(x), False)),
+                'decoder': Network(decoder, (z, unconditioned(z), False)),
                 'discriminator': Network(discriminator, (x if of_images else z, False))}
 
     return compose(config, axis, start, {'encoder': (('encoder',), autoencode), 'decoder': (('decoder',), autoencode),

@@ -1,9 +1,9 @@
 """Variational autoencoders (Kingma and Welling 2014; Rezende et al. 2014): one player that trains an encoder and a decoder.
 
-Terms of `vae`, nats an example: reconstruction (minus the log-likelihood), kl, free_bits_kl (needs config.model.free_bits, nats a
-latent), importance_weighted (minus the bound of config.model.importance samples), and what the KL divergence is made of:
-mutual_information, total_correlation, dimension_kl (need config.model.examples, the size of the training set). The negative ELBO
-is reconstruction + kl. The last four and free_bits_kl look at the whole batch, over all devices (with microbatches at a part).
+Terms of `vae`, nats an example: reconstruction (minus the log-likelihood), kl, free_bits_kl (needs config.model.free_bits,
+nats a latent), importance_weighted (minus the bound of config.model.importance samples), and the parts of the KL divergence:
+mutual_information, total_correlation, dimension_kl (need config.model.examples, the size of the training set). The negative
+ELBO is reconstruction + kl. The parts and free_bits_kl look at the whole batch over all devices; of microbatches, at each.
 
 `measure` gives `nll_bound` only where the likelihood is one of the data as they are: Bernoulli of binarised images, discretised
 logistic of 8-bit levels, Gaussian of dequantised images (a bound of the levels' probability) or of points. Otherwise, as with
@@ -42,9 +42,9 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
     """`config.model`: networks ('dense', 'convolutional' or 'ladder') and their sizes, latent_size (a ladder: of each level),
     likelihood, its scale (0: learned), classes to be told (0: none), dimensions of a point (0: images).
 
-    Codes are the standardised latents of all levels [B, D], N(0, 1) a priori, then the one-hot class where there are classes."""
+    Codes are the standardised latents of all levels [B, D], N(0, 1) a priori, then the one-hot class if classes are told."""
     check(config)
-    model, likelihood, ladder = config.model, LIKELIHOODS[config.model.likelihood], config.model.networks == 'ladder'
+    model, ladder, likelihood = config.model, config.model.networks == 'ladder', LIKELIHOODS[config.model.likelihood]
     encoder, decoder = networks(config)
     size = sum(model.latent_size) if ladder else model.latent_size
     to_levels = math.log(128) * math.prod(shape(config)) if config.data.dequantise else 0.0   # of a density over [-1, 1)
@@ -117,7 +117,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         return likelihood.mean(generate(variables, codes)[0])
 
     def sample(variables, keys, condition):
-        """Images as their mean, points with the likelihood's own noise; classes those of the condition's examples, or by chance."""
+        """Images as their mean, points with the likelihood's noise; classes as in the condition's examples, or by chance."""
         codes = prior(variables, keys)
         if model.classes and condition is not None:
             codes = variational.join(codes[:, :size], classes(condition))
@@ -152,8 +152,9 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         return {'encoder': Network(encoder, (batch['x'], classes(batch), False)),
                 'decoder': Network(decoder, (z, classes(batch), False, *upward))}
 
-    return compose(config, axis, start, {'vae': (('encoder', 'decoder'), objective)}, sample=sample, measure=measure, encode=encode,
-                   decode=decode, prior=prior, reconstruct=reconstruct, log_weight=log_weight if is_likelihood(config) else None)
+    return compose(config, axis, start, {'vae': (('encoder', 'decoder'), objective)}, sample=sample, measure=measure,
+                   encode=encode, decode=decode, prior=prior, reconstruct=reconstruct,
+                   log_weight=log_weight if is_likelihood(config) else None)
 
 
 def check(config: ConfigDict) -> None:

@@ -41,8 +41,8 @@ def free_bits(kl, *, nats, axis=None):
     """The KL divergence of which the first nats of each latent are free: there is nothing to gain from a smaller one.
 
     L = sum_d max(lambda, E_batch KL_d) (Kingma et al. 2016, section 3.4, equation 15; every latent is a group).
-    kl: [B, D]; nats: lambda, of each latent; axis: the mapped axis over which the batch is split. Returns [], nats: the mean over
-    the batch comes first, so it is a property of the whole batch.
+    kl: [B, D]; nats: lambda, of each latent; axis: the mapped axis over which the batch is split. Returns [], nats: the mean
+    over the batch comes first, so it is a property of the whole batch.
     """
     chex.assert_rank(kl, 2)
     mean = jnp.mean(kl, 0)
@@ -62,11 +62,11 @@ def importance_bound(log_weights):
 def decompose_kl(z, mean, log_variance, all_means, all_log_variances, *, examples):
     """Mutual information, total correlation and dimension-wise KL, whose sum is the one-sample estimate of the KL divergence.
 
-    MI = log q(z | x) - log q(z), TC = log q(z) - sum_d log q(z_d), DW = sum_d log q(z_d) - log p(z), p = N(0, I) (Chen et al. 2018,
-    section 3, equation 2), with minibatch-weighted sampling: log q(z) ~ log (1 / (N M)) sum_j q(z | x_j), and for each z_d the
-    same (section 4, equation 10). It is biased: more the larger N is beside M, so compare values of one batch size only.
-    z, mean, log_variance: [B, D]; all_means, all_log_variances: [M, D], of a batch that holds these examples; examples: N, of the
-    training set. Returns three [B], nats.
+    MI = log q(z | x) - log q(z), TC = log q(z) - sum_d log q(z_d), DW = sum_d log q(z_d) - log p(z), p = N(0, I) (Chen et al.
+    2018, equation 2), with minibatch-weighted sampling: log q(z) ~ log (1 / (N M)) sum_j q(z | x_j), and for each z_d the
+    same (section 3.1). It is biased: more the larger N is beside M, so compare values of one batch size only.
+    z, mean, log_variance: [B, D]; all_means, all_log_variances: [M, D], of a batch that holds these examples; examples: N,
+    of the training set. Returns three [B], nats.
     """
     chex.assert_equal_shape([z, mean, log_variance])
     chex.assert_equal_shape([all_means, all_log_variances])

@@ -52,9 +52,9 @@ def gaussian(x, mean, log_scale):
 def discretized_logistic(x, mean, log_scale, *, levels=256):
     """Minus the log-probability of levels of grey, each the mass of a logistic density over the level's own bin.
 
-    P(x) = s((x + h - m) / s_d) - s((x - h - m) / s_d), s(.) the sigmoid, h half the distance of two levels; the lowest level has
-    all that lies below and the highest all above, so the levels sum to one (Salimans et al. 2017, section 2.1, equation 2, with
-    one component). Written as log s(a) + log s(-b) + log(1 - exp(b - a)), exact however small the mass.
+    P(x) = s((x + h - m) / s_d) - s((x - h - m) / s_d), s(.) the sigmoid, h half the distance of two levels; the lowest level
+    has all that lies below and the highest all above, so the levels sum to one (Salimans et al. 2017, section 2.1, equation
+    2, with one component). Written as log s(a) + log s(-b) + log(1 - exp(b - a)), exact however small the mass.
     x: [B, ...], one of `levels` values evenly from -1 to 1; mean: [B, ...]; log_scale: log s_d. Returns [B], nats.
     """
     chex.assert_equal_shape([x, mean])

@@ -32,7 +32,7 @@ def halves(outputs: jax.Array) -> Gaussian:
 
 
 class Scale(nn.Module):
-    """The logarithm of a likelihood's scale, [1, ..., C] for x [B, ..., C]: `scale` if it is above 0, else one learned a channel.
+    """The logarithm of a likelihood's scale, [1, ..., C] for x [B, ..., C]: `scale` if above 0, else one learned a channel.
 
     Rybkin et al. 2021 (sigma-VAE), section 3.1: one scale for all pixels is learned without the variance collapsing."""
     scale: float
@@ -115,7 +115,7 @@ class ConvolutionalDecoder(nn.Module):
 class LadderEncoder(nn.Module):
     """The way up: a hidden layer for each level, and what that level says of its posterior from the data alone.
 
-    `features` and `latent_sizes` from the data upwards. Returns mean and log-variance [B, sum of latent_sizes], level by level."""
+    `features` and `latent_sizes` from the data upwards. Returns mean and log-variance [B, sum of latent_sizes] by level."""
     features: tuple[int, ...]
     latent_sizes: tuple[int, ...]
     dtype: Any = jnp.float32
