@@ -17,7 +17,8 @@ from genlab.config import small
 from genlab.errors import ConfigError, UserError
 from genlab.optimizers import sgd
 
-FAMILIES = {'gan': 'dcgan', 'autoencoder': 'sparse_ae'}   # experiment -> the config that stands for it
+FAMILIES = {   # experiment -> the config that stands for it
+    'gan': 'dcgan', 'autoencoder': 'sparse_ae', 'variational': 'beta_tcvae', 'adversarial_autoencoder': 'adversarial_ae'}
 
 
 def plain(path):

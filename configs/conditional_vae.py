@@ -1,0 +1,32 @@
+"""Conditional VAE (Kingma et al. 2014, model M2 with every label given; Sohn et al. 2015) on binarised digits, 28x28.
+
+    python -m genlab.main --config=configs/conditional_vae.py
+
+The encoder and the decoder are told the class, so the latents keep the style. Samples are of the classes of held-out examples.
+"""
+
+from genlab import config as configs
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('variational')
+    config.data.update(source='digits', resolution=28, channels=1, batch_size=100, binarise=True, resident=True)
+    config.model.update(networks='dense', features=(200, 200), latent_size=20, likelihood='bernoulli', scale=0.0, classes=10,
+                        dimensions=0)
+    config.losses.vae = dict(reconstruction=1.0, kl=1.0)
+    config.optimizer.vae = adam(1e-3)
+    config.average.update(encoder=0.999, decoder=0.999)
+    config.train.update(order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500,
+                        evaluate_every=10_000)
+    config.sample.condition = True
+    config.checkpoint.every = 2500
+    return configs.vary(config, variant, VARIANTS)
+
+
+def mnist(config):
+    """MNIST, binarised anew (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist')
+
+
+VARIANTS = {'mnist': mnist}

@@ -1,0 +1,30 @@
+"""Hierarchical VAE, three dense levels with bidirectional inference (Kingma et al. 2016), on binarised digits, 28x28.
+
+    python -m genlab.main --config=configs/hierarchical_vae.py
+"""
+
+from genlab import config as configs
+from genlab.config import ramp
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('variational')
+    config.data.update(source='digits', resolution=28, channels=1, batch_size=100, binarise=True, resident=True)
+    config.model.update(networks='ladder', features=(256, 128, 64), latent_size=(32, 16, 8), likelihood='bernoulli', scale=0.0,
+                        classes=0, dimensions=0)
+    config.losses.vae = dict(reconstruction=1.0, kl=ramp(0.1, 1.0, 2000))
+    config.optimizer.vae = adam(1e-3)
+    config.average.update(encoder=0.999, decoder=0.999)
+    config.train.update(order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500,
+                        evaluate_every=10_000)
+    config.checkpoint.every = 2500
+    return configs.vary(config, variant, VARIANTS)
+
+
+def mnist(config):
+    """MNIST, binarised anew (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist')
+
+
+VARIANTS = {'mnist': mnist}

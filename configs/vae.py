@@ -1,0 +1,79 @@
+"""Variational autoencoder (Kingma and Welling 2014) on scikit-learn's handwritten digits, binarised anew at each sight, 28x28.
+
+    python -m genlab.main --config=configs/vae.py
+"""
+
+from genlab import config as configs
+from genlab.config import ramp
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('variational')
+    config.data.update(source='digits', resolution=28, channels=1, batch_size=100, binarise=True, resident=True)
+    config.model.update(networks='dense', features=(200, 200), latent_size=20, likelihood='bernoulli', scale=0.0, classes=0,
+                        dimensions=0)
+    config.losses.vae = dict(reconstruction=1.0, kl=1.0)
+    config.optimizer.vae = adam(1e-3)
+    config.average.update(encoder=0.999, decoder=0.999)
+    config.train.update(order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500,
+                        evaluate_every=10_000)
+    config.checkpoint.every = 2500
+    return configs.vary(config, variant, VARIANTS)
+
+
+def convolutional(config):
+    """Convolutions at 32x32, and the probability of 256 levels of grey (Salimans et al. 2017, one component)."""
+    config.data.update(resolution=32, binarise=False, batch_size=64)
+    config.model.update(networks='convolutional', width=16, likelihood='discretized_logistic')
+    config.train.update(steps=4000, steps_per_call=1, evaluate_every=4000, sample_every=1000)
+    config.checkpoint.every = 1000
+
+
+def gaussian(config):
+    """Grey levels made continuous by noise, and a Gaussian density with one learned scale."""
+    config.data.update(binarise=False, dequantise=True)
+    config.model.likelihood = 'gaussian'
+
+
+def ramped(config):
+    """Free bits (Kingma et al. 2016) and a KL divergence whose weight rises in the first 2,000 steps to a beta of 2."""
+    config.model.free_bits = 0.1
+    config.losses.vae = dict(reconstruction=1.0, free_bits_kl=ramp(0.0, 2.0, 2000), kl=0.0)
+
+
+def moons(config):
+    """Two moons in the plane: a Gaussian with a learned scale around each decoded point."""
+    config.data.update(source='toy', name='moons', observe='point', binarise=False, batch_size=128)
+    config.model.update(features=(64, 64), latent_size=2, likelihood='gaussian', dimensions=2)
+    config.sample.update(count=2000, chunk=2000)
+
+
+def mnist(config):
+    """MNIST, binarised anew, 784-200-200-50 as in Burda et al. 2016 (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist')
+    config.model.latent_size = 50
+    config.optimizer.vae.learning_rate = ramp(2e-3, 1e-4, 80_000)
+    config.train.update(steps=80_000, log_every=1000, sample_every=10_000, evaluate_every=80_000)
+    config.checkpoint.every = 10_000
+
+
+def mnist_long(config):
+    """The same for an hour."""
+    mnist(config)
+    config.optimizer.vae.learning_rate = ramp(1e-3, 5e-5, 600_000)
+    config.train.update(steps=600_000, sample_every=100_000, evaluate_every=600_000)
+    config.checkpoint.every = 50_000
+
+
+def iwae(config):
+    """The importance-weighted autoencoder (Burda et al. 2016) of 50 samples, on MNIST."""
+    mnist(config)
+    config.model.importance = 50
+    config.losses.vae = dict(importance_weighted=1.0, reconstruction=0.0, kl=0.0)
+    config.optimizer.vae.learning_rate = ramp(1e-3, 1e-4, 40_000)
+    config.train.update(steps=40_000, steps_per_call=1, evaluate_every=40_000)
+
+
+VARIANTS = {'convolutional': convolutional, 'gaussian': gaussian, 'ramped': ramped, 'moons': moons, 'mnist': mnist,
+            'mnist_long': mnist_long, 'iwae': iwae}

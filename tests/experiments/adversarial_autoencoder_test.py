@@ -1,0 +1,59 @@
+"""Autoencoders with a discriminator: the two published ones are configs of one menu, and what does not fit is refused."""
+
+import jax
+import numpy as np
+import pytest
+
+from battery_test import FILES, module_of
+from genlab import experiment
+from genlab.config import small
+from genlab.errors import ConfigError
+
+CONFIGS = {path.stem: module_of(path) for path in FILES}
+build = experiment.load('adversarial_autoencoder')
+BATCH = {'x': np.sign(np.random.RandomState(0).uniform(-1, 1, (4, 16, 16, 1)).astype(np.float32)),
+         'position': np.arange(4)}
+
+
+def step(config):
+    """(metrics of a first step, parameters that moved)."""
+    model = build(config)
+    state = jax.jit(model.init)(BATCH, jax.random.key(0))
+    after, metrics = jax.jit(model.step)(state, jax.tree.map(lambda leaf: leaf[None], BATCH), jax.random.key(1))
+    moved = jax.tree.map(lambda old, new: bool((old != new).any()), state.params, after.params)
+    return metrics, {network for network, tree in moved.items() if any(jax.tree.leaves(tree))}
+
+
+def test_each_player_moves_its_own_network():
+    for player in ('encoder', 'decoder', 'discriminator'):
+        config = small(CONFIGS['adversarial_ae'].get_config())
+        config.train.order = (player,)
+        metrics, moved = step(config)
+        assert moved == {player}
+        assert {metric.split('/')[0] for metric in metrics} == {player}
+
+
+@pytest.mark.parametrize('name', ['vae_gan', 'adversarial_ae'])
+def test_every_term_is_offered_to_both_players(name):
+    config = small(CONFIGS[name].get_config())
+    offered = dict.fromkeys(('reconstruction', 'kl', 'adversarial', *['feature_reconstruction'] * (name == 'vae_gan')), 0.5)
+    config.losses.update(encoder=offered, decoder=offered)
+    model = build(config)
+    state = jax.eval_shape(model.init, BATCH, jax.random.key(0))
+    metrics = jax.eval_shape(model.step, state, jax.tree.map(lambda leaf: leaf[None], BATCH), jax.random.key(1))[1]
+    assert {f'{player}/{term}' for player in ('encoder', 'decoder') for term in offered} <= {*metrics}
+
+
+def test_a_judge_of_codes_has_no_features_of_images():
+    config = small(CONFIGS['adversarial_ae'].get_config())
+    config.losses.encoder.feature_reconstruction = 1.0
+    with pytest.raises(ConfigError, match='encoder offers no such term; it offers adversarial, kl, reconstruction'):
+        step(config)
+
+
+@pytest.mark.parametrize('key, value', [('judges', 'both'), ('pair', 'none'), ('networks', 'ladder')])
+def test_an_unknown_choice_is_refused(key, value):
+    config = CONFIGS['vae_gan'].get_config()
+    config.model[key] = value
+    with pytest.raises(ConfigError, match=f"config.model.{key}='{value}': choose"):
+        build(config)
