@@ -18,7 +18,7 @@ CONFIGS = {path.stem: module_of(path) for path in FILES}
 
 def built(config):
     """(experiment, state, eight held-out examples, their keys)"""
-    model, batch = experiment.load('autoencoder')(config), sampling.held_out(config)(np.arange(8))
+    model, batch = experiment.load('autoencoder')(config), sampling.examples(config)(np.arange(8))
     return model, jax.jit(model.init)(batch, jax.random.key(0)), batch, sampling.keys(0, 0, 8)
 
 
