@@ -57,8 +57,8 @@ def mnist(config):
     config.data.update(source='tfds', name='mnist')
     config.model.latent_size = 50
     config.losses.vae.kl = ramp(0.0, 1.0, 10_000)      # without it many latents die before they are of use
-    config.optimizer.vae.learning_rate = ramp(2e-3, 1e-4, 100_000)
-    config.train.update(steps=100_000, log_every=1000, sample_every=10_000, evaluate_every=100_000)
+    config.optimizer.vae.learning_rate = ramp(2e-3, 1e-4, 110_000)
+    config.train.update(steps=110_000, log_every=1000, sample_every=10_000, evaluate_every=110_000)
     config.checkpoint.every = 10_000
 
 
