@@ -102,7 +102,8 @@ def report(seconds: dict, batch: int, steps: int) -> None:
     import jax
     import numpy as np
     import torch
-    print(f'{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores; jax {jax.__version__}, torch {torch.__version__}; batch {batch}')
+    cores = f'{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores'
+    print(f'{cores}; jax {jax.__version__}, torch {torch.__version__}; batch {batch}')
     print('| contender | median ms a step | minimum | images/s |\n|---|---|---|---|')
     for name, times in seconds.items():
         median, minimum = np.median(times) / steps, min(times) / steps

@@ -157,7 +157,7 @@ def test_points_are_drawn_with_the_noise_of_the_likelihood():
     model = build(points())
     batch, keys = batch_of(1000)
     variables = jax.jit(model.init)(batch, jax.random.key(0)).variables()
-    noise = model.sample(variables, keys, None) - model.decode(variables, model.prior(variables, keys))
+    noise = jax.jit(model.sample)(variables, keys, None) - model.decode(variables, model.prior(variables, keys))
     assert stats.kstest(np.asarray(noise).ravel(), 'norm', (0, 1)).pvalue > 0.01
 
 
