@@ -79,7 +79,7 @@ def torch_steps(batch: int, steps: int, compiled: bool, fused: bool):
 def contenders(batch: int, steps: int, only: str) -> dict:
     """Every contender that runs here, warmed up."""
     import torch
-    torch.set_num_threads(2)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))   # as many as XLA takes: `taskset -c 0` compares on one core
     makers = {f'genlab, {per_call} a call': lambda per_call=per_call: genlab_steps(batch, steps, per_call)
               for per_call in (1, steps)}
     for compiled in (False, True):
@@ -102,7 +102,8 @@ def report(seconds: dict, batch: int, steps: int) -> None:
     import jax
     import numpy as np
     import torch
-    print(f'{os.cpu_count()} cores, 2 threads; jax {jax.__version__}, torch {torch.__version__}; batch {batch}')
+    cores = f'{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores'
+    print(f'{cores}; jax {jax.__version__}, torch {torch.__version__}; batch {batch}')
     print('| contender | median ms a step | minimum | images/s |\n|---|---|---|---|')
     for name, times in seconds.items():
         median, minimum = np.median(times) / steps, min(times) / steps

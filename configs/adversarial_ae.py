@@ -1,6 +1,8 @@
 """Adversarial autoencoder (Makhzani et al. 2016) on digits, 28x28: a discriminator, no KL divergence, makes the codes normal.
 
     python -m genlab.main --config=configs/adversarial_ae.py
+
+Expect samples of all ten digits after a minute, and a discriminator near log 4 = 1.39 nats: it cannot tell codes from noise.
 """
 
 from genlab import config as configs

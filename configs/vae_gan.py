@@ -1,6 +1,8 @@
 """VAE-GAN (Larsen et al. 2016) on digits, 32x32: reconstructions are compared in the features of a discriminator.
 
     python -m genlab.main --config=configs/vae_gan.py
+
+`feature_reconstruction` contains log(2 pi) / 2 a feature, a constant.
 """
 
 from genlab import config as configs
@@ -17,7 +19,7 @@ def get_config(variant=''):
     config.losses.discriminator = dict(adversarial=1.0, logit_gap=0.0)
     config.optimizer.update(encoder=adam(3e-4, b1=0.5), decoder=adam(3e-4, b1=0.5), discriminator=adam(3e-4, b1=0.5))
     config.average.update(encoder=0.998, decoder=0.998)
-    config.train.update(order=('discriminator', 'decoder', 'encoder'), steps=4000, sample_every=500, evaluate_every=4000)
+    config.train.update(order=('discriminator', 'decoder', 'encoder'), steps=3000, sample_every=500, evaluate_every=3000)
     return configs.vary(config, variant, VARIANTS)
 
 

@@ -18,7 +18,7 @@ from genlab.errors import ConfigError, UserError
 from genlab.optimizers import sgd
 
 FAMILIES = {   # experiment -> the config that stands for it
-    'gan': 'dcgan', 'autoencoder': 'sparse_ae', 'variational': 'beta_tcvae', 'adversarial_autoencoder': 'adversarial_ae'}
+    'gan': 'dcgan', 'autoencoder': 'sparse_ae', 'variational': 'vae', 'adversarial_autoencoder': 'adversarial_ae'}
 
 
 def plain(path):

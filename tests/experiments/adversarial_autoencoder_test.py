@@ -24,13 +24,13 @@ def step(config):
     return metrics, {network for network, tree in moved.items() if any(jax.tree.leaves(tree))}
 
 
-def test_each_player_moves_its_own_network():
-    for player in ('encoder', 'decoder', 'discriminator'):
-        config = small(CONFIGS['adversarial_ae'].get_config())
-        config.train.order = (player,)
-        metrics, moved = step(config)
-        assert moved == {player}
-        assert {metric.split('/')[0] for metric in metrics} == {player}
+def test_a_player_moves_its_own_network():
+    """The encoder learns through the decoder and the discriminator, and leaves both as they are."""
+    config = small(CONFIGS['adversarial_ae'].get_config())
+    config.train.order = ('encoder',)
+    metrics, moved = step(config)
+    assert moved == {'encoder'}
+    assert {metric.split('/')[0] for metric in metrics} == {'encoder'}
 
 
 @pytest.mark.parametrize('name', ['vae_gan', 'adversarial_ae'])

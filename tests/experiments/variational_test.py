@@ -99,6 +99,20 @@ def test_every_term_is_offered_and_the_parts_of_the_kl_sum_to_it():
     assert metrics['kl'] <= metrics['free_bits_kl'] + 1e-4 and 'gradient_norm' in metrics
 
 
+def test_terms_of_the_whole_batch_are_the_same_on_two_devices():
+    """Total correlation compares examples that lie on different devices, and free bits average over them: gradients too."""
+    config, key = points(total_correlation=2.0, mutual_information=1.0, dimension_kl=1.0, free_bits_kl=1.0), jax.random.key(3)
+    batch, _ = batch_of(6)
+    whole, split = build(config), build(config, 'devices')
+    state = jax.jit(whole.init)(batch, jax.random.key(0))
+    one, metrics = jax.jit(whole.step)(state, jax.tree.map(lambda leaf: leaf[None], batch), key)
+    halves = jax.tree.map(lambda leaf: leaf.reshape(2, 1, 3, *leaf.shape[1:]), batch)
+    step = jax.vmap(split.step, (None, 0, None), axis_name='devices')
+    two, metrics_of_two = jax.tree.map(lambda leaf: leaf[1], jax.jit(step)(state, halves, key))
+    for a, b in zip(jax.tree.leaves((one, metrics)), jax.tree.leaves((two, metrics_of_two)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize('likelihood, data, expected', [
     ('bernoulli', dict(binarise=True), True), ('bernoulli', {}, False), ('bernoulli', dict(dequantise=True), False),
     ('discretized_logistic', {}, True), ('discretized_logistic', dict(dequantise=True), False),
@@ -143,7 +157,7 @@ def test_points_are_drawn_with_the_noise_of_the_likelihood():
     model = build(points())
     batch, keys = batch_of(1000)
     variables = jax.jit(model.init)(batch, jax.random.key(0)).variables()
-    noise = model.sample(variables, keys, None) - model.decode(variables, model.prior(variables, keys))
+    noise = jax.jit(model.sample)(variables, keys, None) - model.decode(variables, model.prior(variables, keys))
     assert stats.kstest(np.asarray(noise).ravel(), 'norm', (0, 1)).pvalue > 0.01
 
 

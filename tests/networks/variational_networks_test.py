@@ -78,6 +78,7 @@ def test_the_way_down_adds_to_what_the_way_up_says(ladder):
     zeros = jnp.zeros((1, 6))
     (_, (mean, log_variance), prior), (_, moved, _) = (ladder(noise, (up, zeros))[2] for up in (zeros, zeros.at[0, 0].set(2.0)))
     np.testing.assert_allclose(moved[0] - mean, np.eye(6)[:1] * 2, atol=1e-6)      # the lowest level: nothing follows
+    assert mean[:, :5].all() and not mean[:, 5:].any()     # with nothing from below, only the top has nothing to add
     np.testing.assert_array_equal(prior[0][:, 5:], 0)
     np.testing.assert_array_equal(log_variance[:, 5:], 0)
     z, posterior, prior = ladder(noise)[2]
