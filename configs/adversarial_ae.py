@@ -28,6 +28,8 @@ def get_config(variant=''):
 def mnist(config):
     """MNIST through TFDS, 28x28 (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist')
+    config.sample.chunk = 500
+    config.evaluate.count = 10_000
 
 
 VARIANTS = {'mnist': mnist}

@@ -24,6 +24,7 @@ def mnist(config):
     """MNIST through TFDS, 28x28, 30 codes (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist', resolution=28)
     config.model.features = (30,)
+    config.evaluate.count = 10_000
 
 
 VARIANTS = {'mnist': mnist}

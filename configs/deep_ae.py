@@ -1,4 +1,4 @@
-"""A deep autoencoder of sigmoid units with a linear code (Hinton & Salakhutdinov 2006) on scikit-learn's digits, trained as one.
+"""A deep autoencoder of sigmoid units with a linear code (Hinton & Salakhutdinov 2006) on scikit-learn's digits.
 
     python -m genlab.main --config=configs/deep_ae.py
 """
@@ -25,6 +25,7 @@ def mnist(config):
     """The paper's 784-1000-500-250-30 on MNIST through TFDS (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist', resolution=28, batch_size=200)
     config.model.features = (1000, 500, 250, 30)
+    config.evaluate.count = 10_000
 
 
 def tied(config):

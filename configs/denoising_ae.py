@@ -36,6 +36,7 @@ def mnist(config):
     """MNIST through TFDS, 28x28 (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist', resolution=28)
     config.model.features = (1000, 500)
+    config.evaluate.count = 10_000
 
 
 VARIANTS = {'masking': masking, 'salt_and_pepper': salt_and_pepper, 'mnist': mnist}

@@ -28,6 +28,8 @@ def get_config(variant=''):
 def mnist(config):
     """MNIST, binarised anew (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist')
+    config.sample.chunk = 500
+    config.evaluate.update(count=10_000, importance=500)
 
 
 VARIANTS = {'mnist': mnist}

@@ -30,6 +30,7 @@ def mnist(config):
     """MNIST through TFDS, 28x28, 196 units (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist', resolution=28)
     config.model.features = (196,)
+    config.evaluate.count = 10_000
 
 
 VARIANTS = {'l1': l1, 'mnist': mnist}

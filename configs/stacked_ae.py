@@ -1,4 +1,4 @@
-"""A stacked autoencoder on scikit-learn's digits: each layer learns by itself on the frozen ones below, then all of them together
+"""A stacked autoencoder on scikit-learn's digits: each layer learns by itself on the frozen ones below, then all together
 (greedy layer-wise training: Bengio et al. 2007; fine-tuning: Hinton & Salakhutdinov 2006, there after RBMs).
 
     python -m genlab.main --config=configs/stacked_ae.py
@@ -21,7 +21,7 @@ def get_config(variant=''):
 
 
 def schedule(config, greedy, together, rate):
-    """`greedy` steps for each layer from the bottom up, then `together` for all, each with a rate that goes from `rate` to zero."""
+    """`greedy` steps for each layer from the bottom up, then `together` for all, with rates that go from `rate` to zero."""
     layers = [f'block_{number + 1}' for number in range(len(config.model.features))]
     config.losses, config.optimizer = configs.untyped(), configs.untyped()
     for player, steps in {**dict.fromkeys(layers, greedy), 'autoencoder': together}.items():
@@ -37,6 +37,7 @@ def mnist(config):
     config.data.update(source='tfds', name='mnist', resolution=28, batch_size=200)
     config.model.features = (1000, 500, 250, 30)
     schedule(config, greedy=1000, together=6000, rate=1e-3)
+    config.evaluate.count = 10_000
 
 
 def denoising(config):

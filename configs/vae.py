@@ -60,6 +60,8 @@ def mnist(config):
     config.optimizer.vae.learning_rate = ramp(2e-3, 1e-4, 110_000)
     config.train.update(steps=110_000, log_every=1000, sample_every=10_000, evaluate_every=110_000)
     config.checkpoint.every = 10_000
+    config.sample.chunk = 500
+    config.evaluate.update(count=10_000, importance=500)
 
 
 def mnist_long(config):

@@ -78,7 +78,7 @@ def test_two_calls_are_finite(trained):
 
 def test_trained_networks_move_and_frozen_ones_stay(trained):
     before, after = jax.device_get(trained.start.params), jax.device_get(trained.two[0].params)
-    moving = set().union(*(moments_of(trained.start, player) for player in trained.start.optimizer))
+    moving = set().union(*(moments_of(trained.start, player) for player in trained.program.config.train.order))
     for network in before:
         for (path, old), new in zip(jax.tree.leaves_with_path(before[network]), jax.tree.leaves(after[network])):
             assert np.array_equal(old, new) != (network in moving), f'{network}{jax.tree_util.keystr(path)}'
