@@ -29,3 +29,35 @@ def test_dcgan_draws_all_ten_digits(tmp_path):
     figures = judged(tmp_path, CONFIGS['dcgan'].get_config())
     assert 0.03 <= figures['smallest_share'] and figures['largest_share'] <= 0.25
     assert figures['confidence'] > 0.9
+
+
+@pytest.mark.slow
+def test_a_linear_autoencoder_finds_the_span_of_the_principal_components(tmp_path):
+    figures = judged(tmp_path, CONFIGS['linear_ae'].get_config())
+    assert figures['squared_error'] <= 1.01 * figures['squared_error_of_pca'] and figures['angle_to_pca'] < 5
+
+
+@pytest.mark.slow
+def test_a_deep_autoencoder_is_far_better_than_as_many_principal_components(tmp_path):
+    figures = judged(tmp_path, CONFIGS['deep_ae'].get_config())
+    assert figures['squared_error'] < figures['squared_error_of_pca']
+
+
+@pytest.mark.slow
+def test_a_sparse_autoencoder_is_as_sparse_as_asked(tmp_path):
+    config = CONFIGS['sparse_ae'].get_config()
+    assert abs(judged(tmp_path, config)['mean_activation'] / config.model.rho - 1) < 0.2
+
+
+@pytest.mark.slow
+def test_a_denoising_autoencoder_is_better_than_filters(tmp_path):
+    assert judged(tmp_path, CONFIGS['denoising_ae'].get_config())['psnr_above_filters'] > 1
+
+
+@pytest.mark.slow
+def test_a_variational_autoencoder_draws_all_ten_digits(tmp_path):
+    config = CONFIGS['vae'].get_config()
+    config.evaluate.importance = 50
+    figures = judged(tmp_path, config)
+    assert figures['nll_importance_weighted'] < figures['nll_bound'] and figures['active_units'] > 5
+    assert 0.02 <= figures['smallest_share'] and figures['largest_share'] <= 0.3
