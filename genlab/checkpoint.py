@@ -1,5 +1,6 @@
 """Checkpoints: asynchronous and atomic (orbax), with checksums, restored onto any placement."""
 
+import contextlib
 import json
 import pathlib
 import zlib
@@ -7,6 +8,7 @@ from typing import Any, Callable
 
 import jax
 import orbax.checkpoint as orbax
+from absl import logging
 
 from genlab import parallel
 from genlab.errors import UserError
@@ -31,8 +33,9 @@ class Checkpoints:
             self._clear_up()
         if not self.folder.exists():
             raise UserError(f'there are no checkpoints in {self.folder}: train first, or name the folder of a run')
-        self.manager = orbax.CheckpointManager(self.folder, options=orbax.CheckpointManagerOptions(
-            max_to_keep=keep, read_only=read_only, async_options=orbax.AsyncOptions(post_finalization_callback=self._seal)))
+        with _quiet():   # orbax warns of what read_only means
+            self.manager = orbax.CheckpointManager(self.folder, options=orbax.CheckpointManagerOptions(
+                max_to_keep=keep, read_only=read_only, async_options=orbax.AsyncOptions(post_finalization_callback=self._seal)))
 
     def __enter__(self):
         return self
@@ -117,6 +120,17 @@ class Checkpoints:
                 aside(self.folder / str(step))
             parallel.agree(False)
             self.manager.reload()
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Lets only errors of the libraries through."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def aside(folder: pathlib.Path) -> None:
