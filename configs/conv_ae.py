@@ -1,6 +1,8 @@
 """A convolutional autoencoder (after Masci et al. 2011, with strides for pooling) on scikit-learn's digits, enlarged to 16x16.
 
     python -m genlab.main --config=configs/conv_ae.py
+
+Expect less than half the squared error of as many principal components.
 """
 
 from genlab import config as configs
@@ -23,7 +25,9 @@ def get_config(variant=''):
 def mnist(config):
     """MNIST through TFDS, 28x28, 30 codes (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist', resolution=28)
-    config.model.features = (30,)
+    config.model.update(width=32, features=(30,))
+    config.optimizer.autoencoder = adam(ramp(2e-3, 0.0, 12_000))
+    config.train.update(steps=12_000, evaluate_every=12_000)
     config.evaluate.count = 10_000
 
 

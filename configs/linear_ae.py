@@ -2,6 +2,9 @@
 error can be less (Baldi & Hornik 1989).
 
     python -m genlab.main --config=configs/linear_ae.py
+
+Expect the error of PCA to four digits. It is the decoder's kernel that spans the components: what the encoder makes of pixels
+that never change is anybody's guess.
 """
 
 from genlab import config as configs
@@ -12,13 +15,13 @@ from genlab.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('autoencoder')
     config.data.update(source='digits', resolution=8, channels=1, batch_size=500, resident=True)
-    config.model.update(networks='dense', dimensions=0, features=(16,), greedy=False, tied=False, bias=True,
+    config.model.update(networks='dense', dimensions=0, features=(10,), greedy=False, tied=False, bias=True,
                         activation='linear', code='linear', output='linear', corruption='none', amount=0.0)
     config.losses.autoencoder = dict(squared_error=1.0)
-    config.optimizer.autoencoder = adam(ramp(3e-3, 0.0, 10_000))
-    config.train.update(order=('autoencoder',), steps=10_000, steps_per_call=100, log_every=500, sample_every=5000,
-                        evaluate_every=10_000)
-    config.checkpoint.every = 5000
+    config.optimizer.autoencoder = adam(ramp(3e-3, 0.0, 40_000))
+    config.train.update(order=('autoencoder',), steps=40_000, steps_per_call=100, log_every=2000, sample_every=20_000,
+                        evaluate_every=40_000)
+    config.checkpoint.every = 20_000
     return configs.vary(config, variant, VARIANTS)
 
 

@@ -1,6 +1,8 @@
 """A sparse autoencoder (Ng 2011, CS294A lecture notes), 64-25-64, on scikit-learn's digits as they are, 8x8.
 
     python -m genlab.main --config=configs/sparse_ae.py
+
+Expect a mean activation within a tenth of its target of 0.05, four of 25 units above 0.1 for a digit, and no dead unit.
 """
 
 from genlab import config as configs

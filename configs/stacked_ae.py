@@ -2,6 +2,8 @@
 (greedy layer-wise training: Bengio et al. 2007; fine-tuning: Hinton & Salakhutdinov 2006, there after RBMs).
 
     python -m genlab.main --config=configs/stacked_ae.py
+
+Expect the error of deep_ae.py, in fewer steps of the whole: the greedy phases, each of one layer, are cheap and a better start.
 """
 
 from genlab import config as configs
@@ -34,9 +36,10 @@ def schedule(config, greedy, together, rate):
 
 def mnist(config):
     """784-1000-500-250-30 on MNIST through TFDS (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=28, batch_size=200)
+    config.data.update(source='tfds', name='mnist', resolution=28, resident=False)
+    config.train.steps_per_call = 1
     config.model.features = (1000, 500, 250, 30)
-    schedule(config, greedy=1000, together=6000, rate=1e-3)
+    schedule(config, greedy=2000, together=16_000, rate=1e-3)
     config.evaluate.count = 10_000
 
 

@@ -10,15 +10,18 @@ from genlab.optimizers import adam
 
 def get_config(variant=''):
     config = configs.defaults('autoencoder')
-    config.data.update(source='toy', name='roll3d', observe='point', batch_size=256, resident=True)
-    config.model.update(networks='dense', dimensions=3, features=(128, 128, 128, 2), greedy=False, tied=False, bias=True,
-                        activation='tanh', code='linear', output='linear', corruption='none', amount=0.0)
-    config.losses.autoencoder = dict(squared_error=1.0, nested=1.0)
-    config.optimizer.autoencoder = adam(ramp(2e-3, 0.0, 20_000))
-    config.train.update(order=('autoencoder',), steps=20_000, steps_per_call=200, log_every=1000, sample_every=5000,
-                        evaluate_every=20_000)
+    config.data.update(source='toy', name='roll3d', observe='point', batch_size=128, resident=True)
+    # Cosines of small arguments are even functions: the radius, which tells the windings apart, is a code within easy reach.
+    config.model.update(networks='dense', dimensions=3, features=(128, 128, 2), greedy=False, tied=False, bias=True,
+                        activation='cos', code='linear', output='linear', corruption='none', amount=0.0)
+    # First find the sheet, then flatten it and turn its length to the first axis.
+    config.losses.autoencoder = dict(squared_error=1.0, isometry=ramp(0.02, 0.5, 5000, begin=2000),
+                                     nested=ramp(0.0, 0.1, 3000, begin=7000))
+    config.optimizer.autoencoder = adam(ramp(2e-3, 0.0, 6000, begin=8000))
+    config.train.update(order=('autoencoder',), steps=14_000, steps_per_call=200, log_every=1000, sample_every=3000,
+                        evaluate_every=14_000)
     config.sample.update(count=2000, chunk=2000)
-    config.checkpoint.every = 10_000
+    config.checkpoint.every = 6000
     return configs.vary(config, variant, VARIANTS)
 
 

@@ -6,7 +6,8 @@ block_1 ... trains its own alone, on the clean codes of those below, which are f
 Phases change the turns. The abilities see the stack as far up as the phase at hand trains it.
 
 Terms of every player. Of its reconstruction, its input taken to [0, 1] (points as they are): squared_error, absolute_error,
-cross_entropy (a sigmoid's), nested (the squared error under nested dropout). Of its code: sparsity (a sigmoid's), l1."""
+cross_entropy (a sigmoid's), nested (the squared error under nested dropout). Of its decoder: isometry. Of its code: sparsity
+(a sigmoid's), l1."""
 
 import math
 from typing import NamedTuple
@@ -20,12 +21,13 @@ from genlab.data import corruption
 from genlab.errors import ConfigError
 from genlab.experiment import Experiment, compose
 from genlab.losses import reconstruction, sparsity
+from genlab.losses.isometry import isometry
 from genlab.networks.autoencoder import ConvolutionalAutoencoder, DenseAutoencoder, truncate
 from genlab.networks.mlp import identity
 from genlab.state import Network
 
-ACTIVATIONS = {'linear': identity, 'sigmoid': nn.sigmoid, 'tanh': jnp.tanh, 'relu': nn.relu}
-GAINS = {'linear': 1.0, 'sigmoid': 4.0, 'tanh': 1.0, 'relu': math.sqrt(2)}   # what keeps a signal's size through a layer
+ACTIVATIONS = {'linear': identity, 'sigmoid': nn.sigmoid, 'tanh': jnp.tanh, 'relu': nn.relu, 'cos': jnp.cos}
+GAINS = {'linear': 1.0, 'sigmoid': 4.0, 'tanh': 1.0, 'relu': math.sqrt(2), 'cos': 1.0}   # keep a signal's size
 OUTPUTS = {'linear': identity, 'sigmoid': lambda logits: jnp.tanh(logits / 2)}   # of images: 2 s(l) - 1, in [-1, 1]
 NETWORKS = {'dense': DenseAutoencoder, 'convolutional': ConvolutionalAutoencoder}
 
@@ -74,6 +76,10 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
             def ordered():
                 return output(truncate(codes, jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)))
 
+            def stretch():
+                ahead = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 2), codes.shape[1:]))(keys)
+                return isometry(output, codes, ahead / jnp.linalg.norm(ahead, axis=1, keepdims=True))
+
             def logits():
                 above = decode(variables, codes, through[1:])
                 return lowest.module.apply(variables[through[0]], above, method='logits')
@@ -84,6 +90,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
             terms = {'squared_error': lambda: reconstruction.squared_error(output(codes), target),
                      'absolute_error': lambda: reconstruction.absolute_error(output(codes), target),
                      'nested': lambda: reconstruction.squared_error(ordered(), target),
+                     'isometry': stretch,
                      'l1': lambda: sparsity.l1(codes)}
             if lowest.output == 'sigmoid':
                 terms['cross_entropy'] = lambda: reconstruction.cross_entropy(logits(), target)

@@ -110,7 +110,7 @@ def test_codes_and_measures_are_of_clean_images_and_reconstructions_of_corrupted
 
 
 def test_every_term_is_offered_and_sigmoids_alone_have_theirs():
-    terms = dict.fromkeys(('squared_error', 'absolute_error', 'cross_entropy', 'nested', 'l1', 'sparsity'), 0.1)
+    terms = dict.fromkeys(('squared_error', 'absolute_error', 'cross_entropy', 'nested', 'isometry', 'l1', 'sparsity'), 0.1)
 
     def names(name):
         config = small(CONFIGS[name].get_config())
@@ -125,7 +125,7 @@ def test_every_term_is_offered_and_sigmoids_alone_have_theirs():
 
 @pytest.mark.parametrize('key, value, message', [
     ('corruption', 'snow', "config.model.corruption='snow': choose one of none, gaussian, masking, salt_and_pepper"),
-    ('activation', 'step', "config.model.activation='step': choose one of linear, sigmoid, tanh, relu"),
+    ('activation', 'step', "config.model.activation='step': choose one of linear, sigmoid, tanh, relu, cos"),
     ('output', 'tanh', "config.model.output='tanh': choose one of linear, sigmoid"),
     ('code', 'softmax', "config.model.code='softmax': choose one of"),
     ('networks', 'dcgan', "config.model.networks='dcgan': choose one of dense, convolutional")])
