@@ -170,7 +170,8 @@ def test_evaluate_uses_the_averages_and_writes_down_what_its_figures_depend_on(t
     judged = evaluation.evaluate(config, Experiment(None, None, sample, measure), placement, state)
     assert judged.figures['offset'] == 0 and judged.figures['modes'] == 8 and judged.figures['high_quality'] == 1
     assert judged.protocol['held_out'] == {'id': judged.protocol['held_out']['id'], 'figures': ['offset'], 'held_out': 400,
-                                           'data': 'ring/test', 'seed': 0, 'parameters': 'averaged'}
+                                           'data': 'ring/test', 'observed': '2, points', 'seed': 0,
+                                           'parameters': 'averaged'}
     raw = evaluation.evaluate(config, Experiment(None, None, sample), placement, state.replace(average={}))
     assert raw.protocol['points']['parameters'] == 'raw' and raw.figures['modes'] == 0
     assert raw.alarms and 'modes' in raw.alarms[0] and not judged.alarms

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from genlab import images, parallel
 from genlab.errors import ConfigError
 from genlab.evaluation.alarms import alarms
+from genlab.evaluation.likelihood import treatment
 from genlab.evaluation.parts import PARTS
 from genlab.evaluation.subject import Part, Subject
 from genlab.experiment import Experiment
@@ -43,7 +44,8 @@ def evaluate(config: ConfigDict, experiment: Experiment, placement: parallel.Pla
     if unknown := sorted({*config.evaluate.parts} - {*PARTS}):
         raise ConfigError(f'config.evaluate.parts has {unknown[0]}: choose from {", ".join(PARTS)}')
     subject = Subject(config, experiment, placement, state.variables(averaged=True))
-    common = {'data': subject.test.name, 'seed': config.evaluate.seed, 'parameters': 'averaged' if state.average else 'raw'}
+    common = {'data': subject.test.name, 'observed': _observed(config, subject), 'seed': config.evaluate.seed,
+              'parameters': 'averaged' if state.average else 'raw'}
     judged = Judgement({}, {}, [], {}, {})
     for name in config.evaluate.parts:
         if not PARTS[name].applies(subject):
@@ -64,6 +66,12 @@ def _add(judged: Judgement, name: str, part: Part, common: Mapping[str, Any], se
     return judged._replace(figures={**judged.figures, **figures}, protocol={**judged.protocol, name: protocol},
                            seconds={**judged.seconds, name: round(seconds, 2)}, rates={**judged.rates, **part.rates},
                            pictures={**judged.pictures, **part.pictures})
+
+
+def _observed(config: ConfigDict, subject: Subject) -> str:
+    """What is modelled, in words: the shape of an example and how the data are treated."""
+    shape = subject.test.fields[config.data.observe].shape
+    return f'{"x".join(map(str, shape))}, {treatment(config.data, subject.test)}'
 
 
 def _words(figure: Any) -> Any:

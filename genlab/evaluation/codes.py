@@ -125,7 +125,7 @@ def usage(indices: np.ndarray, codebook: int) -> dict[str, float]:
 
 
 def plane(codes: np.ndarray, method: str, seed: int = 0) -> np.ndarray:
-    """The first 5,000 codes on a plane: [N, D] -> [min(N, 5000), 2], for `genlab.evaluation.map`.
+    """The first 5,000 codes on a plane: [N, D] -> [min(N, 5000), 2], for `genlab.evaluation.maps`.
 
     method: 'pca' (the two directions of largest variance), 'tsne' (van der Maaten & Hinton 2008, perplexity 30) or 'umap'
     (McInnes et al. 2018, its defaults). Codes of one or two values are shown as they are."""

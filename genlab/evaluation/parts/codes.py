@@ -6,7 +6,7 @@ import numpy as np
 
 from genlab import sampling
 from genlab.evaluation import codes, disentanglement
-from genlab.evaluation.map import map_picture
+from genlab.evaluation.maps import map_picture
 from genlab.evaluation.subject import Part, Subject
 
 MAPPED = 5000    # examples on a map

@@ -32,8 +32,6 @@ def judge(subject: Subject) -> Part:
         dimensions = int(np.prod(subject.test.fields[subject.config.data.observe].shape))
         bits = {name: likelihood.bits_per_dimension(figures[name], dimensions, dequantised=False) for name in stated}
         figures |= {name.replace('nll', 'bits_per_dimension'): float(value) for name, value in bits.items()}
-    if stated:
-        protocol |= {'likelihood_of': likelihood.treatment(subject.config.data, subject.test)}
     return Part(protocol, figures)
 
 

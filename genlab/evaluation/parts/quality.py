@@ -36,7 +36,8 @@ def judge(subject: Subject) -> Part:
     figures |= _distances(made, real, evaluate.seed)
     if 'label' in source.fields and subject.config.data.observe == 'image':
         knows = classifier.load(subject.whole.data)
-        protocol |= {'classifier_accuracy': knows.accuracy, 'ms_ssim_scales': scales(*samples.shape[1:3])}
+        protocol |= {'classes_by': f'classifier, test accuracy {knows.accuracy:.4f}',
+                     'ms_ssim_scales': scales(*samples.shape[1:3])}
         figures |= _classes(subject, knows, knows.probabilities(samples), real['label'])
     if extractor.classify is not None:
         lacking = shortage('inception_score', len(extractor.classes), len(made))
