@@ -9,7 +9,7 @@ import scipy.linalg
 
 from genlab.errors import ConfigError, UserError
 from genlab.evaluation import codes
-from genlab.evaluation import map as maps
+from genlab.evaluation import maps
 
 
 def blobs(number, apart, seed=0):
