@@ -8,8 +8,7 @@ import pytest
 import scipy.linalg
 
 from genlab.errors import ConfigError, UserError
-from genlab.evaluation import codes
-from genlab.evaluation import maps
+from genlab.evaluation import codes, maps
 
 
 def blobs(number, apart, seed=0):
