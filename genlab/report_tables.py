@@ -37,7 +37,7 @@ def notice_boxes(sentences, role):
 
 def evaluation_tables(evaluation, folder):
     """Alarms, a box for each part with its figures and the protocol of them, and the pictures of the evaluation."""
-    boxes = ''.join(map(_part, parts(evaluation)))
+    boxes = ''.join(map(_part, parts(evaluation))) + _times(evaluation)
     pictures = figures_of(folder)
     if not boxes and not pictures and not alarms(evaluation):
         return ''
@@ -56,6 +56,13 @@ def _part(part):
     badge = f'<code class="badge">{escape(part.id)}</code>' if part.id else ''
     protocol = f'<h4>Protocol{badge}</h4><div class="conditions">{conditions}</div>' if part.conditions or badge else ''
     return f'<div class="box"><h3>{escape(title(part.name))}</h3>{figures if part.figures else ""}{protocol}</div>'
+
+
+def _times(evaluation):
+    """A box of how long each part took, and how many things a second it did."""
+    rows = [(f'{name.replace("_", " ")}, {unit}', value) for kind, unit in (('seconds', 's'), ('rates', 'a second'))
+            for name, value in (evaluation.get(kind) or {}).items() if is_number(value)]
+    return f'<div class="box"><h3>Time</h3>{rows_of(rows, _figure)}</div>' if rows else ''
 
 
 def _leaves(figures):

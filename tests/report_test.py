@@ -265,6 +265,14 @@ def test_flatten_keeps_lists_and_empty_dicts():
     assert report_figures.flatten(nested) == [('a/b', 1), ('a/c/d', [1, {'e': 2}]), ('f', {})]
 
 
+def test_the_time_that_an_evaluation_took_is_no_protocol(tmp_path):
+    evaluation = {'step': 1, 'figures': {'a': 1.0}, 'protocol': {'codes': {'id': 'x', 'figures': ['a']}},
+                  'seconds': {'codes': 12.5}, 'rates': {'features': 4000.0}}
+    (tmp_path / 'evaluation.json').write_text(json.dumps(evaluation))
+    text = report.render(str(tmp_path))
+    assert 'codes, s' in text and '12.5' in text and 'features, a second' in text and '<h3>Protocol</h3>' not in text
+
+
 def test_each_part_of_the_evaluation_has_its_protocol_and_alarms_stand_on_top(tmp_path):
     evaluation = {'step': 4000, 'alarms': ['class 3 is 61 % of ' + EVIL], 'figures': {
         'frechet_distance': 12.3456, 'precision': 'needs 1,000 samples', 'class_share': {'0': 0.1, EVIL: 0.7, '2': 0.2},
