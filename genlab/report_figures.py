@@ -26,7 +26,8 @@ def parts(evaluation):
     found = [Part(name, str(part.get('id', '')), {key: part[key] for key in part if key not in ('id', 'figures')},
                   {key: value for key, value in figures.items() if key in part['figures']}) for name, part in named.items()]
     free = {key: value for key, value in figures.items() if not any(key in part.figures for part in found)}
-    loose = {key: value for key, value in evaluation.items() if key not in ('step', 'figures', 'protocol', 'alarms', 'seconds', 'rates')}
+    known = ('step', 'figures', 'protocol', 'alarms', 'seconds', 'rates')
+    loose = {key: value for key, value in evaluation.items() if key not in known}
     loose |= {name: value for name, value in protocol.items() if name not in named}
     return found + ([Part('', '', loose, free)] if free or loose else [])
 
