@@ -82,7 +82,8 @@ def test_an_unknown_placement_and_a_missing_device_are_refused():
 
 def launch(folder, steps, devices, *more):
     """`python -m genlab.main` on a tiny DCGAN with SGD, as a process of its own."""
-    environment = {**os.environ, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}', 'JAX_PLATFORMS': 'cpu'}
+    flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
+    environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
     root = pathlib.Path(__file__).parents[1]
     return subprocess.Popen(
         [sys.executable, '-m', 'genlab.main', '--config=configs/dcgan.py', f'--workdir={folder}', '--debug',
