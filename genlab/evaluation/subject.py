@@ -28,6 +28,8 @@ class Subject:
         self.config, self.experiment, self.placement, self.variables = config, experiment, placement, variables
         self.whole = config.copy_and_resolve_references()    # a judge knows the classes that the model never saw
         self.whole.data.leave_out = ()
+        # Kept by the subject itself: a cache of the class would keep the arrays of every model that was ever judged.
+        self.rows, self.flat, self.x, self.codes = map(functools.cache, (self.rows, self.flat, self.x, self.codes))
 
     @functools.cached_property
     def samples(self) -> np.ndarray:
@@ -60,13 +62,11 @@ class Subject:
             return np.arange(self.held_out)
         return np.sort(np.random.default_rng(0).permutation(len(self.train))[:KEPT])
 
-    @functools.lru_cache(maxsize=8)
     def rows(self, split: str, field: str) -> np.ndarray:
         """A field of the chosen examples of a split as the source has it; [N, ...]."""
         source = data.load(self.config.data, split, (field,) if field in self._drawn() else ())
         return source.rows(self.chosen(split))[field]
 
-    @functools.lru_cache(maxsize=2)
     def flat(self, split: str) -> np.ndarray:
         """What is modelled in one row, float32 [N, P]: of the chosen held-out examples, and of nearly all training examples."""
         x = self.x('test').reshape(self.held_out, -1)
@@ -84,12 +84,10 @@ class Subject:
     def has(self, field: str) -> bool:
         return field in self.test.fields or field in self._drawn()
 
-    @functools.lru_cache(maxsize=8)
     def x(self, split: str) -> np.ndarray:
         """What is modelled, of the chosen examples of a split, prepared."""
         return self.over(lambda variables, batch, keys: {'x': batch['x']}, split)['x']
 
-    @functools.lru_cache(maxsize=8)
     def codes(self, split: str) -> np.ndarray:
         """The codes of the chosen examples of a split; [N, ...]."""
         encode = sampling.jitted(self.experiment.encode)
