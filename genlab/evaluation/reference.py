@@ -1,5 +1,6 @@
 """The real examples' side of every comparison, computed once and kept in the cache."""
 
+import collections
 import time
 import zlib
 
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 from genlab import data
 from genlab.data import transforms
 from genlab.data.cache import cached
+from genlab.evaluation.distances import blockwise_moments
 from genlab.evaluation.features import Extractor
 
 VERSION = 1
@@ -56,28 +58,19 @@ def _compute(config_data, source, extractor, order):
     began = time.perf_counter()
     dimensions, count = extractor.dimensions, len(order)
     kept = order if count * dimensions * 4 <= KEPT_BYTES else order[:KEPT]
-    features, sums = np.empty((len(kept), dimensions), np.float32), None
-    for first in range(0, count, CHUNK):
-        part = extractor.extract(examples(config_data, source, order[first:first + CHUNK]))
-        features[first:first + CHUNK] = part[:max(len(kept) - first, 0)]
-        if dimensions <= MOST_DIMENSIONS:
-            sums = _add(sums, part.astype(np.float64))
-    found = {'features': features, 'indices': kept, 'count': np.int64(count), **_moments(sums, count)}
+    features = np.empty((len(kept), dimensions), np.float32)
+
+    def parts():
+        for first in range(0, count, CHUNK):
+            part = extractor.extract(examples(config_data, source, order[first:first + CHUNK]))
+            features[first:first + CHUNK] = part[:max(len(kept) - first, 0)]
+            yield part
+
+    found = {'features': features, 'indices': kept, 'count': np.int64(count)}
+    if dimensions <= MOST_DIMENSIONS:
+        found['mean'], found['covariance'] = blockwise_moments(parts())
+    else:
+        collections.deque(parts(), maxlen=0)
     if 'label' in source.fields:
         found['label'] = source.rows(kept)['label']
     return found | {'seconds': np.float64(time.perf_counter() - began)}
-
-
-def _add(sums, part):
-    """(an origin near the mean, the sum around it, the sum of products around it) after a part [N, D] more."""
-    origin, total, products = sums or (part.mean(0), 0., 0.)
-    part = part - origin
-    return origin, total + part.sum(0), products + part.T @ part
-
-
-def _moments(sums, count):
-    """Mean and unbiased covariance, as np.cov gives it, of what `_add` added up."""
-    if sums is None:
-        return {}
-    origin, total, products = sums
-    return {'mean': origin + total / count, 'covariance': (products - np.outer(total, total) / count) / max(count - 1, 1)}
