@@ -56,8 +56,10 @@ def default_for(config: ConfigDict, source: data.Source) -> str:
     return 'classifier' if _labelled(config, source) else 'random'
 
 
-def load(config: ConfigDict) -> Extractor:
-    """The extractor that `config.evaluate.features` and `features_file` name, for the field that the model models."""
+def load(config: ConfigDict, knows: classifier.Classifier | None = None) -> Extractor:
+    """The extractor that `config.evaluate.features` and `features_file` name, for the field that the model models.
+
+    knows: the classifier of these data, where it is loaded already."""
     source = data.load(config.data, 'test')
     kind, observe = default_for(config, source), config.data.observe
     if kind not in KINDS:
@@ -71,7 +73,7 @@ def load(config: ConfigDict) -> Extractor:
         if not _labelled(config, source):
             raise ConfigError(f'config.evaluate.features=classifier needs images with labels, and the {observe} of '
                               f'{source.name} has none: choose random or pixels')
-        return from_classifier(classifier.load(config.data))
+        return from_classifier(knows or classifier.load(config.data))
     if kind == 'inception':
         return from_inception(config.evaluate.features_file)
     shape = source.fields[observe].shape

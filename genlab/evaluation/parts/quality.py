@@ -21,8 +21,11 @@ def applies(subject: Subject) -> bool:
 
 def judge(subject: Subject) -> Part:
     """Every measure of samples that the data allow; one on too few examples says so instead of a number."""
-    extractor, evaluate, samples = features.load(subject.whole), subject.config.evaluate, subject.samples
+    evaluate, samples = subject.config.evaluate, subject.samples
     source = data.load(subject.whole.data, evaluate.reference)
+    labelled = 'label' in source.fields and subject.config.data.observe == 'image'
+    knows = classifier.load(subject.whole.data) if labelled else None
+    extractor = features.load(subject.whole, knows)
     real = reference.statistics(subject.whole.data, source, extractor, evaluate.reference_count)
     protocol = {**extractor.protocol, 'samples': len(samples), 'reference': f'{source.name}, {int(real["count"]):,}',
                 'compared': len(real['features'])}
@@ -34,8 +37,7 @@ def judge(subject: Subject) -> Part:
     made = extractor.extract(samples)
     rates = {'features': len(samples) / (time.perf_counter() - began)}
     figures |= _distances(made, real, evaluate.seed)
-    if 'label' in source.fields and subject.config.data.observe == 'image':
-        knows = classifier.load(subject.whole.data)
+    if knows:
         protocol |= {'classes_by': f'classifier, test accuracy {knows.accuracy:.4f}',
                      'ms_ssim_scales': scales(*samples.shape[1:3])}
         figures |= _classes(subject, knows, knows.probabilities(samples), real['label'])
