@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from genlab.errors import ConfigError
 from genlab.experiment import Experiment, compose
-from genlab.losses import adversarial, divergences, likelihoods
+from genlab.losses import adversarial, divergences, likelihoods, reconstruction
 from genlab.networks import variational
 from genlab.networks.mlp import MLP
 from genlab.state import Network
@@ -86,8 +86,8 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
     def measure(variables, batch, keys):
         mean, log_variance = infer(variables, batch['x'])
-        error = (batch['x'] - decode(variables, mean)) / 2
-        return {'squared_error': jnp.square(error).sum((1, 2, 3)), 'kl': divergences.standard_kl(mean, log_variance).sum(1)}
+        error = reconstruction.squared_error(decode(variables, mean), batch['x']) / 4   # of images in [0, 1]
+        return {'squared_error': error, 'kl': divergences.standard_kl(mean, log_variance).sum(1)}
 
     def start(batch):
         x, z = batch['x'], jnp.zeros((batch['x'].shape[0], model.latent_size))

@@ -22,6 +22,7 @@ from genlab.errors import ConfigError
 from genlab.experiment import Experiment, compose
 from genlab.losses import divergences
 from genlab.losses.likelihoods import LIKELIHOODS
+from genlab.losses.reconstruction import squared_error
 from genlab.networks import variational
 from genlab.state import Network
 
@@ -137,7 +138,8 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         drawn = draw(variables, batch, rise(variables, batch), noise(keys))
         kl = divergences.gaussian_kl(*drawn.posterior, *drawn.prior).sum(1)
         bound = negative_log_likelihood(drawn, batch['x']) + kl
-        error = squared_error(batch['x'], decode(variables, encode(variables, batch)), image=not model.dimensions)
+        error = squared_error(decode(variables, encode(variables, batch)), batch['x'])
+        error = error if model.dimensions else error / 4   # of images in [0, 1]
         return {'nll_bound' if is_likelihood(config) else 'negative_elbo': bound, 'kl': kl, 'squared_error': error}
 
     def log_weight(variables, batch, keys):
@@ -173,11 +175,6 @@ def is_likelihood(config: ConfigDict) -> bool:
     data = config.data
     return {'bernoulli': data.binarise, 'discretized_logistic': not (data.binarise or data.dequantise),
             'gaussian': data.dequantise or config.model.dimensions > 0}[config.model.likelihood]
-
-
-def squared_error(x: jax.Array, output: jax.Array, image: bool) -> jax.Array:
-    """Summed over the coordinates of a point, or the pixels of an image in [0, 1], which is here in [-1, 1]: [B]."""
-    return jnp.square(x - output).sum(tuple(range(1, x.ndim))) / (4 if image else 1)
 
 
 def shape(config: ConfigDict) -> tuple[int, ...]:
