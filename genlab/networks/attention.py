@@ -1,0 +1,36 @@
+"""Attention (Vaswani et al. 2017) of tokens to each other, or to a context such as the words of a caption."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+
+class Attention(nn.Module):
+    """Multi-head attention of x [B, N, C] to itself, or to `context` [B, M, D]: [B, N, C].
+
+    The dot products are scaled by 1 / sqrt(C / heads). `mask` [B, M] tells which tokens of the context are there.
+    """
+    heads: int
+    dtype: Any = None
+    output_init: Callable = nn.initializers.zeros_init()   # zeros: a residual branch starts as the identity
+
+    @nn.compact
+    def __call__(self, x: jax.Array, context: jax.Array | None = None, mask: jax.Array | None = None) -> jax.Array:
+        width = x.shape[-1]
+        if width % self.heads:
+            raise ValueError(f'{self.heads} heads do not divide a width of {width}')
+        if context is None:
+            query, key, value = self._heads(nn.Dense(3 * width, dtype=self.dtype, name='query_key_value')(x), 3)
+        else:
+            query, = self._heads(nn.Dense(width, dtype=self.dtype, name='query')(x), 1)
+            key, value = self._heads(nn.Dense(2 * width, dtype=self.dtype, name='key_value')(context), 2)
+        mask = None if mask is None else mask[:, None, None, :].astype(bool)
+        mixed = jax.nn.dot_product_attention(query, key, value, mask=mask)
+        return nn.Dense(width, dtype=self.dtype, kernel_init=self.output_init, name='output')(mixed.reshape(x.shape))
+
+    def _heads(self, x: jax.Array, parts: int) -> list[jax.Array]:
+        """[B, N, parts * C] -> `parts` of [B, N, heads, C / heads]."""
+        split = x.reshape(*x.shape[:2], parts, self.heads, -1)
+        return [split[:, :, part] for part in range(parts)]

@@ -1,0 +1,22 @@
+"""Dropout by one key an example, so that what is dropped does not depend on the batch or on the number of devices."""
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class Dropout(nn.Module):
+    """Zeroes numbers of x [B, ...] with probability `rate` and scales up the rest (Srivastava et al. 2014, section 4).
+
+    keys: one typed key an example [B], or None to drop nothing. Each layer draws its own noise, by its name.
+    """
+    rate: float
+
+    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+        if keys is None or self.rate == 0:
+            return x
+        layer = zlib.crc32('/'.join(self.path).encode())
+        kept = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - self.rate, x.shape[1:]))(keys)
+        return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)

@@ -1,0 +1,23 @@
+"""Numbers as vectors: sinusoids of a time, a noise level or a position."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def sinusoidal(values: jax.Array, width: int, *, longest: float = 10_000.0) -> jax.Array:
+    """Sines and cosines of values [B] at `width / 2` frequencies from 1 to 1 / longest radians a unit: [B, width].
+
+    (Vaswani et al. 2017, section 3.5.) A time in [0, 1] wants to be multiplied by about a thousand first.
+    """
+    frequencies = longest ** -np.linspace(0, 1, width // 2, dtype=np.float32)
+    angles = values.astype(jnp.float32)[:, None] * frequencies[None]
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], 1)
+
+
+def grid_positions(side: int, width: int) -> np.ndarray:
+    """The sinusoids of row and column of each cell of a square grid, half of `width` each: float32 [side * side, width]."""
+    frequencies = 10_000.0 ** -(np.arange(width // 4) / (width // 4))
+    rows, columns = np.divmod(np.arange(side * side), side)
+    angles = [place[:, None] * frequencies for place in (columns, rows)]
+    return np.concatenate([wave(angle) for angle in angles for wave in (np.sin, np.cos)], 1).astype(np.float32)
