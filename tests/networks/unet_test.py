@@ -16,6 +16,7 @@ DDPM = UNet(3)
 EDM = UNet(3, multipliers=(2, 2, 2), blocks=4, attend_last=True, resample='block', skip_scale=math.sqrt(0.5), augmentation=9,
            label_table=False)
 SMALL = UNet(2, width=8, multipliers=(1, 2), blocks=1, attention=(4,), heads=2, dropout=0.5)
+TINY = SMALL.clone(multipliers=(1,), blocks=0)
 RICH = SMALL.clone(scale_shift=True, resample='block', classes=3, augmentation=4, span=True, skip_scale=0.5)
 
 
@@ -23,10 +24,10 @@ def shapes(module, shape, **more):
     return jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros(shape), jnp.zeros(shape[:1]), False, **more))
 
 
-def perturbed(module, shape, **more):
+def random(shapes):
     """Parameters all away from zero."""
     noise = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: jnp.array(0.3 * noise.normal(size=leaf.shape), jnp.float32), shapes(module, shape, **more))
+    return jax.tree.map(lambda leaf: jnp.array(0.3 * noise.normal(size=leaf.shape), jnp.float32), shapes)
 
 
 def images(*shape):
@@ -50,11 +51,11 @@ def test_a_table_of_labels_has_a_row_for_none():
 
 
 def test_starts_at_zero_and_keeps_it_in_float32():
-    module = SMALL.clone(dtype=jnp.bfloat16)
+    module = TINY.clone(dtype=jnp.bfloat16)
     y, variables = jax.jit(lambda key: module.init_with_output(key, images(1, 8, 8, 1), jnp.ones(1), False))(jax.random.key(0))
     chex.assert_trees_all_equal(y, jnp.zeros((1, 8, 8, 2), jnp.float32))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
-    for name, zero in [('convolution_1', True), ('convolution_0', False)]:
+    for name, zero in [('convolution_1', True), ('convolution_0', False)]:   # the last of each residual branch
         assert zero == (not variables['params']['up_0_0'][name]['kernel'].any())
 
 
@@ -65,7 +66,7 @@ def rich():
         'x': images(2, 8, 8, 1), 'level': jnp.array([10., 500.]), 'labels': jnp.array([0, 3]), 'span': jnp.array([1., 3.]),
         'keys': jax.random.split(jax.random.key(2)), 'context': images(2, 3, 5), 'augmentation': images(2, 4),
         'context_mask': jnp.array([[1, 1, 0], [1, 0, 1]])}
-    variables = perturbed(RICH, (2, 8, 8, 1), context=told['context'])
+    variables = random(shapes(RICH, (2, 8, 8, 1), context=told['context']))
     return jax.jit(lambda told: RICH.apply(variables, train=True, **told)), told
 
 
@@ -97,15 +98,15 @@ def test_dropout_is_of_a_key_and_an_example_is_not_of_its_batch(rich):
 
 def test_nothing_is_dropped_outside_of_training_and_remat_changes_no_number():
     x, levels, keys = images(2, 8, 8, 1), jnp.ones(2), jax.random.split(jax.random.key(2))
-    variables = perturbed(SMALL, x.shape)
-    run = lambda variables, train, module=SMALL: module.apply(variables, x, levels, train, keys=keys)
-    plain = jax.jit(lambda variables: SMALL.apply(variables, x, levels, True))(variables)
+    variables = random(shapes(TINY, x.shape))
+    run = lambda variables, train, module=TINY: module.apply(variables, x, levels, train, keys=keys)
+    plain = jax.jit(lambda variables: TINY.apply(variables, x, levels, True))(variables)
     np.testing.assert_allclose(jax.jit(run, static_argnums=1)(variables, False), plain, atol=1e-5)
-    again = SMALL.clone(remat=True)
-    chex.assert_trees_all_equal_shapes(shapes(again, x.shape), shapes(SMALL, x.shape))
+    again = TINY.clone(remat=True)
+    chex.assert_trees_all_equal_shapes(shapes(again, x.shape), shapes(TINY, x.shape))
     gradients = [
         jax.jit(jax.value_and_grad(lambda variables, module=module: (run(variables, True, module) ** 2).mean()))(variables)
-        for module in (SMALL, again)]
+        for module in (TINY, again)]
     chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
@@ -126,10 +127,7 @@ def test_halving_and_doubling():
 
 def test_group_norm_has_the_variables_and_numbers_of_flax():
     x = 2 + 3 * images(2, 3, 5, 12)
-    ours, theirs = GroupNorm(4), nn.GroupNorm(4)
-    variables = theirs.init(jax.random.key(0), x)
-    chex.assert_trees_all_equal(variables, ours.init(jax.random.key(0), x))
-    variables = jax.tree.map(lambda leaf: leaf + jax.random.normal(jax.random.key(3), leaf.shape), variables)
+    variables = random(jax.eval_shape(nn.GroupNorm(4).init, jax.random.key(0), x))
 
     def run(module):
         def loss(variables, x):
@@ -137,6 +135,8 @@ def test_group_norm_has_the_variables_and_numbers_of_flax():
             return jnp.sin(y).sum(), y
         return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(variables, x)
 
-    chex.assert_trees_all_close(run(ours), run(theirs), atol=1e-4, rtol=1e-5)
+    chex.assert_trees_all_close(run(GroupNorm(4)), run(nn.GroupNorm(4)), atol=1e-4, rtol=1e-5)
+    initial = jax.jit(GroupNorm(4).init)(jax.random.key(0), x)
+    chex.assert_trees_all_equal(initial, {'params': {'scale': jnp.ones(12), 'bias': jnp.zeros(12)}})
     with pytest.raises(ValueError, match='5 groups do not divide 12'):
-        GroupNorm(5).init(jax.random.key(0), x)
+        jax.eval_shape(GroupNorm(5).init, jax.random.key(0), x)
