@@ -1,0 +1,142 @@
+"""The U-Net is that of the papers, and listens to all that it is told."""
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from genlab.networks.normalization import GroupNorm
+from genlab.networks.unet import UNet, double, halve
+
+DDPM = UNet(3)
+EDM = UNet(3, multipliers=(2, 2, 2), blocks=4, attend_last=True, resample='block', skip_scale=math.sqrt(0.5), augmentation=9,
+           label_table=False)
+SMALL = UNet(2, width=8, multipliers=(1, 2), blocks=1, attention=(4,), heads=2, dropout=0.5)
+TINY = SMALL.clone(multipliers=(1,), blocks=0)
+RICH = SMALL.clone(scale_shift=True, resample='block', classes=3, augmentation=4, span=True, skip_scale=0.5)
+
+
+def shapes(module, shape, **more):
+    return jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros(shape), jnp.zeros(shape[:1]), False, **more))
+
+
+def random(shapes):
+    """Parameters all away from zero."""
+    noise = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: jnp.array(0.3 * noise.normal(size=leaf.shape), jnp.float32), shapes)
+
+
+def images(*shape):
+    return jax.random.normal(jax.random.key(1), shape)
+
+
+@pytest.mark.parametrize('module, side, expected', [
+    (DDPM, 32, 35_746_307),
+    (DDPM.clone(multipliers=(1, 1, 2, 2, 4, 4)), 256, 113_673_219),
+    (UNet(6, blocks=3, attention=(16, 8), heads=4, scale_shift=True), 32, 52_546_438),
+    (EDM, 32, 55_733_891),
+    (EDM.clone(classes=10), 32, 55_735_299),
+], ids=['DDPM', 'DDPM 256', 'improved DDPM', 'EDM', 'EDM of classes'])
+def test_parameter_counts_of_the_papers(module, side, expected):
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes(module, (1, side, side, 3)))) == expected
+
+
+def test_a_table_of_labels_has_a_row_for_none():
+    table = shapes(SMALL.clone(classes=10), (1, 8, 8, 1))['params']['labels']['embedding']
+    assert table.shape == (11, 32)
+
+
+def test_starts_at_zero_and_keeps_it_in_float32():
+    module = TINY.clone(dtype=jnp.bfloat16)
+    y, variables = jax.jit(lambda key: module.init_with_output(key, images(1, 8, 8, 1), jnp.ones(1), False))(jax.random.key(0))
+    chex.assert_trees_all_equal(y, jnp.zeros((1, 8, 8, 2), jnp.float32))
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
+    for name, zero in [('convolution_1', True), ('convolution_0', False)]:   # the last of each residual branch
+        assert zero == (not variables['params']['up_0_0'][name]['kernel'].any())
+
+
+@pytest.fixture(scope='module')
+def rich():
+    """A network that is told everything, and what it is told."""
+    told = {
+        'x': images(2, 8, 8, 1), 'level': jnp.array([10., 500.]), 'labels': jnp.array([0, 3]), 'span': jnp.array([1., 3.]),
+        'keys': jax.random.split(jax.random.key(2)), 'context': images(2, 3, 5), 'augmentation': images(2, 4),
+        'context_mask': jnp.array([[1, 1, 0], [1, 0, 1]])}
+    variables = random(shapes(RICH, (2, 8, 8, 1), context=told['context']))
+    return jax.jit(lambda told: RICH.apply(variables, train=True, **told)), told
+
+
+@pytest.mark.parametrize('name, value', [
+    ('level', [11., 500.]), ('labels', [1, 3]), ('labels', [3, 3]), ('span', [2., 3.]), ('augmentation', np.zeros((2, 4))),
+    ('context', np.zeros((2, 3, 5))), ('context_mask', [[1, 1, 1], [1, 0, 1]])])
+def test_all_that_it_is_told_matters(rich, name, value):
+    apply, told = rich
+    changed = {**told, name: jnp.array(value, told[name].dtype)}
+    assert jnp.abs(apply(changed)[0] - apply(told)[0]).max() > 1e-3
+
+
+def test_masked_words_do_not_matter(rich):
+    apply, told = rich
+    unseen = told['context'].at[0, 2].set(7.)
+    np.testing.assert_allclose(apply({**told, 'context': unseen}), apply(told), atol=1e-5)
+
+
+def test_dropout_is_of_a_key_and_an_example_is_not_of_its_batch(rich):
+    apply, told = rich
+    reversed_keys = apply({**told, 'keys': told['keys'][::-1]})
+    assert jnp.abs(reversed_keys - apply(told)).max() > 1e-3
+    others = jax.tree.map(lambda array: array.at[1].set(array[0]) if array.dtype != told['keys'].dtype else array, told)
+    others['keys'] = told['keys'][jnp.array([0, 0])]
+    both = apply(others)
+    np.testing.assert_allclose(both[0], apply(told)[0], atol=1e-4)
+    np.testing.assert_allclose(both[0], both[1], atol=1e-4)
+
+
+def test_nothing_is_dropped_outside_of_training_and_remat_changes_no_number():
+    x, levels, keys = images(2, 8, 8, 1), jnp.ones(2), jax.random.split(jax.random.key(2))
+    variables = random(shapes(TINY, x.shape))
+    run = lambda variables, train, module=TINY: module.apply(variables, x, levels, train, keys=keys)
+    plain = jax.jit(lambda variables: TINY.apply(variables, x, levels, True))(variables)
+    np.testing.assert_allclose(jax.jit(run, static_argnums=1)(variables, False), plain, atol=1e-5)
+    again = TINY.clone(remat=True)
+    chex.assert_trees_all_equal_shapes(shapes(again, x.shape), shapes(TINY, x.shape))
+    gradients = [
+        jax.jit(jax.value_and_grad(lambda variables, module=module: (run(variables, True, module) ** 2).mean()))(variables)
+        for module in (TINY, again)]
+    chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_sides_that_are_no_powers_of_two():
+    module = UNet(1, width=4, multipliers=(1, 1, 1), blocks=1, attention=(14,))
+    outputs = jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), images(1, 28, 28, 1), jnp.ones(1), False))
+    assert outputs[0].shape == (1, 28, 28, 1)
+    assert 'attention' in outputs[1]['params']['down_1_0'] and 'attention' not in outputs[1]['params']['down_2_0']
+    with pytest.raises(ValueError, match='30x30 cannot be halved 2 times'):
+        shapes(module, (1, 30, 30, 1))
+
+
+def test_halving_and_doubling():
+    x = np.arange(16.).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(halve(x)[0, ..., 0], [[2.5, 4.5], [10.5, 12.5]])
+    np.testing.assert_array_equal(double(x), x.repeat(2, 1).repeat(2, 2))
+
+
+def test_group_norm_has_the_variables_and_numbers_of_flax():
+    x = 2 + 3 * images(2, 3, 5, 12)
+    variables = random(jax.eval_shape(nn.GroupNorm(4).init, jax.random.key(0), x))
+
+    def run(module):
+        def loss(variables, x):
+            y = module.apply(variables, x)
+            return jnp.sin(y).sum(), y
+        return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(variables, x)
+
+    chex.assert_trees_all_close(run(GroupNorm(4)), run(nn.GroupNorm(4)), atol=1e-4, rtol=1e-5)
+    initial = jax.jit(GroupNorm(4).init)(jax.random.key(0), x)
+    chex.assert_trees_all_equal(initial, {'params': {'scale': jnp.ones(12), 'bias': jnp.zeros(12)}})
+    with pytest.raises(ValueError, match='5 groups do not divide 12'):
+        jax.eval_shape(GroupNorm(5).init, jax.random.key(0), x)
