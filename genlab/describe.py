@@ -1,6 +1,7 @@
 """What a config's networks are: every module with its output and parameters, by abstract evaluation alone."""
 
 import collections
+import itertools
 import math
 from typing import Any
 
@@ -16,13 +17,15 @@ from genlab.program import make_init, programs
 def describe(config: ConfigDict, build: Build) -> dict[str, dict]:
     """network -> {'parameters': total, 'modules': [{'path', 'type', 'output', 'parameters'}, ...]}.
 
+    The collection 'constants', such as a fixed table of positions, counts as papers count it: saved and never trained.
     Nothing is computed, and no data are read."""
     program = programs(config, build, parallel.place(config.placement), data.declared(config.data))[0]
     calls: list[dict] = []
     with nn.intercept_methods(lambda *call: _note(calls, *call)):
         state = jax.eval_shape(make_init(program))
-    return {network: {'parameters': count(params), 'modules': _modules(network, params, calls)}
-            for network, params in state.params.items()}
+    held = {network: [params, state.stats[network].get('constants', {})] for network, params in state.params.items()}
+    return {network: {'parameters': count(trees), 'modules': _modules(network, trees, calls)}
+            for network, trees in held.items()}
 
 
 def totals(networks: dict[str, dict]) -> dict[str, int]:
@@ -66,12 +69,12 @@ def _root(module: nn.Module) -> nn.Module:
     return module
 
 
-def _modules(network: str, params: Any, calls: list[dict]) -> list[dict]:
+def _modules(network: str, trees: list, calls: list[dict]) -> list[dict]:
     """The modules of one network in the order of their first calls, with the parameters that are theirs alone.
 
     Parameters of what was never called, only asked for something else (the network itself, a codebook), come last."""
     held = collections.Counter()
-    for path, leaf in jax.tree.leaves_with_path(params):
+    for path, leaf in itertools.chain.from_iterable(map(jax.tree.leaves_with_path, trees)):
         held[tuple(key.key for key in path[:-1])] += math.prod(leaf.shape)
     first: dict[tuple, dict] = {}
     for call in calls:

@@ -64,11 +64,13 @@ class Inner(nn.Module):
 
 
 class Codec(nn.Module):
-    """Holds parameters in every way: its own, of modules in modules, shared, and of a part that is never called."""
+    """Holds parameters in every way: its own, of modules in modules, shared, constant, and of a part that is never called."""
 
     def setup(self):
         self.first, self.second, self.book = Inner(), nn.Dense(5), Book()
         self.own = self.param('own', nn.initializers.zeros, (7,))
+        self.table = self.variable('constants', 'table', jnp.zeros, (6,))
+        self.seen = self.variable('batch_stats', 'seen', jnp.zeros, (8,))   # statistics are no parameters
 
     def __call__(self, x):
         return self.second(self.first(self.first(x))) + self.book.look().sum() + self.own.sum()
@@ -82,7 +84,7 @@ class Book(nn.Module):
         return self.codes
 
 
-def test_every_parameter_is_in_one_row_and_rows_are_in_the_order_of_the_calls():
+def test_every_parameter_and_constant_is_in_one_row_and_rows_are_in_the_order_of_the_calls():
     config = configs.defaults('x')
     config.data.update(source='toy', name='ring', observe='point')
     config.losses.model, config.optimizer.model = dict(fit=1.0), adam(1e-3)
@@ -95,5 +97,5 @@ def test_every_parameter_is_in_one_row_and_rows_are_in_the_order_of_the_calls():
     codec = description.describe(config, build)['codec']
     rows = [(module['path'], module['type'], module['parameters']) for module in codec['modules']]
     assert rows == [('codec/first', 'Inner', 2), ('codec/first/dense', 'Dense', 12), ('codec/second', 'Dense', 20),
-                    ('codec', 'own', 7), ('codec/book', 'own', 12)]
-    assert sum(parameters for _, _, parameters in rows) == codec['parameters'] == 53
+                    ('codec', 'own', 7 + 6), ('codec/book', 'own', 12)]
+    assert sum(parameters for _, _, parameters in rows) == codec['parameters'] == 59
