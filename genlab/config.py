@@ -43,6 +43,7 @@ def defaults(experiment: str) -> ConfigDict:
             reference_count=10_000,  # and the most examples of it
             importance=0,            # latents an example for the importance-weighted likelihood; 0: no estimate
             importance_chunk=50,     # of them at a time
+            exact=0,                 # held-out examples whose exact likelihood is computed, where the model has one
             anomaly='squared_error',  # the measure that finds the classes of config.data.leave_out
             maps=('pca',),           # of the codes on a plane: 'pca', 'tsne', 'umap'
         ),
@@ -53,7 +54,7 @@ def defaults(experiment: str) -> ConfigDict:
             reach=3.0,               # how far, in standard deviations of the codes or of the attribute
             examples=1000,           # whose codes tell the deviations and the directions
             inversions=6,            # held-out examples to find codes of,
-            inversion_steps=200,     # each by so many steps
+            inversion_steps=200,     # each by so many steps; 0 inversions: none
         ),
         checkpoint=dict(every=500, keep=3),
     ), type_safe=True)
@@ -138,7 +139,9 @@ def differences(old: Mapping, new: Mapping, ignore: tuple[str, ...] = (), prefix
     return keys
 
 
-CAPS = {'width': 8, 'latent_size': 8, 'features': 16}   # what `small` allows to the sizes of a model
+# What `small` allows to the sizes of a model, and to how many of them there are.
+CAPS = {'width': 8, 'latent_size': 8, 'features': 16, 'blocks': 1, 'depth': 2, 'layers': 1, 'heads': 2, 'bound_times': 2}
+LENGTHS = {'multipliers': 2}
 
 
 def small(config: ConfigDict) -> ConfigDict:
@@ -154,6 +157,8 @@ def small(config: ConfigDict) -> ConfigDict:
     config.train.update(steps=max(4, 2 * len(config.phases)), steps_per_call=min(config.train.steps_per_call, 2),
                         microbatches=min(config.train.microbatches, 2), log_every=1, sample_every=0, evaluate_every=0)
     config.sample.update(count=4, chunk=4)
+    if 'steps' in config.sample:
+        config.sample.steps = min(config.sample.steps, 4)
     config.evaluate.count = 8
     config.explore.update(pairs=2, steps=3, dimensions=2, examples=16, inversions=2, inversion_steps=2)
     config.checkpoint.every = 2
@@ -168,3 +173,5 @@ def shrink(model: ConfigDict) -> None:
             shrink(value)
         elif key in CAPS:
             model[key] = tuple(min(size, CAPS[key]) for size in value) if isinstance(value, tuple) else min(value, CAPS[key])
+        elif key in LENGTHS:
+            model[key] = value[:LENGTHS[key]]

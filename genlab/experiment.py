@@ -33,6 +33,9 @@ class Experiment(NamedTuple):
     mix: Callable | None = None           # (variables, coarse codes [B, ...], fine codes [B, ...]) -> images [B, ...]
     log_weight: Callable | None = None    # (variables, batch, keys [B]) -> [B], nats: log p(x, z) - log q(z | x), one z a key
     reconstruct: Callable | None = None   # (variables, batch, keys [B]) -> {'input', 'output'}: what it sees and makes of it
+    log_likelihood: Callable | None = None   # (variables, batch, keys [B]) -> [B], nats: an exact density, that takes its time
+    inpaint: Callable | None = None       # (variables, batch, mask [B, H, W, 1], keys [B]) -> images, anew where the mask is 0
+    redraw: Callable | None = None        # (variables, batch, keys [B]) -> images that keep what is coarse in the batch's
     codebook: int = 0                     # its entries, where codes are discrete
     batches: int = 1                      # the batches that one step reads
 

@@ -93,16 +93,19 @@ class Subject:
         encode = sampling.jitted(self.experiment.encode)
         return self.over(lambda variables, batch, keys: {'codes': encode(variables, batch)}, split)['codes']
 
-    def over(self, function: Callable, split: str = 'test', purpose: str = 'measure') -> dict[str, np.ndarray]:
-        """{name: [N, ...]} of `function(variables, batch, keys) -> {name: [B, ...]}` over the chosen examples of a split.
+    def over(self, function: Callable, split: str = 'test', purpose: str = 'measure',
+             count: int | None = None) -> dict[str, np.ndarray]:
+        """{name: [N, ...]} of `function(variables, batch, keys) -> {name: [B, ...]}` over the chosen examples of a split, or
+        the first `count` of them.
 
         The function is not compiled here: give it what `sampling.jitted` made of the model's abilities."""
-        parts = [*self._blocks(function, split, purpose)]
-        return {name: np.concatenate([part[name] for part in parts])[:len(self.chosen(split))] for name in parts[0]}
+        indices = self.chosen(split)[:count]
+        parts = [*self._blocks(function, split, purpose, indices)]
+        return {name: np.concatenate([part[name] for part in parts])[:len(indices)] for name in parts[0]}
 
-    def _blocks(self, function: Callable, split: str, purpose: str) -> Iterator[dict[str, np.ndarray]]:
+    def _blocks(self, function: Callable, split: str, purpose: str, indices: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         """Blocks of one shape, compiled once; the last is filled up with examples from the start."""
-        prepared, indices, size = sampling.examples(self.config, split), self.chosen(split), self.config.data.batch_size
+        prepared, size = sampling.examples(self.config, split), self.config.data.batch_size
         for first in range(0, len(indices), size):
             block = np.resize(indices[first:first + size], size)
             both = prepared(block), sampling.keys_at(self.config.evaluate.seed, block, purpose)

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -18,6 +19,7 @@ FRAMES = 4       # of an animation, for each step of a strip
 RESTARTS = 4     # codes that an inversion begins from
 CANDIDATES = 64  # dimensions whose effect is looked at
 CLASSES = 10     # that have a row in the picture of their directions
+VERSIONS = 4     # of each image that is inpainted or redrawn
 
 
 class Explored(NamedTuple):
@@ -39,11 +41,13 @@ def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Plac
     codes, source = learn(config, experiment, placement, variables), data.load(config.data, 'test')
     held_out = sampling.examples(config)(np.arange(max(4 * config.explore.pairs, config.explore.inversions)))
     beside = sampling.reference(source, config)
-    parts = [interpolate(config, codes, held_out, beside), traverse(config, codes, held_out, beside),
-             invert(config, experiment, placement, variables, codes, held_out)]
+    parts = [interpolate(config, codes, held_out, beside), traverse(config, codes, held_out, beside)]
+    if config.explore.inversions:
+        parts.append(invert(config, experiment, placement, variables, codes, held_out))
     if codes.decoded.ndim == 4:
         judge = classifier.load(config.data) if has_classes(source, config) else None
-        parts += [thicken(config, codes, held_out), classes(config, codes, held_out, judge), mix(config, codes, held_out)]
+        parts += [thicken(config, codes, held_out), classes(config, codes, held_out, judge), mix(config, codes, held_out),
+                  edit(config, experiment, placement, variables)]
     return Explored(*({name: value for part in parts for name, value in part[kind].items()} for kind in range(3)))
 
 
@@ -162,6 +166,38 @@ def mix(config, codes: Codes, held_out) -> Explored:
     mixed = codes.mix(np.repeat(beside, count, 0), np.concatenate([above] * count))
     made = strips.table(mixed.reshape(count, count, *mixed.shape[1:]), codes.decode(above), codes.decode(beside))
     return Explored({'mixing': made}, {}, {})
+
+
+def edit(config, experiment, placement, variables) -> Explored:
+    """Held-out examples of which the right half, or the middle, is made anew, and others like them, VERSIONS of each."""
+    rows = np.repeat(np.arange(config.explore.pairs), VERSIONS)
+    batch = jax.device_get(sampling.examples(config)(rows))
+    keys = sampling.keys(config.seed, 0, len(rows), 'edit')
+    pictures = {}
+    if experiment.inpaint is not None:
+        inpaint, mask = sampling.jitted(experiment.inpaint), masks(batch['x'].shape)
+        seen = np.where(mask > 0, batch['x'], 0)
+        made = parallel.run(placement, lambda variables, both: inpaint(variables, *both), variables, (batch, mask, keys))
+        pictures['inpainting'] = strips.strip(beside_first(seen, made))
+    if experiment.redraw is not None:
+        redraw = sampling.jitted(experiment.redraw)
+        made = parallel.run(placement, lambda variables, both: redraw(variables, *both), variables, (batch, keys))
+        pictures['redrawn'] = strips.strip(beside_first(batch['x'], made))
+    return Explored(pictures, {}, {})
+
+
+def masks(shape: tuple[int, ...]) -> np.ndarray:
+    """1 where an image is known, [B, H, W, 1]: the left half of every other one, all but the middle of the rest."""
+    mask = np.ones((*shape[:3], 1), np.float32)
+    height, width = shape[1:3]
+    mask[0::2, :, width // 2:] = 0
+    mask[1::2, height // 4:3 * height // 4, width // 4:3 * width // 4] = 0
+    return mask
+
+
+def beside_first(given: np.ndarray, made: np.ndarray) -> np.ndarray:
+    """[rows * VERSIONS, ...] each -> [rows, 2 VERSIONS, ...]: what is given left of what was made of it."""
+    return np.stack([given, made], 1).reshape(-1, 2 * VERSIONS, *made.shape[1:])
 
 
 def _by_place(alphas: np.ndarray, values: np.ndarray) -> dict[str, float]:

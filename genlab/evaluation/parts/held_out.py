@@ -9,7 +9,7 @@ from genlab import sampling
 from genlab.evaluation import likelihood
 from genlab.evaluation.subject import Part, Subject
 
-LIKELIHOODS = ('nll', 'nll_bound', 'nll_importance_weighted')
+LIKELIHOODS = ('nll', 'nll_bound', 'nll_importance_weighted', 'nll_exact')
 
 
 def applies(subject: Subject) -> bool:
@@ -26,6 +26,9 @@ def judge(subject: Subject) -> Part:
         estimate = importance(experiment.log_weight, evaluate.importance, evaluate.importance_chunk)
         values |= subject.over(estimate, purpose='importance')
         protocol |= {'importance': evaluate.importance}
+    if evaluate.exact and experiment.log_likelihood is not None:
+        values |= exact(subject)
+        protocol |= {'exact': min(evaluate.exact, subject.held_out)}
     figures = {name: float(np.mean(value, dtype=np.float64)) for name, value in values.items()}
     stated = [name for name in LIKELIHOODS if name in figures]
     if stated and subject.images:
@@ -33,6 +36,16 @@ def judge(subject: Subject) -> Part:
         bits = {name: likelihood.bits_per_dimension(figures[name], dimensions, dequantised=False) for name in stated}
         figures |= {name.replace('nll', 'bits_per_dimension'): float(value) for name, value in bits.items()}
     return Part(protocol, figures)
+
+
+def exact(subject: Subject) -> dict[str, np.ndarray]:
+    """Minus the exact log-likelihood of the first held-out examples, nats; of the 8-bit levels where they are dequantised."""
+    log_likelihood = sampling.jitted(subject.experiment.log_likelihood)
+    found = subject.over(lambda *arguments: {'nats': log_likelihood(*arguments)}, purpose='exact',
+                         count=subject.config.evaluate.exact)['nats']
+    if not subject.config.data.dequantise:
+        return {'nll_exact' if not subject.images else 'negative_log_density': -found}
+    return {'nll_exact': -likelihood.of_levels(found, int(np.prod(subject.x('test').shape[1:])))}
 
 
 @functools.lru_cache(maxsize=8)

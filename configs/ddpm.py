@@ -1,0 +1,60 @@
+"""DDPM (Ho, Jain and Abbeel 2020): a chain of 1,000 noisy steps, a U-Net that predicts the noise. Handwritten digits at 16x16.
+
+    python -m genlab.main --config=configs/ddpm.py
+
+A trained network can be asked in many ways: --mode=sample --config.sample.sampler=ddim --config.sample.steps=20, also heun,
+dpm_solver, ... (genlab.diffusion.settings); by default it takes its ancestral steps, 250 of them.
+"""
+
+from genlab import config as configs
+from genlab.diffusion import settings
+from genlab.diffusion.settings import named
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('diffusion')
+    config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
+    network = named('unet', width=24, multipliers=(1, 2), blocks=1, attention=(8,), heads=1, dropout=0.0)
+    config.model.update(settings.model(network, bound='discrete'))
+    config.losses.denoiser = dict(epsilon=1.0)
+    config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
+    config.average.denoiser = 0.999
+    config.train.update(order=('denoiser',), steps=4000, log_every=100, sample_every=2000, evaluate_every=4000)
+    config.sample.update(settings.sample(sampler='ancestral', steps=250))
+    config.evaluate.parts = ('quality', 'held_out')
+    config.explore.update(examples=64, inversions=0)   # its codes are noise: a code is as dear as a sample
+    config.checkpoint.every = 1000
+    return configs.vary(config, variant, VARIANTS)
+
+
+def mnist(config):
+    """MNIST at 32x32 (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist', resolution=32)
+    config.model.network.update(width=16, multipliers=(1, 2, 4))
+    config.train.update(steps=6000, evaluate_every=6000)
+    config.sample.update(sampler='ddim', steps=50, chunk=250)
+    config.evaluate.count = 10_000
+
+
+def cifar10(config):
+    """The paper's CIFAR-10: 35,746,307 parameters, 800,000 steps; FID 3.17."""
+    config.data.update(source='tfds', name='cifar10', resolution=32, channels=3, batch_size=128, flip=True)
+    config.model.network = named('unet', width=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), heads=1, dropout=0.1)
+    config.optimizer.denoiser = adam(2e-4, clip=1.0, warmup=5000)
+    config.average.denoiser = 0.9999
+    config.train.update(steps=800_000, sample_every=50_000, evaluate_every=0)
+    config.sample.steps = 1000
+    config.checkpoint.every = 10_000
+
+
+def lsun256(config):
+    """The paper's 256x256 pictures, of a folder (config.data.dir): 113,673,219 parameters."""
+    cifar10(config)
+    config.data.update(source='folder', resolution=256, batch_size=64)
+    config.model.network.update(multipliers=(1, 1, 2, 2, 4, 4), dropout=0.0)
+    config.model.remat = True
+    config.optimizer.denoiser.learning_rate = 2e-5
+
+
+VARIANTS = {'mnist': mnist, 'cifar10': cifar10, 'lsun256': lsun256}

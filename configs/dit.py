@@ -1,0 +1,67 @@
+"""DiT (Peebles and Xie 2023): a transformer over patches, not a U-Net, told the digit; by flow matching, as SiT trains it.
+
+    python -m genlab.main --config=configs/dit.py
+
+s2, b2 and xl2 are the paper's networks over 32x32x4 latents of 1,000 classes with learned variances (`--mode=describe`).
+"""
+
+from genlab import config as configs
+from genlab.diffusion import settings
+from genlab.diffusion.settings import named
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('diffusion')
+    config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
+    network = named('transformer', patch=2, width=96, depth=4, heads=4)
+    config.model.update(settings.model(network, process=named('interpolant'), prediction='velocity', classes=10,
+                                       times=named('logit_normal', mean=0.0, deviation=1.0)))
+    config.losses.denoiser = dict(velocity=1.0)
+    config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=500)
+    config.average.denoiser = 0.999
+    config.train.update(order=('denoiser',), steps=5000, log_every=100, sample_every=2500, evaluate_every=5000)
+    config.sample.update(settings.sample(sampler='heun', steps=25, clip=False, guidance=1.5, condition=True))
+    config.evaluate.parts = ('quality', 'held_out')
+    config.explore.update(examples=64, inversions=0)
+    config.checkpoint.every = 1000
+    return configs.vary(config, variant, VARIANTS)
+
+
+def mnist(config):
+    """MNIST at 32x32 (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist', resolution=32, batch_size=128)
+    config.model.network.update(patch=4, width=128, depth=6)
+    config.train.update(steps=8000, evaluate_every=8000)
+    config.sample.chunk = 250
+    config.evaluate.count = 10_000
+
+
+def s2(config):
+    """DiT-S/2, 32,963,360 parameters with the table of positions."""
+    _latents(config, width=384, depth=12, heads=6)
+
+
+def b2(config):
+    """DiT-B/2, 130,512,416."""
+    _latents(config, width=768, depth=12, heads=12)
+
+
+def xl2(config):
+    """DiT-XL/2, 675,129,632; FID 2.27 on ImageNet 256x256 with guidance 1.5, after 7 million steps."""
+    _latents(config, width=1152, depth=28, heads=16)
+
+
+def _latents(config, **size):
+    config.data.update(source='folder', resolution=32, channels=4, batch_size=256)
+    config.model.update(prediction='epsilon', classes=1000, learned_variance=True)
+    config.model.network = named('transformer', patch=2, **size)
+    config.model.process, config.model.times = named('linear', steps=1000), named('discrete', steps=1000)
+    config.losses.denoiser = dict(epsilon=1.0, variance=0.001)
+    config.optimizer.denoiser = adam(1e-4)
+    config.average.denoiser = 0.9999
+    config.train.update(steps=7_000_000, sample_every=50_000, evaluate_every=0)
+    config.sample.update(settings.sample(sampler='ancestral', variance='learned', steps=250, guidance=1.5, clip=False))
+
+
+VARIANTS = {'mnist': mnist, 's2': s2, 'b2': b2, 'xl2': xl2}

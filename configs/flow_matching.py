@@ -1,0 +1,59 @@
+"""Flow matching (Lipman et al. 2023; rectified flow, Liu et al. 2023): straight paths from noise to data, and their velocity.
+
+    python -m genlab.main --config=configs/flow_matching.py
+
+Bits a dimension by the exact likelihood (slow, on so many held-out examples):
+
+    python -m genlab.main --config=configs/flow_matching.py:dequantised --workdir=... --mode=evaluate --config.evaluate.exact=64
+"""
+
+from genlab import config as configs
+from genlab.diffusion import settings
+from genlab.diffusion.settings import named
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('diffusion')
+    config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
+    network = named('unet', width=24, multipliers=(1, 2), blocks=1, attention=(8,), heads=1, dropout=0.0)
+    config.model.update(settings.model(network, process=named('interpolant'), prediction='velocity',
+                                       times=named('logit_normal', mean=0.0, deviation=1.0)))
+    config.losses.denoiser = dict(velocity=1.0)
+    config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
+    config.average.denoiser = 0.999
+    config.train.update(order=('denoiser',), steps=4000, log_every=100, sample_every=2000, evaluate_every=4000)
+    config.sample.update(settings.sample(sampler='heun', steps=25, clip=False))
+    config.evaluate.parts = ('quality', 'held_out')
+    config.explore.update(examples=64, inversions=0)
+    config.checkpoint.every = 1000
+    return configs.vary(config, variant, VARIANTS)
+
+
+def dequantised(config):
+    """Levels made continuous by noise, so that the density of the flow bounds their probability."""
+    config.data.dequantise = True
+
+
+def conditional(config):
+    """The network is told the digit; guidance at sampling: --config.sample.guidance=2."""
+    config.model.classes = 10
+
+
+def mnist(config):
+    """MNIST at 32x32 (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist', resolution=32)
+    config.model.network.update(width=16, multipliers=(1, 2, 4))
+    config.train.update(steps=6000, evaluate_every=6000)
+    config.sample.chunk = 250
+    config.evaluate.count = 10_000
+
+
+def mnist_cond(config):
+    """MNIST with labels and guidance."""
+    mnist(config)
+    conditional(config)
+    config.sample.update(guidance=2.0, condition=True)
+
+
+VARIANTS = {'dequantised': dequantised, 'conditional': conditional, 'mnist': mnist, 'mnist_cond': mnist_cond}

@@ -1,0 +1,165 @@
+"""Diffusion models and flows (Ho et al. 2020; Karras et al. 2022; Kingma et al. 2021; Lipman et al. 2023): one player.
+
+Terms of `denoiser`: the mean squared error of epsilon, x0, v, velocity and edm, whichever of them the network predicts: in
+another one it is only weighed otherwise (diffusion.predictions). min_snr: the error of x0 times min(SNR, config.model.gamma)
+(Hang et al. 2023). variance: the bound of one step, in bits a dimension times T / 1000, with a mean that is not trained, for
+learned variances (Nichol & Dhariwal 2021, equation 16, weight 0.001). bound: the bound in continuous time, bits a dimension
+(Kingma et al. 2021, equation 17)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from genlab.diffusion import bounds, ode, predictions
+from genlab.diffusion.guidance import keep_known
+from genlab.diffusion.model import EARLIEST, Model
+from genlab.diffusion.processes import diffuse, log_snr
+from genlab.diffusion.samplers import gaussian
+from genlab.errors import ConfigError
+from genlab.experiment import Experiment, compose
+from genlab.losses.denoising import mean_squared_error
+
+
+def build(config: ConfigDict, axis: str | None = None) -> Experiment:
+    """`config.model` and `config.sample`: see genlab.diffusion.settings."""
+    check(config)
+    model, settings = Model(config, shape(config)), config.model
+    bits, levels = 1 / (math.prod(shape(config)) * math.log(2)), 2 if config.data.binarise else 256
+
+    def condition(batch):
+        return {'labels': batch['label']} if settings.classes else {}
+
+    def nobody(count):
+        return {'labels': jnp.full(count, settings.classes)} if settings.classes else {}
+
+    def objective(variables, batch, keys, step):
+        process, x0, epsilon = model.process(variables), batch['x'], gaussian(keys, shape(config))
+        t = model.draw_times(process, batch['position'], keys, step)
+        x = diffuse(process, x0, epsilon, t)
+        told, deviation = model.drop(condition(batch), keys), settings.deviation or 1.0
+        prediction, fraction = model.predict(variables, process, x, t, told, train=True, keys=keys)
+        found = model.estimate(process, prediction, fraction, x, t)
+        error = mean_squared_error(prediction, predictions.target(settings.prediction, process, x0, epsilon, t, deviation))
+
+        def measured(name):
+            return error * predictions.error_ratio(settings.prediction, name, process, t, deviation)
+
+        def variance():
+            steps = settings.times.steps
+            fixed = found._replace(x0=jax.lax.stop_gradient(found.x0))
+            return bits * steps ** 2 / 1000 * bounds.step(process, x0, x, fixed, t, t - 1 / steps, 'learned', levels)
+
+        def bound():
+            first = diffuse(process, x0, gaussian(keys, shape(config), 4), jnp.zeros(()))
+            return bits * (bounds.prior(process, x0) + bounds.reconstruction(process, x0, first, levels)
+                           + process.end * bounds.continuous(process, epsilon, found, t))
+
+        terms = {name: lambda name=name: measured(name) for name in predictions.PREDICTIONS}
+        min_snr = lambda: jnp.minimum(jnp.exp(log_snr(process, t)), settings.gamma) * measured('x0')
+        return {**terms, 'min_snr': min_snr, 'variance': variance, 'bound': bound}, {}
+
+    def sample(variables, keys, examples):
+        """Labels as in the examples, or each by chance."""
+        told = condition(examples) if examples else nobody(keys.shape[0])
+        if settings.classes and not examples:
+            draw = lambda key: jax.random.randint(jax.random.fold_in(key, 5), (), 0, settings.classes)
+            told = {'labels': jax.vmap(draw)(keys)}
+        return model.generate(variables, keys, told)
+
+    def inpaint(variables, batch, mask, keys):
+        """The batch with what is outside the mask (1: known) made anew."""
+        return model.generate(variables, keys, condition(batch), between=lambda process: keep_known(process, batch['x'], mask))
+
+    def redraw(variables, batch, keys):
+        """The batch with noise up to config.sample.strength of the end, made to data again (Meng et al. 2022)."""
+        start = lambda process, keys: diffuse(process, batch['x'], gaussian(keys, shape(config)),
+                                              jnp.asarray(process.end, jnp.float32))
+        return model.generate(variables, keys, condition(batch), start=start, part=config.sample.strength)
+
+    def measure(variables, batch, keys):
+        values = [at_one_time(variables, batch, keys, number) for number in range(settings.bound_times)]
+        found = {name: sum(value[name] for value in values) / settings.bound_times for name in values[0]}
+        if settings.bound == 'none':
+            return {'epsilon_error': found['epsilon_error']}
+        process = model.process(variables)
+        start = first_step if settings.bound == 'discrete' else at_the_start
+        rest = bounds.prior(process, batch['x']) + start(variables, batch, keys)
+        return {'epsilon_error': found['epsilon_error'], 'nll_bound': found['diffusion'] + rest}
+
+    def at_one_time(variables, batch, keys, number):
+        """The error, and the bound's diffusion part from it, at a time from the `number`-th part of all times."""
+        process, x0 = model.process(variables), batch['x']
+        u = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 100 + number)))(keys)
+        t = jnp.maximum((number + u) / settings.bound_times, EARLIEST)
+        if settings.bound == 'discrete':       # of the steps from the second on
+            steps = settings.times.steps
+            t = (2 + jnp.floor(t * (steps - 1))) / steps
+        t = t * process.end
+        x, epsilon, found = look(variables, process, batch, keys, t, 10 + number)
+        values = {'epsilon_error': mean_squared_error(found.epsilon, epsilon)}
+        if settings.bound == 'discrete':
+            kind = 'learned' if settings.learned_variance else config.sample.variance
+            values['diffusion'] = (steps - 1) * bounds.step(process, x0, x, found, t, t - 1 / steps, kind, levels)
+        if settings.bound == 'continuous':
+            values['diffusion'] = process.end * bounds.continuous(process, epsilon, found, t)
+        return values
+
+    def look(variables, process, batch, keys, t, number):
+        """(x_t, its noise, what is estimated of it)."""
+        epsilon = gaussian(keys, shape(config), number)
+        x = diffuse(process, batch['x'], epsilon, t)
+        prediction = model.predict(variables, process, x, t, condition(batch))
+        return x, epsilon, model.estimate(process, *prediction, x, t)
+
+    def first_step(variables, batch, keys):
+        process, t = model.process(variables), jnp.full(keys.shape, 1 / settings.times.steps)
+        x, _, found = look(variables, process, batch, keys, t, 1)
+        kind = 'learned' if settings.learned_variance else config.sample.variance
+        return bounds.step(process, batch['x'], x, found, t, jnp.zeros_like(t), kind, levels)
+
+    def at_the_start(variables, batch, keys):
+        process = model.process(variables)
+        z = diffuse(process, batch['x'], gaussian(keys, shape(config), 1), jnp.zeros(()))
+        return bounds.reconstruction(process, batch['x'], z, levels)
+
+    def log_likelihood(variables, batch, keys):
+        process, denoise = model.process(variables), model.denoiser(variables, condition(batch))
+        return ode.log_likelihood(denoise, process, batch['x'], keys, tolerance=config.sample.tolerance)
+
+    def start(batch):
+        return model.networks(batch['x'], condition(batch))
+
+    def encode(variables, batch):
+        return model.flow(variables, batch['x'], nobody(batch['x'].shape[0]), forwards=True)
+
+    trains = ('denoiser', 'schedule') if model.learned else ('denoiser',)
+    images = not settings.dimensions
+    return compose(config, axis, start, {'denoiser': (trains, objective)}, sample=sample, measure=measure,
+                   prior=lambda variables, keys: model.noise(model.process(variables), keys),
+                   decode=lambda variables, noise: model.flow(variables, noise, nobody(noise.shape[0])),
+                   encode=encode, log_likelihood=log_likelihood, inpaint=inpaint if images else None,
+                   redraw=redraw if images else None)
+
+
+def shape(config: ConfigDict) -> tuple[int, ...]:
+    """Of one example of x."""
+    data, dimensions = config.data, config.model.dimensions
+    return (dimensions,) if dimensions else (data.resolution, data.resolution, data.channels)
+
+
+def check(config: ConfigDict) -> None:
+    """Raises where parts of the config do not fit together."""
+    model = config.model
+    if model.bound not in ('none', 'discrete', 'continuous'):
+        raise ConfigError(f"config.model.bound={model.bound!r}: choose 'none', 'discrete' or 'continuous'")
+    if model.times.name != 'discrete' and (model.bound == 'discrete' or 'variance' in config.losses.denoiser):
+        raise ConfigError("a chain's bound needs its times: set config.model.times.name=discrete, or config.model.bound=none "
+                          'and no variance among config.losses.denoiser')
+    if model.learned_variance != ('variance' in config.losses.denoiser):
+        raise ConfigError('config.losses.denoiser.variance and config.model.learned_variance=True need each other')
+    if model.bound != 'none' and (config.data.dequantise or model.dimensions):
+        raise ConfigError(f'config.model.bound={model.bound!r} is one of 8-bit levels: set it to none')
+    if 'bound' in config.losses.denoiser and model.times.name != 'uniform':
+        raise ConfigError('config.losses.denoiser.bound needs even times: set config.model.times.name=uniform')

@@ -1,0 +1,184 @@
+"""A denoising network together with its process, as a config describes them: what every experiment of diffusion builds on."""
+
+import dataclasses
+import sys
+from typing import Any, Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from genlab.diffusion import guidance, ode, predictions, processes, samplers, settings, times
+from genlab.diffusion.predictions import Denoiser, Estimate
+from genlab.diffusion.processes import Process, like
+from genlab.errors import ConfigError
+from genlab.networks.denoising_mlp import PointNetwork
+from genlab.networks.transformer import DiT
+from genlab.networks.unet import UNet
+from genlab.networks.variational_diffusion import MonotoneSchedule, VariationalUNet
+from genlab.state import Network
+
+NETWORKS = {'unet': UNet, 'transformer': DiT, 'variational': VariationalUNet, 'points': PointNetwork}
+STEPS = 1000.0                # what a network sees of a time from 0 to 1 goes from 0 to this
+LOG_SNR = (-5.0, 13.3)        # that a network sees as STEPS and as 0 (Kingma et al. 2021, appendix B.3)
+EARLIEST = 1e-5               # of the end: the first time at which a network is asked about data without noise
+
+Condition = Mapping[str, jax.Array]      # what the network is called with beside x and its level: labels, context, ...
+
+
+class Model:
+    """The functions of a diffusion model, of `config.model` and `config.sample` (genlab.diffusion.settings).
+
+    shape: of one example of x. Variables hold 'denoiser', and 'schedule' where the process is learned."""
+
+    def __init__(self, config: ConfigDict, shape: tuple[int, ...]):
+        self.settings, self.solving, self.shape = config.model, config.sample, shape
+        self.batch_size, self.seed = config.data.batch_size, config.seed
+        settings.choose(predictions.PREDICTIONS, self.settings.prediction, 'config.model.prediction')
+        self.quantile = settings.pick(times.QUANTILES, self.settings.times, 'config.model.times')
+        self.network = self._network(jnp.dtype(self.settings.dtype))
+        self.learned = self.settings.process.name == 'learned'
+        if self.learned:
+            self.schedule = MonotoneSchedule(self.settings.process.lowest, self.settings.process.highest)
+        else:
+            self.fixed = settings.pick(processes.PROCESSES, self.settings.process, 'config.model.process')
+
+    def _network(self, dtype: Any) -> nn.Module:
+        chosen, channels = self.settings.network, self.shape[-1] * (2 if self.settings.learned_variance else 1)
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items() if name != 'name'}
+        make = settings.choose(NETWORKS, chosen.name, 'config.model.network.name')
+        known = {field.name for field in dataclasses.fields(make)} - {'parent', 'name'}
+        if unknown := sorted({*fields} - known):
+            raise ConfigError(f'config.model.network.{unknown[0]}: {chosen.name} has no such field; it has '
+                              f'{", ".join(sorted(known))}')
+        given = {'channels': channels, 'classes': self.settings.classes, 'dtype': dtype, 'remat': self.settings.remat}
+        return make(**fields, **{name: value for name, value in given.items() if name in known})
+
+    def networks(self, x: jax.Array, condition: Condition) -> dict[str, Network]:
+        """What to initialise, for x [B, ...] and a condition of the same batch."""
+        level, order = jnp.zeros(x.shape[0]), ('labels', 'keys', 'span', 'context', 'context_mask')
+        told = [condition.get(name) for name in order]
+        while told and told[-1] is None:
+            told.pop()
+        found = {'denoiser': Network(self.network, (x, level, False, *told))}
+        return {**found, 'schedule': Network(self.schedule, (level,))} if self.learned else found
+
+    def process(self, variables) -> Process:
+        if not self.learned:
+            return self.fixed
+        return processes.from_gamma(lambda t: self.schedule.apply(variables['schedule'], t))
+
+    def draw_times(self, process: Process, position: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
+        """The times [B] of a training step, of the examples at `position` [B] of the global batch."""
+        if self.settings.stratified:
+            u = times.stratified(jax.random.fold_in(jax.random.key(self.seed), step), position, self.batch_size)
+        else:
+            u = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 3)))(keys)
+        return self.quantile(process, u)
+
+    def drop(self, condition: Condition, keys: jax.Array) -> Condition:
+        """The condition, and now and then none, so that the network learns to do without."""
+        dropped = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 2), self.settings.drop_condition))(keys)
+        none = self.without(condition)
+        return {name: jnp.where(like(dropped, value), none[name], value) for name, value in condition.items()}
+
+    def without(self, condition: Condition) -> Condition:
+        """No class, and of the words only the first, which is the start of every text."""
+        none = dict(condition)
+        if 'labels' in none:
+            none['labels'] = jnp.full_like(none['labels'], self.settings.classes)
+        if 'context_mask' in none:
+            none['context_mask'] = jnp.zeros_like(none['context_mask']).at[:, 0].set(True)
+        return none
+
+    def predict(self, variables, process: Process, x: jax.Array, t: jax.Array, condition: Condition, train: bool = False,
+                keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array | None]:
+        """(what the network predicts [B, ...], the fraction of the log-variance if it is learned) at x_t = x and t [B]."""
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        seen = x
+        if self.settings.deviation:
+            seen = like(jax.lax.rsqrt(jnp.square(alpha * self.settings.deviation) + jnp.square(sigma)), x) * x
+        output = self.network.apply(variables['denoiser'], seen, self.level(process, t), train, keys=keys, **condition)
+        if not self.settings.learned_variance:
+            return output, None
+        prediction, raw = jnp.split(output, 2, -1)
+        return prediction, (raw + 1) / 2          # it starts in the middle (Nichol & Dhariwal 2021, section 3.1)
+
+    def level(self, process: Process, t: jax.Array) -> jax.Array:
+        """What the network sees of the time [B]."""
+        if self.settings.level == 'time':
+            return STEPS * t / process.end
+        log_snr = processes.log_snr(process, t)
+        if self.settings.level == 'log_sigma':
+            return -log_snr / 8                   # log(sigma / alpha) / 4, Karras et al. 2022, table 1
+        if self.settings.level == 'log_snr':
+            return STEPS * (LOG_SNR[1] - log_snr) / (LOG_SNR[1] - LOG_SNR[0])
+        raise ConfigError(f"config.model.level={self.settings.level!r}: choose 'time', 'log_sigma' or 'log_snr'")
+
+    def estimate(self, process: Process, prediction: jax.Array, fraction: jax.Array | None, x: jax.Array,
+                 t: jax.Array) -> Estimate:
+        """x_0 and epsilon, of what `predict` gave."""
+        deviation = self.settings.deviation or 1.0
+        return predictions.estimate(self.settings.prediction, process, prediction, x, t, deviation)._replace(fraction=fraction)
+
+    def denoiser(self, variables, condition: Condition) -> Denoiser:
+        """The network, guided as the config says, but neither clipped nor converted."""
+        process = self.process(variables)
+
+        def told(condition):
+            def denoise(x, t):
+                t = jnp.broadcast_to(jnp.maximum(t, EARLIEST * process.end), x.shape[:1])
+                return self.estimate(process, *self.predict(variables, process, x, t, condition), x, t)
+            return denoise
+
+        interval = self.solving.guidance_from, self.solving.guidance_to
+        return guidance.guided(told(condition), told(self.without(condition)), process, self.solving.guidance, interval)
+
+    def solver(self, variables, condition: Condition, clip: bool) -> tuple[Process, Denoiser]:
+        """The process in whose coordinates to solve, and a Denoiser of it."""
+        own, denoise = self.process(variables), self.denoiser(variables, condition)
+        denoise = guidance.clipped(denoise, own) if clip else denoise
+        if not self.solving.process:
+            return own, denoise
+        other = settings.choose(processes.PROCESSES, self.solving.process, 'config.sample.process')()
+        return other, guidance.converted(denoise, own, other)
+
+    def grid(self, process: Process) -> jax.Array:
+        """The times [steps + 1] that the solver visits; of a chain, only those that it has."""
+        make = settings.choose(times.GRIDS, self.solving.grid, 'config.sample.grid')
+        grid = make(process, self.solving.steps, **settings.options(make, self.solving, skip=2))
+        steps = self.settings.times.steps if self.settings.times.name == 'discrete' and not self.solving.process else 0
+        return jnp.ceil(grid * steps - 1e-3) / steps if steps else grid
+
+    def generate(self, variables, keys: jax.Array, condition: Condition, *, start: Callable | None = None, part: float = 1.0,
+                 between: Callable | None = None) -> jax.Array:
+        """Data [N, ...] of noise, one key each: the reverse process by the sampler of the config.
+
+        start: (process, keys) -> x at `part` of the end, pure noise unless given. between: (process) -> as for `solve`."""
+        process, denoise = self.solver(variables, condition, clip=self.solving.clip and len(self.shape) == 3)
+        process = process._replace(end=process.end * part)
+        x = start(process, keys) if start else self.noise(process, keys)
+        if self.solving.sampler == 'ode':
+            return ode.integrate(denoise, process, x, process.end, EARLIEST * process.end, solver=self.solving.solver,
+                                 tolerance=self.solving.tolerance)
+        settings.choose(samplers.STEPS, self.solving.sampler, 'config.sample.sampler')
+        chosen = settings.options(samplers.STEPS[self.solving.sampler], self.solving, skip=7)
+        return samplers.solve(samplers.make(self.solving.sampler, **chosen), denoise, process, x, self.grid(process), keys,
+                              between=between and between(process), progress=self.announce if self.solving.progress else None)
+
+    def noise(self, process: Process, keys: jax.Array) -> jax.Array:
+        """x [N, ...] at the end of the process."""
+        return process.sigma(jnp.asarray(process.end, jnp.float32)) * samplers.gaussian(keys, self.shape)
+
+    def flow(self, variables, x: jax.Array, condition: Condition, forwards: bool = False) -> jax.Array:
+        """Noise to data without chance, or data to noise, by DDIM's steps: [N, ...]."""
+        process, denoise = self.solver(variables, condition, clip=False)
+        grid = self.grid(process)
+        keys = jax.vmap(jax.random.key)(jnp.zeros(x.shape[0], jnp.uint32))     # that nothing is drawn from
+        return samplers.solve(samplers.make('ddim'), denoise, process, x, grid[::-1] if forwards else grid, keys)
+
+    def announce(self, number: Any) -> None:
+        """Says on stderr which step of the solver is done."""
+        print(f'\rsampling step {int(number)} of {self.solving.steps}', end='' if number < self.solving.steps else '\n',
+              file=sys.stderr, flush=True)
