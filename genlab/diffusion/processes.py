@@ -55,7 +55,7 @@ def from_betas(betas: np.ndarray) -> Process:
 
 def linear(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Process:
     """Linear betas (Ho et al. 2020, section 4); first and last are those of 1,000 steps, and larger if there are fewer."""
-    return from_betas(np.linspace(first, last, steps) * 1000 / steps)
+    return from_betas(np.minimum(np.linspace(first, last, steps) * 1000 / steps, 0.999))
 
 
 def cosine(steps: int = 1000, offset: float = 0.008) -> Process:
