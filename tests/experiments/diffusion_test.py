@@ -1,0 +1,143 @@
+"""Diffusion models as experiments: what they promise beside the battery, on points and tiny images."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from battery_test import FILES, module_of
+from genlab import experiment, sampling
+from genlab.config import small
+from genlab.diffusion import settings
+from genlab.diffusion.settings import named
+from genlab.errors import ConfigError
+from genlab.players import example_keys
+
+
+def config_of(name, variant='', **model):
+    config = small(module_of(next(path for path in FILES if path.stem == name)).get_config(variant))
+    config.model.update(model)
+    return config
+
+
+def started(config):
+    """(experiment, batch, variables moved off their zeros, keys) of a config."""
+    built, batch = experiment.load(config.experiment)(config), sampling.examples(config)(np.arange(8))
+    state = built.init(batch, jax.random.key(0))
+    variables = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(leaf.size), leaf.shape),
+                             state.variables())
+    return built, batch, variables, example_keys(jax.random.key(1), jnp.arange(8))
+
+
+@pytest.fixture(scope='module')
+def ddpm():
+    config = config_of('ddpm')
+    return config, *started(config)
+
+
+@pytest.fixture(scope='module')
+def toy():
+    config = config_of('diffusion_toy', 'flow')
+    return config, *started(config)
+
+
+def losses(config, terms):
+    """The mean of each of `terms` in the step of a config, from the same start."""
+    with config.unlocked():
+        config.losses.denoiser = dict.fromkeys(terms, 0.0) | {terms[0]: 1.0}
+    built, batch = experiment.load(config.experiment)(config), sampling.examples(config)(np.arange(8))
+    state = built.init(batch, jax.random.key(0))
+    _, metrics = jax.jit(built.step)(state, jax.tree.map(lambda leaf: leaf[None], batch), jax.random.key(2))
+    return {term: float(metrics[f'denoiser/{term}']) for term in terms}
+
+
+def test_a_fresh_network_says_nothing_and_the_terms_are_the_sizes_of_their_targets():
+    """Of points of unit variance: E|epsilon|^2 = E|x_0|^2 = 1, E|epsilon - x_0|^2 = 2."""
+    config = config_of('diffusion_toy', 'flow')
+    config.data.batch_size = 8
+    found = losses(config, ('velocity', 'min_snr'))
+    assert found['velocity'] == pytest.approx(2, abs=1.2)
+    assert np.isfinite(found['min_snr'])
+
+
+def test_the_same_error_in_two_predictions_differs_by_a_weight():
+    """Where the network predicts the velocity, its error of epsilon is (1 - t)^2 of it, and of x_0 t^2."""
+    config = config_of('diffusion_toy', 'flow')
+    config.model.times = named('discrete', steps=1)      # all at the end, where t = 1
+    found = losses(config, ('velocity', 'x0', 'epsilon'))
+    assert found['x0'] == pytest.approx(found['velocity'], rel=1e-5)
+    assert found['epsilon'] == pytest.approx(0, abs=1e-6)
+
+
+def test_noise_and_data_are_each_others_codes(toy):
+    config, built, batch, variables, _ = toy
+    config = config.copy_and_resolve_references()
+    config.sample.steps = 200
+    built = experiment.load(config.experiment)(config)
+    codes = jax.jit(built.encode)(variables, batch)
+    np.testing.assert_allclose(jax.jit(built.decode)(variables, codes), batch['x'], atol=0.02)
+    assert np.abs(codes - batch['x']).max() > 0.1
+
+
+def test_inpainting_keeps_what_is_known_and_makes_the_rest_anew(ddpm):
+    _, built, batch, variables, keys = ddpm
+    mask = np.ones((8, 16, 16, 1), np.float32)
+    mask[:, :, 8:] = 0
+    made = np.asarray(jax.jit(built.inpaint)(variables, batch, mask, keys))
+    np.testing.assert_allclose(made[:, :, :8], batch['x'][:, :, :8], atol=1e-3)
+    assert np.abs(made[:, :, 8:] - batch['x'][:, :, 8:]).mean() > 0.1
+
+
+def test_redrawing_with_little_noise_changes_little(ddpm):
+    config, _, batch, variables, keys = ddpm
+    config = config.copy_and_resolve_references()
+    changes = []
+    for strength in (0.02, 0.9):
+        config.sample.strength = strength
+        made = jax.jit(experiment.load(config.experiment)(config).redraw)(variables, batch, keys)
+        changes.append(float(np.abs(made - batch['x']).mean()))
+    assert changes[0] < 0.2 < changes[1]
+
+
+@pytest.mark.parametrize('change', [dict(sampler='heun', grid='karras', steps=3), dict(sampler='dpm_solver', stochastic=True),
+                                    dict(process='ve', grid='karras'), dict(guidance=3.0, guidance_to=1.0)], ids=str)
+def test_a_network_is_sampled_in_any_way(ddpm, change):
+    config, _, _, variables, keys = ddpm
+    config = config.copy_and_resolve_references()
+    config.sample.update(change)
+    made = jax.jit(experiment.load(config.experiment)(config).sample)(variables, keys, None)
+    assert made.shape == (8, 16, 16, 1) and np.isfinite(made).all()
+
+
+def test_the_learned_schedule_learns():
+    config = config_of('vdm')
+    built, batch = experiment.load(config.experiment)(config), sampling.examples(config)(np.arange(8))
+    state = built.init(batch, jax.random.key(0))
+    after, _ = jax.jit(built.step)(state, jax.tree.map(lambda leaf: leaf[None], batch), jax.random.key(2))
+    moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), state.params['schedule'], after.params['schedule'])
+    assert all(leaf > 0 for leaf in jax.tree.leaves(moved))
+
+
+@pytest.mark.parametrize('change, words', [
+    (dict(prediction='noise'), 'epsilon, x0, v'),
+    (dict(bound='all'), "'none', 'discrete' or 'continuous'"),
+    (dict(learned_variance=True), 'need each other'),
+    (dict(level='gamma'), "'log_sigma'"),
+], ids=str)
+def test_what_does_not_fit_is_said_in_one_line(change, words):
+    config = config_of('ddpm', **change)
+    with pytest.raises(ConfigError, match=words):
+        started(config)
+
+
+def test_options_that_do_not_exist_are_named():
+    config = config_of('ddpm')
+    config.model.process = named('cosine', first=1.0)
+    with pytest.raises(ConfigError, match='config.model.process.first: cosine has no such option; it has offset, steps'):
+        started(config)
+    with pytest.raises(ConfigError, match='config.model.speed'):
+        settings.model(named('points'), speed=3)
+    config = config_of('ddpm')
+    config.model.network.update(depth=3)
+    with pytest.raises(ConfigError, match='config.model.network.depth: unet has no such field'):
+        started(config)
