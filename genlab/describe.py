@@ -52,11 +52,14 @@ def table(networks: dict[str, dict]) -> str:
 
 
 def _note(calls, call, args, kwargs, context):
-    """Notes a module's call on the way: its network is the name that the outermost module was given."""
+    """Notes a module's call on the way: its network is the name that the outermost module was given.
+
+    Inside `nn.remat` a module's ancestors end at the block, so the call under way (without an output yet) knows."""
     if context.method_name != '__call__':
         return call(*args, **kwargs)
     module = context.module
-    note = {'root': _root(module).name, 'path': module.path, 'type': type(module).__name__}
+    outermost = next((note['root'] for note in calls if 'output' not in note), None)
+    note = {'root': outermost or _root(module).name, 'path': module.path, 'type': type(module).__name__}
     calls.append(note)   # before the calls that it makes
     output = call(*args, **kwargs)
     note['output'] = [list(leaf.shape) for leaf in jax.tree.leaves(output) if hasattr(leaf, 'shape')]

@@ -64,10 +64,10 @@ class Inner(nn.Module):
 
 
 class Codec(nn.Module):
-    """Holds parameters in every way: its own, of modules in modules, shared, constant, and of a part that is never called."""
+    """Holds parameters in every way: its own, of modules in modules, shared, recomputed, constant, never called."""
 
     def setup(self):
-        self.first, self.second, self.book = Inner(), nn.Dense(5), Book()
+        self.first, self.second, self.book = nn.remat(Inner)(), nn.Dense(5), Book()
         self.own = self.param('own', nn.initializers.zeros, (7,))
         self.table = self.variable('constants', 'table', jnp.zeros, (6,))
         self.seen = self.variable('batch_stats', 'seen', jnp.zeros, (8,))   # statistics are no parameters
