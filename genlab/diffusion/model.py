@@ -20,8 +20,11 @@ from genlab.networks.variational_diffusion import MonotoneSchedule, VariationalU
 from genlab.state import Network
 
 NETWORKS = {'unet': UNet, 'transformer': DiT, 'variational': VariationalUNet, 'points': PointNetwork}
-STEPS = 1000.0                # what a network sees of a time from 0 to 1 goes from 0 to this
-LOG_SNR = (-5.0, 13.3)        # that a network sees as STEPS and as 0 (Kingma et al. 2021, appendix B.3)
+# What a network sees of a time t [B]: from 0 to 1000 between data and noise, or log(sigma / alpha) / 4 (Karras et al. 2022,
+# table 1), or from 0 to 1000 between a log-SNR of 13.3 and one of -5 (Kingma et al. 2021, appendix B.3).
+LEVELS = {'time': lambda process, t: 1000 * t / process.end,
+          'log_sigma': lambda process, t: -processes.log_snr(process, t) / 8,
+          'log_snr': lambda process, t: 1000 * (13.3 - processes.log_snr(process, t)) / 18.3}
 EARLIEST = 1e-5               # of the end: the first time at which a network is asked about data without noise
 
 Condition = Mapping[str, jax.Array]      # what the network is called with beside x and its level: labels, context, ...
@@ -36,11 +39,12 @@ class Model:
         self.settings, self.solving, self.shape = config.model, config.sample, shape
         self.batch_size, self.seed = config.data.batch_size, config.seed
         settings.choose(predictions.PREDICTIONS, self.settings.prediction, 'config.model.prediction')
+        self.level = settings.choose(LEVELS, self.settings.level, 'config.model.level')
         self.quantile = settings.pick(times.QUANTILES, self.settings.times, 'config.model.times')
         self.network = self._network(jnp.dtype(self.settings.dtype))
         self.learned = self.settings.process.name == 'learned'
         if self.learned:
-            self.schedule = MonotoneSchedule(self.settings.process.lowest, self.settings.process.highest)
+            self.schedule = settings.pick({'learned': MonotoneSchedule}, self.settings.process, 'config.model.process')
         else:
             self.fixed = settings.pick(processes.PROCESSES, self.settings.process, 'config.model.process')
 
@@ -104,17 +108,6 @@ class Model:
             return output, None
         prediction, raw = jnp.split(output, 2, -1)
         return prediction, (raw + 1) / 2          # it starts in the middle (Nichol & Dhariwal 2021, section 3.1)
-
-    def level(self, process: Process, t: jax.Array) -> jax.Array:
-        """What the network sees of the time [B]."""
-        if self.settings.level == 'time':
-            return STEPS * t / process.end
-        log_snr = processes.log_snr(process, t)
-        if self.settings.level == 'log_sigma':
-            return -log_snr / 8                   # log(sigma / alpha) / 4, Karras et al. 2022, table 1
-        if self.settings.level == 'log_snr':
-            return STEPS * (LOG_SNR[1] - log_snr) / (LOG_SNR[1] - LOG_SNR[0])
-        raise ConfigError(f"config.model.level={self.settings.level!r}: choose 'time', 'log_sigma' or 'log_snr'")
 
     def estimate(self, process: Process, prediction: jax.Array, fraction: jax.Array | None, x: jax.Array,
                  t: jax.Array) -> Estimate:

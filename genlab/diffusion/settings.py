@@ -21,7 +21,7 @@ def model(network: ConfigDict, **changes) -> dict:
     return _changed('model', dict(
         network=network,                 # named: 'unet', 'transformer', 'variational', 'points', and its fields
         dimensions=0,                    # of a point; 0: images
-        process=named('linear', steps=1000),   # diffusion.processes, or 'learned' (lowest, highest: of -log SNR)
+        process=named('linear', steps=1000),   # diffusion.processes, or 'learned' (MonotoneSchedule's fields)
         prediction='epsilon',            # of the network: diffusion.predictions
         deviation=0.0,                   # of the data: inputs are scaled to unit variance; 0: they are not
         level='time',                    # what the network sees of t: 'time', 'log_sigma' or 'log_snr'

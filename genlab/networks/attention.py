@@ -1,5 +1,6 @@
 """Attention (Vaswani et al. 2017) of tokens to each other, or to a context such as the words of a caption."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ class Attention(nn.Module):
     """
     heads: int
     dtype: Any = None
+    kernel_init: Callable = nn.linear.default_kernel_init
     output_init: Callable = nn.initializers.zeros_init()   # zeros: a residual branch starts as the identity
 
     @nn.compact
@@ -21,11 +23,12 @@ class Attention(nn.Module):
         width = x.shape[-1]
         if width % self.heads:
             raise ValueError(f'{self.heads} heads do not divide a width of {width}')
+        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=self.kernel_init)
         if context is None:
-            query, key, value = self._heads(nn.Dense(3 * width, dtype=self.dtype, name='query_key_value')(x), 3)
+            query, key, value = self._heads(dense(3 * width, name='query_key_value')(x), 3)
         else:
-            query, = self._heads(nn.Dense(width, dtype=self.dtype, name='query')(x), 1)
-            key, value = self._heads(nn.Dense(2 * width, dtype=self.dtype, name='key_value')(context), 2)
+            query, = self._heads(dense(width, name='query')(x), 1)
+            key, value = self._heads(dense(2 * width, name='key_value')(context), 2)
         mask = None if mask is None else mask[:, None, None, :].astype(bool)
         mixed = jax.nn.dot_product_attention(query, key, value, mask=mask)
         return nn.Dense(width, dtype=self.dtype, kernel_init=self.output_init, name='output')(mixed.reshape(x.shape))

@@ -84,10 +84,10 @@ class Block(nn.Module):
                  context_mask: jax.Array | None = None) -> jax.Array:
         width = x.shape[-1]
         shift, scale, gate, late_shift, late_scale, late_gate = modulation(6, width, self.dtype, 'modulation')(condition)
-        attention = Attention(self.heads, self.dtype, XAVIER, name='attention')
+        attention = Attention(self.heads, self.dtype, XAVIER, XAVIER, name='attention')
         x = x + gate * attention(normalized(x, shift, scale, 'norm'))
         if context is not None:
-            attention = Attention(self.heads, self.dtype, name='context_attention')
+            attention = Attention(self.heads, self.dtype, XAVIER, name='context_attention')
             x = x + attention(normalized(x, 0, 0, 'context_norm'), context, context_mask)
         hidden = dense(self.ratio * width, XAVIER, self.dtype, 'hidden')(normalized(x, late_shift, late_scale, 'hidden_norm'))
         return x + late_gate * dense(width, XAVIER, self.dtype, 'hidden_output')(nn.gelu(hidden, approximate=True))

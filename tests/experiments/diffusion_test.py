@@ -122,7 +122,7 @@ def test_the_learned_schedule_learns():
     (dict(prediction='noise'), 'epsilon, x0, v'),
     (dict(bound='all'), "'none', 'discrete' or 'continuous'"),
     (dict(learned_variance=True), 'need each other'),
-    (dict(level='gamma'), "'log_sigma'"),
+    (dict(level='gamma'), 'log_sigma'),
 ], ids=str)
 def test_what_does_not_fit_is_said_in_one_line(change, words):
     config = config_of('ddpm', **change)
