@@ -21,7 +21,8 @@ def get_config(variant=''):
     config.losses.denoiser = dict(bound=1.0, epsilon=0.0)
     config.optimizer.denoiser = adam(1e-3, b2=0.99, clip=1.0, warmup=200)
     config.average.update(denoiser=0.999, schedule=0.999)
-    config.train.update(order=('denoiser',), steps=3000, steps_per_call=2, log_every=100, sample_every=1500, evaluate_every=3000)
+    config.train.update(order=('denoiser',), steps=3000, steps_per_call=2, log_every=100, sample_every=1500,
+                        evaluate_every=3000)
     config.sample.update(settings.sample(sampler='ancestral', variance='small', steps=250))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
@@ -38,7 +39,8 @@ def mnist(config):
 
 
 def cifar10(config):
-    """The paper's CIFAR-10 by the released network, 30,578,181 parameters with the schedule's two: 2.64 bits/dim after 10 million steps."""
+    """The paper's CIFAR-10 by the released network, 30,578,181 parameters with the schedule's two: 2.64 bits/dim in 10 million
+    steps."""
     config.data.update(source='tfds', name='cifar10', resolution=32, channels=3, batch_size=128)
     config.model.network = named('variational', width=128, depth=32, dropout=0.1)
     config.model.process.width = 0     # a line with two learned ends, in the released model

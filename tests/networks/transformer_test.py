@@ -103,7 +103,7 @@ def test_bfloat16_computes_what_float32_does(variables, inputs, output):
     network = NETWORK.copy(dtype='bfloat16')
     rough = jax.jit(lambda: network.apply(variables, train=False, **inputs))()
     assert rough.dtype == jnp.float32
-    assert 0 < jnp.abs(rough - output).max() < 0.1 * jnp.abs(output).max()
+    assert 0 < jnp.abs(rough - output).mean() < 0.05 * jnp.abs(output).mean()
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), train=True, **inputs))
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes))
 
