@@ -31,7 +31,7 @@ def ours(side: int, inside: int, outside: int) -> dict:
     products = {
         'convolve': (patches.convolve, patches.plain, x, kernel),
         'spread': (patches.spread, convolution._plain_spread, y, kernel),
-        'correlate': (patches.correlate, convolution._plain_correlate, x, y)}
+        'correlate': (patches.correlate, patches.plain_correlate, x, y)}
 
     def ready(operation, *operands):
         compiled = jax.jit(operation, static_argnames='geometry').lower(*operands, geometry=geometry).compile()

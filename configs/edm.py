@@ -12,18 +12,18 @@ from genlab.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('diffusion')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
-    network = named('unet', width=24, multipliers=(1, 2), blocks=1, attention=(8,), heads=1, dropout=0.0)
+    network = named('unet', width=16, multipliers=(1, 3), blocks=1, patch=1, attention=(8,), heads=1, dropout=0.0)
     config.model.update(settings.model(
         network, process=named('ve', highest=80.0), prediction='edm', deviation=0.5, level='log_sigma',
         times=named('log_normal', mean=-1.2, deviation=1.2)))
     config.losses.denoiser = dict(edm=1.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999
-    config.train.update(order=('denoiser',), steps=4000, log_every=100, sample_every=2000, evaluate_every=4000)
+    config.train.update(order=('denoiser',), steps=2500, log_every=100, sample_every=500, evaluate_every=2500)
     config.sample.update(settings.sample(sampler='heun', grid='karras', steps=18, clip=False))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
-    config.checkpoint.every = 1000
+    config.checkpoint.every = 500
     return configs.vary(config, variant, VARIANTS)
 
 
@@ -35,7 +35,7 @@ def conditional(config):
 def mnist(config):
     """MNIST at 32x32 (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist', resolution=32)
-    config.model.network.update(width=16, multipliers=(1, 2, 4))
+    config.model.network.update(width=32, multipliers=(1, 2), patch=2)
     config.train.update(steps=6000, evaluate_every=6000)
     config.sample.chunk = 250
     config.evaluate.count = 10_000

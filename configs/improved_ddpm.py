@@ -14,23 +14,24 @@ from genlab.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('diffusion')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
-    network = named('unet', width=24, multipliers=(1, 2), blocks=1, attention=(8,), heads=4, dropout=0.0, scale_shift=True)
+    network = named('unet', width=16, multipliers=(1, 3), blocks=1, patch=1, attention=(8,), heads=4, dropout=0.0,
+                    scale_shift=True)
     config.model.update(settings.model(network, process=named('cosine', steps=1000), learned_variance=True, bound='discrete'))
     config.losses.denoiser = dict(epsilon=1.0, variance=0.001)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999
-    config.train.update(order=('denoiser',), steps=4000, log_every=100, sample_every=2000, evaluate_every=4000)
+    config.train.update(order=('denoiser',), steps=2500, log_every=100, sample_every=500, evaluate_every=2500)
     config.sample.update(settings.sample(sampler='ancestral', variance='learned', steps=50))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
-    config.checkpoint.every = 1000
+    config.checkpoint.every = 500
     return configs.vary(config, variant, VARIANTS)
 
 
 def mnist(config):
     """MNIST at 32x32 (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist', resolution=32)
-    config.model.network.update(width=16, multipliers=(1, 2, 4))
+    config.model.network.update(width=32, multipliers=(1, 2), patch=2)
     config.train.update(steps=6000, evaluate_every=6000)
     config.sample.chunk = 250
     config.evaluate.count = 10_000

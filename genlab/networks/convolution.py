@@ -73,16 +73,6 @@ def _plain_spread(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Ar
     return jax.linear_transpose(lambda x: patches.plain(x, kernel, geometry), x)(y)[0]
 
 
-def _plain_correlate(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
-    kernel = jax.ShapeDtypeStruct(_kernel_shape(x.shape, y.shape, geometry), x.dtype)
-    return jax.linear_transpose(lambda kernel: patches.plain(x, kernel, geometry), kernel)(y)[0]
-
-
-def _kernel_shape(x: tuple, y: tuple, geometry: Geometry) -> tuple[int, ...]:
-    channels = (x[-1], y[-1])
-    return (*geometry.window, *(channels[::-1] if geometry.turned else channels))
-
-
 def _primitive(name: str, shape: Callable, fast: Callable, plain: Callable) -> Primitive:
     """A primitive on two arrays; axes in front of the usual four are problems of their own, with both operands."""
     primitive = Primitive(name)
@@ -127,8 +117,8 @@ spread_p = _primitive(
     'genlab_spread', lambda y, kernel, geometry: (y[0], *geometry.size, kernel[3 if geometry.turned else 2]),
     patches.spread, _plain_spread)
 correlate_p = _primitive(
-    'genlab_correlate', _kernel_shape,
-    patches.correlate, _plain_correlate)
+    'genlab_correlate', patches.kernel_shape,
+    patches.correlate, patches.plain_correlate)
 
 # The gradient of each in its first and in its second operand: (cotangent, first operand, second operand, geometry).
 ad.defbilinear(

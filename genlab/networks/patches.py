@@ -5,11 +5,15 @@ A convolution, its transpose and its kernel gradient are one trilinear form of a
 third. None multiplies the zeros that a stride inserts (Chellapilla et al. 2006; Dumoulin and Visin 2016, section 4).
 """
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+WIDE = 96          # channels from which on a dot for each place of a window is fast
+MANY = 2 ** 22     # numbers that the columns of all windows may be: 16 MB
 
 
 class Geometry(NamedTuple):
@@ -61,7 +65,13 @@ def correlate(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
     A dot is fast if the axis that it sums over is the last of its left and the first of its right operand, so one
     side must be transposed: the one that costs less. A kernel that comes out the other way round counts thrice, because
     an optimizer walks it at every use. The barriers keep XLA from folding the transposes back into a slow dot.
+    A window that slides makes columns much larger than x: with many channels one dot for each of its places is as fast and
+    needs no columns, and with few of them XLA's own loop is, once they no longer fit the processor's caches.
     """
+    if _sliding(geometry) and min(x.shape[-1], y.shape[-1]) >= WIDE:
+        return _place_by_place(x, y, geometry)
+    if _sliding(geometry) and y.size // y.shape[-1] * math.prod(geometry.window) * x.shape[-1] >= MANY:
+        return plain_correlate(x, y, geometry)
     columns, pixels = gather(x, geometry), y.reshape(-1, y.shape[-1])
     backwards = 0 if geometry.turned else 3 * columns.shape[1] * pixels.shape[1]
     if columns.size < pixels.size + backwards:
@@ -70,6 +80,28 @@ def correlate(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
         kernel = lax.optimization_barrier(_dot(lax.optimization_barrier(pixels.T), columns, 0)).T
     kernel = kernel.reshape(*geometry.window, x.shape[-1], y.shape[-1]).astype(x.dtype)
     return turn(kernel) if geometry.turned else kernel
+
+
+def _place_by_place(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
+    """`correlate` for stride 1: a dot of y and the pixels under each place of the window."""
+    (rows, columns), (height, width) = geometry.window, geometry.output
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in geometry.padding), (0, 0, 0)])
+    pixels = lax.optimization_barrier(y.reshape(-1, y.shape[-1]).T)
+    products = [_dot(pixels, x[:, row:row + height, column:column + width].reshape(-1, x.shape[-1]), 0)
+                for row in range(rows) for column in range(columns)]
+    kernel = jnp.stack(products).reshape(rows, columns, y.shape[-1], x.shape[-1]).swapaxes(2, 3).astype(x.dtype)
+    return turn(kernel) if geometry.turned else kernel
+
+
+def plain_correlate(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
+    """`correlate` as XLA's own convolution."""
+    kernel = jax.ShapeDtypeStruct(kernel_shape(x.shape, y.shape, geometry), x.dtype)
+    return jax.linear_transpose(lambda kernel: plain(x, kernel, geometry), kernel)(y)[0]
+
+
+def kernel_shape(x: tuple, y: tuple, geometry: Geometry) -> tuple[int, ...]:
+    channels = (x[-1], y[-1])
+    return (*geometry.window, *(channels[::-1] if geometry.turned else channels))
 
 
 def plain(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:

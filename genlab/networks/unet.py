@@ -34,6 +34,7 @@ class UNet(nn.Module):
     width: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
     blocks: int = 2
+    patch: int = 1   # the side of the squares of pixels that are taken as one, with as many times the channels
     attention: tuple[int, ...] = (16,)
     attend_last: bool = False   # on the way up, attend after the last block of a level only
     heads: int = 1
@@ -55,7 +56,8 @@ class UNet(nn.Module):
         augmentation: jax.Array | None = None,
     ) -> jax.Array:
         """Dropout takes one key an example [B]. `context` [B, L, D] is attended to wherever pixels attend to each other."""
-        halvings, side = len(self.multipliers) - 1, x.shape[1]
+        x, halvings = squares(x, self.patch), len(self.multipliers) - 1
+        side = x.shape[1]
         if any(size % 2 ** halvings for size in x.shape[1:3]):
             raise ValueError(f'images of {x.shape[1]}x{x.shape[2]} cannot be halved {halvings} times: use fewer multipliers')
         embedding = nn.silu(self.embed(level, labels, span, augmentation))
@@ -77,7 +79,8 @@ class UNet(nn.Module):
             if i:
                 x = self.resampled('up', i, x, rest)
         x = nn.silu(normalization(x, 'normalization', self.dtype))
-        return self.convolution(self.channels, kernel_init=ZEROS, name='output')(x).astype(jnp.float32)
+        x = self.convolution(self.channels * self.patch ** 2, kernel_init=ZEROS, name='output')(x)
+        return pixels(x, self.patch).astype(jnp.float32)
 
     def convolution(self, width: int, **settings) -> Conv:
         return Conv(width, (3, 3), **{'dtype': self.dtype, 'kernel_init': UNIFORM} | settings)
@@ -168,6 +171,20 @@ def normalization(x: jax.Array, name: str, dtype: Any) -> jax.Array:
     width = x.shape[-1]
     groups = next(n for n in range(max(1, min(32, width // 4)), 0, -1) if width % n == 0)
     return GroupNorm(groups, dtype=dtype, name=name)(x)
+
+
+def squares(x: jax.Array, patch: int) -> jax.Array:
+    """[B, H, W, C] -> [B, H / p, W / p, p p C]: cheaper at once where neighbours say much the same (Luhman & Luhman 2022)."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // patch, patch, width // patch, patch, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // patch, width // patch, -1)
+
+
+def pixels(x: jax.Array, patch: int) -> jax.Array:
+    """The inverse of `squares`."""
+    batch, height, width, _ = x.shape
+    x = x.reshape(batch, height, width, patch, patch, -1)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * patch, width * patch, -1)
 
 
 def halve(x: jax.Array) -> jax.Array:

@@ -127,7 +127,7 @@ def test_the_two_lowerings_agree(operation, turned):
     names = {'convolve': ('x', 'kernel'), 'spread': ('y', 'kernel'), 'correlate': ('x', 'y')}[operation.name[7:]]
     left, right = (jnp.asarray(generator.normal(size=shapes[name]), jnp.float32) for name in names)
     plain = {'convolve': convolution.patches.plain, 'spread': convolution._plain_spread,
-             'correlate': convolution._plain_correlate}[operation.name[7:]]
+             'correlate': convolution.patches.plain_correlate}[operation.name[7:]]
     assert_same(operation.bind(left, right, geometry=geometry), plain(left, right, geometry))
 
 
