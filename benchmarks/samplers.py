@@ -42,7 +42,8 @@ def main() -> None:
         for evaluations in options.evaluations:
             if name.startswith(options.only):
                 figures, rate = judge(options.workdir, changes, evaluations, options.count)
-                cells = ' | '.join(f'{figures[figure]:.3f}' if isinstance(figures.get(figure), float) else '' for figure in FIGURES)
+                found = [figures.get(figure) for figure in FIGURES]
+                cells = ' | '.join(f'{value:.3f}' if isinstance(value, float) else '' for value in found)
                 print(f'| {name} | {evaluations} | {cells} | {rate:.0f} |', flush=True)
 
 

@@ -168,3 +168,18 @@ def test_half_precision_keeps_float32_parameters(layer):
 def test_unknown_padding():
     with pytest.raises(ValueError, match='padding'):
         convolve_transpose(*operands((4, 4), (3, 3)), (2, 2), 'CIRCULAR')
+
+
+@pytest.mark.parametrize('turned', [False, True])
+@pytest.mark.parametrize('wide, many', [(1, 10 ** 9), (10 ** 9, 0), (10 ** 9, 10 ** 9)])
+def test_all_ways_to_the_kernel_of_a_sliding_window_agree(monkeypatch, wide, many, turned):
+    patches = convolution.patches
+    monkeypatch.setattr(patches, 'WIDE', wide)
+    monkeypatch.setattr(patches, 'MANY', many)
+    geometry = convolution.Geometry((6, 5), (3, 2), (1, 1), ((1, 1), (0, 2)), turned)
+    generator = np.random.default_rng(1)
+    x, y = (jnp.asarray(generator.normal(size=(2, *side, width)), jnp.float32)
+            for side, width in ((geometry.size, 3), (geometry.output, 5)))
+    kernel = jnp.zeros(patches.kernel_shape(x.shape, y.shape, geometry))
+    expected = jax.grad(lambda kernel: (patches.plain(x, kernel, geometry) * y).sum())(kernel)
+    np.testing.assert_allclose(patches.correlate(x, y, geometry), expected, atol=1e-4)
