@@ -110,6 +110,26 @@ def test_nothing_is_dropped_outside_of_training_and_remat_changes_no_number():
     chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
+def test_numbers_of_the_same_network_in_pytorch():
+    torch = pytest.importorskip('torch')
+    from benchmarks import torch_networks
+    fields = {'width': 8, 'multipliers': (1, 2), 'blocks': 1, 'attention': (4,), 'heads': 2}
+    theirs = torch_networks.UNet(1, 8, **fields)
+    params = random(shapes(UNet(1, **fields), (2, 8, 8, 1)))
+    layers, state = theirs.state_dict(), {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params['params']):
+        *layer, kind = (key.key for key in path)
+        weight = np.moveaxis(leaf, (-1, -2), (0, 1)) if kind == 'kernel' else leaf
+        state['.'.join(layer) + ('.bias' if kind == 'bias' else '.weight')] = torch.tensor(np.array(weight))
+    assert state.keys() == layers.keys()
+    theirs.load_state_dict(state)
+    x, levels = images(2, 8, 8, 1), np.array([3., 700.], np.float32)
+    ours = jax.jit(lambda: UNet(1, **fields).apply(params, x, levels, False))()
+    with torch.no_grad():
+        theirs = theirs.eval()(torch.tensor(np.moveaxis(x, -1, 1)), torch.tensor(levels))
+    np.testing.assert_allclose(ours, np.moveaxis(theirs.numpy(), 1, -1), rtol=1e-3, atol=1e-3)
+
+
 def test_sides_that_are_no_powers_of_two():
     module = UNet(1, width=4, multipliers=(1, 1, 1), blocks=1, attention=(14,))
     outputs = jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), images(1, 28, 28, 1), jnp.ones(1), False))
