@@ -53,7 +53,7 @@ def test_a_table_of_labels_has_a_row_for_none():
 def test_starts_at_zero_and_keeps_it_in_float32():
     module = TINY.clone(dtype=jnp.bfloat16)
     y, variables = jax.jit(lambda key: module.init_with_output(key, images(1, 8, 8, 1), jnp.ones(1), False))(jax.random.key(0))
-    chex.assert_trees_all_equal(y, jnp.zeros((1, 8, 8, 2), jnp.float32))
+    assert y.dtype == jnp.float32 and y.shape == (1, 8, 8, 2) and not y.any()
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
     for name, zero in [('convolution_1', True), ('convolution_0', False)]:   # the last of each residual branch
         assert zero == (not variables['params']['up_0_0'][name]['kernel'].any())
@@ -108,6 +108,16 @@ def test_nothing_is_dropped_outside_of_training_and_remat_changes_no_number():
         jax.jit(jax.value_and_grad(lambda variables, module=module: (run(variables, True, module) ** 2).mean()))(variables)
         for module in (TINY, again)]
     chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_one_hot_labels_are_zeros_for_none():
+    module = TINY.clone(classes=3, label_table=False)
+    variables = random(shapes(module, (5, 8, 8, 1)))
+    apply = jax.jit(lambda variables, labels: module.apply(variables, jnp.ones((5, 8, 8, 1)), jnp.ones(5), False, labels))
+    of_each = apply(variables, jnp.array([0, 1, 2, 3, 0]))
+    variables['params']['labels']['kernel'] *= 0
+    without = apply(variables, jnp.array([0, 1, 2, 3, 3]))
+    assert (jnp.abs(of_each - without).max((1, 2, 3)) > 1e-3).tolist() == [True, True, True, False, True]
 
 
 def test_numbers_of_the_same_network_in_pytorch():
