@@ -8,18 +8,11 @@ modes counts.
 """
 
 import argparse
-import os
 import pathlib
-import platform
-import sys
 import time
 
-# glibc gives large freed blocks back to the kernel and pays a page fault for each 4 KB when it gets them again; these
-# settings keep them, as `genlab.main` does. They help both sides.
-MALLOC = {
-    'MALLOC_TRIM_THRESHOLD_': '8589934592', 'MALLOC_MMAP_THRESHOLD_': '8589934592', 'MALLOC_TOP_PAD_': '536870912',
-    'MALLOC_ARENA_MAX': '2',
-}
+from benchmarks import contest
+
 LATENT, RATE, MOMENTUM = 100, 2e-4, 0.5
 
 
@@ -102,56 +95,14 @@ def torch_step(batch: int, channels_last: bool, compiled: bool, frozen: bool):
     return run
 
 
-def contenders(batch: int, frozen: bool, only: str) -> dict:
-    """Every contender that runs here, warmed up."""
-    import torch
-    torch.set_num_threads(2)
-    makers = {'genlab': lambda: genlab_step(batch)}
+def makers(batch: int, frozen: bool) -> dict:
+    """How to make each contender."""
+    made = {'genlab': lambda: genlab_step(batch)}
     for compiled in (False, True):
         for last in (False, True):
             name = f'torch {"compile" if compiled else "eager"}{" channels_last" if last else ""}'
-            makers[name] = lambda last=last, compiled=compiled: torch_step(batch, last, compiled, frozen)
-    ready = {}
-    for name, make in makers.items():
-        if not name.startswith(only):
-            continue
-        try:
-            run = make()
-            for _ in range(3):
-                run()
-            ready[name] = run
-        except Exception as error:  # a compiler may be missing: say so and compare with the rest
-            print(f'{name} does not run here: {str(error).splitlines()[0]}')
-    return ready
-
-
-def measure(ready: dict, rounds: int) -> dict:
-    """Seconds of each contender in each round."""
-    seconds = {name: [] for name in ready}
-    for _ in range(rounds):
-        for name, run in ready.items():
-            started = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
-
-
-def report(seconds: dict, batch: int) -> None:
-    import jax
-    import numpy as np
-    import torch
-    print(f'{platform.machine()}, {os.cpu_count()} cores, 2 threads; jax {jax.__version__}, torch {torch.__version__}')
-    print('| contender | median s | minimum s | images/s |\n|---|---|---|---|')
-    median = {name: float(np.median(times)) for name, times in seconds.items()}
-    for name, times in seconds.items():
-        print(f'| {name} | {median[name]:.3f} | {min(times):.3f} | {batch / median[name]:.0f} |')
-    others = [name for name in seconds if name != 'genlab']
-    if 'genlab' not in seconds or not others:
-        return
-    medians = min(median[name] for name in others) / median['genlab']
-    minima = min(min(seconds[name]) for name in others) / min(seconds['genlab'])
-    paired = np.median(np.min([seconds[name] for name in others], 0) / np.array(seconds['genlab']))
-    print(f'fastest torch / genlab: {medians:.2f} of medians, {minima:.2f} of minima, {paired:.2f} by round')
+            made[name] = lambda last=last, compiled=compiled: torch_step(batch, last, compiled, frozen)
+    return made
 
 
 def main() -> None:
@@ -161,9 +112,9 @@ def main() -> None:
     parser.add_argument('--frozen', action='store_true', help="PyTorch without the discriminator's gradients in G's turn")
     parser.add_argument('--only', default='', help='contenders whose names begin so')
     options = parser.parse_args()
-    if any(name not in os.environ for name in MALLOC):  # glibc reads them when a process starts
-        os.execve(sys.executable, [sys.executable, '-m', 'benchmarks.dcgan', *sys.argv[1:]], os.environ | MALLOC)
-    report(measure(contenders(options.batch, options.frozen, options.only), options.rounds), options.batch)
+    contest.keep_freed_memory('benchmarks.dcgan')
+    ready = contest.contenders(makers(options.batch, options.frozen), options.only)
+    contest.report(contest.measure(ready, options.rounds), options.batch)
 
 
 if __name__ == '__main__':

@@ -8,11 +8,9 @@ several. PyTorch runs eager and compiled, with its fused Adam and with the usual
 """
 
 import argparse
-import os
 import pathlib
-import sys
 
-from benchmarks.dcgan import MALLOC, measure
+from benchmarks import contest
 
 PIXELS, HIDDEN, LATENTS, RATE = 784, 400, 20, 1e-3
 
@@ -76,43 +74,15 @@ def torch_steps(batch: int, steps: int, compiled: bool, fused: bool):
     return run
 
 
-def contenders(batch: int, steps: int, only: str) -> dict:
-    """Every contender that runs here, warmed up."""
-    import torch
-    torch.set_num_threads(len(os.sched_getaffinity(0)))   # as many as XLA takes: `taskset -c 0` compares on one core
-    makers = {f'genlab, {per_call} a call': lambda per_call=per_call: genlab_steps(batch, steps, per_call)
-              for per_call in (1, steps)}
+def makers(batch: int, steps: int) -> dict:
+    """How to make each contender."""
+    made = {f'genlab, {per_call} a call': lambda per_call=per_call: genlab_steps(batch, steps, per_call)
+            for per_call in (1, steps)}
     for compiled in (False, True):
         for fused in (False, True):
             name = f'torch {"compile" if compiled else "eager"}{" fused Adam" if fused else ""}'
-            makers[name] = lambda compiled=compiled, fused=fused: torch_steps(batch, steps, compiled, fused)
-    ready = {}
-    for name in filter(lambda name: name.startswith(only), makers):
-        try:
-            ready[name] = makers[name]()
-            for _ in range(3):
-                ready[name]()
-        except Exception as error:  # a compiler may be missing: say so and compare with the rest
-            ready.pop(name, None)
-            print(f'{name} does not run here: {str(error).splitlines()[0]}')
-    return ready
-
-
-def report(seconds: dict, batch: int, steps: int) -> None:
-    import jax
-    import numpy as np
-    import torch
-    cores = f'{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores'
-    print(f'{cores}; jax {jax.__version__}, torch {torch.__version__}; batch {batch}')
-    print('| contender | median ms a step | minimum | images/s |\n|---|---|---|---|')
-    for name, times in seconds.items():
-        median, minimum = np.median(times) / steps, min(times) / steps
-        print(f'| {name} | {1e3 * median:.2f} | {1e3 * minimum:.2f} | {batch / median:.0f} |')
-    sides = [{name: times for name, times in seconds.items() if name.startswith(side)} for side in ('genlab', 'torch')]
-    if all(sides):
-        medians, minima = ([min(map(statistic, side.values())) for side in sides] for statistic in (np.median, min))
-        ratios = [torch_side / own for own, torch_side in (medians, minima)]
-        print(f'fastest torch / fastest genlab: {ratios[0]:.2f} of medians, {ratios[1]:.2f} of minima')
+            made[name] = lambda compiled=compiled, fused=fused: torch_steps(batch, steps, compiled, fused)
+    return made
 
 
 def main() -> None:
@@ -122,9 +92,9 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=15)
     parser.add_argument('--only', default='', help='contenders whose names begin so')
     options = parser.parse_args()
-    if any(name not in os.environ for name in MALLOC):  # glibc reads them when a process starts
-        os.execve(sys.executable, [sys.executable, '-m', 'benchmarks.vae', *sys.argv[1:]], os.environ | MALLOC)
-    report(measure(contenders(options.batch, options.steps, options.only), options.rounds), options.batch, options.steps)
+    contest.keep_freed_memory('benchmarks.vae')
+    ready = contest.contenders(makers(options.batch, options.steps), options.only)
+    contest.report(contest.measure(ready, options.rounds), options.batch, options.steps)
 
 
 if __name__ == '__main__':

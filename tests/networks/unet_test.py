@@ -53,7 +53,7 @@ def test_a_table_of_labels_has_a_row_for_none():
 def test_starts_at_zero_and_keeps_it_in_float32():
     module = TINY.clone(dtype=jnp.bfloat16)
     y, variables = jax.jit(lambda key: module.init_with_output(key, images(1, 8, 8, 1), jnp.ones(1), False))(jax.random.key(0))
-    chex.assert_trees_all_equal(y, jnp.zeros((1, 8, 8, 2), jnp.float32))
+    assert y.dtype == jnp.float32 and y.shape == (1, 8, 8, 2) and not y.any()
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
     for name, zero in [('convolution_1', True), ('convolution_0', False)]:   # the last of each residual branch
         assert zero == (not variables['params']['up_0_0'][name]['kernel'].any())
@@ -108,6 +108,36 @@ def test_nothing_is_dropped_outside_of_training_and_remat_changes_no_number():
         jax.jit(jax.value_and_grad(lambda variables, module=module: (run(variables, True, module) ** 2).mean()))(variables)
         for module in (TINY, again)]
     chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_one_hot_labels_are_zeros_for_none():
+    module = TINY.clone(classes=3, label_table=False)
+    variables = random(shapes(module, (5, 8, 8, 1)))
+    apply = jax.jit(lambda variables, labels: module.apply(variables, jnp.ones((5, 8, 8, 1)), jnp.ones(5), False, labels))
+    of_each = apply(variables, jnp.array([0, 1, 2, 3, 0]))
+    variables['params']['labels']['kernel'] *= 0
+    without = apply(variables, jnp.array([0, 1, 2, 3, 3]))
+    assert (jnp.abs(of_each - without).max((1, 2, 3)) > 1e-3).tolist() == [True, True, True, False, True]
+
+
+def test_numbers_of_the_same_network_in_pytorch():
+    torch = pytest.importorskip('torch')
+    from benchmarks import torch_networks
+    fields = {'width': 8, 'multipliers': (1, 2), 'blocks': 1, 'attention': (4,), 'heads': 2}
+    theirs = torch_networks.UNet(1, 8, **fields)
+    params = random(shapes(UNet(1, **fields), (2, 8, 8, 1)))
+    layers, state = theirs.state_dict(), {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params['params']):
+        *layer, kind = (key.key for key in path)
+        weight = np.moveaxis(leaf, (-1, -2), (0, 1)) if kind == 'kernel' else leaf
+        state['.'.join(layer) + ('.bias' if kind == 'bias' else '.weight')] = torch.tensor(np.array(weight))
+    assert state.keys() == layers.keys()
+    theirs.load_state_dict(state)
+    x, levels = images(2, 8, 8, 1), np.array([3., 700.], np.float32)
+    ours = jax.jit(lambda: UNet(1, **fields).apply(params, x, levels, False))()
+    with torch.no_grad():
+        theirs = theirs.eval()(torch.tensor(np.moveaxis(x, -1, 1)), torch.tensor(levels))
+    np.testing.assert_allclose(ours, np.moveaxis(theirs.numpy(), 1, -1), rtol=1e-3, atol=1e-3)
 
 
 def test_sides_that_are_no_powers_of_two():
