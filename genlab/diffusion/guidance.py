@@ -37,9 +37,10 @@ def clipped(denoise: Denoiser, process: Process, low: float = -1.0, high: float 
 def converted(denoise: Denoiser, trained: Process, process: Process) -> Denoiser:
     """A Denoiser of another process from one that was trained under `trained`.
 
-    At equal log-SNR the two x_t differ in scale alone, and x_0 and epsilon are the same."""
+    At equal log-SNR the two x_t differ in scale alone, and x_0 and epsilon are the same. Noisier than `trained` ever is, its
+    end stands in: an interpolant ends without any data."""
     def other(x, t):
-        own = trained.time(log_snr(process, t))
+        own = trained.time(jnp.maximum(log_snr(process, t), log_snr(trained, jnp.asarray(trained.end))))
         scale = jnp.hypot(trained.alpha(own), trained.sigma(own)) / jnp.hypot(process.alpha(t), process.sigma(t))
         return denoise(like(scale, x) * x, own)
 

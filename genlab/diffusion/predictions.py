@@ -47,8 +47,8 @@ def _edm(process: Process, t: jax.Array, deviation: float) -> Pair:
 
 
 # name -> function (process, t, the data's deviation) -> (a, b).
-# epsilon: Ho et al. 2020, equation 14. v = alpha epsilon - sigma x_0: Salimans & Ho 2022, section 4. velocity = dx_t / dt: Lipman
-# et al. 2023, equation 14; of the interpolant epsilon - x_0. edm: Karras et al. 2022, table 1, of target variance 1.
+# epsilon: Ho et al. 2020, equation 14. v = alpha epsilon - sigma x_0: Salimans & Ho 2022, section 4. velocity = dx_t / dt:
+# Lipman et al. 2023, equation 14; of the interpolant epsilon - x_0. edm: Karras et al. 2022, table 1, of target variance 1.
 PREDICTIONS: dict[str, Callable[[Process, jax.Array, float], Pair]] = {
     'epsilon': _epsilon, 'x0': _x0, 'v': _v, 'velocity': _velocity, 'edm': _edm}
 
@@ -59,7 +59,8 @@ def target(name: str, process: Process, x0: jax.Array, epsilon: jax.Array, t: ja
     return like(a, x0) * x0 + like(b, x0) * epsilon
 
 
-def estimate(name: str, process: Process, prediction: jax.Array, x: jax.Array, t: jax.Array, deviation: float = 1.0) -> Estimate:
+def estimate(name: str, process: Process, prediction: jax.Array, x: jax.Array, t: jax.Array,
+             deviation: float = 1.0) -> Estimate:
     """x_0 and epsilon of a prediction [B, ...] of `name` at x_t = x [B, ...].
 
     Epsilon alone says nothing of x_0 where alpha is 0, nor x_0 of epsilon where sigma is 0; the others always say both."""
@@ -77,6 +78,6 @@ def error_ratio(name: str, other: str, process: Process, t: jax.Array, deviation
 
 
 def velocity(process: Process, estimate: Estimate, t: jax.Array) -> jax.Array:
-    """dx_t / dt along the probability flow: alpha' x_0 + sigma' epsilon (Song et al. 2021, eq. 13; SiT, Ma et al. 2024, eq. 4)."""
+    """dx_t / dt along the probability flow: alpha' x_0 + sigma' epsilon (Song et al. 2021, eq. 13; Ma et al. 2024, eq. 4)."""
     slopes = rates(process, t)
     return like(slopes[0], estimate.x0) * estimate.x0 + like(slopes[1], estimate.x0) * estimate.epsilon

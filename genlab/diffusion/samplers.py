@@ -118,12 +118,12 @@ def heun(denoise, process, x, memory, t, s, keys, *, churn: float = 0.0, lowest:
 
 
 def churned(process, x, t, keys, churn, lowest, highest, inflate):
-    """(x, t) with more noise: EDM's alg. 2, lines 4 to 6, for any process."""
+    """(x, t) with more noise: EDM's alg. 2, lines 4 to 6, for any process; as much as the process has, where it ends."""
     ratio = process.sigma(t) / process.alpha(t)
-    growth = 1 + jnp.where((ratio >= lowest) & (ratio <= highest), min(churn, 2 ** 0.5 - 1), 0)
-    later = process.time(-2 * jnp.log(ratio * growth))
-    scale = process.alpha(later) / process.alpha(t)
-    added = process.alpha(later) * ratio * jnp.sqrt(growth ** 2 - 1)
+    more = (ratio >= lowest) & (ratio <= highest) & (ratio < jnp.inf)
+    later = jnp.where(more, process.time(-2 * jnp.log(ratio * (1 + min(churn, 2 ** 0.5 - 1)))), t)
+    scale = jnp.where(more, process.alpha(later) / process.alpha(t), 1)
+    added = jnp.sqrt(jnp.maximum(process.sigma(later) ** 2 - (scale * process.sigma(t)) ** 2, 0))
     return scale * x + inflate * added * gaussian(keys, x.shape[1:]), later
 
 
@@ -131,12 +131,12 @@ def dpm_solver(denoise, process, x, memory, t, s, keys, *, stochastic: bool = Fa
     """DPM-Solver++(2M), and its SDE (Lu et al. 2022b, algorithm 2; section 5 there): order 2, one evaluation a step.
 
     x_s = sigma_s / sigma_t x + alpha_s (1 - e^-h) D, D = x_0 + h / (2 h_before) (x_0 - x_0 before), h the growth of
-    log(alpha / sigma). The first step, and one to or from infinity, is DDIM's."""
+    log(alpha / sigma). The first step, and one to or from infinity or after a step of no length, is DDIM's."""
     found = denoise(x, t)
     before, half_before = memory
     half, ahead = log_snr(process, t) / 2, log_snr(process, s) / 2
     slope = (ahead - half) / (2 * (half - half_before))
-    known = jnp.isfinite(half_before) & jnp.isfinite(ahead) & jnp.isfinite(half)
+    known = jnp.isfinite(half_before) & jnp.isfinite(ahead) & jnp.isfinite(half) & (half != half_before)
     x0 = found.x0 + jnp.where(known, slope, 0) * (found.x0 - before)
     shrink = process.alpha(t) * process.sigma(s) / (process.alpha(s) * process.sigma(t))       # e^-h
     if not stochastic:
@@ -147,7 +147,7 @@ def dpm_solver(denoise, process, x, memory, t, s, keys, *, stochastic: bool = Fa
 
 
 def euler_maruyama(denoise, process, x, memory, t, s, keys, *, diffusion: str = 'process'):
-    """x + (s - t) (dx/dt - g^2 / 2 score) + g sqrt(t - s) z: the reverse SDE, whose g may be chosen (SiT, Ma et al. 2024, eq. 6).
+    """x + (s - t) (dx/dt - g^2 / 2 score) + g sqrt(t - s) z: the reverse SDE, whose g may be chosen (Ma et al. 2024, eq. 6).
 
     diffusion: 'process' for g^2 = 2 sigma (sigma' - sigma alpha' / alpha), the SDE that undoes the process (Song et al. 2021,
     equation 6), 'sigma' for g^2 = sigma, which is finite for the interpolant too. The last step adds no noise."""

@@ -12,10 +12,10 @@ Quantile = Callable[[Process, jax.Array], jax.Array]      # (process, u [B] in [
 
 
 def stratified(key: jax.Array, position: jax.Array, batch_size: int) -> jax.Array:
-    """u [B], one in each of `batch_size` equal parts of [0, 1), by the place in the global batch (Kingma et al. 2021, app. I.1).
+    """u [B], one in each of `batch_size` equal parts of [0, 1), by the place in the global batch (Kingma et al. 2021, I.1).
 
-    key: one for the whole batch. Each u is uniform, and their mean over the batch has far less variance than of independent ones;
-    they do not depend on the number of devices."""
+    key: one for the whole batch. Each u is uniform, and their mean over the batch has far less variance than of independent
+    ones; they do not depend on the number of devices."""
     return (jax.random.uniform(key) + position / batch_size) % 1
 
 
@@ -50,13 +50,13 @@ def even(process: Process, steps: int, power: float = 1.0) -> jax.Array:
 def karras(process: Process, steps: int, lowest: float = 0.002, rho: float = 7.0) -> jax.Array:
     """sigma / alpha even in its 1 / rho-th power down to `lowest`, then 0 (Karras et al. 2022, equation 5)."""
     highest = jnp.exp(-_log_snr_at_end(process) / 2)
-    ratios = jnp.linspace(highest ** (1 / rho), lowest ** (1 / rho), steps) ** rho
+    ratios = jnp.linspace(highest ** (1 / rho), _reached(process, lowest) ** (1 / rho), steps) ** rho
     return _to_zero(process, -2 * jnp.log(ratios))
 
 
 def even_log_snr(process: Process, steps: int, lowest: float = 0.002) -> jax.Array:
     """Even in the log-SNR down to sigma / alpha = lowest, then 0: what DPM-Solver likes (Lu et al. 2022, section 3.4)."""
-    return _to_zero(process, jnp.linspace(_log_snr_at_end(process), -2 * jnp.log(lowest), steps))
+    return _to_zero(process, jnp.linspace(_log_snr_at_end(process), -2 * jnp.log(_reached(process, lowest)), steps))
 
 
 def shifted(process: Process, steps: int, shift: float = 3.0) -> jax.Array:
@@ -66,7 +66,11 @@ def shifted(process: Process, steps: int, shift: float = 3.0) -> jax.Array:
 
 
 def _log_snr_at_end(process: Process) -> jax.Array:
-    return jnp.maximum(log_snr(process, jnp.asarray(process.end, jnp.float32)), -10.0)   # minus infinity where alpha is 0
+    return jnp.maximum(log_snr(process, jnp.asarray(process.end, jnp.float32)), -12.0)   # minus infinity where alpha is 0
+
+
+def _reached(process: Process, lowest: float) -> jax.Array:
+    return jnp.maximum(lowest, jnp.exp(-log_snr(process, jnp.asarray(0.0)) / 2))         # a learned process starts with noise
 
 
 def _to_zero(process: Process, levels: jax.Array) -> jax.Array:
