@@ -25,6 +25,13 @@ def test_a_dense_gan_finds_every_mode(tmp_path, variant, modes_there):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('variant', ['', 'edm', 'flow'])
+def test_diffusion_in_the_plane_is_nearly_as_near_to_the_data_as_data_are(tmp_path, variant):
+    figures = judged(tmp_path, CONFIGS['diffusion_toy'].get_config(variant))
+    assert figures['sliced_wasserstein'] <= 1.5 * figures['sliced_wasserstein_of_data']
+
+
+@pytest.mark.slow
 def test_dcgan_draws_all_ten_digits(tmp_path):
     figures = judged(tmp_path, CONFIGS['dcgan'].get_config())
     assert 0.03 <= figures['smallest_share'] and figures['largest_share'] <= 0.25

@@ -44,6 +44,24 @@ def test_measures_are_means_over_each_held_out_example_once(count, batch_size):
     assert 0 < abs(found['noise']) < 4 / np.sqrt(total)
 
 
+def test_exact_likelihoods_are_of_the_levels_and_of_as_many_examples_as_asked():
+    """An even density over [-1, 1)^64 is 2^-64: every level has a chance of 1 / 256, eight bits."""
+    config = digits(dequantise=True)
+    config.evaluate.exact = 100
+    asked = []
+
+    def log_likelihood(variables, batch, keys):
+        jax.debug.callback(lambda count: asked.append(int(count)), jnp.asarray(len(keys)))
+        return jnp.full(len(keys), -64 * np.log(2))
+
+    part = held_out.judge(subject_of(config, measure=lambda *_: {'one': jnp.ones(128)}, log_likelihood=log_likelihood))
+    assert part.figures['bits_per_dimension_exact'] == pytest.approx(8)
+    assert part.protocol == {'held_out': 297, 'exact': 100} and asked == [128]
+    config.data.dequantise = False
+    part = held_out.judge(subject_of(config, measure=lambda *_: {'one': jnp.ones(128)}, log_likelihood=log_likelihood))
+    assert part.figures['negative_log_density'] == pytest.approx(64 * np.log(2)) and 'nll_exact' not in part.figures
+
+
 def test_likelihoods_come_in_bits_per_dimension_too():
     """w is e^-64 log 2 or twice that with equal chance: the mean weight and the mean log weight are known."""
     config = digits()

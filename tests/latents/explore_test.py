@@ -188,3 +188,24 @@ def test_blocks_and_devices_do_not_change_the_codes(linear):
     np.testing.assert_array_equal(codes.prior(9)[:5], codes.prior(5))
     grid = codes.flat[:6].reshape(2, 3, SIZE)
     np.testing.assert_array_equal(codes.decode_all(grid)[1, 2], codes.decode(codes.known[5:6])[0])
+
+
+def test_inpainting_and_redrawing_stand_beside_what_they_were_given():
+    """A model that fills with white, and one that turns black to white: what is known, and what was made, can be read off."""
+    def inpaint(variables, batch, mask, keys):
+        return jnp.where(mask > 0, batch['x'], 1.0)
+
+    def redraw(variables, batch, keys):
+        return -batch['x']
+
+    config = settings()
+    experiment = Experiment(None, None, inpaint=inpaint, redraw=redraw)
+    placement = parallel.place('pmap')
+    seen = exploration.edit(config, experiment, placement, parallel.replicate(placement, {'scale': np.float32(1)}))
+    assert set(seen.pictures) == {'inpainting', 'redrawn'}
+    x = np.asarray(exploration.sampling.examples(config)(np.arange(3))['x'])
+    pairs = exploration.beside_first(np.repeat(x, exploration.VERSIONS, 0), -np.repeat(x, exploration.VERSIONS, 0))
+    np.testing.assert_array_equal(seen.pictures['redrawn'], exploration.strips.strip(pairs))
+    mask = exploration.masks((4, 8, 8, 1))
+    assert mask[0, :, :4].all() and not mask[0, :, 4:].any()
+    assert mask[1].sum() == 64 - 16 and not mask[1, 2:6, 2:6].any()
