@@ -154,7 +154,7 @@ def test_small_caps_sizes_and_leaves_the_rest_of_the_model():
     config.data.update(source='tfds', name='cifar10', channels=3, flip=True)
     shrunk = small(config)
     assert shrunk.model.to_dict() == {'dtype': 'float32', 'width': 8, 'latent_size': 8,
-                                      'blocks': {'features': (4, 16), 'depth': 3}}
+                                      'blocks': {'features': (4, 16), 'depth': 2}}
     assert (shrunk.data.source, shrunk.data.resolution, shrunk.data.batch_size) == ('digits', 16, 8)
     assert shrunk.data.channels == 3 and shrunk.data.flip and shrunk.losses == config.losses
     assert (shrunk.train.steps, shrunk.train.steps_per_call, shrunk.train.microbatches) == (4, 2, 2)

@@ -10,6 +10,14 @@ os.environ['GENLAB_CACHE'] = tempfile.mkdtemp(prefix='genlab-tests-')
 os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.join(os.environ['GENLAB_CACHE'], 'jax')   # subprocesses share it
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+def pytest_collection_modifyitems(items):
+    """With `-n 2 --dist loadgroup` a file stays with one worker, for its fixtures; of the battery, a config."""
+    for item in items:
+        config = item.callspec.id if item.path.stem == 'battery_test' and hasattr(item, 'callspec') else ''
+        item.add_marker(pytest.mark.xdist_group(f'{item.path.stem} {config}'))
