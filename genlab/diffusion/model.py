@@ -71,11 +71,13 @@ class Model:
 
     def draw_times(self, process: Process, position: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
         """The times [B] of a training step, of the examples at `position` [B] of the global batch."""
+        return self.quantile(process, self.draw_uniform(position, keys, step))
+
+    def draw_uniform(self, position: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
+        """u [B] in [0, 1), of which the times are quantiles."""
         if self.settings.stratified:
-            u = times.stratified(jax.random.fold_in(jax.random.key(self.seed), step), position, self.batch_size)
-        else:
-            u = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 3)))(keys)
-        return self.quantile(process, u)
+            return times.stratified(jax.random.fold_in(jax.random.key(self.seed), step), position, self.batch_size)
+        return jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 3)))(keys)
 
     def drop(self, condition: Condition, keys: jax.Array) -> Condition:
         """The condition, and now and then none, so that the network learns to do without."""
