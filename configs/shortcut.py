@@ -17,7 +17,7 @@ def get_config(variant=''):
     config = configs.defaults('one_step')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
     network = named('unet', width=24, multipliers=(1, 2), blocks=1, attention=(8,), heads=1, dropout=0.0, span=True)
-    config.model.update(settings.model(network, process=named('interpolant'), prediction='velocity',
+    config.model.update(settings.model(network, process=named('interpolant'), prediction='velocity', level='unit_time',
                                        times=named('uniform')),
                         one_step=one_step.settings(share=0.25, halvings=7))
     config.losses.denoiser = dict(shortcut=1.0)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from genlab.diffusion import one_step, times
-from genlab.diffusion.model import STEPS, Model
+from genlab.diffusion.model import TIMES, Model
 from genlab.diffusion.processes import diffuse, like
 from genlab.diffusion.samplers import Sampler, gaussian, solve
 from genlab.errors import ConfigError
@@ -36,8 +36,9 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         return {'labels': jnp.full(count, settings.classes)} if settings.classes else {}
 
     def average(variables, told, train=False, keys=None):
-        """u(x, t, span) of the network."""
-        return lambda x, t, span: model.predict(variables, process, x, t, {**told, 'span': STEPS * span}, train, keys)[0]
+        """u(x, t, span) of the network, which sees the span as it sees the time."""
+        scale = TIMES[settings.level]
+        return lambda x, t, span: model.predict(variables, process, x, t, {**told, 'span': scale * span}, train, keys)[0]
 
     def consistent(variables, told, train=False, keys=None):
         """f(x, sigma) of the network."""
@@ -142,5 +143,6 @@ def check(config: ConfigDict) -> None:
                           "it is 'velocity' of 'interpolant' (mean_flow, shortcut) or 'edm' of 've' (consistency)")
     if model.prediction == 'edm' and (model.times.name != 'log_normal' or not model.deviation):
         raise ConfigError("a consistency function needs config.model.times.name='log_normal' and a config.model.deviation above 0")
-    if model.prediction == 'velocity' and 'span' not in model.network:
-        raise ConfigError('an average velocity is asked of spans: set config.model.network.span=True')
+    if model.prediction == 'velocity' and (model.level not in TIMES or not model.network.get('span')):
+        raise ConfigError("an average velocity is asked of times and spans: set config.model.level to 'time' or 'unit_time', and "
+                          'config.model.network.span=True')

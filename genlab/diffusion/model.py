@@ -21,6 +21,7 @@ from genlab.state import Network
 
 NETWORKS = {'unet': UNet, 'transformer': DiT, 'variational': VariationalUNet, 'points': PointNetwork}
 STEPS = 1000.0                # what a network sees of a time from 0 to 1 goes from 0 to this
+TIMES = {'time': STEPS, 'unit_time': 1.0}   # 'unit_time' is smooth: for networks that are differentiated by the time
 LOG_SNR = (-5.0, 13.3)        # that a network sees as STEPS and as 0 (Kingma et al. 2021, appendix B.3)
 EARLIEST = 1e-5               # of the end: the first time at which a network is asked about data without noise
 
@@ -109,14 +110,14 @@ class Model:
 
     def level(self, process: Process, t: jax.Array) -> jax.Array:
         """What the network sees of the time [B]."""
-        if self.settings.level == 'time':
-            return STEPS * t / process.end
+        if self.settings.level in TIMES:
+            return TIMES[self.settings.level] * t / process.end
         log_snr = processes.log_snr(process, t)
         if self.settings.level == 'log_sigma':
             return -log_snr / 8                   # log(sigma / alpha) / 4, Karras et al. 2022, table 1
         if self.settings.level == 'log_snr':
             return STEPS * (LOG_SNR[1] - log_snr) / (LOG_SNR[1] - LOG_SNR[0])
-        raise ConfigError(f"config.model.level={self.settings.level!r}: choose 'time', 'log_sigma' or 'log_snr'")
+        raise ConfigError(f"config.model.level={self.settings.level!r}: choose 'time', 'unit_time', 'log_sigma' or 'log_snr'")
 
     def estimate(self, process: Process, prediction: jax.Array, fraction: jax.Array | None, x: jax.Array,
                  t: jax.Array) -> Estimate:
