@@ -139,10 +139,10 @@ def check(config: ConfigDict) -> None:
     """Raises where parts of the config do not fit together."""
     model = config.model
     if (model.prediction, model.process.name) not in (('velocity', 'interpolant'), ('edm', 've')):
-        raise ConfigError(f'config.model.prediction={model.prediction!r} of config.model.process.name={model.process.name!r}: here '
-                          "it is 'velocity' of 'interpolant' (mean_flow, shortcut) or 'edm' of 've' (consistency)")
+        raise ConfigError(f'config.model.prediction={model.prediction!r} with process {model.process.name!r}: here it is '
+                          "'velocity' with 'interpolant' (mean_flow, shortcut) or 'edm' with 've' (consistency)")
     if model.prediction == 'edm' and (model.times.name != 'log_normal' or not model.deviation):
-        raise ConfigError("a consistency function needs config.model.times.name='log_normal' and a config.model.deviation above 0")
+        raise ConfigError('a consistency function needs config.model.times.name=log_normal and a config.model.deviation above 0')
     if model.prediction == 'velocity' and (model.level not in TIMES or not model.network.get('span')):
-        raise ConfigError("an average velocity is asked of times and spans: set config.model.level to 'time' or 'unit_time', and "
+        raise ConfigError('an average velocity is asked of times and spans: set config.model.level to time or unit_time, and '
                           'config.model.network.span=True')

@@ -98,7 +98,8 @@ def test_the_boundary_is_exact():
     at_boundary = one_step.with_boundary(prediction, x, jnp.full(64, LOWEST), DEVIATION, LOWEST)
     np.testing.assert_array_equal(at_boundary, x)
     far = one_step.with_boundary(prediction, x, jnp.full(64, 80.0), DEVIATION, LOWEST)
-    np.testing.assert_allclose(far, 0.25 / (79.998 ** 2 + 0.25) * x + 0.5 * 79.998 / np.sqrt(80 ** 2 + 0.25) * prediction, rtol=1e-5)
+    skip, out = 0.25 / (79.998 ** 2 + 0.25), 0.5 * 79.998 / np.sqrt(80 ** 2 + 0.25)
+    np.testing.assert_allclose(far, skip * x + out * prediction, rtol=1e-5)
 
 
 def test_the_number_of_intervals_doubles():
