@@ -41,7 +41,7 @@ def mnist(config):
 
 
 def moons(config):
-    """Two moons, in seconds."""
+    """Two moons, in a minute."""
     config.data.update(source='toy', name='moons', observe='point', batch_size=512)
     config.model.network, config.model.dimensions = named('points', features=(128, 128, 128)), 2
     config.optimizer.denoiser = adam(ramp(2e-3, 0.0, 6000))

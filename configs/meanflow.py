@@ -41,7 +41,7 @@ def mnist(config):
 
 
 def moons(config):
-    """Two moons, in a minute. Points want nearly plain squares: an adaptive weight of power 1 pulls their velocity off its mean."""
+    """Two moons, in a minute. An adaptive weight of power 1 would pull the velocity of so few dimensions off its mean."""
     config.data.update(source='toy', name='moons', observe='point', batch_size=512)
     config.model.network, config.model.dimensions = named('points', features=(128, 128, 128), span=True), 2
     config.model.one_step.update(share=0.75, power=0.5)

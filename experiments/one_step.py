@@ -142,7 +142,7 @@ def check(config: ConfigDict) -> None:
         raise ConfigError(f'config.model.prediction={model.prediction!r} with process {model.process.name!r}: here it is '
                           "'velocity' with 'interpolant' (mean_flow, shortcut) or 'edm' with 've' (consistency)")
     if model.prediction == 'edm' and (model.times.name != 'log_normal' or not model.deviation):
-        raise ConfigError('a consistency function needs config.model.times.name=log_normal and a config.model.deviation above 0')
+        raise ConfigError('a consistency function needs config.model.times.name=log_normal and config.model.deviation above 0')
     if model.prediction == 'velocity' and (model.level not in TIMES or not model.network.get('span')):
         raise ConfigError('an average velocity is asked of times and spans: set config.model.level to time or unit_time, and '
                           'config.model.network.span=True')

@@ -77,9 +77,9 @@ def jump(average: Average, process: Any, x: jax.Array, memory: Any, t: jax.Array
 
 
 def with_boundary(prediction: jax.Array, x: jax.Array, sigma: jax.Array, deviation: float, lowest: float) -> jax.Array:
-    """f(x, sigma) = c_skip x + c_out prediction, which is x at the lowest sigma whatever the network says (Song et al. 2023, appendix C).
+    """f(x, sigma) = c_skip x + c_out prediction, which is x at the lowest sigma whatever the network says.
 
-    c_skip = d^2 / ((sigma - lowest)^2 + d^2), c_out = d (sigma - lowest) / sqrt(sigma^2 + d^2)."""
+    c_skip = d^2 / ((sigma - lowest)^2 + d^2), c_out = d (sigma - lowest) / sqrt(sigma^2 + d^2) (Song et al. 2023, app. C)."""
     above = sigma - lowest
     skip = deviation ** 2 / (jnp.square(above) + deviation ** 2)
     out = deviation * above * jax.lax.rsqrt(jnp.square(sigma) + deviation ** 2)
