@@ -18,7 +18,8 @@ from genlab.errors import ConfigError, UserError
 from genlab.optimizers import sgd
 
 FAMILIES = {   # experiment -> the config that stands for it
-    'gan': 'dcgan', 'autoencoder': 'sparse_ae', 'variational': 'vae', 'adversarial_autoencoder': 'adversarial_ae'}
+    'gan': 'dcgan', 'autoencoder': 'sparse_ae', 'variational': 'vae', 'adversarial_autoencoder': 'adversarial_ae',
+    'one_step': 'meanflow'}
 
 
 def plain(path):

@@ -10,5 +10,6 @@ with x_t that is two equations for x_0 and epsilon, so every network is a `Denoi
     guidance     what stands between a network and a solver: guidance, clipping, another process, a known part
     ode          the probability-flow ODE by diffrax, and the exact likelihood along it
     bounds       the variational bound, in nats
+    one_step     what few evaluations are learned by: average velocities, shortcuts, consistency functions
     settings     all of this as the plain values of a config
 """

@@ -20,9 +20,10 @@ from genlab.networks.variational_diffusion import MonotoneSchedule, VariationalU
 from genlab.state import Network
 
 NETWORKS = {'unet': UNet, 'transformer': DiT, 'variational': VariationalUNet, 'points': PointNetwork}
-# What a network sees of a time t [B]: from 0 to 1000 between data and noise, or log(sigma / alpha) / 4 (Karras et al. 2022,
-# table 1), or from 0 to 1000 between a log-SNR of 13.3 and one of -5 (Kingma et al. 2021, appendix B.3).
-LEVELS = {'time': lambda process, t: 1000 * t / process.end,
+TIMES = {'time': 1000.0, 'unit_time': 1.0}   # that a network sees as the end; the latter for those that are differentiated by t
+# What a network sees of a time t [B]: that, or log(sigma / alpha) / 4 (Karras et al. 2022, table 1), or from 0 to 1000 between a
+# log-SNR of 13.3 and one of -5 (Kingma et al. 2021, appendix B.3).
+LEVELS = {**{name: lambda process, t, scale=scale: scale * t / process.end for name, scale in TIMES.items()},
           'log_sigma': lambda process, t: -processes.log_snr(process, t) / 8,
           'log_snr': lambda process, t: 1000 * (13.3 - processes.log_snr(process, t)) / 18.3}
 EARLIEST = 1e-5               # of the end: the first time at which a network is asked about data without noise
@@ -75,11 +76,13 @@ class Model:
 
     def draw_times(self, process: Process, position: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
         """The times [B] of a training step, of the examples at `position` [B] of the global batch."""
+        return self.quantile(process, self.draw_uniform(position, keys, step))
+
+    def draw_uniform(self, position: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
+        """u [B] in [0, 1), of which the times are quantiles."""
         if self.settings.stratified:
-            u = times.stratified(jax.random.fold_in(jax.random.key(self.seed), step), position, self.batch_size)
-        else:
-            u = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 3)))(keys)
-        return self.quantile(process, u)
+            return times.stratified(jax.random.fold_in(jax.random.key(self.seed), step), position, self.batch_size)
+        return jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 3)))(keys)
 
     def drop(self, condition: Condition, keys: jax.Array) -> Condition:
         """The condition, and now and then none, so that the network learns to do without."""

@@ -24,7 +24,7 @@ def model(network: ConfigDict, **changes) -> dict:
         process=named('linear', steps=1000),   # diffusion.processes, or 'learned' (MonotoneSchedule's fields)
         prediction='epsilon',            # of the network: diffusion.predictions
         deviation=0.0,                   # of the data: inputs are scaled to unit variance; 0: they are not
-        level='time',                    # what the network sees of t: 'time', 'log_sigma' or 'log_snr'
+        level='time',                    # what the network sees of t: 'time', 'unit_time', 'log_sigma' or 'log_snr'
         times=named('discrete', steps=1000),   # of training: diffusion.times
         stratified=True,                 # times evenly over a batch, or each by chance
         learned_variance=False,          # twice the channels: how large the noise of each step is

@@ -1,0 +1,60 @@
+"""Shortcut models (Frans et al. 2024): a jump of any length does what two of half the length do; data in one evaluation.
+
+    python -m genlab.main --config=configs/shortcut.py           (digits)
+    python -m genlab.main --config=configs/shortcut.py:moons     (points; also :ring)
+
+The same network in more evaluations, best a power of two up to 128: --mode=sample --config.sample.steps=4.
+"""
+
+from genlab import config as configs
+from genlab.config import ramp
+from genlab.diffusion import one_step, settings
+from genlab.diffusion.settings import named
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('one_step')
+    config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
+    network = named('unet', width=24, multipliers=(1, 2), blocks=1, attention=(8,), heads=1, dropout=0.0, span=True)
+    config.model.update(settings.model(network, process=named('interpolant'), prediction='velocity', level='unit_time',
+                                       times=named('uniform')),
+                        one_step=one_step.settings(share=0.25, halvings=7))
+    config.losses.denoiser = dict(shortcut=1.0)
+    config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
+    config.average.denoiser = 0.999
+    config.train.update(order=('denoiser',), steps=4000, log_every=100, sample_every=2000, evaluate_every=4000)
+    config.sample.steps = 1
+    config.evaluate.parts = ('quality', 'held_out')
+    config.explore.update(examples=64, inversions=0)
+    config.checkpoint.every = 1000
+    return configs.vary(config, variant, VARIANTS)
+
+
+def mnist(config):
+    """MNIST at 32x32 (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist', resolution=32)
+    config.model.network.update(width=16, multipliers=(1, 2, 4))
+    config.train.update(steps=6000, evaluate_every=6000)
+    config.sample.chunk = 250
+    config.evaluate.count = 10_000
+
+
+def moons(config):
+    """Two moons, in a minute."""
+    config.data.update(source='toy', name='moons', observe='point', batch_size=512)
+    config.model.network, config.model.dimensions = named('points', features=(128, 128, 128), span=True), 2
+    config.optimizer.denoiser = adam(ramp(2e-3, 0.0, 6000))
+    config.train.update(steps=6000, steps_per_call=200, log_every=1000, sample_every=3000, evaluate_every=6000)
+    config.sample.update(count=2000, chunk=2000)
+    config.evaluate.update(count=10_000, parts=('points', 'held_out'))
+    config.checkpoint.every = 3000
+
+
+def ring(config):
+    """A ring of eight Gaussians."""
+    moons(config)
+    config.data.name = 'ring'
+
+
+VARIANTS = {'mnist': mnist, 'moons': moons, 'ring': ring}
