@@ -36,12 +36,12 @@ def convolutional(config):
 def spatial(config):
     """Codes on a 4x4 grid of 16x16 digits, hardly held to the prior: the first stage of configs/latent_diffusion.py."""
     config.data.update(resolution=16, binarise=False, batch_size=64)
-    config.model.update(networks='spatial', width=16, multipliers=(1, 2, 4), blocks=1, latent_size=4,
+    config.model.update(networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, latent_size=4,
                         likelihood='discretized_logistic')
     config.losses.vae.kl = 0.1
     config.optimizer.vae = adam(2e-3, clip=100.0, warmup=100)
     config.average.update(encoder=0.99, decoder=0.99)
-    config.train.update(steps=2500, steps_per_call=1, evaluate_every=2500, sample_every=500)
+    config.train.update(steps=1500, steps_per_call=1, evaluate_every=1500, sample_every=500)
     config.checkpoint.every = 500
 
 
@@ -49,6 +49,7 @@ def spatial_mnist(config):
     """MNIST at 32x32, 8x8 places (config.data.dir: where it was prepared)."""
     spatial(config)
     config.data.update(source='tfds', name='mnist', resolution=32, batch_size=128)
+    config.model.width = 16
     config.train.update(steps=4000, evaluate_every=4000)
     config.sample.chunk = 250
     config.evaluate.count = 10_000
