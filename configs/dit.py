@@ -2,7 +2,8 @@
 
     python -m genlab.main --config=configs/dit.py
 
-s2, b2 and xl2 are the paper's networks over 32x32x4 latents of 1,000 classes with learned variances (`--mode=describe`).
+s2, b2 and xl2 are the paper's: 256x256 images of a folder (config.data.dir) with 1,000 classes, as 32x32x4 codes of the KL-f8
+of the run config.model.first_stage (configs/vae.py:kl_f8), with learned variances.
 """
 
 from genlab import config as configs
@@ -54,8 +55,11 @@ def xl2(config):
 
 
 def _latents(config, **size):
-    config.data.update(source='folder', resolution=32, channels=4, batch_size=256)
-    config.model.update(prediction='epsilon', classes=1000, learned_variance=True)
+    config.experiment = 'latent_diffusion'
+    config.data.update(source='folder', resolution=256, channels=3, batch_size=256, resident=False)
+    config.model.update(prediction='epsilon', classes=1000, learned_variance=True, first_stage='runs/vae-kl_f8', scale_steps=100)
+    config.model.autoencoder = dict(networks='spatial', width=128, multipliers=(1, 2, 4, 4), blocks=2, latent_size=4,
+                                    likelihood='gaussian', scale=1.0, classes=0, dimensions=0)
     config.model.network = named('transformer', patch=2, **size)
     config.model.process, config.model.times = named('linear', steps=1000), named('discrete', steps=1000)
     config.losses.denoiser = dict(epsilon=1.0, variance=0.001)

@@ -33,6 +33,42 @@ def convolutional(config):
     config.checkpoint.every = 1000
 
 
+def spatial(config):
+    """Codes on a 4x4 grid of 16x16 digits, hardly held to the prior: the first stage of configs/latent_diffusion.py."""
+    config.data.update(resolution=16, binarise=False, batch_size=64)
+    config.model.update(networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, latent_size=4,
+                        likelihood='discretized_logistic')
+    config.losses.vae.kl = 0.1
+    config.optimizer.vae = adam(2e-3, clip=100.0, warmup=100)
+    config.average.update(encoder=0.99, decoder=0.99)
+    config.train.update(steps=1500, steps_per_call=1, evaluate_every=1500, sample_every=500)
+    config.checkpoint.every = 500
+
+
+def spatial_mnist(config):
+    """MNIST at 32x32, 8x8 places (config.data.dir: where it was prepared)."""
+    spatial(config)
+    config.data.update(source='tfds', name='mnist', resolution=32, batch_size=128)
+    config.model.width = 16
+    config.train.update(steps=4000, evaluate_every=4000)
+    config.sample.chunk = 250
+    config.evaluate.count = 10_000
+
+
+def kl_f8(config):
+    """The published KL-f8 on 256x256 images of a folder (config.data.dir): 83,653,863 parameters, codes of 32x32x4.
+
+    Without the perceptual and adversarial terms of Rombach et al. 2022, so its reconstructions are smoother."""
+    spatial(config)
+    config.data.update(source='folder', resolution=256, channels=3, batch_size=12, flip=True, resident=False)
+    config.model.update(width=128, multipliers=(1, 2, 4, 4), blocks=2, likelihood='gaussian', scale=1.0)
+    config.losses.vae.kl = 1e-6
+    config.optimizer.vae = adam(4.5e-6 * 12, b1=0.5, b2=0.9)
+    config.average.update(encoder=0.999, decoder=0.999)
+    config.train.update(steps=500_000, sample_every=10_000, evaluate_every=0)
+    config.checkpoint.every = 10_000
+
+
 def gaussian(config):
     """Grey levels made continuous by noise, and a Gaussian density with one learned scale."""
     config.data.update(binarise=False, dequantise=True)
@@ -81,5 +117,6 @@ def iwae(config):
     config.train.update(steps=40_000, steps_per_call=1, evaluate_every=40_000)
 
 
-VARIANTS = {'convolutional': convolutional, 'gaussian': gaussian, 'ramped': ramped, 'moons': moons, 'mnist': mnist,
+VARIANTS = {'convolutional': convolutional, 'spatial': spatial, 'spatial_mnist': spatial_mnist,
+            'kl_f8': kl_f8, 'gaussian': gaussian, 'ramped': ramped, 'moons': moons, 'mnist': mnist,
             'mnist_long': mnist_long, 'iwae': iwae}

@@ -7,12 +7,13 @@ learned variances (Nichol & Dhariwal 2021, equation 16, weight 0.001). bound: th
 (Kingma et al. 2021, equation 17)."""
 
 import math
+from typing import Callable, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from genlab.diffusion import bounds, ode, predictions
+from genlab.diffusion import bounds, conditions, ode, predictions
 from genlab.diffusion.guidance import keep_known
 from genlab.diffusion.model import EARLIEST, Model
 from genlab.diffusion.processes import diffuse, log_snr
@@ -22,23 +23,48 @@ from genlab.experiment import Experiment, compose
 from genlab.losses.denoising import mean_squared_error
 
 
+class Space(NamedTuple):
+    """Where to diffuse, if not among the data themselves."""
+    shape: tuple[int, ...]          # of one example of x there
+    into: Callable                  # (variables, batch, keys, train) -> (x [B, *shape], statistics of networks)
+    out_of: Callable                # (variables, x [B, *shape]) -> what is made, [B, ...]
+    networks: Callable              # batch -> {name: Network}, those that the two need
+    trains: tuple[str, ...] = ()    # of which the denoiser's player keeps these
+
+
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
     """`config.model` and `config.sample`: see genlab.diffusion.settings."""
+    networks, objectives, abilities = parts(config)
+    return compose(config, axis, networks, objectives, **abilities)
+
+
+def pixels(config: ConfigDict) -> Space:
+    """The data as they are."""
+    return Space(shape(config), lambda variables, batch, keys, train: (batch['x'], {}), lambda variables, x: x, lambda batch: {})
+
+
+def parts(config: ConfigDict, space: Space | None = None) -> tuple[Callable, dict, dict]:
+    """(batch -> networks, objectives, abilities) for `compose`, alone or among those of a larger experiment.
+
+    With a space, what is made is what its `out_of` gives, and there are no codes and no likelihood of the data."""
     check(config)
-    model, settings = Model(config, shape(config)), config.model
-    bits, levels = 1 / (math.prod(shape(config)) * math.log(2)), 2 if config.data.binarise else 256
+    among_codes, space = space is not None, space or pixels(config)
+    model, settings = Model(config, space.shape), config.model
+    bits, levels = 1 / (math.prod(space.shape) * math.log(2)), 2 if config.data.binarise else 256
 
-    def condition(batch):
-        return {'labels': batch['label']} if settings.classes else {}
+    def condition(variables, batch):
+        return conditions.told(settings, variables, batch)
 
-    def nobody(count):
-        return {'labels': jnp.full(count, settings.classes)} if settings.classes else {}
+    def nobody(variables, count):
+        return conditions.untold(settings, variables, count)
 
     def objective(variables, batch, keys, step):
-        process, x0, epsilon = model.process(variables), batch['x'], gaussian(keys, shape(config))
+        x0, statistics = space.into(variables, batch, keys, True)
+        process, epsilon = model.process(variables), gaussian(keys, space.shape)
         t = model.draw_times(process, batch['position'], keys, step)
         x = diffuse(process, x0, epsilon, t)
-        told, deviation = model.drop(condition(batch), keys), settings.deviation or 1.0
+        told = model.drop(conditions.told(settings, variables, batch, train=True), keys)
+        deviation = settings.deviation or 1.0
         prediction, fraction = model.predict(variables, process, x, t, told, train=True, keys=keys)
         found = model.estimate(process, prediction, fraction, x, t)
         error = mean_squared_error(prediction, predictions.target(settings.prediction, process, x0, epsilon, t, deviation))
@@ -52,33 +78,34 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
             return bits * steps ** 2 / 1000 * bounds.step(process, x0, x, fixed, t, t - 1 / steps, 'learned', levels)
 
         def bound():
-            first = diffuse(process, x0, gaussian(keys, shape(config), 4), jnp.zeros(()))
+            first = diffuse(process, x0, gaussian(keys, space.shape, 4), jnp.zeros(()))
             return bits * (bounds.prior(process, x0) + bounds.reconstruction(process, x0, first, levels)
                            + process.end * bounds.continuous(process, epsilon, found, t))
 
         terms = {name: lambda name=name: measured(name) for name in predictions.PREDICTIONS}
         min_snr = lambda: jnp.minimum(jnp.exp(log_snr(process, t)), settings.gamma) * measured('x0')
-        return {**terms, 'min_snr': min_snr, 'variance': variance, 'bound': bound}, {}
+        return {**terms, 'min_snr': min_snr, 'variance': variance, 'bound': bound}, statistics
 
     def sample(variables, keys, examples):
-        """Labels as in the examples, or each by chance."""
-        told = condition(examples) if examples else nobody(keys.shape[0])
-        if settings.classes and not examples:
-            draw = lambda key: jax.random.randint(jax.random.fold_in(key, 5), (), 0, settings.classes)
-            told = {'labels': jax.vmap(draw)(keys)}
-        return model.generate(variables, keys, told)
+        """Told what the examples are told, or a class by chance."""
+        told = condition(variables, examples) if examples else conditions.by_chance(settings, variables, keys)
+        return space.out_of(variables, model.generate(variables, keys, told))
 
     def inpaint(variables, batch, mask, keys):
         """The batch with what is outside the mask (1: known) made anew."""
-        return model.generate(variables, keys, condition(batch), between=lambda process: keep_known(process, batch['x'], mask))
+        known = space.into(variables, batch, keys, False)[0]
+        between = lambda process: keep_known(process, known, coarse(mask, space.shape))
+        return space.out_of(variables, model.generate(variables, keys, condition(variables, batch), between=between))
 
     def redraw(variables, batch, keys):
         """The batch with noise up to config.sample.strength of the end, made to data again (Meng et al. 2022)."""
-        start = lambda process, keys: diffuse(process, batch['x'], gaussian(keys, shape(config)),
-                                              jnp.asarray(process.end, jnp.float32))
-        return model.generate(variables, keys, condition(batch), start=start, part=config.sample.strength)
+        x0 = space.into(variables, batch, keys, False)[0]
+        start = lambda process, keys: diffuse(process, x0, gaussian(keys, space.shape), jnp.asarray(process.end, jnp.float32))
+        told = condition(variables, batch)
+        return space.out_of(variables, model.generate(variables, keys, told, start=start, part=config.sample.strength))
 
     def measure(variables, batch, keys):
+        batch = {**batch, 'x': space.into(variables, batch, keys, False)[0]}
         values = [at_one_time(variables, batch, keys, number) for number in range(settings.bound_times)]
         found = {name: sum(value[name] for value in values) / settings.bound_times for name in values[0]}
         if settings.bound == 'none':
@@ -111,9 +138,9 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
     def look(variables, process, batch, keys, t, number):
         """(x_t, its noise, what is estimated of it)."""
-        epsilon = gaussian(keys, shape(config), number)
+        epsilon = gaussian(keys, space.shape, number)
         x = diffuse(process, batch['x'], epsilon, t)
-        prediction = model.predict(variables, process, x, t, condition(batch))
+        prediction = model.predict(variables, process, x, t, condition(variables, batch))
         return x, epsilon, model.estimate(process, *prediction, x, t)
 
     def first_step(variables, batch, keys):
@@ -124,26 +151,36 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
     def at_the_start(variables, batch, keys):
         process = model.process(variables)
-        z = diffuse(process, batch['x'], gaussian(keys, shape(config), 1), jnp.zeros(()))
+        z = diffuse(process, batch['x'], gaussian(keys, space.shape, 1), jnp.zeros(()))
         return bounds.reconstruction(process, batch['x'], z, levels)
 
     def log_likelihood(variables, batch, keys):
-        process, denoise = model.process(variables), model.denoiser(variables, condition(batch))
+        process, denoise = model.process(variables), model.denoiser(variables, condition(variables, batch))
         return ode.log_likelihood(denoise, process, batch['x'], keys, tolerance=config.sample.tolerance)
 
-    def start(batch):
-        return model.networks(batch['x'], condition(batch))
+    def networks(batch):
+        x = jnp.zeros((batch['x'].shape[0], *space.shape))
+        return {**conditions.networks(settings, batch), **model.networks(x, conditions.blank(settings, batch)),
+                **space.networks(batch)}
 
     def encode(variables, batch):
-        return model.flow(variables, batch['x'], nobody(batch['x'].shape[0]), forwards=True)
+        return model.flow(variables, batch['x'], nobody(variables, batch['x'].shape[0]), forwards=True)
 
-    trains = ('denoiser', 'schedule') if model.learned else ('denoiser',)
-    images = not settings.dimensions
-    return compose(config, axis, start, {'denoiser': (trains, objective)}, sample=sample, measure=measure,
-                   prior=lambda variables, keys: model.noise(model.process(variables), keys),
-                   decode=lambda variables, noise: model.flow(variables, noise, nobody(noise.shape[0])),
-                   encode=encode, log_likelihood=log_likelihood, inpaint=inpaint if images else None,
-                   redraw=redraw if images else None)
+    trains = ('denoiser', *(('schedule',) if model.learned else ()), *(('text',) if settings.words else ()), *space.trains)
+    abilities = dict(sample=sample, measure=measure)
+    if not settings.dimensions:
+        abilities |= dict(inpaint=inpaint, redraw=redraw)
+    if not among_codes:
+        abilities |= dict(prior=lambda variables, keys: model.noise(model.process(variables), keys),
+                          decode=lambda variables, noise: model.flow(variables, noise, nobody(variables, noise.shape[0])),
+                          encode=encode, log_likelihood=log_likelihood)
+    return networks, {'denoiser': (trains, objective)}, abilities
+
+
+def coarse(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """A mask [B, H, W, 1] at the sides of `shape`, 1 where it is 1 at all of its pixels there."""
+    batch, height, width = mask.shape[0], *shape[:2]
+    return mask.reshape(batch, height, mask.shape[1] // height, width, mask.shape[2] // width, 1).min((2, 4))
 
 
 def shape(config: ConfigDict) -> tuple[int, ...]:

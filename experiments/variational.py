@@ -11,7 +11,7 @@ Bernoulli of greys, which is a cross-entropy, the same number is called `negativ
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from genlab.experiment import Experiment, compose
 from genlab.losses import divergences
 from genlab.losses.likelihoods import LIKELIHOODS
 from genlab.losses.reconstruction import squared_error
-from genlab.networks import variational
+from genlab.networks import spatial_autoencoder, variational
 from genlab.state import Network
 
 DECOMPOSITION = ('mutual_information', 'total_correlation', 'dimension_kl')
@@ -40,14 +40,21 @@ class Inference(NamedTuple):
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
-    """`config.model`: networks ('dense', 'convolutional' or 'ladder') and their sizes, latent_size (a ladder: of each level),
-    likelihood, its scale (0: learned), classes to be told (0: none), dimensions of a point (0: images).
+    """`config.model`: networks ('dense', 'convolutional', 'spatial' or 'ladder') and their sizes, latent_size (a ladder: of each
+    level; spatial: at each place of the grid), likelihood, its scale (0: learned), classes to be told (0: none), dimensions of
+    a point (0: images).
 
     Codes are the standardised latents of all levels [B, D], N(0, 1) a priori, then the one-hot class if classes are told."""
+    start, objectives, abilities = parts(config, axis)
+    return compose(config, axis, start, objectives, **abilities)
+
+
+def parts(config: ConfigDict, axis: str | None = None) -> tuple[Callable, dict, dict]:
+    """(batch -> networks, objectives, abilities) for `compose`, alone or among those of a larger experiment."""
     check(config)
     model, ladder, likelihood = config.model, config.model.networks == 'ladder', LIKELIHOODS[config.model.likelihood]
     encoder, decoder = networks(config)
-    size = sum(model.latent_size) if ladder else model.latent_size
+    size = latents(config)
     to_levels = math.log(128) * math.prod(shape(config)) if config.data.dequantise else 0.0   # of a density over [-1, 1)
 
     def noise(keys, number=0):
@@ -154,9 +161,9 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         return {'encoder': Network(encoder, (batch['x'], classes(batch), False)),
                 'decoder': Network(decoder, (z, classes(batch), False, *upward))}
 
-    return compose(config, axis, start, {'vae': (('encoder', 'decoder'), objective)}, sample=sample, measure=measure,
-                   encode=encode, decode=decode, prior=prior, reconstruct=reconstruct,
-                   log_weight=log_weight if is_likelihood(config) else None)
+    return start, {'vae': (('encoder', 'decoder'), objective)}, dict(
+        sample=sample, measure=measure, encode=encode, decode=decode, prior=prior, reconstruct=reconstruct,
+        log_weight=log_weight if is_likelihood(config) else None)
 
 
 def check(config: ConfigDict) -> None:
@@ -168,6 +175,9 @@ def check(config: ConfigDict) -> None:
         raise ConfigError(f'config.model.likelihood={config.model.likelihood!r}: choose one of {", ".join(LIKELIHOODS)}')
     if config.model.dimensions and config.model.likelihood != 'gaussian':
         raise ConfigError(f"config.model.likelihood={config.model.likelihood!r} is for images: points need 'gaussian'")
+    if config.model.networks == 'spatial' and (config.model.classes or config.model.dimensions):
+        raise ConfigError("config.model.networks='spatial' is for images, and told no classes: set config.model.classes and "
+                          'config.model.dimensions to 0')
 
 
 def is_likelihood(config: ConfigDict) -> bool:
@@ -183,6 +193,14 @@ def shape(config: ConfigDict) -> tuple[int, ...]:
     return (dimensions,) if dimensions else (data.resolution, data.resolution, data.channels)
 
 
+def latents(config: ConfigDict) -> int:
+    """How many numbers there are to a code."""
+    model = config.model
+    if model.networks == 'spatial':
+        return math.prod(spatial_autoencoder.grid(shape(config), model.multipliers, model.latent_size))
+    return sum(model.latent_size) if model.networks == 'ladder' else model.latent_size
+
+
 def networks(config: ConfigDict) -> tuple[nn.Module, nn.Module]:
     """(encoder, decoder)."""
     model, dtype = config.model, jnp.dtype(config.model.dtype)
@@ -193,7 +211,11 @@ def networks(config: ConfigDict) -> tuple[nn.Module, nn.Module]:
     if model.networks == 'convolutional':
         encoder = variational.ConvolutionalEncoder(model.width, model.latent_size, dtype=dtype)
         return encoder, variational.ConvolutionalDecoder(model.width, shape(config), scale, dtype=dtype)
+    if model.networks == 'spatial':
+        sizes = dict(multipliers=tuple(model.multipliers), blocks=model.blocks, dtype=dtype)
+        encoder = spatial_autoencoder.SpatialEncoder(model.width, model.latent_size, **sizes)
+        return encoder, spatial_autoencoder.SpatialDecoder(model.width, model.latent_size, shape(config), scale, **sizes)
     if model.networks == 'ladder':
         encoder = variational.LadderEncoder(model.features, model.latent_size, dtype=dtype)
         return encoder, variational.LadderDecoder(model.features, model.latent_size, shape(config), scale, dtype=dtype)
-    raise ConfigError(f'config.model.networks={model.networks!r}: choose dense, convolutional or ladder')
+    raise ConfigError(f'config.model.networks={model.networks!r}: choose dense, convolutional, spatial or ladder')

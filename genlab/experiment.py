@@ -36,6 +36,7 @@ class Experiment(NamedTuple):
     log_likelihood: Callable | None = None   # (variables, batch, keys [B]) -> [B], nats: an exact density, that takes its time
     inpaint: Callable | None = None       # (variables, batch, mask [B, H, W, 1], keys [B]) -> images, anew where the mask is 0
     redraw: Callable | None = None        # (variables, batch, keys [B]) -> images that keep what is coarse in the batch's
+    adopt: Callable | None = None         # (state, placement) -> the state to begin with, networks of other runs in it
     codebook: int = 0                     # its entries, where codes are discrete
     batches: int = 1                      # the batches that one step reads
 

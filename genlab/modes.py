@@ -13,15 +13,13 @@ from genlab import data
 from genlab import describe as description
 from genlab import evaluation, images, parallel
 from genlab import plan as planning
-from genlab import report, sampling
+from genlab import pretrained, report, sampling
 from genlab import train as training
 from genlab import workdir
-from genlab.checkpoint import Checkpoints
-from genlab.errors import ConfigError, UserError, warn
+from genlab.errors import ConfigError, UserError
 from genlab.experiment import Build, Experiment
 from genlab.latents import explore as exploration
 from genlab.latents import strips
-from genlab.program import make_init, programs
 from genlab.state import State
 
 
@@ -112,12 +110,5 @@ def restore(config: ConfigDict, build: Build, folder: pathlib.Path) -> tuple[int
     if keys:
         raise ConfigError(f'--workdir={folder}: its run has another {", ".join(keys)}: give the same, or name its folder')
     placement = parallel.place(config.placement)
-    schedule = programs(config, build, placement, data.declared(config.data))
-    template = parallel.template(placement, jax.eval_shape(make_init(schedule[0])))
-    with Checkpoints(folder / 'checkpoints', warn=warn, read_only=True) as checkpoints:
-        restored = checkpoints.restore(template)
-    if restored is None:
-        raise UserError(f'--workdir={folder}: there is no checkpoint yet: train first')
-    step, state, _ = restored
-    program = next((program for program in schedule if step <= program.end), schedule[-1])
+    step, state, program = pretrained.restore(config, build, folder, placement)
     return step, state, program.experiment, placement

@@ -38,7 +38,7 @@ def initialize(networks: Mapping[str, Network], key: jax.Array) -> dict[str, Any
 
 def create(variables: Mapping[str, Any], players: Mapping[str, Any], averaged: tuple[str, ...] = ()) -> State:
     """The state before the first step, of `initialize`'s variables and the players that will move them."""
-    params = {network: collections['params'] for network, collections in variables.items()}
+    params = {network: collections.get('params', {}) for network, collections in variables.items()}   # one may only measure
     stats = {network: {name: tree for name, tree in collections.items() if name != 'params'}
              for network, collections in variables.items()}
     optimizer = {name: player.optimizer.init({network: params[network] for network in player.trains})

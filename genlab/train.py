@@ -4,6 +4,7 @@ import contextlib
 import pathlib
 import signal
 import time
+from typing import Callable
 
 import jax
 from ml_collections import ConfigDict
@@ -15,6 +16,7 @@ from genlab.experiment import Build
 from genlab.logs import MetricLog
 from genlab.program import Program, fold, load, make_call, make_constants, make_init, metric_names, programs
 from genlab.progress import Progress
+from genlab.state import State
 
 
 class Preempted(UserError):
@@ -48,7 +50,7 @@ class Loop:
         """Takes up the newest checkpoint, or makes the state before the first step."""
         init = make_init(program)
         restored = self.checkpoints.restore(parallel.template(self.placement, jax.eval_shape(init)))
-        self.step, self.state, self.saved = restored or (0, parallel.initial(self.placement, init), None)
+        self.step, self.state, self.saved = restored or (0, self.fresh(program, init), None)
         self.lined = int(self.saved['since']) if self.saved else 0    # the step of the last line of the log
         self.sampled = {int(path.stem) for path in (self.folder / 'samples').glob('*.png') if path.stem.isdigit()}
         self.evaluated = evaluation.steps(self.folder)
@@ -58,6 +60,11 @@ class Loop:
                                  examples=program.config.data.batch_size * program.calls[1])
         if restored:
             self.progress.note(f'going on from step {self.step}')
+
+    def fresh(self, program: Program, init: Callable[[], State]) -> State:
+        """The state before the first step."""
+        state, adopt = parallel.initial(self.placement, init), program.experiment.adopt
+        return adopt(state, self.placement) if adopt else state
 
     def run(self, program: Program) -> None:
         """The steps of one phase."""

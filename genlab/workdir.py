@@ -59,12 +59,12 @@ def compare(path: pathlib.Path, config: ConfigDict) -> list[str]:
     return differences(read(path), plain(config), FREE)
 
 
-def read(path: pathlib.Path) -> dict:
-    """The config of the run in a folder, as nested plain values."""
+def read(path: pathlib.Path, flag: str = '--workdir') -> dict:
+    """The config of the run in a folder that `flag` named, as nested plain values."""
     try:
         return dict(json.loads((path / 'config.json').read_text()))
     except FileNotFoundError:
-        raise ConfigError(f'--workdir={path}: there is no run (no config.json): train it first, or name its folder') from None
+        raise ConfigError(f'{flag}={path}: there is no run (no config.json): train it first, or name its folder') from None
     except (ValueError, TypeError):
         raise ConfigError(f'{path}/config.json is damaged: put the config there as JSON, or name another folder') from None
 

@@ -25,6 +25,7 @@ def defaults(**changes):
     channels: 1 or 3; grey is repeated, colour becomes its luma.
     batch_size: examples in a global batch.
     observe: the field that the model models, `x` after `prepare`.
+    fields: what it needs beside that one and `label`, e.g. ('caption',).
     resident: whether the loop keeps the whole set on the accelerator and sends only `Batches.indices`.
     workers: processes that read ahead for a set that is not in memory; 0 reads in threads.
     flip: mirror images left to right with probability 1/2, when training.
@@ -35,7 +36,7 @@ def defaults(**changes):
     """
     from ml_collections import ConfigDict
     known = ConfigDict({'source': 'digits', 'name': '', 'dir': '', 'resolution': 32, 'channels': 1, 'batch_size': 64,
-                        'observe': 'image', 'resident': False, 'workers': 0, 'flip': False, 'binarise': False,
+                        'observe': 'image', 'fields': (), 'resident': False, 'workers': 0, 'flip': False, 'binarise': False,
                         'dequantise': False, 'crop_padding': 0, 'leave_out': ()})
     for name in changes:
         _known(f'config.data.{name}', name, known)
@@ -46,10 +47,10 @@ def defaults(**changes):
 def load(config_data, split='train', fields=()):
     """The source that `config_data` (see `defaults`) names -> Source.
 
-    split: 'train' or 'test'. fields: those that an experiment needs beside the observed one and `label`; only scenes
-    draw less when fewer are asked for, the other sources give what they have.
+    split: 'train' or 'test'. fields: those that are needed beside the observed one, `label` and the config's own; only
+    scenes draw less when fewer are asked for, the other sources give what they have.
     """
-    name, observe = config_data.source, config_data.observe
+    name, observe, fields = config_data.source, config_data.observe, (*config_data.fields, *fields)
     _known('config.data.source', name, SOURCES)
     _known('split', split, SPLITS)
     if config_data.channels not in (1, 3):

@@ -31,6 +31,8 @@ def model(network: ConfigDict, **changes) -> dict:
         bound='none',                    # that `measure` computes of 8-bit images: 'discrete' or 'continuous'
         bound_times=4,                   # at so many times an example
         classes=0,                       # labels that the network is told; 0: none
+        words=0,                         # of the vocabulary of captions that it is told (data.fields=('caption',)); 0: none
+        text=untyped(width=128, blocks=2, heads=4),   # of the transformer that reads them
         drop_condition=0.1,              # how often it is not told, for guidance
         gamma=5.0,                       # of min_snr
         remat=False,                     # compute blocks again in the backward pass: less memory, more time

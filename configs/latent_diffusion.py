@@ -1,0 +1,76 @@
+"""Latent diffusion (Rombach et al. 2022): an autoencoder learns codes on a grid, and then a denoiser learns to draw them.
+
+    python -m genlab.main --config=configs/latent_diffusion.py
+
+Handwritten digits at 16x16, of 4x4 places with 4 numbers each, told the class; the denoiser is a transformer over the 16 places,
+in the variants the paper's U-Net.
+"""
+
+from genlab import config as configs
+from genlab.diffusion import settings
+from genlab.diffusion.settings import named
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('latent_diffusion')
+    config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
+    network = named('transformer', patch=1, width=96, depth=4, heads=4)
+    config.model.update(settings.model(network, classes=10))
+    config.model.update(first_stage='', scale_steps=100, autoencoder=dict(
+        networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, latent_size=4, likelihood='discretized_logistic',
+        scale=0.0, classes=0, dimensions=0))
+    config.losses.vae = dict(reconstruction=1.0, kl=0.1)
+    config.losses.denoiser = dict(epsilon=1.0)
+    config.optimizer.vae = adam(2e-3, clip=100.0, warmup=100)
+    config.optimizer.denoiser = adam(1e-3, clip=1.0)
+    config.average.denoiser = 0.999
+    _steps(config, vae=1500, denoiser=4500)
+    config.sample.update(settings.sample(sampler='ddim', steps=50, guidance=1.5, clip=False, condition=True))
+    config.evaluate.parts = ('quality', 'held_out', 'reconstruction')
+    config.explore.update(examples=256, inversions=0)
+    return configs.vary(config, variant, VARIANTS)
+
+
+def mnist(config):
+    """MNIST at 32x32, of 8x8 places with 4 numbers each (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist', resolution=32, batch_size=128)
+    config.model.network = _unet()
+    config.model.autoencoder.width = 16
+    _steps(config, vae=4000, denoiser=20_000)
+    config.sample.chunk = 250
+    config.evaluate.count = 10_000
+
+
+def scenes(config):
+    """Coloured shapes at 32x32 as a sentence describes them, by attention to its words."""
+    config.data.update(source='scenes', resolution=32, channels=3, fields=('caption',), resident=False)
+    config.model.network = _unet()
+    config.model.update(classes=0, words=38)
+    config.model.autoencoder.update(width=32, multipliers=(1, 2, 4))
+    config.average.text = 0.999
+    _steps(config, vae=10_000, denoiser=60_000)
+    config.sample.guidance = 3.0
+
+
+def frozen(config):
+    """The codes of another run: first --config=configs/vae.py:spatial, then this (config.model.first_stage: its folder)."""
+    config.model.first_stage = 'runs/vae-spatial'
+    del config.losses.vae, config.optimizer.vae
+    _steps(config, denoiser=4500)
+
+
+def _unet():
+    """Over 8x8 places; where its pixels attend to each other they attend to the words too."""
+    return named('unet', width=64, multipliers=(1, 2), blocks=1, attention=(8, 4), heads=4, dropout=0.0)
+
+
+def _steps(config, vae=0, denoiser=0):
+    """The autoencoder learns for so many steps, and then the denoiser."""
+    config.phases = ({'until': vae, 'train.order': ('vae',)}, {'train.order': ('denoiser',)}) if vae else ()
+    config.train.update(order=('denoiser',), steps=vae + denoiser, log_every=250, sample_every=denoiser // 2,
+                        evaluate_every=vae + denoiser)
+    config.checkpoint.every = 1000
+
+
+VARIANTS = {'mnist': mnist, 'scenes': scenes, 'frozen': frozen}

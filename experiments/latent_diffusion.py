@@ -1,0 +1,87 @@
+"""Latent diffusion (Rombach et al. 2022): a denoiser of the codes of an autoencoder that no longer learns.
+
+The terms of `denoiser` are those of experiments/diffusion.py. The autoencoder is that of experiments/variational.py with codes on
+a grid: another run's, or trained first by the player `vae`, whose terms are those there. In the state its networks lie beside the
+denoiser either way, so that a checkpoint is complete."""
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from experiments import diffusion, variational
+from genlab import pretrained
+from genlab.diffusion.samplers import gaussian
+from genlab.errors import ConfigError
+from genlab.experiment import Experiment, compose
+from genlab.networks import spatial_autoencoder
+from genlab.networks.latent_scale import LatentScale
+from genlab.state import Network
+
+FLAG = 'config.model.first_stage'
+
+
+def build(config: ConfigDict, axis: str | None = None) -> Experiment:
+    """`config.model`: as of diffusion (genlab.diffusion.settings), and
+
+    autoencoder: what `config.model` is in experiments/variational.py, with networks='spatial'.
+    first_stage: the folder of the run that it is from; '': config.phases train it first, by `vae`, and then `denoiser`.
+    scale_steps: the denoiser's first steps, over which the deviation of the codes is measured.
+
+    Codes are those of the autoencoder, [B, D], and `prior` draws them by diffusion."""
+    check(config)
+    first = first_stage(config)
+    encoder, _ = variational.networks(first)
+    make_first, learns, autoencoder = variational.parts(first, axis)
+    shape = spatial_autoencoder.grid(variational.shape(first), tuple(first.model.multipliers), first.model.latent_size)
+    scale = LatentScale(config.model.scale_steps, axis)
+
+    def into(variables, batch, keys, train):
+        """A draw of the codes of each example, at about unit variance."""
+        mean, log_variance = encoder.apply(variables['encoder'], batch['x'], jnp.zeros((len(batch['x']), 0)), False)
+        codes = mean + jnp.exp(log_variance / 2) * gaussian(keys, mean.shape[1:], 6)
+        deviation, statistics = scale.apply(variables['scale'], codes, train, mutable=['latents'])
+        return codes.reshape(-1, *shape) / deviation, {'scale': statistics}
+
+    def out_of(variables, x):
+        codes = x.reshape(len(x), -1)
+        return codes * scale.apply(variables['scale'], codes, False)
+
+    def networks(batch):
+        return {**make_first(batch), 'scale': Network(scale, (jnp.zeros((len(batch['x']), *shape)), False))}
+
+    def decoded(ability):
+        """The same, of images."""
+        return lambda variables, *given: autoencoder['decode'](variables, ability(variables, *given))
+
+    def measure(variables, batch, keys):
+        return {**autoencoder['measure'](variables, batch, keys), **denoises['measure'](variables, batch, keys)}
+
+    def adopt(state, placement):
+        run, variables = pretrained.load(config.model.first_stage, placement, FLAG)
+        pretrained.expect(run, config.model.autoencoder, FLAG, 'config.model.autoencoder')
+        return pretrained.adopt(state, {name: variables[name] for name in ('encoder', 'decoder')})
+
+    space = diffusion.Space(shape, into, out_of, networks, trains=('scale',))
+    make, objectives, denoises = diffusion.parts(config, space)
+    made = {name: decoded(denoises[name]) for name in ('sample', 'inpaint', 'redraw')}
+    return compose(config, axis, make, objectives if config.model.first_stage else {**learns, **objectives}, **made,
+                   prior=lambda variables, keys: denoises['sample'](variables, keys, None), measure=measure,
+                   **{name: autoencoder[name] for name in ('encode', 'decode', 'reconstruct')},
+                   adopt=adopt if config.model.first_stage else None)
+
+
+def first_stage(config: ConfigDict) -> ConfigDict:
+    """The autoencoder's config: this one, with its model."""
+    config = config.copy_and_resolve_references()
+    config.model = ConfigDict({'dtype': config.model.dtype, **config.model.autoencoder})
+    return config
+
+
+def check(config: ConfigDict) -> None:
+    """Raises where parts of the config do not fit together."""
+    if config.model.autoencoder.networks != 'spatial':
+        raise ConfigError("config.model.autoencoder.networks: codes lie on a grid only where it is 'spatial'")
+    if bool(config.model.first_stage) == ('vae' in config.losses):
+        raise ConfigError(f'{FLAG}={config.model.first_stage!r} and a player vae (config.losses, config.optimizer and its turns '
+                          'in config.phases) exclude each other: have one of them, as configs/latent_diffusion.py:frozen')
+    if config.model.bound != 'none':
+        raise ConfigError(f'config.model.bound={config.model.bound!r} is one of 8-bit levels, and codes have none: set it to none')

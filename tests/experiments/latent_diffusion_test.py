@@ -1,0 +1,122 @@
+"""Latent diffusion: what learns and what does not, the scale of codes, what the denoiser is told, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from battery_test import FILES, module_of
+from experiments import diffusion, variational
+from experiments.latent_diffusion import first_stage
+from genlab import data, experiment, sampling
+from genlab.config import small
+from genlab.describe import describe, totals
+from genlab.diffusion import conditions
+from genlab.diffusion.model import Model
+from genlab.errors import ConfigError
+
+CONFIGS = {path.stem: module_of(path) for path in FILES}
+build = experiment.load('latent_diffusion')
+
+
+def config_of(variant='scenes'):
+    """Scenes at 16x16 with classes and captions, after the first stage is done."""
+    config = small(CONFIGS['latent_diffusion'].get_config(variant))
+    config.model.update(classes=8, scale_steps=2)
+    config.model.network.width = config.model.autoencoder.width = 4
+    config.train.order = ('denoiser',)
+    config.sample.steps = 2
+    return config
+
+
+@pytest.fixture(scope='module')
+def begun():
+    """(config, experiment, state before the first step, a batch)"""
+    config = config_of()
+    model, batch = build(config), sampling.examples(config)(np.arange(8))
+    return config, model, jax.jit(model.init)(batch, jax.random.key(0)), batch
+
+
+@pytest.fixture(scope='module')
+def variables(begun):
+    """With a denoiser and a text encoder away from zero."""
+    noise, found = np.random.default_rng(0), begun[2].variables()
+    rough = lambda leaf: jnp.array(0.3 * noise.normal(size=leaf.shape), jnp.float32)
+    return found | {name: jax.tree.map(rough, found[name]) for name in ('denoiser', 'text')}
+
+
+def test_the_autoencoder_stays_and_the_scale_is_that_of_its_codes(begun):
+    config, model, before, batch = begun
+    step, state = jax.jit(model.step), before
+    for _ in range(3):
+        state, _ = step(state, jax.tree.map(lambda leaf: leaf[None], batch), jax.random.key(1))
+    moved = {name: not all(map(np.array_equal, jax.tree.leaves(before.params[name]), jax.tree.leaves(state.params[name])))
+             for name in before.params}
+    assert moved == {'encoder': False, 'decoder': False, 'denoiser': True, 'text': True, 'scale': False}
+    encoder, _ = variational.networks(first_stage(config))
+    mean, log_variance = encoder.apply(before.variables()['encoder'], batch['x'], jnp.zeros((8, 0)), False)
+    expected = np.sqrt(mean.var() + np.exp(log_variance).mean())
+    latents = state.stats['scale']['latents']
+    np.testing.assert_allclose(np.sqrt(latents['mean_square'] - latents['mean'] ** 2), expected, rtol=0.06)
+    assert latents['count'] == 2                     # as many steps as it is measured for, of the three
+
+
+def test_words_and_classes_matter_and_padding_does_not(begun, variables):
+    _, model, _, batch = begun
+    keys = jax.random.split(jax.random.key(2), 8)
+    error = jax.jit(lambda variables, batch: model.measure(variables, batch, keys)['epsilon_error'])
+    whole = error(variables, batch)
+    for field, value in (('caption', batch['caption'].at[:, 1].set(15)), ('label', (batch['label'] + 1) % 8)):
+        assert not np.isclose(error(variables, {**batch, field: value}), whole, rtol=1e-5).all()
+    text = variables['text']['params']
+    padding = {**text, 'words': {'embedding': text['words']['embedding'].at[0].mul(-3.0)}}
+    np.testing.assert_allclose(error({**variables, 'text': {'params': padding}}, batch), whole, rtol=1e-5)
+
+
+def test_a_dropped_condition_is_that_of_nobody(begun, variables):
+    config, _, _, batch = begun
+    dropped = Model(config, (8, 8, 4)).without(conditions.told(config.model, variables, batch))
+    nobody = conditions.untold(config.model, variables, 8)
+    np.testing.assert_array_equal(dropped['labels'], nobody['labels'])
+    np.testing.assert_array_equal(dropped['context_mask'], nobody['context_mask'])
+    np.testing.assert_array_equal(dropped['context'][:, 0], nobody['context'][:, 0])    # all that the mask leaves
+
+
+def test_samples_are_decoded_draws_of_codes(begun, variables):
+    _, model, _, batch = begun
+    keys = jax.random.split(jax.random.key(3), 2)
+    codes, samples = jax.jit(lambda: (model.prior(variables, keys), model.sample(variables, keys, None)))()
+    assert codes.shape == (2, 8 * 8 * 4) and samples.shape == (2, 16, 16, 3)
+    np.testing.assert_allclose(model.decode(variables, codes), samples, atol=1e-5)
+
+
+def test_a_place_is_known_where_all_of_its_pixels_are():
+    mask = jnp.ones((1, 8, 8, 1)).at[0, 3, 4, 0].set(0)
+    np.testing.assert_array_equal(np.argwhere(diffusion.coarse(mask, (4, 4, 3)) == 0), [[0, 1, 2, 0]])
+    np.testing.assert_array_equal(diffusion.coarse(mask, (8, 8, 1)), mask)
+
+
+def test_dit_s2_over_kl_f8():
+    config = CONFIGS['dit'].get_config('s2')
+    counts = totals(describe(config, build))
+    assert counts['denoiser'] == 32_963_360 and counts['encoder'] + counts['decoder'] == 83_653_863
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda config: config.model.update(first_stage='runs/vae'), 'exclude each other'),
+    (lambda config: config.model.autoencoder.update(networks='dense'), 'codes lie on a grid'),
+    (lambda config: config.model.update(bound='discrete'), "bound='discrete' is one of 8-bit levels"),
+])
+def test_what_does_not_fit_is_refused(change, message):
+    config = config_of()
+    change(config)
+    with pytest.raises(ConfigError, match=message):
+        build(config)
+
+
+def test_words_need_captions():
+    config = config_of('')
+    config.model.words = 38
+    batch = data.load(config.data).rows(np.arange(2))
+    with pytest.raises(ConfigError, match="set config.data.fields=\\('caption',\\)"):
+        jax.eval_shape(build(config).init, {**batch, 'x': jnp.zeros((2, 16, 16, 1))}, jax.random.key(0))

@@ -1,0 +1,89 @@
+"""What is taken from another run is what it saved, and an error says which key named it."""
+
+import jax
+import numpy as np
+import pytest
+
+from battery_test import FILES, module_of
+from genlab import data, experiment, parallel, pretrained, workdir
+from genlab.checkpoint import Checkpoints
+from genlab.config import small
+from genlab.errors import ConfigError, UserError, warn
+from genlab.logs import MetricLog
+from genlab.program import make_init, programs
+from genlab.train import Loop
+
+FLAG = 'config.model.first_stage'
+CONFIGS = {path.stem: module_of(path) for path in FILES}
+
+
+def autoencoder():
+    config = small(CONFIGS['vae'].get_config('spatial'))
+    config.model.width = 4
+    return config
+
+
+@pytest.fixture(scope='module')
+def placement():
+    return parallel.place('pmap', jax.devices()[:1])
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory, placement):
+    """(a run's folder with one checkpoint, the state in it), averages apart from the parameters."""
+    folder, config = tmp_path_factory.mktemp('run'), autoencoder()
+    program = programs(config, experiment.load(config.experiment), placement, data.load(config.data))[0]
+    state = parallel.initial(placement, make_init(program))
+    state = state.replace(average={'encoder': jax.tree.map(lambda leaf: leaf + 1, state.params['encoder']),
+                                   'decoder': state.average['decoder']})
+    workdir.claim(folder, config)
+    with Checkpoints(folder / 'checkpoints', warn=warn) as checkpoints:
+        checkpoints.save(7, state, {})
+    return folder, jax.device_get(state)
+
+
+def test_it_loads_what_was_saved_averaged_where_it_was(saved, placement):
+    folder, state = saved
+    config, variables = pretrained.load(str(folder), placement, FLAG)
+    assert config.model.multipliers == (1, 2) and isinstance(config.train.order, tuple)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(variables), state.variables(averaged=True))
+    step, state, program = pretrained.restore(config, experiment.load(config.experiment), folder, placement)
+    assert step == 7 and program.end == 4 and int(state.step) == 0
+
+
+def test_a_state_adopts_networks_and_keeps_the_rest(saved, placement):
+    state = saved[1]
+    taken = jax.tree.map(lambda leaf: leaf * 0, state.variables()['decoder'])
+    new = pretrained.adopt(state, {'decoder': taken})
+    for tree in (new.params['decoder'], new.average['decoder']):
+        assert not any(leaf.any() for leaf in jax.tree.leaves(tree))
+    assert new.params['encoder'] is state.params['encoder'] and new.average['encoder'] is state.average['encoder']
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+
+
+def test_a_run_begins_with_the_networks_of_another(saved, placement, tmp_path):
+    config = small(CONFIGS['latent_diffusion'].get_config('frozen'))
+    config.model.first_stage, config.model.autoencoder.width = str(saved[0]), 4
+    program = programs(config, experiment.load(config.experiment), placement, data.load(config.data))[0]
+    with Checkpoints(tmp_path / 'checkpoints', warn=warn) as checkpoints, MetricLog(tmp_path, enabled=False) as log:
+        loop = Loop(config, tmp_path, placement, checkpoints, log, None)
+        loop.begin(program)
+    for name, variables in saved[1].variables(averaged=True).items():
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(loop.state.variables()[name]), variables)
+
+
+def test_errors_name_the_key_and_the_folder(tmp_path, placement):
+    with pytest.raises(ConfigError, match=f'{FLAG}=nowhere: there is no run'):
+        pretrained.load('nowhere', placement, FLAG)
+    workdir.claim(tmp_path, autoencoder())
+    with pytest.raises(UserError, match=f'{FLAG}=.*: there is no checkpoint yet: train first'):
+        pretrained.load(str(tmp_path), placement, FLAG)
+
+
+def test_another_model_than_is_wanted_is_refused(saved, placement):
+    config = pretrained.load(str(saved[0]), placement, FLAG)[0]
+    wanted = autoencoder().model
+    pretrained.expect(config, wanted, FLAG, 'config.model.autoencoder')
+    wanted.multipliers = (1, 1)
+    with pytest.raises(ConfigError, match=r'multipliers=\[1, 2\], and here config.model.autoencoder.multipliers=\[1, 1\]'):
+        pretrained.expect(config, wanted, FLAG, 'config.model.autoencoder')
