@@ -21,8 +21,8 @@ from genlab.state import Network
 
 NETWORKS = {'unet': UNet, 'transformer': DiT, 'variational': VariationalUNet, 'points': PointNetwork}
 TIMES = {'time': 1000.0, 'unit_time': 1.0}   # of the end, as a network sees it; 1 where time is differentiated
-# What a network sees of a time t [B]: that, or log(sigma / alpha) / 4 (Karras et al. 2022, table 1), or from 0 to 1000 between a
-# log-SNR of 13.3 and one of -5 (Kingma et al. 2021, appendix B.3).
+# What a network sees of a time t [B]: that, or log(sigma / alpha) / 4 (Karras et al. 2022, table 1), or from 0 to 1000 between
+# a log-SNR of 13.3 and one of -5 (Kingma et al. 2021, appendix B.3).
 LEVELS = {**{name: lambda process, t, scale=scale: scale * t / process.end for name, scale in TIMES.items()},
           'log_sigma': lambda process, t: -processes.log_snr(process, t) / 8,
           'log_snr': lambda process, t: 1000 * (13.3 - processes.log_snr(process, t)) / 18.3}
