@@ -1,8 +1,8 @@
 """Latent diffusion (Rombach et al. 2022): a denoiser of the codes of an autoencoder that no longer learns.
 
 The terms of `denoiser` are those of experiments/diffusion.py. The autoencoder is that of experiments/variational.py with codes
-on a grid: another run's, or trained first by the player `vae`, whose terms are those there. In the state its networks lie beside
-the denoiser either way, so that a checkpoint is complete."""
+on a grid: another run's, or trained first by the player `vae`, whose terms are those there. Its networks are in the state,
+beside the denoiser, either way, so that a checkpoint is complete."""
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
