@@ -21,7 +21,7 @@ def get_config(variant=''):
     config.losses.denoiser = dict(velocity=1.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=500)
     config.average.denoiser = 0.999
-    config.train.update(order=('denoiser',), steps=5000, steps_per_call=2, log_every=100, sample_every=2500,
+    config.train.update(order=('denoiser',), steps=5000, log_every=100, sample_every=2500,
                         evaluate_every=5000)
     config.sample.update(settings.sample(sampler='heun', steps=25, clip=False, guidance=1.5, condition=True))
     config.evaluate.parts = ('quality', 'held_out')

@@ -21,7 +21,7 @@ def get_config(variant=''):
     config.losses.denoiser = dict(bound=1.0, epsilon=0.0)
     config.optimizer.denoiser = adam(1e-3, b2=0.99, clip=1.0, warmup=200)
     config.average.update(denoiser=0.999, schedule=0.999)
-    config.train.update(order=('denoiser',), steps=3000, steps_per_call=2, log_every=100, sample_every=1500,
+    config.train.update(order=('denoiser',), steps=3000, log_every=100, sample_every=1500,
                         evaluate_every=3000)
     config.sample.update(settings.sample(sampler='ancestral', variance='small', steps=250))
     config.evaluate.parts = ('quality', 'held_out')
