@@ -141,7 +141,7 @@ def differences(old: Mapping, new: Mapping, ignore: tuple[str, ...] = (), prefix
 
 # What `small` allows to the sizes of a model, and to how many of them there are.
 CAPS = {'width': 8, 'latent_size': 8, 'features': 16, 'blocks': 1, 'depth': 2, 'layers': 1, 'heads': 2, 'bound_times': 2}
-LENGTHS = {'multipliers': 2}
+LENGTHS = {'multipliers': 1}
 
 
 def small(config: ConfigDict) -> ConfigDict:
