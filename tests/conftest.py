@@ -16,6 +16,7 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 
+@pytest.hookimpl(tryfirst=True)     # before xdist looks at the marks
 def pytest_collection_modifyitems(items):
     """With `-n 2 --dist loadgroup` a file stays with one worker, for its fixtures; of the battery, a config."""
     for item in items:
