@@ -56,7 +56,8 @@ def xl2(config):
 def _latents(config, **size):
     config.experiment = 'latent_diffusion'
     config.data.update(source='folder', resolution=256, channels=3, batch_size=256, resident=False)
-    config.model.update(prediction='epsilon', classes=1000, learned_variance=True, first_stage='runs/vae-kl_f8', scale_steps=100)
+    config.model.update(prediction='epsilon', classes=1000, learned_variance=True, first_stage='runs/vae-kl_f8',
+                        scale_steps=100)
     config.model.autoencoder = dict(networks='spatial', width=128, multipliers=(1, 2, 4, 4), blocks=2, latent_size=4,
                                     likelihood='gaussian', scale=1.0, classes=0, dimensions=0)
     config.model.network = named('transformer', patch=2, **size)

@@ -40,7 +40,8 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
 def pixels(config: ConfigDict) -> Space:
     """The data as they are."""
-    return Space(shape(config), lambda variables, batch, keys, train: (batch['x'], {}), lambda variables, x: x, lambda batch: {})
+    return Space(shape(config), into=lambda variables, batch, keys, train: (batch['x'], {}), out_of=lambda variables, x: x,
+                 networks=lambda batch: {})
 
 
 def parts(config: ConfigDict, space: Space | None = None) -> tuple[Callable, dict, dict]:

@@ -40,9 +40,9 @@ class Inference(NamedTuple):
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
-    """`config.model`: networks ('dense', 'convolutional', 'spatial' or 'ladder') and their sizes, latent_size (a ladder: of each
-    level; spatial: at each place of the grid), likelihood, its scale (0: learned), classes to be told (0: none), dimensions of
-    a point (0: images).
+    """`config.model`: networks ('dense', 'convolutional', 'spatial' or 'ladder') and their sizes, latent_size (a ladder: of
+    each level; spatial: at each place of the grid), likelihood, its scale (0: learned), classes to be told (0: none),
+    dimensions of a point (0: images).
 
     Codes are the standardised latents of all levels [B, D], N(0, 1) a priori, then the one-hot class if classes are told."""
     start, objectives, abilities = parts(config, axis)
