@@ -2,8 +2,8 @@
 
     python -m genlab.main --config=configs/latent_diffusion.py
 
-Handwritten digits at 16x16, of 4x4 places with 4 numbers each, told the class; a transformer over the 16 places denoises,
-in the variants the paper's U-Net.
+Handwritten digits at 16x16, of 4x4 places with 4 numbers each, told the class; the denoiser is a transformer over the 16
+places, in the variants the paper's U-Net.
 """
 
 from genlab import config as configs

@@ -40,8 +40,8 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
 def pixels(config: ConfigDict) -> Space:
     """The data as they are."""
-    into = lambda variables, batch, keys, train: (batch['x'], {})
-    return Space(shape(config), into, lambda variables, x: x, lambda batch: {})
+    return Space(shape(config), into=lambda variables, batch, keys, train: (batch['x'], {}), out_of=lambda variables, x: x,
+                 networks=lambda batch: {})
 
 
 def parts(config: ConfigDict, space: Space | None = None) -> tuple[Callable, dict, dict]:
@@ -120,14 +120,11 @@ def parts(config: ConfigDict, space: Space | None = None) -> tuple[Callable, dic
         """The error, and the bound's diffusion part from it, at a time from the `number`-th part of all times."""
         process, x0 = model.process(variables), batch['x']
         u = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 100 + number)))(keys)
-        u = (number + u) / settings.bound_times
-        if settings.bound == 'none':
-            t = model.quantile(process, u)
-        elif settings.bound == 'continuous':
-            t = jnp.maximum(u, EARLIEST) * process.end
-        else:                                  # of the steps from the second on
+        t = jnp.maximum((number + u) / settings.bound_times, EARLIEST)
+        if settings.bound == 'discrete':       # of the steps from the second on
             steps = settings.times.steps
-            t = (2 + jnp.floor(u * (steps - 1))) / steps
+            t = (2 + jnp.floor(t * (steps - 1))) / steps
+        t = t * process.end
         x, epsilon, found = look(variables, process, batch, keys, t, 10 + number)
         values = {'epsilon_error': mean_squared_error(found.epsilon, epsilon)}
         if settings.bound == 'discrete':

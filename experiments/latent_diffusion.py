@@ -1,8 +1,8 @@
 """Latent diffusion (Rombach et al. 2022): a denoiser of the codes of an autoencoder that no longer learns.
 
 The terms of `denoiser` are those of experiments/diffusion.py. The autoencoder is that of experiments/variational.py with codes
-on a grid: another run's, or trained first by the player `vae`, whose terms are those there. Its networks are in the state,
-beside the denoiser, either way, so that a checkpoint is complete."""
+on a grid: another run's, or trained first by the player `vae`, whose terms are those there. Its networks lie in the state
+beside the denoiser either way, so that a checkpoint is complete."""
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -81,7 +81,7 @@ def check(config: ConfigDict) -> None:
     if config.model.autoencoder.networks != 'spatial':
         raise ConfigError("config.model.autoencoder.networks: codes lie on a grid only where it is 'spatial'")
     if bool(config.model.first_stage) == ('vae' in config.losses):
-        raise ConfigError(f'{FLAG}={config.model.first_stage!r} and a player vae (config.losses, config.optimizer and its '
-                          'turns in config.phases) exclude each other: have one of them, as configs/latent_diffusion.py:frozen')
+        raise ConfigError(f'{FLAG}={config.model.first_stage!r} and a player vae (config.losses, config.optimizer, its turns '
+                          'in config.phases) exclude each other: have one of them, as configs/latent_diffusion.py:frozen')
     if config.model.bound != 'none':
-        raise ConfigError(f'config.model.bound={config.model.bound!r} is of 8-bit levels, and codes have none: set it to none')
+        raise ConfigError(f'config.model.bound={config.model.bound!r} is one of 8-bit levels, not of codes: set it to none')

@@ -24,8 +24,8 @@ def grid(shape: tuple[int, int, int], multipliers: tuple[int, ...], latent_size:
     """[h, w, latent_size] of the codes of images of `shape`."""
     halvings = 2 ** (len(multipliers) - 1)
     if any(side % halvings for side in shape[:2]):
-        raise ValueError(f'images of {shape[0]}x{shape[1]} cannot be halved {len(multipliers) - 1} times: '
-                         'use fewer multipliers')
+        raise ValueError(f'images of {shape[0]}x{shape[1]} cannot be halved {len(multipliers) - 1} times: use fewer '
+                         'multipliers')
     return shape[0] // halvings, shape[1] // halvings, latent_size
 
 

@@ -13,6 +13,7 @@ from genlab.config import small
 from genlab.describe import describe, totals
 from genlab.diffusion import conditions
 from genlab.diffusion.model import Model
+from genlab.diffusion.settings import named
 from genlab.errors import ConfigError
 
 CONFIGS = {path.stem: module_of(path) for path in FILES}
@@ -23,7 +24,7 @@ def config_of(variant='scenes'):
     """Scenes at 16x16 with classes and captions, after the first stage is done."""
     config = small(CONFIGS['latent_diffusion'].get_config(variant))
     config.model.update(classes=8, scale_steps=2)
-    config.model.network.width = config.model.autoencoder.width = 4
+    config.model.network, config.model.autoencoder.width = named('transformer', patch=2, width=8, depth=1, heads=2), 4
     config.train.order = ('denoiser',)
     config.sample.steps = 2
     return config
@@ -31,18 +32,18 @@ def config_of(variant='scenes'):
 
 @pytest.fixture(scope='module')
 def begun():
-    """(config, experiment, state before the first step, a batch)"""
-    config = config_of()
+    """(config, experiment, state before the first step with parameters away from zero, a batch)"""
+    config, noise = config_of(), np.random.default_rng(0)
     model, batch = build(config), sampling.examples(config)(np.arange(8))
-    return config, model, jax.jit(model.init)(batch, jax.random.key(0)), batch
+    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(model.init, batch, jax.random.key(0)))
+    rough = lambda leaf: jnp.array(0.3 * noise.normal(size=leaf.shape), jnp.float32)
+    state.stats['scale']['latents']['mean_square'] += 1
+    return config, model, state.replace(params=jax.tree.map(rough, state.params)), batch
 
 
 @pytest.fixture(scope='module')
 def variables(begun):
-    """With a denoiser and a text encoder away from zero."""
-    noise, found = np.random.default_rng(0), begun[2].variables()
-    rough = lambda leaf: jnp.array(0.3 * noise.normal(size=leaf.shape), jnp.float32)
-    return found | {name: jax.tree.map(rough, found[name]) for name in ('denoiser', 'text')}
+    return begun[2].variables()
 
 
 def test_the_autoencoder_stays_and_the_scale_is_that_of_its_codes(begun):
