@@ -120,11 +120,14 @@ def parts(config: ConfigDict, space: Space | None = None) -> tuple[Callable, dic
         """The error, and the bound's diffusion part from it, at a time from the `number`-th part of all times."""
         process, x0 = model.process(variables), batch['x']
         u = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 100 + number)))(keys)
-        t = jnp.maximum((number + u) / settings.bound_times, EARLIEST)
-        if settings.bound == 'discrete':       # of the steps from the second on
+        u = (number + u) / settings.bound_times
+        if settings.bound == 'none':
+            t = model.quantile(process, u)
+        elif settings.bound == 'continuous':
+            t = jnp.maximum(u, EARLIEST) * process.end
+        else:                                  # of the steps from the second on
             steps = settings.times.steps
-            t = (2 + jnp.floor(t * (steps - 1))) / steps
-        t = t * process.end
+            t = (2 + jnp.floor(u * (steps - 1))) / steps
         x, epsilon, found = look(variables, process, batch, keys, t, 10 + number)
         values = {'epsilon_error': mean_squared_error(found.epsilon, epsilon)}
         if settings.bound == 'discrete':

@@ -16,9 +16,14 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 
-@pytest.hookimpl(tryfirst=True)     # before xdist looks at the marks
-def pytest_collection_modifyitems(items):
-    """With `-n 2 --dist loadgroup` a file stays with one worker, for its fixtures; of the battery, a config."""
-    for item in items:
-        config = item.callspec.id if item.path.stem == 'battery_test' and hasattr(item, 'callspec') else ''
-        item.add_marker(pytest.mark.xdist_group(f'{item.path.stem} {config}'))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `-n 2` a file stays with one process, for its fixtures, and of the battery a config."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFixtures(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            module, _, test = nodeid.partition('::')
+            return test.partition('[')[2] or module if module.endswith('battery_test.py') else module
+
+    return ByFixtures(config, log)

@@ -19,7 +19,7 @@ CONFIGS = {path.stem: module_of(path) for path in FILES}
 
 def autoencoder():
     config = small(CONFIGS['vae'].get_config('spatial'))
-    config.model.width = 4
+    config.model.update(width=4, multipliers=(1, 2))
     return config
 
 
@@ -63,7 +63,8 @@ def test_a_state_adopts_networks_and_keeps_the_rest(saved, placement):
 
 def test_a_run_begins_with_the_networks_of_another(saved, placement, tmp_path):
     config = small(CONFIGS['latent_diffusion'].get_config('frozen'))
-    config.model.first_stage, config.model.autoencoder.width = str(saved[0]), 4
+    config.model.first_stage = str(saved[0])
+    config.model.autoencoder.update(width=4, multipliers=(1, 2))
     program = programs(config, experiment.load(config.experiment), placement, data.load(config.data))[0]
     with Checkpoints(tmp_path / 'checkpoints', warn=warn) as checkpoints, MetricLog(tmp_path, enabled=False) as log:
         loop = Loop(config, tmp_path, placement, checkpoints, log, None)

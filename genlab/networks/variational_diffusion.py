@@ -137,5 +137,7 @@ def fourier(x: jax.Array) -> jax.Array:
 
 
 def normalization(x: jax.Array, groups: int, name: str) -> jax.Array:
-    """Group normalisation by float32 statistics, in as many groups as divide the channels, `groups` at most."""
-    return nn.GroupNorm(math.gcd(groups, x.shape[-1]), dtype=x.dtype, name=name)(x)
+    """Group normalisation by float32 statistics, in at most `groups` groups of four channels or more.
+
+    Of one channel it would take away what the level adds to it."""
+    return nn.GroupNorm(math.gcd(min(groups, max(x.shape[-1] // 4, 1)), x.shape[-1]), dtype=x.dtype, name=name)(x)

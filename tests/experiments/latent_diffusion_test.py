@@ -24,7 +24,8 @@ def config_of(variant='scenes'):
     """Scenes at 16x16 with classes and captions, after the first stage is done."""
     config = small(CONFIGS['latent_diffusion'].get_config(variant))
     config.model.update(classes=8, scale_steps=2)
-    config.model.network, config.model.autoencoder.width = named('transformer', patch=2, width=8, depth=1, heads=2), 4
+    config.model.network = named('transformer', patch=2, width=8, depth=1, heads=2)
+    config.model.autoencoder.update(width=4, multipliers=(1, 2))
     config.train.order = ('denoiser',)
     config.sample.steps = 2
     return config
