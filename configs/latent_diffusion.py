@@ -18,14 +18,14 @@ def get_config(variant=''):
     network = named('transformer', patch=1, width=96, depth=4, heads=4)
     config.model.update(settings.model(network, classes=10))
     config.model.update(first_stage='', scale_steps=100, autoencoder=dict(
-        networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, latent_size=4, likelihood='discretized_logistic',
-        scale=0.0, classes=0, dimensions=0))
-    config.losses.vae = dict(reconstruction=1.0, kl=0.1)
+        networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, latent_size=4, likelihood='gaussian', scale=0.1,
+        classes=0, dimensions=0))
+    config.losses.vae = dict(reconstruction=1.0, kl=0.01)
     config.losses.denoiser = dict(epsilon=1.0)
     config.optimizer.vae = adam(2e-3, clip=100.0, warmup=100)
     config.optimizer.denoiser = adam(1e-3, clip=1.0)
     config.average.denoiser = 0.999
-    _steps(config, vae=1500, denoiser=4500)
+    _steps(config, vae=1000, denoiser=4000)
     config.sample.update(settings.sample(sampler='ddim', steps=50, guidance=1.5, clip=False, condition=True))
     config.evaluate.parts = ('quality', 'held_out', 'reconstruction')
     config.explore.update(examples=256, inversions=0)
@@ -57,7 +57,7 @@ def frozen(config):
     """The codes of another run: first --config=configs/vae.py:spatial, then this (config.model.first_stage: its folder)."""
     config.model.first_stage = 'runs/vae-spatial'
     del config.losses.vae, config.optimizer.vae
-    _steps(config, denoiser=4500)
+    _steps(config, denoiser=4000)
 
 
 def _unet():
