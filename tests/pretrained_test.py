@@ -1,5 +1,7 @@
 """What is taken from another run is what it saved, and an error says which key named it."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +11,6 @@ from genlab import data, experiment, parallel, pretrained, workdir
 from genlab.checkpoint import Checkpoints
 from genlab.config import small
 from genlab.errors import ConfigError, UserError, warn
-from genlab.logs import MetricLog
 from genlab.program import make_init, programs
 from genlab.train import Loop
 
@@ -28,18 +29,22 @@ def placement():
     return parallel.place('pmap', jax.devices()[:1])
 
 
+def made_up(program):
+    """A state of the program's shapes with parameters by chance: quicker than to compile its initialisation."""
+    noise = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: noise.normal(size=leaf.shape).astype(leaf.dtype), jax.eval_shape(make_init(program)))
+
+
 @pytest.fixture(scope='module')
 def saved(tmp_path_factory, placement):
     """(a run's folder with one checkpoint, the state in it), averages apart from the parameters."""
     folder, config = tmp_path_factory.mktemp('run'), autoencoder()
     program = programs(config, experiment.load(config.experiment), placement, data.load(config.data))[0]
-    state = parallel.initial(placement, make_init(program))
-    state = state.replace(average={'encoder': jax.tree.map(lambda leaf: leaf + 1, state.params['encoder']),
-                                   'decoder': state.average['decoder']})
+    state = made_up(program)
     workdir.claim(folder, config)
     with Checkpoints(folder / 'checkpoints', warn=warn) as checkpoints:
-        checkpoints.save(7, state, {})
-    return folder, jax.device_get(state)
+        checkpoints.save(7, parallel.replicate(placement, state), {})
+    return folder, state
 
 
 def test_it_loads_what_was_saved_averaged_where_it_was(saved, placement):
@@ -47,8 +52,7 @@ def test_it_loads_what_was_saved_averaged_where_it_was(saved, placement):
     config, variables = pretrained.load(str(folder), placement, FLAG)
     assert config.model.multipliers == (1, 2) and isinstance(config.train.order, tuple)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(variables), state.variables(averaged=True))
-    step, state, program = pretrained.restore(config, experiment.load(config.experiment), folder, placement)
-    assert step == 7 and program.end == 4 and int(state.step) == 0
+    assert pretrained.restore(config, experiment.load(config.experiment), folder, placement)[0] == 7
 
 
 def test_a_state_adopts_networks_and_keeps_the_rest(saved, placement):
@@ -61,16 +65,16 @@ def test_a_state_adopts_networks_and_keeps_the_rest(saved, placement):
     assert jax.tree.structure(new) == jax.tree.structure(state)
 
 
-def test_a_run_begins_with_the_networks_of_another(saved, placement, tmp_path):
+def test_a_run_begins_with_the_networks_of_another(saved, placement):
     config = small(CONFIGS['latent_diffusion'].get_config('frozen'))
     config.model.first_stage = str(saved[0])
     config.model.autoencoder.update(width=4, multipliers=(1, 2))
     program = programs(config, experiment.load(config.experiment), placement, data.load(config.data))[0]
-    with Checkpoints(tmp_path / 'checkpoints', warn=warn) as checkpoints, MetricLog(tmp_path, enabled=False) as log:
-        loop = Loop(config, tmp_path, placement, checkpoints, log, None)
-        loop.begin(program)
+    own = made_up(program)
+    state = Loop.fresh(SimpleNamespace(placement=placement), program, lambda: own)
+    jax.tree.map(np.testing.assert_array_equal, state.params['denoiser'], own.params['denoiser'])
     for name, variables in saved[1].variables(averaged=True).items():
-        jax.tree.map(np.testing.assert_array_equal, jax.device_get(loop.state.variables()[name]), variables)
+        jax.tree.map(np.testing.assert_array_equal, state.variables()[name], variables)
 
 
 def test_errors_name_the_key_and_the_folder(tmp_path, placement):
@@ -79,6 +83,13 @@ def test_errors_name_the_key_and_the_folder(tmp_path, placement):
     workdir.claim(tmp_path, autoencoder())
     with pytest.raises(UserError, match=f'{FLAG}=.*: there is no checkpoint yet: train first'):
         pretrained.load(str(tmp_path), placement, FLAG)
+
+
+@pytest.mark.parametrize('first, then, variant', [('spatial', 'latent_diffusion', 'frozen'), ('kl_f8', 'dit', 's2')])
+def test_first_stages_of_the_configs_fit_what_builds_on_them(first, then, variant):
+    config = CONFIGS[then].get_config(variant)
+    pretrained.expect(CONFIGS['vae'].get_config(first), config.model.autoencoder, FLAG, 'config.model.autoencoder')
+    assert config.model.first_stage == f'runs/vae-{first}'       # where main puts it
 
 
 def test_another_model_than_is_wanted_is_refused(saved, placement):
