@@ -19,7 +19,7 @@ from genlab.diffusion.model import EARLIEST, Model
 from genlab.diffusion.processes import diffuse, log_snr
 from genlab.diffusion.samplers import gaussian
 from genlab.errors import ConfigError
-from genlab.experiment import Experiment, compose
+from genlab.experiment import Experiment, compose, shape
 from genlab.losses.denoising import mean_squared_error
 
 
@@ -182,12 +182,6 @@ def coarse(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """A mask [B, H, W, 1] at the sides of `shape`, 1 where it is 1 at all of its pixels there."""
     batch, height, width = mask.shape[0], *shape[:2]
     return mask.reshape(batch, height, mask.shape[1] // height, width, mask.shape[2] // width, 1).min((2, 4))
-
-
-def shape(config: ConfigDict) -> tuple[int, ...]:
-    """Of one example of x."""
-    data, dimensions = config.data, config.model.dimensions
-    return (dimensions,) if dimensions else (data.resolution, data.resolution, data.channels)
 
 
 def check(config: ConfigDict) -> None:

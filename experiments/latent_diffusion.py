@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import diffusion, variational
-from genlab import pretrained
+from genlab import experiment, pretrained
 from genlab.diffusion.samplers import gaussian
 from genlab.errors import ConfigError
 from genlab.experiment import Experiment, compose
@@ -31,7 +31,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
     first = first_stage(config)
     encoder, _ = variational.networks(first)
     make_first, learns, autoencoder = variational.parts(first, axis)
-    shape = spatial_autoencoder.grid(variational.shape(first), tuple(first.model.multipliers), first.model.latent_size)
+    shape = spatial_autoencoder.grid(experiment.shape(first), tuple(first.model.multipliers), first.model.latent_size)
     scale = LatentScale(config.model.scale_steps, axis)
 
     def into(variables, batch, keys, train):

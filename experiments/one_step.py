@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from genlab.diffusion import one_step, times
+from genlab.diffusion import conditions, one_step, times
 from genlab.diffusion.model import TIMES, Model
 from genlab.diffusion.processes import diffuse, like
 from genlab.diffusion.samplers import Sampler, gaussian, solve
 from genlab.errors import ConfigError
-from genlab.experiment import Experiment, compose
+from genlab.experiment import Experiment, compose, shape
 from genlab.losses.denoising import adaptive, mean_squared_error, pseudo_huber
 
 MANY = 16      # jumps, that `measure` holds one jump against
@@ -28,12 +28,6 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
     check(config)
     model, settings, options = Model(config, shape(config)), config.model, config.model.one_step
     process, dimensions, averages = model.fixed, math.prod(shape(config)), settings.prediction == 'velocity'
-
-    def condition(batch):
-        return {'labels': batch['label']} if settings.classes else {}
-
-    def nobody(count):
-        return {'labels': jnp.full(count, settings.classes)} if settings.classes else {}
 
     def average(variables, told, train=False, keys=None):
         """u(x, t, span) of the network, which sees the span as it sees the time."""
@@ -50,7 +44,8 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
     def objective(variables, batch, keys, step):
         x0, epsilon = batch['x'], gaussian(keys, shape(config))
         u, share = model.draw_uniform(batch['position'], keys, step), one_step.chosen(batch['position'], options.share)
-        network = (average if averages else consistent)(variables, model.drop(condition(batch), keys), True, keys)
+        told = model.drop(conditions.told(settings, variables, batch), keys)
+        network = (average if averages else consistent)(variables, told, True, keys)
         menu = velocity_terms if averages else consistency_terms
         return menu(network, x0, epsilon, keys, u, share, step), {}
 
@@ -99,20 +94,17 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
     def sample(variables, keys, examples):
         """Labels as in the examples, or each by chance."""
-        told = condition(examples) if examples else nobody(keys.shape[0])
-        if settings.classes and not examples:
-            draw = lambda key: jax.random.randint(jax.random.fold_in(key, 5), (), 0, settings.classes)
-            told = {'labels': jax.vmap(draw)(keys)}
+        told = conditions.told(settings, variables, examples) if examples else conditions.by_chance(settings, variables, keys)
         return generate(variables, model.noise(process, keys), told, keys, config.sample.steps)
 
     def decode(variables, noise):
         """Of a consistency function in more than one step: with the same noise in between for all."""
         keys = jax.vmap(jax.random.key)(jnp.zeros(noise.shape[0], jnp.uint32))
-        return generate(variables, noise, nobody(noise.shape[0]), keys, config.sample.steps)
+        return generate(variables, noise, conditions.untold(settings, variables, noise.shape[0]), keys, config.sample.steps)
 
     def measure(variables, batch, keys):
         """denoising_error: of data from x_t in one evaluation. jump_error: one jump from noise to data against many."""
-        told, u = condition(batch), jax.vmap(jax.random.uniform)(keys)
+        told, u = conditions.told(settings, variables, batch), jax.vmap(jax.random.uniform)(keys)
         t, epsilon = model.quantile(process, u), gaussian(keys, shape(config))
         x = diffuse(process, batch['x'], epsilon, t)
         if not averages:
@@ -123,16 +115,10 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
     def start(batch):
         told = {'span': jnp.zeros(batch['x'].shape[0])} if averages else {}
-        return model.networks(batch['x'], {**condition(batch), **told})
+        return model.networks(batch['x'], {**conditions.blank(settings, batch), **told})
 
     return compose(config, axis, start, {'denoiser': (('denoiser',), objective)}, sample=sample, measure=measure,
                    prior=lambda variables, keys: model.noise(process, keys), decode=decode)
-
-
-def shape(config: ConfigDict) -> tuple[int, ...]:
-    """Of one example of x."""
-    data, dimensions = config.data, config.model.dimensions
-    return (dimensions,) if dimensions else (data.resolution, data.resolution, data.channels)
 
 
 def check(config: ConfigDict) -> None:

@@ -19,7 +19,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from genlab.errors import ConfigError
-from genlab.experiment import Experiment, compose
+from genlab.experiment import Experiment, compose, shape
 from genlab.losses import divergences
 from genlab.losses.likelihoods import LIKELIHOODS
 from genlab.losses.reconstruction import squared_error
@@ -185,12 +185,6 @@ def is_likelihood(config: ConfigDict) -> bool:
     data = config.data
     return {'bernoulli': data.binarise, 'discretized_logistic': not (data.binarise or data.dequantise),
             'gaussian': data.dequantise or config.model.dimensions > 0}[config.model.likelihood]
-
-
-def shape(config: ConfigDict) -> tuple[int, ...]:
-    """Of one example of x."""
-    data, dimensions = config.data, config.model.dimensions
-    return (dimensions,) if dimensions else (data.resolution, data.resolution, data.channels)
 
 
 def latents(config: ConfigDict) -> int:

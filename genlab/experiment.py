@@ -66,6 +66,12 @@ def compose(config: ConfigDict, axis: str | None, networks: Callable[[Any], Mapp
     return Experiment(init, step, batches=batches_per_step(config.train.order), **abilities)
 
 
+def shape(config: ConfigDict) -> tuple[int, ...]:
+    """Of one example of x: a point where `config.model.dimensions` says so, else an image."""
+    data, dimensions = config.data, config.model.dimensions
+    return (dimensions,) if dimensions else (data.resolution, data.resolution, data.channels)
+
+
 def _known(where: str, named: set[str], players: set[str], all_of_them: bool = False) -> None:
     """Raises where a part of the config names other players than the experiment's, or none."""
     if not named or not named <= players or (all_of_them and named != players):
