@@ -3,7 +3,7 @@
     python -m genlab.main --config=configs/ddpm.py
 
 A trained network can be asked in many ways: --mode=sample --config.sample.sampler=ddim --config.sample.steps=20, also heun,
-dpm_solver, ... (genlab.diffusion.settings); by default it takes its ancestral steps, 250 of them.
+dpm_solver, ... (genlab.diffusion.settings); by default it takes its ancestral steps, 100 of them.
 """
 
 from genlab import config as configs
@@ -20,8 +20,8 @@ def get_config(variant=''):
     config.losses.denoiser = dict(epsilon=1.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999
-    config.train.update(order=('denoiser',), steps=2500, log_every=100, sample_every=500, evaluate_every=2500)
-    config.sample.update(settings.sample(sampler='ancestral', steps=250))
+    config.train.update(order=('denoiser',), steps=2500, log_every=100, sample_every=1250, evaluate_every=2500)
+    config.sample.update(settings.sample(sampler='ancestral', steps=100))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)   # its codes are noise: a code is as dear as a sample
     config.checkpoint.every = 500

@@ -19,10 +19,9 @@ def get_config(variant=''):
     config.model.update(settings.model(network, process=named('interpolant'), prediction='velocity', classes=10,
                                        times=named('logit_normal', mean=0.0, deviation=1.0)))
     config.losses.denoiser = dict(velocity=1.0)
-    config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=500)
+    config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=300)
     config.average.denoiser = 0.999
-    config.train.update(order=('denoiser',), steps=5000, log_every=100, sample_every=2500,
-                        evaluate_every=5000)
+    config.train.update(order=('denoiser',), steps=3000, log_every=100, sample_every=1500, evaluate_every=3000)
     config.sample.update(settings.sample(sampler='heun', steps=25, clip=False, guidance=1.5, condition=True))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)

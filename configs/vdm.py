@@ -23,7 +23,7 @@ def get_config(variant=''):
     config.average.update(denoiser=0.999, schedule=0.999)
     config.train.update(order=('denoiser',), steps=3000, log_every=100, sample_every=1500,
                         evaluate_every=3000)
-    config.sample.update(settings.sample(sampler='ancestral', variance='small', steps=250))
+    config.sample.update(settings.sample(sampler='ancestral', variance='small', steps=100))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
     config.checkpoint.every = 1000
