@@ -16,7 +16,7 @@ from genlab.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('one_step')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
-    network = named('unet', width=24, multipliers=(1, 2), blocks=1, attention=(8,), heads=1, dropout=0.0)
+    network = named('unet', width=32, multipliers=(1, 2), blocks=1, patch=2, attention=(4,), heads=1, dropout=0.0)
     config.model.update(settings.model(network, process=named('ve', highest=80.0), prediction='edm', deviation=0.5,
                                        level='log_sigma', times=named('log_normal', mean=-1.1, deviation=2.0)),
                         one_step=one_step.settings(first=10, last=1280))
@@ -34,7 +34,7 @@ def get_config(variant=''):
 def mnist(config):
     """MNIST at 32x32 (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist', resolution=32)
-    config.model.network.update(width=16, multipliers=(1, 2, 4))
+    config.model.network.attention = (8,)
     config.train.update(steps=6000, evaluate_every=6000)
     config.sample.chunk = 250
     config.evaluate.count = 10_000

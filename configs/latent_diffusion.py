@@ -34,10 +34,10 @@ def get_config(variant=''):
 
 def mnist(config):
     """MNIST at 32x32, of 8x8 places with 4 numbers each (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=32, batch_size=128)
-    config.model.network = _unet()
+    config.data.update(source='tfds', name='mnist', resolution=32)
+    config.model.network.update(patch=2, width=128, depth=6)
     config.model.autoencoder.width = 16
-    _steps(config, vae=4000, denoiser=20_000)
+    _steps(config, vae=2000, denoiser=8000)
     config.sample.chunk = 250
     config.evaluate.count = 10_000
 

@@ -16,7 +16,7 @@ from genlab.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('one_step')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
-    network = named('unet', width=24, multipliers=(1, 2), blocks=1, attention=(8,), heads=1, dropout=0.0, span=True)
+    network = named('unet', width=32, multipliers=(1, 2), blocks=1, patch=2, attention=(4,), heads=1, dropout=0.0, span=True)
     config.model.update(settings.model(network, process=named('interpolant'), prediction='velocity', level='unit_time',
                                        times=named('logit_normal', mean=-0.4, deviation=1.0)),
                         one_step=one_step.settings(share=0.25, power=1.0))
@@ -34,7 +34,7 @@ def get_config(variant=''):
 def mnist(config):
     """MNIST at 32x32 (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist', resolution=32)
-    config.model.network.update(width=16, multipliers=(1, 2, 4))
+    config.model.network.attention = (8,)
     config.train.update(steps=6000, evaluate_every=6000)
     config.sample.chunk = 250
     config.evaluate.count = 10_000

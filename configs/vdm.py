@@ -14,15 +14,14 @@ from genlab.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('diffusion')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
-    network = named('variational', width=32, depth=3, dropout=0.0)
+    network = named('variational', width=32, depth=2, dropout=0.0)
     config.model.update(settings.model(
         network, process=named('learned', lowest=-13.3, highest=5.0, width=256), times=named('uniform'), level='log_snr',
         bound='continuous'))
     config.losses.denoiser = dict(bound=1.0, epsilon=0.0)
     config.optimizer.denoiser = adam(1e-3, b2=0.99, clip=1.0, warmup=200)
     config.average.update(denoiser=0.999, schedule=0.999)
-    config.train.update(order=('denoiser',), steps=3000, log_every=100, sample_every=1500,
-                        evaluate_every=3000)
+    config.train.update(order=('denoiser',), steps=2000, log_every=100, sample_every=1000, evaluate_every=2000)
     config.sample.update(settings.sample(sampler='ancestral', variance='small', steps=100))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
