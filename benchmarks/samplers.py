@@ -1,13 +1,19 @@
 """Judges one trained diffusion model under every sampler at 10, 20 and 50 evaluations of its network.
 
-A sampler that evaluates twice a step takes half the steps. The figures are the evaluator's, of `--count` samples.
+A sampler that evaluates twice a step takes half the steps. The figures are the evaluator's, of `--count` samples. A model of
+one evaluation has but its own way to sample; ask it for fewer.
 
     python -m benchmarks.samplers --workdir=runs/ddpm --count=1000
+    python -m benchmarks.samplers --workdir=runs/meanflow --count=1000 --evaluations 1 2 4 32
 """
 
 import argparse
+import json
 import pathlib
 import time
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
 
 # How each is best asked: its grid of times, and what its steps cost.
 CONTENDERS = {
@@ -21,7 +27,7 @@ CONTENDERS = {
     'Heun of EDM': dict(sampler='heun', process='ve', grid='karras'),
     'DPM-Solver++ 2M': dict(sampler='dpm_solver', grid='even_log_snr', lowest=0.01),
     'DPM-Solver++ 2M SDE': dict(sampler='dpm_solver', grid='even_log_snr', lowest=0.01, stochastic=True),
-    'Euler-Maruyama': dict(sampler='euler_maruyama'),
+    'Euler-Maruyama': dict(sampler='euler_maruyama', diffusion='sigma'),
     'predictor-corrector': dict(sampler='predictor_corrector'),
 }
 TWICE = ('heun', 'predictor_corrector')
@@ -38,7 +44,7 @@ def main() -> None:
     from genlab.main import set_up_jax
     set_up_jax()
     print('| sampler | evaluations | ' + ' | '.join(FIGURES) + ' | samples/s |\n|---|---|' + '---|' * (len(FIGURES) + 1))
-    for name, changes in CONTENDERS.items():
+    for name, changes in contenders(options.workdir).items():
         for evaluations in options.evaluations:
             if name.startswith(options.only):
                 figures, rate = judge(options.workdir, changes, evaluations, options.count)
@@ -47,16 +53,22 @@ def main() -> None:
                 print(f'| {name} | {evaluations} | {cells} | {rate:.0f} |', flush=True)
 
 
+def contenders(workdir: pathlib.Path) -> Mapping[str, dict]:
+    """How the model of a run can be sampled."""
+    return CONTENDERS if 'sampler' in read(workdir).sample else {'its own': {}}
+
+
+def read(workdir: pathlib.Path) -> ConfigDict:
+    return ConfigDict(json.loads((workdir / 'config.json').read_text()))
+
+
 def judge(workdir: pathlib.Path, changes: dict, evaluations: int, count: int) -> tuple[dict, float]:
     """(the figures of quality, samples a second with compilation left out) of the newest checkpoint of a run."""
-    import json
-
-    from ml_collections import ConfigDict
-
     from genlab import evaluation, experiment, modes, sampling
-    config = ConfigDict(json.loads((workdir / 'config.json').read_text()))
-    config.sample.update({'grid': 'even', 'process': ''} | changes)
-    config.sample.steps = evaluations // 2 if changes['sampler'] in TWICE else evaluations
+    config = read(workdir)
+    if changes:
+        config.sample.update({'grid': 'even', 'process': ''} | changes)
+    config.sample.steps = evaluations // 2 if changes.get('sampler') in TWICE else evaluations
     config.evaluate.update(count=count, parts=('quality',))
     build = experiment.load(config.experiment)
     _, state, model, placement = modes.restore(config, build, workdir)

@@ -36,8 +36,7 @@ def mnist(config):
     """MNIST at 32x32, of 8x8 places with 4 numbers each (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist', resolution=32)
     config.model.network.update(patch=2, width=128, depth=6)
-    config.model.autoencoder.width = 16
-    _steps(config, vae=2000, denoiser=8000)
+    _steps(config, vae=2000, denoiser=6000)
     config.sample.chunk = 250
     config.evaluate.count = 10_000
 

@@ -13,6 +13,7 @@ from genlab.report_samples import load, pictures_of
 from genlab.results_tables import unused
 
 BYTES = 150_000   # of one picture
+LEGIBLE = 256     # pixels; smaller pictures are enlarged by whole numbers
 
 
 def pictures(run):
@@ -44,12 +45,15 @@ def save(shown, folder, base):
 
 
 def small(data, limit=BYTES):
-    """The same PNG in fewer bytes: without loss if that is enough, otherwise with fewer pixels. Nothing but pixels is kept."""
+    """The same PNG, legible and of few bytes: without loss if that is enough, otherwise with fewer pixels. Nothing but pixels
+    is kept."""
     from PIL import Image
     original = Image.open(io.BytesIO(data))
     if original.mode != 'L':
         cover = original.convert('RGBA')
         original = Image.alpha_composite(Image.new('RGBA', cover.size, 'white'), cover).convert('RGB')
+    if (times := -(-LEGIBLE // max(original.size))) > 1:
+        original = original.resize([times * side for side in original.size], Image.Resampling.NEAREST)
     found, scale = encode(original), 1.0
     while len(found) > limit:
         scale *= min(0.9, math.sqrt(limit / len(found)))
