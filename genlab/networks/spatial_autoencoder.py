@@ -3,7 +3,8 @@
 Level i has `width * multipliers[i]` channels at a side of R / 2^i, and residual blocks; pixels attend to each other at the
 smallest side only. With width=128, multipliers=(1, 2, 4, 4), blocks=2 and latent_size=4 on 256x256x3 images it is the published
 KL-f8, 83,653,863 parameters. Its grids [B, h, w, latent_size] are given and taken flat, [B, h w latent_size], row by row, as
-those of every variational autoencoder here; see `genlab.networks.variational` for the arguments of the call.
+those of every variational autoencoder here; see `genlab.networks.variational` for the arguments of the call. Around a codebook
+there is neither variance nor scale: the encoder then gives the grid alone, and the decoder, which takes it, the image.
 """
 
 from typing import Any
@@ -35,10 +36,11 @@ class SpatialEncoder(nn.Module):
     latent_size: int
     multipliers: tuple[int, ...] = (1, 2, 4, 4)
     blocks: int = 2
+    variance: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> Gaussian:
+    def __call__(self, x: jax.Array, condition: jax.Array | None = None, train: bool = False) -> Gaussian | jax.Array:
         del condition, train   # every encoder is told; this one is for codes that know no class
         x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(x)
         for i, multiplier in enumerate(self.multipliers):
@@ -48,8 +50,11 @@ class SpatialEncoder(nn.Module):
                 x = Residual(self.width * multiplier, self.dtype, name=f'block_{i}_{j}')(x)
         x = Middle(self.dtype, name='middle')(x)
         x = nn.silu(normalization(x, 'normalization', self.dtype))
-        x = Conv(2 * self.latent_size, (3, 3), dtype=self.dtype, name='output')(x)
-        x = Conv(2 * self.latent_size, (1, 1), dtype=self.dtype, name='moments')(x)
+        outputs = 2 * self.latent_size if self.variance else self.latent_size
+        x = Conv(outputs, (3, 3), dtype=self.dtype, name='output')(x)
+        x = Conv(outputs, (1, 1), dtype=self.dtype, name='moments')(x)
+        if not self.variance:
+            return x.astype(jnp.float32)
         mean, log_variance = jnp.split(x.astype(jnp.float32), 2, -1)
         return mean.reshape(len(x), -1), log_variance.clip(*LOG_VARIANCES).reshape(len(x), -1)
 
@@ -59,13 +64,14 @@ class SpatialDecoder(nn.Module):
     width: int
     latent_size: int
     shape: tuple[int, int, int]
-    scale: float = 0.0
+    scale: float | None = 0.0   # None: none is given
     multipliers: tuple[int, ...] = (1, 2, 4, 4)
     blocks: int = 2
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, z: jax.Array, condition: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, z: jax.Array, condition: jax.Array | None = None,
+                 train: bool = False) -> tuple[jax.Array, jax.Array] | jax.Array:
         del condition, train
         x = z.reshape(len(z), *grid(self.shape, self.multipliers, self.latent_size))
         x = Conv(self.latent_size, (1, 1), dtype=self.dtype, name='codes')(x)
@@ -78,7 +84,7 @@ class SpatialDecoder(nn.Module):
                 x = Conv(x.shape[-1], (3, 3), dtype=self.dtype, name=f'up_{i}')(double(x))
         x = nn.silu(normalization(x, 'normalization', self.dtype))
         location = Conv(self.shape[-1], (3, 3), dtype=self.dtype, name='output')(x).astype(jnp.float32)
-        return location, Scale(self.scale)(location)
+        return location if self.scale is None else (location, Scale(self.scale)(location))
 
 
 class Middle(nn.Module):

@@ -32,6 +32,14 @@ def test_images_to_flat_codes_and_back(dtype):
     assert {output.dtype for output in (*moments, *outputs)} == {jnp.dtype('float32')}
 
 
+def test_around_a_codebook_there_is_neither_variance_nor_scale():
+    encoder = SpatialEncoder(8, 3, multipliers=(1, 2), blocks=1, variance=False)
+    decoder = SpatialDecoder(8, 3, (16, 8, 1), None, multipliers=(1, 2), blocks=1)
+    codes = jax.eval_shape(lambda: encoder.init_with_output(jax.random.key(0), jnp.zeros((2, 16, 8, 1)))[0])
+    image = jax.eval_shape(lambda: decoder.init_with_output(jax.random.key(0), jnp.zeros((2, 8, 4, 3)))[0])
+    assert (codes.shape, image.shape) == ((2, 8, 4, 3), (2, 16, 8, 1)) and codes.dtype == image.dtype == jnp.float32
+
+
 def test_a_place_of_the_grid_is_a_place_of_the_image():
     """Row by row: without the middle's normalisation and attention, which see everything, the change would stay there."""
     decoder = SpatialDecoder(4, 2, (16, 16, 1), multipliers=(1, 1), blocks=0)
