@@ -1,0 +1,57 @@
+"""Vector-quantised autoencoder (van den Oord et al. 2017) on scikit-learn's handwritten digits: 4x4 entries of 64 at 16x16.
+
+    python -m genlab.main --config=configs/vq_vae.py
+
+cifar10 is the setting that is known by its figures: encoder 364,160 parameters, layer of the codes 8,256, decoder 290,307; after
+10,000 steps an error of 0.056 of the variance, 0.093 with the commitment, and a perplexity of about 326 of 512.
+"""
+
+from genlab import config as configs
+from genlab.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('vq_vae')
+    config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
+    config.model.update(networks='residual', width=32, halvings=2, blocks=2, entries=64, latent_size=16, decay=0.99,
+                        patience=100, variance=0.5)
+    config.losses.vae = dict(reconstruction=1.0, commitment=0.25, perplexity=0.0)
+    config.optimizer.vae = adam(1e-3)
+    config.train.update(order=('vae',), steps=2000, steps_per_call=10, log_every=100, sample_every=500, evaluate_every=2000)
+    config.checkpoint.every = 500
+    return configs.vary(config, variant, VARIANTS)
+
+
+def gradients(config):
+    """The codebook learned by gradients of the paper's own loss (equation 3)."""
+    config.model.decay = 0.0
+    config.losses.vae.codebook = 1.0
+
+
+def spatial(config):
+    """The networks of configs/vae.py:spatial around a codebook: the first stage of configs/latent_diffusion.py:vq_frozen."""
+    config.model.update(networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, entries=256, latent_size=4)
+    del config.model.halvings
+    config.optimizer.vae = adam(2e-3, clip=1.0, warmup=100)
+    config.train.update(steps=1000, evaluate_every=1000)
+
+
+def mnist(config):
+    """MNIST at 28x28, of 7x7 entries (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='mnist', resolution=28, batch_size=128)
+    config.model.update(width=64, entries=128, variance=0.38)
+    config.train.update(steps=5000, evaluate_every=5000)
+    config.evaluate.count = 10_000
+
+
+def cifar10(config):
+    """CIFAR-10, of 8x8 entries (config.data.dir: where it was prepared)."""
+    config.data.update(source='tfds', name='cifar10', resolution=32, channels=3, batch_size=32, resident=False)
+    config.model.update(width=128, entries=512, latent_size=64, variance=0.253)
+    config.optimizer.vae = adam(3e-4)
+    config.train.update(steps=10_000, steps_per_call=1, sample_every=2500, evaluate_every=10_000)
+    config.checkpoint.every = 1000
+    config.evaluate.count = 10_000
+
+
+VARIANTS = {'gradients': gradients, 'spatial': spatial, 'mnist': mnist, 'cifar10': cifar10}
