@@ -59,6 +59,21 @@ def frozen(config):
     _steps(config, denoiser=4000)
 
 
+def vq(config):
+    """The codes of an autoencoder around a codebook, which its decoder begins with."""
+    config.model.autoencoder = dict(networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, entries=256, latent_size=4,
+                                    decay=0.99, patience=100, variance=0.5)
+    config.losses.vae = dict(reconstruction=1.0, commitment=0.25, perplexity=0.0)
+    config.optimizer.vae = adam(2e-3, clip=1.0, warmup=100)
+
+
+def vq_frozen(config):
+    """The same codes of another run: first --config=configs/vq_vae.py:spatial, then this."""
+    vq(config)
+    frozen(config)
+    config.model.first_stage = 'runs/vq_vae-spatial'
+
+
 def _unet():
     """Over 8x8 places; where its pixels attend to each other they attend to the words too."""
     return named('unet', width=64, multipliers=(1, 2), blocks=1, attention=(8, 4), heads=4, dropout=0.0)
@@ -72,4 +87,4 @@ def _steps(config, vae=0, denoiser=0):
     config.checkpoint.every = 1000
 
 
-VARIANTS = {'mnist': mnist, 'scenes': scenes, 'frozen': frozen}
+VARIANTS = {'mnist': mnist, 'scenes': scenes, 'frozen': frozen, 'vq': vq, 'vq_frozen': vq_frozen}

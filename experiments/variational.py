@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from genlab.diffusion.samplers import gaussian
 from genlab.errors import ConfigError
 from genlab.experiment import Experiment, compose, shape
 from genlab.losses import divergences
@@ -164,6 +165,23 @@ def parts(config: ConfigDict, axis: str | None = None) -> tuple[Callable, dict, 
     return start, {'vae': (('encoder', 'decoder'), objective)}, dict(
         sample=sample, measure=measure, encode=encode, decode=decode, prior=prior, reconstruct=reconstruct,
         log_weight=log_weight if is_likelihood(config) else None)
+
+
+def continuous(config: ConfigDict) -> tuple[tuple[int, int, int], Callable, Callable]:
+    """(their shape [h, w, D], encode, decode) of codes on a grid: of a diffusion over them this is the first stage.
+
+    encode: (variables, batch, keys [B] or None) -> a draw of the codes or, without keys, their mean, [B, h, w, D]; decode:
+    (variables, codes [B, h, w, D]) -> images."""
+    encoder, _ = networks(config)
+    model, flat = config.model, parts(config)[2]['decode']
+    grid = spatial_autoencoder.grid(shape(config), tuple(model.multipliers), model.latent_size)
+
+    def encode(variables, batch, keys):
+        mean, log_variance = encoder.apply(variables['encoder'], batch['x'], jnp.zeros((len(batch['x']), 0)), False)
+        codes = mean if keys is None else mean + jnp.exp(log_variance / 2) * gaussian(keys, mean.shape[1:], 6)
+        return codes.reshape(-1, *grid)
+
+    return grid, encode, lambda variables, codes: flat(variables, codes.reshape(len(codes), -1))
 
 
 def check(config: ConfigDict) -> None:

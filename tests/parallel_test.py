@@ -19,7 +19,7 @@ from genlab.optimizers import sgd
 
 FAMILIES = {   # experiment -> the config that stands for it
     'gan': 'dcgan', 'autoencoder': 'sparse_ae', 'variational': 'vae', 'adversarial_autoencoder': 'adversarial_ae',
-    'one_step': 'meanflow'}
+    'one_step': 'meanflow', 'vq_vae': 'vq_vae'}
 
 
 def plain(path):

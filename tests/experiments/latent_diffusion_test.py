@@ -92,6 +92,22 @@ def test_samples_are_decoded_draws_of_codes(begun, variables):
     np.testing.assert_allclose(model.decode(variables, codes), samples, atol=1e-5)
 
 
+def test_codes_around_a_codebook_are_those_before_quantisation():
+    """The codebook is the decoder's, and no more learned than the rest of it."""
+    config, noise = config_of('vq'), np.random.default_rng(0)
+    model, batch = build(config), {'x': jnp.ones((2, 16, 16, 1)), 'label': jnp.arange(2), 'position': jnp.arange(2)}
+    shapes = jax.eval_shape(model.init, batch, jax.random.key(0))
+    state = jax.tree.map(lambda leaf: jnp.array(noise.normal(size=leaf.shape), leaf.dtype), shapes)
+    _, metrics = jax.eval_shape(model.step, state, jax.tree.map(lambda leaf: leaf[None], batch), jax.random.key(1))
+    assert 'denoiser/epsilon' in metrics and not any(name.startswith('vae') for name in metrics)
+    assert {*state.stats['quantizer']['codebook']} == {'entries', 'count', 'sum', 'steps', 'idle'} and model.codebook == 0
+    variables = state.variables()
+    codes = model.encode(variables, batch)
+    assert codes.shape == (2, 8 * 8 * 4) and codes.dtype == jnp.float32
+    made = model.reconstruct(variables, batch, None)['output']
+    np.testing.assert_allclose(model.decode(variables, codes), made, atol=1e-4)
+
+
 def test_a_place_is_known_where_all_of_its_pixels_are():
     mask = jnp.ones((1, 8, 8, 1)).at[0, 3, 4, 0].set(0)
     np.testing.assert_array_equal(np.argwhere(diffusion.coarse(mask, (4, 4, 3)) == 0), [[0, 1, 2, 0]])

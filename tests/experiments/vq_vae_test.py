@@ -1,0 +1,95 @@
+"""The vector-quantised autoencoder: its known size, what codes are for the tools and for a diffusion over them, and its terms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from battery_test import FILES, module_of
+from experiments import vq_vae
+from genlab import experiment, pretrained
+from genlab.config import small
+from genlab.describe import describe, totals
+from genlab.errors import ConfigError
+
+CONFIGS = {path.stem: module_of(path) for path in FILES}
+build = experiment.load('vq_vae')
+
+
+def config_of(variant=''):
+    config = small(CONFIGS['vq_vae'].get_config(variant))
+    config.model.update(width=4, entries=6, latent_size=2)
+    return config
+
+
+@pytest.fixture(scope='module')
+def begun():
+    """(config, experiment, state before the first step with parameters away from zero, a batch)"""
+    config, noise = config_of('gradients'), np.random.default_rng(0)
+    model, x = build(config), jax.random.uniform(jax.random.key(0), (8, 16, 16, 1), minval=-1)
+    batch = {'x': x, 'position': jnp.arange(8)}
+    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(model.init, batch, jax.random.key(0)))
+    rough = lambda leaf: jnp.array(noise.normal(size=leaf.shape), jnp.float32)
+    return config, model, state.replace(params=jax.tree.map(rough, state.params)), batch
+
+
+def test_the_known_size_of_cifar10():
+    for variant, codebook in (('cifar10', 0), ('gradients', 64 * 16)):
+        counts = totals(describe(CONFIGS['vq_vae'].get_config(variant), build))
+        assert counts['quantizer'] == codebook       # moving averages are no parameters
+        assert variant != 'cifar10' or (counts['encoder'], counts['decoder']) == (364_160 + 8_256, 290_307)
+
+
+def test_codes_are_entries_that_decode_to_the_reconstruction(begun):
+    config, model, state, batch = begun
+    variables = state.variables()
+    codes = model.encode(variables, batch)
+    assert codes.shape == (8, 4, 4) and codes.dtype == jnp.int32 and model.codebook == 6
+    assert codes.min() >= 0 and codes.max() < 6 and len(np.unique(codes)) > 1
+    made = model.reconstruct(variables, batch, None)
+    np.testing.assert_allclose(model.decode(variables, codes), made['output'], atol=1e-5)
+    error = np.square((made['output'] - batch['x']) / 2).sum((1, 2, 3))
+    measures = model.measure(variables, batch, None)
+    np.testing.assert_allclose(measures['squared_error'], error, rtol=1e-4)
+    np.testing.assert_allclose(measures['relative_error'], error * 4 / 256 / config.model.variance, rtol=1e-4)
+
+
+def test_codes_before_quantisation_are_quantised_by_the_decoder(begun):
+    config, model, state, batch = begun
+    variables = state.variables()
+    shape, encode, decode = vq_vae.continuous(config)
+    codes = encode(variables, batch, None)
+    assert codes.shape == (8, *shape) == (8, 4, 4, 2)
+    np.testing.assert_allclose(decode(variables, codes), model.reconstruct(variables, batch, None)['output'], atol=1e-5)
+    entries = variables['quantizer']['params']['entries'][model.encode(variables, batch)]
+    np.testing.assert_allclose(decode(variables, 0.9 * entries + 0.1 * codes), decode(variables, codes), atol=1e-5)
+
+
+def test_the_terms_of_a_step_are_those_measured_before_it(begun):
+    _, model, state, batch = begun
+    measures = model.measure(state.variables(), batch, None)
+    after, metrics = jax.jit(model.step)(state, jax.tree.map(lambda leaf: leaf[None], batch), jax.random.key(1))
+    for term, measure in {'reconstruction': 'relative_error', 'commitment': 'commitment', 'codebook': 'commitment'}.items():
+        np.testing.assert_allclose(metrics[f'vae/{term}'], measures[measure].mean(), rtol=1e-4)
+    usage = np.bincount(model.encode(state.variables(), batch).ravel(), minlength=6) / 128
+    np.testing.assert_allclose(metrics['vae/perplexity'], np.exp(-sum(p * np.log(p) for p in usage if p)), rtol=1e-4)
+    assert int(after.stats['quantizer']['codebook']['steps']) == 1
+
+
+def test_the_first_stage_of_latent_diffusion_is_that_of_a_config_here():
+    wanted = CONFIGS['latent_diffusion'].get_config('vq_frozen').model
+    pretrained.expect(CONFIGS['vq_vae'].get_config('spatial'), wanted.autoencoder, '', '')
+    assert wanted.first_stage == 'runs/vq_vae-spatial'       # where main puts it
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda config: config.model.update(decay=0.0), 'decay=0.0: a codebook learns by moving averages, or'),
+    (lambda config: config.losses.vae.update(codebook=1.0), 'decay=0.99: a codebook learns by moving averages, or'),
+    (lambda config: config.model.update(halvings=5), 'resolution=16 cannot be halved 5 times: take a multiple of 32'),
+    (lambda config: config.model.update(networks='dense'), "networks='dense': choose residual or spatial"),
+])
+def test_what_does_not_fit_is_refused(change, message):
+    config = config_of()
+    change(config)
+    with pytest.raises(ConfigError, match=message):
+        build(config)
