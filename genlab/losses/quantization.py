@@ -14,7 +14,7 @@ def commitment(codes, entries):
     """Draws codes to their entries, so that the encoder does not outrun the codebook; weigh it by beta (0.25).
 
     L = mean_d (z_d - sg[e_d])^2 (van den Oord et al. 2017, section 3.2, equation 3, third term without beta).
-    codes: [B, ..., D], of the encoder; entries: of that shape, the nearest of the codebook. Returns [B], the codes' unit squared.
+    codes: [B, ..., D], of the encoder; entries: of that shape, the nearest of the codebook. Returns [B], their unit squared.
     """
     return mean_squared_error(codes, jax.lax.stop_gradient(entries))
 
@@ -23,7 +23,7 @@ def codebook(codes, entries):
     """Draws entries to the codes that they stand for, where no moving average does.
 
     L = mean_d (sg[z_d] - e_d)^2 (van den Oord et al. 2017, section 3.2, equation 3, second term).
-    codes: [B, ..., D], of the encoder; entries: of that shape, the nearest of the codebook. Returns [B], the codes' unit squared.
+    codes: [B, ..., D], of the encoder; entries: of that shape, the nearest of the codebook. Returns [B], their unit squared.
     """
     return mean_squared_error(entries, jax.lax.stop_gradient(codes))
 

@@ -28,8 +28,8 @@ class Quantizer(nn.Module):
     both divided by 1 - decay^t first, with s = `smoothing`. With `decay` 0 entries are parameters, for the codebook loss.
 
     An entry that stood for nothing in more than `patience` batches starts again at a code of the batch, as does in the first
-    batch each that stands for nothing; with `patience` 0 none does. An entry that is a parameter stays in its optimizer's hands:
-    what it starts again by is added to it."""
+    batch each that stands for nothing; with `patience` 0 none does. An entry that is a parameter stays with its optimizer: what
+    it starts again by is added to it."""
     entries: int
     width: int
     decay: float = 0.99

@@ -1,7 +1,7 @@
 """The encoder and decoder of the VQ-VAE: strided convolutions and narrow residual blocks, without normalisation.
 
-Van den Oord et al. 2017, section 4.1: at 32x32x3 with width=128, halvings=2, blocks=2 and latent_size=64 the encoder has 364,160
-parameters and 8,256 in the layer of its codes, the decoder 290,307.
+Van den Oord et al. 2017, section 4.1: at 32x32x3 with width=128, halvings=2, blocks=2 and latent_size=64 the encoder has
+364,160 parameters and 8,256 in the layer of its codes, the decoder 290,307.
 """
 
 from typing import Any

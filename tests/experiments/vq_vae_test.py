@@ -1,4 +1,4 @@
-"""The vector-quantised autoencoder: its known size, what codes are for the tools and for a diffusion over them, and its terms."""
+"""The vector-quantised autoencoder: its known size, what codes are for tools and for a diffusion over them, and its terms."""
 
 import jax
 import jax.numpy as jnp
