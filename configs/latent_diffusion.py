@@ -62,7 +62,7 @@ def frozen(config):
 def vq(config):
     """The codes of an autoencoder around a codebook, which its decoder begins with."""
     config.model.autoencoder = dict(networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, entries=256, latent_size=4,
-                                    decay=0.99, patience=100, variance=0.5)
+                                    decay=0.99, patience=100, variance=0.406)
     config.losses.vae = dict(reconstruction=1.0, commitment=0.25, perplexity=0.0)
     config.optimizer.vae = adam(2e-3, clip=1.0, warmup=100)
 

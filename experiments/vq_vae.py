@@ -22,7 +22,7 @@ from genlab.state import Network
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
-    """`config.model`: networks ('residual', with width, halvings of the side, at least one, and blocks, or 'spatial', with width,
+    """`config.model`: networks ('residual', with width, halvings of the side (one or more), blocks, or 'spatial', with width,
     multipliers and blocks); of the codebook its entries, their latent_size, decay (of moving averages; 0: by gradients) and
     patience (batches without use after which an entry starts again; 0: never); variance (that of images in [-1, 1]).
 
