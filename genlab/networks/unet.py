@@ -1,8 +1,9 @@
-"""The U-Net of diffusion models (Ho et al. 2020, appendix B), and by its fields those of three papers that followed.
+"""The U-Net of diffusion models (Ho et al. 2020, appendix B), and by its fields those of the papers that followed.
 
 Improved DDPM (Nichol and Dhariwal 2021, appendix A): blocks=3, scale_shift, heads=4, attention=(16, 8). DDPM++ (Song et al.
 2021, appendix H) as EDM trains it (Karras et al. 2022, appendix F): multipliers=(2, 2, 2), blocks=4, resample='block',
-attend_last, skip_scale=sqrt(1/2), label_table=False, augmentation=9.
+attend_last, skip_scale=sqrt(1/2), label_table=False, augmentation=9. NCSN++, from the same two papers: fourier, smooth and
+residual_input beside those.
 """
 
 import math
@@ -17,7 +18,9 @@ from genlab.networks.attention import Attention
 from genlab.networks.convolution import Conv
 from genlab.networks.dropout import Dropout
 from genlab.networks.embedding import sinusoidal
+from genlab.networks.fourier import fourier_features
 from genlab.networks.normalization import GroupNorm
+from genlab.networks.resampling import double, filtered, halve, pixels, squares
 
 UNIFORM = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 ZEROS = nn.initializers.zeros_init()
@@ -41,7 +44,10 @@ class UNet(nn.Module):
     dropout: float = 0.1
     scale_shift: bool = False   # the embedding scales and shifts what is normalised; else it is added in front of that
     resample: str = 'convolution'   # 'convolution': between blocks; 'block': within a block of its own
+    smooth: bool = False   # such a block halves and doubles by the filter [1, 3, 3, 1] / 8; else by means and repeats
+    residual_input: bool = False   # each level on the way down hears the image again, by a convolution of that above it
     skip_scale: float = 1.0   # times every sum of a residual branch and its shortcut
+    fourier: bool = False   # the level and the span are seen as random Fourier features, 2 * width; else as sinusoids, width
     classes: int = 0
     label_table: bool = True   # a row for each class and for none; else EDM's layer on one-hot labels, zeros for none
     augmentation: int = 0   # the numbers that say how an image was augmented
@@ -62,11 +68,15 @@ class UNet(nn.Module):
             raise ValueError(f'images of {x.shape[1]}x{x.shape[2]} cannot be halved {halvings} times: use fewer multipliers')
         embedding = nn.silu(self.embed(level, labels, span, augmentation))
         rest = embedding, keys if train else None, None if context is None else (context, context_mask)
-        x = self.convolution(self.width, name='input')(x.astype(self.dtype))
+        image = x = x.astype(self.dtype)
+        x = self.convolution(self.width, name='input')(x)
         skips = [x]
         for i, width in enumerate(self.width * multiplier for multiplier in self.multipliers):
             if i:
-                skips.append(x := self.resampled('down', i, x, rest))
+                x = self.resampled('down', i, x, rest)
+                if self.residual_input:
+                    x = image = self.skip_scale * (x + self.halved_image(i, image, x.shape[-1]))
+                skips.append(x)
             for j in range(self.blocks):
                 skips.append(x := self.block(width, side >> i in self.attention, name=f'down_{i}_{j}')(x, *rest))
         for j in range(2):
@@ -87,8 +97,8 @@ class UNet(nn.Module):
 
     def block(self, width: int, attend: bool, name: str, resample: str = '') -> nn.Module:
         kind = nn.remat(Block) if self.remat else Block
-        return kind(width, self.heads if attend else 0, resample, self.scale_shift, self.skip_scale, self.dropout, self.dtype,
-                    name=name)
+        return kind(width, self.heads if attend else 0, resample, self.smooth, self.scale_shift, self.skip_scale, self.dropout,
+                    self.dtype, name=name)
 
     def resampled(self, direction: str, i: int, x: jax.Array, rest: tuple) -> jax.Array:
         """Level i - 1 at the side of level i ('down'), or the other way round ('up'); the channels stay."""
@@ -99,24 +109,32 @@ class UNet(nn.Module):
             return self.convolution(width, strides=(2, 2), name=name)(x)
         return self.convolution(width, name=name)(double(x))
 
+    def halved_image(self, i: int, image: jax.Array, width: int) -> jax.Array:
+        """A convolution at the side of level i - 1, then the smooth filter; the other way round it is the same for less."""
+        return self.convolution(width, strides=(2, 2), padding='VALID', name=f'image_{i}')(filtered(image, 2, 1))
+
     def embed(self, level, labels, span, augmentation) -> jax.Array:
         """What every block is told beside the image: [B, 4 * width]."""
         if self.classes and labels is None:
             labels = jnp.full(level.shape, self.classes)
-        h = sinusoidal(level, self.width)
+        h = self.waves(level)
+        width = h.shape[-1]
         if self.augmentation:
             numbers = jnp.zeros((len(level), self.augmentation)) if augmentation is None else augmentation
-            h += self.dense(self.width, use_bias=False, name='augmentation')(numbers)
+            h += self.dense(width, use_bias=False, name='augmentation')(numbers)
         if self.classes and not self.label_table:
             one_hot = jax.nn.one_hot(labels, self.classes)   # zeros for the class `classes`
-            h += self.dense(self.width, name='labels')(one_hot * math.sqrt(self.classes))
+            h += self.dense(width, name='labels')(one_hot * math.sqrt(self.classes))
         h = self.two_layers(h, 'level')
         if self.span:
-            h += self.two_layers(sinusoidal(jnp.zeros_like(level) if span is None else span, self.width), 'span')
+            h += self.two_layers(self.waves(jnp.zeros_like(level) if span is None else span), 'span')
         if self.classes and self.label_table:
             normal = nn.initializers.normal(1.0)
             h += nn.Embed(self.classes + 1, 4 * self.width, embedding_init=normal, name='labels')(labels)
         return h
+
+    def waves(self, values: jax.Array) -> jax.Array:
+        return fourier_features(values, 2 * self.width) if self.fourier else sinusoidal(values, self.width)
 
     def dense(self, width: int, **settings) -> nn.Dense:
         return nn.Dense(width, kernel_init=UNIFORM, **settings)
@@ -131,6 +149,7 @@ class Block(nn.Module):
     width: int
     heads: int
     resample: str   # '', 'down' or 'up': halves or doubles the side before the first convolution and in the shortcut
+    smooth: bool
     scale_shift: bool
     skip_scale: float
     dropout: float
@@ -139,8 +158,8 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, embedding: jax.Array, keys: jax.Array | None, context: Context) -> jax.Array:
         convolution = partial(Conv, self.width, (3, 3), dtype=self.dtype)
-        resample = {'': lambda x: x, 'down': halve, 'up': double}[self.resample]
-        h = resample(nn.silu(normalization(x, 'normalization_0', self.dtype)))
+        resample = {'': lambda x, smooth: x, 'down': halve, 'up': double}[self.resample]
+        h = resample(nn.silu(normalization(x, 'normalization_0', self.dtype)), self.smooth)
         h = convolution(kernel_init=UNIFORM, name='convolution_0')(h)
         numbers = nn.Dense(self.width * (1 + self.scale_shift), dtype=self.dtype, kernel_init=UNIFORM, name='embedding')
         numbers = numbers(embedding)[:, None, None]
@@ -151,7 +170,7 @@ class Block(nn.Module):
             h = normalization(h + numbers, 'normalization_1', self.dtype)
         h = Dropout(self.dropout, name='dropout')(nn.silu(h), keys)
         h = convolution(kernel_init=ZEROS, name='convolution_1')(h)
-        x = resample(x)
+        x = resample(x, self.smooth)
         if self.resample or x.shape[-1] != self.width:
             x = Conv(self.width, (1, 1), dtype=self.dtype, kernel_init=UNIFORM, name='shortcut')(x)
         x = (x + h) * self.skip_scale
@@ -171,30 +190,3 @@ def normalization(x: jax.Array, name: str, dtype: Any) -> jax.Array:
     width = x.shape[-1]
     groups = next(n for n in range(max(1, min(32, width // 4)), 0, -1) if width % n == 0)
     return GroupNorm(groups, dtype=dtype, name=name)(x)
-
-
-def squares(x: jax.Array, patch: int) -> jax.Array:
-    """[B, H, W, C] -> [B, H / p, W / p, p p C]: cheaper at once where neighbours say much the same (Luhman & Luhman 2022)."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // patch, patch, width // patch, patch, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // patch, width // patch, -1)
-
-
-def pixels(x: jax.Array, patch: int) -> jax.Array:
-    """The inverse of `squares`."""
-    batch, height, width, _ = x.shape
-    x = x.reshape(batch, height, width, patch, patch, -1)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * patch, width * patch, -1)
-
-
-def halve(x: jax.Array) -> jax.Array:
-    """The mean of each 2x2 pixels: [B, H, W, C] -> [B, H / 2, W / 2, C]."""
-    batch, height, width, channels = x.shape
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
-
-
-def double(x: jax.Array) -> jax.Array:
-    """Each pixel four times: [B, H, W, C] -> [B, 2 H, 2 W, C]."""
-    batch, height, width, channels = x.shape
-    repeated = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
-    return repeated.reshape(batch, 2 * height, 2 * width, channels)

@@ -9,15 +9,21 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from genlab.networks.convolution import convolve
+from genlab.networks.fourier import fourier_features
 from genlab.networks.normalization import GroupNorm
-from genlab.networks.unet import UNet, double, halve
+from genlab.networks.resampling import double, filtered, halve
+from genlab.networks.unet import UNet
 
 DDPM = UNet(3)
 EDM = UNet(3, multipliers=(2, 2, 2), blocks=4, attend_last=True, resample='block', skip_scale=math.sqrt(0.5), augmentation=9,
            label_table=False)
+NCSN = EDM.clone(fourier=True, smooth=True, residual_input=True)
 SMALL = UNet(2, width=8, multipliers=(1, 2), blocks=1, attention=(4,), heads=2, dropout=0.5)
+HALVE, DOUBLE = (jax.jit(function, static_argnums=1) for function in (halve, double))
 TINY = SMALL.clone(multipliers=(1,), blocks=0)
-RICH = SMALL.clone(scale_shift=True, resample='block', classes=3, augmentation=4, span=True, skip_scale=0.5)
+RICH = SMALL.clone(scale_shift=True, resample='block', smooth=True, residual_input=True, fourier=True, classes=3,
+                   augmentation=4, span=True, skip_scale=0.5)
 
 
 def shapes(module, shape, **more):
@@ -40,7 +46,9 @@ def images(*shape):
     (UNet(6, blocks=3, attention=(16, 8), heads=4, scale_shift=True), 32, 52_546_438),
     (EDM, 32, 55_733_891),
     (EDM.clone(classes=10), 32, 55_735_299),
-], ids=['DDPM', 'DDPM 256', 'improved DDPM', 'EDM', 'EDM of classes'])
+    (NCSN, 32, 56_397_827),
+    (NCSN.clone(classes=10), 32, 56_400_643),
+], ids=['DDPM', 'DDPM 256', 'improved DDPM', 'EDM', 'EDM of classes', 'NCSN++', 'NCSN++ of classes'])
 def test_parameter_counts_of_the_papers(module, side, expected):
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes(module, (1, side, side, 3)))) == expected
 
@@ -153,6 +161,48 @@ def test_halving_and_doubling():
     x = np.arange(16.).reshape(1, 4, 4, 1)
     np.testing.assert_array_equal(halve(x)[0, ..., 0], [[2.5, 4.5], [10.5, 12.5]])
     np.testing.assert_array_equal(double(x), x.repeat(2, 1).repeat(2, 2))
+
+
+def smoother(size):
+    """The smooth filter as a matrix [size / 2, size]: [1, 3, 3, 1] / 8 around the pairs of pixels, zeros outside."""
+    padded = np.zeros((size // 2, size + 2))
+    for i in range(size // 2):
+        padded[i, 2 * i:2 * i + 4] = np.array([1, 3, 3, 1]) / 8
+    return padded[:, 1:-1]
+
+
+def test_the_smooth_filter_and_its_transpose():
+    x, small = np.asarray(images(2, 8, 6, 3)), np.asarray(images(2, 4, 3, 3))
+    expected = np.einsum('ih,jw,bhwc->bijc', smoother(8), smoother(6), x)
+    np.testing.assert_allclose(HALVE(x, True), expected, atol=1e-6)
+    expected = 4 * np.einsum('ih,jw,bijc->bhwc', smoother(8), smoother(6), small)
+    np.testing.assert_allclose(DOUBLE(small, True), expected, atol=1e-6)
+
+
+def test_inside_a_constant_image_stays_itself():
+    ones = np.ones((2, 8, 6, 3), np.float32)
+    for smooth in (False, True):
+        np.testing.assert_array_equal(HALVE(ones, smooth)[:, 1:-1, 1:-1], ones[:, :2, :1])
+        np.testing.assert_array_equal(DOUBLE(ones, smooth)[:, 1:-1, 1:-1], np.ones((2, 14, 10, 3)))
+
+
+def test_filtering_before_a_convolution_of_stride_2_is_filtering_and_halving_after_one():
+    """As the encoder of NCSN++ hears the image again: a 3x3 convolution at full resolution, then the filter."""
+    x, kernel = images(2, 8, 8, 3), images(3, 3, 3, 5)
+    before = jax.jit(lambda x: convolve(filtered(x, 2, 1), kernel, (2, 2), 'VALID'))(x)
+    after = jax.jit(lambda x: filtered(convolve(x, kernel, (1, 1), [(2, 2), (2, 2)]), 0, 2))(x)
+    assert before.shape == (2, 4, 4, 5)
+    np.testing.assert_allclose(before, after, atol=1e-4)
+
+
+def test_fourier_features_tell_levels_apart_and_never_change():
+    """By a fixed table: a checkpoint does not hold the frequencies."""
+    features = np.asarray(fourier_features(jnp.array([0.0, 0.01, 1.0]), 256))
+    np.testing.assert_array_equal(features[0], [0] * 128 + [1] * 128)
+    np.testing.assert_allclose(np.square(features).reshape(3, 2, 128).sum(1), 1, rtol=1e-5)
+    frequencies = np.arcsin(np.asarray(fourier_features(jnp.array([1e-3]), 256))[0, :128]) / (2 * np.pi * 1e-3)
+    np.testing.assert_allclose(frequencies[:3], 16 * np.array([1.76405235, 0.40015721, 0.97873798]), rtol=1e-4)
+    assert abs(frequencies.std() - 16) < 2
 
 
 def test_group_norm_has_the_variables_and_numbers_of_flax():
