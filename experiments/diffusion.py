@@ -15,9 +15,11 @@ from ml_collections import ConfigDict
 
 from genlab.diffusion import bounds, conditions, ode, predictions
 from genlab.diffusion.guidance import keep_known
-from genlab.diffusion.model import EARLIEST, Model
+from genlab.diffusion.measures import measures
+from genlab.diffusion.model import Model
 from genlab.diffusion.processes import diffuse, log_snr
 from genlab.diffusion.samplers import gaussian
+from genlab.diffusion.settings import check_sampling
 from genlab.errors import ConfigError
 from genlab.experiment import Experiment, compose, shape
 from genlab.losses.denoising import mean_squared_error
@@ -51,41 +53,14 @@ def parts(config: ConfigDict, space: Space | None = None) -> tuple[Callable, dic
     check(config)
     among_codes, space = space is not None, space or pixels(config)
     model, settings = Model(config, space.shape), config.model
-    bits, levels = 1 / (math.prod(space.shape) * math.log(2)), 2 if config.data.binarise else 256
+    levels = 2 if config.data.binarise else 256
+    measured = measures(model, levels)
 
     def condition(variables, batch):
         return conditions.told(settings, variables, batch)
 
     def nobody(variables, count):
         return conditions.untold(settings, variables, count)
-
-    def objective(variables, batch, keys, step):
-        x0, statistics = space.into(variables, batch, keys, True)
-        process, epsilon = model.process(variables), gaussian(keys, space.shape)
-        t = model.draw_times(process, batch['position'], keys, step)
-        x = diffuse(process, x0, epsilon, t)
-        told = model.drop(conditions.told(settings, variables, batch, train=True), keys)
-        deviation = settings.deviation or 1.0
-        prediction, fraction = model.predict(variables, process, x, t, told, train=True, keys=keys)
-        found = model.estimate(process, prediction, fraction, x, t)
-        error = mean_squared_error(prediction, predictions.target(settings.prediction, process, x0, epsilon, t, deviation))
-
-        def measured(name):
-            return error * predictions.error_ratio(settings.prediction, name, process, t, deviation)
-
-        def variance():
-            steps = settings.times.steps
-            fixed = found._replace(x0=jax.lax.stop_gradient(found.x0))
-            return bits * steps ** 2 / 1000 * bounds.step(process, x0, x, fixed, t, t - 1 / steps, 'learned', levels)
-
-        def bound():
-            first = diffuse(process, x0, gaussian(keys, space.shape, 4), jnp.zeros(()))
-            return bits * (bounds.prior(process, x0) + bounds.reconstruction(process, x0, first, levels)
-                           + process.end * bounds.continuous(process, epsilon, found, t))
-
-        terms = {name: lambda name=name: measured(name) for name in predictions.PREDICTIONS}
-        min_snr = lambda: jnp.minimum(jnp.exp(log_snr(process, t)), settings.gamma) * measured('x0')
-        return {**terms, 'min_snr': min_snr, 'variance': variance, 'bound': bound}, statistics
 
     def sample(variables, keys, examples):
         """Told what the examples are told, or a class by chance."""
@@ -106,54 +81,7 @@ def parts(config: ConfigDict, space: Space | None = None) -> tuple[Callable, dic
         return space.out_of(variables, model.generate(variables, keys, told, start=start, part=config.sample.strength))
 
     def measure(variables, batch, keys):
-        batch = {**batch, 'x': space.into(variables, batch, keys, False)[0]}
-        values = [at_one_time(variables, batch, keys, number) for number in range(settings.bound_times)]
-        found = {name: sum(value[name] for value in values) / settings.bound_times for name in values[0]}
-        if settings.bound == 'none':
-            return {'epsilon_error': found['epsilon_error']}
-        process = model.process(variables)
-        start = first_step if settings.bound == 'discrete' else at_the_start
-        rest = bounds.prior(process, batch['x']) + start(variables, batch, keys)
-        return {'epsilon_error': found['epsilon_error'], 'nll_bound': found['diffusion'] + rest}
-
-    def at_one_time(variables, batch, keys, number):
-        """The error, and the bound's diffusion part from it, at a time from the `number`-th part of all times."""
-        process, x0 = model.process(variables), batch['x']
-        u = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 100 + number)))(keys)
-        u = (number + u) / settings.bound_times
-        if settings.bound == 'none':
-            t = model.quantile(process, u)
-        elif settings.bound == 'continuous':
-            t = jnp.maximum(u, EARLIEST) * process.end
-        else:                                  # of the steps from the second on
-            steps = settings.times.steps
-            t = (2 + jnp.floor(u * (steps - 1))) / steps
-        x, epsilon, found = look(variables, process, batch, keys, t, 10 + number)
-        values = {'epsilon_error': mean_squared_error(found.epsilon, epsilon)}
-        if settings.bound == 'discrete':
-            kind = 'learned' if settings.learned_variance else config.sample.variance
-            values['diffusion'] = (steps - 1) * bounds.step(process, x0, x, found, t, t - 1 / steps, kind, levels)
-        if settings.bound == 'continuous':
-            values['diffusion'] = process.end * bounds.continuous(process, epsilon, found, t)
-        return values
-
-    def look(variables, process, batch, keys, t, number):
-        """(x_t, its noise, what is estimated of it)."""
-        epsilon = gaussian(keys, space.shape, number)
-        x = diffuse(process, batch['x'], epsilon, t)
-        prediction = model.predict(variables, process, x, t, condition(variables, batch))
-        return x, epsilon, model.estimate(process, *prediction, x, t)
-
-    def first_step(variables, batch, keys):
-        process, t = model.process(variables), jnp.full(keys.shape, 1 / settings.times.steps)
-        x, _, found = look(variables, process, batch, keys, t, 1)
-        kind = 'learned' if settings.learned_variance else config.sample.variance
-        return bounds.step(process, batch['x'], x, found, t, jnp.zeros_like(t), kind, levels)
-
-    def at_the_start(variables, batch, keys):
-        process = model.process(variables)
-        z = diffuse(process, batch['x'], gaussian(keys, space.shape, 1), jnp.zeros(()))
-        return bounds.reconstruction(process, batch['x'], z, levels)
+        return measured(variables, {**batch, 'x': space.into(variables, batch, keys, False)[0]}, keys)
 
     def log_likelihood(variables, batch, keys):
         process, denoise = model.process(variables), model.denoiser(variables, condition(variables, batch))
@@ -175,7 +103,42 @@ def parts(config: ConfigDict, space: Space | None = None) -> tuple[Callable, dic
         abilities |= dict(prior=lambda variables, keys: model.noise(model.process(variables), keys),
                           decode=lambda variables, noise: model.flow(variables, noise, nobody(variables, noise.shape[0])),
                           encode=encode, log_likelihood=log_likelihood)
-    return networks, {'denoiser': (trains, objective)}, abilities
+    return networks, {'denoiser': (trains, training(model, space, levels))}, abilities
+
+
+def training(model: Model, space: Space, levels: int) -> Callable:
+    """The objective of the denoiser: (variables, batch, keys, step) -> (terms, statistics of networks)."""
+    settings, bits = model.settings, 1 / (math.prod(space.shape) * math.log(2))
+
+    def objective(variables, batch, keys, step):
+        x0, statistics = space.into(variables, batch, keys, True)
+        process, epsilon = model.process(variables), gaussian(keys, space.shape)
+        t = model.draw_times(process, batch['position'], keys, step)
+        x = diffuse(process, x0, epsilon, t)
+        told = model.drop(conditions.told(settings, variables, batch, train=True), keys)
+        deviation = settings.deviation or 1.0
+        prediction, fraction = model.predict(variables, process, x, t, told, train=True, keys=keys)
+        found = model.estimate(process, prediction, fraction, x, t)
+        error = mean_squared_error(prediction, predictions.target(settings.prediction, process, x0, epsilon, t, deviation))
+
+        def weighed(name):
+            return error * predictions.error_ratio(settings.prediction, name, process, t, deviation)
+
+        def variance():
+            steps = settings.times.steps
+            fixed = found._replace(x0=jax.lax.stop_gradient(found.x0))
+            return bits * steps ** 2 / 1000 * bounds.step(process, x0, x, fixed, t, t - 1 / steps, 'learned', levels)
+
+        def bound():
+            first = diffuse(process, x0, gaussian(keys, space.shape, 4), jnp.zeros(()))
+            return bits * (bounds.prior(process, x0) + bounds.reconstruction(process, x0, first, levels)
+                           + process.end * bounds.continuous(process, epsilon, found, t))
+
+        terms = {name: lambda name=name: weighed(name) for name in predictions.PREDICTIONS}
+        min_snr = lambda: jnp.minimum(jnp.exp(log_snr(process, t)), settings.gamma) * weighed('x0')
+        return {**terms, 'min_snr': min_snr, 'variance': variance, 'bound': bound}, statistics
+
+    return objective
 
 
 def coarse(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -186,6 +149,7 @@ def coarse(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 def check(config: ConfigDict) -> None:
     """Raises where parts of the config do not fit together."""
+    check_sampling(config)
     model = config.model
     if model.bound not in ('none', 'discrete', 'continuous'):
         raise ConfigError(f"config.model.bound={model.bound!r}: choose 'none', 'discrete' or 'continuous'")

@@ -58,7 +58,8 @@ class Model:
             raise ConfigError(f'config.model.network.{unknown[0]}: {chosen.name} has no such field; it has '
                               f'{", ".join(sorted(known))}')
         given = {'channels': channels, 'classes': self.settings.classes, 'dtype': dtype, 'remat': self.settings.remat}
-        return make(**fields, **{name: value for name, value in given.items() if name in known})
+        network = make(**fields, **{name: value for name, value in given.items() if name in known})
+        return network
 
     def networks(self, x: jax.Array, condition: Condition) -> dict[str, Network]:
         """What to initialise, for x [B, ...] and a condition of the same batch."""
@@ -137,12 +138,12 @@ class Model:
         denoise = guidance.clipped(denoise, own) if clip else denoise
         if not self.solving.process:
             return own, denoise
-        other = settings.choose(processes.PROCESSES, self.solving.process, 'config.sample.process')()
+        other = processes.PROCESSES[self.solving.process]()
         return other, guidance.converted(denoise, own, other)
 
     def grid(self, process: Process) -> jax.Array:
         """The times [steps + 1] that the solver visits; of a chain, only those that it has."""
-        make = settings.choose(times.GRIDS, self.solving.grid, 'config.sample.grid')
+        make = times.GRIDS[self.solving.grid]
         grid = make(process, self.solving.steps, **settings.options(make, self.solving, skip=2))
         steps = self.settings.times.steps if self.settings.times.name == 'discrete' and not self.solving.process else 0
         return jnp.ceil(grid * steps - 1e-3) / steps if steps else grid
@@ -158,7 +159,6 @@ class Model:
         if self.solving.sampler == 'ode':
             return ode.integrate(denoise, process, x, process.end, EARLIEST * process.end, solver=self.solving.solver,
                                  tolerance=self.solving.tolerance)
-        settings.choose(samplers.STEPS, self.solving.sampler, 'config.sample.sampler')
         chosen = settings.options(samplers.STEPS[self.solving.sampler], self.solving, skip=7)
         return samplers.solve(samplers.make(self.solving.sampler, **chosen), denoise, process, x, self.grid(process), keys,
                               between=between and between(process), progress=self.announce if self.solving.progress else None)

@@ -82,10 +82,7 @@ def ancestral(denoise, process, x, memory, t, s, keys, *, variance: str = 'large
     variance: 'small', 'large' or 'learned' (Nichol & Dhariwal 2021, equation 15). The last step adds no noise."""
     found = denoise(x, t)
     smallest, largest = variances(process, t, s)
-    if variance == 'learned':
-        chosen = interpolate_variance(found.fraction, smallest, largest)
-    else:
-        chosen = {'small': smallest, 'large': largest}[variance]
+    chosen = VARIANCES[variance](found.fraction, smallest, largest)
     noise = jnp.where(s > 0, gaussian(keys, x.shape[1:]), 0)
     return posterior_mean(process, x, found.x0, t, s) + jnp.sqrt(chosen) * noise, memory
 
@@ -93,6 +90,10 @@ def ancestral(denoise, process, x, memory, t, s, keys, *, variance: str = 'large
 def interpolate_variance(fraction: jax.Array, smallest: jax.Array, largest: jax.Array) -> jax.Array:
     """exp(f log largest + (1 - f) log smallest), the smallest being 0 at the last step."""
     return jnp.exp(fraction * jnp.log(largest) + (1 - fraction) * jnp.log(jnp.maximum(smallest, 1e-20)))
+
+
+VARIANCES = {'small': lambda fraction, smallest, largest: smallest, 'large': lambda fraction, smallest, largest: largest,
+             'learned': interpolate_variance}
 
 
 def euler(denoise, process, x, memory, t, s, keys):
@@ -151,12 +152,19 @@ def euler_maruyama(denoise, process, x, memory, t, s, keys, *, diffusion: str = 
 
     diffusion: 'process' for g^2 = 2 sigma (sigma' - sigma alpha' / alpha), the SDE that undoes the process (Song et al. 2021,
     equation 6), 'sigma' for g^2 = sigma, which is finite for the interpolant too. The last step adds no noise."""
-    found, sigma = denoise(x, t), process.sigma(t)
-    slopes = rates(process, t)
-    square = sigma if diffusion == 'sigma' else 2 * sigma * (slopes[1] - sigma * slopes[0] / process.alpha(t))
-    drift = velocity(process, found, t) + square / 2 * found.epsilon / sigma                   # the score is -epsilon / sigma
+    found, square = denoise(x, t), DIFFUSIONS[diffusion](process, t)
+    drift = velocity(process, found, t) + square / 2 * found.epsilon / process.sigma(t)        # the score is -epsilon / sigma
     noise = jnp.where(s > 0, gaussian(keys, x.shape[1:]), 0)
     return x + (s - t) * drift + jnp.sqrt(square * (t - s)) * noise, memory
+
+
+def own_diffusion(process: Process, t: jax.Array) -> jax.Array:
+    """g^2 of the SDE that a process is; infinite where alpha is 0."""
+    alpha, sigma, slopes = process.alpha(t), process.sigma(t), rates(process, t)
+    return 2 * sigma * (slopes[1] - sigma * slopes[0] / alpha)
+
+
+DIFFUSIONS = {'process': own_diffusion, 'sigma': lambda process, t: process.sigma(t)}
 
 
 def predictor_corrector(denoise, process, x, memory, t, s, keys, *, ratio: float = 0.16):

@@ -8,6 +8,7 @@ from typing import Any, Callable, Mapping
 from ml_collections import ConfigDict
 
 from genlab.config import untyped
+from genlab.diffusion import ode, processes, samplers, times
 from genlab.errors import ConfigError
 
 
@@ -61,6 +62,21 @@ def sample(**changes) -> dict:
         count=64, chunk=64, condition=False,   # as of every model
         strength=0.6,                    # image-to-image: the time to begin at, as a part of the end
     ), changes)
+
+
+def check_sampling(config: ConfigDict) -> None:
+    """Raises where `config.sample` names what there is not, or what does not suit the process: before training, not after."""
+    chosen = config.sample
+    tables = {'sampler': {**samplers.STEPS, 'ode': None}, 'grid': times.GRIDS, 'variance': samplers.VARIANCES,
+              'diffusion': samplers.DIFFUSIONS, 'solver': ode.SOLVERS, 'process': processes.PROCESSES}
+    for name, table in tables.items():
+        if name != 'process' or chosen.process:        # '': that of training
+            choose(table, chosen[name], f'config.sample.{name}')
+    if chosen.variance == 'learned' and not config.model.learned_variance:
+        raise ConfigError("config.sample.variance='learned', but the network learns none: choose 'small' or 'large'")
+    asked = chosen.sampler, chosen.diffusion, chosen.process or config.model.process.name
+    if asked == ('euler_maruyama', 'process', 'interpolant'):
+        raise ConfigError("config.sample.diffusion='process' is infinite where the interpolant ends: set it to 'sigma'")
 
 
 def options(function: Callable, values: Mapping[str, Any], skip: int) -> dict[str, Any]:

@@ -130,6 +130,29 @@ def test_what_does_not_fit_is_said_in_one_line(change, words):
         started(config)
 
 
+@pytest.mark.parametrize('change, words', [
+    (dict(sampler='euler_marujama'), 'euler_maruyama'),
+    (dict(sampler='ode', solver='rk4'), 'config.sample.solver=.rk4.: choose one of euler'),
+    (dict(diffusion='beta'), 'choose one of process, sigma'),
+    (dict(variance='tiny'), 'choose one of small, large, learned'),
+    (dict(variance='learned'), 'the network learns none'),
+    (dict(sampler='euler_maruyama'), "set it to 'sigma'"),
+    (dict(sampler='euler_maruyama', process='interpolant'), "set it to 'sigma'"),
+], ids=str)
+def test_what_cannot_be_sampled_is_said_before_training(change, words):
+    config = config_of('flow_matching')
+    config.sample.update(change)
+    with pytest.raises(ConfigError, match=words):
+        experiment.load('diffusion')(config)
+
+
+def test_what_suits_the_interpolant_is_taken():
+    config = config_of('flow_matching')
+    for change in (dict(diffusion='sigma'), dict(diffusion='process', process='ve')):
+        config.sample.update(sampler='euler_maruyama', **change)
+        assert experiment.load('diffusion')(config).sample
+
+
 def test_options_that_do_not_exist_are_named():
     config = config_of('ddpm')
     config.model.process = named('cosine', first=1.0)
