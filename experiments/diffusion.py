@@ -111,11 +111,12 @@ def training(model: Model, space: Space, levels: int) -> Callable:
     settings, bits = model.settings, 1 / (math.prod(space.shape) * math.log(2))
 
     def objective(variables, batch, keys, step):
-        x0, statistics = space.into(variables, batch, keys, True)
+        seen, augmentation = model.augment(batch['x'], keys)
+        x0, statistics = space.into(variables, {**batch, 'x': seen}, keys, True)
         process, epsilon = model.process(variables), gaussian(keys, space.shape)
         t = model.draw_times(process, batch['position'], keys, step)
         x = diffuse(process, x0, epsilon, t)
-        told = model.drop(conditions.told(settings, variables, batch, train=True), keys)
+        told = {**model.drop(conditions.told(settings, variables, batch, train=True), keys), **augmentation}
         deviation = settings.deviation or 1.0
         prediction, fraction = model.predict(variables, process, x, t, told, train=True, keys=keys)
         found = model.estimate(process, prediction, fraction, x, t)

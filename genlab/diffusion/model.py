@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from genlab.diffusion import guidance, ode, predictions, processes, samplers, settings, times
+from genlab.diffusion import augmentation, guidance, ode, predictions, processes, samplers, settings, times
 from genlab.diffusion.predictions import Denoiser, Estimate
 from genlab.diffusion.processes import Process, like
 from genlab.errors import ConfigError
@@ -59,6 +59,9 @@ class Model:
                               f'{", ".join(sorted(known))}')
         given = {'channels': channels, 'classes': self.settings.classes, 'dtype': dtype, 'remat': self.settings.remat}
         network = make(**fields, **{name: value for name, value in given.items() if name in known})
+        if self.settings.augmentation and getattr(network, 'augmentation', 0) != augmentation.NUMBERS:
+            raise ConfigError(f'config.model.augmentation={self.settings.augmentation}: the network must be told of it: set it '
+                              f'to 0, or config.model.network.augmentation={augmentation.NUMBERS} of a unet')
         return network
 
     def networks(self, x: jax.Array, condition: Condition) -> dict[str, Network]:
@@ -99,6 +102,14 @@ class Model:
         if 'context_mask' in none:
             none['context_mask'] = jnp.zeros_like(none['context_mask']).at[:, 0].set(True)
         return none
+
+    def augment(self, x: jax.Array, keys: jax.Array) -> tuple[jax.Array, Condition]:
+        """(data [B, ...] as the network sees them in training, what it is told of that)."""
+        if not self.settings.augmentation:
+            return x, {}
+        own = jax.vmap(lambda key: jax.random.fold_in(key, 7))(keys)
+        moved, numbers = augmentation.augment(x, own, self.settings.augmentation)
+        return moved, {'augmentation': numbers}
 
     def predict(self, variables, process: Process, x: jax.Array, t: jax.Array, condition: Condition, train: bool = False,
                 keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array | None]:

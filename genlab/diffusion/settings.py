@@ -35,6 +35,7 @@ def model(network: ConfigDict, **changes) -> dict:
         words=0,                         # of the vocabulary of captions that it is told (data.fields=('caption',)); 0: none
         text=untyped(width=128, blocks=2, heads=4),   # of the transformer that reads them
         drop_condition=0.1,              # how often it is not told, for guidance
+        augmentation=0.0,                # the probability of each part of it: diffusion.augmentation; the network is told
         gamma=5.0,                       # of min_snr
         remat=False,                     # compute blocks again in the backward pass: less memory, more time
     ), changes)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from battery_test import FILES, module_of
+from experiments import diffusion
 from genlab import experiment, sampling
 from genlab.config import small
 from genlab.diffusion import settings
+from genlab.diffusion.model import Model
 from genlab.diffusion.settings import named
 from genlab.errors import ConfigError
 from genlab.players import example_keys
@@ -116,6 +118,37 @@ def test_the_learned_schedule_learns():
     after, _ = jax.jit(built.step)(state, jax.tree.map(lambda leaf: leaf[None], batch), jax.random.key(2))
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), state.params['schedule'], after.params['schedule'])
     assert all(leaf > 0 for leaf in jax.tree.leaves(moved))
+
+
+def test_images_are_moved_and_the_network_told_in_training_and_nowhere_else(monkeypatch):
+    config = config_of('edm', augmentation=0.9)
+    with pytest.raises(ConfigError, match='config.model.network.augmentation=9'):
+        diffusion.parts(config)
+    config.model.network.augmentation = 9
+    batch, keys = sampling.examples(config)(np.arange(8)), example_keys(jax.random.key(1), jnp.arange(8))
+    seen, told = [], []
+
+    def listen(model, variables, process, x, t, condition, *more, **rest):
+        seen.append(x)
+        told.append(condition.get('augmentation'))
+        return jnp.zeros_like(x), None
+
+    monkeypatch.setattr(Model, 'predict', listen)
+
+    def train():
+        objective = diffusion.parts(config)[1]['denoiser'][1]
+        return np.asarray(jax.jit(lambda: (objective({}, batch, keys, 0), seen[-1])[1])())
+
+    moved, numbers = train(), told.pop()
+    assert numbers.shape == (8, 9)
+    abilities = diffusion.parts(config)[2]
+    jax.eval_shape(lambda: (abilities['measure']({}, batch, keys), abilities['sample']({}, keys, None)))
+    difference = jax.jit(Model(config, (16, 16, 1)).augment)(batch['x'], keys)[0] - batch['x']
+    config.model.augmentation = 0.0
+    still = train()
+    np.testing.assert_allclose(moved - still, difference, atol=1e-3)
+    assert len(told) > 2 and set(told) == {None}
+    assert np.abs(moved - still).max((1, 2, 3)).min() > 0.1
 
 
 @pytest.mark.parametrize('change, words', [
