@@ -98,7 +98,9 @@ def parts(config: ConfigDict, space: Space | None = None) -> tuple[Callable, dic
     trains = ('denoiser', *(('schedule',) if model.learned else ()), *(('text',) if settings.words else ()), *space.trains)
     abilities = dict(sample=sample, measure=measure)
     if not settings.dimensions:
-        abilities |= dict(inpaint=inpaint, redraw=redraw)
+        abilities |= dict(redraw=redraw)
+        if config.sample.sampler != 'ode':     # its steps are its own: nothing can be put back between them
+            abilities |= dict(inpaint=inpaint)
     if not among_codes:
         abilities |= dict(prior=lambda variables, keys: model.noise(model.process(variables), keys),
                           decode=lambda variables, noise: model.flow(variables, noise, nobody(variables, noise.shape[0])),

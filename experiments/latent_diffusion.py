@@ -64,7 +64,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
     space = diffusion.Space(shape, into, out_of, networks, trains=('scale',))
     make, objectives, denoises = diffusion.parts(config, space)
-    made = {name: decoded(denoises[name]) for name in ('sample', 'inpaint', 'redraw')}
+    made = {name: decoded(denoises[name]) for name in ('sample', 'inpaint', 'redraw') if name in denoises}
     return compose(config, axis, make, objectives if config.model.first_stage else {**learns, **objectives}, **made,
                    prior=lambda variables, keys: denoises['sample'](variables, keys, None), measure=measure, decode=image,
                    encode=lambda variables, batch: encode(variables, batch, None).reshape(len(batch['x']), -1),

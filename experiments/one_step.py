@@ -124,6 +124,8 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 def check(config: ConfigDict) -> None:
     """Raises where parts of the config do not fit together."""
     model = config.model
+    if model.augmentation:
+        raise ConfigError(f'config.model.augmentation={model.augmentation}: one-step models are trained without: set it to 0')
     if (model.prediction, model.process.name) not in (('velocity', 'interpolant'), ('edm', 've')):
         raise ConfigError(f'config.model.prediction={model.prediction!r} with process {model.process.name!r}: here it is '
                           "'velocity' with 'interpolant' (mean_flow, shortcut) or 'edm' with 've' (consistency)")

@@ -15,7 +15,8 @@ from flax import linen as nn
 
 from genlab.networks.attention import Attention
 from genlab.networks.convolution import Conv
-from genlab.networks.unet import double, normalization
+from genlab.networks.resampling import double
+from genlab.networks.unet import normalization
 from genlab.networks.variational import Gaussian, Scale
 
 LOG_VARIANCES = (-30.0, 20.0)   # between which a code's log-variance stays
