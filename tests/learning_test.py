@@ -68,3 +68,16 @@ def test_a_variational_autoencoder_draws_all_ten_digits(tmp_path):
     figures = judged(tmp_path, config)
     assert figures['nll_importance_weighted'] < figures['nll_bound'] and figures['active_units'] > 5
     assert 0.02 <= figures['smallest_share'] and figures['largest_share'] <= 0.3
+
+
+@pytest.mark.slow
+def test_a_mean_flow_draws_all_ten_digits_in_one_evaluation(tmp_path):
+    figures = judged(tmp_path, CONFIGS['meanflow'].get_config())
+    assert figures['frechet_distance'] < 40 and figures['recall'] > 0.8
+    assert 0.02 <= figures['smallest_share'] and figures['confidence'] > 0.9
+
+
+@pytest.mark.slow
+def test_a_codebook_tells_digits_apart_and_is_in_use(tmp_path):
+    figures = judged(tmp_path, CONFIGS['vq_vae'].get_config())
+    assert figures['relative_error'] < 0.03 and figures['perplexity'] > 40
