@@ -17,8 +17,7 @@ from flax import linen as nn
 from genlab.networks.attention import Attention
 from genlab.networks.convolution import Conv
 from genlab.networks.dropout import Dropout
-from genlab.networks.embedding import sinusoidal
-from genlab.networks.fourier import fourier_features
+from genlab.networks.embedding import fourier_features, sinusoidal
 from genlab.networks.normalization import GroupNorm
 from genlab.networks.resampling import double, filtered, halve, pixels, squares
 

@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 
 from genlab.networks.convolution import convolve
-from genlab.networks.fourier import fourier_features
+from genlab.networks.embedding import fourier_features
 from genlab.networks.normalization import GroupNorm
 from genlab.networks.resampling import double, filtered, halve
 from genlab.networks.unet import UNet
