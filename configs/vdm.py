@@ -22,7 +22,7 @@ def get_config(variant=''):
     config.optimizer.denoiser = adam(1e-3, b2=0.99, clip=1.0, warmup=200)
     config.average.update(denoiser=0.999, schedule=0.999)
     config.train.update(order=('denoiser',), steps=2000, log_every=100, sample_every=1000, evaluate_every=2000)
-    config.sample.update(settings.sample(sampler='ancestral', variance='small', steps=100))
+    config.sample.update(settings.sample(sampler='ancestral', variance='small', steps=50))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
     config.checkpoint.every = 1000
