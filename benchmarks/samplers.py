@@ -40,14 +40,16 @@ def main() -> None:
     parser.add_argument('--evaluations', type=int, nargs='+', default=(10, 20, 50))
     parser.add_argument('--count', type=int, default=1000, help='samples of each')
     parser.add_argument('--only', default='', help='contenders whose names begin so')
+    parser.add_argument('--unguided', action='store_true', help='no guidance, and classes by chance, where there are classes')
     options = parser.parse_args()
+    asked = {'guidance': 1.0, 'condition': False} if options.unguided else {}
     from genlab.main import set_up_jax
     set_up_jax()
     print('| sampler | evaluations | ' + ' | '.join(FIGURES) + ' | samples/s |\n|---|---|' + '---|' * (len(FIGURES) + 1))
     for name, changes in contenders(options.workdir).items():
         for evaluations in options.evaluations:
             if name.startswith(options.only):
-                figures, rate = judge(options.workdir, changes, evaluations, options.count)
+                figures, rate = judge(options.workdir, changes | asked, evaluations, options.count)
                 found = [figures.get(figure) for figure in FIGURES]
                 cells = ' | '.join(f'{value:.3f}' if isinstance(value, float) else '' for value in found)
                 print(f'| {name} | {evaluations} | {cells} | {rate:.0f} |', flush=True)
@@ -66,8 +68,8 @@ def judge(workdir: pathlib.Path, changes: dict, evaluations: int, count: int) ->
     """(the figures of quality, samples a second with compilation left out) of the newest checkpoint of a run."""
     from genlab import evaluation, experiment, modes, sampling
     config = read(workdir)
-    if changes:
-        config.sample.update({'grid': 'even', 'process': ''} | changes)
+    standard = {'grid': 'even', 'process': ''} if 'sampler' in changes else {}
+    config.sample.update(standard | changes)
     config.sample.steps = evaluations // 2 if changes.get('sampler') in TWICE else evaluations
     config.evaluate.update(count=count, parts=('quality',))
     build = experiment.load(config.experiment)
