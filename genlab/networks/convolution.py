@@ -48,6 +48,24 @@ def convolve_transpose(
     return _bind(spread_p, x, kernel, Geometry(size, window, tuple(strides), opposite, turned=True))
 
 
+def convolve_doubled(
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1), padding: Padding = 'SAME'
+) -> jax.Array:
+    """`convolve` of x with every pixel four times, [B, 2 H, 2 W, I] -> [B, 2 H, 2 W, O], for odd windows in 'SAME' padding.
+
+    Of the places of a 3x3 window four lie on the same pixel, or two: their numbers are added up first, which leaves four of
+    nine multiplications. It is a transposed convolution by the kernel spread over a place more each way.
+    """
+    if tuple(strides) != (1, 1) or padding != 'SAME' or not all(side % 2 for side in kernel.shape[:2]):
+        raise ValueError(f"the window is odd, the strides are (1, 1) and the padding is 'SAME', not {kernel.shape[:2]}, "
+                         f'{strides} and {padding!r}')
+    around = tuple((side // 2 + 1,) * 2 for side in kernel.shape[:2])
+    for axis in (0, 1):
+        low, high = ([(0, 0) if i != axis else pad for i in range(4)] for pad in ((0, 1), (1, 0)))
+        kernel = jnp.pad(kernel, low) + jnp.pad(kernel, high)
+    return convolve_transpose(x, kernel, (2, 2), around)
+
+
 def _transposed_padding(window: int, stride: int, padding: str) -> tuple[int, int]:
     """The padding of the dilated image that undoes a convolution's 'SAME' or 'VALID'."""
     if padding == 'VALID':
@@ -154,6 +172,11 @@ class Conv(nn.Module):
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = self.operation(x, kernel, self.strides, self.padding)
         return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+class DoubledConv(Conv):
+    """`Conv` of the image with every pixel four times, [B, H, W, I] -> [B, 2 H, 2 W, features], for less than half the work."""
+    operation = staticmethod(convolve_doubled)
 
 
 class ConvTranspose(Conv):

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genlab.networks.attention import Attention
-from genlab.networks.convolution import Conv
-from genlab.networks.resampling import double
+from genlab.networks.convolution import Conv, DoubledConv
 from genlab.networks.unet import normalization
 from genlab.networks.variational import Gaussian, Scale
 
@@ -82,7 +81,7 @@ class SpatialDecoder(nn.Module):
             for j in range(self.blocks + 1):
                 x = Residual(self.width * multiplier, self.dtype, name=f'block_{i}_{j}')(x)
             if i:
-                x = Conv(x.shape[-1], (3, 3), dtype=self.dtype, name=f'up_{i}')(double(x))
+                x = DoubledConv(x.shape[-1], (3, 3), dtype=self.dtype, name=f'up_{i}')(x)
         x = nn.silu(normalization(x, 'normalization', self.dtype))
         location = Conv(self.shape[-1], (3, 3), dtype=self.dtype, name='output')(x).astype(jnp.float32)
         return location if self.scale is None else (location, Scale(self.scale)(location))

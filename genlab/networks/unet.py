@@ -7,7 +7,6 @@ residual_input beside those.
 """
 
 import math
-from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genlab.networks.attention import Attention
-from genlab.networks.convolution import Conv
+from genlab.networks.convolution import Conv, DoubledConv
 from genlab.networks.dropout import Dropout
 from genlab.networks.embedding import fourier_features, sinusoidal
 from genlab.networks.normalization import GroupNorm
@@ -91,8 +90,8 @@ class UNet(nn.Module):
         x = self.convolution(self.channels * self.patch ** 2, kernel_init=ZEROS, name='output')(x)
         return pixels(x, self.patch).astype(jnp.float32)
 
-    def convolution(self, width: int, **settings) -> Conv:
-        return Conv(width, (3, 3), **{'dtype': self.dtype, 'kernel_init': UNIFORM} | settings)
+    def convolution(self, width: int, kind: type[Conv] = Conv, **settings) -> Conv:
+        return kind(width, (3, 3), **{'dtype': self.dtype, 'kernel_init': UNIFORM} | settings)
 
     def block(self, width: int, attend: bool, name: str, resample: str = '') -> nn.Module:
         kind = nn.remat(Block) if self.remat else Block
@@ -106,7 +105,7 @@ class UNet(nn.Module):
             return self.block(width, False, name, direction)(x, *rest)
         if direction == 'down':
             return self.convolution(width, strides=(2, 2), name=name)(x)
-        return self.convolution(width, name=name)(double(x))
+        return self.convolution(width, DoubledConv, name=name)(x)
 
     def halved_image(self, i: int, image: jax.Array, width: int) -> jax.Array:
         """A convolution at the side of level i - 1, then the smooth filter; the other way round it is the same for less."""
@@ -156,10 +155,12 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, embedding: jax.Array, keys: jax.Array | None, context: Context) -> jax.Array:
-        convolution = partial(Conv, self.width, (3, 3), dtype=self.dtype)
+        settings = {'features': self.width, 'kernel_size': (3, 3), 'dtype': self.dtype}
         resample = {'': lambda x, smooth: x, 'down': halve, 'up': double}[self.resample]
-        h = resample(nn.silu(normalization(x, 'normalization_0', self.dtype)), self.smooth)
-        h = convolution(kernel_init=UNIFORM, name='convolution_0')(h)
+        h = nn.silu(normalization(x, 'normalization_0', self.dtype))
+        repeats = self.resample == 'up' and not self.smooth
+        h, first = (h, DoubledConv) if repeats else (resample(h, self.smooth), Conv)
+        h = first(**settings, kernel_init=UNIFORM, name='convolution_0')(h)
         numbers = nn.Dense(self.width * (1 + self.scale_shift), dtype=self.dtype, kernel_init=UNIFORM, name='embedding')
         numbers = numbers(embedding)[:, None, None]
         if self.scale_shift:
@@ -168,7 +169,7 @@ class Block(nn.Module):
         else:
             h = normalization(h + numbers, 'normalization_1', self.dtype)
         h = Dropout(self.dropout, name='dropout')(nn.silu(h), keys)
-        h = convolution(kernel_init=ZEROS, name='convolution_1')(h)
+        h = Conv(**settings, kernel_init=ZEROS, name='convolution_1')(h)
         x = resample(x, self.smooth)
         if self.resample or x.shape[-1] != self.width:
             x = Conv(self.width, (1, 1), dtype=self.dtype, kernel_init=UNIFORM, name='shortcut')(x)

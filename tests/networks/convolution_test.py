@@ -9,7 +9,8 @@ from flax import linen as nn
 from jax import lax
 
 from genlab.networks import convolution
-from genlab.networks.convolution import Conv, ConvTranspose, convolve, convolve_transpose
+from genlab.networks.convolution import Conv, ConvTranspose, convolve, convolve_doubled, convolve_transpose
+from genlab.networks.resampling import double
 
 DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 CASES = [  # size, kernel, strides, padding
@@ -65,6 +66,21 @@ def test_equals_lax(name, size, kernel, strides, padding):
     x, k = operands(size, kernel)
     reference = closed(theirs, strides, padding, dimension_numbers=DIMENSIONS)
     assert_same(everything(closed(ours, strides, padding))(x, k), everything(reference)(x, k))
+
+
+@pytest.mark.parametrize('window', [(3, 3), (1, 5)])
+def test_doubled_is_a_convolution_of_the_doubled_image(window):
+    x, k = operands((4, 3), window)
+    assert_same(everything(convolve_doubled)(x, k), everything(lambda x, k: convolve(double(x), k))(x, k))
+
+
+def test_doubled_refuses_what_it_cannot():
+    x, k = operands((4, 3), (3, 3))
+    for settings in ({'strides': (2, 2)}, {'padding': 'VALID'}):
+        with pytest.raises(ValueError, match='window is odd'):
+            convolve_doubled(x, k, **settings)
+    with pytest.raises(ValueError, match='window is odd'):
+        convolve_doubled(x, k[:2])
 
 
 @pytest.mark.parametrize('name', PAIRS)
