@@ -23,6 +23,7 @@ flags.DEFINE_string('workdir', None, 'The folder of the run (default: runs/<conf
 flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 flags.DEFINE_integer('count', None, 'sample: how many (default: config.sample.count).', lower_bound=1)
 flags.DEFINE_integer('seed', None, 'sample: of the noise (default: config.seed).')
+flags.DEFINE_string('told', '', 'sample: the sentence, or the class, that all of them are told.')
 flags.DEFINE_bool('json', False, 'describe: the totals as JSON.')
 flags.DEFINE_string('topology', None, 'plan: a TPU topology to compile for, e.g. v5e:4x4 (needs the extra "tpu").')
 flags.DEFINE_enum('require', None, ['cpu', 'gpu', 'tpu'], 'Fail unless this is the kind of device that JAX computes on.')
@@ -144,7 +145,7 @@ def run() -> int:
     elif FLAGS.mode == 'evaluate':
         modes.evaluate(config, build, folder)
     elif FLAGS.mode == 'sample':
-        modes.sample(config, build, folder, FLAGS.count, FLAGS.seed)
+        modes.sample(config, build, folder, FLAGS.count, FLAGS.seed, FLAGS.told)
     elif FLAGS.mode == 'explore':
         modes.explore(config, build, folder)
     elif FLAGS.mode == 'describe':

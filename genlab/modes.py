@@ -16,6 +16,7 @@ from genlab import plan as planning
 from genlab import pretrained, report, sampling
 from genlab import train as training
 from genlab import workdir
+from genlab.data import captions
 from genlab.errors import ConfigError, UserError
 from genlab.experiment import Build, Experiment
 from genlab.latents import explore as exploration
@@ -61,12 +62,12 @@ def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
         print(json.dumps(evaluation.plain(judged), indent=2))
 
 
-def sample(config: ConfigDict, build: Build, folder: pathlib.Path, count: int | None, seed: int | None) -> None:
-    """Draws samples of the newest checkpoint: a grid, single PNGs of images, and all of them as .npz."""
+def sample(config: ConfigDict, build: Build, folder: pathlib.Path, count: int | None, seed: int | None, words: str) -> None:
+    """Draws samples of the newest checkpoint: a grid, single PNGs of images, all of them as .npz, and what each was told."""
     step, state, experiment, placement = restore(config, build, folder)
     seed = config.seed if seed is None else seed
-    drawn = sampling.draw(experiment, placement, state.variables(averaged=True), config, count, seed)
-    target = folder / 'samples' / f'step-{step}-seed-{seed}'
+    drawn = sampling.draw(experiment, placement, state.variables(averaged=True), config, count, seed, words)
+    target = folder / 'samples' / '-'.join([f'step-{step}-seed-{seed}', *captions.words_of(words)])
     if jax.process_index() == 0:
         target.mkdir(parents=True, exist_ok=True)
         reference = sampling.reference(data.load(config.data), config) if drawn.ndim == 2 else None
@@ -75,6 +76,8 @@ def sample(config: ConfigDict, build: Build, folder: pathlib.Path, count: int | 
             for number, image in enumerate(drawn):
                 images.save_png(target / f'{number:05d}.png', images.to_uint8(image))
         np.savez_compressed(target / 'samples.npz', samples=drawn)
+        if said := sampling.spoken(config, len(drawn), words):
+            (target / 'told.txt').write_text(''.join(f'{number:05d} {line}\n' for number, line in enumerate(said)))
         print(f'{len(drawn)} samples of step {step}: {target}')
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from genlab import data, images, parallel
+from genlab import data, images, parallel, told
 from genlab.errors import UserError
 from genlab.experiment import Experiment
 from genlab.players import example_keys
@@ -39,20 +39,40 @@ def picture(experiment: Experiment, placement: parallel.Placement, variables, co
 
 
 def draw(experiment: Experiment, placement: parallel.Placement, variables, config: ConfigDict, count: int | None = None,
-         seed: int | None = None) -> np.ndarray:
+         seed: int | None = None, words: str = '') -> np.ndarray:
     """Samples [count, ...], images in [-1, 1] or points, drawn `config.sample.chunk` at a time.
 
-    count and seed are the config's unless given."""
+    count and seed are the config's unless given. words: what all are told, a sentence or a class; '': as the config says."""
     if experiment.sample is None:
         raise UserError(f'a model of config.experiment={config.experiment!r} cannot sample; --mode=evaluate shows what it can')
     count, seed, chunk = count or config.sample.count, config.seed if seed is None else seed, config.sample.chunk
-    conditions = examples(config) if config.sample.condition else lambda indices: None
+    conditions = conditioned(config, words)
     sample = jitted(experiment.sample)
     parts = []
     for first in range(0, count, chunk):
         both = keys(seed, first, chunk), conditions(np.arange(first, first + chunk))
         parts.append(parallel.run(placement, lambda variables, both: sample(variables, *both), variables, both))
     return np.concatenate(parts)[:count]
+
+
+def conditioned(config: ConfigDict, words: str = '') -> Callable[[np.ndarray], dict | None]:
+    """A function that gives what samples [N] go by: nothing, or held-out examples, which say `words` if there are any."""
+    if not (config.sample.condition or words):
+        return lambda indices: None
+    source, at = prepared(FrozenConfigDict(config.data), 'test')[0], examples(config)
+    said = told.fields(config, source, words) if words else {}
+    return lambda indices: {**at(indices), **{name: np.stack([value] * len(indices)) for name, value in said.items()}}
+
+
+def spoken(config: ConfigDict, count: int, words: str = '') -> list[str]:
+    """What each sample is told, as words; nothing where they are told nothing."""
+    if not (config.sample.condition or words):
+        return []
+    source, _ = prepared(FrozenConfigDict(config.data), 'test')
+    if words:
+        one = {name: value[None] for name, value in told.fields(config, source, words).items()}
+        return told.lines(source, one) * count
+    return told.lines(source, source.rows(np.arange(count) % len(source)))
 
 
 def examples(config: ConfigDict, split: str = 'test') -> Callable[[np.ndarray], dict]:

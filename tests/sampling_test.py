@@ -7,6 +7,8 @@ import pytest
 
 from genlab import config as configs
 from genlab import data, parallel, sampling
+from genlab.data import captions
+from genlab.errors import ConfigError
 from genlab.experiment import Experiment
 
 
@@ -92,6 +94,53 @@ def test_held_out_data_are_loaded_once(monkeypatch):
     assert len(loaded) == 1
     sampling.examples(digits(binarise=True))(np.arange(2))
     assert len(loaded) == 2
+
+
+def scenes():
+    config = configs.defaults('x')
+    config.data.update(source='scenes', resolution=16, channels=3, fields=('caption',))
+    return config
+
+
+def test_samples_can_all_be_told_one_class_or_one_sentence():
+    config = digits()
+    config.model.classes = 10
+    asked, held_out = sampling.conditioned(config, '3')(np.arange(4)), sampling.examples(config)(np.arange(4))
+    np.testing.assert_array_equal(asked['label'], [3, 3, 3, 3])
+    np.testing.assert_array_equal(asked['x'], held_out['x'])
+    sentence = 'A small red ring, on grey.'
+    caption = sampling.conditioned(scenes(), sentence)(np.arange(2))['caption']
+    np.testing.assert_array_equal(caption, captions.tokens([sentence] * 2))
+    assert sampling.spoken(scenes(), 2, sentence) == ['a small red ring on grey'] * 2
+    assert sampling.conditioned(config)(np.arange(2)) is None and sampling.spoken(config, 2) == []
+
+
+def test_what_held_out_examples_say():
+    config, plain = scenes(), digits()
+    config.sample.condition = plain.sample.condition = True
+    assert sampling.spoken(config, 5) == data.load(config.data, 'test').captions(np.arange(5))
+    labels = data.load(plain.data, 'test').rows(np.array([296, 0]))['label']
+    assert sampling.spoken(plain, 300)[296:298] == [str(label) for label in labels]
+
+
+@pytest.mark.parametrize('config, words, says', [
+    (scenes(), 'a small red rnig', 'did you mean ring'),
+    (scenes(), 'a red elephant', 'elephant.*there are a, on'),
+    (scenes(), 'a ' * 27, '1 to 26 words, not 27'),
+    (scenes(), '!', '1 to 26 words, not 0'),
+    (digits(), '3', 'told nothing'),
+])
+def test_what_cannot_be_told(config, words, says):
+    with pytest.raises(ConfigError, match=says):
+        sampling.conditioned(config, words)
+
+
+def test_a_class_that_is_not_there():
+    config = digits()
+    config.model.classes = 10
+    for words in ('10', 'cat', '-1'):
+        with pytest.raises(ConfigError, match='no such class: choose one of 0, 1, 2'):
+            sampling.conditioned(config, words)
 
 
 def test_points_are_drawn_over_real_ones_and_images_over_nothing():

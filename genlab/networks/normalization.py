@@ -2,7 +2,7 @@
 
 Ioffe and Szegedy 2015, algorithms 1 and 2; Wu and He 2018, section 3. Two evaluations of a network on the same input are
 one for the compiler only if it meets the same operations in both; with flax's layer a gradient hides that, and a GAN's
-images are made twice. Group normalisation runs two to four times as fast so on a CPU, gradients included.
+images are made twice. Group normalisation is faster so on a CPU, gradients included.
 """
 
 from collections.abc import Callable

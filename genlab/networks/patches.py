@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-WIDE = 96          # channels from which on a dot for each place of a window is fast
-MANY = 2 ** 22     # numbers that the columns of all windows may be: 16 MB
+WIDE = 96           # channels from which on a dot for each place of a window is fast
+MANY = 2 ** 22      # numbers that the columns of all windows may be: 16 MB
+FEW, SOME = 16, 32  # channels of the two sides from which on those dots are faster than XLA's own loop over so many columns
 
 
 class Geometry(NamedTuple):
@@ -65,13 +66,16 @@ def correlate(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
     A dot is fast if the axis that it sums over is the last of its left and the first of its right operand, so one
     side must be transposed: the one that costs less. A kernel that comes out the other way round counts thrice, because
     an optimizer walks it at every use. The barriers keep XLA from folding the transposes back into a slow dot.
-    A window that slides makes columns much larger than x: with many channels one dot for each of its places is as fast and
-    needs no columns, and with few of them XLA's own loop is, once they no longer fit the processor's caches.
+    A window that slides makes columns much larger than x. One dot for each of its places needs none of them, and is as fast
+    with many channels, or once the columns no longer fit the processor's caches; with very few XLA's own loop is faster then.
     """
-    if _sliding(geometry) and min(x.shape[-1], y.shape[-1]) >= WIDE:
-        return _place_by_place(x, y, geometry)
-    if _sliding(geometry) and y.size // y.shape[-1] * math.prod(geometry.window) * x.shape[-1] >= MANY:
-        return plain_correlate(x, y, geometry)
+    if _sliding(geometry):
+        fewer, more = sorted((x.shape[-1], y.shape[-1]))
+        many = y.size // y.shape[-1] * math.prod(geometry.window) * x.shape[-1] >= MANY
+        if fewer >= WIDE or many and fewer >= FEW and more >= SOME:
+            return _place_by_place(x, y, geometry)
+        if many:
+            return plain_correlate(x, y, geometry)
     columns, pixels = gather(x, geometry), y.reshape(-1, y.shape[-1])
     backwards = 0 if geometry.turned else 3 * columns.shape[1] * pixels.shape[1]
     if columns.size < pixels.size + backwards:
