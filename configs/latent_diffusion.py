@@ -43,7 +43,7 @@ def mnist(config):
 
 def scenes(config):
     """Coloured shapes at 32x32 as a sentence describes them, by attention to its words; half an hour on two cores."""
-    config.data.update(source='scenes', resolution=32, channels=3, batch_size=32, fields=('caption',), resident=False)
+    config.data.update(source='scenes', resolution=32, channels=3, batch_size=32, fields=('caption', 'label'), resident=False)
     config.model.network = _unet()
     config.model.update(classes=0, words=38)
     config.model.autoencoder.width = 16

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from genlab.networks import winograd
+
 WIDE = 96           # channels from which on a dot for each place of a window is fast
 MANY = 2 ** 22      # numbers that the columns of all windows may be: 16 MB
 FEW, SOME = 16, 32  # channels of the two sides from which on those dots are faster than XLA's own loop over so many columns
@@ -35,9 +37,16 @@ class Geometry(NamedTuple):
         """Whether the window covers x exactly: one dense layer."""
         return self.size == self.window and not any(map(any, self.padding))
 
+    @property
+    def same(self) -> bool:
+        """Whether a 3x3 window, not turned, gives one pixel for each of x."""
+        return (self.window, self.strides, self.padding, self.turned) == ((3, 3), (1, 1), ((1, 1), (1, 1)), False)
+
 
 def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """x, kernel -> y."""
+    if geometry.same and winograd.pays(x.shape, kernel.shape, x.dtype):
+        return winograd.convolve(x, kernel)
     if _sliding(geometry):
         return plain(x, kernel, geometry)  # XLA's own loop is as fast and needs no memory for patches
     columns = gather(x, geometry)
