@@ -48,7 +48,7 @@ def scenes(config):
     config.model.update(classes=0, words=38)
     config.model.autoencoder.width = 16
     config.average.text = 0.999
-    _steps(config, vae=2000, denoiser=7000)
+    _steps(config, vae=2000, denoiser=5000)
     config.sample.guidance = 3.0
 
 
