@@ -62,7 +62,8 @@ def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
         print(json.dumps(evaluation.plain(judged), indent=2))
 
 
-def sample(config: ConfigDict, build: Build, folder: pathlib.Path, count: int | None, seed: int | None, words: str) -> None:
+def sample(config: ConfigDict, build: Build, folder: pathlib.Path, count: int | None, seed: int | None,
+           words: str = '') -> None:
     """Draws samples of the newest checkpoint: a grid, single PNGs of images, all of them as .npz, and what each was told."""
     step, state, experiment, placement = restore(config, build, folder)
     seed = config.seed if seed is None else seed
