@@ -1,6 +1,8 @@
 """Errors that a person can act on: `main` prints one line on stderr and exits with the code of the error."""
 
+import difflib
 import sys
+from collections.abc import Iterable
 
 PREEMPTED = 42  # exit code of a run that saved and stopped because it was asked to: run the same command again
 
@@ -13,6 +15,12 @@ class UserError(Exception):
 class ConfigError(UserError):
     """The config, a flag or the workdir cannot work as given: running the same command again will not help."""
     exit_code = 2
+
+
+def meant(name: object, known: Iterable[str]) -> str:
+    """' (did you mean ...?)' with the nearest of the names known; nothing where none is near."""
+    near = difflib.get_close_matches(str(name), known, 1)
+    return f' (did you mean {near[0]}?)' if near else ''
 
 
 def warn(message: str) -> None:

@@ -1,6 +1,5 @@
 """What samples are told, where a user says it: one sentence or one class for all of them, not what held-out examples say."""
 
-import difflib
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +7,7 @@ from ml_collections import ConfigDict
 
 from genlab.data import captions
 from genlab.data.source import Source
-from genlab.errors import ConfigError
+from genlab.errors import ConfigError, meant
 
 
 def fields(config: ConfigDict, source: Source, words: str) -> dict[str, np.ndarray]:
@@ -22,12 +21,10 @@ def fields(config: ConfigDict, source: Source, words: str) -> dict[str, np.ndarr
 
 def sentence(words: str, vocabulary: Sequence[str], length: int) -> np.ndarray:
     """Its tokens, int32 [length]."""
-    found = captions.words_of(words)
+    found, known = captions.words_of(words), vocabulary[1:]
     for word in found:
-        if word not in vocabulary:
-            near = difflib.get_close_matches(word, vocabulary, 1)
-            hint = f'did you mean {near[0]}?' if near else f'there are {", ".join(vocabulary[1:])}'
-            raise ConfigError(f'--told: no caption has the word {word!r}: {hint}')
+        if word not in known:
+            raise ConfigError(f'--told: no caption has the word {word!r}{meant(word, known)}: there are {", ".join(known)}')
     if not 0 < len(found) <= length:
         raise ConfigError(f'--told: a caption has 1 to {length} words, not {len(found)}')
     return captions.tokens([words], vocabulary, length)[0]

@@ -1,6 +1,5 @@
 """From a config to a source: the one place that reads `config.data` for it."""
 
-import difflib
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from genlab.data.scenes import scenes
 from genlab.data.source import Source, image_field, label_field, subset
 from genlab.data.tfds import tfds
 from genlab.data.toy import toy
-from genlab.errors import ConfigError
+from genlab.errors import ConfigError, meant
 
 SPLITS = ('train', 'test')
 
@@ -118,6 +117,4 @@ def _known(what, name, known):
     """Raises ConfigError where a name is not among those known, with the nearest one."""
     if name in known:
         return
-    near = difflib.get_close_matches(str(name), known, 1)
-    meant = f' (did you mean {near[0]}?)' if near else ''
-    raise ConfigError(f'{what}={name} is not known{meant}: choose from {", ".join(known)}')
+    raise ConfigError(f'{what}={name} is not known{meant(name, known)}: choose from {", ".join(known)}')

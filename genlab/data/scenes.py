@@ -4,7 +4,6 @@ For layout-conditional models there are boxes and their classes, for text-condit
 image-to-image models a map of kinds, edges and a second style of the same scene, for disentanglement the factors.
 """
 
-import difflib
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from genlab.data.images import to_channels
 from genlab.data.painting import Canvas
 from genlab.data.shapes import KINDS
 from genlab.data.source import Field, Source, image_field, label_field
-from genlab.errors import ConfigError
+from genlab.errors import ConfigError, meant
 
 SEED = 2026
 SCENES = {'train': (0, 100_000), 'test': (2 ** 32, 10_000)}    # first index and number: the ranges are disjoint
@@ -37,9 +36,7 @@ def scenes(resolution=32, channels=3, split='train', fields=('image', 'label')):
     declared = declare(resolution, channels)
     for field in fields:
         if field not in declared:
-            near = difflib.get_close_matches(field, declared, 1)
-            meant = f' (did you mean {near[0]}?)' if near else ''
-            raise ConfigError(f'scenes have no field {field}{meant}: choose from {", ".join(declared)}')
+            raise ConfigError(f'scenes have no field {field}{meant(field, declared)}: choose from {", ".join(declared)}')
     start, length = SCENES[split]
 
     def rows(indices):

@@ -6,13 +6,12 @@ Gaussian, integrated by Gauss-Legendre to about 1e-9; curve is a Gaussian x and 
 no density in closed form.
 """
 
-import difflib
 from typing import NamedTuple
 
 import numpy as np
 
 from genlab.data.source import Field, from_arrays, label_field
-from genlab.errors import ConfigError
+from genlab.errors import ConfigError, meant
 
 POINTS = {'train': 100_000, 'test': 10_000}
 SEEDS = {'train': 0, 'test': 1}
@@ -35,9 +34,7 @@ def toy(name, split='train'):
     """
     known = densities()
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        meant = f' (did you mean {near[0]}?)' if near else ''
-        raise ConfigError(f'config.data.name={name} is no toy density{meant}: choose from {", ".join(known)}')
+        raise ConfigError(f'config.data.name={name} is no toy density{meant(name, known)}: choose from {", ".join(known)}')
     one = known[name]
     arrays = one.draw(np.random.default_rng([SEEDS[split], *name.encode()]), POINTS[split])
     fields = {'point': Field((one.dimensions,), FLOAT, -np.inf, np.inf)}

@@ -13,7 +13,6 @@ pixels: the values as they are, for small images and for points.
 Measured on two shared CPU cores with 32x32 images: classifier and random 25,000 images/s, inception 6 to 10.
 """
 
-import difflib
 import hashlib
 from typing import Any, Callable, NamedTuple
 
@@ -24,7 +23,7 @@ from ml_collections import ConfigDict
 
 from genlab import data
 from genlab.data.transforms import is_map
-from genlab.errors import ConfigError
+from genlab.errors import ConfigError, meant
 from genlab.evaluation import classifier
 from genlab.evaluation.blocks import in_blocks
 
@@ -63,9 +62,7 @@ def load(config: ConfigDict, knows: classifier.Classifier | None = None) -> Extr
     source = data.load(config.data, 'test')
     kind, observe = default_for(config, source), config.data.observe
     if kind not in KINDS:
-        near = difflib.get_close_matches(str(kind), KINDS, 1)
-        meant = f' (did you mean {near[0]}?)' if near else ''
-        raise ConfigError(f'config.evaluate.features={kind} is not known{meant}: choose from {", ".join(KINDS)}')
+        raise ConfigError(f'config.evaluate.features={kind} is not known{meant(kind, KINDS)}: choose from {", ".join(KINDS)}')
     if kind != 'pixels' and not is_map(source.fields[observe]):
         raise ConfigError(f'config.evaluate.features={kind} is for images, and the {observe} of {source.name} is none: '
                           'choose pixels')
