@@ -23,7 +23,8 @@ def ours(side: int, inside: int, outside: int) -> dict:
     import jax
     import jax.numpy as jnp
 
-    from genlab.networks import convolution, patches
+    from genlab.networks.layers import convolution
+    from genlab.networks.layers.kernels import patches
     geometry = patches.Geometry((side, side), (4, 4), (2, 2), ((1, 1), (1, 1)))
     normal = lambda seed, *shape: jax.random.normal(jax.random.key(seed), shape, jnp.float32)
     x, kernel = normal(0, BATCH, side, side, inside), normal(1, 4, 4, inside, outside)

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))   # so that it r
 
 from genlab.data import Batches, load  # noqa: E402
 from genlab.data.load import defaults  # noqa: E402
-from genlab.data.scenes import declare, scenes  # noqa: E402
 from genlab.data.source import from_arrays, image_field, label_field  # noqa: E402
+from genlab.data.sources.scenes.scenes import declare, scenes  # noqa: E402
 
 
 def rate(work, size, seconds=1.):

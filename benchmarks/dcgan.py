@@ -21,8 +21,9 @@ def genlab_step(batch: int):
     import jax
     import numpy as np
 
-    from genlab import data, experiment, parallel, program, totals
+    from genlab import data, experiment
     from genlab.main import read, set_up_jax
+    from genlab.training import parallel, program, totals
     set_up_jax()
     config = read(str(pathlib.Path(__file__).parents[1] / 'configs/dcgan.py') + ':paper64')
     config.data.batch_size = batch

@@ -27,9 +27,9 @@ def signal_and_noise():
 
 def genlab_network(name: str):
     if name == 'dit':
-        from genlab.networks.transformer import DiT
+        from genlab.networks.diffusion.dit import DiT
         return DiT(channels=3, **TRANSFORMER)
-    from genlab.networks.unet import UNet
+    from genlab.networks.diffusion.unet import UNet
     return UNet(channels=3)
 
 

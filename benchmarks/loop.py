@@ -23,12 +23,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'configs'))  # the co
 import dcgan  # noqa: E402
 import gan  # noqa: E402
 
-from genlab import data, experiment, parallel  # noqa: E402
-from genlab.checkpoint import Checkpoints  # noqa: E402
-from genlab.logs import MetricLog  # noqa: E402
+from genlab import data, experiment
 from genlab.main import set_up_jax  # noqa: E402
-from genlab.program import programs  # noqa: E402
-from genlab.train import Loop, Stop  # noqa: E402
+from genlab.run.logs import MetricLog  # noqa: E402
+from genlab.training import parallel  # noqa: E402
+from genlab.training.checkpoint import Checkpoints  # noqa: E402
+from genlab.training.loop import Loop, Stop  # noqa: E402
+from genlab.training.program import programs  # noqa: E402
 
 
 class Timed(Loop):

@@ -66,7 +66,8 @@ def read(workdir: pathlib.Path) -> ConfigDict:
 
 def judge(workdir: pathlib.Path, changes: dict, evaluations: int, count: int) -> tuple[dict, float]:
     """(the figures of quality, samples a second with compilation left out) of the newest checkpoint of a run."""
-    from genlab import evaluation, experiment, modes, sampling
+    from genlab import evaluation, experiment, modes
+    from genlab.sampling import drawing
     config = read(workdir)
     standard = {'grid': 'even', 'process': ''} if 'sampler' in changes else {}
     config.sample.update(standard | changes)
@@ -77,7 +78,7 @@ def judge(workdir: pathlib.Path, changes: dict, evaluations: int, count: int) ->
     variables = state.variables(averaged=True)
     for _ in range(2):      # the first one compiles
         began = time.perf_counter()
-        sampling.draw(model, placement, variables, config, config.sample.chunk)
+        drawing.draw(model, placement, variables, config, config.sample.chunk)
         seconds = time.perf_counter() - began
     return evaluation.evaluate(config, model, placement, state).figures, config.sample.chunk / seconds
 

@@ -20,8 +20,9 @@ def genlab_steps(batch: int, steps: int, per_call: int):
     import jax
     import numpy as np
 
-    from genlab import data, experiment, parallel, program, totals
+    from genlab import data, experiment
     from genlab.main import read, set_up_jax
+    from genlab.training import parallel, program, totals
     set_up_jax()
     config = read(str(pathlib.Path(__file__).parents[1] / 'configs/vae.py') + ':mnist')
     config.data.update(batch_size=batch, resident=False)

@@ -6,7 +6,7 @@ Expect samples of all ten digits after a minute, and a discriminator near log 4 
 """
 
 from genlab import config as configs
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

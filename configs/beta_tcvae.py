@@ -7,7 +7,7 @@ change, and `kl`, which is exact.
 """
 
 from genlab import config as configs
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

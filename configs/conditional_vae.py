@@ -7,7 +7,7 @@ Expect a KL divergence of about 10.6 nats, where the VAE that is not told needs 
 """
 
 from genlab import config as configs
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

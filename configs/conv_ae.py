@@ -7,7 +7,7 @@ Expect less than half the squared error of as many principal components.
 
 from genlab import config as configs
 from genlab.config import ramp
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

@@ -4,7 +4,7 @@
 """
 
 from genlab import config as configs
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

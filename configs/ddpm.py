@@ -9,7 +9,7 @@ dpm_solver, ... (genlab.diffusion.settings); by default it takes its ancestral s
 from genlab import config as configs
 from genlab.diffusion import settings
 from genlab.diffusion.settings import named
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

@@ -8,7 +8,7 @@ MNIST the paper has 3.00 against 13.87 with thirty.
 
 from genlab import config as configs
 from genlab.config import ramp
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

@@ -8,7 +8,7 @@ best tuned Gaussian, Wiener or total-variation filter reaches less than 16.
 
 from genlab import config as configs
 from genlab.config import ramp
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

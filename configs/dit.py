@@ -9,7 +9,7 @@ of the run config.model.first_stage (configs/vae.py:kl_f8), with learned varianc
 from genlab import config as configs
 from genlab.diffusion import settings
 from genlab.diffusion.settings import named
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

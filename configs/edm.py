@@ -6,7 +6,7 @@
 from genlab import config as configs
 from genlab.diffusion import settings
 from genlab.diffusion.settings import named
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

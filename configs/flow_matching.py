@@ -10,7 +10,7 @@ Bits a dimension by the exact likelihood (slow, on so many held-out examples):
 from genlab import config as configs
 from genlab.diffusion import settings
 from genlab.diffusion.settings import named
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

@@ -7,7 +7,7 @@ Expect about 276 nats (`nll_bound`), as of the VAE of one level: digits of 8x8 a
 
 from genlab import config as configs
 from genlab.config import ramp
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

@@ -8,7 +8,7 @@ Learned variances make few ancestral steps possible: 50 here.
 from genlab import config as configs
 from genlab.diffusion import settings
 from genlab.diffusion.settings import named
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

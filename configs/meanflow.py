@@ -10,7 +10,7 @@ from genlab import config as configs
 from genlab.config import ramp
 from genlab.diffusion import one_step, settings
 from genlab.diffusion.settings import named
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

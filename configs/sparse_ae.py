@@ -7,7 +7,7 @@ Expect a mean activation within a tenth of its target of 0.05, four of 25 units 
 
 from genlab import config as configs
 from genlab.config import ramp
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

@@ -8,7 +8,7 @@ Expect the error of deep_ae.py, in fewer steps of the whole: the greedy phases, 
 
 from genlab import config as configs
 from genlab.config import ramp
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

@@ -8,7 +8,7 @@ noise off the sheet is 0.0025, and a first code whose rank correlation with the 
 
 from genlab import config as configs
 from genlab.config import ramp
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

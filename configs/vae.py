@@ -8,7 +8,7 @@ Expect about 275 nats (`nll_bound`): many pixels of enlarged greys are coin flip
 
 from genlab import config as configs
 from genlab.config import ramp
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

@@ -8,7 +8,7 @@ The figure to look at is `bits_per_dimension_bound`, of the 8-bit levels as they
 from genlab import config as configs
 from genlab.diffusion import settings
 from genlab.diffusion.settings import named
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

@@ -9,7 +9,7 @@ of the decoder; after 10,000 steps 0.056 of the variance, 0.093 with the commitm
 """
 
 from genlab import config as configs
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):

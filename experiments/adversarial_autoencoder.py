@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 from genlab.errors import ConfigError
 from genlab.experiment import Experiment, compose
 from genlab.losses import adversarial, divergences, likelihoods, reconstruction
-from genlab.networks import variational
-from genlab.networks.mlp import MLP
-from genlab.state import Network
+from genlab.networks.autoencoders import variational
+from genlab.networks.layers.mlp import MLP
+from genlab.training.state import Network
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:

@@ -22,9 +22,9 @@ from genlab.errors import ConfigError
 from genlab.experiment import Experiment, compose
 from genlab.losses import reconstruction, sparsity
 from genlab.losses.isometry import isometry
-from genlab.networks.autoencoder import ConvolutionalAutoencoder, DenseAutoencoder, truncate
-from genlab.networks.mlp import identity
-from genlab.state import Network
+from genlab.networks.autoencoders.deterministic import ConvolutionalAutoencoder, DenseAutoencoder, truncate
+from genlab.networks.layers.mlp import identity
+from genlab.training.state import Network
 
 ACTIVATIONS = {'linear': identity, 'sigmoid': nn.sigmoid, 'tanh': jnp.tanh, 'relu': nn.relu, 'cos': jnp.cos}
 GAINS = {'linear': 1.0, 'sigmoid': 4.0, 'tanh': 1.0, 'relu': math.sqrt(2), 'cos': 1.0}   # keep a signal's size

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from genlab.errors import ConfigError
 from genlab.experiment import Experiment, compose
 from genlab.losses import adversarial, penalties
-from genlab.networks import dcgan
-from genlab.networks.mlp import MLP
-from genlab.state import Network
+from genlab.networks.adversarial import dcgan
+from genlab.networks.layers.mlp import MLP
+from genlab.training.state import Network
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:

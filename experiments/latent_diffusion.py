@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import diffusion, variational, vq_vae
-from genlab import pretrained
 from genlab.errors import ConfigError
 from genlab.experiment import Experiment, compose
-from genlab.networks.latent_scale import LatentScale
-from genlab.state import Network
+from genlab.networks.layers.latent_scale import LatentScale
+from genlab.training import pretrained
+from genlab.training.state import Network
 
 FLAG = 'config.model.first_stage'
 

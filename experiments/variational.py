@@ -24,8 +24,8 @@ from genlab.experiment import Experiment, compose, shape
 from genlab.losses import divergences
 from genlab.losses.likelihoods import LIKELIHOODS
 from genlab.losses.reconstruction import squared_error
-from genlab.networks import spatial_autoencoder, variational
-from genlab.state import Network
+from genlab.networks.autoencoders import spatial, variational
+from genlab.training.state import Network
 
 DECOMPOSITION = ('mutual_information', 'total_correlation', 'dimension_kl')
 NEEDS = {'free_bits_kl': 'free_bits', 'importance_weighted': 'importance', **dict.fromkeys(DECOMPOSITION, 'examples')}
@@ -174,7 +174,7 @@ def continuous(config: ConfigDict) -> tuple[tuple[int, int, int], Callable, Call
     (variables, codes [B, h, w, D]) -> images."""
     encoder, _ = networks(config)
     model, flat = config.model, parts(config)[2]['decode']
-    grid = spatial_autoencoder.grid(shape(config), tuple(model.multipliers), model.latent_size)
+    grid = spatial.grid(shape(config), tuple(model.multipliers), model.latent_size)
 
     def encode(variables, batch, keys):
         mean, log_variance = encoder.apply(variables['encoder'], batch['x'], jnp.zeros((len(batch['x']), 0)), False)
@@ -209,7 +209,7 @@ def latents(config: ConfigDict) -> int:
     """How many numbers there are to a code."""
     model = config.model
     if model.networks == 'spatial':
-        return math.prod(spatial_autoencoder.grid(shape(config), model.multipliers, model.latent_size))
+        return math.prod(spatial.grid(shape(config), model.multipliers, model.latent_size))
     return sum(model.latent_size) if model.networks == 'ladder' else model.latent_size
 
 
@@ -225,8 +225,8 @@ def networks(config: ConfigDict) -> tuple[nn.Module, nn.Module]:
         return encoder, variational.ConvolutionalDecoder(model.width, shape(config), scale, dtype=dtype)
     if model.networks == 'spatial':
         sizes = dict(multipliers=tuple(model.multipliers), blocks=model.blocks, dtype=dtype)
-        encoder = spatial_autoencoder.SpatialEncoder(model.width, model.latent_size, **sizes)
-        return encoder, spatial_autoencoder.SpatialDecoder(model.width, model.latent_size, shape(config), scale, **sizes)
+        encoder = spatial.SpatialEncoder(model.width, model.latent_size, **sizes)
+        return encoder, spatial.SpatialDecoder(model.width, model.latent_size, shape(config), scale, **sizes)
     if model.networks == 'ladder':
         encoder = variational.LadderEncoder(model.features, model.latent_size, dtype=dtype)
         return encoder, variational.LadderDecoder(model.features, model.latent_size, shape(config), scale, dtype=dtype)

@@ -15,10 +15,10 @@ from genlab.experiment import Experiment, compose
 from genlab.losses import quantization
 from genlab.losses.denoising import mean_squared_error
 from genlab.losses.reconstruction import squared_error
-from genlab.networks.quantizer import Quantizer
-from genlab.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
-from genlab.networks.spatial_autoencoder import SpatialDecoder, SpatialEncoder
-from genlab.state import Network
+from genlab.networks.autoencoders.residual import ResidualDecoder, ResidualEncoder
+from genlab.networks.autoencoders.spatial import SpatialDecoder, SpatialEncoder
+from genlab.networks.layers.quantizer import Quantizer
+from genlab.training.state import Network
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:

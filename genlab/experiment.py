@@ -6,10 +6,10 @@ from typing import Any, Callable, Mapping, NamedTuple
 
 from ml_collections import ConfigDict
 
-from genlab import optimizers, state
 from genlab.config import weights
 from genlab.errors import ConfigError
-from genlab.players import Objective, Player, batches_per_step, make_step
+from genlab.training import optimizers, state
+from genlab.training.players import Objective, Player, batches_per_step, make_step
 
 
 class Experiment(NamedTuple):

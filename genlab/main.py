@@ -136,7 +136,8 @@ def run() -> int:
         raise ConfigError('which config? e.g. --config=configs/dcgan.py')
     folder = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else default_workdir()
     set_up_jax(only_compile=bool(FLAGS.topology))
-    from genlab import experiment, modes, parallel
+    from genlab import experiment, modes
+    from genlab.training import parallel
     parallel.start(FLAGS.coordinator, FLAGS.processes, FLAGS.process_id, FLAGS.require)
     config = CONFIG.value
     build = experiment.load(config.experiment)

@@ -9,19 +9,20 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab import data
-from genlab import describe as description
-from genlab import evaluation, images, parallel
-from genlab import plan as planning
-from genlab import pretrained, report, sampling
-from genlab import train as training
-from genlab import workdir
+from genlab import data, evaluation
 from genlab.data import captions
 from genlab.errors import ConfigError, UserError
 from genlab.experiment import Build, Experiment
 from genlab.latents import explore as exploration
 from genlab.latents import strips
-from genlab.state import State
+from genlab.reporting import run as report
+from genlab.run import describe as description
+from genlab.run import images, workdir
+from genlab.sampling import drawing
+from genlab.training import loop as training
+from genlab.training import parallel, pretrained
+from genlab.training import plan as planning
+from genlab.training.state import State
 
 
 def train(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
@@ -67,17 +68,17 @@ def sample(config: ConfigDict, build: Build, folder: pathlib.Path, count: int | 
     """Draws samples of the newest checkpoint: a grid, single PNGs of images, all of them as .npz, and what each was told."""
     step, state, experiment, placement = restore(config, build, folder)
     seed = config.seed if seed is None else seed
-    drawn = sampling.draw(experiment, placement, state.variables(averaged=True), config, count, seed, words)
+    drawn = drawing.draw(experiment, placement, state.variables(averaged=True), config, count, seed, words)
     target = folder / 'samples' / '-'.join([f'step-{step}-seed-{seed}', *captions.words_of(words)])
     if jax.process_index() == 0:
         target.mkdir(parents=True, exist_ok=True)
-        reference = sampling.reference(data.load(config.data), config) if drawn.ndim == 2 else None
+        reference = drawing.reference(data.load(config.data), config) if drawn.ndim == 2 else None
         images.save_png(target / 'grid.png', images.picture(drawn, reference))
         if drawn.ndim == 4:
             for number, image in enumerate(drawn):
                 images.save_png(target / f'{number:05d}.png', images.to_uint8(image))
         np.savez_compressed(target / 'samples.npz', samples=drawn)
-        if said := sampling.spoken(config, len(drawn), words):
+        if said := drawing.spoken(config, len(drawn), words):
             (target / 'told.txt').write_text(''.join(f'{number:05d} {line}\n' for number, line in enumerate(said)))
         print(f'{len(drawn)} samples of step {step}: {target}')
 

@@ -14,12 +14,12 @@ import os
 import pathlib
 import sys
 
-from genlab import command
 from genlab.errors import ConfigError, UserError, warn
-from genlab.files import write_atomically
-from genlab.results_page import html, markdown
-from genlab.results_pictures import pictures, save
-from genlab.results_tables import Run, overview, part_tables, read
+from genlab.reporting.comparison_page import html, markdown
+from genlab.reporting.comparison_pictures import pictures, save
+from genlab.reporting.comparison_tables import Run, overview, part_tables, read
+from genlab.run import command
+from genlab.run.files import write_atomically
 
 
 def main(words=None):

@@ -1,56 +1,16 @@
 """One battery over every config: what each must do whatever it is, shrunk by `small` to seconds."""
 
-import importlib.util
-import pathlib
 
 import jax
 import numpy as np
 import pytest
 
-from genlab import data, experiment, parallel, sampling, totals
+from genlab import experiment
 from genlab.config import small
-from genlab.describe import describe
-from genlab.program import fold, load, make_call, make_constants, make_init, metric_names, programs
-
-FILES = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
-
-
-def module_of(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-class Trained:
-    """A small run of a config on one placement: the state at the start, after two calls and after four."""
-
-    def __init__(self, config, placement_name='pmap', devices=None):
-        self.config = config.copy_and_resolve_references()
-        self.config.placement = placement_name
-        build = experiment.load(config.experiment)
-        self.placement = parallel.place(placement_name, devices or jax.devices())
-        self.program = programs(self.config, build, self.placement, data.load(config.data))[0]
-        init = make_init(self.program)
-        self.start = parallel.initial(self.placement, init)
-        names = metric_names(self.program, self.placement.axis, self.start)
-        self.zero = parallel.replicate(self.placement, totals.zero(names))
-        self.constants = parallel.replicate(self.placement, make_constants(self.program))
-        carry = self.start, self.zero
-        self.compiled = self.placement.compile(make_call(self.program), carry).lower(
-            carry, self.batch(0), self.constants).compile()
-
-    def batch(self, call):
-        steps, turns = self.program.calls
-        rows = parallel.process_rows(self.config.data.batch_size, self.placement.devices)
-        return self.placement.put(fold(self.program, load(self.program, call * steps * turns, steps * turns, rows)))
-
-    def run(self, carry, first, count):
-        """`count` calls from call `first` on. The carry given stays: it is copied before it is donated."""
-        carry = jax.tree.map(lambda leaf: leaf.copy(), carry)
-        for call in range(first, first + count):
-            carry = self.compiled(carry, self.batch(call), self.constants)
-        return carry
+from genlab.run.describe import describe
+from genlab.sampling import drawing
+from genlab.training import parallel, totals
+from support.runs import FILES, Trained, module_of
 
 
 @pytest.fixture(scope='module', params=FILES, ids=lambda path: path.stem)
@@ -116,9 +76,9 @@ def test_a_sample_does_not_depend_on_the_others(trained):
     variables, model = state.variables(averaged=True), trained.program.experiment
     if model.sample is None:
         pytest.skip('it cannot sample')
-    four = sampling.draw(model, trained.placement, variables, config, 4)
+    four = drawing.draw(model, trained.placement, variables, config, 4)
     config.sample.chunk = 3
-    three = sampling.draw(model, trained.placement, variables, config, 3)
+    three = drawing.draw(model, trained.placement, variables, config, 3)
     assert np.isfinite(four).all()
     np.testing.assert_allclose(four[:3], three, atol=2e-6)
     assert not np.allclose(four[0], four[1])
@@ -128,6 +88,6 @@ def test_measures_are_per_example(trained):
     model, config = trained.program.experiment, trained.config
     if model.measure is None:
         pytest.skip('it has no measures')
-    batch = sampling.examples(config)(np.arange(8))
-    values = jax.device_get(jax.jit(model.measure)(trained.two[0].variables(), batch, sampling.keys(0, 0, 8)))
+    batch = drawing.examples(config)(np.arange(8))
+    values = jax.device_get(jax.jit(model.measure)(trained.two[0].variables(), batch, drawing.keys(0, 0, 8)))
     assert all(value.shape == (8,) and np.isfinite(value).all() for value in values.values())

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from genlab import config as configs
 from genlab.config import check_key, differences, phases, ramp, schedule, small, vary, weights
 from genlab.errors import ConfigError
-from genlab.optimizers import adam
+from genlab.training.optimizers import adam
 
 FILES = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
 

@@ -10,8 +10,8 @@ from genlab import config as configs
 from genlab import experiment
 from genlab.errors import ConfigError
 from genlab.experiment import compose
-from genlab.optimizers import sgd
-from genlab.state import Network
+from genlab.training.optimizers import sgd
+from genlab.training.state import Network
 
 
 class Offset(nn.Module):

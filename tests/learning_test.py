@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from battery_test import FILES, module_of
 from genlab import experiment, modes
+from support.runs import FILES, module_of
 
 CONFIGS = {path.stem: module_of(path) for path in FILES}
 

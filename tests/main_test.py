@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from genlab.logs import read_metrics
+from genlab.run.logs import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = ['--config.train.steps=12', '--config.train.log_every=2', '--config.train.steps_per_call=1',

@@ -3,7 +3,7 @@
 from genlab.data.batches import Batches
 from genlab.data.checks import check
 from genlab.data.load import declared, load
-from genlab.data.prepare import prepare
 from genlab.data.source import Field, Source
+from genlab.data.transforms import prepare_batch
 
-__all__ = ['Batches', 'Field', 'Source', 'check', 'declared', 'load', 'prepare']
+__all__ = ['Batches', 'Field', 'Source', 'check', 'declared', 'load', 'prepare_batch']

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
-from genlab.data.layout import LARGE, SLOTS
-from genlab.data.shapes import BACKGROUNDS, COLOURS, KINDS
+from genlab.data.sources.scenes.layout import LARGE, SLOTS
+from genlab.data.sources.scenes.shapes import BACKGROUNDS, COLOURS, KINDS
 
 PADDING = '<pad>'     # token 0: after the end of a sentence
 VOCABULARY = (PADDING, 'a', 'on', 'of', 'and', 'left', 'right', 'above', 'below', 'in', 'the', 'centre', 'top',

@@ -3,12 +3,12 @@
 
 import numpy as np
 
-from genlab.data.digits import digits
-from genlab.data.folder import folder
-from genlab.data.scenes import scenes
 from genlab.data.source import Source, image_field, label_field, subset
-from genlab.data.tfds import tfds
-from genlab.data.toy import toy
+from genlab.data.sources.digits import digits
+from genlab.data.sources.folder import folder
+from genlab.data.sources.scenes.scenes import scenes
+from genlab.data.sources.tfds import tfds
+from genlab.data.sources.toy import toy
 from genlab.errors import ConfigError, meant
 
 SPLITS = ('train', 'test')

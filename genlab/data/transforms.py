@@ -72,7 +72,7 @@ def is_map(field):
     return len(field.shape) == 3 and field.dtype == np.uint8
 
 
-def prepare(config_data, source, train=True):
+def prepare_batch(config_data, source, train=True):
     """-> function (batch {field: [B, ...]}, keys [B] of typed JAX keys) -> batch, to be called in the jitted step.
 
     It adds `x`, float32 [B, ...]: the field that `config_data.observe` names, in [-1, 1] if it is uint8 and as it is

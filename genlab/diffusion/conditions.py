@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from genlab.diffusion.model import Condition
 from genlab.errors import ConfigError
-from genlab.networks.text import TextEncoder
-from genlab.state import Network
+from genlab.networks.encoders.text import TextEncoder
+from genlab.training.state import Network
 
 
 def encoder(settings: ConfigDict) -> TextEncoder:

@@ -13,11 +13,11 @@ from genlab.diffusion import augmentation, guidance, ode, predictions, processes
 from genlab.diffusion.predictions import Denoiser, Estimate
 from genlab.diffusion.processes import Process, like
 from genlab.errors import ConfigError
-from genlab.networks.denoising_mlp import PointNetwork
-from genlab.networks.transformer import DiT
-from genlab.networks.unet import UNet
-from genlab.networks.variational_diffusion import MonotoneSchedule, VariationalUNet
-from genlab.state import Network
+from genlab.networks.diffusion.dit import DiT
+from genlab.networks.diffusion.points import PointNetwork
+from genlab.networks.diffusion.unet import UNet
+from genlab.networks.diffusion.vdm import MonotoneSchedule, VariationalUNet
+from genlab.training.state import Network
 
 NETWORKS = {'unet': UNet, 'transformer': DiT, 'variational': VariationalUNet, 'points': PointNetwork}
 TIMES = {'time': 1000.0, 'unit_time': 1.0}   # of the end, as a network sees it; 1 where time is differentiated

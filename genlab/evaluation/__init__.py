@@ -13,15 +13,16 @@ from typing import Any, Callable, Mapping, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab import images, parallel
 from genlab.errors import ConfigError
 from genlab.evaluation.alarms import alarms
-from genlab.evaluation.likelihood import treatment
-from genlab.evaluation.parts import PARTS
+from genlab.evaluation.evaluators import PARTS
+from genlab.evaluation.metrics.likelihood import treatment
 from genlab.evaluation.subject import Part, Subject
 from genlab.experiment import Experiment
-from genlab.state import State
-from genlab.workdir import write_json
+from genlab.run import images
+from genlab.run.workdir import write_json
+from genlab.training import parallel
+from genlab.training.state import State
 
 VERSION = 1   # of how figures are computed: another number is another protocol
 

@@ -6,8 +6,10 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab import data, parallel, sampling
+from genlab import data
 from genlab.experiment import Experiment
+from genlab.sampling import drawing
+from genlab.training import parallel
 
 KEPT = 10_000        # training examples that judges learn from,
 NUMBERS = 2 ** 26    # except PCA, which takes as many as are this many numbers: all of MNIST
@@ -35,7 +37,7 @@ class Subject:
     def samples(self) -> np.ndarray:
         """[config.evaluate.count, ...] by the evaluation's own seed: runs of different seeds are judged alike."""
         evaluate = self.config.evaluate
-        return sampling.draw(self.experiment, self.placement, self.variables, self.config, evaluate.count, evaluate.seed)
+        return drawing.draw(self.experiment, self.placement, self.variables, self.config, evaluate.count, evaluate.seed)
 
     @functools.cached_property
     def test(self) -> data.Source:
@@ -73,7 +75,7 @@ class Subject:
         if split == 'test':
             return x
         every = np.arange(min(len(self.train), NUMBERS // x.shape[1]))
-        prepared = sampling.examples(self.config, 'train')
+        prepared = drawing.examples(self.config, 'train')
         return np.concatenate([np.asarray(prepared(every[first:first + 1000])['x']).reshape(-1, x.shape[1])
                                for first in range(0, len(every), 1000)])
 
@@ -90,7 +92,7 @@ class Subject:
 
     def codes(self, split: str) -> np.ndarray:
         """The codes of the chosen examples of a split; [N, ...]."""
-        encode = sampling.jitted(self.experiment.encode)
+        encode = drawing.jitted(self.experiment.encode)
         return self.over(lambda variables, batch, keys: {'codes': encode(variables, batch)}, split)['codes']
 
     def over(self, function: Callable, split: str = 'test', purpose: str = 'measure',
@@ -98,15 +100,15 @@ class Subject:
         """{name: [N, ...]} of `function(variables, batch, keys) -> {name: [B, ...]}` over the chosen examples of a split, or
         the first `count` of them.
 
-        The function is not compiled here: give it what `sampling.jitted` made of the model's abilities."""
+        The function is not compiled here: give it what `drawing.jitted` made of the model's abilities."""
         indices = self.chosen(split)[:count]
         parts = [*self._blocks(function, split, purpose, indices)]
         return {name: np.concatenate([part[name] for part in parts])[:len(indices)] for name in parts[0]}
 
     def _blocks(self, function: Callable, split: str, purpose: str, indices: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         """Blocks of one shape, compiled once; the last is filled up with examples from the start."""
-        prepared, size = sampling.examples(self.config, split), self.config.data.batch_size
+        prepared, size = drawing.examples(self.config, split), self.config.data.batch_size
         for first in range(0, len(indices), size):
             block = np.resize(indices[first:first + size], size)
-            both = prepared(block), sampling.keys_at(self.config.evaluate.seed, block, purpose)
+            both = prepared(block), drawing.keys_at(self.config.evaluate.seed, block, purpose)
             yield parallel.run(self.placement, lambda variables, both: function(variables, *both), self.variables, both)

@@ -6,8 +6,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab import data, parallel, sampling
+from genlab import data
 from genlab.experiment import Experiment
+from genlab.sampling import drawing
+from genlab.training import parallel
 
 
 class Codes(NamedTuple):
@@ -36,7 +38,7 @@ def learn(config: ConfigDict, experiment: Experiment, placement: parallel.Placem
     chunk = config.sample.chunk
 
     def blocks(function: Callable, examples: Callable[[np.ndarray], object], count: int) -> np.ndarray:
-        compiled = sampling.jitted(function)
+        compiled = drawing.jitted(function)
         parts = [parallel.run(placement, compiled, variables, examples(np.arange(first, first + chunk)))
                  for first in range(0, count, chunk)]
         return np.concatenate(parts)[:count].astype(np.float32)
@@ -46,7 +48,7 @@ def learn(config: ConfigDict, experiment: Experiment, placement: parallel.Placem
                                                           for name, array in batch.items()}, len(batch['x']))
 
     def prior(count):
-        return blocks(experiment.prior, lambda indices: sampling.keys(config.seed, indices[0], chunk, 'explore'), count)
+        return blocks(experiment.prior, lambda indices: drawing.keys(config.seed, indices[0], chunk, 'explore'), count)
 
     def decode(codes):
         return blocks(experiment.decode, lambda indices: codes[indices % len(codes)], len(codes))
@@ -60,7 +62,7 @@ def learn(config: ConfigDict, experiment: Experiment, placement: parallel.Placem
     count = config.explore.examples
     ways = decode, encode if experiment.encode else None, prior if experiment.prior else None, mix if experiment.mix else None
     if experiment.encode:
-        batch = jax.device_get(sampling.examples(config, 'train')(np.arange(min(count, len(data.load(config.data))))))
+        batch = jax.device_get(drawing.examples(config, 'train')(np.arange(min(count, len(data.load(config.data))))))
         return Codes(encode(batch), batch['x'], batch.get('label'), *ways)
     codes = prior(count)
     return Codes(codes, decode(codes), None, *ways)

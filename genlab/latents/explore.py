@@ -6,14 +6,17 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab import data, images, parallel, sampling
+from genlab import data
 from genlab.errors import UserError, warn
-from genlab.evaluation import classifier
+from genlab.evaluation.features import classifier
 from genlab.experiment import Experiment
 from genlab.latents import directions, inversion, strips, traversal
 from genlab.latents.codes import Codes, learn
 from genlab.latents.interpolation import linear, path, spherical
-from genlab.state import State
+from genlab.run import images
+from genlab.sampling import drawing
+from genlab.training import parallel
+from genlab.training.state import State
 
 FRAMES = 4       # of an animation, for each step of a strip
 RESTARTS = 4     # codes that an inversion begins from
@@ -39,8 +42,8 @@ def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Plac
         return Explored({}, {}, {})
     variables = state.variables(averaged=True)
     codes, source = learn(config, experiment, placement, variables), data.load(config.data, 'test')
-    held_out = sampling.examples(config)(np.arange(max(4 * config.explore.pairs, config.explore.inversions)))
-    beside = sampling.reference(source, config)
+    held_out = drawing.examples(config)(np.arange(max(4 * config.explore.pairs, config.explore.inversions)))
+    beside = drawing.reference(source, config)
     parts = [interpolate(config, codes, held_out, beside), traverse(config, codes, held_out, beside)]
     if config.explore.inversions:
         parts.append(invert(config, experiment, placement, variables, codes, held_out))
@@ -171,16 +174,16 @@ def mix(config, codes: Codes, held_out) -> Explored:
 def edit(config, experiment, placement, variables) -> Explored:
     """Held-out examples of which the right half, or the middle, is made anew, and others like them, VERSIONS of each."""
     rows = np.repeat(np.arange(config.explore.pairs), VERSIONS)
-    batch = jax.device_get(sampling.examples(config)(rows))
-    keys = sampling.keys(config.seed, 0, len(rows), 'edit')
+    batch = jax.device_get(drawing.examples(config)(rows))
+    keys = drawing.keys(config.seed, 0, len(rows), 'edit')
     pictures = {}
     if experiment.inpaint is not None:
-        inpaint, mask = sampling.jitted(experiment.inpaint), masks(batch['x'].shape)
+        inpaint, mask = drawing.jitted(experiment.inpaint), masks(batch['x'].shape)
         seen = np.where(mask > 0, batch['x'], 0)
         made = parallel.run(placement, lambda variables, both: inpaint(variables, *both), variables, (batch, mask, keys))
         pictures['inpainting'] = strips.strip(beside_first(seen, made))
     if experiment.redraw is not None:
-        redraw = sampling.jitted(experiment.redraw)
+        redraw = drawing.jitted(experiment.redraw)
         made = parallel.run(placement, lambda variables, both: redraw(variables, *both), variables, (batch, keys))
         pictures['redrawn'] = strips.strip(beside_first(batch['x'], made))
     return Explored(pictures, {}, {})

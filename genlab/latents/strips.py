@@ -4,8 +4,8 @@ import io
 
 import numpy as np
 
-from genlab import images
-from genlab.files import write_atomically
+from genlab.run import images
+from genlab.run.files import write_atomically
 
 
 def strip(decoded: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from genlab.data import Batches, Field, Source
-from genlab.data.scenes import scenes
 from genlab.data.source import from_arrays, held
+from genlab.data.sources.scenes.scenes import scenes
 from genlab.errors import ConfigError
 
 LENGTH = 23

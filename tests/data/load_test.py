@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import genlab
-from genlab.data import Batches, check, load, prepare
+from genlab.data import Batches, check, load, prepare_batch
 from genlab.data.images import eight_bits, resize, to_channels
 from genlab.data.load import defaults
 from genlab.errors import ConfigError
@@ -42,7 +42,7 @@ def test_digits_at_their_own_size_are_the_originals():
 def test_first_batch_of_every_source(config):
     source = load(config, 'train')
     check(source, Batches(source, 4, seed=0)(0))
-    assert prepare(config, source) and len(source.name) > 3
+    assert prepare_batch(config, source) and len(source.name) > 3
 
 
 def test_scenes_have_the_fields_asked_for():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genlab.data import Batches, Field, load, prepare, transforms
+from genlab.data import Batches, Field, load, prepare_batch, transforms
 from genlab.data.load import defaults
 from genlab.data.source import Source, image_field, label_field
 from genlab.errors import ConfigError
@@ -37,7 +37,7 @@ def keys_of(number, seed=0):
 
 def prepared(number, source=SOURCE, train=True, **changes):
     config = defaults(**changes)
-    return jax.jit(prepare(config, source, train))(batch_of(number, tuple(source.fields)), keys_of(number))
+    return jax.jit(prepare_batch(config, source, train))(batch_of(number, tuple(source.fields)), keys_of(number))
 
 
 def test_range_and_back_is_exact():
@@ -123,7 +123,7 @@ def test_dequantise_stays_below_one_where_floats_round_up(monkeypatch):
 @pytest.mark.parametrize('changes', [{'flip': True, 'binarise': True}, {'crop_padding': 2, 'dequantise': True}])
 def test_an_example_does_not_depend_on_its_batch(changes):
     source = source_of('image', 'label')
-    ready = jax.jit(prepare(defaults(**changes), source))
+    ready = jax.jit(prepare_batch(defaults(**changes), source))
     batch, keys = batch_of(12, ('image', 'label')), keys_of(12)
     order = np.array([7, 2, 11] * 4)      # other places, other neighbours
     whole, other = ready(batch, keys), ready({name: array[order] for name, array in batch.items()}, keys[order])
@@ -148,7 +148,7 @@ def test_points_pass_as_they_are():
     config = defaults(source='toy', name='ring', observe='point')
     source = load(config, 'test')
     batch = {name: array[0] for name, array in Batches(source, 16, seed=0)(0).items()}
-    out = jax.jit(prepare(config, source))(batch, keys_of(16))
+    out = jax.jit(prepare_batch(config, source))(batch, keys_of(16))
     np.testing.assert_array_equal(out['x'], batch['point'])
     assert out['label'].dtype == jnp.int32
 
@@ -161,11 +161,11 @@ def test_points_pass_as_they_are():
     ({'crop_padding': 2}, 'crop_padding would make the field boxes untrue')])
 def test_impossible_configs(changes, message):
     with pytest.raises(ConfigError, match=message):
-        prepare(defaults(**changes), SOURCE)
+        prepare_batch(defaults(**changes), SOURCE)
 
 
 def test_a_flip_would_make_a_caption_untrue():
     config = defaults(source='scenes', channels=3, flip=True)
     with pytest.raises(ConfigError, match='flip would make the field caption untrue'):
-        prepare(config, load(config, 'train', ('caption',)))
-    prepare(config, load(config, 'train', ('boxes',)))
+        prepare_batch(config, load(config, 'train', ('caption',)))
+    prepare_batch(config, load(config, 'train', ('boxes',)))

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gaussian_data import denoiser, every_process, moments
 from genlab.diffusion import guidance
 from genlab.diffusion.predictions import Estimate
 from genlab.diffusion.processes import log_snr
+from support.gaussian_data import denoiser, every_process, moments
 
 PROCESSES = every_process()
 LEVELS = jnp.linspace(7.5, -7.5, 9)                        # log-SNR that every process has

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gaussian_data import DEVIATION, MEAN, denoiser, every_process, flow, moments
 from genlab.diffusion import ode
 from genlab.diffusion.predictions import Estimate
 from genlab.errors import UserError
+from support.gaussian_data import DEVIATION, MEAN, denoiser, every_process, flow, moments
 
 pytest.importorskip('diffrax')
 PROCESSES = every_process()

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gaussian_data import every_process
 from genlab.diffusion import predictions
 from genlab.diffusion.processes import diffuse, like
+from support.gaussian_data import every_process
 
 PROCESSES = every_process()
 pairs = pytest.mark.parametrize('name', PROCESSES)

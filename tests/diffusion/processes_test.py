@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from gaussian_data import every_process
 from genlab.diffusion import processes
+from support.gaussian_data import every_process
 
 PROCESSES = every_process()
 PRESERVING = sorted(set(PROCESSES) - {'ve', 'interpolant'})

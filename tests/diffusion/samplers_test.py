@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from gaussian_data import denoiser, every_process, flow, moments
 from genlab.diffusion import samplers, times
 from genlab.diffusion.guidance import keep_known
 from genlab.diffusion.processes import log_snr
+from support.gaussian_data import denoiser, every_process, flow, moments
 
 PROCESSES = every_process()
 STANDARD = ndtri((np.arange(4000) + 0.5) / 4000).reshape(40, 100).astype(np.float32)      # [40, 100], of mean 0, deviation 1

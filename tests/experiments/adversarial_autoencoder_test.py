@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from battery_test import FILES, module_of
 from genlab import experiment
 from genlab.config import small
 from genlab.errors import ConfigError
+from support.runs import FILES, module_of
 
 CONFIGS = {path.stem: module_of(path) for path in FILES}
 build = experiment.load('adversarial_autoencoder')

@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from battery_test import FILES, module_of
-from genlab import data, experiment, parallel, sampling
+from genlab import data, experiment
 from genlab.config import phases, small
 from genlab.errors import ConfigError
-from genlab.players import example_keys
-from genlab.program import make_init, metric_names, programs
+from genlab.sampling import drawing
+from genlab.training import parallel
+from genlab.training.players import example_keys
+from genlab.training.program import make_init, metric_names, programs
+from support.runs import FILES, module_of
 
 CONFIGS = {path.stem: module_of(path) for path in FILES}
 
 
 def built(config):
     """(experiment, state, eight held-out examples, their keys)"""
-    model, batch = experiment.load('autoencoder')(config), sampling.examples(config)(np.arange(8))
-    return model, jax.jit(model.init)(batch, jax.random.key(0)), batch, sampling.keys(0, 0, 8)
+    model, batch = experiment.load('autoencoder')(config), drawing.examples(config)(np.arange(8))
+    return model, jax.jit(model.init)(batch, jax.random.key(0)), batch, drawing.keys(0, 0, 8)
 
 
 @pytest.fixture(scope='module')

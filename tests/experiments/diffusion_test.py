@@ -5,15 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from battery_test import FILES, module_of
 from experiments import diffusion
-from genlab import experiment, sampling
+from genlab import experiment
 from genlab.config import small
 from genlab.diffusion import settings
 from genlab.diffusion.model import Model
 from genlab.diffusion.settings import named
 from genlab.errors import ConfigError
-from genlab.players import example_keys
+from genlab.sampling import drawing
+from genlab.training.players import example_keys
+from support.runs import FILES, module_of
 
 
 def config_of(name, variant='', **model):
@@ -24,7 +25,7 @@ def config_of(name, variant='', **model):
 
 def started(config):
     """(experiment, batch, variables moved off their zeros, keys) of a config."""
-    built, batch = experiment.load(config.experiment)(config), sampling.examples(config)(np.arange(8))
+    built, batch = experiment.load(config.experiment)(config), drawing.examples(config)(np.arange(8))
     state = built.init(batch, jax.random.key(0))
     variables = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(leaf.size), leaf.shape),
                              state.variables())
@@ -47,7 +48,7 @@ def losses(config, terms):
     """The mean of each of `terms` in the step of a config, from the same start."""
     with config.unlocked():
         config.losses.denoiser = dict.fromkeys(terms, 0.0) | {terms[0]: 1.0}
-    built, batch = experiment.load(config.experiment)(config), sampling.examples(config)(np.arange(8))
+    built, batch = experiment.load(config.experiment)(config), drawing.examples(config)(np.arange(8))
     state = built.init(batch, jax.random.key(0))
     _, metrics = jax.jit(built.step)(state, jax.tree.map(lambda leaf: leaf[None], batch), jax.random.key(2))
     return {term: float(metrics[f'denoiser/{term}']) for term in terms}
@@ -113,7 +114,7 @@ def test_a_network_is_sampled_in_any_way(ddpm, change):
 
 def test_the_learned_schedule_learns():
     config = config_of('vdm')
-    built, batch = experiment.load(config.experiment)(config), sampling.examples(config)(np.arange(8))
+    built, batch = experiment.load(config.experiment)(config), drawing.examples(config)(np.arange(8))
     state = built.init(batch, jax.random.key(0))
     after, _ = jax.jit(built.step)(state, jax.tree.map(lambda leaf: leaf[None], batch), jax.random.key(2))
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), state.params['schedule'], after.params['schedule'])
@@ -125,7 +126,7 @@ def test_images_are_moved_and_the_network_told_in_training_and_nowhere_else(monk
     with pytest.raises(ConfigError, match='config.model.network.augmentation=9'):
         diffusion.parts(config)
     config.model.network.augmentation = 9
-    batch, keys = sampling.examples(config)(np.arange(8)), example_keys(jax.random.key(1), jnp.arange(8))
+    batch, keys = drawing.examples(config)(np.arange(8)), example_keys(jax.random.key(1), jnp.arange(8))
     seen, told = [], []
 
     def listen(model, variables, process, x, t, condition, *more, **rest):

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from battery_test import FILES, Trained, module_of
-from genlab import data, experiment, parallel, totals
+from genlab import data, experiment
 from genlab.config import small
 from genlab.losses.adversarial import PAIRS
-from genlab.program import make_init, metric_names, programs
+from genlab.training import parallel, totals
+from genlab.training.program import make_init, metric_names, programs
+from support.runs import FILES, Trained, module_of
 
 CONFIGS = {path.stem: module_of(path) for path in FILES}
 PENALTIES = ('r1', 'r2', 'gradient_penalty', 'drift')

@@ -5,16 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from battery_test import FILES, module_of
 from experiments import diffusion, variational
 from experiments.latent_diffusion import first_stage
-from genlab import data, experiment, sampling
+from genlab import data, experiment
 from genlab.config import small
-from genlab.describe import describe, totals
 from genlab.diffusion import conditions
 from genlab.diffusion.model import Model
 from genlab.diffusion.settings import named
 from genlab.errors import ConfigError
+from genlab.run.describe import describe, totals
+from genlab.sampling import drawing
+from support.runs import FILES, module_of
 
 CONFIGS = {path.stem: module_of(path) for path in FILES}
 build = experiment.load('latent_diffusion')
@@ -35,7 +36,7 @@ def config_of(variant='scenes'):
 def begun():
     """(config, experiment, state before the first step with parameters away from zero, a batch)"""
     config, noise = config_of(), np.random.default_rng(0)
-    model, batch = build(config), sampling.examples(config)(np.arange(8))
+    model, batch = build(config), drawing.examples(config)(np.arange(8))
     state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(model.init, batch, jax.random.key(0)))
     rough = lambda leaf: jnp.array(0.3 * noise.normal(size=leaf.shape), jnp.float32)
     state.stats['scale']['latents']['mean_square'] += 1

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from battery_test import FILES, module_of
-from genlab import experiment, sampling
+from genlab import experiment
 from genlab.diffusion import one_step, times
 from genlab.diffusion.model import Model
 from genlab.diffusion.processes import interpolant, like, ve
 from genlab.diffusion.samplers import Sampler, solve
 from genlab.errors import ConfigError
+from genlab.sampling import drawing
+from support.runs import FILES, module_of
 
 MEAN, DEVIATION, LOWEST = 0.4, 0.5, 0.002
 CONFIGS = {path.stem: module_of(path) for path in FILES if path.stem in ('meanflow', 'shortcut', 'consistency')}
@@ -149,7 +150,7 @@ def exact_prediction(model, variables, process, x, t, condition, train=False, ke
 def test_a_perfect_network_samples_the_data_at_once(name, monkeypatch):
     monkeypatch.setattr(Model, 'predict', exact_prediction)
     config = CONFIGS[name].get_config('moons')
-    keys, made = sampling.keys(0, 0, 4000), []
+    keys, made = drawing.keys(0, 0, 4000), []
     for config.sample.steps in (1, 3):
         model = experiment.load('one_step')(config.copy_and_resolve_references())
         made.append(jax.jit(model.sample)({}, keys, None))

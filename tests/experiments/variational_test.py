@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from battery_test import FILES, module_of
 from genlab import config as configs
 from genlab import experiment
 from genlab.config import small
 from genlab.errors import ConfigError
 from genlab.losses.divergences import importance_bound
-from genlab.optimizers import sgd
-from genlab.players import example_keys
+from genlab.training.optimizers import sgd
+from genlab.training.players import example_keys
+from support.runs import FILES, module_of
 
 CONFIGS = {path.stem: module_of(path) for path in FILES}
 build = experiment.load('variational')

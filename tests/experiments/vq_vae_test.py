@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from battery_test import FILES, module_of
 from experiments import vq_vae
-from genlab import experiment, pretrained
+from genlab import experiment
 from genlab.config import small
-from genlab.describe import describe, totals
 from genlab.errors import ConfigError
+from genlab.run.describe import describe, totals
+from genlab.training import pretrained
+from support.runs import FILES, module_of
 
 CONFIGS = {path.stem: module_of(path) for path in FILES}
 build = experiment.load('vq_vae')

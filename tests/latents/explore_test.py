@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 
 from genlab import config as configs
-from genlab import data, images, modes, parallel
+from genlab import data, modes
 from genlab.errors import UserError
 from genlab.experiment import Experiment
 from genlab.latents import explore as exploration
 from genlab.latents.codes import learn
-from genlab.state import State
+from genlab.run import images
+from genlab.training import parallel
+from genlab.training.state import State
 
 SIZE = 20   # of the codes, [4, 5]
 

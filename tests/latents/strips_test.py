@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from genlab import images
 from genlab.latents import strips
+from genlab.run import images
 
 
 def flat(values, side=4, channels=1):

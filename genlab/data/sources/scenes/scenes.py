@@ -1,0 +1,81 @@
+"""Scenes: one to four shapes on a background, with everything that is known about them. Made here, from the index.
+
+For layout-conditional models there are boxes and their classes, for text-conditional ones captions as tokens, for
+image-to-image models a map of kinds, edges and a second style of the same scene, for disentanglement the factors.
+"""
+
+
+import numpy as np
+
+from genlab.data import captions
+from genlab.data.images import to_channels
+from genlab.data.source import Field, Source, image_field, label_field
+from genlab.data.sources.scenes import layout
+from genlab.data.sources.scenes.painting import Canvas
+from genlab.data.sources.scenes.shapes import KINDS
+from genlab.errors import ConfigError, meant
+
+SEED = 2026
+SCENES = {'train': (0, 100_000), 'test': (2 ** 32, 10_000)}    # first index and number: the ranges are disjoint
+BLOCK = 64                                                     # scenes drawn at once: their pixels fit a core's cache
+PIXELS = ('image', 'style', 'edges', 'segmentation')
+
+
+def scenes(resolution=32, channels=3, split='train', fields=('image', 'label')):
+    """A source of scenes with the given fields, of which only those asked for are drawn:
+
+    image         uint8 [R, R, C]: the picture
+    style         uint8 [R, R, C]: the same scene as chalk on dark paper
+    edges         uint8 [R, R, 1]: white outlines on black
+    segmentation  uint8 [R, R, 1]: 0 background, 1 + kind
+    label         int32: the kind of the largest shape, 0..7
+    factors       float32 [31]: what `layout.FACTORS` names, absent shapes zeros
+    boxes         float32 [4, 4]: (x0, y0, x1, y1) in [0, 1], the largest shape first, zeros when absent
+    box_classes   int32 [4]: kinds, -1 when absent
+    caption       int32 [26]: words of a sentence in `captions.VOCABULARY`, 0 after its end
+    """
+    declared = declare(resolution, channels)
+    for field in fields:
+        if field not in declared:
+            raise ConfigError(f'scenes have no field {field}{meant(field, declared)}: choose from {", ".join(declared)}')
+    start, length = SCENES[split]
+
+    def rows(indices):
+        blocks = [draw(np.asarray(indices[n:n + BLOCK]) + start, resolution, channels, fields)
+                  for n in range(0, len(indices), BLOCK)]
+        return {field: np.concatenate([block[field] for block in blocks]) for field in fields}
+
+    return Source(name=f'scenes/{split}', fields={field: declared[field] for field in fields}, length=length,
+                  rows=rows, in_memory=False, classes=KINDS, vocabulary=captions.VOCABULARY,
+                  captions=lambda indices: captions.sentences(layout.layout(SEED, np.asarray(indices) + start)))
+
+
+def declare(resolution, channels):
+    """Every field that a scene can have."""
+    map_of_kinds = Field((resolution, resolution, 1), np.dtype(np.uint8), 0, len(KINDS))
+    numbers, integers = np.dtype(np.float32), np.dtype(np.int32)
+    slots, columns = layout.SLOTS, len(layout.FACTORS)
+    return {'image': image_field(resolution, channels), 'style': image_field(resolution, channels),
+            'edges': image_field(resolution, 1), 'segmentation': map_of_kinds, 'label': label_field(len(KINDS)),
+            'factors': Field((columns,), numbers, -layout.TILT, 7), 'boxes': Field((slots, 4), numbers, 0, 1),
+            'box_classes': Field((slots,), integers, -1, len(KINDS) - 1),
+            'caption': Field((captions.LENGTH,), integers, 0, len(captions.VOCABULARY) - 1)}
+
+
+def draw(indices, resolution, channels, fields):
+    """Draws the given fields of scenes [N] -> {field: [N, ...]}."""
+    scene = layout.layout(SEED, indices)
+    canvas = Canvas(scene, resolution) if set(fields) & set(PIXELS) else None
+    return {field: _draw_one(field, scene, canvas, channels) for field in fields}
+
+
+def _draw_one(field, scene, canvas, channels):
+    if field in ('image', 'style'):
+        return to_channels(getattr(canvas, field)(), channels)
+    if field in PIXELS:
+        return getattr(canvas, field)()
+    if field == 'label':
+        return scene['kind'][:, 0].astype(np.int32)
+    if field == 'caption':
+        return captions.tokens(captions.sentences(scene))
+    return getattr(layout, field)(scene)

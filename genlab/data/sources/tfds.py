@@ -1,0 +1,99 @@
+"""Image sets of TensorFlow Datasets, read from ArrayRecord files without TensorFlow."""
+
+import difflib
+
+import numpy as np
+
+from genlab.data.cache import cached
+from genlab.data.images import decode
+from genlab.data.source import Source, from_arrays, image_field, label_field
+from genlab.data.sources.decoding import decode_all, fits
+from genlab.errors import ConfigError, UserError
+
+
+def tfds(name, folder='', resolution=32, channels=3, split='train'):
+    """`image` uint8 [R, R, C], central square, resized; and `label` int32 where the set has labels.
+
+    name: as TFDS writes it, e.g. mnist, cifar10 or celeb_a/1.0.0. folder: its data_dir, '' for TFDS's default.
+    split: TFDS's own, e.g. train, test or train[:90%]. Up to 2 GiB, decoded, it is held in memory and cached on disk;
+    a larger set stays on disk and is decoded as it is read.
+    """
+    records, info = _open(name, folder, split)
+    picture, classes = _features(info.features, name)
+    fields = {'image': image_field(resolution, channels)}
+    if classes is not None:
+        fields['label'] = label_field(classes.num_classes)
+
+    def rows(indices):
+        read = records.__getitems__([int(index) for index in indices])
+        images = np.empty((len(read), resolution, resolution, channels), np.uint8)
+        for image, record in zip(images, read):
+            image[:] = decode(record[picture], resolution, channels)
+        labels = {'label': np.array([record['label'] for record in read], np.int32)} if classes is not None else {}
+        return {'image': images} | labels
+
+    known = {'classes': tuple(classes.names) if classes is not None else ()}
+    title = f'{info.full_name}/{split}'
+    if not fits(len(records), resolution, channels):
+        return Source(name=title, fields=fields, length=len(records), rows=rows, in_memory=False, **known)
+    key = [title, len(records), str(info.splits.total_num_examples), resolution, channels, _checksums(info)]
+    arrays = cached(title, key, lambda: decode_all(
+        title, len(records), lambda start, stop: rows(range(start, stop))))
+    return from_arrays(title, arrays, fields, **known)
+
+
+def command(name, folder):
+    """What a person types to download a set and write it as ArrayRecord."""
+    return f'python -m genlab.data.prepare {name}' + (f' --dir {folder}' if folder else '')
+
+
+def find(name, folder):
+    """The builder of a name, which also finds sets whose code is not here, by their files -> (builder, format).
+
+    The format is that of the files, such as array_record or tfrecord, and '' where the set is not prepared.
+    """
+    import tensorflow_datasets
+    try:
+        builder = tensorflow_datasets.builder(name, **({'data_dir': folder} if folder else {}))
+    except tensorflow_datasets.core.DatasetNotFoundError:
+        near = difflib.get_close_matches(name, tensorflow_datasets.list_builders(with_community_datasets=False), 1)
+        meant = f'; did you mean {near[0]}?' if near else ''
+        where = f' and no such folder in {folder}' if folder else ''
+        raise ConfigError(f'config.data.name={name} is no set that TFDS knows{where}{meant}') from None
+    except ImportError as error:
+        raise UserError(f'TFDS cannot describe {name} without a package that is missing ({error.name}): '
+                        'pip install "genlab[prepare]"') from error
+    there = (builder.data_path / 'dataset_info.json').exists()
+    return builder, builder.info.file_format.value if there else ''
+
+
+def _open(name, folder, split):
+    """The records with undecoded images, and the DatasetInfo; a UserError says what to do where there are none."""
+    from tensorflow_datasets import decode as decoders
+    builder, form = find(name, folder)
+    if not form:
+        raise UserError(f'there is no {name} in {builder.data_dir}: run `{command(name, folder)}`')
+    if form != 'array_record':
+        raise UserError(f'{name} in {builder.data_dir} is in {form} format, which needs TensorFlow: write it as '
+                        f'ArrayRecord into another folder, run `{command(name, "NEW_FOLDER")}` and set '
+                        'config.data.dir=NEW_FOLDER')
+    picture, _ = _features(builder.info.features, name)
+    try:
+        return builder.as_data_source(split, decoders={picture: decoders.SkipDecoding()}), builder.info
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f'{name} has no split {split}: it has {", ".join(builder.info.splits)}') from error
+
+
+def _features(features, name):
+    """(name of the image feature, the label's feature or None)."""
+    from tensorflow_datasets.core.features import ClassLabel, Image
+    pictures = [key for key, feature in features.items() if type(feature) is Image]
+    if not pictures:
+        raise ConfigError(f'config.data.name={name}: the set has no images, only {", ".join(features)}')
+    label = features['label'] if 'label' in features else None
+    return 'image' if 'image' in pictures else pictures[0], label if isinstance(label, ClassLabel) else None
+
+
+def _checksums(info):
+    """What tells one preparation of a set from another: bytes and lengths of the shards of every split."""
+    return {name: [split.num_bytes, list(split.shard_lengths)] for name, split in info.splits.items()}

@@ -1,0 +1,27 @@
+"""How well samples cover a density of points: modes where they are known, and the distance to held-out points."""
+
+import numpy as np
+
+from genlab.evaluation.metrics.distances import sliced_wasserstein
+from genlab.evaluation.metrics.toy import modes
+from genlab.evaluation.subject import Part, Subject
+
+
+def applies(subject: Subject) -> bool:
+    return subject.experiment.sample is not None and not subject.images
+
+
+def judge(subject: Subject) -> Part:
+    """Modes and the share of samples of high quality; the sliced Wasserstein distance to held-out points, and of training
+    points of the same number to the same held-out ones, which is as near as a perfect model comes."""
+    samples, observe, seed = subject.samples, subject.config.data.observe, subject.config.evaluate.seed
+    count = min(len(samples), subject.held_out)
+    real, other = (source.rows(np.arange(count))[observe] for source in (subject.test, subject.train))
+    finite = np.isfinite(samples).all(1)
+    figures = {'finite': float(finite.mean())}
+    if subject.test.centres is not None:
+        figures |= modes(samples, subject.test)
+    if finite.all():
+        figures |= {'sliced_wasserstein': sliced_wasserstein(samples[:count], real, seed=seed),
+                    'sliced_wasserstein_of_data': sliced_wasserstein(other, real, seed=seed)}
+    return Part({'samples': len(samples), 'held_out': count}, figures)

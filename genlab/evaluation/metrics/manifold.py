@@ -1,0 +1,42 @@
+"""Fidelity and coverage apart: do samples lie where the data is, and is data wherever samples could lie?
+
+Both sets are features [N, D]. The manifold of a set is the union of balls around its points, each as wide as the distance
+to its k-th nearest neighbour in the set.
+"""
+
+import numpy as np
+
+from genlab.evaluation.metrics.neighbours import closed, nearest, squared_distances
+
+
+def manifold(real: np.ndarray, samples: np.ndarray, *, nearest_precision: int = 3,
+             nearest_density: int = 5) -> dict[str, float]:
+    """Precision and recall, density and coverage, from one pass over the distances.
+
+    precision = mean_j 1[ sample j in some real ball ], recall = mean_i 1[ real i in some sample ball ], k = nearest_precision
+    (Kynkaanniemi et al. 2019, section 2). density = (1 / k) mean_j #{ real balls that hold sample j }, coverage = mean_i 1[ the
+    ball of real i holds some sample ], k = nearest_density (Naeem et al. 2020, section 3). Balls are closed: a set against
+    itself has precision, recall and coverage 1. All depend on the numbers of examples: compare at equal ones.
+    real: [N, D]; samples: [M, D]; more than k each. Returns shares in [0, 1], but a density of about 1 for fresh data, at
+    most N / k.
+    """
+    narrow, wide = _radii(real, nearest_precision, nearest_density)
+    around_samples, = _radii(samples, nearest_precision)
+    narrow, wide = closed(narrow, real, samples), closed(wide, real, samples)
+    around_samples = closed(around_samples, samples, samples)
+    precise, holders = np.zeros(len(samples), bool), np.zeros(len(samples))
+    recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
+    for rows, squared in squared_distances(real, samples):
+        precise |= (squared <= narrow[rows, None]).any(0)
+        recalled[rows] = (squared <= around_samples).any(1)
+        inside = squared <= wide[rows, None]
+        holders += inside.sum(0)
+        covered[rows] = inside.any(1)
+    return {'precision': float(precise.mean()), 'recall': float(recalled.mean()),
+            'density': float(holders.mean() / nearest_density), 'coverage': float(covered.mean())}
+
+
+def _radii(features: np.ndarray, *ranks: int) -> list[np.ndarray]:
+    """The distance of each point to its k-th nearest other point, [N] for each k; the point itself is rank 0."""
+    distances = nearest(features, features, count=max(ranks) + 1)[1]
+    return [distances[:, rank] for rank in ranks]

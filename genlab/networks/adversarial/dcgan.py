@@ -1,0 +1,76 @@
+"""DCGAN: a generator and a discriminator of strided convolutions alone.
+
+Radford, Metz and Chintala 2015, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
+Networks", section 3: no pooling, no dense layers, batch normalisation except at the generator's output and the
+discriminator's input. At 64x64x3 with 100 latents and width 64: 3,576,704 and 2,765,568 parameters.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from genlab.networks.layers.convolution import Conv, ConvTranspose
+from genlab.networks.layers.normalization import BatchNorm
+
+DOUBLE = {'kernel_size': (4, 4), 'strides': (2, 2)}  # a stride of two with an even kernel leaves no chequerboard
+EDGE = {'kernel_size': (4, 4), 'padding': 'VALID'}  # between one vector and a map of 4x4
+
+
+def normal(mean: float = 0.0, deviation: float = 0.02):
+    """An initializer that draws from N(mean, deviation^2); the paper's deviation is 0.02 (section 4)."""
+    return lambda key, shape, dtype=jnp.float32: mean + deviation * jax.random.normal(key, shape, dtype)
+
+
+def depth(resolution: int) -> int:
+    """The number of doublings from 4x4 to the resolution, which is a power of two from 16 on."""
+    if resolution < 16 or resolution & (resolution - 1):
+        raise ValueError(f'a DCGAN makes squares with a power of two from 16 on as their side, not {resolution}')
+    return resolution.bit_length() - 3
+
+
+class Generator(nn.Module):
+    """Latents [B, latent_size] -> images [B, resolution, resolution, channels] in [-1, 1].
+
+    `axis` names the mapped axis over which batch statistics are shared. The parameters are float32 whatever `dtype`.
+    """
+    resolution: int = 64
+    channels: int = 3
+    width: int = 64
+    latent_size: int = 100
+    axis: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, z: jax.Array, train: bool) -> jax.Array:
+        if z.shape[-1] != self.latent_size:
+            raise ValueError(f'latents of size {self.latent_size} expected, not {z.shape[-1]}')
+        settings = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
+        doublings = depth(self.resolution)
+        x = ConvTranspose(self.width * 2 ** (doublings - 1), **EDGE, **settings)(z[:, None, None, :])
+        for level in reversed(range(doublings - 1)):
+            x = nn.relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train))
+            x = ConvTranspose(self.width * 2 ** level, **DOUBLE, **settings)(x)
+        x = nn.relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train))
+        return nn.tanh(ConvTranspose(self.channels, **DOUBLE, **settings)(x))
+
+
+class Discriminator(nn.Module):
+    """Images [B, resolution, resolution, C] in [-1, 1] -> logits [B] of being real; `axis`, `dtype` as above."""
+    resolution: int = 64
+    width: int = 64
+    axis: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        if images.shape[1:3] != (self.resolution, self.resolution):
+            raise ValueError(f'images of side {self.resolution} expected, not {images.shape[1:3]}')
+        settings = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
+        doublings = depth(self.resolution)
+        x = nn.leaky_relu(Conv(self.width, **DOUBLE, **settings)(images), 0.2)
+        for level in range(1, doublings):
+            x = Conv(self.width * 2 ** level, **DOUBLE, **settings)(x)
+            x = nn.leaky_relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train), 0.2)
+        return Conv(1, **EDGE, **settings)(x)[:, 0, 0, 0]

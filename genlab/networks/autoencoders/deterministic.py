@@ -1,0 +1,142 @@
+"""Autoencoders that go down to a code and come back the same way: dense layers, or convolutions around dense layers.
+
+Both have `encode`, `decode` and `logits` (what `decode` puts through `output`), and are called with (x, train). Parameters,
+codes and outputs are float32 whatever `dtype` they compute in.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from genlab.networks.layers.convolution import Conv, ConvTranspose
+from genlab.networks.layers.mlp import identity
+
+DOUBLE = {'kernel_size': (4, 4), 'strides': (2, 2)}   # a stride of two with an even kernel leaves no chequerboard
+
+
+class Transposed(nn.Module):
+    """A dense layer whose kernel is the transpose of another's: only the bias is its own."""
+    features: int
+    use_bias: bool = True
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        bias = self.param('bias', nn.initializers.zeros_init(), (self.features,)) if self.use_bias else None
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return x @ kernel.T if bias is None else x @ kernel.T + bias[None]
+
+
+class DenseAutoencoder(nn.Module):
+    """Layers of widths `features`, the last of them the code, and back: [B, *shape] -> [B, *shape].
+
+    `activation` follows every layer but the code, which `code` follows, and the last, which `output` follows. With
+    `tied`, each kernel of the decoder is the transpose of the encoder's, one array that learns from both uses.
+    784-1000-500-250-30 (Hinton and Salakhutdinov 2006) has 2,837,314 parameters, tied 1,420,814.
+    """
+    shape: tuple[int, ...]
+    features: tuple[int, ...]
+    activation: Callable[[jax.Array], jax.Array] = nn.sigmoid
+    code: Callable[[jax.Array], jax.Array] = identity
+    output: Callable[[jax.Array], jax.Array] = identity
+    tied: bool = False
+    use_bias: bool = True
+    kernel_init: Callable = nn.linear.default_kernel_init
+    dtype: Any = None
+
+    def setup(self):
+        settings: dict[str, Any] = {'use_bias': self.use_bias, 'dtype': self.dtype}
+        kernels = {'kernel_init': self.kernel_init}
+        back = (math.prod(self.shape), *self.features[:-1])[::-1]
+        self.encoder = [nn.Dense(width, **kernels, **settings) for width in self.features]
+        self.decoder = [Transposed(width, **settings) if self.tied else nn.Dense(width, **kernels, **settings)
+                        for width in back]
+
+    def encode(self, x: jax.Array) -> jax.Array:
+        """Examples [B, *shape] -> codes [B, features[-1]]."""
+        x = x.reshape(x.shape[0], -1)
+        for layer in self.encoder[:-1]:
+            x = self.activation(layer(x))
+        return self.code(self.encoder[-1](x)).astype(jnp.float32)
+
+    def logits(self, codes: jax.Array) -> jax.Array:
+        """Codes [B, features[-1]] -> what the last layer gives, [B, *shape]."""
+        x = codes
+        for number, (layer, opposite) in enumerate(zip(self.decoder, self.encoder[::-1])):
+            x = self.activation(x) if number else x
+            x = layer(x, opposite.variables['params']['kernel']) if self.tied else layer(x)
+        return x.reshape(-1, *self.shape).astype(jnp.float32)
+
+    def decode(self, codes: jax.Array) -> jax.Array:
+        """Codes [B, features[-1]] -> examples [B, *shape]."""
+        return self.output(self.logits(codes))
+
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        del train  # every network is told; this one does the same in training
+        return self.decode(self.encode(x))
+
+
+class ConvolutionalAutoencoder(nn.Module):
+    """Strided convolutions, the dense layers of a DenseAutoencoder, transposed convolutions: [B, H, W, C] -> [B, H, W, C].
+
+    Each of `halvings` convolutions halves the side, which 2^halvings must divide, and doubles the channels, from `width` on.
+    `activation` follows the convolutions and the dense layers, `code` the code, `output` the last convolution.
+    """
+    shape: tuple[int, int, int]
+    features: tuple[int, ...]
+    width: int
+    halvings: int = 2
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    code: Callable[[jax.Array], jax.Array] = identity
+    output: Callable[[jax.Array], jax.Array] = identity
+    kernel_init: Callable = nn.linear.default_kernel_init
+    dtype: Any = None
+
+    def setup(self):
+        height, width, channels = self.shape
+        if height % 2 ** self.halvings or width % 2 ** self.halvings:
+            raise ValueError(f'{self.halvings} halvings of {height}x{width}: take a multiple of {2 ** self.halvings}')
+        settings: dict[str, Any] = {**DOUBLE, 'dtype': self.dtype, 'kernel_init': self.kernel_init}
+        widths = [self.width * 2 ** level for level in range(self.halvings)]
+        self.down = [Conv(width, **settings) for width in widths]
+        self.up = [ConvTranspose(width, **settings) for width in (channels, *widths[:-1])[::-1]]
+        inner = (height >> self.halvings, width >> self.halvings, widths[-1])
+        self.dense = DenseAutoencoder(inner, self.features, self.activation, self.code, self.activation,
+                                      kernel_init=self.kernel_init, dtype=self.dtype)
+
+    def encode(self, x: jax.Array) -> jax.Array:
+        """Images [B, H, W, C] -> codes [B, features[-1]]."""
+        for layer in self.down:
+            x = self.activation(layer(x))
+        return self.dense.encode(x)
+
+    def logits(self, codes: jax.Array) -> jax.Array:
+        """Codes [B, features[-1]] -> what the last convolution gives, [B, H, W, C]."""
+        x = self.dense.decode(codes)
+        for number, layer in enumerate(self.up):
+            x = layer(self.activation(x) if number else x)
+        return x.astype(jnp.float32)
+
+    def decode(self, codes: jax.Array) -> jax.Array:
+        """Codes [B, features[-1]] -> images [B, H, W, C]."""
+        return self.output(self.logits(codes))
+
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        del train
+        return self.decode(self.encode(x))
+
+
+def truncate(codes: jax.Array, keys: jax.Array) -> jax.Array:
+    """Codes whose first k units are kept and the others set to zero, k uniform in 1 ... K: nested dropout.
+
+    What is reconstructed from these has its units in order: the first says most, and a linear autoencoder finds the
+    principal components themselves, not only their span (Rippel, Gelbart and Adams 2014, sections 2 and 3).
+    codes: [B, K]; keys: [B] typed keys, one an example. Returns [B, K].
+    """
+    units = codes.shape[1]
+    kept = jax.vmap(lambda key: jax.random.randint(key, (), 1, units + 1))(keys)
+    return jnp.where(jnp.arange(units)[None] < kept[:, None], codes, 0)

@@ -1,0 +1,71 @@
+"""The encoder and decoder of the VQ-VAE: strided convolutions and narrow residual blocks, without normalisation.
+
+Van den Oord et al. 2017, section 4.1: at 32x32x3 with width=128, halvings=2, blocks=2 and latent_size=64 the encoder has
+364,160 parameters and 8,256 in the layer of its codes, the decoder 290,307.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from genlab.networks.layers.convolution import Conv, ConvTranspose
+
+DOUBLE = {'kernel_size': (4, 4), 'strides': (2, 2)}
+
+
+def widths(width: int, halvings: int) -> list[int]:
+    """The channels after each halving of the side: the width after the last of them, half of it before."""
+    return [width // 2] * (halvings - 1) + [width]
+
+
+class ResidualEncoder(nn.Module):
+    """Images [B, H, W, C] -> codes, float32 [B, H / 2^halvings, W / 2^halvings, latent_size]."""
+    width: int
+    latent_size: int
+    halvings: int = 2
+    blocks: int = 2
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        del train   # every network is told; this one does the same in training
+        for i, width in enumerate(widths(self.width, self.halvings)):
+            x = nn.relu(Conv(width, **DOUBLE, dtype=self.dtype, name=f'down_{i}')(x))
+        x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(x)
+        x = Residuals(self.width, self.blocks, self.dtype, name='residuals')(x)
+        return Conv(self.latent_size, (1, 1), dtype=self.dtype, name='codes')(x).astype(jnp.float32)
+
+
+class ResidualDecoder(nn.Module):
+    """The mirror image of the encoder: codes [B, h, w, latent_size] -> images, float32 [B, 2^halvings h, 2^halvings w, C]."""
+    width: int
+    channels: int
+    halvings: int = 2
+    blocks: int = 2
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, codes: jax.Array, train: bool = False) -> jax.Array:
+        del train
+        x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(codes)
+        x = Residuals(self.width, self.blocks, self.dtype, name='residuals')(x)
+        for i, width in reversed([*enumerate([self.channels, *widths(self.width, self.halvings)[:-1]])]):
+            x = ConvTranspose(width, **DOUBLE, dtype=self.dtype, name=f'up_{i}')(x)
+            x = nn.relu(x) if i else x
+        return x.astype(jnp.float32)
+
+
+class Residuals(nn.Module):
+    """Residual blocks with a quarter of the width inside, and a rectifier at the end: [B, H, W, width] -> the same."""
+    width: int
+    blocks: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for i in range(self.blocks):
+            h = Conv(self.width // 4, (3, 3), dtype=self.dtype, name=f'inner_{i}')(nn.relu(x))
+            x = x + Conv(self.width, (1, 1), dtype=self.dtype, name=f'outer_{i}')(nn.relu(h))
+        return nn.relu(x)

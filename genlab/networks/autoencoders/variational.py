@@ -1,0 +1,190 @@
+"""Encoders and decoders of variational autoencoders: dense, convolutional, and a ladder of levels.
+
+An encoder takes images or points x [B, ...] and a condition [B, K] (one-hot; K is 0 where there is none) and gives the mean
+and log-variance [B, latent_size] of a Gaussian over latents. A decoder takes latents and the condition and gives the location
+of x, in the units of its likelihood, and the logarithm of its scale. Both are float32 whatever the layers compute in.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from genlab.networks.layers.convolution import Conv, ConvTranspose
+from genlab.networks.layers.mlp import MLP
+
+HALVE = {'kernel_size': (4, 4), 'strides': (2, 2)}
+Gaussian = tuple[jax.Array, jax.Array]   # mean and log-variance, [B, D] each
+
+
+def join(*arrays: jax.Array) -> jax.Array:
+    """[B, ...] each -> [B, sum of their sizes]."""
+    return jnp.concatenate([array.reshape(array.shape[0], -1) for array in arrays], 1)
+
+
+def halves(outputs: jax.Array) -> Gaussian:
+    """[B, 2 D] -> mean and log-variance [B, D], float32."""
+    mean, log_variance = jnp.split(outputs.astype(jnp.float32), 2, axis=1)
+    return mean, log_variance
+
+
+class Scale(nn.Module):
+    """The logarithm of a likelihood's scale, [1, ..., C] for x [B, ..., C]: `scale` if above 0, else one learned a channel.
+
+    Rybkin et al. 2021 (sigma-VAE), section 3.1: one scale for all pixels is learned without the variance collapsing."""
+    scale: float
+
+    @nn.compact
+    def __call__(self, location: jax.Array) -> jax.Array:
+        shape = (1,) * (location.ndim - 1) + location.shape[-1:]
+        if self.scale > 0:
+            return jnp.full(shape, math.log(self.scale), jnp.float32)
+        return self.param('log_scale', nn.initializers.constant(-1.0), shape[-1:]).reshape(shape)
+
+
+class DenseEncoder(nn.Module):
+    """Dense layers of widths `features`, then mean and log-variance."""
+    features: tuple[int, ...]
+    latent_size: int
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> Gaussian:
+        return halves(MLP((*self.features, 2 * self.latent_size), self.activation, dtype=self.dtype)(join(x, condition), train))
+
+
+class DenseDecoder(nn.Module):
+    """Dense layers of widths `features`, then one output for each dimension of x, whose shape is `shape`."""
+    features: tuple[int, ...]
+    shape: tuple[int, ...]
+    scale: float = 0.0
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, z: jax.Array, condition: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        outputs = MLP((*self.features, math.prod(self.shape)), self.activation, dtype=self.dtype)(join(z, condition), train)
+        location = outputs.astype(jnp.float32).reshape(z.shape[0], *self.shape)
+        return location, Scale(self.scale)(location)
+
+
+def sides(resolution: int) -> list[int]:
+    """The sides of the maps from the image down to the smallest: halved while even and above 4, e.g. 28, 14, 7."""
+    found = [resolution]
+    while found[-1] % 2 == 0 and found[-1] > 4:
+        found.append(found[-1] // 2)
+    return found
+
+
+class ConvolutionalEncoder(nn.Module):
+    """Convolutions that halve the side and double the channels from `width` on, then one dense layer."""
+    width: int
+    latent_size: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> Gaussian:
+        for level in range(len(sides(x.shape[1])) - 1):
+            x = nn.relu(Conv(self.width * 2 ** level, **HALVE, dtype=self.dtype)(x))
+        return halves(nn.Dense(2 * self.latent_size, dtype=self.dtype)(join(x, condition)))
+
+
+class ConvolutionalDecoder(nn.Module):
+    """The mirror image of the encoder: one dense layer, then transposed convolutions that double the side."""
+    width: int
+    shape: tuple[int, int, int]
+    scale: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, z: jax.Array, condition: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        doublings, smallest = len(sides(self.shape[0])) - 1, sides(self.shape[0])[-1]
+        channels = self.width * 2 ** (doublings - 1)
+        x = nn.relu(nn.Dense(smallest ** 2 * channels, dtype=self.dtype)(join(z, condition)))
+        x = x.reshape(-1, smallest, smallest, channels)
+        for level in reversed(range(doublings - 1)):
+            x = nn.relu(ConvTranspose(self.width * 2 ** level, **HALVE, dtype=self.dtype)(x))
+        location = ConvTranspose(self.shape[-1], **HALVE, dtype=self.dtype)(x).astype(jnp.float32)
+        return location, Scale(self.scale)(location)
+
+
+class LadderEncoder(nn.Module):
+    """The way up: a hidden layer for each level, and what that level says of its posterior from the data alone.
+
+    `features` and `latent_sizes` from the data upwards. Returns mean and log-variance [B, sum of latent_sizes] by level."""
+    features: tuple[int, ...]
+    latent_sizes: tuple[int, ...]
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> Gaussian:
+        h, levels = join(x, condition), []
+        for width, size in zip(self.features, self.latent_sizes, strict=True):
+            h = nn.relu(nn.Dense(width, dtype=self.dtype)(h))
+            h = nn.relu(nn.Dense(width, dtype=self.dtype)(h))
+            levels.append(halves(nn.Dense(2 * size, dtype=self.dtype)(h)))
+        means, log_variances = zip(*levels)
+        return join(*means), join(*log_variances)
+
+
+class LadderDecoder(nn.Module):
+    """The way down, on which each level's prior depends on the latents above it, and in inference its posterior too.
+
+    Bidirectional inference (Kingma et al. 2016, section 4 and appendix C): a posterior's mean and log-variance are those of the
+    way up plus a part that the way down adds. A path with residual connections runs beside the latents to the data."""
+    features: tuple[int, ...]
+    latent_sizes: tuple[int, ...]
+    shape: tuple[int, ...]
+    scale: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, noise: jax.Array, condition: jax.Array, train: bool, upward: Gaussian | None = None):
+        """Draws z = mean + deviation * noise at every level and gives (location, log_scale, (z, posterior, prior)).
+
+        noise: [B, sum of latent_sizes], level by level from the data upwards. upward: what LadderEncoder gives; without it z is
+        drawn from the prior. posterior and prior: (mean, log-variance), [B, sum of latent_sizes] each."""
+        ends = [sum(self.latent_sizes[:level]) for level in range(len(self.latent_sizes) + 1)]
+        h, levels = None, []
+        for level in reversed(range(len(self.features))):
+            own = slice(ends[level], ends[level + 1])
+            prior, extra = self.above(h, noise[:, own], level)
+            posterior = prior if upward is None else tuple(up[:, own] + part for up, part in zip(upward, extra))
+            z = posterior[0] + jnp.exp(posterior[1] / 2) * noise[:, own]
+            levels.insert(0, (z, *posterior, *prior))
+            h = self.descend(h, z, condition, level)
+        z, mean, log_variance, prior_mean, prior_log_variance = (join(*parts) for parts in zip(*levels))
+        location = nn.Dense(math.prod(self.shape), dtype=self.dtype, name='location')(h).astype(jnp.float32)
+        location = location.reshape(z.shape[0], *self.shape)
+        return location, Scale(self.scale)(location), (z, (mean, log_variance), (prior_mean, prior_log_variance))
+
+    def above(self, h, noise, level) -> tuple[Gaussian, Gaussian]:
+        """The prior of a level, and what the way down adds to its posterior; N(0, 1) and nothing at the top."""
+        if h is None:
+            return (jnp.zeros_like(noise),) * 2, (jnp.zeros_like(noise),) * 2
+        outputs = nn.Dense(4 * noise.shape[1], dtype=self.dtype, name=f'prior_{level}')(h)
+        means_and_variances = jnp.split(outputs.astype(jnp.float32), 4, axis=1)
+        return tuple(means_and_variances[:2]), tuple(means_and_variances[2:])
+
+    def descend(self, h, z, condition, level) -> jax.Array:
+        """The path beside the latents: what came from above and this level's latents, at this level's width."""
+        width, above = self.features[level], (condition,) if h is None else (h,)
+        new = nn.relu(nn.Dense(width, dtype=self.dtype, name=f'merge_{level}')(join(z, *above)))
+        return nn.relu(new + nn.Dense(width, dtype=self.dtype, name=f'mix_{level}')(new))
+
+
+class Critic(nn.Module):
+    """A convolutional discriminator of images [B, H, W, C] -> logits [B], and the features [B, ...] of its last convolution."""
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        for level in range(len(sides(x.shape[1])) - 1):
+            x = nn.leaky_relu(Conv(self.width * 2 ** level, **HALVE, dtype=self.dtype)(x), 0.2)
+        features = x.astype(jnp.float32)
+        return nn.Dense(1, dtype=self.dtype)(join(x)).astype(jnp.float32)[:, 0], features

@@ -1,0 +1,132 @@
+"""DiT: a transformer over the patches of a noisy image, steered by its noise level and class through its normalisations.
+
+Peebles and Xie 2023, "Scalable Diffusion Models with Transformers", section 3.2. Each block normalises without parameters
+of its own; a dense layer of the condition gives the shift, the scale and the gate of each branch. These layers start at zero
+(adaLN-zero), so a fresh block is the identity, and so does the last layer, so a fresh network says 0.
+
+On 32x32x4 latents, 8 output channels and 1000 classes, the fixed table of positions counted: S/2 (width 384, depth 12,
+6 heads) has 32,963,360 parameters, B/2 (768, 12, 12) 130,512,416, B/4 130,475,648, XL/2 (1152, 28, 16) 675,129,632.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from genlab.networks.layers.attention import Attention
+from genlab.networks.layers.embedding import grid_positions, sinusoidal
+
+FREQUENCIES = 256   # numbers of the sinusoidal embedding of a level
+ZEROS, XAVIER, SMALL = nn.initializers.zeros_init(), nn.initializers.xavier_uniform(), nn.initializers.normal(0.02)
+
+
+class DiT(nn.Module):
+    """Square images [B, H, H, C] whose side `patch` divides -> float32 [B, H, H, channels].
+
+    The table of positions is a variable of the collection 'constants': counted and saved, never trained. With `span`, a
+    second number is embedded as the level is, and added. A context is attended to in each block, where there is one from the
+    first call on. Called with (x, level [B], train, labels [B], keys, span [B], context [B, L, D], context_mask [B, L]);
+    no labels are the class `classes`, "none", and no span is a span of 0. There is no dropout: the keys do nothing.
+    """
+    channels: int
+    patch: int = 2
+    width: int = 384
+    depth: int = 12
+    heads: int = 6
+    classes: int = 0
+    ratio: int = 4         # the width of a hidden layer by the width of a token
+    span: bool = False
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, level: jax.Array, train: bool, labels: jax.Array | None = None,
+                 keys: jax.Array | None = None, span: jax.Array | None = None, context: jax.Array | None = None,
+                 context_mask: jax.Array | None = None) -> jax.Array:
+        del train, keys   # every network is told; this one does the same in training
+        size, side = x.shape[0], x.shape[1] // self.patch
+        condition = nn.silu(self._condition(level, labels, span))
+        positions = self.variable('constants', 'positions', lambda: jnp.asarray(grid_positions(side, self.width))[None])
+        x = dense(self.width, XAVIER, self.dtype, 'patches')(tokens(x, self.patch)) + positions.value.astype(self.dtype)
+        block = nn.remat(Block) if self.remat else Block
+        for layer in range(self.depth):
+            x = block(self.heads, self.ratio, self.dtype, name=f'block_{layer}')(x, condition, context, context_mask)
+        shift, scale = modulation(2, self.width, self.dtype, 'output_modulation')(condition)
+        x = normalized(x, shift, scale, 'output_norm')
+        x = dense(self.patch ** 2 * self.channels, ZEROS, jnp.float32, 'output')(x)
+        return image(x.reshape(size, side, side, self.patch, self.patch, self.channels))
+
+    def _condition(self, level, labels, span) -> jax.Array:
+        """One float32 vector [B, width] of all that steers the blocks."""
+        condition = LevelEmbedding(self.width, name='level')(level)
+        if self.span:
+            span = jnp.zeros_like(level) if span is None else span
+            condition += LevelEmbedding(self.width, name='span')(span)
+        if self.classes:
+            labels = jnp.full(level.shape, self.classes) if labels is None else labels
+            condition += nn.Embed(self.classes + 1, self.width, embedding_init=SMALL, name='label')(labels)
+        return condition
+
+
+class Block(nn.Module):
+    """Self-attention, attention to the context where there is one, and a hidden layer, each added to the tokens.
+
+    x [B, N, width], condition [B, width] -> [B, N, width]. The context's branch stands between the other two, without a
+    gate but with a last layer that starts at zero (Chen et al. 2023, PixArt-alpha, section 2.3).
+    """
+    heads: int
+    ratio: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array, context: jax.Array | None = None,
+                 context_mask: jax.Array | None = None) -> jax.Array:
+        width = x.shape[-1]
+        shift, scale, gate, late_shift, late_scale, late_gate = modulation(6, width, self.dtype, 'modulation')(condition)
+        attention = Attention(self.heads, self.dtype, XAVIER, XAVIER, name='attention')
+        x = x + gate * attention(normalized(x, shift, scale, 'norm'))
+        if context is not None:
+            attention = Attention(self.heads, self.dtype, XAVIER, name='context_attention')
+            x = x + attention(normalized(x, 0, 0, 'context_norm'), context, context_mask)
+        hidden = dense(self.ratio * width, XAVIER, self.dtype, 'hidden')(normalized(x, late_shift, late_scale, 'hidden_norm'))
+        return x + late_gate * dense(width, XAVIER, self.dtype, 'hidden_output')(nn.gelu(hidden, approximate=True))
+
+
+class LevelEmbedding(nn.Module):
+    """Numbers [B], scaled to the thousands that their sinusoids expect -> float32 [B, width]."""
+    width: int
+
+    @nn.compact
+    def __call__(self, values: jax.Array) -> jax.Array:
+        x = dense(self.width, SMALL, jnp.float32, 'hidden')(sinusoidal(values, FREQUENCIES))
+        return dense(self.width, SMALL, jnp.float32, 'output')(nn.silu(x))
+
+
+def dense(features: int, kernel_init, dtype, name: str) -> nn.Dense:
+    return nn.Dense(features, dtype=dtype, kernel_init=kernel_init, name=name)
+
+
+def modulation(parts: int, width: int, dtype, name: str):
+    """A layer that starts at zero: condition [B, D] -> `parts` of [B, 1, width], the shifts, scales and gates of tokens."""
+    layer = dense(parts * width, ZEROS, dtype, name)
+    return lambda condition: jnp.split(layer(condition)[:, None], parts, -1)
+
+
+def normalized(x: jax.Array, shift: jax.Array | float, scale: jax.Array | float, name: str) -> jax.Array:
+    """Tokens [B, N, width] of mean 0 and variance 1, by float32 statistics, then scaled by 1 + scale and shifted."""
+    x = nn.LayerNorm(epsilon=1e-6, use_bias=False, use_scale=False, dtype=x.dtype, name=name)(x)
+    return x * (1 + scale) + shift
+
+
+def tokens(x: jax.Array, patch: int) -> jax.Array:
+    """Images [B, H, W, C] as their patches, row by row: [B, H W / patch^2, patch^2 C]."""
+    size, height, width, channels = x.shape
+    x = x.reshape(size, height // patch, patch, width // patch, patch, channels)
+    return x.swapaxes(2, 3).reshape(size, -1, patch ** 2 * channels)
+
+
+def image(patches: jax.Array) -> jax.Array:
+    """Patches [B, rows, columns, p, p, C] as one image: [B, rows p, columns p, C]."""
+    size, rows, columns, patch, _, channels = patches.shape
+    return patches.swapaxes(2, 3).reshape(size, rows * patch, columns * patch, channels)

@@ -1,0 +1,62 @@
+"""A network for noisy points: dense layers that are told the noise level, for densities in the plane and other small data."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from genlab.networks.layers.embedding import sinusoidal
+from genlab.networks.layers.mlp import MLP
+
+FREQUENCIES = 64   # numbers of the sinusoidal embedding of a level
+
+
+class PointNetwork(nn.Module):
+    """Points [B, D] -> float32 [B, channels], zero at first (`channels` None: D).
+
+    Layers of widths `features`, each told the condition and followed by a silu, and each added to its input where the widths
+    agree. Called with (x, level [B], train, labels [B], keys, span [B]); no labels are the class `classes`, "none", no span is
+    a span of 0, and there is no dropout: the keys do nothing.
+    """
+    features: tuple[int, ...] = (256, 256, 256)
+    channels: int | None = None
+    classes: int = 0
+    span: bool = False
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, level: jax.Array, train: bool, labels: jax.Array | None = None,
+                 keys: jax.Array | None = None, span: jax.Array | None = None) -> jax.Array:
+        del train, keys   # every network is told; this one does the same in training
+        channels = self.channels or x.shape[-1]
+        condition = nn.silu(self._condition(level, labels, span))
+        layer = nn.remat(Layer) if self.remat else Layer
+        for number, width in enumerate(self.features):
+            x = layer(width, self.dtype, name=f'layer_{number}')(x, condition)
+        return nn.Dense(channels, kernel_init=nn.initializers.zeros_init(), name='output')(x.astype(jnp.float32))
+
+    def _condition(self, level, labels, span) -> jax.Array:
+        """One float32 vector [B, features[0]] of all that the layers are told."""
+        widths = self.features[:1] * 2
+        condition = MLP(widths, nn.silu, name='level')(sinusoidal(level, FREQUENCIES))
+        if self.span:
+            span = jnp.zeros_like(level) if span is None else span
+            condition += MLP(widths, nn.silu, name='span')(sinusoidal(span, FREQUENCIES))
+        if self.classes:
+            labels = jnp.full(level.shape, self.classes) if labels is None else labels
+            condition += nn.Embed(self.classes + 1, widths[0], name='label')(labels)
+        return condition
+
+
+class Layer(nn.Module):
+    """silu(W x + V condition + b), added to x where the widths agree: [B, n], [B, m] -> [B, width]."""
+    width: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
+        y = nn.Dense(self.width, dtype=self.dtype, name='dense')(x)
+        y = nn.silu(y + nn.Dense(self.width, use_bias=False, dtype=self.dtype, name='condition')(condition))
+        return x + y if x.shape[-1] == self.width else y

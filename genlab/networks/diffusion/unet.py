@@ -1,0 +1,192 @@
+"""The U-Net of diffusion models (Ho et al. 2020, appendix B), and by its fields those of the papers that followed.
+
+Improved DDPM (Nichol and Dhariwal 2021, appendix A): blocks=3, scale_shift, heads=4, attention=(16, 8). DDPM++ (Song et al.
+2021, appendix H) as EDM trains it (Karras et al. 2022, appendix F): multipliers=(2, 2, 2), blocks=4, resample='block',
+attend_last, skip_scale=sqrt(1/2), label_table=False, augmentation=9. NCSN++, from the same two papers: fourier, smooth and
+residual_input beside those.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from genlab.networks.layers.attention import Attention
+from genlab.networks.layers.convolution import Conv, DoubledConv
+from genlab.networks.layers.dropout import Dropout
+from genlab.networks.layers.embedding import fourier_features, sinusoidal
+from genlab.networks.layers.normalization import GroupNorm
+from genlab.networks.layers.resampling import double, filtered, halve, pixels, squares
+
+UNIFORM = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
+ZEROS = nn.initializers.zeros_init()
+Context = tuple[jax.Array, jax.Array | None] | None   # tokens [B, L, D] and which of them are there [B, L]
+
+
+class UNet(nn.Module):
+    """Images x [B, H, W, C] at noise levels [B] -> [B, H, W, channels], float32; zero at the start.
+
+    Level i of the U has `width * multipliers[i]` channels at a side of H / 2^i, and `blocks` residual blocks on the way down,
+    one more on the way up. `attention` holds the sides at which blocks attend; the middle always does.
+    """
+    channels: int
+    width: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    blocks: int = 2
+    patch: int = 1   # the side of the squares of pixels that are taken as one, with as many times the channels
+    attention: tuple[int, ...] = (16,)
+    attend_last: bool = False   # on the way up, attend after the last block of a level only
+    heads: int = 1
+    dropout: float = 0.1
+    scale_shift: bool = False   # the embedding scales and shifts what is normalised; else it is added in front of that
+    resample: str = 'convolution'   # 'convolution': between blocks; 'block': within a block of its own
+    smooth: bool = False   # such a block halves and doubles by the filter [1, 3, 3, 1] / 8; else by means and repeats
+    residual_input: bool = False   # each level on the way down hears the image again, by a convolution of that above it
+    skip_scale: float = 1.0   # times every sum of a residual branch and its shortcut
+    fourier: bool = False   # the level and the span are seen as random Fourier features, 2 * width; else as sinusoids, width
+    classes: int = 0
+    label_table: bool = True   # a row for each class and for none; else EDM's layer on one-hot labels, zeros for none
+    augmentation: int = 0   # the numbers that say how an image was augmented
+    span: bool = False
+    dtype: Any = jnp.float32
+    remat: bool = False   # keep only what goes into a block, and compute the rest again for gradients
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, level: jax.Array, train: bool, labels: jax.Array | None = None, keys: jax.Array | None = None,
+        span: jax.Array | None = None, context: jax.Array | None = None, context_mask: jax.Array | None = None,
+        augmentation: jax.Array | None = None,
+    ) -> jax.Array:
+        """Dropout takes one key an example [B]. `context` [B, L, D] is attended to wherever pixels attend to each other."""
+        x, halvings = squares(x, self.patch), len(self.multipliers) - 1
+        side = x.shape[1]
+        if any(size % 2 ** halvings for size in x.shape[1:3]):
+            raise ValueError(f'images of {x.shape[1]}x{x.shape[2]} cannot be halved {halvings} times: use fewer multipliers')
+        embedding = nn.silu(self.embed(level, labels, span, augmentation))
+        rest = embedding, keys if train else None, None if context is None else (context, context_mask)
+        image = x = x.astype(self.dtype)
+        x = self.convolution(self.width, name='input')(x)
+        skips = [x]
+        for i, width in enumerate(self.width * multiplier for multiplier in self.multipliers):
+            if i:
+                x = self.resampled('down', i, x, rest)
+                if self.residual_input:
+                    x = image = self.skip_scale * (x + self.halved_image(i, image, x.shape[-1]))
+                skips.append(x)
+            for j in range(self.blocks):
+                skips.append(x := self.block(width, side >> i in self.attention, name=f'down_{i}_{j}')(x, *rest))
+        for j in range(2):
+            x = self.block(x.shape[-1], j == 0, name=f'middle_{j}')(x, *rest)
+        for i, multiplier in reversed([*enumerate(self.multipliers)]):
+            for j in range(self.blocks + 1):
+                attend = side >> i in self.attention and (j == self.blocks or not self.attend_last)
+                x = jnp.concatenate([x, skips.pop()], -1)
+                x = self.block(self.width * multiplier, attend, name=f'up_{i}_{j}')(x, *rest)
+            if i:
+                x = self.resampled('up', i, x, rest)
+        x = nn.silu(normalization(x, 'normalization', self.dtype))
+        x = self.convolution(self.channels * self.patch ** 2, kernel_init=ZEROS, name='output')(x)
+        return pixels(x, self.patch).astype(jnp.float32)
+
+    def convolution(self, width: int, kind: type[Conv] = Conv, **settings) -> Conv:
+        return kind(width, (3, 3), **{'dtype': self.dtype, 'kernel_init': UNIFORM} | settings)
+
+    def block(self, width: int, attend: bool, name: str, resample: str = '') -> nn.Module:
+        kind = nn.remat(Block) if self.remat else Block
+        return kind(width, self.heads if attend else 0, resample, self.smooth, self.scale_shift, self.skip_scale, self.dropout,
+                    self.dtype, name=name)
+
+    def resampled(self, direction: str, i: int, x: jax.Array, rest: tuple) -> jax.Array:
+        """Level i - 1 at the side of level i ('down'), or the other way round ('up'); the channels stay."""
+        width, name = x.shape[-1], f'{direction}_{i}'
+        if self.resample == 'block':
+            return self.block(width, False, name, direction)(x, *rest)
+        if direction == 'down':
+            return self.convolution(width, strides=(2, 2), name=name)(x)
+        return self.convolution(width, DoubledConv, name=name)(x)
+
+    def halved_image(self, i: int, image: jax.Array, width: int) -> jax.Array:
+        """A convolution at the side of level i - 1, then the smooth filter; the other way round it is the same for less."""
+        return self.convolution(width, strides=(2, 2), padding='VALID', name=f'image_{i}')(filtered(image, 2, 1))
+
+    def embed(self, level, labels, span, augmentation) -> jax.Array:
+        """What every block is told beside the image: [B, 4 * width]."""
+        if self.classes and labels is None:
+            labels = jnp.full(level.shape, self.classes)
+        h = self.waves(level)
+        width = h.shape[-1]
+        if self.augmentation:
+            numbers = jnp.zeros((len(level), self.augmentation)) if augmentation is None else augmentation
+            h += self.dense(width, use_bias=False, name='augmentation')(numbers)
+        if self.classes and not self.label_table:
+            one_hot = jax.nn.one_hot(labels, self.classes)   # zeros for the class `classes`
+            h += self.dense(width, name='labels')(one_hot * math.sqrt(self.classes))
+        h = self.two_layers(h, 'level')
+        if self.span:
+            h += self.two_layers(self.waves(jnp.zeros_like(level) if span is None else span), 'span')
+        if self.classes and self.label_table:
+            normal = nn.initializers.normal(1.0)
+            h += nn.Embed(self.classes + 1, 4 * self.width, embedding_init=normal, name='labels')(labels)
+        return h
+
+    def waves(self, values: jax.Array) -> jax.Array:
+        return fourier_features(values, 2 * self.width) if self.fourier else sinusoidal(values, self.width)
+
+    def dense(self, width: int, **settings) -> nn.Dense:
+        return nn.Dense(width, kernel_init=UNIFORM, **settings)
+
+    def two_layers(self, h: jax.Array, name: str) -> jax.Array:
+        h = nn.silu(self.dense(4 * self.width, name=f'{name}_0')(h))
+        return self.dense(4 * self.width, name=f'{name}_1')(h)
+
+
+class Block(nn.Module):
+    """Two convolutions beside a shortcut, then, with `heads` above 0, attention of pixels to each other and to the context."""
+    width: int
+    heads: int
+    resample: str   # '', 'down' or 'up': halves or doubles the side before the first convolution and in the shortcut
+    smooth: bool
+    scale_shift: bool
+    skip_scale: float
+    dropout: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, embedding: jax.Array, keys: jax.Array | None, context: Context) -> jax.Array:
+        settings = {'features': self.width, 'kernel_size': (3, 3), 'dtype': self.dtype}
+        resample = {'': lambda x, smooth: x, 'down': halve, 'up': double}[self.resample]
+        h = nn.silu(normalization(x, 'normalization_0', self.dtype))
+        repeats = self.resample == 'up' and not self.smooth
+        h, first = (h, DoubledConv) if repeats else (resample(h, self.smooth), Conv)
+        h = first(**settings, kernel_init=UNIFORM, name='convolution_0')(h)
+        numbers = nn.Dense(self.width * (1 + self.scale_shift), dtype=self.dtype, kernel_init=UNIFORM, name='embedding')
+        numbers = numbers(embedding)[:, None, None]
+        if self.scale_shift:
+            scale, shift = jnp.split(numbers, 2, -1)
+            h = normalization(h, 'normalization_1', self.dtype) * (1 + scale) + shift
+        else:
+            h = normalization(h + numbers, 'normalization_1', self.dtype)
+        h = Dropout(self.dropout, name='dropout')(nn.silu(h), keys)
+        h = Conv(**settings, kernel_init=ZEROS, name='convolution_1')(h)
+        x = resample(x, self.smooth)
+        if self.resample or x.shape[-1] != self.width:
+            x = Conv(self.width, (1, 1), dtype=self.dtype, kernel_init=UNIFORM, name='shortcut')(x)
+        x = (x + h) * self.skip_scale
+        return self.attend(x, context) if self.heads else x
+
+    def attend(self, x: jax.Array, context: Context) -> jax.Array:
+        for name, tokens in [('attention', ()), ('cross_attention', context)]:
+            if tokens is not None:
+                h = normalization(x, f'{name}_normalization', self.dtype).reshape(len(x), -1, self.width)
+                h = Attention(self.heads, self.dtype, name=name)(h, *tokens)
+                x = (x + h.reshape(x.shape)) * self.skip_scale
+        return x
+
+
+def normalization(x: jax.Array, name: str, dtype: Any) -> jax.Array:
+    """32 groups, or as many as there are with four channels or more in each."""
+    width = x.shape[-1]
+    groups = next(n for n in range(max(1, min(32, width // 4)), 0, -1) if width % n == 0)
+    return GroupNorm(groups, dtype=dtype, name=name)(x)

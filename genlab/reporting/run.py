@@ -1,0 +1,148 @@
+"""report.html: one page about a run, made from the files in its workdir and from nothing else.
+
+It reads config.json, environment.json, networks.json, metrics.jsonl, samples/*.png, evaluation.json, and the pictures
+(PNG, GIF) in evaluation/ and explore/. Any of them may be missing or half-written: its section is left out or says so. A
+metric is named player/term; one without a slash has a chart of its own, except `seconds`, the time that the process has
+trained.
+"""
+
+import json
+import math
+import os
+import statistics
+from html import escape
+
+from genlab.reporting.charts import chart, number
+from genlab.reporting.figures import alarms, flatten, is_number
+from genlab.reporting.page import page
+from genlab.reporting.samples import figures_of, samples
+from genlab.reporting.tables import evaluation_tables, network_tables, notice_boxes, settings, text
+from genlab.run.files import write_atomically
+from genlab.run.logs import read_metrics
+
+
+def write(workdir):
+    """Write workdir/report.html, complete or not at all, and return its path."""
+    path = os.path.join(workdir, 'report.html')
+    write_atomically(path, render(workdir).encode())
+    return path
+
+
+def render(workdir):
+    """The page as text."""
+    notices = []
+    config, environment, networks, evaluation = (
+        read_json(os.path.join(workdir, f'{name}.json'), notices)
+        for name in ('config', 'environment', 'networks', 'evaluation'))
+    rows = read_metrics(workdir)
+    folder = os.path.basename(os.path.abspath(workdir))
+    title = str(config.get('name') or folder)
+    sections = [('Samples', samples(os.path.join(workdir, 'samples'))), ('Curves', _curves(rows)),
+                ('Evaluation', evaluation_tables(evaluation, os.path.join(workdir, 'evaluation'))),
+                ('Latent space', _latent_space(os.path.join(workdir, 'explore'))),
+                ('Networks', network_tables(networks)), ('Config', settings('Config', config)),
+                ('Environment', settings('Environment', environment))]
+    header = (_header(title, folder, config, environment, rows, notices) + notice_boxes(alarms(evaluation), 'alert')
+              + _cards(config, rows, networks, evaluation))
+    return page(f'{title} · report', header, [(name, html) for name, html in sections if html])
+
+
+def read_json(path, notices):
+    """The dict in a JSON file; {} and a notice where there is none."""
+    name = os.path.basename(path)
+    try:
+        with open(path, encoding='utf-8') as file:
+            value = json.load(file)
+        if isinstance(value, dict):
+            return value
+        notices.append(f'{name} does not hold an object.')
+    except FileNotFoundError:
+        if name == 'config.json':
+            notices.append('There is no config.json: is this the workdir of a run?')
+    except (ValueError, OSError):
+        notices.append(f'{name} cannot be read; it may be half-written.')
+    return {}
+
+
+def _progress(config, rows):
+    """Steps done, and steps in all or None."""
+    total = config['train'].get('steps') if isinstance(config.get('train'), dict) else None
+    return max((row['step'] for row in rows), default=0), total if isinstance(total, int) and total > 0 else None
+
+
+def _header(title, folder, config, environment, rows, notices):
+    done, total = _progress(config, rows)
+    complete = bool(total) and done >= total
+    state = 'complete' if complete else f'at {done / total:.0%}' if total else f'at step {done:,}'
+    wanted = ('started', 'host', 'device', 'devices', 'commit', 'git commit', 'git_commit')
+    facts = {name.split('/')[-1]: value for name, value in flatten(environment) if name.split('/')[-1] in wanted}
+    words = ''.join(f'<span>{escape(name.replace("_", " "))}: {text(value)}</span>' for name, value in facts.items())
+    badge = f'<span class="status{" done" if complete else ""}">{state}</span>'
+    return (f'<div class="title"><h1>{escape(title)}</h1>{badge}</div>'
+            f'<p class="facts"><span>workdir: {escape(folder)}</span>{words}</p>'
+            + notice_boxes(notices, 'note'))
+
+
+def _cards(config, rows, networks, evaluation):
+    """The head figures."""
+    done, total = _progress(config, rows)
+    cards = [('steps', f'{done:,}' + (f' <small>of {total:,}</small>' if total and done < total else ''))]
+    seconds = seconds_of(rows)
+    if seconds:
+        cards.append(('training time', _duration(seconds)))
+    speeds = [row['images_per_second'] for row in rows if is_number(row.get('images_per_second'))]
+    if speeds:
+        cards.append(('images per second', number(round(statistics.median(speeds), 1))))
+    for name, network in networks.items():
+        if isinstance(network, dict) and isinstance(network.get('parameters'), int):
+            count = network['parameters']
+            cards.append((f'{name} parameters', number(count) if count < 1e7 else f'{count / 1e6:.4g}M'))
+    figures = evaluation.get('figures')
+    figures = [(name, value) for name, value in figures.items() if is_number(value)] if isinstance(figures, dict) else []
+    cards += [(name.replace('_', ' '), number(value)) for name, value in figures[:3]]
+    html = ''.join(f'<div class="card"><dt>{escape(name)}</dt><dd>{value}</dd></div>' for name, value in cards)
+    return f'<dl class="cards">{html}</dl>'
+
+
+def seconds_of(rows):
+    """Time trained: `seconds` starts again with each process, so what each one reached is added up."""
+    times = [row['seconds'] for row in rows if is_number(row.get('seconds'))]
+    return sum(time for time, later in zip(times, times[1:] + [-1]) if later < time)
+
+
+def _latent_space(folder):
+    """The pictures that were made of the latent space."""
+    pictures = figures_of(folder)
+    return f'<div class="bar"><h2>Latent space</h2></div>{pictures}' if pictures else ''
+
+
+def _duration(seconds):
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f'{hours} h {minutes:02}' if hours else f'{minutes} min' if minutes > 2 else f'{seconds:.0f} s'
+
+
+def _curves(rows):
+    """A chart for each player and one for each metric that belongs to none."""
+    series = {}
+    for row in sorted(rows, key=lambda row: row['step']):
+        for name, value in row.items():
+            if name not in ('step', 'seconds') and (value is None or isinstance(value, (int, float))):
+                steps, values = series.setdefault(name, ([], []))
+                steps.append(row['step'])
+                values.append(value if is_number(value) else math.nan)
+    groups = {}
+    for name, curve in series.items():
+        player, slash, term = name.partition('/')
+        if len(curve[0]) < 2 and len(rows) > 2:
+            continue    # one number is no curve; the evaluation's table has it
+        if term == 'gradient_norm':   # its scale is its own: beside the losses it would flatten them
+            player, term = term, player
+        groups.setdefault(player.replace('_', ' '), {})[term if slash else name.replace('_', ' ')] = curve
+    charts = ''.join(chart(name, curves) for name, curves in sorted(groups.items(), key=lambda item: _alone(*item)))
+    toggle = '<label class="toggle"><input type="checkbox" id="smoothing" checked> smoothing</label>'
+    return f'<div class="bar"><h2>Curves</h2>{toggle}</div><div class="charts">{charts}</div>' if charts else ''
+
+
+def _alone(name, curves):
+    """Players first, in their order; then what stands alone, like the speed."""
+    return list(curves) == [name]

@@ -1,0 +1,108 @@
+"""A run's folder: whose it is, who is writing to it, and on what it was made."""
+
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+
+import jax
+from ml_collections import ConfigDict
+
+from genlab.config import differences
+from genlab.errors import ConfigError
+from genlab.run import command
+from genlab.run.files import write_atomically
+
+# What may change between two commands on one run: none of it moves the curve of the steps.
+FREE = ('placement', 'checkpoint', 'sample', 'evaluate', 'explore', 'data.resident', 'data.workers', 'train.steps',
+        'train.log_every', 'train.sample_every', 'train.evaluate_every', 'train.steps_per_call', 'train.on_nan')
+
+
+def create(path: pathlib.Path) -> None:
+    """Makes the folder, or says why not."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / 'samples').mkdir(exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(13, 'Permission denied')
+    except OSError as error:
+        raise ConfigError(f'--workdir={path}: cannot write there ({error.strerror}): name another folder') from None
+
+
+@contextlib.contextmanager
+def lock(path: pathlib.Path):
+    """Holds the folder for this run alone. The system lets go of it however the process ends."""
+    with open(path / '.lock', 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f'--workdir={path}: another run is writing there: wait for it, or name another folder') from None
+        yield
+
+
+def claim(path: pathlib.Path, config: ConfigDict) -> None:
+    """Writes config.json, or refuses a folder that holds the run of another config."""
+    if (path / 'config.json').exists() and (keys := compare(path, config)):
+        raise ConfigError(f'--workdir={path}: it holds a run of another config; {", ".join(keys)} differ: '
+                          'go on with that config, or name another folder')
+    write_json(path / 'config.json', plain(config))
+
+
+def compare(path: pathlib.Path, config: ConfigDict) -> list[str]:
+    """The keys that the run in a folder has otherwise, but for those that are free to change."""
+    return differences(read(path), plain(config), FREE)
+
+
+def read(path: pathlib.Path, flag: str = '--workdir') -> dict:
+    """The config of the run in a folder that `flag` named, as nested plain values."""
+    try:
+        return dict(json.loads((path / 'config.json').read_text()))
+    except FileNotFoundError:
+        raise ConfigError(f'{flag}={path}: there is no run (no config.json): train it first, or name its folder') from None
+    except (ValueError, TypeError):
+        raise ConfigError(f'{path}/config.json is damaged: put the config there as JSON, or name another folder') from None
+
+
+def plain(config: ConfigDict) -> dict:
+    """A config as JSON will give it back: tuples as lists."""
+    return json.loads(config.to_json_best_effort())
+
+
+def environment() -> dict:
+    """Versions, devices, the commit and the command: what a figure of this run was made on, and by what."""
+    packages = ('genlab', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+    versions = {package: version for package in packages if (version := _version(package))}
+    return {'python': platform.python_version(), 'platform': platform.platform(), 'cores': os.cpu_count(),
+            'versions': versions, 'backend': jax.default_backend(), 'devices': [str(device) for device in jax.devices()],
+            'device_kind': jax.devices()[0].device_kind, 'processes': jax.process_count(), 'git_commit': _commit(),
+            'command': command.given('genlab.main', sys.orig_argv),
+            'started': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')}
+
+
+def write_json(path: pathlib.Path, content) -> None:
+    """Whole or not at all."""
+    write_atomically(path, (json.dumps(content, indent=2) + '\n').encode())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the source tree that runs, with a + where files differ from it; None outside a checkout."""
+    def git(*words):
+        return subprocess.run(('git', '-C', str(pathlib.Path(__file__).parent), *words), capture_output=True, text=True,
+                              timeout=10, check=True).stdout.strip()
+    try:
+        return git('rev-parse', 'HEAD') + ('+' if git('status', '--porcelain', '--untracked-files=no') else '')
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,158 @@
+"""Players and the one step that serves them all: turns, gradients, one mean over devices, one weighing, averages.
+
+A player owns some networks, an objective and an optimizer. Its objective returns a menu of named terms; the weights say
+which of them it pays for. A term without a weight costs nothing; a weight without a term is an error. A term is an array
+[B], or a scalar where it is a property of the whole batch (under pmap: of each device's part, and then their mean); one that
+is dear to write down is a function that returns it.
+"""
+
+from collections import Counter
+from typing import Any, Callable, Mapping, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from genlab.errors import ConfigError
+from genlab.training.state import State
+
+Schedule = Callable[[jax.Array], jax.Array] | float
+Tree = Any
+# (variables, batch, keys [B], step) -> ({term: [B] or [] or () -> either}, {network: {collection: statistics}})
+Objective = Callable[[Mapping[str, Tree], Mapping[str, jax.Array], jax.Array, jax.Array], tuple[dict, dict]]
+
+
+class Player(NamedTuple):
+    trains: tuple[str, ...]               # the networks it moves
+    objective: Objective
+    weights: Mapping[str, Schedule]       # term -> its weight, a number or a function of the step; 0 reports the term only
+    optimizer: optax.GradientTransformation
+
+
+def example_keys(key: jax.Array, position: jax.Array) -> jax.Array:
+    """One key per example, of its position [B] in the global batch: noise does not depend on the number of devices."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, position)
+
+
+def make_step(players: Mapping[str, Player], order: tuple[str, ...], *, average: Mapping[str, float] = {},
+              axis: str | None = None, microbatches: int = 1, skip_nonfinite: bool = False):
+    """The training step `(state, batches, key) -> (state, metrics)`: one round, in which the players take turns in `order`.
+
+    Args:
+      players: by name. Their names are those of `config.losses`.
+      order: the turns of a round, e.g. ('critic',) * 5 + ('generator',). Turn i of a player sees batch i and noise i of
+        the round, so players that meet on the same turn share their fakes and the compiler makes them once.
+      average: network -> decay of the moving average of its parameters (warmed up: min(decay, (1 + t) / (10 + t))).
+      axis: the name of the device axis under pmap, None under jit.
+      microbatches: parts that a batch is split into; their gradients are averaged before the optimizer moves.
+      skip_nonfinite: leave a player as it was on a turn whose loss or gradient is not finite.
+
+    The step takes batches with leaves [turns, B, ...], of which `position` [turns, B] is the place in the global batch, and
+    returns metrics `player/term`, `player/loss` (the weighted sum) and `player/gradient_norm`, means over its turns, and with
+    skip_nonfinite `skipped`, the number of turns that were.
+    """
+    def step(state: State, batches: Mapping[str, jax.Array], key: jax.Array):
+        key = jax.random.fold_in(key, state.step)
+        turns, rows = Counter(), {}
+        for name in order:
+            turn = turns[name]
+            batch = jax.tree.map(lambda leaf: leaf[turn], batches)
+            keys = example_keys(jax.random.fold_in(key, turn), batch['position'])
+            state, metrics = take_turn(state, name, players[name], batch, keys, axis, microbatches, skip_nonfinite)
+            rows.setdefault(name, []).append(metrics)
+            turns[name] += 1
+        metrics = {f'{name}/{term}': sum(row[term] for row in rows[name]) / len(rows[name])
+                   for name in rows for term in rows[name][0] if term != 'skipped'}
+        if skip_nonfinite:
+            metrics['skipped'] = sum(row['skipped'] for name in rows for row in rows[name])
+        return state.replace(step=state.step + 1, average=move_averages(state, average)), metrics
+
+    return step
+
+
+def batches_per_step(order: tuple[str, ...]) -> int:
+    """How many batches a round reads: one for every turn of the player with the most turns."""
+    return max(Counter(order).values())
+
+
+def take_turn(state: State, name: str, player: Player, batch, keys, axis, microbatches, skip_nonfinite):
+    """One player moves its networks once. Returns the state and this turn's metrics (scalars)."""
+    own = {network: state.params[network] for network in player.trains}
+    weights = {term: weight(state.step) if callable(weight) else weight for term, weight in player.weights.items()}
+    (stats, metrics), gradients = _gradients(state, name, player, weights, own, batch, keys, microbatches)
+    gradients, metrics, stats = _mean_over_devices((gradients, metrics, stats), axis)
+    metrics['gradient_norm'] = optax.tree.norm(gradients)
+    updates, moments = player.optimizer.update(gradients, state.optimizer[name], own)
+    new = (optax.apply_updates(own, updates), moments, stats)
+    if skip_nonfinite:
+        finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['gradient_norm'])
+        old = (own, state.optimizer[name], {network: state.stats[network] for network in player.trains})
+        new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, old)
+        metrics['skipped'] = 1 - finite.astype(jnp.float32)
+    params, moments, stats = new
+    return state.replace(params={**state.params, **params}, stats={**state.stats, **stats},
+                         optimizer={**state.optimizer, name: moments}), metrics
+
+
+def _gradients(state, name, player, weights, own, batch, keys, microbatches):
+    """((statistics, metrics), gradients) of the weighted loss, averaged over `microbatches` parts of the batch."""
+    def loss(own, stats, batch, keys):
+        others = state.replace(params={**state.params, **own}, stats={**state.stats, **stats})
+        terms, new_stats = player.objective(others.variables(), batch, keys, state.step)
+        metrics = _weigh(name, terms, weights)
+        return metrics['loss'], ({network: {**stats[network], **new_stats.get(network, {})} for network in stats}, metrics)
+
+    differentiate = jax.grad(loss, has_aux=True)
+    stats = {network: state.stats[network] for network in player.trains}
+    if microbatches == 1:
+        gradients, aux = differentiate(own, stats, batch, keys)
+        return aux, gradients
+
+    def part(carry, batch_and_keys):
+        stats, sums = carry
+        gradients, (stats, metrics) = differentiate(own, stats, *batch_and_keys)
+        return (stats, jax.tree.map(jnp.add, sums, (gradients, metrics))), None
+
+    # Summed on the way: kept apart, the gradients of all parts would take more memory than smaller parts save.
+    parts = jax.tree.map(lambda leaf: _split(leaf, microbatches), (batch, keys))
+    gradients, (_, metrics) = jax.eval_shape(differentiate, own, stats, *jax.tree.map(lambda leaf: leaf[0], parts))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (gradients, metrics))
+    (stats, sums), _ = jax.lax.scan(part, (stats, zeros), parts)
+    gradients, metrics = jax.tree.map(lambda leaf: leaf / microbatches, sums)
+    return (stats, metrics), gradients
+
+
+def _split(leaf: jax.Array, parts: int) -> jax.Array:
+    """[B, ...] -> [parts, B / parts, ...], part j taking examples j, j + parts, ...: a sharded batch stays where it is."""
+    return leaf.reshape(leaf.shape[0] // parts, parts, *leaf.shape[1:]).swapaxes(0, 1)
+
+
+def _weigh(name: str, terms: Mapping[str, jax.Array], weights: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """The one place where terms are averaged over examples and summed with their weights.
+
+    A term that is only reported stays out of the sum: 0 times it would cost its gradient, and 0 times infinity is NaN."""
+    for term in weights:
+        if term not in terms:
+            raise ConfigError(f'config.losses.{name}.{term}: {name} offers no such term; it offers {", ".join(sorted(terms))}')
+    values = {term: terms[term]() if callable(terms[term]) else terms[term] for term in weights}
+    metrics = {term: jnp.mean(value.astype(jnp.float32)) for term, value in values.items()}
+    paid = [term for term, weight in weights.items() if not (isinstance(weight, (int, float)) and weight == 0)]
+    return {**metrics, 'loss': jnp.asarray(sum(weights[term] * metrics[term] for term in paid), jnp.float32)}
+
+
+def _mean_over_devices(tree: Tree, axis: str | None) -> Tree:
+    """The one place where devices agree; without it pmap would call diverged copies replicated and nobody would notice."""
+    if axis is None:
+        return tree
+    return jax.tree.map(lambda mean, leaf: mean.astype(leaf.dtype), jax.lax.pmean(tree, axis), tree)   # counts stay integers
+
+
+def move_averages(state: State, decays: Mapping[str, float]) -> dict[str, Tree]:
+    """The moving averages after this round. A scalar decay is warmed up so that early averages follow the parameters."""
+    step = state.step.astype(jnp.float32)
+    moved = {}
+    for network, decay in decays.items():
+        kept = jnp.minimum(decay, (1 + step) / (10 + step))
+        moved[network] = jax.tree.map(lambda mean, value: mean + (1 - kept) * (value - mean),
+                                      state.average[network], state.params[network])
+    return {**state.average, **moved}

@@ -1,0 +1,222 @@
+"""Figures that must be right: modes and class shares of constructed samples, a classifier that can be trusted, exact means."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genlab import config as configs
+from genlab import data, evaluation
+from genlab.errors import ConfigError
+from genlab.evaluation.evaluators.quality import class_shares
+from genlab.evaluation.features import classifier
+from genlab.evaluation.metrics import toy
+from genlab.experiment import Experiment
+from genlab.training import parallel
+from genlab.training.state import State
+
+
+def ring(count=1000):
+    config = configs.defaults('x')
+    config.data.update(source='toy', name='ring', observe='point', batch_size=64)
+    config.evaluate.count, config.sample.chunk = count, 100
+    return config
+
+
+def digits(**changes):
+    config = configs.defaults('x')
+    config.data.update(source='digits', resolution=16, batch_size=128)
+    config.data.update(changes)
+    return config
+
+
+@pytest.fixture(scope='module')
+def source():
+    return data.load(ring().data, 'test')
+
+
+def test_modes_of_constructed_samples(source):
+    centres, spread = source.centres, source.spread
+    assert toy.modes(np.repeat(centres, 5, 0), source) == {'modes': 8, 'of_modes': 8, 'high_quality': 1.0}
+    assert toy.modes(np.repeat(centres[:3], 5, 0), source) == {'modes': 3, 'of_modes': 8, 'high_quality': 1.0}
+    away = np.array([1.0, 0.0]) * spread
+    assert toy.modes(np.repeat(centres, 5, 0) + 2.9 * away, source)['high_quality'] == 1
+    assert toy.modes(np.repeat(centres, 5, 0) + 3.1 * away, source) == {'modes': 0, 'of_modes': 8, 'high_quality': 0.0}
+    half = np.concatenate([np.repeat(centres, 5, 0), np.zeros((40, 2))])
+    assert toy.modes(half, source) == {'modes': 8, 'of_modes': 8, 'high_quality': 0.5}
+    assert toy.modes(np.full((10, 2), np.nan), source) == {'modes': 0, 'of_modes': 8, 'high_quality': 0.0}
+
+
+def test_a_mode_is_found_from_a_quarter_of_its_fair_share_on(source):
+    def samples(of_the_first):     # 8 modes and 96 samples: a fair share is 12
+        return np.concatenate([source.centres[:1].repeat(of_the_first, 0), source.centres[1:2].repeat(96 - of_the_first, 0)])
+    assert [toy.modes(samples(number), source)['modes'] for number in (2, 3)] == [1, 2]
+
+
+def test_real_points_have_every_mode(source):
+    found = toy.modes(source.rows(np.arange(2000))['point'], source)
+    assert found['modes'] == 8 and 0.98 < found['high_quality'] < 0.995     # 1 - exp(-9/2) = 0.989
+
+
+class Stub:
+    """Says class by brightness, with the confidence that an image's second pixel says."""
+    classes = ('dark', 'grey', 'bright')
+
+    def probabilities(self, images):
+        chosen, confidence = images[:, 0, 0, 0].astype(int), images[:, 0, 1, 0]
+        rest = np.repeat(((1 - confidence) / 2)[:, None], 3, 1)
+        rest[np.arange(len(images)), chosen] = confidence
+        return rest
+
+
+def test_class_shares_of_constructed_images():
+    images = np.zeros((8, 2, 2, 1))
+    images[:, 0, 0, 0] = [0, 0, 0, 2, 2, 2, 2, 2]
+    images[:, 0, 1, 0] = [1, 0.9, 0.9, 1, 1, 1, 1, 0.8]
+    figures = class_shares(Stub().probabilities(images), Stub.classes)
+    assert figures['class_share'] == {'dark': 0.375, 'grey': 0.0, 'bright': 0.625}
+    assert (figures['smallest_share'], figures['largest_share']) == (0.0, 0.625)
+    assert figures['confidence'] == pytest.approx(0.95)
+    json.dumps(figures)
+    figures = class_shares(Stub().probabilities(images[:3]), Stub.classes)
+    assert figures['class_share'] == {'dark': 1.0, 'grey': 0.0, 'bright': 0.0}
+
+
+@pytest.fixture(scope='module')
+def judge(tmp_path_factory):
+    """The classifier of the embedded digits with a fifth of its steps, and the cache that it lies in."""
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp('cache')
+        patch.setenv('GENLAB_CACHE', str(cache))
+        patch.setattr(classifier, 'STEPS', 200)
+        yield classifier.load(digits().data), cache
+
+
+def test_the_classifier_can_be_trusted(judge):
+    found, _ = judge
+    test = data.load(digits().data, 'test')
+    rows = test.rows(np.arange(len(test)))
+    images = rows['image'].astype(np.float32) / 127.5 - 1
+    probabilities = found.probabilities(images)
+    assert probabilities.shape == (297, 10) and found.classes == tuple('0123456789')
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    accuracy = (probabilities.argmax(1) == rows['label']).mean()
+    assert accuracy == found.accuracy > 0.97
+    assert found.features(images[:7]).shape == (7, 128)
+    shares = class_shares(found.probabilities(images), found.classes)
+    np.testing.assert_allclose(list(shares['class_share'].values()), np.bincount(rows['label']) / 297, atol=0.02)
+
+
+def test_blocks_do_not_change_the_outputs(judge, monkeypatch):
+    found, _ = judge
+    images = np.random.default_rng(0).uniform(-1, 1, (23, 16, 16, 1)).astype(np.float32)
+    whole = found.probabilities(images)
+    monkeypatch.setattr(classifier, 'BLOCK', 10)
+    np.testing.assert_allclose(found.probabilities(images), whole, rtol=1e-4, atol=1e-6)
+
+
+def test_the_classifier_is_trained_once_and_never_mistaken_for_another(judge, monkeypatch):
+    found, cache = judge
+    trained = []
+    monkeypatch.setenv('GENLAB_CACHE', str(cache))
+    monkeypatch.setattr(classifier, '_fit', lambda *arguments: trained.append(arguments) or found.params)
+    again = classifier.load(digits().data)
+    assert trained == [] and again.accuracy == found.accuracy
+    assert jax.tree.all(jax.tree.map(np.array_equal, again.params, found.params))
+
+    monkeypatch.setattr(classifier, 'VERSION', classifier.VERSION + 1)
+    classifier.load(digits().data)
+    assert len(trained) == 1
+    classifier.load(digits().data)
+    assert len(trained) == 1
+    load = data.load
+
+    def renamed(config_data, split):     # other images under the same name
+        source = load(config_data, split)
+        return dataclasses.replace(source, rows=lambda i: {**source.rows(i), 'image': 255 - source.rows(i)['image']})
+
+    monkeypatch.setattr(data, 'load', renamed)
+    classifier.load(digits().data)
+    assert len(trained) == 2
+
+
+def test_training_the_classifier_is_deterministic(monkeypatch):
+    monkeypatch.setattr(classifier, 'STEPS', 3)
+    train = data.load(digits().data)
+    one, two = classifier._fit(train, 10), classifier._fit(train, 10)
+    assert jax.tree.all(jax.tree.map(np.array_equal, one, two))
+
+
+def on_devices(tree):
+    placement = parallel.place('pmap')
+    return placement, parallel.replicate(placement, tree)
+
+
+def test_evaluate_uses_the_averages_and_writes_down_what_its_figures_depend_on(tmp_path, source):
+    config = ring(count=400)
+    centres = jnp.asarray(source.centres, jnp.float32)
+
+    def sample(variables, keys, condition):
+        mode = jax.vmap(lambda key: jax.random.randint(key, (), 0, 8))(keys)
+        return centres[mode] + variables['g']['params'][None]
+
+    def measure(variables, batch, keys):
+        return {'offset': jnp.ones(len(keys)) * variables['g']['params'][0]}
+
+    params = {'g': np.full(2, 5, np.float32)}
+    state = State(np.int32(3), params, {'g': {}}, {}, {'g': np.zeros(2, np.float32)})
+    placement, state = on_devices(state)
+    judged = evaluation.evaluate(config, Experiment(None, None, sample, measure), placement, state)
+    assert judged.figures['offset'] == 0 and judged.figures['modes'] == 8 and judged.figures['high_quality'] == 1
+    assert judged.protocol['held_out'] == {'id': judged.protocol['held_out']['id'], 'figures': ['offset'], 'held_out': 400,
+                                           'data': 'ring/test', 'observed': '2, points', 'seed': 0,
+                                           'parameters': 'averaged'}
+    raw = evaluation.evaluate(config, Experiment(None, None, sample), placement, state.replace(average={}))
+    assert raw.protocol['points']['parameters'] == 'raw' and raw.figures['modes'] == 0
+    assert raw.alarms and 'modes' in raw.alarms[0] and not judged.alarms
+
+    assert evaluation.steps(tmp_path) == set()
+    evaluation.write(tmp_path, 3, judged)
+    assert evaluation.steps(tmp_path) == {3}
+    written = json.loads((tmp_path / 'evaluation.json').read_text())
+    assert written == {'step': 3, **evaluation.plain(judged)} and written['figures'] == judged.figures
+    for damaged in ('', '[]', '{}'):
+        (tmp_path / 'evaluation.json').write_text(damaged)
+        assert evaluation.steps(tmp_path) == set()
+
+
+def test_the_id_is_that_of_what_the_figures_depend_on():
+    ids = []
+    for change in ({}, {'evaluate.count': 200}, {'evaluate.seed': 1}, {'seed': 7}, {}):
+        config = ring(count=100)
+        config.update_from_flattened_dict(change)
+        placement, state = on_devices(State(np.int32(0), {'g': np.zeros(2, np.float32)}, {'g': {}}, {}, {}))
+        model = Experiment(None, None, lambda variables, keys, condition: jnp.zeros((len(keys), 2)))
+        ids.append(evaluation.evaluate(config, model, placement, state).protocol['points']['id'])
+    assert ids[0] == ids[3] == ids[4] and len({*ids}) == 3     # another seed of training is judged alike
+
+
+def test_an_unknown_part_is_refused():
+    config = ring(count=8)
+    config.evaluate.parts = ('qualty',)
+    placement, state = on_devices(State(np.int32(0), {'g': np.zeros(2, np.float32)}, {'g': {}}, {}, {}))
+    with pytest.raises(ConfigError, match='parts has qualty: choose from quality, points'):
+        evaluation.evaluate(config, Experiment(None, None), placement, state)
+
+
+def test_samples_that_are_not_finite_are_said_to_be():
+    config = ring(count=8)
+    placement, state = on_devices(State(np.int32(0), {'g': np.zeros(2, np.float32)}, {'g': {}}, {}, {}))
+
+    def sample(variables, keys, condition):
+        return jnp.full((len(keys), 2), jnp.nan)
+    judged = evaluation.evaluate(config, Experiment(None, None, sample), placement, state)
+    assert judged.figures['finite'] == 0 and 'not finite' in judged.alarms[0]
+
+
+def test_scalars_are_the_figures_that_are_one_number():
+    judged = evaluation.Judgement({'a': 1, 'b': 0.5, 'c': {'x': 1}, 'd': 'needs more'}, {}, [], {}, {})
+    assert evaluation.scalars(judged) == {'a': 1, 'b': 0.5}

@@ -1,0 +1,231 @@
+"""The judges over a model that is known: what it must find is known too."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genlab import config as configs
+from genlab import data
+from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction
+from genlab.evaluation.features import classifier
+from genlab.evaluation.subject import Subject
+from genlab.experiment import Experiment
+from genlab.training import parallel
+
+
+def digits(**changes):
+    config = configs.defaults('x')
+    config.data.update(source='digits', resolution=8, batch_size=128)
+    config.data.update(changes)
+    return config
+
+
+def subject_of(config, variables=None, **abilities):
+    placement = parallel.place('pmap')
+    return Subject(config, Experiment(None, None, **abilities), placement,
+                   parallel.replicate(placement, variables or {'scale': np.float32(1)}))
+
+
+@pytest.mark.parametrize('count, batch_size', [(1000, 128), (100, 64)])
+def test_measures_are_means_over_each_held_out_example_once(count, batch_size):
+    config = digits(batch_size=batch_size)
+    config.evaluate.count = count
+    source = data.load(config.data, 'test')
+    total = min(count, len(source))
+    assert total % batch_size
+
+    def measure(variables, batch, keys):
+        return {'label': batch['label'] * variables['scale'], 'one': jnp.ones(len(keys)),
+                'noise': jax.vmap(jax.random.normal)(keys)}
+
+    found = held_out.judge(subject_of(config, {'scale': np.float32(2)}, measure=measure)).figures
+    assert found['one'] == 1
+    assert found['label'] == pytest.approx(2 * source.rows(np.arange(total))['label'].mean(), rel=1e-6)
+    assert 0 < abs(found['noise']) < 4 / np.sqrt(total)
+
+
+def test_exact_likelihoods_are_of_the_levels_and_of_as_many_examples_as_asked():
+    """An even density over [-1, 1)^64 is 2^-64: every level has a chance of 1 / 256, eight bits."""
+    config = digits(dequantise=True)
+    config.evaluate.exact = 100
+    asked = []
+
+    def log_likelihood(variables, batch, keys):
+        jax.debug.callback(lambda count: asked.append(int(count)), jnp.asarray(len(keys)))
+        return jnp.full(len(keys), -64 * np.log(2))
+
+    part = held_out.judge(subject_of(config, measure=lambda *_: {'one': jnp.ones(128)}, log_likelihood=log_likelihood))
+    assert part.figures['bits_per_dimension_exact'] == pytest.approx(8)
+    assert part.protocol == {'held_out': 297, 'exact': 100} and asked == [128]
+    config.data.dequantise = False
+    part = held_out.judge(subject_of(config, measure=lambda *_: {'one': jnp.ones(128)}, log_likelihood=log_likelihood))
+    assert part.figures['negative_log_density'] == pytest.approx(64 * np.log(2)) and 'nll_exact' not in part.figures
+
+
+def test_likelihoods_come_in_bits_per_dimension_too():
+    """w is e^-64 log 2 or twice that with equal chance: the mean weight and the mean log weight are known."""
+    config = digits()
+    config.evaluate.update(importance=4000, importance_chunk=500)
+    nat = 64 * np.log(2)
+
+    def log_weight(variables, batch, keys):
+        return -nat + jnp.log(2.0) * jax.vmap(jax.random.bernoulli)(keys)
+
+    def measure(variables, batch, keys):
+        return {'nll_bound': -log_weight(variables, batch, keys)}
+
+    part = held_out.judge(subject_of(config, measure=measure, log_weight=log_weight))
+    assert part.figures['nll_importance_weighted'] == pytest.approx(nat - np.log(1.5), abs=0.01)
+    assert part.figures['nll_bound'] == pytest.approx(nat - np.log(2) / 2, abs=0.1)
+    assert part.figures['bits_per_dimension_bound'] == pytest.approx(part.figures['nll_bound'] / nat)
+    assert part.protocol == {'held_out': 297, 'importance': 4000}
+
+
+def principal(size):
+    """An experiment that is PCA itself, by scikit-learn."""
+    from sklearn.decomposition import PCA
+    train = data.load(digits().data)
+    fitted = PCA(size).fit(train.rows(np.arange(len(train)))['image'].reshape(len(train), -1) / 127.5 - 1)
+    variables = {'axes': fitted.components_.T.astype(np.float32), 'mean': fitted.mean_.astype(np.float32)}
+
+    def encode(variables, batch):
+        return (batch['x'].reshape(-1, 64) - variables['mean'][None]) @ variables['axes']
+
+    def decode(variables, z):
+        return (z @ variables['axes'].T + variables['mean'][None]).reshape(-1, 8, 8, 1)
+
+    def measure(variables, batch, keys):
+        wrong = decode(variables, encode(variables, batch)) - batch['x']
+        return {'squared_error': jnp.square(wrong).sum((1, 2, 3)) / 4}
+
+    def reconstruct(variables, batch, keys):
+        return {'input': batch['x'], 'output': decode(variables, encode(variables, batch))}
+
+    return variables, {'encode': encode, 'decode': decode, 'measure': measure, 'reconstruct': reconstruct}
+
+
+@pytest.fixture(scope='module')
+def pca_model():
+    return principal(10)
+
+
+def test_pca_is_as_good_as_pca(pca_model):
+    variables, abilities = pca_model
+    subject = subject_of(digits(), variables, **abilities)
+    part = codes.judge(subject)
+    assert part.figures['code_size'] == 10
+    error = held_out.judge(subject).figures['squared_error']
+    assert part.figures['squared_error_of_pca'] == pytest.approx(error, rel=1e-4)
+    assert part.figures['angle_to_pca'] < 0.01
+    assert part.figures['linear_probe'] == pytest.approx(part.figures['linear_probe_of_pca'], abs=0.01)
+    assert 0.85 < part.figures['linear_probe'] < 1 and part.figures['nmi'] > 0.5
+    assert part.protocol == {'held_out': 297, 'fitted_to': 1500}
+    assert part.pictures['codes_by_pca'].ndim == 3
+
+
+def test_reconstructions_are_compared_with_originals_and_filters(pca_model):
+    variables, abilities = pca_model
+    part = reconstruction.judge(subject_of(digits(), variables, **abilities))
+    assert 'psnr_of_input' not in part.figures and 10 < part.figures['psnr'] < 40 and 0.5 < part.figures['ssim'] < 1
+
+    def restore(variables, batch, keys):
+        noise = jax.vmap(lambda key: jax.random.normal(key, (8, 8, 1)))(keys)
+        return {'input': batch['x'] + 0.5 * noise, 'output': batch['x'] + 0.05 * noise}
+
+    part = reconstruction.judge(subject_of(digits(), reconstruct=restore))
+    assert part.figures['psnr'] - part.figures['psnr_of_input'] == pytest.approx(20, abs=1e-3)      # a tenth of the noise
+    best = max(value for name, value in part.figures.items() if name.startswith('psnr_of_') and name != 'psnr_of_input')
+    assert part.figures['psnr_above_filters'] == pytest.approx(part.figures['psnr'] - best, abs=1e-4)
+    assert best > part.figures['psnr_of_input'] and {*part.pictures} == {'reconstructions', 'filters'}
+
+
+def test_a_class_left_out_is_found_by_what_knows_it():
+    config = digits(leave_out=(3,))
+
+    def measure(variables, batch, keys):
+        return {'squared_error': (batch['label'] == 3) + 0.01 * jax.vmap(jax.random.uniform)(keys)}
+
+    subject = subject_of(config, measure=measure)
+    assert anomaly.applies(subject) and not anomaly.applies(subject_of(digits(), measure=measure))
+    part = anomaly.judge(subject)
+    assert all(part.figures[f'anomaly_{name}'] == pytest.approx(1) for name in ('auroc', 'aupr', 'recall'))
+    assert part.protocol == {'held_out': 297, 'left_out': [3], 'score': 'squared_error'}
+    assert len(subject.train) < 1500 and len(subject.test) == 297
+
+
+def test_discrete_codes_are_counted():
+    config = digits()
+
+    def encode(variables, batch):
+        return jnp.tile(batch['label'][:, None], (1, 4))
+
+    part = codes.judge(subject_of(config, encode=encode, codebook=20))
+    assert part.figures['codebook_used'] == 0.5 and 9.5 < part.figures['perplexity'] <= 10
+
+
+def test_samples_of_points_beside_held_out_ones():
+    config = configs.defaults('x')
+    config.data.update(source='toy', name='moons', observe='point', batch_size=64)
+    config.sample.chunk = 1000
+
+    def sample(variables, keys, condition):
+        return jax.vmap(lambda key: jax.random.normal(key, (2,)))(keys)
+
+    part = points.judge(subject_of(config, sample=sample))
+    assert part.figures['sliced_wasserstein'] > 3 * part.figures['sliced_wasserstein_of_data'] > 0
+
+
+@pytest.fixture(scope='module')
+def quick_classifier(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('GENLAB_CACHE', str(tmp_path_factory.mktemp('cache')))
+        patch.setattr(classifier, 'STEPS', 100)
+        yield
+
+
+def real_digits(count, chosen=slice(None), **evaluate):
+    """A model that draws training images, only some of them, and how it is judged."""
+    config = digits()
+    config.evaluate.update(count=count, **evaluate)
+    config.sample.chunk = count
+    rows = data.load(config.data).rows(np.arange(1500))
+    images = (rows['image'][chosen(rows['label'])] if callable(chosen) else rows['image'][chosen]) / np.float32(127.5) - 1
+
+    def sample(variables, keys, condition):
+        return variables['images'][jax.vmap(lambda key: jax.random.randint(key, (), 0, len(images)))(keys)]
+
+    return quality.judge(subject_of(config, {'images': images}, sample=sample))
+
+
+def test_real_images_are_of_high_quality_and_known_by_heart(quick_classifier):
+    part = real_digits(500)
+    assert part.figures['precision'] == 1 and part.figures['memorised'] == 1 and part.figures['finite'] == 1
+    assert part.figures['coverage'] > 0.6 and part.figures['class_divergence'] < 0.05
+    assert part.protocol['reference'] == 'digits/train, 1,500' and part.protocol['features'] == 'classifier'
+    assert part.figures['smallest_share'] > 0.05 and part.figures['inception_score'] > 3
+    picture = part.pictures['nearest_neighbours']
+    np.testing.assert_array_equal(picture[:8, :8], picture[:8, 16:24])      # the nearest to a copy is its original
+
+
+def test_a_model_of_one_class_is_far_from_the_data(quick_classifier):
+    one, all_of_them = real_digits(500, lambda label: label == 4), real_digits(500)
+    assert one.figures['frechet_distance'] > 5 * all_of_them.figures['frechet_distance']
+    assert one.figures['kernel_distance'] > 5 * abs(all_of_them.figures['kernel_distance'])
+    assert one.figures['recall'] < 0.3 < all_of_them.figures['recall'] and one.figures['class_divergence'] > 2
+    assert one.figures['inception_score'] < 1.5 and one.figures['birthday_support'] < all_of_them.figures['birthday_support']
+
+
+def test_too_few_samples_get_words_instead_of_numbers(quick_classifier):
+    figures = real_digits(64).figures
+    assert figures['frechet_distance'] == 'needs at least 129 samples, there are 64'
+    for name in ('kernel_distance', 'precision', 'coverage', 'memorised', 'birthday_support', 'inception_score'):
+        assert figures[name].startswith('needs at least 100 samples'), name
+    assert isinstance(figures['largest_share'], float)
+
+
+def test_other_features_are_another_protocol(quick_classifier):
+    pixels, random = (real_digits(200, features=name) for name in ('pixels', 'random'))
+    assert pixels.protocol['features'] == 'pixels' and random.protocol['features'] == 'random'
+    assert pixels.figures['frechet_distance'] != random.figures['frechet_distance']
+    assert 'inception_score' not in random.figures and 'class_share' in random.figures

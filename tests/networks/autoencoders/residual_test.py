@@ -1,0 +1,39 @@
+"""The networks of the VQ-VAE: the known sizes, the shapes, and how far a code sees."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genlab.networks.autoencoders.residual import ResidualDecoder, ResidualEncoder
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_the_known_sizes():
+    """Those of 32x32x3 images, 128 channels and 64 numbers a code."""
+    encoder = jax.eval_shape(ResidualEncoder(128, 64).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))['params']
+    decoder = jax.eval_shape(ResidualDecoder(128, 3).init, jax.random.key(0), jnp.zeros((1, 8, 8, 64)))['params']
+    assert (count(encoder) - count(encoder['codes']), count(encoder['codes']), count(decoder)) == (364_160, 8_256, 290_307)
+
+
+@pytest.mark.parametrize('halvings, dtype', [(1, 'float32'), (3, 'bfloat16')])
+def test_images_to_codes_and_back(halvings, dtype):
+    sizes = dict(halvings=halvings, blocks=1, dtype=jnp.dtype(dtype))
+    x = jnp.zeros((2, 16, 8, 1))
+    codes, _ = jax.eval_shape(lambda: ResidualEncoder(8, 3, **sizes).init_with_output(jax.random.key(0), x))
+    side = 2 ** halvings
+    assert codes.shape == (2, 16 // side, 8 // side, 3) and codes.dtype == jnp.float32
+    z = jnp.zeros(codes.shape)
+    output, _ = jax.eval_shape(lambda: ResidualDecoder(8, 1, **sizes).init_with_output(jax.random.key(0), z))
+    assert output.shape == x.shape and output.dtype == jnp.float32
+
+
+def test_a_code_is_that_of_a_place():
+    """Nothing looks at the whole image: what changes in a corner is not seen in the other."""
+    encoder, x = ResidualEncoder(8, 3, halvings=2, blocks=1), jax.random.normal(jax.random.key(0), (1, 32, 32, 1))
+    encode = jax.jit(lambda x: encoder.init_with_output(jax.random.key(1), x)[0])
+    change = np.abs(encode(x.at[0, 1, 1].add(3.0)) - encode(x)).max((0, 3))
+    assert change[0, 0] > 0 and not change[4:].any() and not change[:, 4:].any()

@@ -1,0 +1,262 @@
+"""The results: what the tables say of runs, that only equal protocols are ranked, and pages that hold nothing private."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genlab import results
+from genlab.reporting.comparison_pictures import encode, small
+from genlab.reporting.comparison_tables import Part, digits, overview, part_tables, read
+from genlab.reporting.figures import parts
+from genlab.run import command
+from genlab.run.images import save_png
+
+EVIL = '"><script>alert(1)</script>|`&'
+QUALITY = ('frechet_distance', 'precision', 'class_share')
+
+
+def quality(id, distance, precision=0.5, **conditions):
+    """An evaluation of one part."""
+    figures = {'frechet_distance': distance, 'precision': precision, 'class_share': {'0': 0.25, '1': 0.12345, '2': 0.5}}
+    return {'step': 4000, 'figures': figures, 'protocol': {'quality': {'id': id, 'figures': [*QUALITY], 'samples': 1000,
+                                                                       'range': '[-1, 1]', **conditions}}}
+
+
+OLD = {'step': 2000, 'figures': {'finite': 1.0, 'frechet_distance': 1.0}, 'protocol': {'data': 'digits/test', 'samples': 1000}}
+
+
+def make(folder, evaluation, pictures=(), **environment):
+    """A run of two networks, resumed once."""
+    folder.mkdir(parents=True)
+    documents = {
+        'config': {'experiment': 'gan', 'data': {'source': 'tfds', 'name': 'mnist', 'resolution': 32, 'channels': 1,
+                                                 'dir': '/private'}},
+        'environment': {'device_kind': 'cpu', 'cores': 2, 'devices': ['cpu:0'],
+                        'command': 'python -m genlab.main --config=configs/dcgan.py:mnist', **environment},
+        'networks': {'generator': {'parameters': 369600}, 'discriminator': {'parameters': 166784}}, 'evaluation': evaluation}
+    for name, document in documents.items():
+        if document is not None:
+            (folder / f'{name}.json').write_text(json.dumps(document))
+    (folder / 'metrics.jsonl').write_text('\n'.join(json.dumps({'step': step, 'seconds': seconds})
+                                                    for step, seconds in ((1000, 30), (2000, 60), (3000, 20), (4000, 66))))
+    for path in pictures:
+        save_png(folder / path, np.arange(64, dtype=np.uint8).reshape(8, 8))
+    return folder
+
+
+def texts(table):
+    return [[cell.text for cell in row] for row in table.rows]
+
+
+def best(table):
+    """{(run, column)} of the bold cells."""
+    return {(row[0].text, column.text) for row in table.rows for column, cell in zip(table.columns, row)
+            if cell.style == 'best'}
+
+
+def tables(tmp_path, **evaluations):
+    return part_tables([read(make(tmp_path / name, evaluation)) for name, evaluation in evaluations.items()])
+
+
+@pytest.fixture
+def pair(tmp_path, monkeypatch):
+    """Two runs that compare, with pictures, below the folder in which one stands."""
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / 'runs/a', quality('1f', 20.0), ('samples/500.png', 'samples/4000.png', 'evaluation/nearest_neighbours.png'))
+    make(tmp_path / 'runs/b', {**quality('1f', 10.0), 'alarms': ['class 3 is 61 % of the samples']})
+    return tmp_path
+
+
+def test_the_overview_is_made_of_the_files_of_the_runs(tmp_path):
+    gpu = {'device_kind': 'NVIDIA H200', 'devices': ['cuda:0', 'cuda:1'], 'command': None}
+    runs = [read(make(tmp_path / 'a', OLD)), read(make(tmp_path / 'b', OLD, **gpu))]
+    assert texts(overview(runs)) == [
+        ['a', 'dcgan, mnist', 'mnist, 32×32×1', '536,384', '4,000', '2.1', 'CPU, 2 cores',
+         'python -m genlab.main --config=configs/dcgan.py:mnist'],
+        ['b', 'gan', 'mnist, 32×32×1', '536,384', '4,000', '2.1', '2 × NVIDIA H200', '']]
+
+
+def test_the_best_of_one_protocol_is_bold_and_other_protocols_do_not_matter(tmp_path):
+    [table] = tables(tmp_path, a=quality('1f', 20.0, 0.7), other=quality('2e', 1.0, 0.9), b=quality('1f', 10.0, 0.6))
+    assert best(table) == {('b', 'frechet distance ↓'), ('a', 'precision ↑')}
+    assert [row[0] for row in texts(table)] == ['a', 'b', 'other'], 'those that compare stand together'
+    assert [column.text for column in table.columns] == [
+        'run', 'step', 'frechet distance ↓', 'precision ↑', 'class share', 'protocol']
+    assert texts(table)[0] == ['a', '4,000', '20', '0.7', '0.1235 – 0.5', '1f']
+    assert table.legend == [('1f', 'samples: 1000; range: [-1, 1]'), ('2e', 'samples: 1000; range: [-1, 1]')]
+
+
+@pytest.mark.parametrize('evaluations', [
+    dict(a=quality('1f', 20.0), b=quality('2e', 10.0)), dict(a=quality('', 20.0), b=quality('', 10.0)),
+    dict(a=OLD, b={**OLD, 'figures': {'frechet_distance': 5.0}}), dict(a=quality('1f', 10.0), b=quality('1f', 10.00001)),
+    dict(a=quality('1f', 10.0), b=quality('1f', 'needs more samples')), dict(a=quality('1f', 10.0))])
+def test_nobody_is_the_best_without_a_rival_that_compares(tmp_path, evaluations):
+    assert all(best(table) == set() for table in tables(tmp_path, **evaluations))
+
+
+def test_a_figure_of_which_no_direction_is_known_has_no_best(tmp_path):
+    protocol = {'q': {'id': '1', 'figures': ['smallest_share']}}
+    evaluation = lambda value: {'figures': {'smallest_share': value}, 'protocol': protocol}
+    [table] = tables(tmp_path, a=evaluation(1), b=evaluation(2))
+    assert best(table) == set() and table.columns[2].text == 'smallest share'
+
+
+def test_what_is_no_number_is_a_dash_with_a_footnote(tmp_path):
+    few = 'needs 1,000 samples'
+    [table] = tables(tmp_path, a=quality('1f', 3.0, few), b=quality('1f', float('nan'), few),
+                     c=quality('1f', 4.0, {'x': 0.5, 'y': 'too few'}))
+    assert [row[2:4] for row in texts(table)] == [['3', '–¹'], ['–²', '–¹'], ['4', '0.5³']]
+    assert table.notes == [few, 'not a finite number', 'too few']
+    assert best(table) == {('a', 'frechet distance ↓')}
+
+
+def test_parts_of_new_and_old_and_odd_evaluations(tmp_path):
+    evaluation = {**quality('1f', 3.0), 'alarms': ['x']}
+    evaluation['figures']['finite'] = 1.0
+    new, loose = parts(evaluation)
+    assert (new.name, new.id, [*new.figures], [*new.conditions]) == ('quality', '1f', [*QUALITY], ['samples', 'range'])
+    assert loose == Part('', '', {}, {'finite': 1.0})
+    assert parts(OLD) == [Part('', '', OLD['protocol'], OLD['figures'])]
+    assert [table.name for table in tables(tmp_path, a=evaluation, b=OLD)] == ['Sample quality', 'Other figures']
+    for odd in ({}, {'figures': 3}, {'protocol': [1]}, {'protocol': {'a': {'figures': 3}}}, {'figures': {'a': None}}):
+        part_tables([read(make(tmp_path / f'odd{len(os.listdir(tmp_path))}', odd))])
+    [table] = tables(tmp_path, old=OLD)
+    assert texts(table) == [['old', '2,000', '1', '1', '–']]
+    assert table.legend == [('', 'no id (old): data: digits/test; samples: 1000')]
+
+
+def test_four_digits():
+    assert [digits(value) for value in (0, 0.0, 0.123456, 12.3456, 123456.7, 1234567, 1.23456e-5, -2.34567, 3e12)] == [
+        '0', '0', '0.1235', '12.35', '123,500', '1,234,567', '1.235e-05', '-2.346', '3e+12']
+
+
+def test_markdown_as_a_whole(pair, capsys):
+    results.main(['runs/a', str(pair / 'runs/b'), f'--markdown={pair}/docs/RESULTS.md', '--pictures', 'docs/my pictures'])
+    assert capsys.readouterr().out == f'{pair}/docs/RESULTS.md: 2 runs\n'
+    text = (pair / 'docs/RESULTS.md').read_text()
+    assert text.startswith("# Results\n\nMade by `python -m genlab.results runs/a b --markdown=RESULTS.md --pictures "
+                           "'docs/my pictures'`. Nothing on this page is written by hand.\n")
+    assert '[Runs](#runs) · [Sample quality](#sample-quality) · [Pictures](#pictures)' in text
+    assert '> **Alarm**, b: class 3 is 61 % of the samples' in text
+    assert '| run | step | frechet distance ↓ | precision ↑ | class share | protocol |\n| --- | --: | --: |' in text
+    assert '| b | 4,000 | **10** | 0.5 | 0.1235 – 0.5 | `1f` |' in text
+    assert '- `1f`: samples: 1000; range: \\[-1, 1\\]\n' in text
+    links = re.findall(r'\]\(([^#)]*)\)', text)
+    assert links == ['my%20pictures/a-samples.png', 'my%20pictures/a-nearest_neighbours.png']
+    assert sorted(os.listdir(pair / 'docs/my pictures')) == ['a-nearest_neighbours.png', 'a-samples.png']
+    assert '*samples, step 4,000*' in text and str(pair) not in text and '/private' not in text
+    rows = [line for line in text.splitlines() if line.startswith('|')]
+    assert len(rows) == 8 and {line.count('|') for line in rows[:4]} == {9} and {line.count('|') for line in rows[4:]} == {7}
+
+
+def test_html_as_a_whole(pair):
+    results.main(['runs/a', 'runs/b', '--html', 'results.html'])
+    text = (pair / 'results.html').read_text()
+    assert '<strong>10</strong>' in text and '<strong>20</strong>' not in text and '<code class="badge">1f</code>' in text
+    assert text.count('src="data:image/png;base64,') == text.count('<img') == 2 and os.listdir(pair) != ['docs']
+    assert 'role="alert">b: class 3 is 61 % of the samples</p>' in text and 'id="sample-quality"' in text
+    assert str(pair) not in text and '/private' not in text
+
+
+def test_what_runs_say_is_escaped(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    protocol = {EVIL: {'id': EVIL, 'figures': [EVIL, 'b_*c*'], EVIL: EVIL}}
+    evaluation = {'figures': {EVIL: 1.0, 'b_*c*': EVIL}, 'protocol': protocol, 'alarms': [EVIL]}
+    make(tmp_path / 'a"><i>', evaluation, ('evaluation/<i>&.png', 'samples/1.png'), command=EVIL, device_kind=EVIL)
+    results.main(['a"><i>', '--markdown=r.md', '--html=r.html', '--pictures=p'])
+    html, text = (tmp_path / 'r.html').read_text(), (tmp_path / 'r.md').read_text()
+    assert '<script>alert' not in html and '<i>' not in html and html.count('<script>') == 1
+    outside = re.sub(r'(`+)(?!`).*?[^`]\1(?!`)', '', text)    # code shows what it holds
+    assert '<script' not in outside and '<i>' not in outside and r'b \*c\*' in outside
+    rows = [re.sub(r'\\\|', '', line) for line in text.splitlines() if line.startswith('|')]
+    assert [row.count('|') for row in rows] == 3 * [9] + 3 * [6]
+    for link in re.findall(r'\]\(([^#)]*)\)', text):
+        assert (tmp_path / link).exists() and re.fullmatch(r'p/[\w.-]+', link)
+
+
+def test_runs_and_pictures_of_the_same_name_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / 'x/run', OLD, ('evaluation/b-c.png',))
+    make(tmp_path / 'y/run', OLD)
+    make(tmp_path / 'run-b', OLD, ('evaluation/c.png',))
+    results.main(['x/run', 'y/run', 'run-b', '--markdown=r.md', '--pictures=p'])
+    assert sorted(os.listdir(tmp_path / 'p')) == ['run-b-c-2.png', 'run-b-c.png']
+    assert re.findall(r'\n### (.*)\n', (tmp_path / 'r.md').read_text()) == ['run', 'run-2', 'run-b']
+
+
+def test_what_is_no_run_is_named_and_left_out(pair, capsys):
+    make(pair / 'runs/fresh', None)
+    (pair / 'empty').mkdir()
+    results.main(['runs/a', 'runs/../runs/a', 'runs/fresh', 'empty', 'nowhere', 'runs/b'])
+    out, error = capsys.readouterr()
+    assert out.startswith('# Results') and out.count('| a |') == 2 and out.count('| b |') == 2 and 'fresh |' not in out
+    assert [line.split(': ')[-1].split(' (')[0] for line in error.splitlines()] == [
+        'left out, it is named already', 'left out, it is not evaluated yet', 'left out, it holds no run',
+        'left out, there is no such folder']
+
+
+@pytest.mark.parametrize('words, message', [([], 'which runs?'), (['nowhere'], 'there is no run with an evaluation')])
+def test_no_run_is_one_line_and_exit_2(words, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        results.main(words)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert stopped.value.code == 2 and last.startswith(f'genlab: {message}')
+
+
+def test_damaged_files_and_pictures_are_left_out(pair, capsys):
+    whole = (pair / 'runs/a/samples/4000.png').read_bytes()
+    (pair / 'runs/a/samples/4000.png').write_bytes(whole[:-20])
+    (pair / 'runs/b/evaluation.json').write_text('{"figures": {"fre')
+    for name in ('environment', 'networks'):
+        (pair / f'runs/a/{name}.json').unlink()
+    results.main(['runs/a', 'runs/b', '--markdown=r.md', '--pictures=p'])
+    text = (pair / 'r.md').read_text()
+    assert os.listdir(pair / 'p') == ['a-nearest_neighbours.png']
+    assert 'runs/b: left out, evaluation.json cannot be read' in capsys.readouterr().err
+    assert '| a | gan | mnist, 32×32×1 |  | 4,000 | 2.1 |  |  |' in text and '| b |' not in text
+
+
+def test_pictures_are_small_and_lossless_where_that_is_enough():
+    def png(array):
+        buffer = io.BytesIO()
+        Image.fromarray(array).save(buffer, 'PNG', compress_level=0)
+        return buffer.getvalue()
+
+    random = np.random.RandomState(0)
+    few = random.randint(0, 256, (9, 3), np.uint8)[random.randint(0, 9, (60, 260))]    # nine colours
+    for array, times in ((few, 1), (few[..., 0], 1), (random.randint(0, 256, (40, 50, 3), np.uint8), 6)):
+        found = Image.open(io.BytesIO(small(png(array))))
+        legible = np.repeat(np.repeat(array, times, 0), times, 1)
+        np.testing.assert_array_equal(np.asarray(found.convert('RGB' if array.ndim == 3 else 'L')), legible)
+    assert Image.open(io.BytesIO(encode(Image.fromarray(few)))).mode == 'P'
+    noise = png(random.randint(0, 256, (300, 400, 3), np.uint8))
+    shrunk = small(noise, limit=50_000)
+    width, height = Image.open(io.BytesIO(shrunk)).size
+    assert 25_000 < len(shrunk) <= 50_000 and abs(width / height - 4 / 3) < 0.02
+    assert small(png(np.zeros((4, 4, 4), np.uint8))) == small(png(np.full((4, 4, 3), 255, np.uint8))), 'clear is white'
+
+
+def test_the_command_names_no_place_of_this_machine():
+    typed = lambda *words: command.given('genlab.main', ['/usr/bin/python3', '-m', 'genlab.main', *words])
+    root = os.path.dirname(os.path.dirname(command.__file__))
+    assert typed('--config=configs/dcgan.py:mnist', '--workdir=/home/me/r', '--config.data.dir', '/home/me/d', '--debug') == (
+        'python -m genlab.main --config=configs/dcgan.py:mnist --debug')
+    assert typed('--config', f'{root}/configs/gan.py', '--config.x=/home/me/y', '-workdir', 'r', '--coordinator=host:1') == (
+        'python -m genlab.main --config configs/gan.py --config.x=y')
+    assert typed('--config.train.order=("a", "b")') == "python -m genlab.main '--config.train.order=(\"a\", \"b\")'"
+    assert command.given('genlab.main', ['python', '-O', '/x/genlab/main.py', '--a']) == 'python -m genlab.main --a'
+    assert command.given('genlab.main', ['python', 'notebook.py', '--data=/private']) is None
+
+
+def test_help_without_jax():
+    """In a process of its own: the page is quick to make because it needs none of what training needs."""
+    code = 'import sys; from genlab import results; print(int("jax" in sys.modules)); results.main(["--help"])'
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+    assert out.startswith('0\nusage: python -m genlab.results') and '--pictures FOLDER' in out and 'Exit codes' in out

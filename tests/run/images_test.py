@@ -1,0 +1,117 @@
+"""Pictures: where every pixel of a grid goes, where a point lands, and files that are never half there."""
+
+import os
+
+import ml_dtypes
+import numpy as np
+import pytest
+from PIL import Image
+
+from genlab.run import images
+
+
+def cells(number, shape=(3, 4, 1)):
+    """Image i has the value i everywhere."""
+    return np.stack([np.full(shape, i, np.uint8) for i in range(number)])
+
+
+def ink(picture):
+    """Rows and columns of the pixels that are more blue than grey."""
+    return np.argwhere(picture[..., 2].astype(int) - picture[..., 0] > 60)
+
+
+def test_to_uint8():
+    values = np.array([-1.0, 1.0, 0.0, -7.0, 7.0, np.nan, np.inf, -1 + 1.4 / 127.5, -1 + 1.6 / 127.5])
+    np.testing.assert_array_equal(images.to_uint8(values), [0, 255, 128, 0, 255, 0, 255, 1, 2])
+    np.testing.assert_array_equal(images.to_uint8(values.astype(ml_dtypes.bfloat16))[:3], [0, 255, 128])
+    every = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(images.to_uint8((every / 127.5 - 1).astype(np.float32)), every)  # there and back
+    assert images.to_uint8(every) is every
+    with pytest.raises(TypeError, match='int64'):
+        images.to_uint8(np.arange(3))
+
+
+@pytest.mark.parametrize('number, columns, rows_columns', [(6, 3, (2, 3)), (5, 3, (2, 3)), (2, 8, (1, 2)),
+                                                           (10, None, (3, 4)), (16, None, (4, 4))])
+def test_grid_puts_every_image_in_its_place(number, columns, rows_columns):
+    rows, columns_out = rows_columns
+    sheet = images.grid(cells(number), columns, padding=2)
+    assert sheet.shape == (rows * 5 - 2, columns_out * 6 - 2, 1) and sheet.dtype == np.uint8
+    padded = np.full((rows * 5, columns_out * 6, 1), 255, np.uint8)
+    for i in range(number):
+        top, left = i // columns_out * 5, i % columns_out * 6
+        padded[top:top + 3, left:left + 4] = i
+    np.testing.assert_array_equal(sheet, padded[:-2, :-2])
+
+
+def test_grid_of_floats_without_padding():
+    floats = np.linspace(-1, 1, 4 * 2 * 2 * 3, dtype=np.float32).reshape(4, 2, 2, 3)
+    sheet = images.grid(floats, padding=0)
+    np.testing.assert_array_equal(sheet[2:, :2], images.to_uint8(floats[2]))
+    for bad in (floats[..., :2], floats[0], floats[:0]):
+        with pytest.raises(ValueError):
+            images.grid(bad)
+
+
+def test_a_point_lands_where_it_belongs():
+    """x to the right, y upwards, as in every plot."""
+    picture = images.points(np.array([[0.5, 0.5]]), limits=(-1, 1), size=101)
+    assert picture.shape == (101, 101, 3) and picture.dtype == np.uint8
+    np.testing.assert_allclose(ink(picture).mean(0), [25, 75], atol=0.1)
+    np.testing.assert_array_equal(picture[75, 25], 255)
+
+
+def test_points_over_their_reference():
+    """The reference sets the limits and lies behind; dense is deeper; what is far away or not finite does no harm."""
+    reference = np.array([[0.0, 0.0], [1.0, 1.0]])
+    inside = np.array([[0.5, 0.5]])
+    awkward = np.array([[np.nan, 0], [np.inf, 1], [1e30, 0], [-50, 3]])
+    picture = images.points(inside, reference)
+    assert images.points(np.concatenate([inside, awkward]), reference).shape == picture.shape
+    np.testing.assert_array_equal(images.points(np.concatenate([reference, awkward[:2]])), images.points(reference))
+    np.testing.assert_allclose(ink(picture).mean(0), [191.5, 191.5], atol=0.6)
+    grey = (np.ptp(picture, axis=-1) < 20) & (picture[..., 0] < 240)
+    assert grey[5:-5, 5:-5].sum() > 40 and not len(ink(images.points(reference[:0], reference)))
+    once, often = (images.points(np.concatenate([np.zeros((n, 2)), np.ones((2000, 2))])) for n in (1, 50))
+    assert (once[200:] < 255).any() and once[200:380].min() > often[200:380].min()
+
+
+def test_three_dimensions_are_projected():
+    """Height is up on the picture, and the three axes are three different directions."""
+    axes = np.eye(3)
+    places = [ink(images.points(axis[None], limits=(-1.5, 1.5))).mean(0) for axis in axes]
+    assert places[2][0] < 100 and abs(places[2][1] - 191.5) < 1
+    assert min(np.linalg.norm(a - b) for a, b in zip(places, places[1:] + places[:1])) > 50
+    with pytest.raises(ValueError):
+        images.points(np.zeros((3, 4)))
+
+
+def test_picture_chooses_by_rank():
+    np.testing.assert_array_equal(images.picture(cells(4)), images.grid(cells(4)))
+    cloud = np.random.RandomState(0).randn(50, 2)
+    np.testing.assert_array_equal(images.picture(cloud, 2 * cloud), images.points(cloud, 2 * cloud))
+    with pytest.raises(ValueError, match='samples must be'):
+        images.picture(np.zeros(3))
+
+
+@pytest.mark.parametrize('shape', [(5, 4), (5, 4, 1), (5, 4, 3)])
+def test_save_png_round_trip(tmp_path, shape):
+    array = np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
+    images.save_png(tmp_path / 'new' / 'x.png', array)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'new' / 'x.png')), array.squeeze())
+    with pytest.raises(TypeError):
+        images.save_png(tmp_path / 'y.png', array.astype(np.float32))
+
+
+def test_save_png_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
+    path = tmp_path / 'x.png'
+    images.save_png(path, cells(1)[0])
+    before = path.read_bytes()
+
+    def fail(*paths):
+        raise OSError('disk')
+
+    monkeypatch.setattr(os, 'replace', fail)
+    with pytest.raises(OSError):
+        images.save_png(path, cells(2)[1])
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ['x.png']

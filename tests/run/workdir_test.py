@@ -1,0 +1,140 @@
+"""A run's folder: who may write there, and what it says when it holds another run."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from genlab import config as configs
+from genlab.errors import ConfigError, UserError
+from genlab.run import workdir
+from genlab.training.optimizers import adam
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run_config():
+    config = configs.defaults('gan')
+    config.losses.generator = dict(adversarial=1.0)
+    config.optimizer.generator = adam(1e-3)
+    config.train.order = ('generator',)
+    return config
+
+
+def test_claiming_writes_the_config_as_it_will_be_read_back(tmp_path):
+    config = run_config()
+    workdir.create(tmp_path / 'a' / 'run')
+    workdir.claim(tmp_path / 'a' / 'run', config)
+    found = workdir.read(tmp_path / 'a' / 'run')
+    assert found == workdir.plain(config) and found['train']['order'] == ['generator']
+    assert (tmp_path / 'a' / 'run' / 'samples').is_dir()
+    assert workdir.compare(tmp_path / 'a' / 'run', config) == []
+    workdir.claim(tmp_path / 'a' / 'run', config)     # the same run again
+
+
+def test_a_folder_of_another_config_is_refused_with_the_keys_and_left_as_it_was(tmp_path):
+    workdir.claim(tmp_path, run_config())
+    before = (tmp_path / 'config.json').read_bytes()
+    other = run_config()
+    other.seed, other.optimizer.generator.learning_rate = 1, 2e-3
+    with pytest.raises(ConfigError, match=r'another config; optimizer\.generator\.learning_rate, seed differ') as error:
+        workdir.claim(tmp_path, other)
+    assert str(tmp_path) in str(error.value)
+    assert (tmp_path / 'config.json').read_bytes() == before
+
+
+def test_what_does_not_move_the_curve_may_change_and_is_written_down(tmp_path):
+    workdir.claim(tmp_path, run_config())
+    other = run_config()
+    other.train.update(steps=5000, log_every=1, sample_every=0, evaluate_every=7, steps_per_call=10, on_nan='skip')
+    other.checkpoint.keep, other.sample.count, other.evaluate.count, other.placement = 9, 1, 1, 'fsdp'
+    other.data.update(resident=True, workers=2)
+    workdir.claim(tmp_path, other)
+    assert workdir.read(tmp_path)['train']['steps'] == 5000
+    for key in ('train.microbatches', 'data.batch_size', 'seed'):
+        moved = run_config()
+        moved.update_from_flattened_dict({key: 2})
+        assert workdir.compare(tmp_path, moved) == [key]
+
+
+LOCK = '''
+import pathlib, sys
+from genlab import workdir
+with workdir.lock(pathlib.Path(sys.argv[1])):
+    print('held', flush=True)
+    sys.stdin.read()
+'''
+
+
+def test_a_folder_is_locked_against_other_processes_until_its_own_is_gone(tmp_path):
+    holder = subprocess.Popen([sys.executable, '-c', LOCK, tmp_path], cwd=ROOT, stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == 'held\n'
+        with pytest.raises(ConfigError, match='another run is writing there'):
+            with workdir.lock(tmp_path):
+                pass
+    finally:
+        holder.send_signal(signal.SIGKILL)     # however it ends
+        holder.wait()
+        holder.stdin.close()
+        holder.stdout.close()
+    with workdir.lock(tmp_path):
+        pass
+    with workdir.lock(tmp_path):     # nor does this process keep it
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(ConfigError, match='--workdir=.*file/run: cannot write there'):
+        workdir.create(tmp_path / 'file' / 'run')
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'samples').write_text('')
+    with pytest.raises(ConfigError, match='cannot write there'):
+        workdir.create(tmp_path / 'run')
+
+
+def test_a_folder_that_may_only_be_read_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)     # root may write everywhere
+    with pytest.raises(ConfigError, match=r'cannot write there \(Permission denied\)'):
+        workdir.create(tmp_path)
+
+
+def test_a_folder_without_a_run_and_one_with_a_damaged_config_are_named(tmp_path):
+    with pytest.raises(UserError, match='there is no run'):
+        workdir.read(tmp_path)
+    for content in ('{"seed": 0, "trai', '', '3', '[1]', '\x00'):
+        (tmp_path / 'config.json').write_text(content)
+        for use in (workdir.compare, workdir.claim):
+            with pytest.raises(UserError, match='config.json is damaged'):
+                use(tmp_path, run_config())
+        assert (tmp_path / 'config.json').read_text() == content
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / 'config.json'
+    workdir.write_json(path, {'a': 1})
+    with pytest.raises(TypeError):
+        workdir.write_json(path, {'a': object()})
+    monkeypatch.setattr(os, 'replace', lambda *paths: (_ for _ in ()).throw(OSError('full')))
+    with pytest.raises(OSError):
+        workdir.write_json(path, {'a': 2})
+    assert json.loads(path.read_text()) == {'a': 1}
+    assert os.listdir(tmp_path) == ['config.json']
+
+
+def test_the_environment_says_what_a_figure_was_made_on(monkeypatch, tmp_path):
+    import jax
+    found = json.loads(json.dumps(workdir.environment()))
+    assert found['backend'] == 'cpu' and len(found['devices']) == jax.device_count() and found['processes'] == 1
+    assert found['versions']['jax'] == jax.__version__
+    assert found['command'] is None     # it is not genlab.main that runs here
+    monkeypatch.setattr(sys, 'orig_argv', ['python', '-m', 'genlab.main', '--config=configs/gan.py', '--workdir=/home/me/r'])
+    assert workdir.environment()['command'] == 'python -m genlab.main --config=configs/gan.py'
+    monkeypatch.setattr(workdir, '__file__', str(tmp_path / 'workdir.py'))     # outside a checkout
+    assert workdir.environment()['git_commit'] is None

@@ -1,0 +1,160 @@
+"""Drawing samples: sample i is a matter of the seed and i alone, whatever the chunk, the count or the devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genlab import config as configs
+from genlab import data
+from genlab.data import captions
+from genlab.errors import ConfigError
+from genlab.experiment import Experiment
+from genlab.sampling import drawing
+from genlab.training import parallel
+
+
+def digits(**changes):
+    config = configs.defaults('x')
+    config.data.update(source='digits', resolution=8, batch_size=8, **changes)
+    return config
+
+
+def experiment(traces):
+    def sample(variables, keys, condition):
+        traces.append(1)
+        z = jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)
+        if condition is not None:
+            z = z + condition['x'].mean((1, 2))
+        return z * variables['scale']
+    return Experiment(None, None, sample)
+
+
+@pytest.mark.parametrize('conditional', [False, True])
+def test_sample_i_depends_neither_on_the_chunk_nor_on_the_count(conditional):
+    traces = []
+    model, config = experiment(traces), digits(dequantise=True)
+    config.sample.condition, config.seed = conditional, 1
+    placement = parallel.place('pmap')
+    variables = parallel.replicate(placement, {'scale': np.float32(2)})
+
+    def draw(count, chunk, **kwargs):
+        config.sample.chunk = chunk
+        return drawing.draw(model, placement, variables, config, count, **kwargs)
+
+    ten = draw(10, 4)
+    assert ten.shape == (10, 3) and isinstance(ten, np.ndarray) and len(np.unique(ten)) == 30
+    assert len(traces) == 1
+    np.testing.assert_array_equal(draw(5, 4), ten[:5])
+    assert len(traces) == 1     # compiled once for all chunks and calls
+    np.testing.assert_allclose(draw(7, 3), ten[:7], rtol=1e-6)     # 3 do not divide over 4 devices
+    np.testing.assert_allclose(draw(10, 64), ten, rtol=1e-6)
+    config.sample.count = 6
+    np.testing.assert_array_equal(draw(None, 4), ten[:6])
+    assert not np.isclose(draw(10, 4, seed=0), ten).any()
+    np.testing.assert_array_equal(draw(10, 4, seed=config.seed), ten)
+
+
+def test_each_purpose_has_a_stream_of_its_own_and_none_is_that_of_training():
+    def rows(keys):
+        return {tuple(row) for row in np.asarray(jax.random.key_data(keys)).reshape(-1, 2).tolist()}
+
+    seed = jax.random.key(5)
+    training = rows(jax.random.split(seed)) | rows(seed)
+    samples, prepared = drawing.keys(5, 0, 50), drawing.keys(5, 0, 50, 'prepare')
+    assert len(training | rows(samples) | rows(prepared)) == 3 + 50 + 50
+    np.testing.assert_array_equal(jax.random.key_data(drawing.keys(5, 20, 3)), jax.random.key_data(samples[20:23]))
+    assert not rows(samples) & rows(drawing.keys(6, 0, 50))
+
+
+def test_held_out_examples_go_around_the_test_set_in_order():
+    config = digits()
+    source = data.load(config.data, 'test')
+    around = drawing.examples(config)(np.arange(294, 300))
+    expected = source.rows(np.array([294, 295, 296, 0, 1, 2]))
+    np.testing.assert_allclose(around['x'], expected['image'] / np.float32(127.5) - 1, atol=1e-6)
+    np.testing.assert_array_equal(around['label'], expected['label'])
+    np.testing.assert_array_equal(around['position'], np.arange(294, 300))
+
+
+def test_held_out_examples_are_prepared_as_in_a_test_with_noise_of_their_own():
+    config = digits(dequantise=True, flip=True)
+    held_out = drawing.examples(config)
+    one, other = held_out(np.arange(4)), held_out(np.arange(2, 6))
+    np.testing.assert_array_equal(one['x'][2:], other['x'][:2])
+    levels = data.load(config.data, 'test').rows(np.arange(4))['image']
+    np.testing.assert_array_equal(np.floor((np.asarray(one['x'], np.float64) + 1) * 128), levels)     # not mirrored
+    assert not np.array_equal(one['x'], held_out(np.arange(297, 301))['x'])
+
+
+def test_held_out_data_are_loaded_once(monkeypatch):
+    loaded, load = [], data.load
+    monkeypatch.setattr(data, 'load', lambda *arguments: loaded.append(arguments) or load(*arguments))
+    drawing.prepared.cache_clear()
+    for _ in range(3):
+        drawing.examples(digits())(np.arange(2))
+    assert len(loaded) == 1
+    drawing.examples(digits(binarise=True))(np.arange(2))
+    assert len(loaded) == 2
+
+
+def scenes():
+    config = configs.defaults('x')
+    config.data.update(source='scenes', resolution=16, channels=3, fields=('caption',))
+    return config
+
+
+def test_samples_can_all_be_told_one_class_or_one_sentence():
+    config = digits()
+    config.model.classes = 10
+    asked, held_out = drawing.conditioned(config, '3')(np.arange(4)), drawing.examples(config)(np.arange(4))
+    np.testing.assert_array_equal(asked['label'], [3, 3, 3, 3])
+    np.testing.assert_array_equal(asked['x'], held_out['x'])
+    sentence = 'A small red ring, on grey.'
+    caption = drawing.conditioned(scenes(), sentence)(np.arange(2))['caption']
+    np.testing.assert_array_equal(caption, captions.tokens([sentence] * 2))
+    assert drawing.spoken(scenes(), 2, sentence) == ['a small red ring on grey'] * 2
+    assert drawing.conditioned(config)(np.arange(2)) is None and drawing.spoken(config, 2) == []
+
+
+def test_what_held_out_examples_say():
+    config, plain = scenes(), digits()
+    config.sample.condition = plain.sample.condition = True
+    assert drawing.spoken(config, 5) == data.load(config.data, 'test').captions(np.arange(5))
+    labels = data.load(plain.data, 'test').rows(np.array([296, 0]))['label']
+    assert drawing.spoken(plain, 300)[296:298] == [str(label) for label in labels]
+
+
+@pytest.mark.parametrize('config, words, says', [
+    (scenes(), 'a small red rnig', 'did you mean ring'),
+    (scenes(), 'a red elephant', 'elephant.*there are a, on'),
+    (scenes(), 'a ' * 27, '1 to 26 words, not 27'),
+    (scenes(), '!', '1 to 26 words, not 0'),
+    (digits(), '3', 'told nothing'),
+])
+def test_what_cannot_be_told(config, words, says):
+    with pytest.raises(ConfigError, match=says):
+        drawing.conditioned(config, words)
+
+
+def test_a_class_that_is_not_there():
+    config = digits()
+    config.model.classes = 10
+    for words in ('10', 'cat', '-1'):
+        with pytest.raises(ConfigError, match='no such class: choose one of 0, 1, 2'):
+            drawing.conditioned(config, words)
+
+
+def test_points_are_drawn_over_real_ones_and_images_over_nothing():
+    assert drawing.reference(data.load(digits().data), digits()) is None
+    config = configs.defaults('x')
+    config.data.update(source='toy', name='ring', observe='point')
+    source = data.load(config.data)
+    points = drawing.reference(source, config)
+    np.testing.assert_array_equal(points, source.rows(np.arange(2000))['point'])
+
+
+def test_jitted_gives_the_same_object_for_the_same_function():
+    def double(x):
+        return 2 * x
+    assert drawing.jitted(double) is drawing.jitted(double) and drawing.jitted(double)(jnp.int32(2)) == 4

@@ -1,0 +1,51 @@
+"""Small runs that several test files share: every config file, and a config trained for a few calls."""
+
+import importlib.util
+import pathlib
+
+import jax
+
+from genlab import data, experiment
+from genlab.training import parallel, totals
+from genlab.training.program import fold, load, make_call, make_constants, make_init, metric_names, programs
+
+ROOT = pathlib.Path(__file__).parents[2]
+FILES = sorted((ROOT / 'configs').glob('*.py'))
+
+
+def module_of(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Trained:
+    """A small run of a config on one placement: the state at the start, after two calls and after four."""
+
+    def __init__(self, config, placement_name='pmap', devices=None):
+        self.config = config.copy_and_resolve_references()
+        self.config.placement = placement_name
+        build = experiment.load(config.experiment)
+        self.placement = parallel.place(placement_name, devices or jax.devices())
+        self.program = programs(self.config, build, self.placement, data.load(config.data))[0]
+        init = make_init(self.program)
+        self.start = parallel.initial(self.placement, init)
+        names = metric_names(self.program, self.placement.axis, self.start)
+        self.zero = parallel.replicate(self.placement, totals.zero(names))
+        self.constants = parallel.replicate(self.placement, make_constants(self.program))
+        carry = self.start, self.zero
+        self.compiled = self.placement.compile(make_call(self.program), carry).lower(
+            carry, self.batch(0), self.constants).compile()
+
+    def batch(self, call):
+        steps, turns = self.program.calls
+        rows = parallel.process_rows(self.config.data.batch_size, self.placement.devices)
+        return self.placement.put(fold(self.program, load(self.program, call * steps * turns, steps * turns, rows)))
+
+    def run(self, carry, first, count):
+        """`count` calls from call `first` on. The carry given stays: it is copied before it is donated."""
+        carry = jax.tree.map(lambda leaf: leaf.copy(), carry)
+        for call in range(first, first + count):
+            carry = self.compiled(carry, self.batch(call), self.constants)
+        return carry

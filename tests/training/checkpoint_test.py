@@ -1,0 +1,112 @@
+"""Checkpoints: atomic, checked, and restored onto any placement."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from genlab.errors import UserError
+from genlab.training import checkpoint, parallel
+from genlab.training.checkpoint import Checkpoints
+
+
+def tree(value, placement):
+    return parallel.replicate(placement, {'w': np.full((128, 256), value, np.float32), 'step': np.int32(value)})
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory):
+    """Checkpoints 1, 2 and 3 of a replicated tree, of which two are kept."""
+    folder, placement = tmp_path_factory.mktemp('run') / 'checkpoints', parallel.place('pmap')
+    with Checkpoints(folder, keep=2, warn=print) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, tree(step, placement), {'since': step})
+    return folder
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / 'checkpoints')
+
+
+def restore(folder, placement_name='pmap', **options):
+    warnings, placement = [], parallel.place(placement_name)
+    shapes = {'w': jax.ShapeDtypeStruct((128, 256), np.float32), 'step': jax.ShapeDtypeStruct((), np.int32)}
+    with Checkpoints(folder, keep=2, warn=warnings.append, **options) as checkpoints:
+        return checkpoints.restore(parallel.template(placement, shapes)), warnings
+
+
+def test_the_last_one_is_on_disk_when_the_context_is_left_and_old_ones_go(saved):
+    assert sorted(path.name for path in saved.iterdir() if path.name.isdigit()) == ['2', '3']
+    assert all(checkpoint.fault_of(saved / step) is None for step in '23')
+
+
+@pytest.mark.parametrize('name, shard', [('pmap', (128, 256)), ('fsdp', (128, 64))])
+def test_it_is_restored_onto_either_placement(copy, name, shard):
+    (step, state, notes), warnings = restore(copy, name)
+    assert (step, notes, warnings) == (3, {'since': 3}, [])
+    np.testing.assert_array_equal(state['w'], np.full((128, 256), 3, np.float32))
+    assert state['w'].addressable_shards[0].data.shape == shard
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+DAMAGE = {'flipped bit': flip, 'truncated': lambda path: path.write_bytes(path.read_bytes()[:-7]),
+          'missing': lambda path: path.unlink()}
+
+
+@pytest.mark.parametrize('kind', DAMAGE)
+def test_every_file_is_covered(copy, kind):
+    """Whichever file of the newest is damaged, the one before is taken, with a warning, and saving goes on after it."""
+    files = [path for path in (copy / '3/state').rglob('*') if path.is_file() and path.stat().st_size > 0]
+    DAMAGE[kind](max(files, key=lambda path: path.stat().st_size))
+    (step, _, _), warnings = restore(copy)
+    assert step == 2 and len(warnings) == 1 and 'checkpoint 3 cannot be read' in warnings[0]
+    assert (copy / 'damaged-3').exists() and not (copy / '3').exists()
+    with Checkpoints(copy, keep=2, warn=print) as checkpoints:
+        checkpoints.save(3, tree(3, parallel.place('pmap')), {})
+    assert restore(copy)[0][0] == 3
+
+
+def test_checksums_notice_each_file(saved, tmp_path):
+    files = [path.relative_to(saved) for path in (saved / '3').glob('*/**/*') if path.is_file() and path.stat().st_size]
+    assert len(files) > 5
+    for file in files:
+        folder = shutil.copytree(saved / '3', tmp_path / 'copy')
+        flip(folder / file.relative_to('3'))
+        assert 'checksum' in checkpoint.fault_of(folder)
+        shutil.rmtree(folder)
+
+
+def test_a_half_written_or_empty_folder_is_no_checkpoint(copy):
+    (copy / '9').mkdir()
+    (copy / '8.orbax-checkpoint-tmp').mkdir()
+    (copy / '3/checksums.json').write_text('{"st')
+    (step, _, _), warnings = restore(copy)
+    assert step == 2 and any('checkpoint 9 is incomplete' in warning for warning in warnings)
+
+
+def test_if_none_can_be_read_nothing_starts_again_without_a_word(copy):
+    for step in '23':
+        flip(copy / step / 'state/manifest.ocdbt')
+    with pytest.raises(UserError, match='no checkpoint in .* can be read'):
+        restore(copy)
+    assert (copy / '3').exists()
+
+
+def test_reading_changes_nothing(copy):
+    flip(copy / '3/state/manifest.ocdbt')
+    (copy / '9').mkdir()
+    assert restore(copy, read_only=True)[0][0] == 2
+    assert {path.name for path in copy.iterdir()} >= {'2', '3', '9'}
+
+
+def test_an_empty_folder_has_none_and_a_missing_one_is_an_error(tmp_path):
+    assert restore(tmp_path / 'new')[0] is None
+    with pytest.raises(UserError, match='there are no checkpoints'):
+        restore(tmp_path / 'other', read_only=True)

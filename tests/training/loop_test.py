@@ -1,0 +1,178 @@
+"""The loop: the same curve however it is cut, and nothing lost when it is."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from genlab import experiment, modes
+from genlab.config import small
+from genlab.errors import PREEMPTED, ConfigError, UserError
+from genlab.run.logs import read_metrics
+from genlab.training import loop, parallel, totals
+from support.runs import FILES, module_of
+
+TOY = next(path for path in FILES if path.stem == 'gan')
+
+
+def toy(**changes):
+    """A tiny dense GAN on points: 12 steps, a line every 2, a checkpoint every 4."""
+    config = small(module_of(TOY).get_config())
+    config.train.update(steps=12, steps_per_call=1, log_every=2)
+    config.checkpoint.every = 4
+    config.data.resident = False
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def go(config, folder):
+    modes.train(config, experiment.load(config.experiment), folder)
+
+
+def curve(folder):
+    return {row['step']: {name: value for name, value in row.items() if '/' in name} for row in read_metrics(folder)}
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp('whole')
+    go(toy(), folder)
+    return folder
+
+
+def test_the_workdir_is_complete(whole):
+    for name in ('config.json', 'environment.json', 'networks.json', 'metrics.jsonl', 'report.html', 'samples/12.png'):
+        assert (whole / name).exists(), name
+    assert sorted(curve(whole)) == [2, 4, 6, 8, 10, 12]
+    assert any((whole / 'tensorboard').iterdir())
+    assert json.loads((whole / 'networks.json').read_text())['generator']['parameters'] > 0
+
+
+def test_more_steps_go_on_with_the_same_curve(whole, tmp_path):
+    go(toy(**{'train.steps': 6}), tmp_path)
+    go(toy(), tmp_path)
+    assert curve(tmp_path) == curve(whole)
+
+
+def test_a_finished_run_has_nothing_left_to_train(whole, capsys):
+    before = curve(whole)
+    go(toy(), whole)
+    assert 'nothing left to train' in capsys.readouterr().err and curve(whole) == before
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_finishes_the_step_and_saves(whole, tmp_path, monkeypatch, number):
+    """At step 5, between two lines of the log: the sums since the last line are saved too."""
+    between = loop.Loop.between
+
+    def interrupted(run):
+        if run.step == 5:
+            os.kill(os.getpid(), number)
+        between(run)
+
+    monkeypatch.setattr(loop.Loop, 'between', interrupted)
+    with pytest.raises(loop.Preempted, match='stopped at step 5, saved') as stopped:
+        go(toy(), tmp_path)
+    assert stopped.value.exit_code == PREEMPTED == 42 and (tmp_path / 'checkpoints/5').exists()
+    monkeypatch.undo()
+    go(toy(), tmp_path)
+    assert curve(tmp_path) == curve(whole)
+
+
+def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, capsys):
+    go(toy(**{'train.steps': 8}), tmp_path)
+    largest = max((tmp_path / 'checkpoints/8/state').rglob('*'), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    go(toy(), tmp_path)
+    assert 'checkpoint 8 cannot be read (the checksum of' in (error := capsys.readouterr().err) and 'from step 4' in error
+    assert (tmp_path / 'checkpoints/damaged-8').exists() and curve(tmp_path) == curve(whole)
+
+
+def test_calls_of_many_steps_and_a_resident_set_change_no_number(whole, tmp_path):
+    go(toy(**{'train.steps_per_call': 2, 'data.resident': True}), tmp_path)
+    for step, row in curve(tmp_path).items():
+        for name, value in row.items():
+            np.testing.assert_allclose(value, curve(whole)[step][name], rtol=2e-5, err_msg=f'{step} {name}')
+
+
+def test_a_number_that_is_not_finite_stops_the_run(tmp_path):
+    """The discriminator's weights are infinite after its turn of step 7: the generator is the first to notice."""
+    config = toy(phases=({'until': 7}, {'optimizer.discriminator.learning_rate': float('inf')}))
+    with pytest.raises(UserError, match=r'generator/adversarial is not finite at step 7; the last good checkpoint is step 4'):
+        go(config, tmp_path)
+    assert not (tmp_path / 'checkpoints/8').exists()
+
+
+def test_on_nan_skip_leaves_the_player_as_it_was_and_counts(tmp_path):
+    config = toy(**{'train.steps': 8, 'train.on_nan': 'skip'})
+    config.losses.generator.adversarial = float('nan')
+    config.phases = ({'until': 4, 'losses.generator.adversarial': 1.0}, {})
+    go(config, tmp_path)
+    assert [row['skipped'] for row in read_metrics(tmp_path)] == [0, 0, 2, 2]
+
+
+def test_a_call_length_that_does_not_fit_what_is_left_is_refused(tmp_path):
+    go(toy(**{'train.steps': 3}), tmp_path)
+    with pytest.raises(ConfigError, match='steps_per_call=2 does not divide the 9 steps left from step 3'):
+        go(toy(**{'train.steps_per_call': 2}), tmp_path)
+
+
+def test_phases_change_the_config_over_one_state(whole, tmp_path):
+    """A phase that changes nothing changes nothing; one that stops a player's learning is seen in the curve from there on."""
+    still = {'optimizer.generator.learning_rate': 0.0, 'optimizer.discriminator.learning_rate': 0.0}
+    go(toy(phases=({'until': 6}, still)), tmp_path)
+    same, other = curve(whole), curve(tmp_path)
+    assert [same[step] == other[step] for step in sorted(same)] == [True] * 3 + [False] * 3
+
+
+def test_another_config_is_refused_and_free_keys_are_not(whole):
+    with pytest.raises(ConfigError, match='data.batch_size, seed differ'):
+        go(toy(**{'seed': 1, 'data.batch_size': 16}), whole)
+    go(toy(**{'train.log_every': 4, 'placement': 'fsdp', 'checkpoint.keep': 1}), whole)
+
+
+def test_a_second_run_in_one_folder_is_refused(whole):
+    from genlab.run import workdir
+    with workdir.lock(whole), pytest.raises(ConfigError, match='another run is writing there'):
+        go(toy(), whole)
+
+
+@pytest.mark.parametrize('changes, message', [
+    ({'losses.generator.kl': 1.0}, r'config.losses.generator.kl: generator offers no such term; it offers adversarial'),
+    ({'train.steps': 7, 'train.steps_per_call': 2}, r'steps=7 is not a multiple of config.train.steps_per_call=2'),
+    ({'data.batch_size': 6}, r'batch_size=6 does not divide over 4 devices'),
+    ({'train.on_nan': 'hope'}, r"on_nan='hope': choose 'stop' or 'skip'"),
+    ({'model.pair': 'hinged'}, r"config.model.pair='hinged': choose one of non_saturating"),
+])
+def test_numbers_that_do_not_fit_are_refused_before_the_first_step(tmp_path, changes, message):
+    config = toy()
+    with config.unlocked():
+        config.update_from_flattened_dict(changes)
+    with pytest.raises(ConfigError, match=message):
+        go(config, tmp_path)
+    assert not (tmp_path / 'metrics.jsonl').exists()
+
+
+def test_the_loop_traces_a_step_once(tmp_path, monkeypatch):
+    calls = []
+    accumulate = totals.accumulate
+    monkeypatch.setattr(totals, 'accumulate', lambda step: calls.append(step) or accumulate(step))
+    go(toy(), tmp_path)
+    assert len(calls) == 1
+
+
+def test_samples_of_a_run_are_those_of_sample_mode(whole, tmp_path):
+    config = toy()
+    build = experiment.load(config.experiment)
+    modes.sample(config, build, whole, 5, 7)
+    drawn = np.load(whole / 'samples/step-12-seed-7/samples.npz')['samples']
+    assert drawn.shape == (5, 2) and np.isfinite(drawn).all()
+    step, state, model, placement = modes.restore(config, build, whole)
+    assert step == 12 and int(state.step) == 12 and placement.axis == parallel.AXIS
+    assert jax.tree.leaves(state.average)

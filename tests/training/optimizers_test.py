@@ -1,0 +1,109 @@
+"""The optax chains of a config against the formulas of their papers, worked out with numpy in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from genlab.config import ramp
+from genlab.errors import ConfigError
+from genlab.training.optimizers import adam, build, sgd
+
+GRADIENTS = np.random.default_rng(0).standard_normal((6, 2, 3))
+
+
+def run(config, start=0.0, gradients=GRADIENTS):
+    """The parameters after each update, [steps, ...]."""
+    optimizer, params, path = build(config), {'w': jnp.full(gradients.shape[1:], start, jnp.float32)}, []
+    moments = optimizer.init(params)
+    update = jax.jit(optimizer.update)
+    for gradient in gradients:
+        updates, moments = update({'w': jnp.asarray(gradient, jnp.float32)}, moments, params)
+        params = jax.tree.map(jnp.add, params, updates)
+        path.append(np.asarray(params['w']))
+    return np.stack(path)
+
+
+def by_hand(rule, rates, start=0.0, gradients=GRADIENTS, decay=0.0):
+    """w <- w - rate (rule(gradient) + decay w)"""
+    w, path = np.full(gradients.shape[1:], start), []
+    for gradient, rate in zip(gradients, rates):
+        w = w - rate * (rule(gradient) + decay * w)
+        path.append(w)
+    return np.stack(path)
+
+
+def adam_rule(b1=0.9, b2=0.999, epsilon=1e-8):
+    """Kingma and Ba 2015, algorithm 1."""
+    state = {'m': 0.0, 'v': 0.0, 't': 0}
+
+    def rule(gradient):
+        state['t'] += 1
+        state['m'] = b1 * state['m'] + (1 - b1) * gradient
+        state['v'] = b2 * state['v'] + (1 - b2) * gradient ** 2
+        return state['m'] / (1 - b1 ** state['t']) / (np.sqrt(state['v'] / (1 - b2 ** state['t'])) + epsilon)
+    return rule
+
+
+def plain(gradient):
+    return gradient
+
+
+def close(got, wanted):
+    np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('betas', [{}, {'b1': 0.5, 'b2': 0.9, 'epsilon': 1e-2}])
+def test_adam(betas):
+    close(run(adam(0.1, **betas)), by_hand(adam_rule(**betas), [0.1] * 6))
+
+
+def test_sgd_with_and_without_momentum():
+    close(run(sgd(0.1)), by_hand(plain, [0.1] * 6))
+    velocity = [0.0]
+
+    def heavy(gradient):
+        velocity[0] = gradient + 0.9 * velocity[0]
+        return velocity[0]
+    close(run(sgd(0.1, momentum=0.9)), by_hand(heavy, [0.1] * 6))
+
+
+@pytest.mark.parametrize('config, rule', [(adam(0.1, weight_decay=0.2), adam_rule()), (sgd(0.1, weight_decay=0.2), plain)])
+def test_weight_decay_is_decoupled_from_the_rule(config, rule):
+    close(run(config, start=2.0), by_hand(rule, [0.1] * 6, start=2.0, decay=0.2))
+
+
+def test_clipping_is_by_the_norm_of_all_gradients_and_only_above_it():
+    def clip(gradient):
+        return gradient * min(1, 1.5 / np.sqrt((gradient ** 2).sum()))
+    norms = np.sqrt((GRADIENTS ** 2).sum((1, 2)))
+    assert norms.min() < 1.5 < norms.max()
+    close(run(sgd(1.0, clip=1.5)), by_hand(clip, [1.0] * 6))
+
+
+def test_the_rate_warms_up_linearly_from_its_first_fraction():
+    close(run(sgd(0.8, warmup=4)), by_hand(plain, [0.2, 0.4, 0.6, 0.8, 0.8, 0.8]))
+
+
+def test_the_rate_may_be_a_ramp_with_a_warm_up():
+    rates = np.array([1.0, 1.0, 0.75, 0.5, 0.25, 0.0])
+    close(run(sgd(ramp(1.0, 0.0, 4, begin=1))), by_hand(plain, rates))
+    close(run(sgd(ramp(1.0, 0.0, 4, begin=1), warmup=2)), by_hand(plain, rates * [0.5, 1, 1, 1, 1, 1]))
+
+
+def test_a_config_may_change_every_option_later():
+    config = adam(1)
+    config.lock()
+    config.update(learning_rate=ramp(0.1, 0.1, 1), clip=1.5)
+    config.learning_rate = 1e-3
+    with pytest.raises(AttributeError):
+        config.weight_dekay = 0.1
+    assert isinstance(config, ConfigDict) and config.learning_rate == 1e-3
+
+
+def test_an_unknown_rule_is_named_with_those_that_are_there():
+    config = sgd(0.1)
+    config.name = 'adamm'
+    with pytest.raises(ConfigError, match="name='adamm': choose one of adam, sgd"):
+        build(config)

@@ -1,0 +1,118 @@
+"""One device, pmap over four and FSDP over four give the same numbers; so do two processes of two devices."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from genlab.config import small
+from genlab.errors import ConfigError, UserError
+from genlab.training import parallel
+from genlab.training.optimizers import sgd
+from support.runs import FILES, Trained, module_of
+
+FAMILIES = {   # experiment -> the config that stands for it
+    'gan': 'dcgan', 'autoencoder': 'sparse_ae', 'variational': 'vae', 'adversarial_autoencoder': 'adversarial_ae',
+    'one_step': 'meanflow', 'vq_vae': 'vq_vae'}
+
+
+def plain(path):
+    """A small config with SGD: Adam turns rounding into +-lr where a gradient is zero."""
+    config = small(module_of(path).get_config())
+    with config.unlocked():
+        for player in config.optimizer:
+            config.optimizer[player] = sgd(0.05)
+    return config
+
+
+@pytest.mark.parametrize('name', FAMILIES.values())
+def test_placements_agree(name):
+    path = next(path for path in FILES if path.stem == name)
+    runs = [Trained(plain(path), 'pmap', jax.devices()[:1]), Trained(plain(path), 'pmap'), Trained(plain(path), 'fsdp')]
+    one, *others = [jax.device_get(run.run((run.start, run.zero), 0, 3)) for run in runs]
+    for other in others:
+        for (where, a), b in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(other)):
+            np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-5, err_msg=jax.tree_util.keystr(where))
+
+
+def test_fsdp_splits_the_largest_axis_that_divides():
+    placement = parallel.sharded(jax.devices())
+    shapes = {'large': jax.ShapeDtypeStruct((3, 256, 512), np.float32), 'odd': jax.ShapeDtypeStruct((257, 513), np.float32),
+              'small': jax.ShapeDtypeStruct((4, 4), np.float32)}
+    specs = {name: sharding.spec for name, sharding in placement.shardings(shapes).items()}
+    assert specs == {'large': PartitionSpec(None, None, 'batch'), 'odd': PartitionSpec(), 'small': PartitionSpec()}
+
+
+def test_initial_state_is_the_same_and_laid_out():
+    def make():
+        return {'w': jax.random.normal(jax.random.key(0), (256, 256))}
+
+    whole, split = (parallel.initial(parallel.place(name), make)['w'] for name in ('pmap', 'fsdp'))
+    assert whole.addressable_shards[0].data.shape == (256, 256) and split.addressable_shards[0].data.shape == (64, 256)
+    np.testing.assert_array_equal(whole, split)
+
+
+@pytest.mark.parametrize('name', ['pmap', 'fsdp'])
+def test_run_gives_the_numbers_of_one_device_for_any_count(name):
+    placement, function = parallel.place(name), jax.jit(lambda variables, x: variables['w'] * x)
+    variables = parallel.replicate(placement, {'w': np.float32(3)})
+    for count in (8, 5):
+        x = np.arange(count, dtype=np.float32)
+        np.testing.assert_array_equal(parallel.run(placement, function, variables, x), 3 * x)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(ConfigError, match='batch_size=6 does not divide over 4 devices x 1 microbatches: take a multiple of 4'):
+        parallel.process_rows(6, 4)
+    with pytest.raises(ConfigError, match='a multiple of 8'):
+        parallel.process_rows(12, 4, 2)
+
+
+def test_an_unknown_placement_and_a_missing_device_are_refused():
+    with pytest.raises(ConfigError, match="config.placement='ddp': choose one of pmap, fsdp"):
+        parallel.place('ddp')
+    with pytest.raises(UserError, match='--require=gpu, but JAX sees only cpu'):
+        parallel.start('', None, None, 'gpu')
+
+
+def launch(folder, steps, devices, *more):
+    """`python -m genlab.main` on a tiny DCGAN with SGD, as a process of its own."""
+    flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
+    environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
+    root = pathlib.Path(__file__).parents[2]
+    return subprocess.Popen(
+        [sys.executable, '-m', 'genlab.main', '--config=configs/dcgan.py', f'--workdir={folder}', '--debug',
+         '--config.data.resolution=16', '--config.data.batch_size=8', '--config.model.width=8', '--config.train.log_every=1',
+         f'--config.train.steps={steps}', '--config.train.evaluate_every=0', '--config.sample.count=4',
+         '--config.sample.chunk=4', '--config.optimizer.generator.learning_rate=1e-4',
+         '--config.optimizer.discriminator.learning_rate=1e-4', *more],
+        cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def curve(folder):
+    from genlab.run.logs import read_metrics
+    return {row['step']: [row[name] for name in sorted(row) if '/' in name] for row in read_metrics(folder)}
+
+
+def test_two_processes_of_two_devices(tmp_path):
+    """They train, save, and one process of one device goes on from what they saved, with the numbers of one device alone."""
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        port = free.getsockname()[1]
+    pair = [launch(tmp_path / 'two', 3, 2, f'--coordinator=localhost:{port}', '--processes=2', f'--process_id={number}')
+            for number in (0, 1)]
+    alone = launch(tmp_path / 'one', 5, 1)
+    outputs = [process.communicate(timeout=300)[0] for process in (*pair, alone)]
+    assert [process.returncode for process in (*pair, alone)] == [0, 0, 0], outputs
+    output = launch(tmp_path / 'two', 5, 1).communicate(timeout=300)[0]
+    assert 'going on from step 3' in output
+    one, two = curve(tmp_path / 'one'), curve(tmp_path / 'two')
+    assert sorted(one) == sorted(two) == [1, 2, 3, 4, 5]
+    for step in one:
+        np.testing.assert_allclose(one[step], two[step], atol=1e-4, rtol=1e-4)

@@ -1,0 +1,380 @@
+"""The one step against hand-computed games: who moves when, on what, by how much, and what stays as it was.
+
+The players here are quadratic or linear functions of plain arrays, so that every number can be worked out with numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from genlab.config import ramp, schedule
+from genlab.errors import ConfigError
+from genlab.training.players import Player, batches_per_step, example_keys, make_step
+from genlab.training.state import create
+
+KEY = jax.random.key(7)
+
+
+def player(network, terms, weights, rate=1.0, optimizer=None, stats=None):
+    """A player of one network whose menu is `terms(variables, batch, keys)`."""
+    def objective(variables, batch, keys, step):
+        return terms(variables, batch, keys), stats(variables, batch) if stats else {}
+    return Player((network,), objective, weights, optimizer or optax.sgd(rate))
+
+
+def pushed(network, by, weight=1.0, **kwargs):
+    """A player whose loss is linear, network * by(batch, keys): with SGD at rate 1 it moves by minus the mean of `by`."""
+    return player(network, lambda variables, batch, keys: {'push': variables[network]['params'] * by(batch, keys)},
+                  {'push': weight}, **kwargs)
+
+
+def begin(players, averaged=(), stats={}, **params):
+    variables = {network: {'params': jnp.asarray(value, jnp.float32), **stats.get(network, {})}
+                 for network, value in params.items()}
+    return create(variables, players, averaged)
+
+
+def rounds(turns, size, seed=0):
+    """Batches of one step: x float32 [turns, size], position int32 [turns, size]."""
+    x = np.random.default_rng(seed).standard_normal((turns, size)).astype(np.float32)
+    return {'x': x, 'position': np.broadcast_to(np.arange(size, dtype=np.int32), (turns, size))}
+
+
+def noise(batch, keys):
+    return jax.vmap(jax.random.normal)(keys)
+
+
+def examples(batch, keys):
+    return batch['x']
+
+
+def bits(state):
+    return jax.tree.map(lambda leaf: np.asarray(leaf).tobytes(), state)
+
+
+def test_players_move_in_order_and_see_what_the_turns_before_them_did():
+    def chase(variables, batch, keys):
+        return {'distance': 0.5 * (variables['critic']['params'] - variables['generator']['params']) ** 2}
+
+    def flee(variables, batch, keys):
+        return {'sum': 0.5 * (variables['generator']['params'] + variables['critic']['params']) ** 2}
+
+    players = {'critic': player('critic', chase, {'distance': 1.0}, 0.1),
+               'generator': player('generator', flee, {'sum': 1.0}, 0.3)}
+    for order in [('critic', 'critic', 'generator'), ('generator', 'critic')]:
+        critic, generator, state = 2.0, -1.0, begin(players, critic=2.0, generator=-1.0)
+        step = jax.jit(make_step(players, order))
+        for _ in range(3):
+            state, _ = step(state, rounds(batches_per_step(order), 4), KEY)
+            for name in order:
+                if name == 'critic':
+                    critic -= 0.1 * (critic - generator)
+                else:
+                    generator -= 0.3 * (generator + critic)
+        np.testing.assert_allclose(state.params['critic'], critic, rtol=1e-6)
+        np.testing.assert_allclose(state.params['generator'], generator, rtol=1e-6)
+        assert state.step == 3
+
+
+def test_turn_i_of_every_player_sees_batch_i():
+    players = {'a': pushed('a', examples), 'b': pushed('b', examples)}
+    order = ('a', 'a', 'b', 'a')
+    batches = rounds(batches_per_step(order), 4)
+    assert batches['x'].shape[0] == 3
+    state, metrics = make_step(players, order)(begin(players, a=0.0, b=0.0), batches, KEY)
+    np.testing.assert_allclose(state.params['a'], -batches['x'].mean(1).sum(), rtol=1e-6)
+    np.testing.assert_allclose(state.params['b'], -batches['x'][0].mean(), rtol=1e-6)
+
+
+def test_players_on_the_same_turn_share_their_noise_and_no_other_turn_or_step_has_it():
+    players = {'a': pushed('a', noise), 'b': pushed('b', noise)}
+    first, _ = make_step(players, ('a', 'b'))(begin(players, a=0.0, b=0.0), rounds(1, 4), KEY)
+    assert first.params['a'] == first.params['b'] != 0
+    second, _ = make_step(players, ('a', 'b', 'a'))(begin(players, a=0.0, b=0.0), rounds(2, 4), KEY)
+    other_turn = second.params['a'] - second.params['b']
+    later, _ = make_step(players, ('a', 'b'))(begin(players, a=0.0, b=0.0).replace(step=jnp.int32(1)), rounds(1, 4), KEY)
+    assert len({float(first.params['a']), float(other_turn), float(later.params['a'])}) == 3
+    again, _ = make_step(players, ('b', 'a'))(begin(players, a=0.0, b=0.0), rounds(1, 4), KEY)
+    assert again.params['a'] == first.params['a']      # nor does it depend on who is first
+
+
+def test_the_noise_of_an_example_depends_on_its_position_alone():
+    whole = jax.random.key_data(example_keys(KEY, jnp.arange(8)))
+    np.testing.assert_array_equal(jax.random.key_data(example_keys(KEY, jnp.array([5, 2]))), whole[jnp.array([5, 2])])
+    assert len({tuple(row) for row in np.asarray(whole).tolist()}) == 8
+
+    players = {'a': player('a', lambda variables, batch, keys: {'push': variables['a']['params'] * noise(batch, keys)},
+                           {'push': 1.0})}
+    step, state = make_step(players, ('a',)), begin(players, a=np.zeros(4))
+    positions = np.array([[4, 5, 6, 7]], np.int32)
+    moved, _ = step(state, {'position': positions}, KEY)
+    swapped, _ = step(state, {'position': positions[:, ::-1]}, KEY)
+    np.testing.assert_array_equal(moved.params['a'], swapped.params['a'][::-1])
+
+
+def test_terms_are_summed_with_their_weights():
+    def menu(variables, batch, keys):
+        u = variables['u']['params']
+        return {'a': u * batch['x'], 'b': (u * 3.0).sum(), 'c': lambda: u * 5.0}
+
+    players = {'p': player('u', menu, {'a': 2.0, 'b': 0.5, 'c': 1})}
+    batches = rounds(1, 4)
+    state, metrics = make_step(players, ('p',))(begin(players, u=2.0), batches, KEY)
+    gradient = 2 * batches['x'].mean() + 0.5 * 3 + 5
+    np.testing.assert_allclose(state.params['u'], 2 - gradient, rtol=1e-6)
+    expected = {'p/a': 2 * batches['x'].mean(), 'p/b': 6.0, 'p/c': 10.0, 'p/loss': 2 * gradient,
+                'p/gradient_norm': abs(gradient)}
+    assert metrics.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-6, err_msg=name)
+
+
+def test_a_weight_may_be_a_function_of_the_step():
+    players = {'p': pushed('u', lambda batch, keys: jnp.ones(4), schedule(ramp(1.0, 3.0, 4, begin=1)))}
+    step, state, moves = jax.jit(make_step(players, ('p',))), begin(players, u=0.0), []
+    for _ in range(7):
+        before = state.params['u']
+        state, _ = step(state, rounds(1, 4), KEY)
+        moves.append(float(before - state.params['u']))
+    np.testing.assert_allclose(moves, [1, 1, 1.5, 2, 2.5, 3, 3], rtol=1e-6)
+
+
+def test_a_term_given_as_a_function_is_written_down_only_if_it_is_weighted():
+    called = []
+
+    def menu(variables, batch, keys):
+        def dear():
+            called.append(1)
+            return variables['u']['params'] * 1.0
+        return {'cheap': variables['u']['params'] * batch['x'], 'dear': dear}
+
+    for weights, times in [({'cheap': 1.0}, 0), ({'cheap': 1.0, 'dear': 1.0}, 1), ({'dear': 0.0}, 1)]:
+        called.clear()
+        players = {'p': player('u', menu, weights)}
+        jax.eval_shape(make_step(players, ('p',)), begin(players, u=0.0), rounds(1, 4), KEY)
+        assert len(called) == times, weights
+
+
+def flops(terms, weights):
+    players = {'p': player('u', terms, weights)}
+    lowered = jax.jit(make_step(players, ('p',))).lower(begin(players, u=np.ones((64, 64))), rounds(1, 4), KEY)
+    return lowered.compile().cost_analysis()['flops']
+
+
+def test_a_term_without_a_weight_costs_nothing_and_one_that_is_reported_no_gradient():
+    def menu(variables, batch, keys):
+        u = variables['u']['params']
+        return {'cheap': u.sum() * batch['x'], 'dear': ((u @ u @ u) ** 2).sum()}
+
+    def cheap_alone(variables, batch, keys):
+        return {'cheap': menu(variables, batch, keys)['cheap']}
+
+    product = 2 * 64 ** 3
+    alone = flops(cheap_alone, {'cheap': 1.0})
+    assert flops(menu, {'cheap': 1.0}) == alone
+    reported, paid = flops(menu, {'cheap': 1.0, 'dear': 0.0}), flops(menu, {'cheap': 1.0, 'dear': 1.0})
+    assert alone + 2 * product <= reported < alone + 3 * product
+    assert paid > alone + 5 * product
+
+
+@pytest.mark.parametrize('value', [2.0, np.nan, np.inf])
+def test_weight_zero_reports_and_does_nothing_else(value):
+    def menu(variables, batch, keys):
+        return {'push': variables['u']['params'] * batch['x'], 'seen': variables['u']['params'] * value}
+
+    batches = rounds(1, 4)
+    players = {'p': player('u', menu, {'push': 1.0, 'seen': 0.0})}
+    state, metrics = make_step(players, ('p',))(begin(players, u=1.0), batches, KEY)
+    np.testing.assert_array_equal(metrics['p/seen'], value)
+    np.testing.assert_allclose(metrics['p/loss'], batches['x'].mean(), rtol=1e-6)
+    np.testing.assert_allclose(state.params['u'], 1 - batches['x'].mean(), rtol=1e-6)
+
+
+def test_a_player_whose_terms_are_all_reported_stays_where_it_is():
+    players = {'p': pushed('u', examples, weight=0)}
+    state, metrics = make_step(players, ('p',))(begin(players, u=1.0), rounds(1, 4), KEY)
+    assert state.params['u'] == 1 and metrics['p/loss'] == 0 and metrics['p/push'] != 0
+
+
+def test_a_weight_for_a_term_that_is_not_offered_is_named_with_those_that_are():
+    def menu(variables, batch, keys):
+        return {'kl': variables['u']['params'], 'adversarial': variables['u']['params']}
+
+    players = {'critic': player('u', menu, {'kl': 1.0, 'klx': 0.0})}
+    with pytest.raises(ConfigError, match=r'config\.losses\.critic\.klx: .* offers adversarial, kl'):
+        jax.eval_shape(make_step(players, ('critic',)), begin(players, u=0.0), rounds(1, 4), KEY)
+
+
+def test_metrics_are_means_over_the_turns_of_their_player():
+    players = {'a': pushed('a', examples, rate=0.0), 'b': pushed('b', examples, rate=0.0)}
+    batches = rounds(3, 4)
+    _, metrics = make_step(players, ('a', 'a', 'b', 'a'))(begin(players, a=2.0, b=3.0), batches, KEY)
+    means = batches['x'].mean(1)
+    assert set(metrics) == {f'{name}/{metric}' for name in 'ab' for metric in ('push', 'loss', 'gradient_norm')}
+    np.testing.assert_allclose(metrics['a/push'], 2 * means.mean(), rtol=1e-6)
+    np.testing.assert_allclose(metrics['a/gradient_norm'], np.abs(means).mean(), rtol=1e-6)
+    np.testing.assert_allclose(metrics['b/loss'], 3 * means[0], rtol=1e-6)
+
+
+def test_statistics_of_a_network_come_only_from_the_turns_of_who_trains_it():
+    def count_all(variables, batch):
+        return {network: {'seen': {'count': variables[network]['seen']['count'] + 1}} for network in variables}
+
+    players = {'a': pushed('a', examples, stats=count_all), 'b': pushed('b', examples, stats=count_all)}
+    stats = {network: {'seen': {'count': jnp.int32(10)}, 'other': {'kept': jnp.float32(3)}} for network in 'abc'}
+    state = begin(players, stats=stats, a=0.0, b=0.0, c=0.0)
+    state, _ = make_step(players, ('a', 'a', 'a', 'b'))(state, rounds(3, 4), KEY)
+    assert [int(state.stats[network]['seen']['count']) for network in 'abc'] == [13, 11, 10]
+    assert all(state.stats[network]['other']['kept'] == 3 for network in 'abc')   # what is not returned stays
+
+
+def test_a_network_that_nobody_trains_is_used_and_never_changes():
+    def menu(variables, batch, keys):
+        return {'distance': 0.5 * (variables['prior']['params'] - variables['tokenizer']['params']) ** 2 * jnp.ones(4)}
+
+    players = {'prior': player('prior', menu, {'distance': 1.0}, 0.5)}
+    state = begin(players, prior=0.0, tokenizer=4.0)
+    frozen = bits((state.params['tokenizer'], state.stats['tokenizer']))
+    for _ in range(2):
+        state, _ = make_step(players, ('prior',))(state, rounds(1, 4), KEY)
+    assert bits((state.params['tokenizer'], state.stats['tokenizer'])) == frozen
+    assert state.params['prior'] == 3.0
+    assert set(state.optimizer) == {'prior'}
+
+
+def regression(optimizer=None):
+    """A player with noise, statistics and a parameter vector; its loss is a mean over examples."""
+    def menu(variables, batch, keys):
+        w = variables['w']['params']
+        return {'fit': (w[0] * batch['x'] + w[1] * noise(batch, keys) - 0.3) ** 2, 'shrink': 0.01 * (w ** 2).sum()}
+
+    def stats(variables, batch):
+        old = variables['w']['running']
+        return {'w': {'running': {'mean': 0.9 * old['mean'] + 0.1 * batch['x'].mean(), 'count': old['count'] + 1}}}
+
+    def build():
+        players = {'p': player('w', menu, {'fit': 1.0, 'shrink': 1.0}, 0.1, optimizer, stats)}
+        running = {'w': {'running': {'mean': jnp.float32(0), 'count': jnp.int32(0)}}}
+        return players, begin(players, ('w',), running, w=[0.5, -1.0])
+    return build
+
+
+@pytest.mark.parametrize('microbatches', [2, 4])
+def test_microbatches_give_the_numbers_of_the_whole_batch(microbatches):
+    players, state = regression()()
+    parted = jax.jit(make_step(players, ('p', 'p'), average={'w': 0.9}, microbatches=microbatches))
+    whole = jax.jit(make_step(players, ('p', 'p'), average={'w': 0.9}))
+    one, two = state, state
+    for number in range(2):
+        one, expected = whole(one, rounds(2, 8, number), KEY)
+        two, metrics = parted(two, rounds(2, 8, number), KEY)
+        for name in expected:
+            np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(two.params['w'], one.params['w'], rtol=1e-6)
+    np.testing.assert_allclose(two.average['w'], one.average['w'], rtol=1e-6)
+    assert two.stats['w']['running']['count'] == 4 * microbatches     # statistics pass from part to part
+
+
+def test_microbatches_do_not_keep_a_gradient_each():
+    size = 4 * 2 ** 18
+
+    def temporaries(microbatches):
+        players = {'p': player('u', lambda variables, batch, keys: {
+            'fit': (jnp.tanh(variables['u']['params']).mean() * batch['x']) ** 2}, {'fit': 1.0})}
+        step = jax.jit(make_step(players, ('p',), microbatches=microbatches))
+        compiled = step.lower(begin(players, u=np.zeros(size // 4)), rounds(1, 16), KEY).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(16) < temporaries(2) + size
+
+
+def test_a_turn_that_is_not_finite_leaves_its_player_as_it_was_and_only_that_one():
+    def stats(variables, batch):
+        return {network: {'seen': {'mean': batch['x'].mean(), 'count': variables[network]['seen']['count'] + 1}}
+                for network in variables}
+
+    seen = {network: {'seen': {'mean': jnp.float32(9), 'count': jnp.int32(0)}} for network in 'ab'}
+
+    def build():
+        players = {'a': pushed('a', examples, optimizer=optax.adam(0.1), stats=stats),
+                   'b': pushed('b', lambda batch, keys: jnp.ones(4), optimizer=optax.adam(0.1), stats=stats)}
+        return players, begin(players, stats=seen, a=1.0, b=1.0)
+
+    def a_part(state):
+        return bits((state.params['a'], state.optimizer['a'], state.stats['a']))
+
+    players, state = build()
+    step = jax.jit(make_step(players, ('a', 'b'), skip_nonfinite=True))
+    bad = rounds(1, 4)
+    bad['x'][0, 2] = np.nan
+    good, _ = step(state, rounds(1, 4), KEY)
+    assert a_part(good) != a_part(state)
+    skipped, metrics = step(good, bad, KEY)
+    assert a_part(skipped) == a_part(good)
+    assert np.isnan(metrics['a/loss']) and np.isfinite(metrics['b/loss'])
+    assert skipped.params['b'] < good.params['b'] and skipped.stats['b']['seen']['count'] == 2
+    assert skipped.step == 2 and metrics['skipped'] == 1
+
+    unguarded, _ = jax.jit(make_step(players, ('a', 'b')))(good, bad, KEY)
+    assert np.isnan(unguarded.params['a'])
+
+
+def test_an_infinite_gradient_of_a_finite_loss_is_skipped_too():
+    players = {'p': player('u', lambda variables, batch, keys: {'root': jnp.sqrt(jnp.abs(variables['u']['params']))},
+                           {'root': 1.0}, optimizer=optax.adam(0.1))}
+    state = begin(players, u=[0.0, 1.0])
+    moved, metrics = make_step(players, ('p',), skip_nonfinite=True)(state, rounds(1, 4), KEY)
+    assert metrics['p/loss'] == 0.5 and not np.isfinite(metrics['p/gradient_norm'])
+    assert bits((moved.params, moved.optimizer)) == bits((state.params, state.optimizer))
+
+
+def test_moving_averages_are_warmed_up_as_a_loop_says():
+    players = {'p': pushed('u', examples), 'q': pushed('v', examples)}
+    state = begin(players, ('u',), u=[1.0, 2.0], v=[0.0, 0.0])
+    step = jax.jit(make_step(players, ('p', 'q'), average={'u': 0.5}))
+    mean = np.array([1.0, 2.0])
+    for number in range(12):
+        state, _ = step(state, rounds(1, 2, number), KEY)
+        kept = min(0.5, (1 + number) / (10 + number))
+        mean = kept * mean + (1 - kept) * np.asarray(state.params['u'], np.float64)
+        np.testing.assert_allclose(state.average['u'], mean, rtol=1e-5, atol=1e-6)
+    assert set(state.average) == {'u'}
+    assert np.abs(mean - state.params['u']).max() > 0.05
+
+
+def by_device(batches, devices=4):
+    """[turns, B] -> [devices, turns, B / devices]"""
+    return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], devices, -1).swapaxes(0, 1), batches)
+
+
+@pytest.mark.parametrize('microbatches', [1, 2])
+def test_four_devices_give_the_numbers_of_one_and_agree_in_every_array(microbatches):
+    players, one = regression(optax.sgd(0.1, momentum=0.9))()
+    single = jax.jit(make_step(players, ('p', 'p'), average={'w': 0.9}))
+    step = make_step(players, ('p', 'p'), average={'w': 0.9}, axis='batch', microbatches=microbatches, skip_nonfinite=True)
+    call = jax.pmap(step, axis_name='batch', in_axes=(None, 0, None), out_axes=None)
+    many = one
+    for number in range(3):
+        one, expected = single(one, rounds(2, 8, number), KEY)
+        many, metrics = call(many, by_device(rounds(2, 8, number)), KEY)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), many) == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), one)
+    for name in expected:
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, err_msg=name)
+    for part in ('params', 'optimizer', 'average'):
+        for got, wanted in zip(jax.tree.leaves(getattr(many, part)), jax.tree.leaves(getattr(one, part))):
+            np.testing.assert_allclose(got, wanted, rtol=1e-5, err_msg=part)
+    if microbatches == 1:
+        np.testing.assert_allclose(many.stats['w']['running']['mean'], one.stats['w']['running']['mean'], rtol=1e-5)
+    for leaf in jax.tree.leaves((many, metrics)):
+        shards = [np.asarray(shard.data).tobytes() for shard in leaf.addressable_shards]
+        assert len(shards) == 4 and len(set(shards)) == 1
+
+
+def test_a_step_that_is_not_finite_on_one_device_is_skipped_on_all():
+    players, state = regression(optax.adam(0.1))()
+    step = make_step(players, ('p',), average={'w': 0.9}, axis='batch', skip_nonfinite=True)
+    batches = rounds(1, 8)
+    batches['x'][0, 5] = np.nan
+    moved, _ = jax.jit(jax.vmap(step, (None, 0, None), None, axis_name='batch'))(state, by_device(batches), KEY)
+    assert bits((moved.params, moved.optimizer, moved.stats)) == bits((state.params, state.optimizer, state.stats))

@@ -1,0 +1,71 @@
+"""The state before the first step: fresh variables that depend on a network's own name, and what a network is applied to."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from genlab.training.players import Player
+from genlab.training.state import Network, create, initialize
+
+KEY = jax.random.key(3)
+
+
+class Normed(nn.Module):
+    """A dense layer and batch statistics."""
+    @nn.compact
+    def __call__(self, x):
+        return nn.BatchNorm(use_running_average=True)(nn.Dense(3)(x))
+
+
+def player(*networks):
+    return Player(networks, None, {}, optax.sgd(0.1, momentum=0.9))
+
+
+def equal(a, b):
+    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
+
+
+def made(*names):
+    x = jnp.ones((2, 4))
+    return initialize({name: Network(Normed(), (x,)) for name in names}, KEY)
+
+
+def test_a_network_is_initialised_by_its_name_alone():
+    few, many = made('decoder'), made('encoder', 'decoder', 'critic')
+    assert equal(few['decoder'], many['decoder'])
+    assert not equal(many['decoder']['params'], many['encoder']['params'])
+    assert not equal(many['decoder']['params'], many['critic']['params'])
+    again = initialize({'decoder': Network(Normed(), (jnp.ones((2, 4)),))}, jax.random.key(4))
+    assert not equal(few['decoder']['params'], again['decoder']['params'])
+
+
+def test_create_begins_at_zero_with_averages_equal_to_the_parameters():
+    variables = made('encoder', 'decoder', 'tokenizer')
+    state = create(variables, {'model': player('encoder', 'decoder')}, ('decoder',))
+    assert state.step == 0 and state.step.dtype == jnp.int32
+    assert set(state.params) == set(state.stats) == {'encoder', 'decoder', 'tokenizer'}
+    assert set(state.average) == {'decoder'} and equal(state.average['decoder'], state.params['decoder'])
+    assert set(state.stats['encoder']) == {'batch_stats'}
+    assert set(state.optimizer) == {'model'}
+    assert set(state.optimizer['model'][0].trace) == {'encoder', 'decoder'}     # no moments of what it does not train
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+
+
+def test_averages_are_copies_so_that_the_state_can_be_donated():
+    state = create(made('decoder'), {'model': player('decoder')}, ('decoder',))
+    buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((state.params, state.average))]
+    assert len(set(buffers)) == len(buffers)
+
+
+def test_variables_are_what_apply_takes_averaged_only_where_asked_and_kept():
+    state = create(made('encoder', 'decoder'), {'model': player('encoder', 'decoder')}, ('decoder',))
+    state = state.replace(average=jax.tree.map(lambda leaf: leaf + 1, state.average))
+    raw, averaged = state.variables(), state.variables(averaged=True)
+    assert set(raw) == set(averaged) == {'encoder', 'decoder'}
+    assert raw['decoder']['params'] is state.params['decoder'] and averaged['decoder']['params'] is state.average['decoder']
+    assert averaged['encoder']['params'] is state.params['encoder']
+    assert averaged['decoder']['batch_stats'] is state.stats['decoder']['batch_stats']
+    x = jnp.ones((2, 4))
+    assert not np.allclose(Normed().apply(raw['decoder'], x), Normed().apply(averaged['decoder'], x))
