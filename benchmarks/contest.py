@@ -9,7 +9,9 @@ from collections.abc import Callable
 # glibc gives large freed blocks back to the kernel and pays a page fault for each 4 KB when it gets them again; these
 # settings keep them, as `genlab.main` does. They help both sides.
 MALLOC = {
-    'MALLOC_TRIM_THRESHOLD_': '8589934592', 'MALLOC_MMAP_THRESHOLD_': '8589934592', 'MALLOC_TOP_PAD_': '536870912',
+    'MALLOC_TRIM_THRESHOLD_': '8589934592',
+    'MALLOC_MMAP_THRESHOLD_': '8589934592',
+    'MALLOC_TOP_PAD_': '536870912',
     'MALLOC_ARENA_MAX': '2',
 }
 
@@ -23,7 +25,8 @@ def keep_freed_memory(module: str) -> None:
 def contenders(makers: dict[str, Callable], only: str) -> dict[str, Callable]:
     """Every contender whose name begins with `only` and that runs here, made and warmed up."""
     import torch
-    torch.set_num_threads(len(os.sched_getaffinity(0)))   # as many as XLA takes: `taskset -c 0` compares on one core
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # as many as XLA takes: `taskset -c 0` compares on one core
     ready = {}
     for name in filter(lambda name: name.startswith(only), makers):
         try:
@@ -52,6 +55,7 @@ def report(seconds: dict[str, list[float]], images: int, steps: int = 1) -> None
     import jax
     import numpy as np
     import torch
+
     cores = f'{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores'
     print(f'{platform.machine()}, {cores}; jax {jax.__version__}, torch {torch.__version__}; batch {images}')
     print('| contender | median ms a step | minimum | images/s |\n|---|---|---|---|')
@@ -62,4 +66,6 @@ def report(seconds: dict[str, list[float]], images: int, steps: int = 1) -> None
     if own and others:
         medians, minima = (min(map(statistic, others)) / min(map(statistic, own)) for statistic in (np.median, min))
         paired = np.median(np.min(others, 0) / np.min(own, 0))
-        print(f'fastest torch / fastest genlab: {medians:.2f} of medians, {minima:.2f} of minima, {paired:.2f} by round')
+        print(
+            f'fastest torch / fastest genlab: {medians:.2f} of medians, {minima:.2f} of minima, {paired:.2f} by round'
+        )

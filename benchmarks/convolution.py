@@ -25,6 +25,7 @@ def ours(side: int, inside: int, outside: int) -> dict:
 
     from genlab.networks.layers import convolution
     from genlab.networks.layers.kernels import patches
+
     geometry = patches.Geometry((side, side), (4, 4), (2, 2), ((1, 1), (1, 1)))
     normal = lambda seed, *shape: jax.random.normal(jax.random.key(seed), shape, jnp.float32)
     x, kernel = normal(0, BATCH, side, side, inside), normal(1, 4, 4, inside, outside)
@@ -32,20 +33,24 @@ def ours(side: int, inside: int, outside: int) -> dict:
     products = {
         'convolve': (patches.convolve, patches.plain, x, kernel),
         'spread': (patches.spread, convolution._plain_spread, y, kernel),
-        'correlate': (patches.correlate, patches.plain_correlate, x, y)}
+        'correlate': (patches.correlate, patches.plain_correlate, x, y),
+    }
 
     def ready(operation, *operands):
         compiled = jax.jit(operation, static_argnames='geometry').lower(*operands, geometry=geometry).compile()
         return lambda: jax.block_until_ready(compiled(*operands))
 
-    return {name: {'ours': ready(fast, *operands), 'lax': ready(plain, *operands)}
-            for name, (fast, plain, *operands) in products.items()}
+    return {
+        name: {'ours': ready(fast, *operands), 'lax': ready(plain, *operands)}
+        for name, (fast, plain, *operands) in products.items()
+    }
 
 
 def theirs(side: int, inside: int, outside: int, layout: str) -> dict:
     """PyTorch's three products, as functions of no arguments."""
     import torch
     from torch.nn.functional import conv2d, conv_transpose2d
+
     torch.set_num_threads(2)
     normal = lambda *shape: torch.randn(shape).contiguous(memory_format=getattr(torch, layout))
     x, kernel = normal(BATCH, inside, side, side), normal(outside, inside, 4, 4)
@@ -55,7 +60,8 @@ def theirs(side: int, inside: int, outside: int, layout: str) -> dict:
     return {
         'convolve': lambda: conv2d(x, kernel, stride=2, padding=1),
         'spread': lambda: conv_transpose2d(y, kernel, stride=2, padding=1),
-        'correlate': lambda: backward(y, x, kernel, *settings)}
+        'correlate': lambda: backward(y, x, kernel, *settings),
+    }
 
 
 def minima(runs: dict, rounds: int) -> dict:

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))   # so that it runs from a checkout
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs from a checkout
 
-from genlab.data import Batches, load  # noqa: E402
-from genlab.data.load import defaults  # noqa: E402
-from genlab.data.source import from_arrays, image_field, label_field  # noqa: E402
-from genlab.data.sources.scenes.scenes import declare, scenes  # noqa: E402
+from genlab.data import Batches, load
+from genlab.data.load import defaults
+from genlab.data.source import from_arrays, image_field, label_field
+from genlab.data.sources.scenes.scenes import declare, scenes
 
 
-def rate(work, size, seconds=1.):
+def rate(work, size, seconds=1.0):
     """Examples per second of work(number), which makes `size` examples; the best of five, for a busy machine."""
-    number, best = 0, 0.
+    number, best = 0, 0.0
     for _ in range(5):
         start, began = number, time.perf_counter()
         while time.perf_counter() - began < seconds / 5:
@@ -41,8 +41,10 @@ def memory():
     for size in (64, 256):
         for count in (1, 8):
             batches = Batches(source, size, seed=0)
-            print(f'memory: batch {size:3}, {count} at a time: '
-                  f'{rate(lambda n: batches(n * count, count), size * count):9,.0f} examples/s of 32x32x3')
+            print(
+                f'memory: batch {size:3}, {count} at a time: '
+                f'{rate(lambda n: batches(n * count, count), size * count):9,.0f} examples/s of 32x32x3'
+            )
 
 
 def drawing():
@@ -51,8 +53,10 @@ def drawing():
         for fields in (('image', 'label'), every):
             source = scenes(resolution, fields=fields)
             indices = np.arange(256)
-            print(f'scenes: {resolution:3} pixels, {len(fields)} fields: '
-                  f'{rate(lambda n: source.rows(indices + 256 * (n % 300)), 256):9,.0f} images/s')
+            print(
+                f'scenes: {resolution:3} pixels, {len(fields)} fields: '
+                f'{rate(lambda n: source.rows(indices + 256 * (n % 300)), 256):9,.0f} images/s'
+            )
 
 
 def streaming(workers):

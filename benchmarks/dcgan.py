@@ -24,12 +24,13 @@ def genlab_step(batch: int):
     from genlab import data, experiment
     from genlab.main import read, set_up_jax
     from genlab.training import parallel, program, totals
+
     set_up_jax()
     config = read(str(pathlib.Path(__file__).parents[1] / 'configs/dcgan.py') + ':paper64')
     config.data.batch_size = batch
-    config.average, config.data.flip = {}, False   # PyTorch's side keeps no average and flips nothing either
+    config.average, config.data.flip = {}, False  # PyTorch's side keeps no average and flips nothing either
     placement = parallel.place(config.placement)
-    paper64, = program.programs(config, experiment.load(config.experiment), placement, data.declared(config.data))
+    (paper64,) = program.programs(config, experiment.load(config.experiment), placement, data.declared(config.data))
     state = parallel.initial(placement, program.make_init(paper64))
     sums = parallel.replicate(placement, totals.zero(program.metric_names(paper64, placement.axis, state)))
     constants = parallel.replicate(placement, program.make_constants(paper64))
@@ -51,6 +52,7 @@ def genlab_step(batch: int):
 def torch_networks():
     """The networks of PyTorch's own DCGAN example."""
     from torch import nn
+
     norm = nn.BatchNorm2d
 
     def block(layer, n, m, activation):
@@ -60,11 +62,23 @@ def torch_networks():
     relu = lambda: nn.ReLU(True)
     up, down = nn.ConvTranspose2d, nn.Conv2d
     generator = nn.Sequential(
-        up(LATENT, 512, 4, 1, 0, bias=False), norm(512), relu(), *block(up, 512, 256, relu), *block(up, 256, 128, relu),
-        *block(up, 128, 64, relu), up(64, 3, 4, 2, 1, bias=False), nn.Tanh())
+        up(LATENT, 512, 4, 1, 0, bias=False),
+        norm(512),
+        relu(),
+        *block(up, 512, 256, relu),
+        *block(up, 256, 128, relu),
+        *block(up, 128, 64, relu),
+        up(64, 3, 4, 2, 1, bias=False),
+        nn.Tanh(),
+    )
     discriminator = nn.Sequential(
-        down(3, 64, 4, 2, 1, bias=False), leaky(), *block(down, 64, 128, leaky), *block(down, 128, 256, leaky),
-        *block(down, 256, 512, leaky), down(512, 1, 4, 1, 0, bias=False))
+        down(3, 64, 4, 2, 1, bias=False),
+        leaky(),
+        *block(down, 64, 128, leaky),
+        *block(down, 128, 256, leaky),
+        *block(down, 256, 512, leaky),
+        down(512, 1, 4, 1, 0, bias=False),
+    )
     return generator, discriminator
 
 
@@ -74,6 +88,7 @@ def torch_step(batch: int, channels_last: bool, compiled: bool, frozen: bool):
     frozen: the discriminator's parameters ask for no gradient in the generator's turn, which the usual code does not say."""
     import torch
     from torch.nn.functional import softplus
+
     layout = torch.channels_last if channels_last else torch.contiguous_format
     generator, discriminator = (network.to(memory_format=layout) for network in torch_networks())
     adam = [torch.optim.Adam(n.parameters(), RATE, (MOMENTUM, 0.999)) for n in (generator, discriminator)]
@@ -110,7 +125,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--rounds', type=int, default=15)
-    parser.add_argument('--frozen', action='store_true', help="PyTorch without the discriminator's gradients in G's turn")
+    parser.add_argument(
+        '--frozen', action='store_true', help="PyTorch without the discriminator's gradients in G's turn"
+    )
     parser.add_argument('--only', default='', help='contenders whose names begin so')
     options = parser.parse_args()
     contest.keep_freed_memory('benchmarks.dcgan')

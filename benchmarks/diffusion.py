@@ -15,12 +15,13 @@ from benchmarks import contest
 
 SHAPE, CLASSES, RATE, TIMES = (32, 32, 3), 10, 2e-4, 1000
 TRANSFORMER = {'patch': 4, 'width': 384, 'depth': 12, 'heads': 6, 'classes': CLASSES}
-NOISY, LESS_NOISY = 500, 480   # the times of a sampling step
+NOISY, LESS_NOISY = 500, 480  # the times of a sampling step
 
 
 def signal_and_noise():
     """alpha_t and sigma_t of DDPM's linear schedule: float32 [1000] each."""
     import numpy as np
+
     kept = np.cumprod(1 - np.linspace(1e-4, 0.02, TIMES))
     return np.sqrt(kept).astype(np.float32), np.sqrt(1 - kept).astype(np.float32)
 
@@ -28,8 +29,10 @@ def signal_and_noise():
 def genlab_network(name: str):
     if name == 'dit':
         from genlab.networks.diffusion.dit import DiT
+
         return DiT(channels=3, **TRANSFORMER)
     from genlab.networks.diffusion.unet import UNet
+
     return UNet(channels=3)
 
 
@@ -40,6 +43,7 @@ def genlab_step(name: str, step: str, batch: int):
     import optax
 
     from genlab.main import set_up_jax
+
     set_up_jax()
     network, adam, (alpha, sigma) = genlab_network(name), optax.adam(RATE), map(jnp.asarray, signal_and_noise())
     x, labels = jax.random.normal(jax.random.key(0), (batch, *SHAPE)), jnp.arange(batch) % CLASSES
@@ -82,12 +86,14 @@ def genlab_step(name: str, step: str, batch: int):
 
 def torch_network(name: str):
     from benchmarks import torch_networks
+
     return torch_networks.DiT(3, SHAPE[0], **TRANSFORMER) if name == 'dit' else torch_networks.UNet(3, SHAPE[0])
 
 
 def torch_step(name: str, step: str, batch: int, channels_last: bool, compiled: bool):
     """The step as PyTorch's programs write it, with the fused Adam."""
     import torch
+
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = torch_network(name).to(memory_format=layout)
     adam = torch.optim.Adam(network.parameters(), RATE, fused=True)

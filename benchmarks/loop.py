@@ -20,16 +20,16 @@ import jax.numpy as jnp
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'configs'))  # the configs are files, not a package
 
-import dcgan  # noqa: E402
-import gan  # noqa: E402
+import dcgan
+import gan
 
 from genlab import data, experiment
-from genlab.main import set_up_jax  # noqa: E402
-from genlab.run.logs import MetricLog  # noqa: E402
-from genlab.training import parallel  # noqa: E402
-from genlab.training.checkpoint import Checkpoints  # noqa: E402
-from genlab.training.loop import Loop, Stop  # noqa: E402
-from genlab.training.program import programs  # noqa: E402
+from genlab.main import set_up_jax
+from genlab.run.logs import MetricLog
+from genlab.training import parallel
+from genlab.training.checkpoint import Checkpoints
+from genlab.training.loop import Loop, Stop
+from genlab.training.program import programs
 
 
 class Timed(Loop):
@@ -55,6 +55,7 @@ class Timed(Loop):
 
 class AgainstBare(Timed):
     """After each block of the loop, as many bare calls on copies of what it holds."""
+
     bare: list = []
 
     def after_block(self):
@@ -70,7 +71,7 @@ class AgainstBare(Timed):
 def run(kind, config, block):
     """Seconds of each block of steps in the loop, the first (warm-up) left out; and the loop."""
     placement = parallel.place(config.placement)
-    program, = programs(config, experiment.load(config.experiment), placement, data.load(config.data))
+    (program,) = programs(config, experiment.load(config.experiment), placement, data.load(config.data))
     with tempfile.TemporaryDirectory() as folder, Stop() as stop:
         folder = pathlib.Path(folder)
         with Checkpoints(folder / 'checkpoints', 2, warn=print) as checkpoints, MetricLog(folder) as log:
@@ -83,7 +84,7 @@ def run(kind, config, block):
 
 
 def main():
-    set_up_jax()   # as the command does
+    set_up_jax()  # as the command does
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--blocks', type=int, default=7)
     blocks = parser.parse_args().blocks
@@ -98,11 +99,15 @@ def main():
     speeds = {}
     for steps_per_call in (1, 200):
         config = gan.get_config()
-        config.train.update(steps=10_000 * (blocks + 1), steps_per_call=steps_per_call, sample_every=0, evaluate_every=0)
+        config.train.update(
+            steps=10_000 * (blocks + 1), steps_per_call=steps_per_call, sample_every=0, evaluate_every=0
+        )
         seconds, _ = run(Timed, config, 10_000)
         speeds[steps_per_call] = 10_000 / statistics.median(seconds)
     one, many = speeds[1], speeds[200]
-    print(f'dense GAN on 2-D points, steps/s: 1 step a call {one:.0f}, 200 steps a call {many:.0f}: ratio {many / one:.2f}')
+    print(
+        f'dense GAN on 2-D points, steps/s: 1 step a call {one:.0f}, 200 steps a call {many:.0f}: ratio {many / one:.2f}'
+    )
 
 
 if __name__ == '__main__':

@@ -40,12 +40,17 @@ def main() -> None:
     parser.add_argument('--evaluations', type=int, nargs='+', default=(10, 20, 50))
     parser.add_argument('--count', type=int, default=1000, help='samples of each')
     parser.add_argument('--only', default='', help='contenders whose names begin so')
-    parser.add_argument('--unguided', action='store_true', help='no guidance, and classes by chance, where there are classes')
+    parser.add_argument(
+        '--unguided', action='store_true', help='no guidance, and classes by chance, where there are classes'
+    )
     options = parser.parse_args()
     asked = {'guidance': 1.0, 'condition': False} if options.unguided else {}
     from genlab.main import set_up_jax
+
     set_up_jax()
-    print('| sampler | evaluations | ' + ' | '.join(FIGURES) + ' | samples/s |\n|---|---|' + '---|' * (len(FIGURES) + 1))
+    print(
+        '| sampler | evaluations | ' + ' | '.join(FIGURES) + ' | samples/s |\n|---|---|' + '---|' * (len(FIGURES) + 1)
+    )
     for name, changes in contenders(options.workdir).items():
         for evaluations in options.evaluations:
             if name.startswith(options.only):
@@ -68,6 +73,7 @@ def judge(workdir: pathlib.Path, changes: dict, evaluations: int, count: int) ->
     """(the figures of quality, samples a second with compilation left out) of the newest checkpoint of a run."""
     from genlab import evaluation, experiment, modes
     from genlab.sampling import drawing
+
     config = read(workdir)
     standard = {'grid': 'even', 'process': ''} if 'sampler' in changes else {}
     config.sample.update(standard | changes)
@@ -76,7 +82,7 @@ def judge(workdir: pathlib.Path, changes: dict, evaluations: int, count: int) ->
     build = experiment.load(config.experiment)
     _, state, model, placement = modes.restore(config, build, workdir)
     variables = state.variables(averaged=True)
-    for _ in range(2):      # the first one compiles
+    for _ in range(2):  # the first one compiles
         began = time.perf_counter()
         drawing.draw(model, placement, variables, config, config.sample.chunk)
         seconds = time.perf_counter() - began

@@ -54,7 +54,9 @@ class Block(nn.Module):
 class UNet(nn.Module):
     """Images [B, C, H, W]; `side` is H, and the other fields are those of genlab's."""
 
-    def __init__(self, channels, side, width=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), heads=1, dropout=0.1):
+    def __init__(
+        self, channels, side, width=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), heads=1, dropout=0.1
+    ):
         super().__init__()
         self.width, self.multipliers, self.blocks = width, multipliers, blocks
         self.level_0, self.level_1 = nn.Linear(width, 4 * width), nn.Linear(4 * width, 4 * width)
@@ -115,11 +117,11 @@ class DiT(nn.Module):
         super().__init__()
         self.patch, self.side = patch, side // patch
         self.level_0, self.level_1 = nn.Linear(256, width), nn.Linear(width, width)
-        self.labels, self.patches = nn.Embedding(classes + 1, width), nn.Linear(patch ** 2 * channels, width)
-        self.register_buffer('positions', torch.randn(1, self.side ** 2, width))   # any table takes as long
+        self.labels, self.patches = nn.Embedding(classes + 1, width), nn.Linear(patch**2 * channels, width)
+        self.register_buffer('positions', torch.randn(1, self.side**2, width))  # any table takes as long
         self.blocks = nn.ModuleList(DiTBlock(width, heads) for _ in range(depth))
         self.output_norm = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
-        self.output_modulation, self.output = nn.Linear(width, 2 * width), nn.Linear(width, patch ** 2 * channels)
+        self.output_modulation, self.output = nn.Linear(width, 2 * width), nn.Linear(width, patch**2 * channels)
 
     def forward(self, x, level, labels):
         condition = F.silu(self.level_1(F.silu(self.level_0(sinusoidal(level, 256)))) + self.labels(labels))

@@ -23,13 +23,14 @@ def genlab_steps(batch: int, steps: int, per_call: int):
     from genlab import data, experiment
     from genlab.main import read, set_up_jax
     from genlab.training import parallel, program, totals
+
     set_up_jax()
     config = read(str(pathlib.Path(__file__).parents[1] / 'configs/vae.py') + ':mnist')
     config.data.update(batch_size=batch, resident=False)
     config.model.update(features=(HIDDEN,), latent_size=LATENTS)
-    config.average, config.train.steps_per_call = {}, per_call   # PyTorch's side keeps no average either
+    config.average, config.train.steps_per_call = {}, per_call  # PyTorch's side keeps no average either
     placement = parallel.place(config.placement)
-    dense, = program.programs(config, experiment.load(config.experiment), placement, data.declared(config.data))
+    (dense,) = program.programs(config, experiment.load(config.experiment), placement, data.declared(config.data))
     state = parallel.initial(placement, program.make_init(dense))
     sums = parallel.replicate(placement, totals.zero(program.metric_names(dense, placement.axis, state)))
     constants = parallel.replicate(placement, program.make_constants(dense))
@@ -51,6 +52,7 @@ def torch_steps(batch: int, steps: int, compiled: bool, fused: bool):
     """The step as PyTorch's own VAE example writes it, with logits and noise of its own."""
     import torch
     from torch import nn
+
     encoder = nn.Sequential(nn.Linear(PIXELS, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 2 * LATENTS))
     decoder = nn.Sequential(nn.Linear(LATENTS, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, PIXELS))
     adam = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], RATE, fused=fused)
@@ -77,8 +79,10 @@ def torch_steps(batch: int, steps: int, compiled: bool, fused: bool):
 
 def makers(batch: int, steps: int) -> dict:
     """How to make each contender."""
-    made = {f'genlab, {per_call} a call': lambda per_call=per_call: genlab_steps(batch, steps, per_call)
-            for per_call in (1, steps)}
+    made = {
+        f'genlab, {per_call} a call': lambda per_call=per_call: genlab_steps(batch, steps, per_call)
+        for per_call in (1, steps)
+    }
     for compiled in (False, True):
         for fused in (False, True):
             name = f'torch {"compile" if compiled else "eager"}{" fused Adam" if fused else ""}'

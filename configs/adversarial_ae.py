@@ -12,15 +12,27 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('adversarial_autoencoder')
     config.data.update(source='digits', resolution=28, channels=1, batch_size=100, resident=True)
-    config.model.update(networks='dense', features=(400, 400), latent_size=8, judges='codes', pair='non_saturating',
-                        critic=dict(features=(200, 200)))
+    config.model.update(
+        networks='dense',
+        features=(400, 400),
+        latent_size=8,
+        judges='codes',
+        pair='non_saturating',
+        critic=dict(features=(200, 200)),
+    )
     config.losses.encoder = dict(reconstruction=0.05, adversarial=1.0)
     config.losses.decoder = dict(reconstruction=1.0)
     config.losses.discriminator = dict(adversarial=1.0, logit_gap=0.0)
     config.optimizer.update(encoder=adam(3e-4, b1=0.5), decoder=adam(1e-3), discriminator=adam(3e-4, b1=0.5))
     config.average.update(encoder=0.998, decoder=0.998)
-    config.train.update(order=('discriminator', 'encoder', 'decoder'), steps=10_000, steps_per_call=50, log_every=250,
-                        sample_every=2500, evaluate_every=10_000)
+    config.train.update(
+        order=('discriminator', 'encoder', 'decoder'),
+        steps=10_000,
+        steps_per_call=50,
+        log_every=250,
+        sample_every=2500,
+        evaluate_every=10_000,
+    )
     config.checkpoint.every = 2500
     return configs.vary(config, variant, VARIANTS)
 

@@ -13,13 +13,24 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('variational')
     config.data.update(source='digits', resolution=28, channels=1, batch_size=100, binarise=True, resident=True)
-    config.model.update(networks='dense', features=(200, 200), latent_size=10, likelihood='bernoulli', scale=0.0, classes=0,
-                        dimensions=0, examples=1500)
-    config.losses.vae = dict(reconstruction=1.0, mutual_information=1.0, total_correlation=4.0, dimension_kl=1.0, kl=0.0)
+    config.model.update(
+        networks='dense',
+        features=(200, 200),
+        latent_size=10,
+        likelihood='bernoulli',
+        scale=0.0,
+        classes=0,
+        dimensions=0,
+        examples=1500,
+    )
+    config.losses.vae = dict(
+        reconstruction=1.0, mutual_information=1.0, total_correlation=4.0, dimension_kl=1.0, kl=0.0
+    )
     config.optimizer.vae = adam(1e-3)
     config.average.update(encoder=0.999, decoder=0.999)
-    config.train.update(order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500,
-                        evaluate_every=10_000)
+    config.train.update(
+        order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500, evaluate_every=10_000
+    )
     config.checkpoint.every = 2500
     return configs.vary(config, variant, VARIANTS)
 
@@ -35,7 +46,9 @@ def mnist(config):
 def scenes(config):
     """Scenes of shapes whose factors are known, 32x32 in colour, with a Gaussian of fixed scale."""
     config.data.update(source='scenes', resolution=32, channels=3, batch_size=64, binarise=False, resident=False)
-    config.model.update(networks='convolutional', width=16, latent_size=16, likelihood='gaussian', scale=0.2, examples=100_000)
+    config.model.update(
+        networks='convolutional', width=16, latent_size=16, likelihood='gaussian', scale=0.2, examples=100_000
+    )
     config.train.update(steps=8000, steps_per_call=1, sample_every=2000, evaluate_every=8000)
     config.checkpoint.every = 2000
 

@@ -13,13 +13,21 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('variational')
     config.data.update(source='digits', resolution=28, channels=1, batch_size=100, binarise=True, resident=True)
-    config.model.update(networks='dense', features=(200, 200), latent_size=20, likelihood='bernoulli', scale=0.0, classes=10,
-                        dimensions=0)
+    config.model.update(
+        networks='dense',
+        features=(200, 200),
+        latent_size=20,
+        likelihood='bernoulli',
+        scale=0.0,
+        classes=10,
+        dimensions=0,
+    )
     config.losses.vae = dict(reconstruction=1.0, kl=1.0)
     config.optimizer.vae = adam(1e-3)
     config.average.update(encoder=0.999, decoder=0.999)
-    config.train.update(order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500,
-                        evaluate_every=10_000)
+    config.train.update(
+        order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500, evaluate_every=10_000
+    )
     config.sample.condition = True
     config.checkpoint.every = 2500
     return configs.vary(config, variant, VARIANTS)

@@ -17,9 +17,17 @@ def get_config(variant=''):
     config = configs.defaults('one_step')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
     network = named('unet', width=32, multipliers=(1, 2), blocks=1, patch=2, attention=(4,), heads=1, dropout=0.0)
-    config.model.update(settings.model(network, process=named('ve', highest=80.0), prediction='edm', deviation=0.5,
-                                       level='log_sigma', times=named('log_normal', mean=-1.1, deviation=2.0)),
-                        one_step=one_step.settings(first=10, last=1280))
+    config.model.update(
+        settings.model(
+            network,
+            process=named('ve', highest=80.0),
+            prediction='edm',
+            deviation=0.5,
+            level='log_sigma',
+            times=named('log_normal', mean=-1.1, deviation=2.0),
+        ),
+        one_step=one_step.settings(first=10, last=1280),
+    )
     config.losses.denoiser = dict(consistency=1.0, consistency_error=0.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999

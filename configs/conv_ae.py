@@ -13,8 +13,21 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('autoencoder')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=100)
-    config.model.update(networks='convolutional', width=16, halvings=2, dimensions=0, features=(16,), greedy=False, tied=False,
-                        bias=True, activation='relu', code='linear', output='sigmoid', corruption='none', amount=0.0)
+    config.model.update(
+        networks='convolutional',
+        width=16,
+        halvings=2,
+        dimensions=0,
+        features=(16,),
+        greedy=False,
+        tied=False,
+        bias=True,
+        activation='relu',
+        code='linear',
+        output='sigmoid',
+        corruption='none',
+        amount=0.0,
+    )
     config.losses.autoencoder = dict(squared_error=1.0)
     config.optimizer.autoencoder = adam(ramp(1e-3, 0.0, 4000))
     config.train.update(order=('autoencoder',), steps=4000, log_every=200, sample_every=1000, evaluate_every=4000)

@@ -1,6 +1,6 @@
 """DCGAN (Radford, Metz and Chintala 2015) on scikit-learn's handwritten digits, brought to 32x32.
 
-    python -m genlab.main --config=configs/dcgan.py
+python -m genlab.main --config=configs/dcgan.py
 """
 
 from genlab import config as configs

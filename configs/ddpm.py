@@ -23,7 +23,7 @@ def get_config(variant=''):
     config.train.update(order=('denoiser',), steps=2500, log_every=100, sample_every=1250, evaluate_every=2500)
     config.sample.update(settings.sample(sampler='ancestral', steps=100))
     config.evaluate.parts = ('quality', 'held_out')
-    config.explore.update(examples=64, inversions=0)   # its codes are noise: a code is as dear as a sample
+    config.explore.update(examples=64, inversions=0)  # its codes are noise: a code is as dear as a sample
     config.checkpoint.every = 500
     return configs.vary(config, variant, VARIANTS)
 
@@ -40,7 +40,9 @@ def mnist(config):
 def cifar10(config):
     """The paper's CIFAR-10: 35,746,307 parameters, 800,000 steps; FID 3.17."""
     config.data.update(source='tfds', name='cifar10', resolution=32, channels=3, batch_size=128, flip=True)
-    config.model.network = named('unet', width=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), heads=1, dropout=0.1)
+    config.model.network = named(
+        'unet', width=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), heads=1, dropout=0.1
+    )
     config.optimizer.denoiser = adam(2e-4, clip=1.0, warmup=5000)
     config.average.denoiser = 0.9999
     config.train.update(steps=800_000, sample_every=50_000, evaluate_every=0)

@@ -15,12 +15,24 @@ def get_config(variant=''):
     config = configs.defaults('autoencoder')
     config.data.update(source='digits', resolution=8, channels=1, batch_size=100, resident=True)
     # The amount of Gaussian noise is its deviation in images of [-1, 1]: 1.0 is 0.5 in [0, 1]. That of the others is a share.
-    config.model.update(networks='dense', dimensions=0, features=(256, 128), greedy=False, tied=False, bias=True,
-                        activation='relu', code='relu', output='sigmoid', corruption='gaussian', amount=1.0)
+    config.model.update(
+        networks='dense',
+        dimensions=0,
+        features=(256, 128),
+        greedy=False,
+        tied=False,
+        bias=True,
+        activation='relu',
+        code='relu',
+        output='sigmoid',
+        corruption='gaussian',
+        amount=1.0,
+    )
     config.losses.autoencoder = dict(squared_error=1.0)
     config.optimizer.autoencoder = adam(ramp(1e-3, 0.0, 10_000))
-    config.train.update(order=('autoencoder',), steps=10_000, steps_per_call=20, log_every=500, sample_every=5000,
-                        evaluate_every=10_000)
+    config.train.update(
+        order=('autoencoder',), steps=10_000, steps_per_call=20, log_every=500, sample_every=5000, evaluate_every=10_000
+    )
     config.checkpoint.every = 5000
     return configs.vary(config, variant, VARIANTS)
 

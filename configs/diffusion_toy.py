@@ -19,8 +19,9 @@ def get_config(variant=''):
     config.losses.denoiser = dict(epsilon=1.0)
     config.optimizer.denoiser = adam(ramp(2e-3, 0.0, 6000))
     config.average.denoiser = 0.999
-    config.train.update(order=('denoiser',), steps=6000, steps_per_call=200, log_every=1000, sample_every=3000,
-                        evaluate_every=6000)
+    config.train.update(
+        order=('denoiser',), steps=6000, steps_per_call=200, log_every=1000, sample_every=3000, evaluate_every=6000
+    )
     config.sample.update(settings.sample(sampler='ancestral', steps=250, count=2000, chunk=2000))
     config.evaluate.update(count=10_000, parts=('points', 'held_out'))
     config.checkpoint.every = 3000
@@ -37,7 +38,11 @@ def edm(config):
 
 def flow(config):
     """Flow matching (Lipman et al. 2023): straight paths, the velocity, Heun's solver."""
-    config.model.process, config.model.prediction, config.model.times = named('interpolant'), 'velocity', named('uniform')
+    config.model.process, config.model.prediction, config.model.times = (
+        named('interpolant'),
+        'velocity',
+        named('uniform'),
+    )
     config.losses.denoiser = dict(velocity=1.0)
     config.sample.update(sampler='heun', steps=50)
 

@@ -16,8 +16,15 @@ def get_config(variant=''):
     config = configs.defaults('diffusion')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
     network = named('transformer', patch=2, width=96, depth=4, heads=4)
-    config.model.update(settings.model(network, process=named('interpolant'), prediction='velocity', classes=10,
-                                       times=named('logit_normal', mean=0.0, deviation=1.0)))
+    config.model.update(
+        settings.model(
+            network,
+            process=named('interpolant'),
+            prediction='velocity',
+            classes=10,
+            times=named('logit_normal', mean=0.0, deviation=1.0),
+        )
+    )
     config.losses.denoiser = dict(velocity=1.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=300)
     config.average.denoiser = 0.999
@@ -56,10 +63,20 @@ def xl2(config):
 def _latents(config, **size):
     config.experiment = 'latent_diffusion'
     config.data.update(source='folder', resolution=256, channels=3, batch_size=256, resident=False)
-    config.model.update(prediction='epsilon', classes=1000, learned_variance=True, first_stage='runs/vae-kl_f8',
-                        scale_steps=100)
-    config.model.autoencoder = dict(networks='spatial', width=128, multipliers=(1, 2, 4, 4), blocks=2, latent_size=4,
-                                    likelihood='gaussian', scale=1.0, classes=0, dimensions=0)
+    config.model.update(
+        prediction='epsilon', classes=1000, learned_variance=True, first_stage='runs/vae-kl_f8', scale_steps=100
+    )
+    config.model.autoencoder = dict(
+        networks='spatial',
+        width=128,
+        multipliers=(1, 2, 4, 4),
+        blocks=2,
+        latent_size=4,
+        likelihood='gaussian',
+        scale=1.0,
+        classes=0,
+        dimensions=0,
+    )
     config.model.network = named('transformer', patch=2, **size)
     config.model.process, config.model.times = named('linear', steps=1000), named('discrete', steps=1000)
     config.losses.denoiser = dict(epsilon=1.0, variance=0.001)

@@ -1,6 +1,6 @@
 """EDM (Karras et al. 2022): noise of any size, inputs and outputs of unit variance at each, Heun's solver in 18 steps.
 
-    python -m genlab.main --config=configs/edm.py
+python -m genlab.main --config=configs/edm.py
 """
 
 from genlab import config as configs
@@ -13,9 +13,16 @@ def get_config(variant=''):
     config = configs.defaults('diffusion')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
     network = named('unet', width=16, multipliers=(1, 3), blocks=1, patch=1, attention=(8,), heads=1, dropout=0.0)
-    config.model.update(settings.model(
-        network, process=named('ve', highest=80.0), prediction='edm', deviation=0.5, level='log_sigma',
-        times=named('log_normal', mean=-1.2, deviation=1.2)))
+    config.model.update(
+        settings.model(
+            network,
+            process=named('ve', highest=80.0),
+            prediction='edm',
+            deviation=0.5,
+            level='log_sigma',
+            times=named('log_normal', mean=-1.2, deviation=1.2),
+        )
+    )
     config.losses.denoiser = dict(edm=1.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999
@@ -52,8 +59,20 @@ def cifar10(config):
     """The paper's CIFAR-10 by DDPM++: 55,733,891 parameters; FID 1.97 after 200 million images. Flips are augmentation too."""
     config.data.update(source='tfds', name='cifar10', resolution=32, channels=3, batch_size=512)
     config.model.augmentation = 0.12
-    config.model.network = named('unet', width=128, multipliers=(2, 2, 2), blocks=4, attention=(16,), attend_last=True, heads=1,
-                                 dropout=0.13, resample='block', skip_scale=0.5 ** 0.5, label_table=False, augmentation=9)
+    config.model.network = named(
+        'unet',
+        width=128,
+        multipliers=(2, 2, 2),
+        blocks=4,
+        attention=(16,),
+        attend_last=True,
+        heads=1,
+        dropout=0.13,
+        resample='block',
+        skip_scale=0.5**0.5,
+        label_table=False,
+        augmentation=9,
+    )
     config.optimizer.denoiser = adam(1e-3, warmup=20_000)
     config.average.denoiser = 0.9999
     config.train.update(steps=400_000, sample_every=20_000, evaluate_every=0)
@@ -72,5 +91,11 @@ def cifar10_ncsnpp(config):
     config.model.network.update(fourier=True, smooth=True, residual_input=True)
 
 
-VARIANTS = {'conditional': conditional, 'mnist': mnist, 'mnist_cond': mnist_cond, 'cifar10': cifar10,
-            'cifar10_cond': cifar10_cond, 'cifar10_ncsnpp': cifar10_ncsnpp}
+VARIANTS = {
+    'conditional': conditional,
+    'mnist': mnist,
+    'mnist_cond': mnist_cond,
+    'cifar10': cifar10,
+    'cifar10_cond': cifar10_cond,
+    'cifar10_ncsnpp': cifar10_ncsnpp,
+}

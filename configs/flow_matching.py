@@ -17,8 +17,14 @@ def get_config(variant=''):
     config = configs.defaults('diffusion')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
     network = named('unet', width=16, multipliers=(1, 3), blocks=1, patch=1, attention=(8,), heads=1, dropout=0.0)
-    config.model.update(settings.model(network, process=named('interpolant'), prediction='velocity',
-                                       times=named('logit_normal', mean=0.0, deviation=1.0)))
+    config.model.update(
+        settings.model(
+            network,
+            process=named('interpolant'),
+            prediction='velocity',
+            times=named('logit_normal', mean=0.0, deviation=1.0),
+        )
+    )
     config.losses.denoiser = dict(velocity=1.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999

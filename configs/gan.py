@@ -1,6 +1,6 @@
 """A dense GAN (Goodfellow et al. 2014) on a ring of eight Gaussians in the plane.
 
-    python -m genlab.main --config=configs/gan.py
+python -m genlab.main --config=configs/gan.py
 """
 
 from genlab import config as configs
@@ -16,10 +16,16 @@ def get_config(variant=''):
     config.optimizer.discriminator = adam(1e-3, b1=0.5)
     config.optimizer.generator = adam(1e-3, b1=0.5)
     config.average.generator = 0.999
-    config.train.update(order=('discriminator', 'generator'), steps=30_000, steps_per_call=200, log_every=1000,
-                        sample_every=5000, evaluate_every=30_000)
+    config.train.update(
+        order=('discriminator', 'generator'),
+        steps=30_000,
+        steps_per_call=200,
+        log_every=1000,
+        sample_every=5000,
+        evaluate_every=30_000,
+    )
     config.sample.update(count=2000, chunk=2000)
-    config.checkpoint.every = 10_000   # a second
+    config.checkpoint.every = 10_000  # a second
     return configs.vary(config, variant, VARIANTS)
 
 

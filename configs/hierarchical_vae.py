@@ -13,14 +13,22 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('variational')
     config.data.update(source='digits', resolution=28, channels=1, batch_size=100, binarise=True, resident=True)
-    config.model.update(networks='ladder', features=(256, 128, 64), latent_size=(16, 12, 8), likelihood='bernoulli', scale=0.0,
-                        classes=0, dimensions=0)
-    config.model.free_bits = 0.2     # or the upper levels are never used
+    config.model.update(
+        networks='ladder',
+        features=(256, 128, 64),
+        latent_size=(16, 12, 8),
+        likelihood='bernoulli',
+        scale=0.0,
+        classes=0,
+        dimensions=0,
+    )
+    config.model.free_bits = 0.2  # or the upper levels are never used
     config.losses.vae = dict(reconstruction=1.0, free_bits_kl=ramp(0.1, 1.0, 2000), kl=0.0)
     config.optimizer.vae = adam(1e-3)
     config.average.update(encoder=0.999, decoder=0.999)
-    config.train.update(order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500,
-                        evaluate_every=10_000)
+    config.train.update(
+        order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500, evaluate_every=10_000
+    )
     config.checkpoint.every = 2500
     return configs.vary(config, variant, VARIANTS)
 

@@ -14,9 +14,12 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('diffusion')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
-    network = named('unet', width=16, multipliers=(1, 3), blocks=1, patch=1, attention=(8,), heads=4, dropout=0.0,
-                    scale_shift=True)
-    config.model.update(settings.model(network, process=named('cosine', steps=1000), learned_variance=True, bound='discrete'))
+    network = named(
+        'unet', width=16, multipliers=(1, 3), blocks=1, patch=1, attention=(8,), heads=4, dropout=0.0, scale_shift=True
+    )
+    config.model.update(
+        settings.model(network, process=named('cosine', steps=1000), learned_variance=True, bound='discrete')
+    )
     config.losses.denoiser = dict(epsilon=1.0, variance=0.001)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999
@@ -40,8 +43,9 @@ def mnist(config):
 def cifar10(config):
     """The paper's CIFAR-10 with 4,000 steps: 52,546,438 parameters; 2.94 bits/dim, FID 2.90 after 500,000 training steps."""
     config.data.update(source='tfds', name='cifar10', resolution=32, channels=3, batch_size=128, flip=True)
-    config.model.network = named('unet', width=128, multipliers=(1, 2, 2, 2), blocks=3, attention=(16, 8), heads=4, dropout=0.3,
-                                 scale_shift=True)
+    config.model.network = named(
+        'unet', width=128, multipliers=(1, 2, 2, 2), blocks=3, attention=(16, 8), heads=4, dropout=0.3, scale_shift=True
+    )
     config.model.process.steps = config.model.times.steps = 4000
     config.optimizer.denoiser = adam(1e-4)
     config.average.denoiser = 0.9999

@@ -17,9 +17,21 @@ def get_config(variant=''):
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
     network = named('transformer', patch=1, width=96, depth=4, heads=4)
     config.model.update(settings.model(network, classes=10))
-    config.model.update(first_stage='', scale_steps=100, autoencoder=dict(
-        networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, latent_size=4, likelihood='gaussian', scale=0.1,
-        classes=0, dimensions=0))
+    config.model.update(
+        first_stage='',
+        scale_steps=100,
+        autoencoder=dict(
+            networks='spatial',
+            width=8,
+            multipliers=(1, 2, 4),
+            blocks=1,
+            latent_size=4,
+            likelihood='gaussian',
+            scale=0.1,
+            classes=0,
+            dimensions=0,
+        ),
+    )
     config.losses.vae = dict(reconstruction=1.0, kl=0.01)
     config.losses.denoiser = dict(epsilon=1.0)
     config.optimizer.vae = adam(2e-3, clip=100.0, warmup=100)
@@ -43,7 +55,9 @@ def mnist(config):
 
 def scenes(config):
     """Coloured shapes at 32x32 as a sentence describes them, by attention to its words; half an hour on two cores."""
-    config.data.update(source='scenes', resolution=32, channels=3, batch_size=32, fields=('caption', 'label'), resident=False)
+    config.data.update(
+        source='scenes', resolution=32, channels=3, batch_size=32, fields=('caption', 'label'), resident=False
+    )
     config.model.network = _unet()
     config.model.update(classes=0, words=38)
     config.model.autoencoder.width = 16
@@ -61,8 +75,17 @@ def frozen(config):
 
 def vq(config):
     """The codes of an autoencoder around a codebook, which its decoder begins with."""
-    config.model.autoencoder = dict(networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, entries=256, latent_size=4,
-                                    decay=0.99, patience=100, variance=0.406)
+    config.model.autoencoder = dict(
+        networks='spatial',
+        width=8,
+        multipliers=(1, 2, 4),
+        blocks=1,
+        entries=256,
+        latent_size=4,
+        decay=0.99,
+        patience=100,
+        variance=0.406,
+    )
     config.losses.vae = dict(reconstruction=1.0, commitment=0.25, perplexity=0.0)
     config.optimizer.vae = adam(2e-3, clip=1.0, warmup=100)
 
@@ -82,8 +105,13 @@ def _unet():
 def _steps(config, vae=0, denoiser=0):
     """The autoencoder learns for so many steps, and then the denoiser."""
     config.phases = ({'until': vae, 'train.order': ('vae',)}, {'train.order': ('denoiser',)}) if vae else ()
-    config.train.update(order=('denoiser',), steps=vae + denoiser, log_every=250, sample_every=denoiser // 2,
-                        evaluate_every=vae + denoiser)
+    config.train.update(
+        order=('denoiser',),
+        steps=vae + denoiser,
+        log_every=250,
+        sample_every=denoiser // 2,
+        evaluate_every=vae + denoiser,
+    )
     config.checkpoint.every = 1000
 
 

@@ -15,12 +15,29 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('autoencoder')
     config.data.update(source='digits', resolution=8, channels=1, batch_size=500, resident=True)
-    config.model.update(networks='dense', dimensions=0, features=(10,), greedy=False, tied=False, bias=True,
-                        activation='linear', code='linear', output='linear', corruption='none', amount=0.0)
+    config.model.update(
+        networks='dense',
+        dimensions=0,
+        features=(10,),
+        greedy=False,
+        tied=False,
+        bias=True,
+        activation='linear',
+        code='linear',
+        output='linear',
+        corruption='none',
+        amount=0.0,
+    )
     config.losses.autoencoder = dict(squared_error=1.0)
     config.optimizer.autoencoder = adam(ramp(3e-3, 0.0, 40_000))
-    config.train.update(order=('autoencoder',), steps=40_000, steps_per_call=100, log_every=2000, sample_every=20_000,
-                        evaluate_every=40_000)
+    config.train.update(
+        order=('autoencoder',),
+        steps=40_000,
+        steps_per_call=100,
+        log_every=2000,
+        sample_every=20_000,
+        evaluate_every=40_000,
+    )
     config.checkpoint.every = 20_000
     return configs.vary(config, variant, VARIANTS)
 
@@ -29,7 +46,9 @@ def mnist(config):
     """MNIST through TFDS, 28x28, 32 codes (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist', resolution=28, batch_size=2000)
     config.model.features = (32,)
-    config.optimizer.autoencoder = adam(ramp(1e-2, 0.0, 20_000))   # large batches and steps: the last components differ little
+    config.optimizer.autoencoder = adam(
+        ramp(1e-2, 0.0, 20_000)
+    )  # large batches and steps: the last components differ little
     config.train.update(steps=20_000, evaluate_every=20_000)
     config.evaluate.count = 10_000
 

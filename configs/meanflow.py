@@ -16,10 +16,19 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('one_step')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
-    network = named('unet', width=32, multipliers=(1, 2), blocks=1, patch=2, attention=(4,), heads=1, dropout=0.0, span=True)
-    config.model.update(settings.model(network, process=named('interpolant'), prediction='velocity', level='unit_time',
-                                       times=named('logit_normal', mean=-0.4, deviation=1.0)),
-                        one_step=one_step.settings(share=0.25, power=1.0))
+    network = named(
+        'unet', width=32, multipliers=(1, 2), blocks=1, patch=2, attention=(4,), heads=1, dropout=0.0, span=True
+    )
+    config.model.update(
+        settings.model(
+            network,
+            process=named('interpolant'),
+            prediction='velocity',
+            level='unit_time',
+            times=named('logit_normal', mean=-0.4, deviation=1.0),
+        ),
+        one_step=one_step.settings(share=0.25, power=1.0),
+    )
     config.losses.denoiser = dict(mean_flow=1.0, mean_flow_error=0.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999

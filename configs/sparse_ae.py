@@ -13,12 +13,30 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('autoencoder')
     config.data.update(source='digits', resolution=8, channels=1, batch_size=500, resident=True)
-    config.model.update(networks='dense', dimensions=0, features=(25,), greedy=False, tied=False, bias=True, rho=0.05,
-                        activation='sigmoid', code='sigmoid', output='sigmoid', corruption='none', amount=0.0)
+    config.model.update(
+        networks='dense',
+        dimensions=0,
+        features=(25,),
+        greedy=False,
+        tied=False,
+        bias=True,
+        rho=0.05,
+        activation='sigmoid',
+        code='sigmoid',
+        output='sigmoid',
+        corruption='none',
+        amount=0.0,
+    )
     config.losses.autoencoder = dict(squared_error=0.5, sparsity=3.0, l1=0.0)
     config.optimizer.autoencoder = adam(ramp(3e-3, 0.0, 10_000))
-    config.train.update(order=('autoencoder',), steps=10_000, steps_per_call=100, log_every=500, sample_every=5000,
-                        evaluate_every=10_000)
+    config.train.update(
+        order=('autoencoder',),
+        steps=10_000,
+        steps_per_call=100,
+        log_every=500,
+        sample_every=5000,
+        evaluate_every=10_000,
+    )
     config.checkpoint.every = 5000
     return configs.vary(config, variant, VARIANTS)
 

@@ -14,8 +14,19 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('autoencoder')
     config.data.update(source='digits', resolution=8, channels=1, batch_size=100, resident=True)
-    config.model.update(networks='dense', dimensions=0, features=(256, 128, 64, 10), greedy=True, tied=False, bias=True,
-                        activation='sigmoid', code='linear', output='sigmoid', corruption='none', amount=0.0)
+    config.model.update(
+        networks='dense',
+        dimensions=0,
+        features=(256, 128, 64, 10),
+        greedy=True,
+        tied=False,
+        bias=True,
+        activation='sigmoid',
+        code='linear',
+        output='sigmoid',
+        corruption='none',
+        amount=0.0,
+    )
     config.train.update(steps_per_call=20, log_every=500, sample_every=5000)
     config.checkpoint.every = 5000
     schedule(config, greedy=1000, together=6000, rate=1e-3)
@@ -29,7 +40,10 @@ def schedule(config, greedy, together, rate):
     for player, steps in {**dict.fromkeys(layers, greedy), 'autoencoder': together}.items():
         config.losses[player] = dict(squared_error=1.0)
         config.optimizer[player] = adam(ramp(rate, 0.0, steps))
-    config.phases = (*({'until': greedy * (number + 1), 'train.order': (layer,)} for number, layer in enumerate(layers)), {})
+    config.phases = (
+        *({'until': greedy * (number + 1), 'train.order': (layer,)} for number, layer in enumerate(layers)),
+        {},
+    )
     steps = greedy * len(layers) + together
     config.train.update(order=('autoencoder',), steps=steps, evaluate_every=steps)
 

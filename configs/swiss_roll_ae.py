@@ -13,15 +13,32 @@ from genlab.training.optimizers import adam
 
 def get_config(variant=''):
     config = configs.defaults('autoencoder')
-    config.seed = 1   # one start in about three unrolls it; others leave twists, where the sheet turns over
+    config.seed = 1  # one start in about three unrolls it; others leave twists, where the sheet turns over
     config.data.update(source='toy', name='roll3d', observe='point', batch_size=256, resident=True)
     # Cosines of small arguments are even functions: the radius, which tells the windings apart, is a code within easy reach.
-    config.model.update(networks='dense', dimensions=3, features=(64, 64, 2), greedy=False, tied=False, bias=True,
-                        activation='cos', code='linear', output='linear', corruption='none', amount=0.0)
+    config.model.update(
+        networks='dense',
+        dimensions=3,
+        features=(64, 64, 2),
+        greedy=False,
+        tied=False,
+        bias=True,
+        activation='cos',
+        code='linear',
+        output='linear',
+        corruption='none',
+        amount=0.0,
+    )
     config.losses.autoencoder = dict(squared_error=1.0, isometry=0.02)
     config.optimizer.autoencoder = adam(ramp(3e-3, 0.0, 10_000))
-    config.train.update(order=('autoencoder',), steps=10_000, steps_per_call=200, log_every=1000, sample_every=2000,
-                        evaluate_every=10_000)
+    config.train.update(
+        order=('autoencoder',),
+        steps=10_000,
+        steps_per_call=200,
+        log_every=1000,
+        sample_every=2000,
+        evaluate_every=10_000,
+    )
     config.sample.update(count=2000, chunk=2000)
     config.checkpoint.every = 5000
     return configs.vary(config, variant, VARIANTS)

@@ -14,13 +14,21 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('variational')
     config.data.update(source='digits', resolution=28, channels=1, batch_size=100, binarise=True, resident=True)
-    config.model.update(networks='dense', features=(200, 200), latent_size=20, likelihood='bernoulli', scale=0.0, classes=0,
-                        dimensions=0)
+    config.model.update(
+        networks='dense',
+        features=(200, 200),
+        latent_size=20,
+        likelihood='bernoulli',
+        scale=0.0,
+        classes=0,
+        dimensions=0,
+    )
     config.losses.vae = dict(reconstruction=1.0, kl=1.0)
     config.optimizer.vae = adam(1e-3)
     config.average.update(encoder=0.999, decoder=0.999)
-    config.train.update(order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500,
-                        evaluate_every=10_000)
+    config.train.update(
+        order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500, evaluate_every=10_000
+    )
     config.checkpoint.every = 2500
     return configs.vary(config, variant, VARIANTS)
 
@@ -38,8 +46,9 @@ def spatial(config):
 
     It is judged by its reconstructions (37 dB): the prior that its samples are drawn from is not what its codes look like."""
     config.data.update(resolution=16, binarise=False, batch_size=64)
-    config.model.update(networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, latent_size=4,
-                        likelihood='gaussian', scale=0.1)
+    config.model.update(
+        networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, latent_size=4, likelihood='gaussian', scale=0.1
+    )
     config.losses.vae.kl = 0.01
     config.optimizer.vae = adam(2e-3, clip=100.0, warmup=100)
     config.average.update(encoder=0.99, decoder=0.99)
@@ -94,7 +103,7 @@ def mnist(config):
     """MNIST, binarised anew, 784-200-200-50 as in Burda et al. 2016 (config.data.dir: where it was prepared)."""
     config.data.update(source='tfds', name='mnist')
     config.model.latent_size = 50
-    config.losses.vae.kl = ramp(0.0, 1.0, 10_000)      # without it many latents die before they are of use
+    config.losses.vae.kl = ramp(0.0, 1.0, 10_000)  # without it many latents die before they are of use
     config.optimizer.vae.learning_rate = ramp(2e-3, 1e-4, 110_000)
     config.train.update(steps=110_000, log_every=1000, sample_every=10_000, evaluate_every=110_000)
     config.checkpoint.every = 10_000
@@ -120,6 +129,15 @@ def iwae(config):
     config.train.update(steps=100_000, steps_per_call=10, evaluate_every=100_000)
 
 
-VARIANTS = {'convolutional': convolutional, 'spatial': spatial, 'spatial_mnist': spatial_mnist,
-            'kl_f8': kl_f8, 'gaussian': gaussian, 'ramped': ramped, 'moons': moons, 'mnist': mnist,
-            'mnist_long': mnist_long, 'iwae': iwae}
+VARIANTS = {
+    'convolutional': convolutional,
+    'spatial': spatial,
+    'spatial_mnist': spatial_mnist,
+    'kl_f8': kl_f8,
+    'gaussian': gaussian,
+    'ramped': ramped,
+    'moons': moons,
+    'mnist': mnist,
+    'mnist_long': mnist_long,
+    'iwae': iwae,
+}

@@ -12,14 +12,22 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('adversarial_autoencoder')
     config.data.update(source='digits', resolution=32, channels=1, batch_size=64)
-    config.model.update(networks='convolutional', width=16, latent_size=32, judges='images', pair='non_saturating',
-                        critic=dict(width=16))
+    config.model.update(
+        networks='convolutional',
+        width=16,
+        latent_size=32,
+        judges='images',
+        pair='non_saturating',
+        critic=dict(width=16),
+    )
     config.losses.encoder = dict(kl=1.0, feature_reconstruction=1.0)
     config.losses.decoder = dict(feature_reconstruction=0.01, adversarial=1.0)
     config.losses.discriminator = dict(adversarial=1.0, logit_gap=0.0)
     config.optimizer.update(encoder=adam(3e-4, b1=0.5), decoder=adam(3e-4, b1=0.5), discriminator=adam(3e-4, b1=0.5))
     config.average.update(encoder=0.998, decoder=0.998)
-    config.train.update(order=('discriminator', 'decoder', 'encoder'), steps=3000, sample_every=500, evaluate_every=3000)
+    config.train.update(
+        order=('discriminator', 'decoder', 'encoder'), steps=3000, sample_every=500, evaluate_every=3000
+    )
     return configs.vary(config, variant, VARIANTS)
 
 

@@ -15,9 +15,15 @@ def get_config(variant=''):
     config = configs.defaults('diffusion')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
     network = named('variational', width=32, depth=2, dropout=0.0)
-    config.model.update(settings.model(
-        network, process=named('learned', lowest=-13.3, highest=5.0, width=256), times=named('uniform'), level='log_snr',
-        bound='continuous'))
+    config.model.update(
+        settings.model(
+            network,
+            process=named('learned', lowest=-13.3, highest=5.0, width=256),
+            times=named('uniform'),
+            level='log_snr',
+            bound='continuous',
+        )
+    )
     config.losses.denoiser = dict(bound=1.0, epsilon=0.0)
     config.optimizer.denoiser = adam(1e-3, b2=0.99, clip=1.0, warmup=200)
     config.average.update(denoiser=0.999, schedule=0.999)
@@ -42,7 +48,7 @@ def cifar10(config):
     steps."""
     config.data.update(source='tfds', name='cifar10', resolution=32, channels=3, batch_size=128)
     config.model.network = named('variational', width=128, depth=32, dropout=0.1)
-    config.model.process.width = 0     # a line with two learned ends, in the released model
+    config.model.process.width = 0  # a line with two learned ends, in the released model
     config.optimizer.denoiser = adam(2e-4, b2=0.99, weight_decay=0.01, clip=1.0, warmup=100)
     config.average.update(denoiser=0.9999, schedule=0.9999)
     config.train.update(steps=10_000_000, sample_every=100_000, evaluate_every=0)

@@ -15,11 +15,22 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('vq_vae')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
-    config.model.update(networks='residual', width=32, halvings=2, blocks=2, entries=64, latent_size=16, decay=0.99,
-                        patience=100, variance=0.406)
+    config.model.update(
+        networks='residual',
+        width=32,
+        halvings=2,
+        blocks=2,
+        entries=64,
+        latent_size=16,
+        decay=0.99,
+        patience=100,
+        variance=0.406,
+    )
     config.losses.vae = dict(reconstruction=1.0, commitment=0.25, perplexity=0.0)
     config.optimizer.vae = adam(1e-3)
-    config.train.update(order=('vae',), steps=2000, steps_per_call=10, log_every=100, sample_every=500, evaluate_every=2000)
+    config.train.update(
+        order=('vae',), steps=2000, steps_per_call=10, log_every=100, sample_every=500, evaluate_every=2000
+    )
     config.checkpoint.every = 500
     return configs.vary(config, variant, VARIANTS)
 

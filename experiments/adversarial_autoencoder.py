@@ -68,15 +68,20 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
             target, made = judge(variables, real)[1], judge(variables, fakes[0])[1]
             return likelihoods.gaussian(target, made, jnp.zeros((1,) * made.ndim))
 
-        terms = {'reconstruction': lambda: likelihoods.bernoulli(batch['x'], logits_of(variables, z)),
-                 'kl': divergences.standard_kl(mean, log_variance).sum(1), 'adversarial': deceive}
+        terms = {
+            'reconstruction': lambda: likelihoods.bernoulli(batch['x'], logits_of(variables, z)),
+            'kl': divergences.standard_kl(mean, log_variance).sum(1),
+            'adversarial': deceive,
+        }
         return {**terms, 'feature_reconstruction': feature_reconstruction} if of_images else terms, {}
 
     def discriminate(variables, batch, keys, step):
         *_, real, fakes = play(variables, batch, keys)
         real_logits, fake_logits = judge(variables, real)[0], [judge(variables, fake)[0] for fake in fakes]
-        return {'adversarial': sum(pair.discriminator(real_logits, logits) for logits in fake_logits) / len(fakes),
-                'logit_gap': real_logits - sum(fake_logits) / len(fakes)}, {}
+        return {
+            'adversarial': sum(pair.discriminator(real_logits, logits) for logits in fake_logits) / len(fakes),
+            'logit_gap': real_logits - sum(fake_logits) / len(fakes),
+        }, {}
 
     def encode(variables, batch):
         return infer(variables, batch['x'])[0]
@@ -86,19 +91,33 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
     def measure(variables, batch, keys):
         mean, log_variance = infer(variables, batch['x'])
-        error = reconstruction.squared_error(decode(variables, mean), batch['x']) / 4   # of images in [0, 1]
+        error = reconstruction.squared_error(decode(variables, mean), batch['x']) / 4  # of images in [0, 1]
         return {'squared_error': error, 'kl': divergences.standard_kl(mean, log_variance).sum(1)}
 
     def start(batch):
         x, z = batch['x'], jnp.zeros((batch['x'].shape[0], model.latent_size))
-        return {'encoder': Network(encoder, (x, unconditioned(x), False)),
-                'decoder': Network(decoder, (z, unconditioned(z), False)),
-                'discriminator': Network(discriminator, (x if of_images else z, False))}
+        return {
+            'encoder': Network(encoder, (x, unconditioned(x), False)),
+            'decoder': Network(decoder, (z, unconditioned(z), False)),
+            'discriminator': Network(discriminator, (x if of_images else z, False)),
+        }
 
-    return compose(config, axis, start, {'encoder': (('encoder',), autoencode), 'decoder': (('decoder',), autoencode),
-                                         'discriminator': (('discriminator',), discriminate)},
-                   sample=lambda variables, keys, condition: decode(variables, prior(variables, keys)),
-                   prior=prior, encode=encode, decode=decode, reconstruct=reconstruct, measure=measure)
+    return compose(
+        config,
+        axis,
+        start,
+        {
+            'encoder': (('encoder',), autoencode),
+            'decoder': (('decoder',), autoencode),
+            'discriminator': (('discriminator',), discriminate),
+        },
+        sample=lambda variables, keys, condition: decode(variables, prior(variables, keys)),
+        prior=prior,
+        encode=encode,
+        decode=decode,
+        reconstruct=reconstruct,
+        measure=measure,
+    )
 
 
 def networks(config: ConfigDict) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -106,11 +125,15 @@ def networks(config: ConfigDict) -> tuple[nn.Module, nn.Module, nn.Module]:
     model, dtype = config.model, jnp.dtype(config.model.dtype)
     shape = (config.data.resolution, config.data.resolution, config.data.channels)
     if model.networks == 'dense':
-        pair = (variational.DenseEncoder(model.features, model.latent_size, dtype=dtype),
-                variational.DenseDecoder(model.features[::-1], shape, scale=1.0, dtype=dtype))
+        pair = (
+            variational.DenseEncoder(model.features, model.latent_size, dtype=dtype),
+            variational.DenseDecoder(model.features[::-1], shape, scale=1.0, dtype=dtype),
+        )
     elif model.networks == 'convolutional':
-        pair = (variational.ConvolutionalEncoder(model.width, model.latent_size, dtype=dtype),
-                variational.ConvolutionalDecoder(model.width, shape, scale=1.0, dtype=dtype))
+        pair = (
+            variational.ConvolutionalEncoder(model.width, model.latent_size, dtype=dtype),
+            variational.ConvolutionalDecoder(model.width, shape, scale=1.0, dtype=dtype),
+        )
     else:
         raise ConfigError(f'config.model.networks={model.networks!r}: choose dense or convolutional')
     if model.judges == 'images':

@@ -27,15 +27,15 @@ from genlab.networks.layers.mlp import identity
 from genlab.training.state import Network
 
 ACTIVATIONS = {'linear': identity, 'sigmoid': nn.sigmoid, 'tanh': jnp.tanh, 'relu': nn.relu, 'cos': jnp.cos}
-GAINS = {'linear': 1.0, 'sigmoid': 4.0, 'tanh': 1.0, 'relu': math.sqrt(2), 'cos': 1.0}   # keep a signal's size
-OUTPUTS = {'linear': identity, 'sigmoid': lambda logits: jnp.tanh(logits / 2)}   # of images: 2 s(l) - 1, in [-1, 1]
+GAINS = {'linear': 1.0, 'sigmoid': 4.0, 'tanh': 1.0, 'relu': math.sqrt(2), 'cos': 1.0}  # keep a signal's size
+OUTPUTS = {'linear': identity, 'sigmoid': lambda logits: jnp.tanh(logits / 2)}  # of images: 2 s(l) - 1, in [-1, 1]
 NETWORKS = {'dense': DenseAutoencoder, 'convolutional': ConvolutionalAutoencoder}
 
 
 class Block(NamedTuple):
     module: nn.Module
-    bounds: tuple[float, float]   # between which its input lies; (0, 1), which changes nothing, for points
-    code: str                     # the functions of its last layers
+    bounds: tuple[float, float]  # between which its input lies; (0, 1), which changes nothing, for points
+    code: str  # the functions of its last layers
     output: str
 
 
@@ -63,7 +63,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
     def objective(through):
         """The menu of the player who trains the blocks `through` together."""
-        lowest, highest, below = blocks[through[0]], blocks[through[-1]], names[:names.index(through[0])]
+        lowest, highest, below = blocks[through[0]], blocks[through[-1]], names[: names.index(through[0])]
 
         def learn(variables, batch, keys, step):
             clean = encode(variables, batch['x'], below)
@@ -85,13 +85,15 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
                 return lowest.module.apply(variables[through[0]], above, method='logits')
 
             def mean_activation():
-                return codes.mean(0) if axis is None else jax.lax.pmean(codes.mean(0), axis)   # of the whole batch
+                return codes.mean(0) if axis is None else jax.lax.pmean(codes.mean(0), axis)  # of the whole batch
 
-            terms = {'squared_error': lambda: reconstruction.squared_error(output(codes), target),
-                     'absolute_error': lambda: reconstruction.absolute_error(output(codes), target),
-                     'nested': lambda: reconstruction.squared_error(ordered(), target),
-                     'isometry': stretch,
-                     'l1': lambda: sparsity.l1(codes)}
+            terms = {
+                'squared_error': lambda: reconstruction.squared_error(output(codes), target),
+                'absolute_error': lambda: reconstruction.absolute_error(output(codes), target),
+                'nested': lambda: reconstruction.squared_error(ordered(), target),
+                'isometry': stretch,
+                'l1': lambda: sparsity.l1(codes),
+            }
             if lowest.output == 'sigmoid':
                 terms['cross_entropy'] = lambda: reconstruction.cross_entropy(logits(), target)
             if highest.code == 'sigmoid':
@@ -102,7 +104,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
     players = {'autoencoder': names, **({name: (name,) for name in names} if model.greedy else {})}
     trained = {name for player in config.train.order for name in players.get(player, ())}
-    seen = names[:max((names.index(name) + 1 for name in trained), default=len(names))]
+    seen = names[: max((names.index(name) + 1 for name in trained), default=len(names))]
 
     def measure(variables, batch, keys):
         codes = encode(variables, batch['x'], seen)
@@ -120,10 +122,16 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
             inputs = jnp.zeros((inputs.shape[0], block.module.features[-1]))
         return networks
 
-    return compose(config, axis, start, {player: (through, objective(through)) for player, through in players.items()},
-                   measure=measure, reconstruct=reconstruct,
-                   encode=lambda variables, batch: encode(variables, batch['x'], seen),
-                   decode=lambda variables, codes: decode(variables, codes, seen))
+    return compose(
+        config,
+        axis,
+        start,
+        {player: (through, objective(through)) for player, through in players.items()},
+        measure=measure,
+        reconstruct=reconstruct,
+        encode=lambda variables, batch: encode(variables, batch['x'], seen),
+        decode=lambda variables, codes: decode(variables, codes, seen),
+    )
 
 
 def unit(x: jax.Array, block: Block) -> jax.Array:
@@ -138,18 +146,23 @@ def stack(config: ConfigDict) -> dict[str, Block]:
     shape = (model.dimensions,) if model.dimensions else (data.resolution, data.resolution, data.channels)
     widths = [(width,) for width in model.features] if model.greedy else [tuple(model.features)]
     shapes = [shape, *widths]
-    return {f'block_{number + 1}': _block(model, number, shapes[number], features, number == len(widths) - 1)
-            for number, features in enumerate(widths)}
+    return {
+        f'block_{number + 1}': _block(model, number, shapes[number], features, number == len(widths) - 1)
+        for number, features in enumerate(widths)
+    }
 
 
 def _block(model: ConfigDict, number: int, shape: tuple[int, ...], features: tuple[int, ...], last: bool) -> Block:
     """The block `number` steps from the data, of inputs [B, *shape]."""
     code, output = model.code if last else model.activation, model.activation if number else model.output
     gain = _choose('activation', model.activation, GAINS)
-    settings = {'activation': ACTIVATIONS[model.activation], 'dtype': jnp.dtype(model.dtype),
-                'code': _choose('code', code, ACTIVATIONS),
-                'output': _choose('output', output, ACTIVATIONS if number else OUTPUTS),
-                'kernel_init': nn.initializers.variance_scaling(gain ** 2, 'fan_in', 'truncated_normal')}
+    settings = {
+        'activation': ACTIVATIONS[model.activation],
+        'dtype': jnp.dtype(model.dtype),
+        'code': _choose('code', code, ACTIVATIONS),
+        'output': _choose('output', output, ACTIVATIONS if number else OUTPUTS),
+        'kernel_init': nn.initializers.variance_scaling(gain**2, 'fan_in', 'truncated_normal'),
+    }
     if number or _choose('networks', model.networks, NETWORKS) is DenseAutoencoder:
         module: nn.Module = DenseAutoencoder(shape, features, tied=model.tied, use_bias=model.bias, **settings)
     else:

@@ -7,7 +7,8 @@ learned variances (Nichol & Dhariwal 2021, equation 16, weight 0.001). bound: th
 (Kingma et al. 2021, equation 17)."""
 
 import math
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +28,12 @@ from genlab.losses.denoising import mean_squared_error
 
 class Space(NamedTuple):
     """Where to diffuse, if not among the data themselves."""
-    shape: tuple[int, ...]          # of one example of x there
-    into: Callable                  # (variables, batch, keys, train) -> (x [B, *shape], statistics of networks)
-    out_of: Callable                # (variables, x [B, *shape]) -> what is made, [B, ...]
-    networks: Callable              # batch -> {name: Network}, those that the two need
-    trains: tuple[str, ...] = ()    # of which the denoiser's player keeps these
+
+    shape: tuple[int, ...]  # of one example of x there
+    into: Callable  # (variables, batch, keys, train) -> (x [B, *shape], statistics of networks)
+    out_of: Callable  # (variables, x [B, *shape]) -> what is made, [B, ...]
+    networks: Callable  # batch -> {name: Network}, those that the two need
+    trains: tuple[str, ...] = ()  # of which the denoiser's player keeps these
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
@@ -42,8 +44,12 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
 def pixels(config: ConfigDict) -> Space:
     """The data as they are."""
-    return Space(shape(config), into=lambda variables, batch, keys, train: (batch['x'], {}), out_of=lambda variables, x: x,
-                 networks=lambda batch: {})
+    return Space(
+        shape(config),
+        into=lambda variables, batch, keys, train: (batch['x'], {}),
+        out_of=lambda variables, x: x,
+        networks=lambda batch: {},
+    )
 
 
 def parts(config: ConfigDict, space: Space | None = None) -> tuple[Callable, dict, dict]:
@@ -76,7 +82,9 @@ def parts(config: ConfigDict, space: Space | None = None) -> tuple[Callable, dic
     def redraw(variables, batch, keys):
         """The batch with noise up to config.sample.strength of the end, made to data again (Meng et al. 2022)."""
         x0 = space.into(variables, batch, keys, False)[0]
-        start = lambda process, keys: diffuse(process, x0, gaussian(keys, space.shape), jnp.asarray(process.end, jnp.float32))
+        start = lambda process, keys: diffuse(
+            process, x0, gaussian(keys, space.shape), jnp.asarray(process.end, jnp.float32)
+        )
         told = condition(variables, batch)
         return space.out_of(variables, model.generate(variables, keys, told, start=start, part=config.sample.strength))
 
@@ -89,22 +97,33 @@ def parts(config: ConfigDict, space: Space | None = None) -> tuple[Callable, dic
 
     def networks(batch):
         x = jnp.zeros((batch['x'].shape[0], *space.shape))
-        return {**conditions.networks(settings, batch), **model.networks(x, conditions.blank(settings, batch)),
-                **space.networks(batch)}
+        return {
+            **conditions.networks(settings, batch),
+            **model.networks(x, conditions.blank(settings, batch)),
+            **space.networks(batch),
+        }
 
     def encode(variables, batch):
         return model.flow(variables, batch['x'], nobody(variables, batch['x'].shape[0]), forwards=True)
 
-    trains = ('denoiser', *(('schedule',) if model.learned else ()), *(('text',) if settings.words else ()), *space.trains)
+    trains = (
+        'denoiser',
+        *(('schedule',) if model.learned else ()),
+        *(('text',) if settings.words else ()),
+        *space.trains,
+    )
     abilities = dict(sample=sample, measure=measure)
     if not settings.dimensions:
         abilities |= dict(redraw=redraw)
-        if config.sample.sampler != 'ode':     # its steps are its own: nothing can be put back between them
+        if config.sample.sampler != 'ode':  # its steps are its own: nothing can be put back between them
             abilities |= dict(inpaint=inpaint)
     if not among_codes:
-        abilities |= dict(prior=lambda variables, keys: model.noise(model.process(variables), keys),
-                          decode=lambda variables, noise: model.flow(variables, noise, nobody(variables, noise.shape[0])),
-                          encode=encode, log_likelihood=log_likelihood)
+        abilities |= dict(
+            prior=lambda variables, keys: model.noise(model.process(variables), keys),
+            decode=lambda variables, noise: model.flow(variables, noise, nobody(variables, noise.shape[0])),
+            encode=encode,
+            log_likelihood=log_likelihood,
+        )
     return networks, {'denoiser': (trains, training(model, space, levels))}, abilities
 
 
@@ -122,7 +141,9 @@ def training(model: Model, space: Space, levels: int) -> Callable:
         deviation = settings.deviation or 1.0
         prediction, fraction = model.predict(variables, process, x, t, told, train=True, keys=keys)
         found = model.estimate(process, prediction, fraction, x, t)
-        error = mean_squared_error(prediction, predictions.target(settings.prediction, process, x0, epsilon, t, deviation))
+        error = mean_squared_error(
+            prediction, predictions.target(settings.prediction, process, x0, epsilon, t, deviation)
+        )
 
         def weighed(name):
             return error * predictions.error_ratio(settings.prediction, name, process, t, deviation)
@@ -130,12 +151,15 @@ def training(model: Model, space: Space, levels: int) -> Callable:
         def variance():
             steps = settings.times.steps
             fixed = found._replace(x0=jax.lax.stop_gradient(found.x0))
-            return bits * steps ** 2 / 1000 * bounds.step(process, x0, x, fixed, t, t - 1 / steps, 'learned', levels)
+            return bits * steps**2 / 1000 * bounds.step(process, x0, x, fixed, t, t - 1 / steps, 'learned', levels)
 
         def bound():
             first = diffuse(process, x0, gaussian(keys, space.shape, 4), jnp.zeros(()))
-            return bits * (bounds.prior(process, x0) + bounds.reconstruction(process, x0, first, levels)
-                           + process.end * bounds.continuous(process, epsilon, found, t))
+            return bits * (
+                bounds.prior(process, x0)
+                + bounds.reconstruction(process, x0, first, levels)
+                + process.end * bounds.continuous(process, epsilon, found, t)
+            )
 
         terms = {name: lambda name=name: weighed(name) for name in predictions.PREDICTIONS}
         min_snr = lambda: jnp.minimum(jnp.exp(log_snr(process, t)), settings.gamma) * weighed('x0')
@@ -157,8 +181,10 @@ def check(config: ConfigDict) -> None:
     if model.bound not in ('none', 'discrete', 'continuous'):
         raise ConfigError(f"config.model.bound={model.bound!r}: choose 'none', 'discrete' or 'continuous'")
     if model.times.name != 'discrete' and (model.bound == 'discrete' or 'variance' in config.losses.denoiser):
-        raise ConfigError("a chain's bound needs its times: set config.model.times.name=discrete, or config.model.bound=none "
-                          'and no variance among config.losses.denoiser')
+        raise ConfigError(
+            "a chain's bound needs its times: set config.model.times.name=discrete, or config.model.bound=none "
+            'and no variance among config.losses.denoiser'
+        )
     if model.learned_variance != ('variance' in config.losses.denoiser):
         raise ConfigError('config.losses.denoiser.variance and config.model.learned_variance=True need each other')
     if model.bound != 'none' and (config.data.dequantise or model.dimensions):

@@ -47,12 +47,14 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
             return judge(variables, x)[0]
 
         mixing = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))(keys)
-        return {'adversarial': pair.discriminator(real_logits, fake_logits),
-                'r1': lambda: penalties.r1(critic, real),
-                'r2': lambda: penalties.r2(critic, fake),
-                'gradient_penalty': lambda: penalties.gradient_penalty(critic, real, fake, mixing),
-                'drift': penalties.drift(real_logits),
-                'logit_gap': real_logits - fake_logits}, {'discriminator': stats}
+        return {
+            'adversarial': pair.discriminator(real_logits, fake_logits),
+            'r1': lambda: penalties.r1(critic, real),
+            'r2': lambda: penalties.r2(critic, fake),
+            'gradient_penalty': lambda: penalties.gradient_penalty(critic, real, fake, mixing),
+            'drift': penalties.drift(real_logits),
+            'logit_gap': real_logits - fake_logits,
+        }, {'discriminator': stats}
 
     def deceive(variables, batch, keys, step):
         fake, stats = generate(variables, keys, True)
@@ -61,12 +63,20 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
     def start(batch):
         z = jnp.zeros((batch['x'].shape[0], config.model.latent_size))
-        return {'generator': Network(generator, (z, False)), 'discriminator': Network(discriminator, (batch['x'], False))}
+        return {
+            'generator': Network(generator, (z, False)),
+            'discriminator': Network(discriminator, (batch['x'], False)),
+        }
 
-    return compose(config, axis, start,
-                   {'discriminator': (('discriminator',), discriminate), 'generator': (('generator',), deceive)},
-                   sample=lambda variables, keys, condition: decode(variables, prior(variables, keys)),
-                   prior=prior, decode=decode)
+    return compose(
+        config,
+        axis,
+        start,
+        {'discriminator': (('discriminator',), discriminate), 'generator': (('generator',), deceive)},
+        sample=lambda variables, keys, condition: decode(variables, prior(variables, keys)),
+        prior=prior,
+        decode=decode,
+    )
 
 
 def networks(config: ConfigDict, axis: str | None) -> tuple[nn.Module, nn.Module]:

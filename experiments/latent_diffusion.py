@@ -65,11 +65,19 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
     space = diffusion.Space(shape, into, out_of, networks, trains=('scale',))
     make, objectives, denoises = diffusion.parts(config, space)
     made = {name: decoded(denoises[name]) for name in ('sample', 'inpaint', 'redraw') if name in denoises}
-    return compose(config, axis, make, objectives if config.model.first_stage else {**learns, **objectives}, **made,
-                   prior=lambda variables, keys: denoises['sample'](variables, keys, None), measure=measure, decode=image,
-                   encode=lambda variables, batch: encode(variables, batch, None).reshape(len(batch['x']), -1),
-                   reconstruct=autoencoder['reconstruct'],
-                   adopt=adopt if config.model.first_stage else None)
+    return compose(
+        config,
+        axis,
+        make,
+        objectives if config.model.first_stage else {**learns, **objectives},
+        **made,
+        prior=lambda variables, keys: denoises['sample'](variables, keys, None),
+        measure=measure,
+        decode=image,
+        encode=lambda variables, batch: encode(variables, batch, None).reshape(len(batch['x']), -1),
+        reconstruct=autoencoder['reconstruct'],
+        adopt=adopt if config.model.first_stage else None,
+    )
 
 
 def first_stage(config: ConfigDict) -> ConfigDict:
@@ -88,7 +96,11 @@ def check(config: ConfigDict) -> None:
     if config.model.autoencoder.networks != 'spatial' and not has_codebook(config):
         raise ConfigError("config.model.autoencoder.networks: codes lie on a grid only where it is 'spatial'")
     if bool(config.model.first_stage) == ('vae' in config.losses):
-        raise ConfigError(f'{FLAG}={config.model.first_stage!r} and a player vae (config.losses, config.optimizer, its turns '
-                          'in config.phases) exclude each other: have one of them, as configs/latent_diffusion.py:frozen')
+        raise ConfigError(
+            f'{FLAG}={config.model.first_stage!r} and a player vae (config.losses, config.optimizer, its turns '
+            'in config.phases) exclude each other: have one of them, as configs/latent_diffusion.py:frozen'
+        )
     if config.model.bound != 'none':
-        raise ConfigError(f'config.model.bound={config.model.bound!r} is one of 8-bit levels, not of codes: set it to none')
+        raise ConfigError(
+            f'config.model.bound={config.model.bound!r} is one of 8-bit levels, not of codes: set it to none'
+        )

@@ -11,7 +11,8 @@ Bernoulli of greys, which is a cross-entropy, the same number is called `negativ
 
 import functools
 import math
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,10 +34,11 @@ NEEDS = {'free_bits_kl': 'free_bits', 'importance_weighted': 'importance', **dic
 
 class Inference(NamedTuple):
     """One draw of the latents and what the decoder makes of it."""
-    location: jax.Array                         # [B, ...], of x
-    log_scale: jax.Array                        # broadcasts to it
-    z: jax.Array                                # [B, D], as all that follow
-    posterior: tuple[jax.Array, jax.Array]      # mean and log-variance
+
+    location: jax.Array  # [B, ...], of x
+    log_scale: jax.Array  # broadcasts to it
+    z: jax.Array  # [B, D], as all that follow
+    posterior: tuple[jax.Array, jax.Array]  # mean and log-variance
     prior: tuple[jax.Array, jax.Array]
 
 
@@ -56,7 +58,7 @@ def parts(config: ConfigDict, axis: str | None = None) -> tuple[Callable, dict, 
     model, ladder, likelihood = config.model, config.model.networks == 'ladder', LIKELIHOODS[config.model.likelihood]
     encoder, decoder = networks(config)
     size = latents(config)
-    to_levels = math.log(128) * math.prod(shape(config)) if config.data.dequantise else 0.0   # of a density over [-1, 1)
+    to_levels = math.log(128) * math.prod(shape(config)) if config.data.dequantise else 0.0  # of a density over [-1, 1)
 
     def noise(keys, number=0):
         """What sample `number` of each example is made of, [B, size]."""
@@ -93,7 +95,7 @@ def parts(config: ConfigDict, axis: str | None = None) -> tuple[Callable, dict, 
         kl = divergences.gaussian_kl(*drawn.posterior, *drawn.prior)
 
         def importance_weighted():
-            @jax.checkpoint   # so that memory does not grow with the samples
+            @jax.checkpoint  # so that memory does not grow with the samples
             def one(number):
                 return weigh(draw(variables, batch, upward, noise(keys, number)), batch['x'])
 
@@ -101,13 +103,18 @@ def parts(config: ConfigDict, axis: str | None = None) -> tuple[Callable, dict, 
 
         @functools.cache
         def parts():
-            everyone = jax.tree.map(lambda leaf: leaf if axis is None else jax.lax.all_gather(leaf, axis, tiled=True), upward)
+            everyone = jax.tree.map(
+                lambda leaf: leaf if axis is None else jax.lax.all_gather(leaf, axis, tiled=True), upward
+            )
             return divergences.decompose_kl(drawn.z, *upward, *everyone, examples=model.examples)
 
-        terms = {'reconstruction': negative_log_likelihood(drawn, batch['x']), 'kl': kl.sum(1),
-                 'free_bits_kl': lambda: divergences.free_bits(kl, nats=model.free_bits, axis=axis),
-                 'importance_weighted': importance_weighted}
-        if not ladder:   # whose posterior of one level depends on the latents above
+        terms = {
+            'reconstruction': negative_log_likelihood(drawn, batch['x']),
+            'kl': kl.sum(1),
+            'free_bits_kl': lambda: divergences.free_bits(kl, nats=model.free_bits, axis=axis),
+            'importance_weighted': importance_weighted,
+        }
+        if not ladder:  # whose posterior of one level depends on the latents above
             terms.update({name: lambda i=i: parts()[i] for i, name in enumerate(DECOMPOSITION)})
         return terms, {}
 
@@ -147,7 +154,7 @@ def parts(config: ConfigDict, axis: str | None = None) -> tuple[Callable, dict, 
         kl = divergences.gaussian_kl(*drawn.posterior, *drawn.prior).sum(1)
         bound = negative_log_likelihood(drawn, batch['x']) + kl
         error = squared_error(decode(variables, encode(variables, batch)), batch['x'])
-        error = error if model.dimensions else error / 4   # of images in [0, 1]
+        error = error if model.dimensions else error / 4  # of images in [0, 1]
         return {'nll_bound' if is_likelihood(config) else 'negative_elbo': bound, 'kl': kl, 'squared_error': error}
 
     def log_weight(variables, batch, keys):
@@ -159,12 +166,24 @@ def parts(config: ConfigDict, axis: str | None = None) -> tuple[Callable, dict, 
     def start(batch):
         z = jnp.zeros((batch['x'].shape[0], size))
         upward = ((z, z),) if ladder else ()
-        return {'encoder': Network(encoder, (batch['x'], classes(batch), False)),
-                'decoder': Network(decoder, (z, classes(batch), False, *upward))}
+        return {
+            'encoder': Network(encoder, (batch['x'], classes(batch), False)),
+            'decoder': Network(decoder, (z, classes(batch), False, *upward)),
+        }
 
-    return start, {'vae': (('encoder', 'decoder'), objective)}, dict(
-        sample=sample, measure=measure, encode=encode, decode=decode, prior=prior, reconstruct=reconstruct,
-        log_weight=log_weight if is_likelihood(config) else None)
+    return (
+        start,
+        {'vae': (('encoder', 'decoder'), objective)},
+        dict(
+            sample=sample,
+            measure=measure,
+            encode=encode,
+            decode=decode,
+            prior=prior,
+            reconstruct=reconstruct,
+            log_weight=log_weight if is_likelihood(config) else None,
+        ),
+    )
 
 
 def continuous(config: ConfigDict) -> tuple[tuple[int, int, int], Callable, Callable]:
@@ -190,19 +209,26 @@ def check(config: ConfigDict) -> None:
         if term in config.losses.get('vae', {}) and key not in config.model:
             raise ConfigError(f'config.losses.vae.{term} needs config.model.{key}: set it in the config')
     if config.model.likelihood not in LIKELIHOODS:
-        raise ConfigError(f'config.model.likelihood={config.model.likelihood!r}: choose one of {", ".join(LIKELIHOODS)}')
+        raise ConfigError(
+            f'config.model.likelihood={config.model.likelihood!r}: choose one of {", ".join(LIKELIHOODS)}'
+        )
     if config.model.dimensions and config.model.likelihood != 'gaussian':
         raise ConfigError(f"config.model.likelihood={config.model.likelihood!r} is for images: points need 'gaussian'")
     if config.model.networks == 'spatial' and (config.model.classes or config.model.dimensions):
-        raise ConfigError("config.model.networks='spatial' is for images, and told no classes: set config.model.classes and "
-                          'config.model.dimensions to 0')
+        raise ConfigError(
+            "config.model.networks='spatial' is for images, and told no classes: set config.model.classes and "
+            'config.model.dimensions to 0'
+        )
 
 
 def is_likelihood(config: ConfigDict) -> bool:
     """Whether the likelihood is one of the data as they are (or bounds it), so that its nats can be compared."""
     data = config.data
-    return {'bernoulli': data.binarise, 'discretized_logistic': not (data.binarise or data.dequantise),
-            'gaussian': data.dequantise or config.model.dimensions > 0}[config.model.likelihood]
+    return {
+        'bernoulli': data.binarise,
+        'discretized_logistic': not (data.binarise or data.dequantise),
+        'gaussian': data.dequantise or config.model.dimensions > 0,
+    }[config.model.likelihood]
 
 
 def latents(config: ConfigDict) -> int:
@@ -216,7 +242,7 @@ def latents(config: ConfigDict) -> int:
 def networks(config: ConfigDict) -> tuple[nn.Module, nn.Module]:
     """(encoder, decoder)."""
     model, dtype = config.model, jnp.dtype(config.model.dtype)
-    scale = 1.0 if model.likelihood == 'bernoulli' else model.scale   # Bernoulli has none, and none is to be learned
+    scale = 1.0 if model.likelihood == 'bernoulli' else model.scale  # Bernoulli has none, and none is to be learned
     if model.networks == 'dense':
         encoder = variational.DenseEncoder(model.features, model.latent_size, dtype=dtype)
         return encoder, variational.DenseDecoder(model.features[::-1], shape(config), scale, dtype=dtype)

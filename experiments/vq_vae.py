@@ -4,7 +4,7 @@ Terms of `vae`, each a mean over the numbers of an example: reconstruction (the 
 commitment (weight beta, 0.25), codebook (weight 1, where the codebook is learned by gradients). perplexity, of the batch: for a
 weight of 0, with which it is reported."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -41,9 +41,11 @@ def parts(config: ConfigDict, axis: str | None = None) -> tuple[Callable, dict, 
         z = encoder.apply(variables['encoder'], batch['x'], train=True)
         found, statistics = quantizer.apply(variables['quantizer'], z, True, mutable=['codebook'])
         output = decoder.apply(variables['decoder'], found.codes, train=True)
-        terms = {'reconstruction': mean_squared_error(output, batch['x']) / model.variance,
-                 'commitment': quantization.commitment(z, found.entries),
-                 'perplexity': quantization.perplexity(found.usage)}
+        terms = {
+            'reconstruction': mean_squared_error(output, batch['x']) / model.variance,
+            'commitment': quantization.commitment(z, found.entries),
+            'perplexity': quantization.perplexity(found.usage),
+        }
         if not model.decay:
             terms['codebook'] = quantization.codebook(z, found.entries)
         return terms, {'quantizer': statistics}
@@ -58,20 +60,28 @@ def parts(config: ConfigDict, axis: str | None = None) -> tuple[Callable, dict, 
         z = encoder.apply(variables['encoder'], batch['x'])
         entries = quantizer.apply(variables['quantizer'], z, False).entries
         output = decoder.apply(variables['decoder'], entries)
-        return {'squared_error': squared_error(output, batch['x']) / 4,    # of images in [0, 1]
-                'relative_error': mean_squared_error(output, batch['x']) / model.variance,
-                'commitment': quantization.commitment(z, entries)}
+        return {
+            'squared_error': squared_error(output, batch['x']) / 4,  # of images in [0, 1]
+            'relative_error': mean_squared_error(output, batch['x']) / model.variance,
+            'commitment': quantization.commitment(z, entries),
+        }
 
     def reconstruct(variables, batch, keys):
         return {'input': batch['x'], 'output': decode(variables, encode(variables, batch))}
 
     def start(batch):
         z = jnp.zeros((len(batch['x']), *grid(config)))
-        return {'encoder': Network(encoder, (batch['x'],)), 'quantizer': Network(quantizer, (z, False)),
-                'decoder': Network(decoder, (z,))}
+        return {
+            'encoder': Network(encoder, (batch['x'],)),
+            'quantizer': Network(quantizer, (z, False)),
+            'decoder': Network(decoder, (z,)),
+        }
 
-    return start, {'vae': (('encoder', 'quantizer', 'decoder'), objective)}, dict(
-        measure=measure, encode=encode, decode=decode, reconstruct=reconstruct)
+    return (
+        start,
+        {'vae': (('encoder', 'quantizer', 'decoder'), objective)},
+        dict(measure=measure, encode=encode, decode=decode, reconstruct=reconstruct),
+    )
 
 
 def continuous(config: ConfigDict) -> tuple[tuple[int, int, int], Callable, Callable]:
@@ -94,11 +104,14 @@ def check(config: ConfigDict) -> None:
     """Raises where parts of the config do not fit together."""
     side, halvings = config.data.resolution, 2 ** _halvings(config)
     if side % halvings:
-        raise ConfigError(f'config.data.resolution={side} cannot be halved {_halvings(config)} times: take a multiple of '
-                          f'{halvings}')
+        raise ConfigError(
+            f'config.data.resolution={side} cannot be halved {_halvings(config)} times: take a multiple of {halvings}'
+        )
     if 'vae' in config.losses and (config.model.decay == 0) != ('codebook' in config.losses.vae):
-        raise ConfigError(f'config.model.decay={config.model.decay}: a codebook learns by moving averages, or with decay 0 by '
-                          'config.losses.vae.codebook: have one of them')
+        raise ConfigError(
+            f'config.model.decay={config.model.decay}: a codebook learns by moving averages, or with decay 0 by '
+            'config.losses.vae.codebook: have one of them'
+        )
 
 
 def grid(config: ConfigDict) -> tuple[int, int, int]:
@@ -120,9 +133,15 @@ def networks(config: ConfigDict, axis: str | None = None) -> tuple[nn.Module, nn
     quantizer = Quantizer(model.entries, model.latent_size, model.decay, patience=model.patience, axis=axis)
     if model.networks == 'residual':
         sizes = dict(halvings=model.halvings, blocks=model.blocks, dtype=jnp.dtype(model.dtype))
-        return (ResidualEncoder(model.width, model.latent_size, **sizes), quantizer,
-                ResidualDecoder(model.width, channels, **sizes))
+        return (
+            ResidualEncoder(model.width, model.latent_size, **sizes),
+            quantizer,
+            ResidualDecoder(model.width, channels, **sizes),
+        )
     sizes = dict(multipliers=tuple(model.multipliers), blocks=model.blocks, dtype=jnp.dtype(model.dtype))
     shape = (config.data.resolution, config.data.resolution, channels)
-    return (SpatialEncoder(model.width, model.latent_size, variance=False, **sizes), quantizer,
-            SpatialDecoder(model.width, model.latent_size, shape, None, **sizes))
+    return (
+        SpatialEncoder(model.width, model.latent_size, variance=False, **sizes),
+        quantizer,
+        SpatialDecoder(model.width, model.latent_size, shape, None, **sizes),
+    )

@@ -15,7 +15,9 @@ def fields(config: ConfigDict, source: Source, words: str) -> dict[str, np.ndarr
     if 'caption' in source.fields:
         return {'caption': sentence(words, source.vocabulary, source.fields['caption'].shape[0])}
     if not config.model.get('classes', 0):
-        raise ConfigError(f'--told={words!r}: this model is told nothing: leave it out, or train one with config.model.classes')
+        raise ConfigError(
+            f'--told={words!r}: this model is told nothing: leave it out, or train one with config.model.classes'
+        )
     return {'label': np.int32(label(words, source.classes))}
 
 
@@ -24,7 +26,9 @@ def sentence(words: str, vocabulary: Sequence[str], length: int) -> np.ndarray:
     found, known = captions.words_of(words), vocabulary[1:]
     for word in found:
         if word not in known:
-            raise ConfigError(f'--told: no caption has the word {word!r}{meant(word, known)}: there are {", ".join(known)}')
+            raise ConfigError(
+                f'--told: no caption has the word {word!r}{meant(word, known)}: there are {", ".join(known)}'
+            )
     if not 0 < len(found) <= length:
         raise ConfigError(f'--told: a caption has 1 to {length} words, not {len(found)}')
     return captions.tokens([words], vocabulary, length)[0]

@@ -1,7 +1,7 @@
 """Configs: the keys that every one has, variants, schedules, phases, and shrinking one for the tests."""
 
 import difflib
-from typing import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -12,52 +12,62 @@ from genlab.errors import ConfigError
 
 def defaults(experiment: str) -> ConfigDict:
     """The keys that every config has. A config file sets what it changes, and adds model, losses and optimizers."""
-    return ConfigDict(dict(
-        experiment=experiment,       # experiments/<experiment>.py
-        seed=0,                      # of parameters, data order and noise
-        placement='pmap',            # 'pmap': a copy on every device; 'fsdp': large arrays split over them
-        data=data_defaults(),        # see there
-        model=dict(dtype='float32'),   # 'bfloat16': compute in it; parameters stay float32
-        losses=untyped(),            # player -> term -> weight: a number or a ramp()
-        optimizer=untyped(),         # player -> optimizers.adam(...)
-        average=dict(),              # network -> decay of the moving average of its parameters
-        train=dict(
-            steps=1000,
-            order=(),                # the turns of a step, e.g. ('critic',) * 5 + ('generator',)
-            steps_per_call=1,        # steps in one compiled call: more pays for small models
-            microbatches=1,          # parts of a batch whose gradients are averaged
-            on_nan='stop',           # 'stop', or 'skip' the update and count
-            log_every=50,
-            sample_every=500,        # 0: only at the end
-            evaluate_every=0,        # 0: never; otherwise also at the end
+    return ConfigDict(
+        dict(
+            experiment=experiment,  # experiments/<experiment>.py
+            seed=0,  # of parameters, data order and noise
+            placement='pmap',  # 'pmap': a copy on every device; 'fsdp': large arrays split over them
+            data=data_defaults(),  # see there
+            model=dict(dtype='float32'),  # 'bfloat16': compute in it; parameters stay float32
+            losses=untyped(),  # player -> term -> weight: a number or a ramp()
+            optimizer=untyped(),  # player -> optimizers.adam(...)
+            average=dict(),  # network -> decay of the moving average of its parameters
+            train=dict(
+                steps=1000,
+                order=(),  # the turns of a step, e.g. ('critic',) * 5 + ('generator',)
+                steps_per_call=1,  # steps in one compiled call: more pays for small models
+                microbatches=1,  # parts of a batch whose gradients are averaged
+                on_nan='stop',  # 'stop', or 'skip' the update and count
+                log_every=50,
+                sample_every=500,  # 0: only at the end
+                evaluate_every=0,  # 0: never; otherwise also at the end
+            ),
+            phases=(),  # overlays in time, see phases()
+            sample=dict(count=64, chunk=64, condition=False),  # condition: give `sample` held-out examples to go by
+            evaluate=dict(
+                parts=(
+                    'quality',
+                    'points',
+                    'held_out',
+                    'reconstruction',
+                    'codes',
+                    'anomaly',
+                ),  # those that a model can do
+                count=1000,  # samples to judge by, and held-out examples
+                seed=0,  # of the samples, and of what the judges choose by chance
+                features='auto',  # samples are compared in those of a 'classifier', 'inception', 'random' or 'pixels'
+                features_file='',  # the weights of inception
+                reference='train',  # the split that samples are compared with,
+                reference_count=10_000,  # and the most examples of it
+                importance=0,  # latents an example for the importance-weighted likelihood; 0: no estimate
+                importance_chunk=50,  # of them at a time
+                exact=0,  # held-out examples whose exact likelihood is computed, where the model has one
+                anomaly='squared_error',  # the measure that finds the classes of config.data.leave_out
+                maps=('pca',),  # of the codes on a plane: 'pca', 'tsne', 'umap'
+            ),
+            explore=dict(
+                pairs=6,  # codes to interpolate between, and rows of other pictures,
+                steps=9,  # each with so many images
+                dimensions=6,  # of the code to traverse: those that change most
+                reach=3.0,  # how far, in standard deviations of the codes or of the attribute
+                examples=1000,  # whose codes tell the deviations and the directions
+                inversions=6,  # held-out examples to find codes of,
+                inversion_steps=200,  # each by so many steps; 0 inversions: none
+            ),
+            checkpoint=dict(every=500, keep=3),
         ),
-        phases=(),                   # overlays in time, see phases()
-        sample=dict(count=64, chunk=64, condition=False),   # condition: give `sample` held-out examples to go by
-        evaluate=dict(
-            parts=('quality', 'points', 'held_out', 'reconstruction', 'codes', 'anomaly'),   # those that a model can do
-            count=1000,              # samples to judge by, and held-out examples
-            seed=0,                  # of the samples, and of what the judges choose by chance
-            features='auto',         # samples are compared in those of a 'classifier', 'inception', 'random' or 'pixels'
-            features_file='',        # the weights of inception
-            reference='train',       # the split that samples are compared with,
-            reference_count=10_000,  # and the most examples of it
-            importance=0,            # latents an example for the importance-weighted likelihood; 0: no estimate
-            importance_chunk=50,     # of them at a time
-            exact=0,                 # held-out examples whose exact likelihood is computed, where the model has one
-            anomaly='squared_error',  # the measure that finds the classes of config.data.leave_out
-            maps=('pca',),           # of the codes on a plane: 'pca', 'tsne', 'umap'
-        ),
-        explore=dict(
-            pairs=6,                 # codes to interpolate between, and rows of other pictures,
-            steps=9,                 # each with so many images
-            dimensions=6,            # of the code to traverse: those that change most
-            reach=3.0,               # how far, in standard deviations of the codes or of the attribute
-            examples=1000,           # whose codes tell the deviations and the directions
-            inversions=6,            # held-out examples to find codes of,
-            inversion_steps=200,     # each by so many steps; 0 inversions: none
-        ),
-        checkpoint=dict(every=500, keep=3),
-    ), type_safe=True)
+        type_safe=True,
+    )
 
 
 def untyped(**values) -> ConfigDict:
@@ -83,7 +93,9 @@ def schedule(value: float | ConfigDict) -> Callable | float:
     """A number as it is, or a ramp() as a function of the step."""
     if not isinstance(value, ConfigDict):
         return value
-    return lambda step: value.start + (value.end - value.start) * jnp.clip((step - value.begin) / max(value.steps, 1), 0, 1)
+    return lambda step: (
+        value.start + (value.end - value.start) * jnp.clip((step - value.begin) / max(value.steps, 1), 0, 1)
+    )
 
 
 def weights(config: ConfigDict, player: str) -> dict[str, Callable | float]:
@@ -140,7 +152,16 @@ def differences(old: Mapping, new: Mapping, ignore: tuple[str, ...] = (), prefix
 
 
 # What `small` allows to the sizes of a model, and to how many of them there are.
-CAPS = {'width': 8, 'latent_size': 8, 'features': 16, 'blocks': 1, 'depth': 2, 'layers': 1, 'heads': 2, 'bound_times': 2}
+CAPS = {
+    'width': 8,
+    'latent_size': 8,
+    'features': 16,
+    'blocks': 1,
+    'depth': 2,
+    'layers': 1,
+    'heads': 2,
+    'bound_times': 2,
+}
 LENGTHS = {'multipliers': 1}
 
 
@@ -152,10 +173,18 @@ def small(config: ConfigDict) -> ConfigDict:
     if config.data.source in ('tfds', 'folder'):
         config.data.source = 'digits'
     config.data.update(resolution=16, batch_size=8)
-    config.phases = tuple({**overlay, 'until': 2 * number + 2} if 'until' in overlay else overlay
-                          for number, overlay in enumerate(config.phases))
-    config.train.update(steps=max(4, 2 * len(config.phases)), steps_per_call=2,
-                        microbatches=min(config.train.microbatches, 2), log_every=1, sample_every=0, evaluate_every=0)
+    config.phases = tuple(
+        {**overlay, 'until': 2 * number + 2} if 'until' in overlay else overlay
+        for number, overlay in enumerate(config.phases)
+    )
+    config.train.update(
+        steps=max(4, 2 * len(config.phases)),
+        steps_per_call=2,
+        microbatches=min(config.train.microbatches, 2),
+        log_every=1,
+        sample_every=0,
+        evaluate_every=0,
+    )
     config.sample.update(count=4, chunk=4)
     if 'steps' in config.sample:
         config.sample.steps = min(config.sample.steps, 4)
@@ -172,6 +201,8 @@ def shrink(model: ConfigDict) -> None:
         if isinstance(value, ConfigDict):
             shrink(value)
         elif key in CAPS:
-            model[key] = tuple(min(size, CAPS[key]) for size in value) if isinstance(value, tuple) else min(value, CAPS[key])
+            model[key] = (
+                tuple(min(size, CAPS[key]) for size in value) if isinstance(value, tuple) else min(value, CAPS[key])
+            )
         elif key in LENGTHS:
-            model[key] = value[:LENGTHS[key]]
+            model[key] = value[: LENGTHS[key]]

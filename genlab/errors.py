@@ -9,11 +9,13 @@ PREEMPTED = 42  # exit code of a run that saved and stopped because it was asked
 
 class UserError(Exception):
     """Something a person can put right; the message is one line that says what to do."""
+
     exit_code = 1
 
 
 class ConfigError(UserError):
     """The config, a flag or the workdir cannot work as given: running the same command again will not help."""
+
     exit_code = 2
 
 

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import pathlib
 import sys
-from typing import Callable
+from collections.abc import Callable
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -26,7 +26,9 @@ flags.DEFINE_integer('seed', None, 'sample: of the noise (default: config.seed).
 flags.DEFINE_string('told', '', 'sample: the sentence, or the class, that all of them are told.')
 flags.DEFINE_bool('json', False, 'describe: the totals as JSON.')
 flags.DEFINE_string('topology', None, 'plan: a TPU topology to compile for, e.g. v5e:4x4 (needs the extra "tpu").')
-flags.DEFINE_enum('require', None, ['cpu', 'gpu', 'tpu'], 'Fail unless this is the kind of device that JAX computes on.')
+flags.DEFINE_enum(
+    'require', None, ['cpu', 'gpu', 'tpu'], 'Fail unless this is the kind of device that JAX computes on.'
+)
 flags.DEFINE_string('coordinator', '', 'host:port of process 0, where several processes train together.')
 flags.DEFINE_integer('processes', None, 'How many processes.')
 flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
@@ -54,8 +56,10 @@ def one_line(error: Exception) -> str:
     if isinstance(error, (UserError, flags.Error)):
         return text
     if 'RESOURCE_EXHAUSTED' in text:
-        return ('out of memory: raise config.train.microbatches, lower config.data.batch_size, or compute in '
-                f'config.model.dtype=bfloat16 ({text[:160]})')
+        return (
+            'out of memory: raise config.train.microbatches, lower config.data.batch_size, or compute in '
+            f'config.model.dtype=bfloat16 ({text[:160]})'
+        )
     return f'{type(error).__name__}: {text[:300]} (--debug shows where)'
 
 
@@ -73,7 +77,9 @@ def parse(argv: list[str]) -> list[str]:
     for argument in argv[1:]:
         if argument.startswith('--config.') and argument not in new_terms:
             check_key(config, argument.removeprefix('--config.').split('=')[0])
-    sys.argv[:] = [argument for argument in argv if argument not in new_terms]   # ml_collections looks for overrides there
+    sys.argv[:] = [
+        argument for argument in argv if argument not in new_terms
+    ]  # ml_collections looks for overrides there
     rest = FLAGS(sys.argv)
     for argument in new_terms:
         weigh(CONFIG.value, argument)
@@ -85,15 +91,19 @@ def one_word(argv: list[str]) -> list[str]:
     argv = ['-' + argument if argument.startswith('-config') else argument for argument in argv]
     if '--config' in argv[:-1]:
         at = argv.index('--config')
-        argv[at:at + 2] = [f'--config={argv[at + 1]}']
+        argv[at : at + 2] = [f'--config={argv[at + 1]}']
     return argv
 
 
 def is_new_term(config: ConfigDict, argument: str) -> bool:
     """Whether this weighs a term that the config does not mention yet: --config.losses.<player>.<term>=1.0"""
     keys = argument.removeprefix('--config.').split('=')[0].split('.')
-    return (argument.startswith('--config.losses.') and len(keys) == 3 and keys[1] in config.losses
-            and keys[2] not in config.losses[keys[1]])
+    return (
+        argument.startswith('--config.losses.')
+        and len(keys) == 3
+        and keys[1] in config.losses
+        and keys[2] not in config.losses[keys[1]]
+    )
 
 
 def weigh(config: ConfigDict, argument: str) -> None:
@@ -138,6 +148,7 @@ def run() -> int:
     set_up_jax(only_compile=bool(FLAGS.topology))
     from genlab import experiment, modes
     from genlab.training import parallel
+
     parallel.start(FLAGS.coordinator, FLAGS.processes, FLAGS.process_id, FLAGS.require)
     config = CONFIG.value
     build = experiment.load(config.experiment)
@@ -166,16 +177,17 @@ def set_up_jax(only_compile: bool = False) -> None:
     """A compilation cache that outlives the process (JAX_COMPILATION_CACHE_DIR names another place; empty: none).
 
     only_compile: for devices that are not here, so none of those here need be opened."""
-    logging.set_verbosity(logging.WARNING)   # the libraries narrate at INFO
+    logging.set_verbosity(logging.WARNING)  # the libraries narrate at INFO
     keep_freed_memory()
     import jax
+
     default = pathlib.Path(os.environ.get('GENLAB_CACHE', '~/.cache/genlab')).expanduser() / 'jax'
     if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
         jax.config.update('jax_compilation_cache_dir', str(default))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
     if only_compile:
         jax.config.update('jax_platforms', 'cpu')
-    jax.config.update('jax_cpu_enable_async_dispatch', False)   # a thread more on a CPU only takes turns with the others
+    jax.config.update('jax_cpu_enable_async_dispatch', False)  # a thread more on a CPU only takes turns with the others
 
 
 def keep_freed_memory() -> None:
@@ -186,9 +198,9 @@ def keep_freed_memory() -> None:
     make the small ones wait for each other. MALLOC_ARENA_MAX in the environment leaves it all as it is."""
     if 'MALLOC_ARENA_MAX' in os.environ or not sys.platform.startswith('linux'):
         return
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)   # there is none in musl
-    trim, top_pad, mmap, arenas = -1, -2, -3, -8            # malloc.h
-    for option, value in ((arenas, 2), (mmap, 2 ** 30), (trim, 2 ** 31 - 1), (top_pad, 2 ** 26)) if mallopt else ():
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # there is none in musl
+    trim, top_pad, mmap, arenas = -1, -2, -3, -8  # malloc.h
+    for option, value in ((arenas, 2), (mmap, 2**30), (trim, 2**31 - 1), (top_pad, 2**26)) if mallopt else ():
         mallopt(option, value)
 
 

@@ -56,15 +56,18 @@ def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Judges the newest checkpoint and writes evaluation.json and the report."""
     step, state, experiment, placement = restore(config, build, folder)
     note = lambda text: print(text, file=sys.stderr)
-    judged = evaluation.evaluate(config, experiment, placement, state, note if jax.process_index() == 0 else lambda text: None)
+    judged = evaluation.evaluate(
+        config, experiment, placement, state, note if jax.process_index() == 0 else lambda text: None
+    )
     if jax.process_index() == 0:
         evaluation.write(folder, step, judged)
         report.write(folder)
         print(json.dumps(evaluation.plain(judged), indent=2))
 
 
-def sample(config: ConfigDict, build: Build, folder: pathlib.Path, count: int | None, seed: int | None,
-           words: str = '') -> None:
+def sample(
+    config: ConfigDict, build: Build, folder: pathlib.Path, count: int | None, seed: int | None, words: str = ''
+) -> None:
     """Draws samples of the newest checkpoint: a grid, single PNGs of images, all of them as .npz, and what each was told."""
     step, state, experiment, placement = restore(config, build, folder)
     seed = config.seed if seed is None else seed
@@ -109,11 +112,15 @@ def plan(config: ConfigDict, build: Build, topology: str | None) -> None:
     print(planning.table(planning.plan(config, build, topology), config.train.microbatches))
 
 
-def restore(config: ConfigDict, build: Build, folder: pathlib.Path) -> tuple[int, State, Experiment, parallel.Placement]:
+def restore(
+    config: ConfigDict, build: Build, folder: pathlib.Path
+) -> tuple[int, State, Experiment, parallel.Placement]:
     """(step, state, experiment, placement) of the newest checkpoint of a run of this config."""
     keys = workdir.compare(folder, config)
     if keys:
-        raise ConfigError(f'--workdir={folder}: its run has another {", ".join(keys)}: give the same, or name its folder')
+        raise ConfigError(
+            f'--workdir={folder}: its run has another {", ".join(keys)}: give the same, or name its folder'
+        )
     placement = parallel.place(config.placement)
     step, state, program = pretrained.restore(config, build, folder, placement)
     return step, state, program.experiment, placement

@@ -35,13 +35,17 @@ def main(words=None):
 
 def parser():
     first, _, rest = __doc__.partition('\n')
-    known = argparse.ArgumentParser('python -m genlab.results', description=first, epilog=rest,
-                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = argparse.ArgumentParser(
+        'python -m genlab.results', description=first, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     known.add_argument('runs', nargs='*', metavar='RUN', help='the workdir of a run that was evaluated')
     known.add_argument('--markdown', metavar='FILE', help='write Markdown there')
     known.add_argument('--html', metavar='FILE', help='write one HTML file that holds everything, pictures too')
-    known.add_argument('--pictures', metavar='FOLDER',
-                       help='put small copies of the newest samples and of evaluation/*.png there; the Markdown shows them')
+    known.add_argument(
+        '--pictures',
+        metavar='FOLDER',
+        help='put small copies of the newest samples and of evaluation/*.png there; the Markdown shows them',
+    )
     return known
 
 

@@ -1,6 +1,5 @@
 """One battery over every config: what each must do whatever it is, shrunk by `small` to seconds."""
 
-
 import jax
 import numpy as np
 import pytest
@@ -28,7 +27,7 @@ def test_every_variant_is_described(path):
         config = module.get_config(variant)
         networks = describe(config, experiment.load(config.experiment))
         empty = {name for name, network in networks.items() if not network['parameters']}
-        assert empty <= {'scale', 'quantizer'}      # those of codes are measured, not learned
+        assert empty <= {'scale', 'quantizer'}  # those of codes are measured, not learned
 
 
 def test_two_calls_are_finite(trained):
@@ -67,7 +66,7 @@ def test_two_and_two_are_four(trained):
     host = jax.device_get(trained.two)
     again = trained.run(parallel.replicate(trained.placement, host), 2, 2)
     for path, leaf in jax.tree.leaves_with_path(trained.four):
-        other = dict((jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(again))
+        other = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(again)}
         assert np.array_equal(leaf, other[jax.tree_util.keystr(path)]), jax.tree_util.keystr(path)
 
 

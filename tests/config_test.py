@@ -40,8 +40,11 @@ def module(path):
 
 def everything():
     """(file, variant) of every config."""
-    return [pytest.param(path, variant, id=f'{path.stem}-{variant}')
-            for path in FILES for variant in ('', *getattr(module(path), 'VARIANTS', {}))]
+    return [
+        pytest.param(path, variant, id=f'{path.stem}-{variant}')
+        for path in FILES
+        for variant in ('', *getattr(module(path), 'VARIANTS', {}))
+    ]
 
 
 def test_defaults_are_new_each_time_typed_and_complete():
@@ -58,6 +61,7 @@ def test_defaults_are_new_each_time_typed_and_complete():
 def test_a_variant_changes_the_config_that_it_is_laid_over():
     def wide(config):
         config.model.width = 128
+
     assert vary(model(), 'wide', {'wide': wide}).model.width == 128
     assert vary(model(), '', {'wide': wide}).model.width == 64
     with pytest.raises(ConfigError, match="no variant 'wied'; there are wide, deep"):
@@ -88,14 +92,17 @@ def test_weights_are_numbers_or_schedules_and_nothing_else():
 
 def test_without_phases_there_is_one_that_lasts_to_the_end():
     config = model(steps=70)
-    (end, phase), = phases(config)
+    ((end, phase),) = phases(config)
     assert end == 70 and phase.to_dict() == config.to_dict() and phase is not config
 
 
 def test_phases_lie_over_the_config_itself_one_after_another():
     config = model(steps=100)
-    config.phases = ({'until': 30, 'losses.model.kl': 0.0, 'data.batch_size': 8}, {'until': 60, 'train.microbatches': 2},
-                     {'losses.model.kl': ramp(0, 1, 10), 'optimizer.model.learning_rate': 1e-4})
+    config.phases = (
+        {'until': 30, 'losses.model.kl': 0.0, 'data.batch_size': 8},
+        {'until': 60, 'train.microbatches': 2},
+        {'losses.model.kl': ramp(0, 1, 10), 'optimizer.model.learning_rate': 1e-4},
+    )
     config.lock()
     ends, over = zip(*phases(config))
     assert ends == (30, 60, 100)
@@ -119,15 +126,24 @@ def test_phases_that_would_end_early_or_never_begin_are_refused(ends):
 def test_an_unknown_key_of_a_phase_is_named_with_its_near_miss():
     config = model(steps=10)
     config.phases = ({'losses.model.kll': 0.0},)
-    with pytest.raises(ConfigError, match=r'^config\.phases: unknown key config\.losses\.model\.kll: did you mean '
-                                          r'config\.losses\.model\.kl\?'):
+    with pytest.raises(
+        ConfigError,
+        match=r'^config\.phases: unknown key config\.losses\.model\.kll: did you mean '
+        r'config\.losses\.model\.kl\?',
+    ):
         list(phases(config))
 
 
-@pytest.mark.parametrize('key, hint', [
-    ('train.stpes', 'did you mean config.train.steps?'), ('trian.steps', 'did you mean config.train?'),
-    ('losses.modle.kl', 'did you mean config.losses.model?'), ('seed.x', 'config.seed has no keys'),
-    ('checkpoint.zzz', 'config.checkpoint has every, keep')])
+@pytest.mark.parametrize(
+    'key, hint',
+    [
+        ('train.stpes', 'did you mean config.train.steps?'),
+        ('trian.steps', 'did you mean config.train?'),
+        ('losses.modle.kl', 'did you mean config.losses.model?'),
+        ('seed.x', 'config.seed has no keys'),
+        ('checkpoint.zzz', 'config.checkpoint has every, keep'),
+    ],
+)
 def test_an_unknown_key_is_answered_with_the_near_miss_or_what_there_is(key, hint):
     with pytest.raises(ConfigError) as error:
         check_key(model(), key)
@@ -153,8 +169,12 @@ def test_small_caps_sizes_and_leaves_the_rest_of_the_model():
     config = model(steps_per_call=50, microbatches=8)
     config.data.update(source='tfds', name='cifar10', channels=3, flip=True)
     shrunk = small(config)
-    assert shrunk.model.to_dict() == {'dtype': 'float32', 'width': 8, 'latent_size': 8,
-                                      'blocks': {'features': (4, 16), 'depth': 2}}
+    assert shrunk.model.to_dict() == {
+        'dtype': 'float32',
+        'width': 8,
+        'latent_size': 8,
+        'blocks': {'features': (4, 16), 'depth': 2},
+    }
     assert (shrunk.data.source, shrunk.data.resolution, shrunk.data.batch_size) == ('digits', 16, 8)
     assert shrunk.data.channels == 3 and shrunk.data.flip and shrunk.losses == config.losses
     assert (shrunk.train.steps, shrunk.train.steps_per_call, shrunk.train.microbatches) == (4, 2, 2)
@@ -177,7 +197,11 @@ def test_small_shrinks_every_config_and_keeps_its_structure(path, variant):
     assert shape(shrunk) == shape(config)
     assert shrunk.data.source in ('digits', 'toy', 'scenes')
     assert shrunk.train.steps <= 2 * max(2, len(config.phases)) and shrunk.data.batch_size == 8
-    assert (shrunk.losses, shrunk.train.order, shrunk.experiment) == (config.losses, config.train.order, config.experiment)
+    assert (shrunk.losses, shrunk.train.order, shrunk.experiment) == (
+        config.losses,
+        config.train.order,
+        config.experiment,
+    )
     assert [end % phase.train.steps_per_call for end, phase in phases(shrunk)] == [0] * max(1, len(config.phases))
     with pytest.raises(ConfigError, match='there is no variant'):
         module(path).get_config('no-such-variant')

@@ -4,13 +4,14 @@ import os
 import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
-                           ' --xla_backend_optimization_level=0')   # tiny shapes: half the time goes into compiling
+os.environ['XLA_FLAGS'] = (
+    os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0'
+)  # tiny shapes: half the time goes into compiling
 os.environ['GENLAB_CACHE'] = tempfile.mkdtemp(prefix='genlab-tests-')
-os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.join(os.environ['GENLAB_CACHE'], 'jax')   # subprocesses share it
+os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.join(os.environ['GENLAB_CACHE'], 'jax')  # subprocesses share it
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import pytest
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)

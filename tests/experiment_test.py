@@ -31,9 +31,18 @@ def config():
 
 def build(config):
     def objective(network):
-        return lambda variables, batch, keys, step: ({'push': Offset().apply(variables[network], batch['x']).sum(-1)}, {})
-    return compose(config, None, lambda batch: {name: Network(Offset(), (batch['x'],)) for name in 'ab'},
-                   {'first': (('a',), objective('a')), 'second': (('b',), objective('b'))}, sample='sample')
+        return lambda variables, batch, keys, step: (
+            {'push': Offset().apply(variables[network], batch['x']).sum(-1)},
+            {},
+        )
+
+    return compose(
+        config,
+        None,
+        lambda batch: {name: Network(Offset(), (batch['x'],)) for name in 'ab'},
+        {'first': (('a',), objective('a')), 'second': (('b',), objective('b'))},
+        sample='sample',
+    )
 
 
 def begun(config):
@@ -48,15 +57,31 @@ def test_players_have_the_weights_and_the_optimizer_of_their_name():
     moved, metrics = made.step(state, batches, jax.random.key(0))
     np.testing.assert_allclose(moved.params['a']['offset'], -0.2, rtol=1e-6)
     np.testing.assert_allclose(moved.params['b']['offset'], -2.0, rtol=1e-6)
-    np.testing.assert_allclose(moved.average['a']['offset'], -0.18, rtol=1e-6)     # warming up: 0.1 is kept
+    np.testing.assert_allclose(moved.average['a']['offset'], -0.18, rtol=1e-6)  # warming up: 0.1 is kept
 
 
-@pytest.mark.parametrize('key, value, message', [
-    ('losses', dict(third=dict(push=1.0)), r'config\.losses names first, second, third; the players are first, second'),
-    ('optimizer', dict(third=sgd(1.0)), r'config\.optimizer names first, second, third; the players are first, second'),
-    ('train', dict(order=('first', 'secnd')), r'config\.train\.order names first, secnd; the players are first, second'),
-    ('train', dict(order=()), r'config\.train\.order names nobody; the players are first, second'),
-    ('average', dict(c=0.9), r'config\.average has c; the networks are a, b')])
+@pytest.mark.parametrize(
+    'key, value, message',
+    [
+        (
+            'losses',
+            dict(third=dict(push=1.0)),
+            r'config\.losses names first, second, third; the players are first, second',
+        ),
+        (
+            'optimizer',
+            dict(third=sgd(1.0)),
+            r'config\.optimizer names first, second, third; the players are first, second',
+        ),
+        (
+            'train',
+            dict(order=('first', 'secnd')),
+            r'config\.train\.order names first, secnd; the players are first, second',
+        ),
+        ('train', dict(order=()), r'config\.train\.order names nobody; the players are first, second'),
+        ('average', dict(c=0.9), r'config\.average has c; the networks are a, b'),
+    ],
+)
 def test_a_name_of_nobody_is_refused(key, value, message):
     wrong = config()
     wrong[key].update(value)
@@ -75,6 +100,9 @@ def test_a_player_may_have_no_turn_but_not_no_weights():
 
 def test_an_experiment_is_found_by_its_name_and_an_unknown_one_named_with_those_there_are():
     from experiments import gan
+
     assert experiment.load('gan') is gan.build
-    with pytest.raises(ConfigError, match=r"config\.experiment='gna': there is no experiments/gna\.py; there are .*gan"):
+    with pytest.raises(
+        ConfigError, match=r"config\.experiment='gna': there is no experiments/gna\.py; there are .*gan"
+    ):
         experiment.load('gna')

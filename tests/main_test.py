@@ -13,16 +13,31 @@ import pytest
 from genlab.run.logs import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
-TINY = ['--config.train.steps=12', '--config.train.log_every=2', '--config.train.steps_per_call=1',
-        '--config.checkpoint.every=4', '--config.data.batch_size=8',
-        '--config.model.features=(8,)', '--config.sample.count=8', '--config.sample.chunk=8',
-        '--config.evaluate.count=16', '--config.train.evaluate_every=12', '--config.train.sample_every=0']
+TINY = [
+    '--config.train.steps=12',
+    '--config.train.log_every=2',
+    '--config.train.steps_per_call=1',
+    '--config.checkpoint.every=4',
+    '--config.data.batch_size=8',
+    '--config.model.features=(8,)',
+    '--config.sample.count=8',
+    '--config.sample.chunk=8',
+    '--config.evaluate.count=16',
+    '--config.train.evaluate_every=12',
+    '--config.train.sample_every=0',
+]
 
 
 def start(*arguments, config='configs/gan.py', cwd=ROOT, **environment):
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), **environment}
-    return subprocess.Popen([sys.executable, '-m', 'genlab.main', *([f'--config={config}'] if config else []), *arguments],
-                            cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, '-m', 'genlab.main', *([f'--config={config}'] if config else []), *arguments],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(process):
@@ -57,8 +72,13 @@ def test_kill_and_go_on(tmp_path):
     assert finish(whole)[0] == 0
     code, _, _, error = finish(start(*more, f'--workdir={tmp_path}/killed'))
     assert code == 0 and ('going on from step' in error or 'nothing left' in error), error
-    curves = [[{name: value for name, value in row.items() if '/' in name or name == 'step'} for row in
-               read_metrics(tmp_path / run)] for run in ('whole', 'killed')]
+    curves = [
+        [
+            {name: value for name, value in row.items() if '/' in name or name == 'step'}
+            for row in read_metrics(tmp_path / run)
+        ]
+        for run in ('whole', 'killed')
+    ]
     assert curves[0] == curves[1] and len(curves[0]) == 20
 
 
@@ -83,14 +103,19 @@ BAD = {
 
 
 def test_bad_input_is_one_line_and_an_exit_code(tmp_path):
-    started = {name: start(*(argument.format(tmp=tmp_path) for argument in arguments), cwd=tmp_path)
-               for name, (arguments, _, _) in BAD.items()}
+    started = {
+        name: start(*(argument.format(tmp=tmp_path) for argument in arguments), cwd=tmp_path)
+        for name, (arguments, _, _) in BAD.items()
+    }
     started['unknown variant'] = start(config='configs/gan.py:gird')
     started['no file'] = start(config='configs/nothing.py')
     started['no config'] = start(config=None)
     expected = {name: rest for name, (_, *rest) in BAD.items()}
-    expected |= {'unknown variant': (2, "there is no variant 'gird'; there are grid, curve, moons"),
-                 'no file': (2, 'there is no such file'), 'no config': (2, 'which config?')}
+    expected |= {
+        'unknown variant': (2, "there is no variant 'gird'; there are grid, curve, moons"),
+        'no file': (2, 'there is no such file'),
+        'no config': (2, 'which config?'),
+    }
     for name, process in started.items():
         code, _, line, error = finish(process)
         assert code == expected[name][0] and expected[name][1] in line, (name, code, error)

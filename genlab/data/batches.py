@@ -7,8 +7,8 @@ import numpy as np
 from genlab.data.source import Source
 from genlab.errors import ConfigError
 
-KEPT = 2           # permutations kept: a batch may straddle two epochs
-READ_AHEAD = 4     # batches that grain's threads prepare ahead of the loop
+KEPT = 2  # permutations kept: a batch may straddle two epochs
+READ_AHEAD = 4  # batches that grain's threads prepare ahead of the loop
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -18,6 +18,7 @@ class Batches:
     The stream's position p = n * batch_size + j is row p % length of the permutation of epoch p // length, so every
     example is seen once per epoch, a batch may straddle epochs, and no example is left out at an epoch's end.
     """
+
     source: Source
     batch_size: int
     seed: int
@@ -25,8 +26,10 @@ class Batches:
 
     def __post_init__(self):
         if self.batch_size < 1 or len(self.source) < 1:
-            raise ConfigError(f'config.data.batch_size={self.batch_size} of {self.source.name}, which has '
-                              f'{len(self.source)} examples: both must be at least 1')
+            raise ConfigError(
+                f'config.data.batch_size={self.batch_size} of {self.source.name}, which has '
+                f'{len(self.source)} examples: both must be at least 1'
+            )
 
     def __getstate__(self):
         return dict(self.__dict__, _permutations={})  # worker processes draw their own
@@ -39,7 +42,7 @@ class Batches:
         known = self._permutations.get(epoch)
         if known is None:
             known = np.random.default_rng([self.seed, epoch]).permutation(len(self.source))
-            for old in list(self._permutations)[:1 - KEPT]:
+            for old in list(self._permutations)[: 1 - KEPT]:
                 self._permutations.pop(old, None)  # another thread may have been faster
             self._permutations[epoch] = known
         return known
@@ -61,8 +64,10 @@ class Batches:
         position: the index in the global batch, 0..batch_size-1; it keys the noise of an example.
         """
         chosen = self.indices(first, count)[:, rows]
-        batch = {name: array.reshape(*chosen.shape, *array.shape[1:])
-                 for name, array in self.source.rows(chosen.ravel()).items()}
+        batch = {
+            name: array.reshape(*chosen.shape, *array.shape[1:])
+            for name, array in self.source.rows(chosen.ravel()).items()
+        }
         position = np.arange(self.batch_size, dtype=np.int32)[rows]
         return batch | {'position': np.repeat(position[None], count, axis=0)}
 
@@ -88,6 +93,7 @@ def _read_ahead(starts, item, workers):
     if not starts:
         return
     import grain
+
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=READ_AHEAD)
     data = grain.MapDataset.source(starts).map(item).to_iter_dataset(options)
     if workers > 0:
@@ -105,5 +111,6 @@ def _read_ahead(starts, item, workers):
 def _allow_workers():
     """grain's processes refuse to start before absl has parsed its flags, which a notebook or a test never does."""
     from absl import flags
+
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()

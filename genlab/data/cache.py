@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-VERSION = 1      # of what is decoded and how: a change of the resize makes the old entries useless
+VERSION = 1  # of what is decoded and how: a change of the resize makes the old entries useless
 
 
 def cached(name, key, make):
@@ -71,7 +71,7 @@ def _write(place, arrays):
             shutil.rmtree(place, ignore_errors=True)
             folder.rename(place)
     except OSError as error:
-        if not place.exists():     # another process may have been faster
+        if not place.exists():  # another process may have been faster
             logging.warning('the decoded data is not kept: %s (set GENLAB_CACHE to a folder with room)', error)
 
 

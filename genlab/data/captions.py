@@ -7,10 +7,29 @@ import numpy as np
 from genlab.data.sources.scenes.layout import LARGE, SLOTS
 from genlab.data.sources.scenes.shapes import BACKGROUNDS, COLOURS, KINDS
 
-PADDING = '<pad>'     # token 0: after the end of a sentence
-VOCABULARY = (PADDING, 'a', 'on', 'of', 'and', 'left', 'right', 'above', 'below', 'in', 'the', 'centre', 'top',
-              'bottom', 'small', 'large', *COLOURS, *KINDS, *BACKGROUNDS)
-LENGTH = 4 * SLOTS + 3 * (SLOTS - 1) - 1 + 2       # tokens of the longest sentence: four shapes, three relations
+PADDING = '<pad>'  # token 0: after the end of a sentence
+VOCABULARY = (
+    PADDING,
+    'a',
+    'on',
+    'of',
+    'and',
+    'left',
+    'right',
+    'above',
+    'below',
+    'in',
+    'the',
+    'centre',
+    'top',
+    'bottom',
+    'small',
+    'large',
+    *COLOURS,
+    *KINDS,
+    *BACKGROUNDS,
+)
+LENGTH = 4 * SLOTS + 3 * (SLOTS - 1) - 1 + 2  # tokens of the longest sentence: four shapes, three relations
 
 
 def sentences(scene):
@@ -24,8 +43,10 @@ def sentences(scene):
 
 
 def _sentence(present, kind, colour, radius, x, y, background):
-    names = [f'a {"large" if radius[slot] >= LARGE else "small"} {_COLOURS[colour[slot]]} {KINDS[kind[slot]]}'
-             for slot in range(sum(present))]
+    names = [
+        f'a {"large" if radius[slot] >= LARGE else "small"} {_COLOURS[colour[slot]]} {KINDS[kind[slot]]}'
+        for slot in range(sum(present))
+    ]
     if len(names) == 1:
         words = f'{names[0]} {place(x[0], y[0])}'
     else:
@@ -60,7 +81,7 @@ def tokens(texts, vocabulary=VOCABULARY, length=LENGTH):
     out = np.zeros((len(texts), length), np.int32)
     for row, text in zip(out, texts):
         found = [known[word] for word in words_of(text) if word in known][:length]
-        row[:len(found)] = found
+        row[: len(found)] = found
     return out
 
 

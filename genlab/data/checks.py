@@ -13,8 +13,10 @@ def check(source, batch):
     for name, field in source.fields.items():
         fault = _fault(field, np.asarray(batch[name])) if name in batch else f'found only {", ".join(sorted(batch))}'
         if fault:
-            raise UserError(f'data {source.name}: field {name} is declared {describe(field)}, {fault}: '
-                            'put the data right, or what the source declares')
+            raise UserError(
+                f'data {source.name}: field {name} is declared {describe(field)}, {fault}: '
+                'put the data right, or what the source declares'
+            )
     return batch
 
 

@@ -14,6 +14,7 @@ def decode(data, resolution, channels):
     central square and resized.
     """
     from PIL import Image, ImageOps
+
     with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
         flat = plain(ImageOps.exif_transpose(image), channels)
     return np.asarray(fit(flat, resolution)).reshape(resolution, resolution, channels)
@@ -22,6 +23,7 @@ def decode(data, resolution, channels):
 def plain(image, channels):
     """A Pillow image of any mode -> mode L (1 channel) or RGB (3 channels)."""
     from PIL import Image
+
     if image.mode[0] in 'IF':
         image = Image.fromarray(eight_bits(np.asarray(image)))
     if 'A' in image.getbands() or 'transparency' in image.info:
@@ -44,6 +46,7 @@ def fit(image, resolution):
     Pillow's bilinear filter is antialiased: where it shrinks, its triangle widens to cover all source pixels.
     """
     from PIL import Image
+
     if image.size == (resolution, resolution):
         return image
     side = min(image.size)
@@ -54,6 +57,7 @@ def fit(image, resolution):
 def resize(array, resolution):
     """uint8 [H, W, C], C 1 or 3 -> uint8 [resolution, resolution, C], as `fit`."""
     from PIL import Image
+
     image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
     return np.asarray(fit(image, resolution)).reshape(resolution, resolution, array.shape[-1])
 

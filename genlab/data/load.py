@@ -1,6 +1,5 @@
 """From a config to a source: the one place that reads `config.data` for it."""
 
-
 import numpy as np
 
 from genlab.data.source import Source, image_field, label_field, subset
@@ -34,9 +33,26 @@ def defaults(**changes):
     leave_out: labels whose examples are kept out of the training set, e.g. (3,), to be found as anomalies.
     """
     from ml_collections import ConfigDict
-    known = ConfigDict({'source': 'digits', 'name': '', 'dir': '', 'resolution': 32, 'channels': 1, 'batch_size': 64,
-                        'observe': 'image', 'fields': (), 'resident': False, 'workers': 0, 'flip': False, 'binarise': False,
-                        'dequantise': False, 'crop_padding': 0, 'leave_out': ()})
+
+    known = ConfigDict(
+        {
+            'source': 'digits',
+            'name': '',
+            'dir': '',
+            'resolution': 32,
+            'channels': 1,
+            'batch_size': 64,
+            'observe': 'image',
+            'fields': (),
+            'resident': False,
+            'workers': 0,
+            'flip': False,
+            'binarise': False,
+            'dequantise': False,
+            'crop_padding': 0,
+            'leave_out': (),
+        }
+    )
     for name in changes:
         _known(f'config.data.{name}', name, known)
     known.update(changes)
@@ -73,15 +89,19 @@ def declared(config_data):
     def rows(indices):
         return {name: np.zeros((len(indices), *field.shape), field.dtype) for name, field in fields.items()}
 
-    return Source(config_data.name or config_data.source, fields, 2 ** 20, rows, in_memory=True)
+    return Source(config_data.name or config_data.source, fields, 2**20, rows, in_memory=True)
 
 
 def _leave_out(source, labels):
     """The source without the examples of some labels."""
     if 'label' not in source.fields:
         raise ConfigError(f'config.data.leave_out={tuple(labels)}: {source.name} has no labels: leave it empty')
-    every = np.concatenate([source.rows(np.arange(first, min(first + 1024, len(source))))['label']
-                            for first in range(0, len(source), 1024)])
+    every = np.concatenate(
+        [
+            source.rows(np.arange(first, min(first + 1024, len(source))))['label']
+            for first in range(0, len(source), 1024)
+        ]
+    )
     unknown = sorted({*labels} - {*every.tolist()})
     if unknown:
         raise ConfigError(f'config.data.leave_out has {unknown[0]}: the labels are 0 to {every.max()}')
@@ -98,7 +118,7 @@ def _toy(config, split, fields):
 
 
 def _scenes(config, split, fields):
-    asked = dict.fromkeys((config.observe, 'label', *fields))      # in order, each once
+    asked = dict.fromkeys((config.observe, 'label', *fields))  # in order, each once
     return scenes(config.resolution, config.channels, split, tuple(asked))
 
 

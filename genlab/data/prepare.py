@@ -41,15 +41,18 @@ def prepared(name, folder, manual=''):
 def _write(name, folder, manual):
     """Runs TFDS's own builder; whatever stops it becomes one line."""
     import tensorflow_datasets
+
     where = {'data_dir': folder} if folder else {}
     config = tensorflow_datasets.download.DownloadConfig(**({'manual_dir': manual} if manual else {}))
     try:
         builder = tensorflow_datasets.builder(name, file_format='array_record', **where)
         builder.download_and_prepare(download_config=config)
-    except Exception as error:      # TFDS raises its own kinds, those of the network and those of every builder
+    except Exception as error:  # TFDS raises its own kinds, those of the network and those of every builder
         reason = ' '.join(str(error).split())[:300]
-        raise UserError(f'{name} could not be prepared ({type(error).__name__}: {reason}): put that right and run '
-                        'the same command again') from error
+        raise UserError(
+            f'{name} could not be prepared ({type(error).__name__}: {reason}): put that right and run '
+            'the same command again'
+        ) from error
     return builder
 
 

@@ -1,7 +1,8 @@
 """What a data set is here: named fields, a length, and a function from indices to rows of numpy arrays."""
 
 import dataclasses
-from typing import Callable, Mapping, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,7 @@ class Field(NamedTuple):
     shape: of one example. dtype: uint8 for images (0..255) and maps of classes, float32 for points, int32 for labels.
     low, high: the inclusive range (labels: 0..classes-1); infinite where a field of floats has no bound.
     """
+
     shape: tuple[int, ...]
     dtype: np.dtype
     low: float
@@ -29,6 +31,7 @@ class Source:
     log_density: toy densities, points [N, D] -> nats [N], where it is exact; `centres` [modes, D] and `spread` (one
     standard deviation around each centre) where the density has modes.
     """
+
     name: str
     fields: Mapping[str, Field]
     length: int
@@ -61,17 +64,24 @@ def held(source, block=1024):
     for start in range(0, len(source), block):
         part = source.rows(np.arange(start, min(start + block, len(source))))
         for name, array in arrays.items():
-            array[start:start + block] = part[name]
-    return dataclasses.replace(from_arrays(source.name, arrays, source.fields), classes=source.classes,
-                               log_density=source.log_density, captions=source.captions,
-                               vocabulary=source.vocabulary, centres=source.centres, spread=source.spread)
+            array[start : start + block] = part[name]
+    return dataclasses.replace(
+        from_arrays(source.name, arrays, source.fields),
+        classes=source.classes,
+        log_density=source.log_density,
+        captions=source.captions,
+        vocabulary=source.vocabulary,
+        centres=source.centres,
+        spread=source.spread,
+    )
 
 
 def subset(source, indices, name):
     """The examples of a source at `indices` [N], as a source of their own."""
     captions = source.captions and (lambda chosen: source.captions(indices[chosen]))
-    return dataclasses.replace(source, name=name, length=len(indices), rows=lambda chosen: source.rows(indices[chosen]),
-                               captions=captions)
+    return dataclasses.replace(
+        source, name=name, length=len(indices), rows=lambda chosen: source.rows(indices[chosen]), captions=captions
+    )
 
 
 def image_field(resolution, channels):

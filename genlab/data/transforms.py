@@ -10,12 +10,12 @@ import numpy as np
 
 from genlab.errors import ConfigError
 
-FLIP, CROP, BINARISE, DEQUANTISE = range(4)      # folded into an example's key: one stream of noise per transform
-DIRECTED = ('caption', 'factors')                # fields that say left and right in a way that a flip cannot follow
-PLACED = ('caption', 'factors', 'boxes')         # fields that say where things are: a crop would make them untrue
+FLIP, CROP, BINARISE, DEQUANTISE = range(4)  # folded into an example's key: one stream of noise per transform
+DIRECTED = ('caption', 'factors')  # fields that say left and right in a way that a flip cannot follow
+PLACED = ('caption', 'factors', 'boxes')  # fields that say where things are: a crop would make them untrue
 
 
-def to_range(levels, low=0., high=255.):
+def to_range(levels, low=0.0, high=255.0):
     """Levels in [low, high] -> float32 in [-1, 1]: v / 127.5 - 1 for 8-bit images."""
     return (levels.astype(jnp.float32) - low) / ((high - low) / 2) - 1
 
@@ -50,7 +50,7 @@ def crop(image, key, padding):
 def binarise(levels, key):
     """Levels 0..255 -> -1 or 1, drawn with P(1) = level / 255 (Salakhutdinov & Murray 2008, drawn anew each time)."""
     on = jax.random.bernoulli(key, levels.astype(jnp.float32) / 255)
-    return jnp.where(on, 1., -1.)
+    return jnp.where(on, 1.0, -1.0)
 
 
 def dequantise(levels, key):
@@ -59,7 +59,7 @@ def dequantise(levels, key):
     A density p over these values bounds the probability of the image: log P >= log p - values * log 128 in nats.
     """
     noise = jax.random.uniform(key, levels.shape)
-    return jnp.minimum((levels.astype(jnp.float32) + noise) / 128 - 1, 1 - 2. ** -24)  # v + u rounds up to 256
+    return jnp.minimum((levels.astype(jnp.float32) + noise) / 128 - 1, 1 - 2.0**-24)  # v + u rounds up to 256
 
 
 def is_image(field):
@@ -127,8 +127,10 @@ def _observed(array, field, key, binary, continuous):
 
 def _validate(config_data, source):
     """Raises ConfigError where the config asks for something that the source's fields do not allow."""
-    observe, asked = config_data.observe, [name for name in ('flip', 'crop_padding', 'binarise', 'dequantise')
-                                           if config_data[name]]
+    observe, asked = (
+        config_data.observe,
+        [name for name in ('flip', 'crop_padding', 'binarise', 'dequantise') if config_data[name]],
+    )
     if observe not in source.fields:
         raise ConfigError(f'config.data.observe={observe}: {source.name} has {", ".join(source.fields)}')
     if asked and not is_map(source.fields[observe]):

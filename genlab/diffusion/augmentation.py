@@ -13,20 +13,22 @@ NUMBERS = 9
 
 class Motion(NamedTuple):
     """What happens to an image, in this order; scalars, all 0 for nothing."""
-    mirrored: jax.Array        # 1: left to right
-    upside_down: jax.Array     # 1: the top at the bottom
-    scale: jax.Array           # larger by 2^(0.2 scale)
-    angle: jax.Array           # turned counter-clockwise, in radians
-    stretch: jax.Array         # longer by 2^(0.2 stretch) along a direction, and shorter across it
-    direction: jax.Array       # in radians
-    right: jax.Array           # moved, in eighths of the width
-    down: jax.Array            # and of the height
+
+    mirrored: jax.Array  # 1: left to right
+    upside_down: jax.Array  # 1: the top at the bottom
+    scale: jax.Array  # larger by 2^(0.2 scale)
+    angle: jax.Array  # turned counter-clockwise, in radians
+    stretch: jax.Array  # longer by 2^(0.2 stretch) along a direction, and shorter across it
+    direction: jax.Array  # in radians
+    right: jax.Array  # moved, in eighths of the width
+    down: jax.Array  # and of the height
 
 
 def augment(images: jax.Array, keys: jax.Array, probability: float) -> tuple[jax.Array, jax.Array]:
     """(images [B, H, W, C] after a motion each, the numbers that tell the motions [B, 9]), by one key an image [B].
 
     Each part of a motion happens with `probability`; of all images half are mirrored, unless `probability` is 0."""
+
     def one(image, key):
         motion = draw(key, probability)
         return move(image, motion), describe(motion)
@@ -42,16 +44,34 @@ def draw(key: jax.Array, probability: float) -> Motion:
     scale, stretch, right, down = jax.random.normal(sizes, (4,))
     angle, direction = jax.random.uniform(angles, (2,), minval=-math.pi, maxval=math.pi)
     mirrored, upside_down = chance[4] < (0.5 if probability else 0), chance[5] < probability / 2
-    direction = jnp.where(chance[6] < 0.5, direction, 0)       # half of them along the width
-    return Motion(1.0 * mirrored, 1.0 * upside_down, scaled * scale, turned * angle, stretched * stretch, stretched * direction,
-                  moved * right, moved * down)
+    direction = jnp.where(chance[6] < 0.5, direction, 0)  # half of them along the width
+    return Motion(
+        1.0 * mirrored,
+        1.0 * upside_down,
+        scaled * scale,
+        turned * angle,
+        stretched * stretch,
+        stretched * direction,
+        moved * right,
+        moved * down,
+    )
 
 
 def describe(motion: Motion) -> jax.Array:
     """The numbers that the network is told: [9]. Longer and shorter along a direction sound the same, as in the paper."""
-    return jnp.stack([motion.mirrored, motion.upside_down, motion.scale, jnp.cos(motion.angle) - 1, jnp.sin(motion.angle),
-                      motion.stretch * jnp.cos(motion.direction), motion.stretch * jnp.sin(motion.direction),
-                      motion.right, motion.down])
+    return jnp.stack(
+        [
+            motion.mirrored,
+            motion.upside_down,
+            motion.scale,
+            jnp.cos(motion.angle) - 1,
+            jnp.sin(motion.angle),
+            motion.stretch * jnp.cos(motion.direction),
+            motion.stretch * jnp.sin(motion.direction),
+            motion.right,
+            motion.down,
+        ]
+    )
 
 
 def move(image: jax.Array, motion: Motion) -> jax.Array:
@@ -82,7 +102,7 @@ def interpolate(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Ar
 
     Exact at whole pixels, and everywhere for a quadratic inside."""
     (row, by_row), (column, by_column) = (neighbours(*places) for places in zip((rows, columns), image.shape))
-    values = image[row[..., :, None], column[..., None, :]]                 # [h, w, 4, 4, C]
+    values = image[row[..., :, None], column[..., None, :]]  # [h, w, 4, 4, C]
     return jnp.sum(by_row[..., :, None, None] * by_column[..., None, :, None] * values, (2, 3))
 
 
@@ -95,6 +115,6 @@ def neighbours(places: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
 
 def cubic(distance: jax.Array) -> jax.Array:
     """The weight of a pixel at a distance of up to 2 pixels (Keys 1981, equation 15)."""
-    inside = (1.5 * distance - 2.5) * distance ** 2 + 1
+    inside = (1.5 * distance - 2.5) * distance**2 + 1
     outside = ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
     return jnp.where(distance < 1, inside, outside)

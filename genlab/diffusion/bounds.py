@@ -45,8 +45,16 @@ def reconstruction(process: Process, x0: jax.Array, z0: jax.Array, levels: int) 
     return total(jax.nn.logsumexp(logits, -1) - chosen)
 
 
-def step(process: Process, x0: jax.Array, x: jax.Array, found: Estimate, t: jax.Array, s: jax.Array, variance: str,
-         levels: int) -> jax.Array:
+def step(
+    process: Process,
+    x0: jax.Array,
+    x: jax.Array,
+    found: Estimate,
+    t: jax.Array,
+    s: jax.Array,
+    variance: str,
+    levels: int,
+) -> jax.Array:
     """The term of one step from t to s, x = x_t, of a chain of such steps: [B] (Ho et al. 2020, L_{t-1} and L_0).
 
     KL(q(x_s | x_t, x_0) || p(x_s | x_t)), or where s is 0 -log p(x_0 | x_t) of the levels. variance: as in `ancestral`."""
@@ -69,7 +77,9 @@ def log_of_level(x: jax.Array, mean: jax.Array, deviation: jax.Array, levels: in
     half = 1 / (levels - 1)
     above, below = log_ndtr((x + half - mean) / deviation), log_ndtr((x - half - mean) / deviation)
     below_top = log_ndtr(-(x - half - mean) / deviation)
-    inside = jnp.where(x > mean, _difference(below_top, log_ndtr(-(x + half - mean) / deviation)), _difference(above, below))
+    inside = jnp.where(
+        x > mean, _difference(below_top, log_ndtr(-(x + half - mean) / deviation)), _difference(above, below)
+    )
     return jnp.where(x < half - 1, above, jnp.where(x > 1 - half, below_top, inside)).clip(min=jnp.log(1e-12))
 
 

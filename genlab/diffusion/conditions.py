@@ -20,8 +20,10 @@ def encoder(settings: ConfigDict) -> TextEncoder:
 def networks(settings: ConfigDict, batch) -> dict[str, Network]:
     """What to initialise beside the denoiser: the encoder of captions, where there are words to be told."""
     if settings.words and 'caption' not in batch:
-        raise ConfigError("config.model.words: the data have no captions: set config.data.fields=('caption',), "
-                          'or config.model.words=0')
+        raise ConfigError(
+            "config.model.words: the data have no captions: set config.data.fields=('caption',), "
+            'or config.model.words=0'
+        )
     return {'text': Network(encoder(settings), (batch['caption'], False))} if settings.words else {}
 
 

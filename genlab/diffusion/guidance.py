@@ -8,12 +8,18 @@ from genlab.diffusion.processes import Process, diffuse, like, log_snr
 from genlab.diffusion.samplers import gaussian
 
 
-def guided(conditional: Denoiser, unconditional: Denoiser, process: Process, scale: float,
-           interval: tuple[float, float] = (0.0, float('inf'))) -> Denoiser:
+def guided(
+    conditional: Denoiser,
+    unconditional: Denoiser,
+    process: Process,
+    scale: float,
+    interval: tuple[float, float] = (0.0, float('inf')),
+) -> Denoiser:
     """Classifier-free guidance: D = D_u + scale (D_c - D_u) (Ho & Salimans 2022, equation 6, whose w is scale - 1).
 
     Outside `interval` of sigma / alpha the conditional model speaks alone (Kynkaanniemi et al. 2024, equation 5), as it does
     everywhere at a scale of 1."""
+
     def denoise(x, t):
         with_condition, without = conditional(x, t), unconditional(x, t)
         ratio = process.sigma(t) / process.alpha(t)
@@ -26,6 +32,7 @@ def guided(conditional: Denoiser, unconditional: Denoiser, process: Process, sca
 
 def clipped(denoise: Denoiser, process: Process, low: float = -1.0, high: float = 1.0) -> Denoiser:
     """x_0 held to the range of the data, and epsilon to what x_t then says (Ho et al. 2020, in their code)."""
+
     def clip(x, t):
         found = denoise(x, t)
         x0 = jnp.clip(found.x0, low, high)
@@ -39,6 +46,7 @@ def converted(denoise: Denoiser, trained: Process, process: Process) -> Denoiser
 
     At equal log-SNR the two x_t differ in scale alone, and x_0 and epsilon are the same. Noisier than `trained` ever is, its
     end stands in: an interpolant ends without any data."""
+
     def other(x, t):
         own = trained.time(jnp.maximum(log_snr(process, t), log_snr(trained, jnp.asarray(trained.end))))
         scale = jnp.hypot(trained.alpha(own), trained.sigma(own)) / jnp.hypot(process.alpha(t), process.sigma(t))
@@ -51,6 +59,7 @@ def keep_known(process: Process, known: jax.Array, mask: jax.Array):
     """For `solve(between=...)`: after each step puts back the known part, as noisy as it should be by then.
 
     (Song et al. 2021, appendix I.2.) known: [B, ...]; mask: the same shape or with one channel, 1 where it is known."""
+
     def between(x, t, keys):
         return jnp.where(mask > 0, diffuse(process, known, gaussian(keys, x.shape[1:], 2), t), x)
 

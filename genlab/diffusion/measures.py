@@ -4,7 +4,8 @@ epsilon_error: the mean squared error of the noise, at times as in training or a
 example, for config.model.bound 'discrete' (a chain's, Ho et al. 2020, equation 5) or 'continuous' (Kingma et al. 2021,
 equation 11). Both are estimated at config.model.bound_times times an example, one in each equal part of all times."""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +20,17 @@ from genlab.losses.denoising import mean_squared_error
 
 class Look(NamedTuple):
     """Data with noise, and what the model makes of them."""
-    t: jax.Array           # [B]
-    x: jax.Array           # x_t [B, ...]
-    epsilon: jax.Array     # its noise
+
+    t: jax.Array  # [B]
+    x: jax.Array  # x_t [B, ...]
+    epsilon: jax.Array  # its noise
     found: Estimate
 
 
 class Bound(NamedTuple):
-    times: Callable        # (process, u [B] in [0, 1)) -> times [B]
-    diffusion: Callable    # (process, x0, Look at such a time) -> [B], whose mean over u is the diffusion part
-    start: Callable        # (process, x0, look_at, keys) -> [B], that of the first step; look_at: (times [B], number) -> Look
+    times: Callable  # (process, u [B] in [0, 1)) -> times [B]
+    diffusion: Callable  # (process, x0, Look at such a time) -> [B], whose mean over u is the diffusion part
+    start: Callable  # (process, x0, look_at, keys) -> [B], that of the first step; look_at: (times [B], number) -> Look
 
 
 def measures(model: Model, levels: int) -> Callable:
@@ -44,7 +46,9 @@ def measures(model: Model, levels: int) -> Callable:
             prediction = model.predict(variables, process, x, t, condition)
             return Look(t, x, epsilon, model.estimate(process, *prediction, x, t))
 
-        looks = [look_at(chosen.times(process, part(keys, number)), 10 + number) for number in range(settings.bound_times)]
+        looks = [
+            look_at(chosen.times(process, part(keys, number)), 10 + number) for number in range(settings.bound_times)
+        ]
         error = mean(mean_squared_error(look.found.epsilon, look.epsilon) for look in looks)
         if settings.bound == 'none':
             return {'epsilon_error': error}
@@ -75,18 +79,25 @@ def discrete(model: Model, levels: int) -> Bound:
         t = jnp.full(keys.shape, 1 / steps)
         return step(process, x0, look_at(t, 1), jnp.zeros_like(t))
 
-    return Bound(lambda process, u: (2 + jnp.floor(u * (steps - 1))) / steps,
-                 lambda process, x0, look: (steps - 1) * step(process, x0, look, look.t - 1 / steps), first)
+    return Bound(
+        lambda process, u: (2 + jnp.floor(u * (steps - 1))) / steps,
+        lambda process, x0, look: (steps - 1) * step(process, x0, look, look.t - 1 / steps),
+        first,
+    )
 
 
 def continuous(model: Model, levels: int) -> Bound:
     """Of continuous times, and of the data given x_0 with the noise that it starts with."""
+
     def start(process, x0, look_at, keys):
         z = diffuse(process, x0, gaussian(keys, model.shape, 1), jnp.zeros(()))
         return bounds.reconstruction(process, x0, z, levels)
 
-    return Bound(lambda process, u: jnp.maximum(u, EARLIEST) * process.end,
-                 lambda process, x0, look: process.end * bounds.continuous(process, look.epsilon, look.found, look.t), start)
+    return Bound(
+        lambda process, u: jnp.maximum(u, EARLIEST) * process.end,
+        lambda process, x0, look: process.end * bounds.continuous(process, look.epsilon, look.found, look.t),
+        start,
+    )
 
 
 def none(model: Model, levels: int) -> Bound:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import sys
-from typing import Any, Callable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,15 +21,17 @@ from genlab.networks.diffusion.vdm import MonotoneSchedule, VariationalUNet
 from genlab.training.state import Network
 
 NETWORKS = {'unet': UNet, 'transformer': DiT, 'variational': VariationalUNet, 'points': PointNetwork}
-TIMES = {'time': 1000.0, 'unit_time': 1.0}   # of the end, as a network sees it; 1 where time is differentiated
+TIMES = {'time': 1000.0, 'unit_time': 1.0}  # of the end, as a network sees it; 1 where time is differentiated
 # What a network sees of a time t [B]: that, or log(sigma / alpha) / 4 (Karras et al. 2022, table 1), or from 0 to 1000 between
 # a log-SNR of 13.3 and one of -5 (Kingma et al. 2021, appendix B.3).
-LEVELS = {**{name: lambda process, t, scale=scale: scale * t / process.end for name, scale in TIMES.items()},
-          'log_sigma': lambda process, t: -processes.log_snr(process, t) / 8,
-          'log_snr': lambda process, t: 1000 * (13.3 - processes.log_snr(process, t)) / 18.3}
-EARLIEST = 1e-5               # of the end: the first time at which a network is asked about data without noise
+LEVELS = {
+    **{name: lambda process, t, scale=scale: scale * t / process.end for name, scale in TIMES.items()},
+    'log_sigma': lambda process, t: -processes.log_snr(process, t) / 8,
+    'log_snr': lambda process, t: 1000 * (13.3 - processes.log_snr(process, t)) / 18.3,
+}
+EARLIEST = 1e-5  # of the end: the first time at which a network is asked about data without noise
 
-Condition = Mapping[str, jax.Array]      # what the network is called with beside x and its level: labels, context, ...
+Condition = Mapping[str, jax.Array]  # what the network is called with beside x and its level: labels, context, ...
 
 
 class Model:
@@ -51,17 +54,22 @@ class Model:
 
     def _network(self, dtype: Any) -> nn.Module:
         chosen, channels = self.settings.network, self.shape[-1] * (2 if self.settings.learned_variance else 1)
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items() if name != 'name'}
+        fields = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items() if name != 'name'
+        }
         make = settings.choose(NETWORKS, chosen.name, 'config.model.network.name')
         known = {field.name for field in dataclasses.fields(make)} - {'parent', 'name'}
         if unknown := sorted({*fields} - known):
-            raise ConfigError(f'config.model.network.{unknown[0]}: {chosen.name} has no such field; it has '
-                              f'{", ".join(sorted(known))}')
+            raise ConfigError(
+                f'config.model.network.{unknown[0]}: {chosen.name} has no such field; it has {", ".join(sorted(known))}'
+            )
         given = {'channels': channels, 'classes': self.settings.classes, 'dtype': dtype, 'remat': self.settings.remat}
         network = make(**fields, **{name: value for name, value in given.items() if name in known})
         if self.settings.augmentation and getattr(network, 'augmentation', 0) != augmentation.NUMBERS:
-            raise ConfigError(f'config.model.augmentation={self.settings.augmentation}: the network must be told of it: set it '
-                              f'to 0, or config.model.network.augmentation={augmentation.NUMBERS} of a unet')
+            raise ConfigError(
+                f'config.model.augmentation={self.settings.augmentation}: the network must be told of it: set it '
+                f'to 0, or config.model.network.augmentation={augmentation.NUMBERS} of a unet'
+            )
         return network
 
     def networks(self, x: jax.Array, condition: Condition) -> dict[str, Network]:
@@ -90,7 +98,9 @@ class Model:
 
     def drop(self, condition: Condition, keys: jax.Array) -> Condition:
         """The condition, and now and then none, so that the network learns to do without."""
-        dropped = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 2), self.settings.drop_condition))(keys)
+        dropped = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 2), self.settings.drop_condition))(
+            keys
+        )
         none = self.without(condition)
         return {name: jnp.where(like(dropped, value), none[name], value) for name, value in condition.items()}
 
@@ -111,8 +121,16 @@ class Model:
         moved, numbers = augmentation.augment(x, own, self.settings.augmentation)
         return moved, {'augmentation': numbers}
 
-    def predict(self, variables, process: Process, x: jax.Array, t: jax.Array, condition: Condition, train: bool = False,
-                keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array | None]:
+    def predict(
+        self,
+        variables,
+        process: Process,
+        x: jax.Array,
+        t: jax.Array,
+        condition: Condition,
+        train: bool = False,
+        keys: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array | None]:
         """(what the network predicts [B, ...], the fraction of the log-variance if it is learned) at x_t = x and t [B]."""
         alpha, sigma = process.alpha(t), process.sigma(t)
         seen = x
@@ -122,13 +140,16 @@ class Model:
         if not self.settings.learned_variance:
             return output, None
         prediction, raw = jnp.split(output, 2, -1)
-        return prediction, (raw + 1) / 2          # it starts in the middle (Nichol & Dhariwal 2021, section 3.1)
+        return prediction, (raw + 1) / 2  # it starts in the middle (Nichol & Dhariwal 2021, section 3.1)
 
-    def estimate(self, process: Process, prediction: jax.Array, fraction: jax.Array | None, x: jax.Array,
-                 t: jax.Array) -> Estimate:
+    def estimate(
+        self, process: Process, prediction: jax.Array, fraction: jax.Array | None, x: jax.Array, t: jax.Array
+    ) -> Estimate:
         """x_0 and epsilon, of what `predict` gave."""
         deviation = self.settings.deviation or 1.0
-        return predictions.estimate(self.settings.prediction, process, prediction, x, t, deviation)._replace(fraction=fraction)
+        return predictions.estimate(self.settings.prediction, process, prediction, x, t, deviation)._replace(
+            fraction=fraction
+        )
 
     def denoiser(self, variables, condition: Condition) -> Denoiser:
         """The network, guided as the config says, but neither clipped nor converted."""
@@ -138,6 +159,7 @@ class Model:
             def denoise(x, t):
                 t = jnp.broadcast_to(jnp.maximum(t, EARLIEST * process.end), x.shape[:1])
                 return self.estimate(process, *self.predict(variables, process, x, t, condition), x, t)
+
             return denoise
 
         interval = self.solving.guidance_from, self.solving.guidance_to
@@ -159,8 +181,16 @@ class Model:
         steps = self.settings.times.steps if self.settings.times.name == 'discrete' and not self.solving.process else 0
         return jnp.ceil(grid * steps - 1e-3) / steps if steps else grid
 
-    def generate(self, variables, keys: jax.Array, condition: Condition, *, start: Callable | None = None, part: float = 1.0,
-                 between: Callable | None = None) -> jax.Array:
+    def generate(
+        self,
+        variables,
+        keys: jax.Array,
+        condition: Condition,
+        *,
+        start: Callable | None = None,
+        part: float = 1.0,
+        between: Callable | None = None,
+    ) -> jax.Array:
         """Data [N, ...] of noise, one key each: the reverse process by the sampler of the config.
 
         start: (process, keys) -> x at `part` of the end, pure noise unless given. between: (process) -> as for `solve`."""
@@ -168,11 +198,26 @@ class Model:
         process = process._replace(end=process.end * part)
         x = start(process, keys) if start else self.noise(process, keys)
         if self.solving.sampler == 'ode':
-            return ode.integrate(denoise, process, x, process.end, EARLIEST * process.end, solver=self.solving.solver,
-                                 tolerance=self.solving.tolerance)
+            return ode.integrate(
+                denoise,
+                process,
+                x,
+                process.end,
+                EARLIEST * process.end,
+                solver=self.solving.solver,
+                tolerance=self.solving.tolerance,
+            )
         chosen = settings.options(samplers.STEPS[self.solving.sampler], self.solving, skip=7)
-        return samplers.solve(samplers.make(self.solving.sampler, **chosen), denoise, process, x, self.grid(process), keys,
-                              between=between and between(process), progress=self.announce if self.solving.progress else None)
+        return samplers.solve(
+            samplers.make(self.solving.sampler, **chosen),
+            denoise,
+            process,
+            x,
+            self.grid(process),
+            keys,
+            between=between and between(process),
+            progress=self.announce if self.solving.progress else None,
+        )
 
     def noise(self, process: Process, keys: jax.Array) -> jax.Array:
         """x [N, ...] at the end of the process."""
@@ -182,10 +227,14 @@ class Model:
         """Noise to data without chance, or data to noise, by DDIM's steps: [N, ...]."""
         process, denoise = self.solver(variables, condition, clip=False)
         grid = self.grid(process)
-        keys = jax.vmap(jax.random.key)(jnp.zeros(x.shape[0], jnp.uint32))     # that nothing is drawn from
+        keys = jax.vmap(jax.random.key)(jnp.zeros(x.shape[0], jnp.uint32))  # that nothing is drawn from
         return samplers.solve(samplers.make('ddim'), denoise, process, x, grid[::-1] if forwards else grid, keys)
 
     def announce(self, number: Any) -> None:
         """Says on stderr which step of the solver is done."""
-        print(f'\rsampling step {int(number)} of {self.solving.steps}', end='' if number < self.solving.steps else '\n',
-              file=sys.stderr, flush=True)
+        print(
+            f'\rsampling step {int(number)} of {self.solving.steps}',
+            end='' if number < self.solving.steps else '\n',
+            file=sys.stderr,
+            flush=True,
+        )

@@ -14,12 +14,28 @@ from genlab.diffusion.processes import Process
 from genlab.errors import UserError
 
 # Names here and in diffrax. Euler has no estimate of its error: it wants a number of steps.
-SOLVERS = {'euler': 'Euler', 'heun': 'Heun', 'midpoint': 'Midpoint', 'bosh3': 'Bosh3', 'tsit5': 'Tsit5', 'dopri5': 'Dopri5',
-           'dopri8': 'Dopri8'}
+SOLVERS = {
+    'euler': 'Euler',
+    'heun': 'Heun',
+    'midpoint': 'Midpoint',
+    'bosh3': 'Bosh3',
+    'tsit5': 'Tsit5',
+    'dopri5': 'Dopri5',
+    'dopri8': 'Dopri8',
+}
 
 
-def integrate(denoise: Denoiser, process: Process, x: jax.Array, start: float, stop: float, *, solver: str = 'dopri5',
-              steps: int = 0, tolerance: float = 1e-5) -> jax.Array:
+def integrate(
+    denoise: Denoiser,
+    process: Process,
+    x: jax.Array,
+    start: float,
+    stop: float,
+    *,
+    solver: str = 'dopri5',
+    steps: int = 0,
+    tolerance: float = 1e-5,
+) -> jax.Array:
     """x at the time `stop` from x [B, ...] at `start`, either way (Song et al. 2021, equation 13).
 
     steps: as many, even in the angle, or 0 for as many as keep the error of each below `tolerance`, relative and absolute for
@@ -32,8 +48,18 @@ def integrate(denoise: Denoiser, process: Process, x: jax.Array, start: float, s
     return scale(process, stop) * jax.vmap(one)(x / scale(process, start))
 
 
-def log_likelihood(denoise: Denoiser, process: Process, x: jax.Array, keys: jax.Array, *, probes: int = 1, steps: int = 0,
-                   tolerance: float = 1e-5, lowest: float = 1e-5, solver: str = 'dopri5') -> jax.Array:
+def log_likelihood(
+    denoise: Denoiser,
+    process: Process,
+    x: jax.Array,
+    keys: jax.Array,
+    *,
+    probes: int = 1,
+    steps: int = 0,
+    tolerance: float = 1e-5,
+    lowest: float = 1e-5,
+    solver: str = 'dopri5',
+) -> jax.Array:
     """log p(x) of data x [B, ...] by the change of variables along the flow: nats, [B].
 
     log p(y_0) = log p(y_1) + int tr(dv / dy) dphi, the trace being the mean over `probes` of r' (dv / dy) r with random signs r
@@ -60,7 +86,7 @@ def log_likelihood(denoise: Denoiser, process: Process, x: jax.Array, keys: jax.
 
 def velocity(denoise: Denoiser, process: Process, y: jax.Array, phi: jax.Array) -> jax.Array:
     """dy / dphi of one example y [...]: cos(phi) epsilon - sin(phi) x_0."""
-    cosine, sine = jnp.maximum(jnp.cos(phi), 0), jnp.sin(phi)          # in float32 cos(pi / 2) is below 0
+    cosine, sine = jnp.maximum(jnp.cos(phi), 0), jnp.sin(phi)  # in float32 cos(pi / 2) is below 0
     t = process.time(2 * (jnp.log(cosine) - jnp.log(sine)))
     found = denoise((scale(process, t) * y)[None], t)
     return (cosine * found.epsilon - sine * found.x0)[0]
@@ -87,8 +113,16 @@ def _solve(field, state, first, last, solver, steps, tolerance):
         control, step = diffrax.ConstantStepSize(), (last - first) / steps
     else:
         control, step = diffrax.PIDController(rtol=tolerance, atol=tolerance), None
-    found = diffrax.diffeqsolve(diffrax.ODETerm(field), getattr(diffrax, SOLVERS[solver])(), first, last, step, state,
-                                stepsize_controller=control, max_steps=max(4096, steps + 1))
+    found = diffrax.diffeqsolve(
+        diffrax.ODETerm(field),
+        getattr(diffrax, SOLVERS[solver])(),
+        first,
+        last,
+        step,
+        state,
+        stepsize_controller=control,
+        max_steps=max(4096, steps + 1),
+    )
     return jax.tree.map(lambda path: path[-1], found.ys)
 
 

@@ -8,7 +8,8 @@ Two kinds of network. An average velocity u(x, t, span) of the flow dx/dt = v is
 function f(x, sigma) leads from any point of a path of EDM's flow to the data at its start (Song et al. 2023, section 3)."""
 
 import math
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +21,21 @@ from genlab.diffusion.processes import like
 from genlab.diffusion.samplers import gaussian
 from genlab.errors import ConfigError
 
-Average = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]      # (x [B, ...], t [B], span [B]) -> u [B, ...]
-Consistency = Callable[[jax.Array, jax.Array], jax.Array]             # (x [B, ...], sigma [B]) -> x_0 [B, ...]
+Average = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (x [B, ...], t [B], span [B]) -> u [B, ...]
+Consistency = Callable[[jax.Array, jax.Array], jax.Array]  # (x [B, ...], sigma [B]) -> x_0 [B, ...]
 
 
 def settings(**changes) -> ConfigDict:
     """`config.model.one_step`: each term takes what is its own."""
     defaults = dict(
-        share=0.25,                      # mean_flow: of examples with a span; shortcut: of those held to their own two halves
-        power=1.0,                       # mean_flow: of the adaptive weight
-        halvings=7,                      # shortcut: the shortest jump is 2^-halvings
-        first=10, last=1280,             # consistency: intervals at the start of training and at its end
-        lowest=0.002, rho=7.0,           # consistency: the lowest sigma, and how the grid is spaced
-        width=0.00054,                   # consistency: of the pseudo-Huber loss, for each square root of a dimension
+        share=0.25,  # mean_flow: of examples with a span; shortcut: of those held to their own two halves
+        power=1.0,  # mean_flow: of the adaptive weight
+        halvings=7,  # shortcut: the shortest jump is 2^-halvings
+        first=10,
+        last=1280,  # consistency: intervals at the start of training and at its end
+        lowest=0.002,
+        rho=7.0,  # consistency: the lowest sigma, and how the grid is spaced
+        width=0.00054,  # consistency: of the pseudo-Huber loss, for each square root of a dimension
     )
     if unknown := sorted({*changes} - {*defaults}):
         raise ConfigError(f'config.model.one_step.{unknown[0]} is no setting; these are {", ".join(defaults)}')
@@ -44,7 +47,9 @@ def chosen(position: jax.Array, share: float) -> jax.Array:
     return jnp.floor((position + 1) * share) > jnp.floor(position * share)
 
 
-def mean_flow(average: Average, x: jax.Array, v: jax.Array, t: jax.Array, span: jax.Array) -> tuple[jax.Array, jax.Array]:
+def mean_flow(
+    average: Average, x: jax.Array, v: jax.Array, t: jax.Array, span: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """(u, its target v - span (v d_x u + d_t u)) at x_t = x and a time s = t - span that stays (Geng et al. 2025, eq. 10, 11).
 
     v: the velocity of the example, epsilon - x_0. The target is a constant."""
@@ -81,8 +86,8 @@ def with_boundary(prediction: jax.Array, x: jax.Array, sigma: jax.Array, deviati
 
     c_skip = d^2 / ((sigma - lowest)^2 + d^2), c_out = d (sigma - lowest) / sqrt(sigma^2 + d^2) (Song et al. 2023, app. C)."""
     above = sigma - lowest
-    skip = deviation ** 2 / (jnp.square(above) + deviation ** 2)
-    out = deviation * above * jax.lax.rsqrt(jnp.square(sigma) + deviation ** 2)
+    skip = deviation**2 / (jnp.square(above) + deviation**2)
+    out = deviation * above * jax.lax.rsqrt(jnp.square(sigma) + deviation**2)
     return like(skip, x) * x + like(out, x) * prediction
 
 
@@ -98,8 +103,9 @@ def sigma_at(index: jax.Array, count: jax.Array, lowest: float, highest: float, 
     return (low + index / count * (high - low)) ** rho
 
 
-def draw_pair(u: jax.Array, count: jax.Array, mean: float, deviation: float, *, lowest: float, highest: float,
-              rho: float) -> tuple[jax.Array, jax.Array]:
+def draw_pair(
+    u: jax.Array, count: jax.Array, mean: float, deviation: float, *, lowest: float, highest: float, rho: float
+) -> tuple[jax.Array, jax.Array]:
     """Two neighbours (larger, smaller) of the grid of `count` intervals, for u [B] in [0, 1).
 
     An interval is as likely as that log(sigma), Gaussian, falls into it (Song & Dhariwal 2024, section 3.5): a draw between the
@@ -111,8 +117,9 @@ def draw_pair(u: jax.Array, count: jax.Array, mean: float, deviation: float, *, 
     return tuple(sigma_at(place, count, lowest, highest, rho) for place in (index + 1, index))
 
 
-def consistency(function: Consistency, x0: jax.Array, epsilon: jax.Array, larger: jax.Array,
-                smaller: jax.Array) -> tuple[jax.Array, jax.Array]:
+def consistency(
+    function: Consistency, x0: jax.Array, epsilon: jax.Array, larger: jax.Array, smaller: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """(f at the larger sigma, what it says at the smaller one, as a constant), with the same noise.
 
     (Song & Dhariwal 2024, equation 5: the teacher has the very weights of the student, and no average of them.)"""
@@ -124,8 +131,9 @@ def denoise_again(lowest: float):
     """Data at once, and noise again up to s: a step for `samplers.solve` (Song et al. 2023, algorithm 1).
 
     The denoiser is a consistency function; times end at the lowest sigma, to which no noise is added."""
+
     def step(function, process, x, memory, t, s, keys):
         x0 = function(x, jnp.broadcast_to(t, x.shape[:1]))
-        return x0 + jnp.sqrt(jnp.maximum(s ** 2 - lowest ** 2, 0)) * gaussian(keys, x.shape[1:]), memory
+        return x0 + jnp.sqrt(jnp.maximum(s**2 - lowest**2, 0)) * gaussian(keys, x.shape[1:]), memory
 
     return step

@@ -4,7 +4,8 @@ With x_t = alpha x_0 + sigma epsilon these are two equations for x_0 and epsilon
 d sigma / (a sigma - b alpha) of x_0, so the squared errors of two predictions differ by a factor of t alone: to weigh the loss
 by the signal-to-noise ratio, or as EDM does, is to measure it in another prediction (Salimans & Ho 2022, section 4)."""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +15,16 @@ from genlab.diffusion.processes import Process, like, rates
 
 class Estimate(NamedTuple):
     """What is expected of x_0 and epsilon, given x_t; [B, ...] each."""
+
     x0: jax.Array
     epsilon: jax.Array
-    fraction: jax.Array | None = None   # of the step's log-variance, from the smallest (0) to the largest (1), if learned
+    fraction: jax.Array | None = (
+        None  # of the step's log-variance, from the smallest (0) to the largest (1), if learned
+    )
 
 
-Denoiser = Callable[[jax.Array, jax.Array], Estimate]      # (x_t [B, ...], t [] or [B]) -> Estimate
-Pair = tuple[jax.Array, jax.Array]                         # (a, b), of the shape of t
+Denoiser = Callable[[jax.Array, jax.Array], Estimate]  # (x_t [B, ...], t [] or [B]) -> Estimate
+Pair = tuple[jax.Array, jax.Array]  # (a, b), of the shape of t
 
 
 def _epsilon(process: Process, t: jax.Array, deviation: float) -> Pair:
@@ -50,17 +54,25 @@ def _edm(process: Process, t: jax.Array, deviation: float) -> Pair:
 # epsilon: Ho et al. 2020, equation 14. v = alpha epsilon - sigma x_0: Salimans & Ho 2022, section 4. velocity = dx_t / dt:
 # Lipman et al. 2023, equation 14; of the interpolant epsilon - x_0. edm: Karras et al. 2022, table 1, of target variance 1.
 PREDICTIONS: dict[str, Callable[[Process, jax.Array, float], Pair]] = {
-    'epsilon': _epsilon, 'x0': _x0, 'v': _v, 'velocity': _velocity, 'edm': _edm}
+    'epsilon': _epsilon,
+    'x0': _x0,
+    'v': _v,
+    'velocity': _velocity,
+    'edm': _edm,
+}
 
 
-def target(name: str, process: Process, x0: jax.Array, epsilon: jax.Array, t: jax.Array, deviation: float = 1.0) -> jax.Array:
+def target(
+    name: str, process: Process, x0: jax.Array, epsilon: jax.Array, t: jax.Array, deviation: float = 1.0
+) -> jax.Array:
     """What a network that predicts `name` should say: a x_0 + b epsilon, [B, ...]."""
     a, b = PREDICTIONS[name](process, t, deviation)
     return like(a, x0) * x0 + like(b, x0) * epsilon
 
 
-def estimate(name: str, process: Process, prediction: jax.Array, x: jax.Array, t: jax.Array,
-             deviation: float = 1.0) -> Estimate:
+def estimate(
+    name: str, process: Process, prediction: jax.Array, x: jax.Array, t: jax.Array, deviation: float = 1.0
+) -> Estimate:
     """x_0 and epsilon of a prediction [B, ...] of `name` at x_t = x [B, ...].
 
     Epsilon alone says nothing of x_0 where alpha is 0, nor x_0 of epsilon where sigma is 0; the others always say both."""

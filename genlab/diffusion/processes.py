@@ -3,7 +3,8 @@
 The log-SNR 2 log(alpha / sigma) falls with t. Two processes at the same log-SNR differ in scale alone, which is why a network
 that was trained under one can be sampled under another (Kingma et al. 2021, section 5; Karras et al. 2022, section 2)."""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,11 @@ import numpy as np
 
 class Process(NamedTuple):
     """Functions of times of any shape, elementwise."""
-    alpha: Callable[[jax.Array], jax.Array]      # t -> the scale of the data, 1 at t = 0
-    sigma: Callable[[jax.Array], jax.Array]      # t -> the scale of the noise, growing
-    time: Callable[[jax.Array], jax.Array]       # log-SNR -> t
-    end: float = 1.0                             # the time of (nearly) pure noise
+
+    alpha: Callable[[jax.Array], jax.Array]  # t -> the scale of the data, 1 at t = 0
+    sigma: Callable[[jax.Array], jax.Array]  # t -> the scale of the noise, growing
+    time: Callable[[jax.Array], jax.Array]  # log-SNR -> t
+    end: float = 1.0  # the time of (nearly) pure noise
 
 
 def log_snr(process: Process, t: jax.Array) -> jax.Array:
@@ -49,8 +51,11 @@ def from_betas(betas: np.ndarray) -> Process:
     def log_alpha_squared(t):
         return jnp.interp(t, times, table)
 
-    return Process(lambda t: jnp.exp(log_alpha_squared(t) / 2), lambda t: jnp.sqrt(-jnp.expm1(log_alpha_squared(t))),
-                   lambda log_snr: jnp.interp(-jax.nn.log_sigmoid(log_snr), -table, times))
+    return Process(
+        lambda t: jnp.exp(log_alpha_squared(t) / 2),
+        lambda t: jnp.sqrt(-jnp.expm1(log_alpha_squared(t))),
+        lambda log_snr: jnp.interp(-jax.nn.log_sigmoid(log_snr), -table, times),
+    )
 
 
 def linear(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Process:
@@ -72,8 +77,8 @@ def vp(lowest: float = 0.1, highest: float = 20.0) -> Process:
         return -t * (lowest + slope * t / 2) / 2
 
     def time(log_snr):
-        integral = jax.nn.softplus(-log_snr)            # of beta: - log alpha^2
-        return 2 * integral / (lowest + jnp.sqrt(lowest ** 2 + 2 * slope * integral))
+        integral = jax.nn.softplus(-log_snr)  # of beta: - log alpha^2
+        return 2 * integral / (lowest + jnp.sqrt(lowest**2 + 2 * slope * integral))
 
     return Process(lambda t: jnp.exp(log_alpha(t)), lambda t: jnp.sqrt(-jnp.expm1(2 * log_alpha(t))), time)
 
@@ -90,6 +95,7 @@ def interpolant() -> Process:
 
 def from_gamma(gamma: Callable[[jax.Array], jax.Array], knots: int = 1000) -> Process:
     """Variance-preserving, with log-SNR -gamma(t), a growing function of times [N] (Kingma et al. 2021, section 3.2)."""
+
     def at(function):
         return lambda t: jnp.sqrt(jax.nn.sigmoid(function(jnp.ravel(t)).reshape(jnp.shape(t))))
 

@@ -5,7 +5,8 @@ example [B], fresh for each step; memory: what a multistep solver remembers, () 
 the last step may go to t = 0. In the equations a bar of DDPM's alphas is our alpha^2."""
 
 import functools
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from genlab.diffusion.processes import Process, log_snr, rates
 
 class Sampler(NamedTuple):
     step: Callable
-    start: Callable[[jax.Array], Any] = lambda x: ()      # x [B, ...] -> the memory before the first step
+    start: Callable[[jax.Array], Any] = lambda x: ()  # x [B, ...] -> the memory before the first step
 
 
 def gaussian(keys: jax.Array, shape: tuple[int, ...], number: int | jax.Array = 0) -> jax.Array:
@@ -24,12 +25,22 @@ def gaussian(keys: jax.Array, shape: tuple[int, ...], number: int | jax.Array = 
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, number), shape))(keys)
 
 
-def solve(sampler: Sampler, denoise: Denoiser, process: Process, x: jax.Array, times: jax.Array, keys: jax.Array, *,
-          between: Callable | None = None, progress: Callable[[Any], None] | None = None) -> jax.Array:
+def solve(
+    sampler: Sampler,
+    denoise: Denoiser,
+    process: Process,
+    x: jax.Array,
+    times: jax.Array,
+    keys: jax.Array,
+    *,
+    between: Callable | None = None,
+    progress: Callable[[Any], None] | None = None,
+) -> jax.Array:
     """x at the last of `times` [n + 1] from x [B, ...] at the first: n steps in one loop.
 
     between: (x, t, keys) -> x after each step, e.g. to put back what is known. progress: called on the host with the number of
     each step that is done; the loop does not wait for it."""
+
     def step(carry, along):
         number, t, s = along
         own = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
@@ -56,7 +67,7 @@ def ddim(denoise, process, x, memory, t, s, keys, *, eta: float = 0.0):
     found, smallest = denoise(x, t), variances(process, t, s)[0]
     if eta == 0:
         return recombine(process, found, s), memory
-    variance = eta ** 2 * smallest
+    variance = eta**2 * smallest
     direction = jnp.sqrt(jnp.maximum(process.sigma(s) ** 2 - variance, 0))
     noise = gaussian(keys, x.shape[1:])
     return process.alpha(s) * found.x0 + direction * found.epsilon + jnp.sqrt(variance) * noise, memory
@@ -73,7 +84,7 @@ def variances(process: Process, t: jax.Array, s: jax.Array) -> tuple[jax.Array, 
 def posterior_mean(process: Process, x: jax.Array, x0: jax.Array, t: jax.Array, s: jax.Array) -> jax.Array:
     """The mean of q(x_s | x_t = x, x_0) (Ho et al. 2020, equation 7); t and s of shapes that broadcast to x."""
     ratio, kept = process.alpha(t) / process.alpha(s), (process.sigma(s) / process.sigma(t)) ** 2
-    return ratio * kept * x + process.alpha(s) * (1 - ratio ** 2 * kept) * x0
+    return ratio * kept * x + process.alpha(s) * (1 - ratio**2 * kept) * x0
 
 
 def ancestral(denoise, process, x, memory, t, s, keys, *, variance: str = 'large'):
@@ -92,8 +103,11 @@ def interpolate_variance(fraction: jax.Array, smallest: jax.Array, largest: jax.
     return jnp.exp(fraction * jnp.log(largest) + (1 - fraction) * jnp.log(jnp.maximum(smallest, 1e-20)))
 
 
-VARIANCES = {'small': lambda fraction, smallest, largest: smallest, 'large': lambda fraction, smallest, largest: largest,
-             'learned': interpolate_variance}
+VARIANCES = {
+    'small': lambda fraction, smallest, largest: smallest,
+    'large': lambda fraction, smallest, largest: largest,
+    'learned': interpolate_variance,
+}
 
 
 def euler(denoise, process, x, memory, t, s, keys):
@@ -101,8 +115,20 @@ def euler(denoise, process, x, memory, t, s, keys):
     return x + (s - t) * velocity(process, denoise(x, t), t), memory
 
 
-def heun(denoise, process, x, memory, t, s, keys, *, churn: float = 0.0, lowest: float = 0.0, highest: float = float('inf'),
-         inflate: float = 1.0):
+def heun(
+    denoise,
+    process,
+    x,
+    memory,
+    t,
+    s,
+    keys,
+    *,
+    churn: float = 0.0,
+    lowest: float = 0.0,
+    highest: float = float('inf'),
+    inflate: float = 1.0,
+):
     """The trapezoidal rule along the probability flow; order 2, two evaluations but for the last step.
 
     (Karras et al. 2022, algorithm 2.) churn = S_churn / steps: noise is added first, so that sigma / alpha grows by this factor
@@ -122,7 +148,7 @@ def churned(process, x, t, keys, churn, lowest, highest, inflate):
     """(x, t) with more noise: EDM's alg. 2, lines 4 to 6, for any process; as much as the process has, where it ends."""
     ratio = process.sigma(t) / process.alpha(t)
     more = (ratio >= lowest) & (ratio <= highest) & (ratio < jnp.inf)
-    later = jnp.where(more, process.time(-2 * jnp.log(ratio * (1 + min(churn, 2 ** 0.5 - 1)))), t)
+    later = jnp.where(more, process.time(-2 * jnp.log(ratio * (1 + min(churn, 2**0.5 - 1)))), t)
     scale = jnp.where(more, process.alpha(later) / process.alpha(t), 1)
     added = jnp.sqrt(jnp.maximum(process.sigma(later) ** 2 - (scale * process.sigma(t)) ** 2, 0))
     return scale * x + inflate * added * gaussian(keys, x.shape[1:]), later
@@ -139,11 +165,11 @@ def dpm_solver(denoise, process, x, memory, t, s, keys, *, stochastic: bool = Fa
     slope = (ahead - half) / (2 * (half - half_before))
     known = jnp.isfinite(half_before) & jnp.isfinite(ahead) & jnp.isfinite(half) & (half != half_before)
     x0 = found.x0 + jnp.where(known, slope, 0) * (found.x0 - before)
-    shrink = process.alpha(t) * process.sigma(s) / (process.alpha(s) * process.sigma(t))       # e^-h
+    shrink = process.alpha(t) * process.sigma(s) / (process.alpha(s) * process.sigma(t))  # e^-h
     if not stochastic:
         return process.sigma(s) / process.sigma(t) * x + process.alpha(s) * (1 - shrink) * x0, (found.x0, half)
-    noise = process.sigma(s) * jnp.sqrt(1 - shrink ** 2) * gaussian(keys, x.shape[1:])
-    moved = process.sigma(s) / process.sigma(t) * shrink * x + process.alpha(s) * (1 - shrink ** 2) * x0
+    noise = process.sigma(s) * jnp.sqrt(1 - shrink**2) * gaussian(keys, x.shape[1:])
+    moved = process.sigma(s) / process.sigma(t) * shrink * x + process.alpha(s) * (1 - shrink**2) * x0
     return moved + noise, (found.x0, half)
 
 
@@ -153,7 +179,7 @@ def euler_maruyama(denoise, process, x, memory, t, s, keys, *, diffusion: str = 
     diffusion: 'process' for g^2 = 2 sigma (sigma' - sigma alpha' / alpha), the SDE that undoes the process (Song et al. 2021,
     equation 6), 'sigma' for g^2 = sigma, which is finite for the interpolant too. The last step adds no noise."""
     found, square = denoise(x, t), DIFFUSIONS[diffusion](process, t)
-    drift = velocity(process, found, t) + square / 2 * found.epsilon / process.sigma(t)        # the score is -epsilon / sigma
+    drift = velocity(process, found, t) + square / 2 * found.epsilon / process.sigma(t)  # the score is -epsilon / sigma
     noise = jnp.where(s > 0, gaussian(keys, x.shape[1:]), 0)
     return x + (s - t) * drift + jnp.sqrt(square * (t - s)) * noise, memory
 
@@ -192,5 +218,12 @@ def make(name: str, **options) -> Sampler:
     return Sampler(functools.partial(STEPS[name], **options), remember if STEPS[name] is dpm_solver else lambda x: ())
 
 
-STEPS = {'ancestral': ancestral, 'ddim': ddim, 'euler': euler, 'heun': heun, 'dpm_solver': dpm_solver,
-         'euler_maruyama': euler_maruyama, 'predictor_corrector': predictor_corrector}
+STEPS = {
+    'ancestral': ancestral,
+    'ddim': ddim,
+    'euler': euler,
+    'heun': heun,
+    'dpm_solver': dpm_solver,
+    'euler_maruyama': euler_maruyama,
+    'predictor_corrector': predictor_corrector,
+}

@@ -1,6 +1,6 @@
 """Which times training sees, as quantile functions, and which times a solver visits, as falling grids."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jax.scipy.special import ndtri
 
 from genlab.diffusion.processes import Process, log_snr
 
-Quantile = Callable[[Process, jax.Array], jax.Array]      # (process, u [B] in [0, 1)) -> times [B]
+Quantile = Callable[[Process, jax.Array], jax.Array]  # (process, u [B] in [0, 1)) -> times [B]
 
 
 def stratified(key: jax.Array, position: jax.Array, batch_size: int) -> jax.Array:
@@ -66,11 +66,13 @@ def shifted(process: Process, steps: int, shift: float = 3.0) -> jax.Array:
 
 
 def _log_snr_at_end(process: Process) -> jax.Array:
-    return jnp.maximum(log_snr(process, jnp.asarray(process.end, jnp.float32)), -12.0)   # minus infinity where alpha is 0
+    return jnp.maximum(
+        log_snr(process, jnp.asarray(process.end, jnp.float32)), -12.0
+    )  # minus infinity where alpha is 0
 
 
 def _reached(process: Process, lowest: float) -> jax.Array:
-    return jnp.maximum(lowest, jnp.exp(-log_snr(process, jnp.asarray(0.0)) / 2))         # a learned process starts with noise
+    return jnp.maximum(lowest, jnp.exp(-log_snr(process, jnp.asarray(0.0)) / 2))  # a learned process starts with noise
 
 
 def _to_zero(process: Process, levels: jax.Array) -> jax.Array:
@@ -78,5 +80,10 @@ def _to_zero(process: Process, levels: jax.Array) -> jax.Array:
     return times.at[0].set(process.end)
 
 
-GRIDS = {'even': even, 'quadratic': lambda process, steps: even(process, steps, 2.0), 'karras': karras,
-         'even_log_snr': even_log_snr, 'shifted': shifted}
+GRIDS = {
+    'even': even,
+    'quadratic': lambda process, steps: even(process, steps, 2.0),
+    'karras': karras,
+    'even_log_snr': even_log_snr,
+    'shifted': shifted,
+}

@@ -8,7 +8,8 @@ import json
 import math
 import pathlib
 import time
-from typing import Any, Callable, Mapping, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -24,29 +25,39 @@ from genlab.run.workdir import write_json
 from genlab.training import parallel
 from genlab.training.state import State
 
-VERSION = 1   # of how figures are computed: another number is another protocol
+VERSION = 1  # of how figures are computed: another number is another protocol
 
 
 class Judgement(NamedTuple):
     """All that was found."""
-    figures: Mapping[str, Any]                # name -> number, class -> number, or words where there are too few examples
-    protocol: Mapping[str, Mapping]           # part -> id, the names of its figures, and what they depend on
-    alarms: list[str]                         # what went wrong with the model, a line each
-    seconds: Mapping[str, float]              # part -> how long it took
-    rates: Mapping[str, float]                # what was done -> how many a second
-    pictures: Mapping[str, np.ndarray] = {}   # name -> uint8 [H, W, C]
+
+    figures: Mapping[str, Any]  # name -> number, class -> number, or words where there are too few examples
+    protocol: Mapping[str, Mapping]  # part -> id, the names of its figures, and what they depend on
+    alarms: list[str]  # what went wrong with the model, a line each
+    seconds: Mapping[str, float]  # part -> how long it took
+    rates: Mapping[str, float]  # what was done -> how many a second
+    pictures: Mapping[str, np.ndarray] = {}  # name -> uint8 [H, W, C]
 
 
-def evaluate(config: ConfigDict, experiment: Experiment, placement: parallel.Placement, state: State,
-             note: Callable[[str], None] = lambda text: None) -> Judgement:
+def evaluate(
+    config: ConfigDict,
+    experiment: Experiment,
+    placement: parallel.Placement,
+    state: State,
+    note: Callable[[str], None] = lambda text: None,
+) -> Judgement:
     """Judges a model, by its averaged weights where they are kept, with the parts of `config.evaluate.parts` that apply.
 
     note: told what is done, so that nobody wonders."""
     if unknown := sorted({*config.evaluate.parts} - {*PARTS}):
         raise ConfigError(f'config.evaluate.parts has {unknown[0]}: choose from {", ".join(PARTS)}')
     subject = Subject(config, experiment, placement, state.variables(averaged=True))
-    common = {'data': subject.test.name, 'observed': _observed(config, subject), 'seed': config.evaluate.seed,
-              'parameters': 'averaged' if state.average else 'raw'}
+    common = {
+        'data': subject.test.name,
+        'observed': _observed(config, subject),
+        'seed': config.evaluate.seed,
+        'parameters': 'averaged' if state.average else 'raw',
+    }
     judged = Judgement({}, {}, [], {}, {})
     for name in config.evaluate.parts:
         if not PARTS[name].applies(subject):
@@ -64,9 +75,13 @@ def _add(judged: Judgement, name: str, part: Part, common: Mapping[str, Any], se
     conditions = {**common, **part.protocol}
     protocol = {'id': identify(conditions), 'figures': [*part.figures], **conditions}
     figures = {figure: _words(value) for figure, value in part.figures.items()}
-    return judged._replace(figures={**judged.figures, **figures}, protocol={**judged.protocol, name: protocol},
-                           seconds={**judged.seconds, name: round(seconds, 2)}, rates={**judged.rates, **part.rates},
-                           pictures={**judged.pictures, **part.pictures})
+    return judged._replace(
+        figures={**judged.figures, **figures},
+        protocol={**judged.protocol, name: protocol},
+        seconds={**judged.seconds, name: round(seconds, 2)},
+        rates={**judged.rates, **part.rates},
+        pictures={**judged.pictures, **part.pictures},
+    )
 
 
 def _observed(config: ConfigDict, subject: Subject) -> str:

@@ -1,6 +1,6 @@
 """Many examples through a compiled function, block by block."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -14,9 +14,9 @@ def in_blocks(function: Callable, examples: np.ndarray, block: int) -> np.ndarra
     outputs, running = [], None
     with jax.default_matmul_precision('highest'):
         for first in range(0, len(examples), block):
-            part = np.asarray(examples[first:first + block], np.float32)
+            part = np.asarray(examples[first : first + block], np.float32)
             ahead = function(np.concatenate([part, np.zeros((block - len(part), *part.shape[1:]), np.float32)]))
             if running is not None:
                 outputs.append(np.asarray(running))
             running = ahead
-    return np.concatenate([*outputs, np.asarray(running)])[:len(examples)]
+    return np.concatenate([*outputs, np.asarray(running)])[: len(examples)]

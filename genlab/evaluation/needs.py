@@ -8,9 +8,16 @@ def needs(metric: str, dimensions: int) -> int:
     examples have a covariance without full rank, and their Frechet distance depends on their number more than on the model;
     ten a class leave a bias of (K - 1) / 2N = 0.05 nats; a hundred have a quantile of 1 %, and a standard error at all.
     """
-    return {'frechet': dimensions + 1, 'kernel_distance': 100, 'manifold': 100, 'sliced_wasserstein': 100,
-            'inception_score': 10 * dimensions, 'class_divergence': 10 * dimensions,
-            'birthday_support': 100, 'memorised': 100}[metric]
+    return {
+        'frechet': dimensions + 1,
+        'kernel_distance': 100,
+        'manifold': 100,
+        'sliced_wasserstein': 100,
+        'inception_score': 10 * dimensions,
+        'class_divergence': 10 * dimensions,
+        'birthday_support': 100,
+        'memorised': 100,
+    }[metric]
 
 
 def shortage(metric: str, dimensions: int, *counts: int) -> str:

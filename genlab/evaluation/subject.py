@@ -1,7 +1,8 @@
 """The model that is judged, and what several judges need of it: drawn, loaded and encoded once."""
 
 import functools
-from typing import Any, Callable, Iterator, Mapping, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -11,16 +12,17 @@ from genlab.experiment import Experiment
 from genlab.sampling import drawing
 from genlab.training import parallel
 
-KEPT = 10_000        # training examples that judges learn from,
-NUMBERS = 2 ** 26    # except PCA, which takes as many as are this many numbers: all of MNIST
+KEPT = 10_000  # training examples that judges learn from,
+NUMBERS = 2**26  # except PCA, which takes as many as are this many numbers: all of MNIST
 
 
 class Part(NamedTuple):
     """What one judge found."""
-    protocol: Mapping[str, Any]               # what its figures depend on, plain values
-    figures: Mapping[str, Any]                # name -> number, class -> number, or words where there are too few examples
-    pictures: Mapping[str, np.ndarray] = {}   # name -> uint8 [H, W, C]
-    rates: Mapping[str, float] = {}           # what was done -> how many a second
+
+    protocol: Mapping[str, Any]  # what its figures depend on, plain values
+    figures: Mapping[str, Any]  # name -> number, class -> number, or words where there are too few examples
+    pictures: Mapping[str, np.ndarray] = {}  # name -> uint8 [H, W, C]
+    rates: Mapping[str, float] = {}  # what was done -> how many a second
 
 
 class Subject:
@@ -28,7 +30,7 @@ class Subject:
 
     def __init__(self, config: ConfigDict, experiment: Experiment, placement: parallel.Placement, variables):
         self.config, self.experiment, self.placement, self.variables = config, experiment, placement, variables
-        self.whole = config.copy_and_resolve_references()    # a judge knows the classes that the model never saw
+        self.whole = config.copy_and_resolve_references()  # a judge knows the classes that the model never saw
         self.whole.data.leave_out = ()
         # Kept by the subject itself: a cache of the class would keep the arrays of every model that was ever judged.
         self.rows, self.flat, self.x, self.codes = map(functools.cache, (self.rows, self.flat, self.x, self.codes))
@@ -76,8 +78,12 @@ class Subject:
             return x
         every = np.arange(min(len(self.train), NUMBERS // x.shape[1]))
         prepared = drawing.examples(self.config, 'train')
-        return np.concatenate([np.asarray(prepared(every[first:first + 1000])['x']).reshape(-1, x.shape[1])
-                               for first in range(0, len(every), 1000)])
+        return np.concatenate(
+            [
+                np.asarray(prepared(every[first : first + 1000])['x']).reshape(-1, x.shape[1])
+                for first in range(0, len(every), 1000)
+            ]
+        )
 
     def _drawn(self) -> tuple[str, ...]:
         """The fields that a source draws only when it is asked for them."""
@@ -95,20 +101,23 @@ class Subject:
         encode = drawing.jitted(self.experiment.encode)
         return self.over(lambda variables, batch, keys: {'codes': encode(variables, batch)}, split)['codes']
 
-    def over(self, function: Callable, split: str = 'test', purpose: str = 'measure',
-             count: int | None = None) -> dict[str, np.ndarray]:
+    def over(
+        self, function: Callable, split: str = 'test', purpose: str = 'measure', count: int | None = None
+    ) -> dict[str, np.ndarray]:
         """{name: [N, ...]} of `function(variables, batch, keys) -> {name: [B, ...]}` over the chosen examples of a split, or
         the first `count` of them.
 
         The function is not compiled here: give it what `drawing.jitted` made of the model's abilities."""
         indices = self.chosen(split)[:count]
         parts = [*self._blocks(function, split, purpose, indices)]
-        return {name: np.concatenate([part[name] for part in parts])[:len(indices)] for name in parts[0]}
+        return {name: np.concatenate([part[name] for part in parts])[: len(indices)] for name in parts[0]}
 
-    def _blocks(self, function: Callable, split: str, purpose: str, indices: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    def _blocks(
+        self, function: Callable, split: str, purpose: str, indices: np.ndarray
+    ) -> Iterator[dict[str, np.ndarray]]:
         """Blocks of one shape, compiled once; the last is filled up with examples from the start."""
         prepared, size = drawing.examples(self.config, split), self.config.data.batch_size
         for first in range(0, len(indices), size):
-            block = np.resize(indices[first:first + size], size)
+            block = np.resize(indices[first : first + size], size)
             both = prepared(block), drawing.keys_at(self.config.evaluate.seed, block, purpose)
             yield parallel.run(self.placement, lambda variables, both: function(variables, *both), self.variables, both)

@@ -1,6 +1,7 @@
 """What a model can do with codes, on host arrays, compiled once and done in blocks over all devices."""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -14,13 +15,14 @@ from genlab.training import parallel
 
 class Codes(NamedTuple):
     """Some codes of a model, what they are codes of, and the ways to more of them. `flat` codes are [N, D]."""
-    known: np.ndarray                  # [N, ...], of training examples, or of samples where the model cannot encode
-    decoded: np.ndarray                # [N, ...] float32, the examples or samples
-    labels: np.ndarray | None          # [N], of the examples
-    decode: Callable                   # codes [N, ...] -> images or points [N, ...]
-    encode: Callable | None            # prepared batch -> codes [B, ...]
-    prior: Callable | None             # count -> codes [N, ...]
-    mix: Callable | None               # coarse codes [N, ...], fine codes [N, ...] -> images [N, ...]
+
+    known: np.ndarray  # [N, ...], of training examples, or of samples where the model cannot encode
+    decoded: np.ndarray  # [N, ...] float32, the examples or samples
+    labels: np.ndarray | None  # [N], of the examples
+    decode: Callable  # codes [N, ...] -> images or points [N, ...]
+    encode: Callable | None  # prepared batch -> codes [B, ...]
+    prior: Callable | None  # count -> codes [N, ...]
+    mix: Callable | None  # coarse codes [N, ...], fine codes [N, ...] -> images [N, ...]
 
     @property
     def flat(self) -> np.ndarray:
@@ -39,13 +41,18 @@ def learn(config: ConfigDict, experiment: Experiment, placement: parallel.Placem
 
     def blocks(function: Callable, examples: Callable[[np.ndarray], object], count: int) -> np.ndarray:
         compiled = drawing.jitted(function)
-        parts = [parallel.run(placement, compiled, variables, examples(np.arange(first, first + chunk)))
-                 for first in range(0, count, chunk)]
+        parts = [
+            parallel.run(placement, compiled, variables, examples(np.arange(first, first + chunk)))
+            for first in range(0, count, chunk)
+        ]
         return np.concatenate(parts)[:count].astype(np.float32)
 
     def encode(batch):
-        return blocks(experiment.encode, lambda indices: {name: np.asarray(array)[indices % len(batch['x'])]
-                                                          for name, array in batch.items()}, len(batch['x']))
+        return blocks(
+            experiment.encode,
+            lambda indices: {name: np.asarray(array)[indices % len(batch['x'])] for name, array in batch.items()},
+            len(batch['x']),
+        )
 
     def prior(count):
         return blocks(experiment.prior, lambda indices: drawing.keys(config.seed, indices[0], chunk, 'explore'), count)
@@ -60,7 +67,12 @@ def learn(config: ConfigDict, experiment: Experiment, placement: parallel.Placem
         return blocks(mixed, lambda indices: (coarse[indices % len(coarse)], fine[indices % len(coarse)]), len(coarse))
 
     count = config.explore.examples
-    ways = decode, encode if experiment.encode else None, prior if experiment.prior else None, mix if experiment.mix else None
+    ways = (
+        decode,
+        encode if experiment.encode else None,
+        prior if experiment.prior else None,
+        mix if experiment.mix else None,
+    )
     if experiment.encode:
         batch = jax.device_get(drawing.examples(config, 'train')(np.arange(min(count, len(data.load(config.data))))))
         return Codes(encode(batch), batch['x'], batch.get('label'), *ways)

@@ -18,25 +18,28 @@ from genlab.sampling import drawing
 from genlab.training import parallel
 from genlab.training.state import State
 
-FRAMES = 4       # of an animation, for each step of a strip
-RESTARTS = 4     # codes that an inversion begins from
+FRAMES = 4  # of an animation, for each step of a strip
+RESTARTS = 4  # codes that an inversion begins from
 CANDIDATES = 64  # dimensions whose effect is looked at
-CLASSES = 10     # that have a row in the picture of their directions
-VERSIONS = 4     # of each image that is inpainted or redrawn
+CLASSES = 10  # that have a row in the picture of their directions
+VERSIONS = 4  # of each image that is inpainted or redrawn
 
 
 class Explored(NamedTuple):
     """What was seen."""
-    pictures: dict[str, np.ndarray]     # name -> uint8 [H, W, C]
-    animations: dict[str, np.ndarray]   # name -> uint8 [T, H, W, C]
-    figures: dict[str, Any]             # name -> number, or place -> number
+
+    pictures: dict[str, np.ndarray]  # name -> uint8 [H, W, C]
+    animations: dict[str, np.ndarray]  # name -> uint8 [T, H, W, C]
+    figures: dict[str, Any]  # name -> number, or place -> number
 
 
 def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Placement, state: State) -> Explored:
     """Everything that the abilities of a model allow. Averaged weights are used."""
     if experiment.decode is None or not (experiment.encode or experiment.prior):
-        raise UserError(f'a model of config.experiment={config.experiment!r} has no codes that it could decode: there is '
-                        'nothing to explore; --mode=evaluate shows what it can')
+        raise UserError(
+            f'a model of config.experiment={config.experiment!r} has no codes that it could decode: there is '
+            'nothing to explore; --mode=evaluate shows what it can'
+        )
     if experiment.codebook:
         warn('its codes are entries of a codebook: there is nothing between them to explore')
         return Explored({}, {}, {})
@@ -49,8 +52,12 @@ def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Plac
         parts.append(invert(config, experiment, placement, variables, codes, held_out))
     if codes.decoded.ndim == 4:
         judge = classifier.load(config.data) if has_classes(source, config) else None
-        parts += [thicken(config, codes, held_out), classes(config, codes, held_out, judge), mix(config, codes, held_out),
-                  edit(config, experiment, placement, variables)]
+        parts += [
+            thicken(config, codes, held_out),
+            classes(config, codes, held_out, judge),
+            mix(config, codes, held_out),
+            edit(config, experiment, placement, variables),
+        ]
     return Explored(*({name: value for part in parts for name, value in part[kind].items()} for kind in range(3)))
 
 
@@ -105,8 +112,10 @@ def traverse(config, codes: Codes, held_out, beside) -> Explored:
 
     candidates = traversal.most_varying(codes.flat, CANDIDATES)
     change = traversal.effect(decode, start, codes.flat, candidates, settings.reach)
-    order = np.argsort(-change, kind='stable')[:settings.dimensions]
-    steps = settings.steps if codes.decoded.ndim == 4 else FRAMES * settings.steps   # points are drawn together, as curves
+    order = np.argsort(-change, kind='stable')[: settings.dimensions]
+    steps = (
+        settings.steps if codes.decoded.ndim == 4 else FRAMES * settings.steps
+    )  # points are drawn together, as curves
     rows = traversal.traverse(start, codes.flat, candidates[order], settings.reach, steps)
     figures = {'traversal_change': {str(candidates[place]): float(change[place]) for place in order}}
     return Explored({'traversal': strips.strip(codes.decode_all(rows), beside)}, {}, figures)
@@ -137,18 +146,20 @@ def classes(config, codes: Codes, held_out, judge: classifier.Classifier | None)
     alphas = np.linspace(0, config.explore.reach, config.explore.steps)
     made = codes.decode_all(directions.along(codes.flat[others], moves, alphas))
     sure = np.stack([judge.probabilities(row)[:, label] for row, label in zip(made, present)])
-    return Explored({'direction_classes': strips.strip(made)}, {}, {'class_probability': _by_place(alphas, sure.mean(0))})
+    return Explored(
+        {'direction_classes': strips.strip(made)}, {}, {'class_probability': _by_place(alphas, sure.mean(0))}
+    )
 
 
 def invert(config, experiment, placement, variables, codes: Codes, held_out) -> Explored:
     """Held-out examples, and the nearest that the decoder comes to them: from their codes where the model encodes.
 
     Squared errors are means over pixels in [0, 1], or over the coordinates of points."""
-    targets = np.asarray(held_out['x'][:config.explore.inversions])
+    targets = np.asarray(held_out['x'][: config.explore.inversions])
     chance = np.random.default_rng(config.seed)
     begin = codes.known[chance.integers(len(codes.known), size=(len(targets), RESTARTS))]
     if codes.encode:
-        begin[:, 0] = codes.encode(held_out)[:len(targets)]
+        begin[:, 0] = codes.encode(held_out)[: len(targets)]
     begin = begin.reshape(-1, *codes.known.shape[1:])
     examples = np.repeat(targets, RESTARTS, 0), begin, np.broadcast_to(codes.known.std(0), begin.shape)
     inverter = inversion.inverter(experiment.decode, config.explore.inversion_steps)
@@ -164,7 +175,7 @@ def mix(config, codes: Codes, held_out) -> Explored:
     if codes.mix is None:
         return Explored({}, {}, {})
     count = config.explore.pairs
-    both = codes.prior(2 * count) if codes.prior else codes.encode(held_out)[:2 * count]
+    both = codes.prior(2 * count) if codes.prior else codes.encode(held_out)[: 2 * count]
     beside, above = both[:count], both[count:]
     mixed = codes.mix(np.repeat(beside, count, 0), np.concatenate([above] * count))
     made = strips.table(mixed.reshape(count, count, *mixed.shape[1:]), codes.decode(above), codes.decode(beside))
@@ -180,7 +191,9 @@ def edit(config, experiment, placement, variables) -> Explored:
     if experiment.inpaint is not None:
         inpaint, mask = drawing.jitted(experiment.inpaint), masks(batch['x'].shape)
         seen = np.where(mask > 0, batch['x'], 0)
-        made = parallel.run(placement, lambda variables, both: inpaint(variables, *both), variables, (batch, mask, keys))
+        made = parallel.run(
+            placement, lambda variables, both: inpaint(variables, *both), variables, (batch, mask, keys)
+        )
         pictures['inpainting'] = strips.strip(beside_first(seen, made))
     if experiment.redraw is not None:
         redraw = drawing.jitted(experiment.redraw)
@@ -193,8 +206,8 @@ def masks(shape: tuple[int, ...]) -> np.ndarray:
     """1 where an image is known, [B, H, W, 1]: the left half of every other one, all but the middle of the rest."""
     mask = np.ones((*shape[:3], 1), np.float32)
     height, width = shape[1:3]
-    mask[0::2, :, width // 2:] = 0
-    mask[1::2, height // 4:3 * height // 4, width // 4:3 * width // 4] = 0
+    mask[0::2, :, width // 2 :] = 0
+    mask[1::2, height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = 0
     return mask
 
 

@@ -1,12 +1,12 @@
 """From one code to another: straight, or along a great circle."""
 
 import functools
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-NARROW = 1e-5   # the sine below which two float32 vectors count as parallel
+NARROW = 1e-5  # the sine below which two float32 vectors count as parallel
 
 
 def linear(a, b, t):

@@ -1,14 +1,15 @@
 """The code of a given image, found through the decoder alone."""
 
 import functools
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-RATE = 0.1   # of Adam, in standard deviations of the codes
+RATE = 0.1  # of Adam, in standard deviations of the codes
 
 
 @functools.lru_cache(maxsize=16)
@@ -26,11 +27,13 @@ def inverter(decode: Callable[[Any, jax.Array], jax.Array], steps: int, rate: fl
         def total(units):
             difference = decode(variables, starts + scales * units).astype(jnp.float32) - targets
             errors = jnp.sum(jnp.square(difference), tuple(range(1, targets.ndim)))
-            return jnp.sum(errors), errors   # the gradient of the sum holds each code's own
+            return jnp.sum(errors), errors  # the gradient of the sum holds each code's own
 
         def keep(best, units, errors):
             better = errors < best[1]
-            return jnp.where(better.reshape(-1, *[1] * (units.ndim - 1)), units, best[0]), jnp.where(better, errors, best[1])
+            return jnp.where(better.reshape(-1, *[1] * (units.ndim - 1)), units, best[0]), jnp.where(
+                better, errors, best[1]
+            )
 
         def step(_, carry):
             units, moments, best = carry

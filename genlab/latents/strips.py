@@ -32,9 +32,11 @@ def table(mixed: np.ndarray, above: np.ndarray, beside: np.ndarray) -> np.ndarra
 def save_gif(path, pictures: np.ndarray, per_second: float = 12) -> None:
     """uint8 [T, H, W, 1 or 3] as a GIF that repeats for ever, in 32 levels, a quarter of the bytes that 256 would take."""
     from PIL import Image
-    pictures = pictures & 0xf8 | pictures >> 5   # black and white stay what they are
+
+    pictures = pictures & 0xF8 | pictures >> 5  # black and white stay what they are
     sheets = [Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture) for picture in pictures]
     buffer = io.BytesIO()
-    sheets[0].save(buffer, 'GIF', save_all=True, append_images=sheets[1:], duration=round(1000 / per_second), loop=0,
-                   optimize=True)
+    sheets[0].save(
+        buffer, 'GIF', save_all=True, append_images=sheets[1:], duration=round(1000 / per_second), loop=0, optimize=True
+    )
     write_atomically(path, buffer.getvalue())

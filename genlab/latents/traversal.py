@@ -1,6 +1,6 @@
 """One dimension of a code at a time: which of them matter, and what they do."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 
@@ -21,8 +21,13 @@ def most_varying(codes: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(-codes.std(0), kind='stable')[:count]
 
 
-def effect(decode: Callable[[np.ndarray], np.ndarray], code: np.ndarray, codes: np.ndarray, dimensions: np.ndarray,
-           reach: float) -> np.ndarray:
+def effect(
+    decode: Callable[[np.ndarray], np.ndarray],
+    code: np.ndarray,
+    codes: np.ndarray,
+    dimensions: np.ndarray,
+    reach: float,
+) -> np.ndarray:
     """How much each dimension changes what is decoded, from end to end of its traversal: root mean square, [K].
 
     decode: [N, D] -> [N, ...]; a prior gives all dimensions the same deviation, and only this tells them apart."""

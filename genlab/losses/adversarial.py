@@ -11,7 +11,8 @@ does not compare real with fake takes `real_logits=None` in the generator's loss
 has more than one logit an image: reshape [B, h, w] to [B * h * w], every patch is an example.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import chex
 import jax
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 
 class Pair(NamedTuple):
     """The two losses of one game."""
+
     discriminator: Callable  # (real_logits [B], fake_logits [B]) -> [B]
     generator: Callable  # (fake_logits [B], real_logits [B]) -> [B]
 

@@ -23,7 +23,7 @@ def pseudo_huber(prediction: jax.Array, target: jax.Array, *, width: float) -> j
     """
     chex.assert_equal_shape([prediction, target])
     squared = jnp.sum(jnp.square(prediction - target), tuple(range(1, prediction.ndim)))
-    return jnp.sqrt(squared + width ** 2) - width
+    return jnp.sqrt(squared + width**2) - width
 
 
 def adaptive(squared_error: jax.Array, *, power: float, epsilon: float = 1e-3) -> jax.Array:

@@ -70,7 +70,7 @@ def decompose_kl(z, mean, log_variance, all_means, all_log_variances, *, example
     """
     chex.assert_equal_shape([z, mean, log_variance])
     chex.assert_equal_shape([all_means, all_log_variances])
-    pairs = log_normal(z[:, None], all_means[None], all_log_variances[None])   # [B, M, D]
+    pairs = log_normal(z[:, None], all_means[None], all_log_variances[None])  # [B, M, D]
     log_count = jnp.log(float(examples)) + jnp.log(float(len(all_means)))
     log_joint = logsumexp(pairs.sum(2), axis=1) - log_count
     log_product = jnp.sum(logsumexp(pairs, axis=1) - log_count, axis=1)

@@ -16,4 +16,4 @@ def isometry(decode, codes, directions):
     chex.assert_equal_shape([codes, directions])
     _, moved = jax.jvp(decode, (codes,), (directions,))
     squared = jnp.sum(jnp.square(moved), tuple(range(1, moved.ndim)))
-    return jnp.square(jnp.sqrt(squared + 1e-12) - 1)   # whose slope is finite where the decoder stands still
+    return jnp.square(jnp.sqrt(squared + 1e-12) - 1)  # whose slope is finite where the decoder stands still

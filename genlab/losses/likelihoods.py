@@ -9,7 +9,8 @@ Every likelihood has the same signature, so that a config can name one:
 one a pixel, learned or fixed; natural logarithm of a length in the units of x.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import chex
 import jax
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 
 class Likelihood(NamedTuple):
     """One likelihood and what it expects."""
+
     negative_log: Callable  # (x [B, ...], location [B, ...], log_scale) -> [B]
     mean: Callable  # (location [B, ...]) -> [B, ...]
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 def _squared_gradient_norm(critic, images):
     """|| grad_x D(x) ||^2 of each example: [B, ...] -> [B]."""
+
     def total(images):
         logits = critic(images)
         chex.assert_shape(logits, (images.shape[0],))

@@ -12,7 +12,7 @@ def divergence(activation, *, rho):
     activation: [K], r_j in (0, 1), the mean of unit j over the whole batch; rho: (0, 1). Returns a scalar, nats.
     """
     chex.assert_rank(activation, 1)
-    safe = jnp.clip(activation, 1e-6, 1 - 1e-6)   # in float32 a sigmoid reaches 0 and 1
+    safe = jnp.clip(activation, 1e-6, 1 - 1e-6)  # in float32 a sigmoid reaches 0 and 1
     return jnp.sum(rho * jnp.log(rho / safe) + (1 - rho) * jnp.log((1 - rho) / (1 - safe)))
 
 

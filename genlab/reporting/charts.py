@@ -51,9 +51,9 @@ def log_ticks(low, high):
     """Powers of ten from low to high, thinned to at most six; with 2 and 5 times them where there are few."""
     powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
     if len(powers) > 3:
-        return [10.0 ** power for power in powers if power % math.ceil(len(powers) / 6) == 0]
+        return [10.0**power for power in powers if power % math.ceil(len(powers) / 6) == 0]
     around = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
-    values = [factor * 10.0 ** power for power in (*around, around.stop) for factor in (1, 2, 5)]
+    values = [factor * 10.0**power for power in (*around, around.stop) for factor in (1, 2, 5)]
     return [value for value in values if low <= value <= high]
 
 
@@ -101,11 +101,15 @@ def chart(title, series):
     checked = ' checked' if _wants_log(series, everything) else ''
     box = f'<label class="toggle"><input type="checkbox" class="log-box"{checked}> log</label>' if scales['log'] else ''
     marks = ticks(left, right)
-    bottom = [f'<span class="x" style="left:{(mark - left) / (right - left):.2%}">{text}</span>'
-              for mark, text in zip(marks, labels(marks))]
-    return (f'<figure class="chart"><figcaption><h3>{escape(title)}</h3>{note}{box}</figcaption>'
-            f'<div class="plot">{"".join(drawings)}{"".join(bottom)}<div class="cursor" hidden></div>'
-            f'<div class="tip" hidden></div></div>{_legend(series)}{_data(series, left, right)}</figure>')
+    bottom = [
+        f'<span class="x" style="left:{(mark - left) / (right - left):.2%}">{text}</span>'
+        for mark, text in zip(marks, labels(marks))
+    ]
+    return (
+        f'<figure class="chart"><figcaption><h3>{escape(title)}</h3>{note}{box}</figcaption>'
+        f'<div class="plot">{"".join(drawings)}{"".join(bottom)}<div class="cursor" hidden></div>'
+        f'<div class="tip" hidden></div></div>{_legend(series)}{_data(series, left, right)}</figure>'
+    )
 
 
 def _linear_range(values):
@@ -135,19 +139,23 @@ def _drawing(title, scale, series, across, span):
     """The SVG of one scale and the labels of its vertical axis."""
     position = (lambda y: np.log(y)) if scale == 'log' else (lambda y: y)
     low, high = position(span[0]), position(span[1])
-    up = lambda y: (1 - (position(y) - low) / (high - low))
+    up = lambda y: 1 - (position(y) - low) / (high - low)
     marks = log_ticks(*span) if scale == 'log' else []
     marks = marks if len(marks) > 1 else ticks(*span)
     marks = [mark for mark in marks if mark > 0 or scale == 'linear']
     lines = [f'<path class="grid" d="{"".join(f"M0 {up(mark) * SIDE:.0f}h{SIDE}" for mark in marks)}"/>']
     for index, (x, y) in enumerate(series.values()):
-        place = lambda x, y: _path((x - across[0]) / (across[1] - across[0]), up(np.where(y > 0, y, np.nan))
-                                   if scale == 'log' else up(y))
+        place = lambda x, y: _path(
+            (x - across[0]) / (across[1] - across[0]), up(np.where(y > 0, y, np.nan)) if scale == 'log' else up(y)
+        )
         lines.append(_curves(f's{index} c{index % COLOURS}' + (' dashed' if index >= COLOURS else ''), x, y, place))
-    texts = [f'<span class="y {scale}" style="top:{up(mark):.2%}">{text}</span>'
-             for mark, text in zip(marks, labels(marks))]
-    return (f'<svg class="{scale}" viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img" '
-            f'aria-label="{escape(title)} against the step, {scale} scale">{"".join(lines)}</svg>{"".join(texts)}')
+    texts = [
+        f'<span class="y {scale}" style="top:{up(mark):.2%}">{text}</span>' for mark, text in zip(marks, labels(marks))
+    ]
+    return (
+        f'<svg class="{scale}" viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(title)} against the step, {scale} scale">{"".join(lines)}</svg>{"".join(texts)}'
+    )
 
 
 def _curves(classes, x, y, place):
@@ -183,8 +191,10 @@ def _legend(series):
         finite = y[np.isfinite(y)]
         cells = [finite[-1], finite.min(), finite.max()] if len(finite) else [None] * 3
         swatch = f'<i class="swatch c{index % COLOURS}{" dashed" if index >= COLOURS else ""}"></i>'
-        rows.append(f'<tr class="s{index}"><th scope="row">{swatch}{escape(name)}</th>'
-                    f'{"".join(f"<td>{number(cell)}</td>" for cell in cells)}</tr>')
+        rows.append(
+            f'<tr class="s{index}"><th scope="row">{swatch}{escape(name)}</th>'
+            f'{"".join(f"<td>{number(cell)}</td>" for cell in cells)}</tr>'
+        )
     head = ''.join(f'<th scope="col">{name}</th>' for name in ('term', 'last', 'min', 'max'))
     return f'<table class="legend"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 

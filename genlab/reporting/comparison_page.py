@@ -9,14 +9,19 @@ from genlab.reporting.page import anchor, page
 from genlab.reporting.samples import image
 from genlab.reporting.tables import notice_boxes
 
-COMPARE = 'Figures compare only where the protocol is the same; of those the best is bold. ↓: less is better, ↑: more is.'
+COMPARE = (
+    'Figures compare only where the protocol is the same; of those the best is bold. ↓: less is better, ↑: more is.'
+)
 
 
 def markdown(runs, tables, links, made_by) -> str:
     """The page as Markdown. links: run -> [(caption as HTML, relative link)]."""
     names = [table.name for table in tables] + (['Pictures'] if links else [])
-    parts = ['# Results', f'Made by {code(made_by)}. Nothing on this page is written by hand.',
-             ' · '.join(f'[{mild(name)}](#{anchor(name)})' for name in names)]
+    parts = [
+        '# Results',
+        f'Made by {code(made_by)}. Nothing on this page is written by hand.',
+        ' · '.join(f'[{mild(name)}](#{anchor(name)})' for name in names),
+    ]
     parts += [_warning(run, alarm) for run in runs for alarm in alarms(run.evaluation)]
     for number, table in enumerate(tables):
         parts += [f'## {mild(table.name)}', *([COMPARE] if number == 1 else []), _markdown_table(table)]
@@ -25,8 +30,10 @@ def markdown(runs, tables, links, made_by) -> str:
     parts += ['## Pictures'] if links else []
     for run in runs if links else ():
         parts += [f'### {mild(run.name)}', mild(_sizes(run))]
-        parts += [f'![{mild(caption)}]({link})  \n*{mild(caption)}*' for caption, link in
-                  ((unescape(caption), link) for caption, link in links.get(run.name, []))]
+        parts += [
+            f'![{mild(caption)}]({link})  \n*{mild(caption)}*'
+            for caption, link in ((unescape(caption), link) for caption, link in links.get(run.name, []))
+        ]
     return '\n\n'.join(filter(None, parts)) + '\n'
 
 
@@ -34,7 +41,7 @@ def mild(text) -> str:
     """Text in which nothing is a mark of Markdown or of HTML, on one line."""
     text = escape(' '.join(str(text).split()), quote=False)
     text = re.sub(r'([\\`*_\[\]|#~$])', r'\\\1', text)
-    return re.sub(r'(?<=\w)\\_(?=\w)', '_', text)   # inside a word it is none
+    return re.sub(r'(?<=\w)\\_(?=\w)', '_', text)  # inside a word it is none
 
 
 def code(text) -> str:
@@ -51,8 +58,10 @@ def _warning(run, alarm) -> str:
 
 def _markdown_table(table) -> str:
     styles = {'best': lambda text: f'**{mild(text)}**', 'code': lambda text: code(text).replace('|', '\\|')}
-    lines = [[mild(column.text) for column in table.columns],
-             ['--:' if column.style == 'number' else '---' for column in table.columns]]
+    lines = [
+        [mild(column.text) for column in table.columns],
+        ['--:' if column.style == 'number' else '---' for column in table.columns],
+    ]
     lines += [[styles.get(cell.style, mild)(cell.text) for cell in row] for row in table.rows]
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
@@ -66,12 +75,17 @@ def _sizes(run) -> str:
 def html(runs, tables, shown, made_by) -> str:
     """The page as one HTML file. shown: run -> [(name, caption as HTML, PNG)]."""
     warnings = [f'{run.name}: {alarm}' for run in runs for alarm in alarms(run.evaluation)]
-    header = (f'<div class="title"><h1>Results</h1></div><p class="facts"><span>{len(runs)} run{"s" if len(runs) > 1 else ""}'
-              f'</span><span>made by <code>{escape(made_by)}</code></span></p>{notice_boxes(warnings, "alert")}')
+    header = (
+        f'<div class="title"><h1>Results</h1></div><p class="facts"><span>{len(runs)} run{"s" if len(runs) > 1 else ""}'
+        f'</span><span>made by <code>{escape(made_by)}</code></span></p>{notice_boxes(warnings, "alert")}'
+    )
     sections = [(table.name, _html_table(table, COMPARE if number == 1 else '')) for number, table in enumerate(tables)]
-    figures = ''.join(f'<figure class="box">{image(data, f"{escape(run.name)}: {caption}")}'
-                      f'<figcaption><b>{escape(run.name)}</b> {caption}</figcaption></figure>'
-                      for run in runs for _, caption, data in shown.get(run.name, []))
+    figures = ''.join(
+        f'<figure class="box">{image(data, f"{escape(run.name)}: {caption}")}'
+        f'<figcaption><b>{escape(run.name)}</b> {caption}</figcaption></figure>'
+        for run in runs
+        for _, caption, data in shown.get(run.name, [])
+    )
     if figures:
         sections.append(('Pictures', f'<div class="bar"><h2>Pictures</h2></div><div class="pictures">{figures}</div>'))
     return page('Results', header, sections, 'Made from the files of the runs alone; nothing is written by hand.')
@@ -82,12 +96,22 @@ def _html_table(table, note) -> str:
     sides = {'number': ' class="right"', 'code': ' class="long"', '': ''}
     right = [sides[column.style] for column in table.columns]
     head = ''.join(f'<th scope="col"{side}>{escape(column.text)}</th>' for column, side in zip(table.columns, right))
-    rows = ''.join(f'<tr><th scope="row">{escape(first.text)}</th>' + ''.join(
-        f'<td{side}>{styles[cell.style].format(escape(cell.text)) if cell.text else ""}</td>'
-        for cell, side in zip(rest, right[1:])) + '</tr>' for first, *rest in table.rows)
-    lines = [f'<li>{f"""<code class="badge">{escape(key)}</code>""" if key else ""}{escape(text)}</li>'
-             for key, text in table.legend]
+    rows = ''.join(
+        f'<tr><th scope="row">{escape(first.text)}</th>'
+        + ''.join(
+            f'<td{side}>{styles[cell.style].format(escape(cell.text)) if cell.text else ""}</td>'
+            for cell, side in zip(rest, right[1:])
+        )
+        + '</tr>'
+        for first, *rest in table.rows
+    )
+    lines = [
+        f'<li>{f"""<code class="badge">{escape(key)}</code>""" if key else ""}{escape(text)}</li>'
+        for key, text in table.legend
+    ]
     lines += [f'<li>{superscript(at)} {escape(text)}</li>' for at, text in enumerate(table.notes, 1)]
-    return (f'<div class="bar"><h2>{escape(table.name)}</h2><span class="note">{note}</span></div>'
-            f'<div class="box wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-            + (f'<ul class="key">{"".join(lines)}</ul>' if lines else ''))
+    return (
+        f'<div class="bar"><h2>{escape(table.name)}</h2><span class="note">{note}</span></div>'
+        f'<div class="box wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        + (f'<ul class="key">{"".join(lines)}</ul>' if lines else '')
+    )

@@ -12,13 +12,15 @@ from genlab.reporting.comparison_tables import unused
 from genlab.reporting.samples import load, pictures_of
 from genlab.run.files import write_atomically
 
-BYTES = 150_000   # of one picture
-LEGIBLE = 256     # pixels; smaller pictures are enlarged by whole numbers
+BYTES = 150_000  # of one picture
+LEGIBLE = 256  # pixels; smaller pictures are enlarged by whole numbers
 
 
 def pictures(run):
     """[(name, caption as HTML, PNG of at most `BYTES`)] of a run: its newest samples, and evaluation/*.png."""
-    drawn = [path for path in pictures_of(str(run.folder / 'samples')) if stem(path).isdecimal() and path.endswith('.png')]
+    drawn = [
+        path for path in pictures_of(str(run.folder / 'samples')) if stem(path).isdecimal() and path.endswith('.png')
+    ]
     found = [('samples', f'samples, {label}', data) for label, data in load(drawn[-1:])]
     for path in pictures_of(str(run.folder / 'evaluation')):
         if path.endswith('.png'):
@@ -48,6 +50,7 @@ def small(data, limit=BYTES):
     """The same PNG, legible and of few bytes: without loss if that is enough, otherwise with fewer pixels. Nothing but pixels
     is kept."""
     from PIL import Image
+
     original = Image.open(io.BytesIO(data))
     if original.mode != 'L':
         cover = original.convert('RGBA')
@@ -71,6 +74,7 @@ def encode(picture):
 def palette(picture):
     """The picture with exactly its own colours as a palette, if there are at most 256: [picture] or []."""
     from PIL import Image
+
     pixels = np.asarray(picture.convert('RGB'), np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     colours, indices = np.unique(pixels, return_inverse=True)
     if len(colours) > 256:

@@ -9,43 +9,77 @@ from genlab.reporting.figures import Part, flatten, is_number, parts, plain, tit
 from genlab.reporting.run import read_json, seconds_of
 from genlab.run.logs import read_metrics
 
-LOWER = ('frechet_distance', 'kernel_distance', 'class_divergence', 'sliced_wasserstein', 'nll', 'nll_bound',
-         'nll_importance_weighted', 'bits_per_dimension', 'bits_per_dimension_bound', 'bits_per_dimension_importance_weighted',
-         'squared_error')
-HIGHER = ('precision', 'recall', 'density', 'coverage', 'inception_score', 'condition_accuracy', 'modes', 'high_quality',
-          'linear_probe', 'nmi', 'ari', 'mig', 'dci_disentanglement', 'dci_completeness', 'dci_informativeness', 'factor_vae',
-          'angle_correlation', 'anomaly_auroc', 'anomaly_aupr', 'psnr', 'ssim', 'psnr_above_filters')
-BETTER = dict.fromkeys(LOWER, 'lower') | dict.fromkeys(HIGHER, 'higher')   # of other figures nobody is the best
+LOWER = (
+    'frechet_distance',
+    'kernel_distance',
+    'class_divergence',
+    'sliced_wasserstein',
+    'nll',
+    'nll_bound',
+    'nll_importance_weighted',
+    'bits_per_dimension',
+    'bits_per_dimension_bound',
+    'bits_per_dimension_importance_weighted',
+    'squared_error',
+)
+HIGHER = (
+    'precision',
+    'recall',
+    'density',
+    'coverage',
+    'inception_score',
+    'condition_accuracy',
+    'modes',
+    'high_quality',
+    'linear_probe',
+    'nmi',
+    'ari',
+    'mig',
+    'dci_disentanglement',
+    'dci_completeness',
+    'dci_informativeness',
+    'factor_vae',
+    'angle_correlation',
+    'anomaly_auroc',
+    'anomaly_aupr',
+    'psnr',
+    'ssim',
+    'psnr_above_filters',
+)
+BETTER = dict.fromkeys(LOWER, 'lower') | dict.fromkeys(HIGHER, 'higher')  # of other figures nobody is the best
 NAMES = {'cpu': 'CPU', 'gpu': 'GPU', 'tpu': 'TPU'}
 
 
 class Run(NamedTuple):
     """What a workdir holds of a run."""
-    name: str          # of the folder, with a number where two are called the same
+
+    name: str  # of the folder, with a number where two are called the same
     folder: pathlib.Path
     config: dict
     environment: dict
     networks: dict
-    rows: list         # of metrics.jsonl
+    rows: list  # of metrics.jsonl
     evaluation: dict
 
 
 class Cell(NamedTuple):
     text: str
-    style: str = ''    # 'best', 'code' or 'number'
+    style: str = ''  # 'best', 'code' or 'number'
 
 
 class Table(NamedTuple):
     name: str
-    columns: list      # Cells; the style is that of the column, 'code' where it may be long
-    rows: list         # of Cells
+    columns: list  # Cells; the style is that of the column, 'code' where it may be long
+    rows: list  # of Cells
     legend: list = []  # (protocol id or '', what it stands for)
-    notes: list = []   # footnotes, from 1
+    notes: list = []  # footnotes, from 1
 
 
 def read(folder: pathlib.Path, taken=()) -> Run:
     """The run in a folder, under a name that is not `taken`. A file that is missing or damaged counts as empty."""
-    documents = [read_json(str(folder / f'{name}.json'), []) for name in ('config', 'environment', 'networks', 'evaluation')]
+    documents = [
+        read_json(str(folder / f'{name}.json'), []) for name in ('config', 'environment', 'networks', 'evaluation')
+    ]
     return Run(unused(folder.resolve().name, taken), folder, *documents[:3], read_metrics(str(folder)), documents[3])
 
 
@@ -57,11 +91,25 @@ def unused(name, taken):
 
 def overview(runs) -> Table:
     """A row for each run: what it is, on what, how large, how long and by which command."""
-    columns = [*map(Cell, ('run', 'system', 'data')), *(Cell(name, 'number') for name in ('parameters', 'steps', 'minutes')),
-               Cell('device'), Cell('command', 'code')]
-    rows = [[Cell(run.name), Cell(system(run)), Cell(data(run.config)), Cell(digits(sum(parameters(run).values()) or None)),
-             Cell(digits(max((row['step'] for row in run.rows), default=0))), Cell(minutes(run.rows)),
-             Cell(device(run.environment)), Cell(str(run.environment.get('command') or ''), 'code')] for run in runs]
+    columns = [
+        *map(Cell, ('run', 'system', 'data')),
+        *(Cell(name, 'number') for name in ('parameters', 'steps', 'minutes')),
+        Cell('device'),
+        Cell('command', 'code'),
+    ]
+    rows = [
+        [
+            Cell(run.name),
+            Cell(system(run)),
+            Cell(data(run.config)),
+            Cell(digits(sum(parameters(run).values()) or None)),
+            Cell(digits(max((row['step'] for row in run.rows), default=0))),
+            Cell(minutes(run.rows)),
+            Cell(device(run.environment)),
+            Cell(str(run.environment.get('command') or ''), 'code'),
+        ]
+        for run in runs
+    ]
     return Table('Runs', columns, rows)
 
 
@@ -87,8 +135,11 @@ def data(config) -> str:
 
 def parameters(run) -> dict[str, int]:
     """network -> how many."""
-    return {name: network['parameters'] for name, network in run.networks.items()
-            if isinstance(network, dict) and is_number(network.get('parameters'))}
+    return {
+        name: network['parameters']
+        for name, network in run.networks.items()
+        if isinstance(network, dict) and is_number(network.get('parameters'))
+    }
 
 
 def minutes(rows) -> str:
@@ -131,13 +182,27 @@ def part_table(name, measured: list[tuple[Run, Part]]) -> Table:
     rows = []
     for run, part in measured:
         step = run.evaluation.get('step')
-        cells = [figure_cell(part.figures[figure], notes, is_best(figure, part, measured))
-                 if figure in part.figures else Cell('') for figure in names]
-        rows.append([Cell(run.name), Cell(digits(step) if is_number(step) else '–'), *cells,
-                     Cell(part.id, 'code') if part.id else Cell('–')])
+        cells = [
+            figure_cell(part.figures[figure], notes, is_best(figure, part, measured))
+            if figure in part.figures
+            else Cell('')
+            for figure in names
+        ]
+        rows.append(
+            [
+                Cell(run.name),
+                Cell(digits(step) if is_number(step) else '–'),
+                *cells,
+                Cell(part.id, 'code') if part.id else Cell('–'),
+            ]
+        )
     arrows = {'lower': ' ↓', 'higher': ' ↑'}
-    columns = [Cell('run'), Cell('step', 'number'), *(Cell(words(figure) + arrows.get(BETTER.get(figure), ''), 'number')
-                                                      for figure in names), Cell('protocol')]
+    columns = [
+        Cell('run'),
+        Cell('step', 'number'),
+        *(Cell(words(figure) + arrows.get(BETTER.get(figure), ''), 'number') for figure in names),
+        Cell('protocol'),
+    ]
     return Table(title(name, 'Other figures'), columns, rows, legend(measured), notes)
 
 
@@ -145,7 +210,9 @@ def figure_cell(value, notes, best) -> Cell:
     """A number; of several the smallest and the largest; a dash for none, with its reason among the notes."""
     leaves = value if isinstance(value, list) else [leaf for _, leaf in flatten(value)]
     numbers = [leaf for leaf in leaves if is_number(leaf)]
-    reasons = dict.fromkeys(leaf if isinstance(leaf, str) else 'not a finite number' for leaf in leaves if not is_number(leaf))
+    reasons = dict.fromkeys(
+        leaf if isinstance(leaf, str) else 'not a finite number' for leaf in leaves if not is_number(leaf)
+    )
     notes += [reason for reason in reasons if reason not in notes]
     marks = ' '.join(superscript(notes.index(reason) + 1) for reason in reasons)
     span = dict.fromkeys(map(digits, (min(numbers), max(numbers)))) if numbers else ['–']
@@ -168,8 +235,10 @@ def legend(measured) -> list[tuple[str, str]]:
     for run, part in measured:
         spelled = '; '.join(f'{words(name)}: {plain(value)}' for name, value in flatten(part.conditions) if name)
         lines.setdefault((part.id, spelled), []).append(run.name)
-    return [(key, spelled if key else f'no id ({", ".join(names)}): {spelled or "nothing was written down"}')
-            for (key, spelled), names in lines.items()]
+    return [
+        (key, spelled if key else f'no id ({", ".join(names)}): {spelled or "nothing was written down"}')
+        for (key, spelled), names in lines.items()
+    ]
 
 
 def words(name) -> str:

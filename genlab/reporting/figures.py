@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 class Part(NamedTuple):
     """Figures that were measured in one way."""
-    name: str         # '' for figures that belong to no part
-    id: str           # of the protocol; figures compare only if theirs are equal. '' if there is none: they do not
+
+    name: str  # '' for figures that belong to no part
+    id: str  # of the protocol; figures compare only if theirs are equal. '' if there is none: they do not
     conditions: dict  # what the figures depend on
-    figures: dict     # name -> number, numbers by name, or a sentence that says why there is none
+    figures: dict  # name -> number, numbers by name, or a sentence that says why there is none
 
 
 def parts(evaluation):
@@ -22,9 +23,20 @@ def parts(evaluation):
     figures, protocol = evaluation.get('figures'), evaluation.get('protocol')
     figures = figures if isinstance(figures, dict) else {}
     protocol = protocol if isinstance(protocol, dict) else {'protocol': protocol} if protocol else {}
-    named = {name: part for name, part in protocol.items() if isinstance(part, dict) and isinstance(part.get('figures'), list)}
-    found = [Part(name, str(part.get('id', '')), {key: part[key] for key in part if key not in ('id', 'figures')},
-                  {key: value for key, value in figures.items() if key in part['figures']}) for name, part in named.items()]
+    named = {
+        name: part
+        for name, part in protocol.items()
+        if isinstance(part, dict) and isinstance(part.get('figures'), list)
+    }
+    found = [
+        Part(
+            name,
+            str(part.get('id', '')),
+            {key: part[key] for key in part if key not in ('id', 'figures')},
+            {key: value for key, value in figures.items() if key in part['figures']},
+        )
+        for name, part in named.items()
+    ]
     free = {key: value for key, value in figures.items() if not any(key in part.figures for part in found)}
     known = ('step', 'figures', 'protocol', 'alarms', 'seconds', 'rates')
     loose = {key: value for key, value in evaluation.items() if key not in known}

@@ -11,7 +11,7 @@ COLOURS = {  # of the curves, on light and on dark
     'dark': ('#7aa7ff', '#ff9c5b', '#63cf86', '#cf8cf0', '#ff7d9c', '#52cfe0', '#e2b340', '#a9b3bd'),
 }
 
-STYLE = '''
+STYLE = """
 :root { --page: #f6f6f4; --card: #fff; --text: #1c2026; --soft: #626b76; --line: #e2e4e7; --accent: #2563c9;
   --good: #1d7a3e; --good-back: #e0f3e6; --wait: #8a5a00; --wait-back: #fdf0d3; --hover: #f0f2f5;
   color-scheme: light dark; }
@@ -153,9 +153,9 @@ footer { color: var(--soft); font-size: .82rem; padding-bottom: 2rem; }
   .chart, .card, .box, tr, figure { break-inside: avoid; } section { margin: 1rem 0; }
   .bar { break-after: avoid; } .samples { grid-template-columns: 20rem minmax(0, 1fr); }
   .charts { grid-template-columns: 1fr 1fr; } .plot { height: 160px; } }
-'''
+"""
 
-SCRIPT = '''
+SCRIPT = """
 'use strict';
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const one = (selector, root = document) => root.querySelector(selector);
@@ -225,13 +225,15 @@ all('input[type=search]').forEach(field => field.addEventListener('input', () =>
   });
 }));
 addEventListener('beforeprint', () => all('details').forEach(details => { details.open = true; }));
-'''
+"""
 
 
 def _colours():
     """The colour of curve i, and: pointing at a row of the legend dims the other curves."""
-    light, dark = ([f'.c{i} {{ stroke: {c}; border-color: {c}; }}' for i, c in enumerate(COLOURS[mode])]
-                   for mode in ('light', 'dark'))
+    light, dark = (
+        [f'.c{i} {{ stroke: {c}; border-color: {c}; }}' for i, c in enumerate(COLOURS[mode])]
+        for mode in ('light', 'dark')
+    )
     dim = [f'.chart:has(tr.s{i}:hover) .plot path[class*=" c"]:not(.s{i}) {{ opacity: .1; }}' for i in range(24)]
     return '\n'.join(light + ['@media (prefers-color-scheme: dark) {'] + dark + ['}'] + dim)
 
@@ -246,9 +248,11 @@ def page(title, header, sections, footer='Made from the files of the run alone.'
     places = [(name, html, anchor(name)) for name, html in sections]
     links = ''.join(f'<li><a href="#{place}">{escape(name)}</a></li>' for name, _, place in places)
     body = ''.join(f'<section id="{place}">{html}</section>' for _, html, place in places)
-    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<style>{STYLE}{_colours()}</style></head><body><header>{header}</header>'
-            f'<nav aria-label="Sections"><ul>{links}</ul></nav><main>{body}</main>'
-            f'<footer>{escape(footer)}</footer><script>{SCRIPT}</script></body></html>\n')
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<style>{STYLE}{_colours()}</style></head><body><header>{header}</header>'
+        f'<nav aria-label="Sections"><ul>{links}</ul></nav><main>{body}</main>'
+        f'<footer>{escape(footer)}</footer><script>{SCRIPT}</script></body></html>\n'
+    )

@@ -33,17 +33,25 @@ def render(workdir):
     notices = []
     config, environment, networks, evaluation = (
         read_json(os.path.join(workdir, f'{name}.json'), notices)
-        for name in ('config', 'environment', 'networks', 'evaluation'))
+        for name in ('config', 'environment', 'networks', 'evaluation')
+    )
     rows = read_metrics(workdir)
     folder = os.path.basename(os.path.abspath(workdir))
     title = str(config.get('name') or folder)
-    sections = [('Samples', samples(os.path.join(workdir, 'samples'))), ('Curves', _curves(rows)),
-                ('Evaluation', evaluation_tables(evaluation, os.path.join(workdir, 'evaluation'))),
-                ('Latent space', _latent_space(os.path.join(workdir, 'explore'))),
-                ('Networks', network_tables(networks)), ('Config', settings('Config', config)),
-                ('Environment', settings('Environment', environment))]
-    header = (_header(title, folder, config, environment, rows, notices) + notice_boxes(alarms(evaluation), 'alert')
-              + _cards(config, rows, networks, evaluation))
+    sections = [
+        ('Samples', samples(os.path.join(workdir, 'samples'))),
+        ('Curves', _curves(rows)),
+        ('Evaluation', evaluation_tables(evaluation, os.path.join(workdir, 'evaluation'))),
+        ('Latent space', _latent_space(os.path.join(workdir, 'explore'))),
+        ('Networks', network_tables(networks)),
+        ('Config', settings('Config', config)),
+        ('Environment', settings('Environment', environment)),
+    ]
+    header = (
+        _header(title, folder, config, environment, rows, notices)
+        + notice_boxes(alarms(evaluation), 'alert')
+        + _cards(config, rows, networks, evaluation)
+    )
     return page(f'{title} · report', header, [(name, html) for name, html in sections if html])
 
 
@@ -78,9 +86,10 @@ def _header(title, folder, config, environment, rows, notices):
     facts = {name.split('/')[-1]: value for name, value in flatten(environment) if name.split('/')[-1] in wanted}
     words = ''.join(f'<span>{escape(name.replace("_", " "))}: {text(value)}</span>' for name, value in facts.items())
     badge = f'<span class="status{" done" if complete else ""}">{state}</span>'
-    return (f'<div class="title"><h1>{escape(title)}</h1>{badge}</div>'
-            f'<p class="facts"><span>workdir: {escape(folder)}</span>{words}</p>'
-            + notice_boxes(notices, 'note'))
+    return (
+        f'<div class="title"><h1>{escape(title)}</h1>{badge}</div>'
+        f'<p class="facts"><span>workdir: {escape(folder)}</span>{words}</p>' + notice_boxes(notices, 'note')
+    )
 
 
 def _cards(config, rows, networks, evaluation):
@@ -98,7 +107,9 @@ def _cards(config, rows, networks, evaluation):
             count = network['parameters']
             cards.append((f'{name} parameters', number(count) if count < 1e7 else f'{count / 1e6:.4g}M'))
     figures = evaluation.get('figures')
-    figures = [(name, value) for name, value in figures.items() if is_number(value)] if isinstance(figures, dict) else []
+    figures = (
+        [(name, value) for name, value in figures.items() if is_number(value)] if isinstance(figures, dict) else []
+    )
     cards += [(name.replace('_', ' '), number(value)) for name, value in figures[:3]]
     html = ''.join(f'<div class="card"><dt>{escape(name)}</dt><dd>{value}</dd></div>' for name, value in cards)
     return f'<dl class="cards">{html}</dl>'
@@ -134,8 +145,8 @@ def _curves(rows):
     for name, curve in series.items():
         player, slash, term = name.partition('/')
         if len(curve[0]) < 2 and len(rows) > 2:
-            continue    # one number is no curve; the evaluation's table has it
-        if term == 'gradient_norm':   # its scale is its own: beside the losses it would flatten them
+            continue  # one number is no curve; the evaluation's table has it
+        if term == 'gradient_norm':  # its scale is its own: beside the losses it would flatten them
             player, term = term, player
         groups.setdefault(player.replace('_', ' '), {})[term if slash else name.replace('_', ' ')] = curve
     charts = ''.join(chart(name, curves) for name, curves in sorted(groups.items(), key=lambda item: _alone(*item)))

@@ -15,20 +15,25 @@ def samples(folder):
     pictures = load(_evenly(pictures_of(folder), PICTURES))
     if not pictures:
         return ''
-    strip = ''.join(f'<button type="button" title="{label}" aria-current="{str(i == len(pictures) - 1).lower()}">'
-                    f'{image(data, f"samples, {label}")}{label.removeprefix("step ")}</button>'
-                    for i, (label, data) in enumerate(pictures))
+    strip = ''.join(
+        f'<button type="button" title="{label}" aria-current="{str(i == len(pictures) - 1).lower()}">'
+        f'{image(data, f"samples, {label}")}{label.removeprefix("step ")}</button>'
+        for i, (label, data) in enumerate(pictures)
+    )
     last, data = pictures[-1]
     large = f'<figure class="hero">{image(data, f"samples, {last}")}{_slider(len(pictures) - 1, last)}</figure>'
-    return (f'<div class="bar"><h2>Samples</h2></div><div class="box samples">{large}'
-            f'<div class="strip">{strip}</div></div>')
+    return (
+        f'<div class="bar"><h2>Samples</h2></div><div class="box samples">{large}<div class="strip">{strip}</div></div>'
+    )
 
 
 def _slider(last, label):
     """What moves the large picture through training; hidden where there is nothing to move through."""
-    return (f'<div class="slide"{"" if last else " hidden"}><button type="button" id="play">▶ play</button>'
-            f'<input type="range" id="slider" min="0" max="{last}" value="{last}" aria-label="Samples over training" '
-            f'aria-valuetext="{label}"><output for="slider">{label}</output></div>')
+    return (
+        f'<div class="slide"{"" if last else " hidden"}><button type="button" id="play">▶ play</button>'
+        f'<input type="range" id="slider" min="0" max="{last}" value="{last}" aria-label="Samples over training" '
+        f'aria-valuetext="{label}"><output for="slider">{label}</output></div>'
+    )
 
 
 def pictures_of(folder):
@@ -69,17 +74,21 @@ def _whole(data):
 
 def figures_of(folder):
     """The pictures in a folder, each with its name, as HTML; '' where there are none."""
-    figures = ''.join(f'<figure class="box">{image(data, label)}<figcaption>{label}</figcaption></figure>'
-                      for label, data in load(pictures_of(folder)))
+    figures = ''.join(
+        f'<figure class="box">{image(data, label)}<figcaption>{label}</figcaption></figure>'
+        for label, data in load(pictures_of(folder))
+    )
     return f'<div class="pictures">{figures}</div>' if figures else ''
 
 
 def image(data, words):
     """A PNG or a GIF inside the page; small ones keep their pixels when they are enlarged. words: HTML."""
     if data.startswith(b'GIF8'):
-        kind, (width, height) = 'image/gif', (int.from_bytes(data[at:at + 2], 'little') for at in (6, 8))
+        kind, (width, height) = 'image/gif', (int.from_bytes(data[at : at + 2], 'little') for at in (6, 8))
     else:
-        kind, (width, height) = 'image/png', (int.from_bytes(data[at:at + 4], 'big') for at in (16, 20))
+        kind, (width, height) = 'image/png', (int.from_bytes(data[at : at + 4], 'big') for at in (16, 20))
     pixels = ' class="pixels"' if width < 320 else ''
-    return (f'<img{pixels} alt="{words}" width="{width}" height="{height}" '
-            f'src="data:{kind};base64,{base64.b64encode(data).decode()}">')
+    return (
+        f'<img{pixels} alt="{words}" width="{width}" height="{height}" '
+        f'src="data:{kind};base64,{base64.b64encode(data).decode()}">'
+    )

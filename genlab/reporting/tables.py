@@ -26,8 +26,10 @@ def settings(name, values):
     if not values:
         return ''
     field = f'<input type="search" placeholder="find a setting" aria-label="Find in {escape(name.lower())}">'
-    return (f'<div class="bar"><h2>{escape(name)}</h2>{field}</div>'
-            f'<details open><summary>{len(pairs)} values</summary><div class="code">{rows_of(pairs)}</div></details>')
+    return (
+        f'<div class="bar"><h2>{escape(name)}</h2>{field}</div>'
+        f'<details open><summary>{len(pairs)} values</summary><div class="code">{rows_of(pairs)}</div></details>'
+    )
 
 
 def notice_boxes(sentences, role):
@@ -43,8 +45,10 @@ def evaluation_tables(evaluation, folder):
         return ''
     step = evaluation.get('step')
     note = f'<span class="note">of step {step:,}</span>' if is_number(step) else ''
-    return (f'<div class="bar"><h2>Evaluation</h2>{note}</div>{notice_boxes(alarms(evaluation), "alert")}'
-            f'<div class="columns">{boxes}</div>{pictures}')
+    return (
+        f'<div class="bar"><h2>Evaluation</h2>{note}</div>{notice_boxes(alarms(evaluation), "alert")}'
+        f'<div class="columns">{boxes}</div>{pictures}'
+    )
 
 
 def _part(part):
@@ -60,16 +64,23 @@ def _part(part):
 
 def _times(evaluation):
     """A box of how long each part took, and how many things a second it did."""
-    rows = [(f'{name.replace("_", " ")}, {unit}', value) for kind, unit in (('seconds', 's'), ('rates', 'a second'))
-            for name, value in (evaluation.get(kind) or {}).items() if is_number(value)]
+    rows = [
+        (f'{name.replace("_", " ")}, {unit}', value)
+        for kind, unit in (('seconds', 's'), ('rates', 'a second'))
+        for name, value in (evaluation.get(kind) or {}).items()
+        if is_number(value)
+    ]
     return f'<div class="box"><h3>Time</h3>{rows_of(rows, _figure)}</div>' if rows else ''
 
 
 def _leaves(figures):
     """[(name, value)] of nested figures; numbers by name, like the shares of classes, stay together."""
     together = lambda value: isinstance(value, dict) and len(value) > 2 and all(map(is_number, value.values()))
-    return [leaf for name, value in figures.items()
-            for leaf in ([(name, value)] if together(value) else flatten({name: value}))]
+    return [
+        leaf
+        for name, value in figures.items()
+        for leaf in ([(name, value)] if together(value) else flatten({name: value}))
+    ]
 
 
 def _figure(value):
@@ -81,9 +92,12 @@ def _figure(value):
     if not isinstance(values, list) or len(values) < 3 or not all(map(is_number, values)):
         return text(value)
     top, bottom = max(values + [0]), min(values + [0])
-    bars = ''.join(f'<i style="height:{(item - bottom) / ((top - bottom) or 1):.0%}"'
-                   + (f' title="{escape(names[i])}: {number(item)}"' if names else '') + '></i>'
-                   for i, item in enumerate(values[:80]))
+    bars = ''.join(
+        f'<i style="height:{(item - bottom) / ((top - bottom) or 1):.0%}"'
+        + (f' title="{escape(names[i])}: {number(item)}"' if names else '')
+        + '></i>'
+        for i, item in enumerate(values[:80])
+    )
     span = f'{len(values)} from {number(min(values))} to {number(max(values))}'
     listed = ', '.join(map(number, values)) if len(values) <= 10 and not names else span
     return f'<span class="spark" aria-hidden="true">{bars}</span>{listed}'
@@ -103,8 +117,10 @@ def _network(name, network):
     summary = f'{escape(name)} <span>{number(total)} parameters in {len(modules)} modules</span>'
     head = ''.join(f'<th scope="col">{column}</th>' for column in ('module', 'type', 'output'))
     head += '<th scope="col" class="right">parameters</th>'
-    return (f'<details><summary>{summary}</summary><div><table><thead><tr>{head}</tr></thead>'
-            f'<tbody>{rows}</tbody></table></div></details>')
+    return (
+        f'<details><summary>{summary}</summary><div><table><thead><tr>{head}</tr></thead>'
+        f'<tbody>{rows}</tbody></table></div></details>'
+    )
 
 
 def _parameters(module):

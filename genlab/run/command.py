@@ -3,7 +3,11 @@
 import pathlib
 import shlex
 
-PLACES = ('workdir', 'config.data.dir', 'coordinator')   # where one machine keeps things: private, and no part of the result
+PLACES = (
+    'workdir',
+    'config.data.dir',
+    'coordinator',
+)  # where one machine keeps things: private, and no part of the result
 
 
 def given(module: str, argv: list[str]) -> str | None:
@@ -12,7 +16,7 @@ def given(module: str, argv: list[str]) -> str | None:
     argv: sys.orig_argv. `main` takes words out of sys.argv and looks up others; a person would not find them again."""
     script = module.replace('.', '/') + '.py'
     places = [at for at, word in enumerate(argv) if word == module or word.endswith(script)]
-    return typed(module, argv[places[0] + 1:]) if places else None
+    return typed(module, argv[places[0] + 1 :]) if places else None
 
 
 def typed(module: str, words: list[str]) -> str:
@@ -21,7 +25,7 @@ def typed(module: str, words: list[str]) -> str:
     for word in rest:
         if word.startswith('-') and word.lstrip('-').partition('=')[0] in PLACES:
             if '=' not in word:
-                next(rest, None)   # its value
+                next(rest, None)  # its value
         else:
             kept.append(portable(word))
     return shlex.join(['python', '-m', module, *kept])

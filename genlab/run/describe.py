@@ -25,8 +25,10 @@ def describe(config: ConfigDict, build: Build) -> dict[str, dict]:
     with nn.intercept_methods(lambda *call: _note(calls, *call)):
         state = jax.eval_shape(make_init(program))
     held = {network: [params, state.stats[network].get('constants', {})] for network, params in state.params.items()}
-    return {network: {'parameters': count(trees), 'modules': _modules(network, trees, calls)}
-            for network, trees in held.items()}
+    return {
+        network: {'parameters': count(trees), 'modules': _modules(network, trees, calls)}
+        for network, trees in held.items()
+    }
 
 
 def totals(networks: dict[str, dict]) -> dict[str, int]:
@@ -43,11 +45,19 @@ def table(networks: dict[str, dict]) -> str:
     """The same as text for a person."""
     lines = []
     for network, description in networks.items():
-        rows = [(module['path'], module['type'], _shapes(module['output']), f'{module["parameters"]:,}')
-                for module in description['modules']]
-        rows = [('module', 'type', 'output', 'parameters'), *rows, (network, 'total', '', f'{description["parameters"]:,}')]
+        rows = [
+            (module['path'], module['type'], _shapes(module['output']), f'{module["parameters"]:,}')
+            for module in description['modules']
+        ]
+        rows = [
+            ('module', 'type', 'output', 'parameters'),
+            *rows,
+            (network, 'total', '', f'{description["parameters"]:,}'),
+        ]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines += [f'{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d:>{widths[3]}}'.rstrip() for a, b, c, d in rows] + ['']
+        lines += [
+            f'{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d:>{widths[3]}}'.rstrip() for a, b, c, d in rows
+        ] + ['']
     total = sum(description['parameters'] for description in networks.values())
     return '\n'.join([*lines, f'{total:,} parameters in {len(networks)} networks'])
 
@@ -61,7 +71,7 @@ def _note(calls, call, args, kwargs, context):
     module = context.module
     outermost = next((note['root'] for note in calls if 'output' not in note), None)
     note = {'root': outermost or _root(module).name, 'path': module.path, 'type': type(module).__name__}
-    calls.append(note)   # before the calls that it makes
+    calls.append(note)  # before the calls that it makes
     output = call(*args, **kwargs)
     note['output'] = [list(leaf.shape) for leaf in jax.tree.leaves(output) if hasattr(leaf, 'shape')]
     return output
@@ -86,8 +96,15 @@ def _modules(network: str, trees: list, calls: list[dict]) -> list[dict]:
             first.setdefault(call['path'], call)
     rows = [(path, call['type'], call['output']) for path, call in first.items()]
     rows += [(path, 'own', []) for path in sorted(held) if path not in first]
-    return [{'path': '/'.join((network, *path)), 'type': kind, 'output': output[0] if len(output) == 1 else output,
-             'parameters': held[path]} for path, kind, output in rows]
+    return [
+        {
+            'path': '/'.join((network, *path)),
+            'type': kind,
+            'output': output[0] if len(output) == 1 else output,
+            'parameters': held[path],
+        }
+        for path, kind, output in rows
+    ]
 
 
 def _shapes(output: list) -> str:

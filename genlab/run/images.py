@@ -41,7 +41,7 @@ def grid(images, columns=None, padding=2, *, background=255):
     cells[:number, :height, :width] = images
     cells = cells.reshape(rows, columns, *cells.shape[1:]).swapaxes(1, 2)
     sheet = cells.reshape(rows * (height + padding), columns * (width + padding), channels)
-    return sheet[:sheet.shape[0] - padding, :sheet.shape[1] - padding]
+    return sheet[: sheet.shape[0] - padding, : sheet.shape[1] - padding]
 
 
 def points(samples, reference=None, limits=None, size=384):
@@ -72,12 +72,14 @@ def pairs(versions, columns=16):
         if not any(np.array_equal(version, other) for other in different):
             different.append(version)
     if np.ndim(different[0]) == 2:
-        return grid(np.stack([points(version, different[0]) for version in different]), columns=len(different), padding=8)
+        return grid(
+            np.stack([points(version, different[0]) for version in different]), columns=len(different), padding=8
+        )
     different = [to_uint8(version) for version in different]
     number, columns = len(different[0]), min(columns, len(different[0]))
     bands = []
     for first in range(0, number - number % columns, columns):
-        bands += [grid(np.concatenate([version[first:first + columns] for version in different]), columns)]
+        bands += [grid(np.concatenate([version[first : first + columns] for version in different]), columns)]
     gap = np.full((8, *bands[0].shape[1:]), 255, np.uint8)
     return np.concatenate([row for band in bands for row in (band, gap)][:-1])
 
@@ -93,6 +95,7 @@ def picture(samples, reference=None):
 def save_png(path, array):
     """Write uint8 [H, W], [H, W, 1] or [H, W, 3] as PNG; a reader never sees half of it."""
     from PIL import Image
+
     array = np.asarray(array)
     if array.dtype != np.uint8:
         raise TypeError(f'a PNG wants uint8, not {array.dtype}: see to_uint8')
@@ -140,5 +143,5 @@ def _cover(pixels, size, width):
     inside = ((x >= 0) & (x < size))[:, None, :] & ((y >= 0) & (y < size))[:, :, None]
     place = (y[:, :, None] * size + x[:, None, :])[inside].astype(np.int64)
     coats = np.bincount(place, paint[inside], minlength=size * size).reshape(size, size)
-    opacity = np.clip(width ** 2 * 16 / math.sqrt(max(len(pixels), 1)), 0.12, 0.9)
+    opacity = np.clip(width**2 * 16 / math.sqrt(max(len(pixels), 1)), 0.12, 0.9)
     return 1 - (1 - opacity) ** coats

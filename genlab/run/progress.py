@@ -16,8 +16,18 @@ class Progress:
     total, start: steps; examples: images a step, 0 to leave the speed in steps; label: what the loop does.
     """
 
-    def __init__(self, total, start=0, *, label='train', examples=0, stream=None, interval=30.0, enabled=True,
-                 clock=time.monotonic):
+    def __init__(
+        self,
+        total,
+        start=0,
+        *,
+        label='train',
+        examples=0,
+        stream=None,
+        interval=30.0,
+        enabled=True,
+        clock=time.monotonic,
+    ):
         self._total, self._label, self._examples, self._clock = total, label, examples, clock
         self._stream = sys.stderr if stream is None else stream
         self._enabled = enabled
@@ -107,7 +117,7 @@ class Progress:
 
 def _initials(names):
     """'generator/adversarial' -> 'g/adversarial', as long as that leaves the names distinct."""
-    short = [name[0] + name[name.index('/'):] if '/' in name[1:] else name for name in names]
+    short = [name[0] + name[name.index('/') :] if '/' in name[1:] else name for name in names]
     return short if len(set(short)) == len(short) else list(names)
 
 

@@ -20,8 +20,21 @@ from genlab.run import command
 from genlab.run.files import write_atomically
 
 # What may change between two commands on one run: none of it moves the curve of the steps.
-FREE = ('placement', 'checkpoint', 'sample', 'evaluate', 'explore', 'data.resident', 'data.workers', 'train.steps',
-        'train.log_every', 'train.sample_every', 'train.evaluate_every', 'train.steps_per_call', 'train.on_nan')
+FREE = (
+    'placement',
+    'checkpoint',
+    'sample',
+    'evaluate',
+    'explore',
+    'data.resident',
+    'data.workers',
+    'train.steps',
+    'train.log_every',
+    'train.sample_every',
+    'train.evaluate_every',
+    'train.steps_per_call',
+    'train.on_nan',
+)
 
 
 def create(path: pathlib.Path) -> None:
@@ -42,15 +55,19 @@ def lock(path: pathlib.Path):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f'--workdir={path}: another run is writing there: wait for it, or name another folder') from None
+            raise ConfigError(
+                f'--workdir={path}: another run is writing there: wait for it, or name another folder'
+            ) from None
         yield
 
 
 def claim(path: pathlib.Path, config: ConfigDict) -> None:
     """Writes config.json, or refuses a folder that holds the run of another config."""
     if (path / 'config.json').exists() and (keys := compare(path, config)):
-        raise ConfigError(f'--workdir={path}: it holds a run of another config; {", ".join(keys)} differ: '
-                          'go on with that config, or name another folder')
+        raise ConfigError(
+            f'--workdir={path}: it holds a run of another config; {", ".join(keys)} differ: '
+            'go on with that config, or name another folder'
+        )
     write_json(path / 'config.json', plain(config))
 
 
@@ -64,9 +81,13 @@ def read(path: pathlib.Path, flag: str = '--workdir') -> dict:
     try:
         return dict(json.loads((path / 'config.json').read_text()))
     except FileNotFoundError:
-        raise ConfigError(f'{flag}={path}: there is no run (no config.json): train it first, or name its folder') from None
+        raise ConfigError(
+            f'{flag}={path}: there is no run (no config.json): train it first, or name its folder'
+        ) from None
     except (ValueError, TypeError):
-        raise ConfigError(f'{path}/config.json is damaged: put the config there as JSON, or name another folder') from None
+        raise ConfigError(
+            f'{path}/config.json is damaged: put the config there as JSON, or name another folder'
+        ) from None
 
 
 def plain(config: ConfigDict) -> dict:
@@ -78,11 +99,19 @@ def environment() -> dict:
     """Versions, devices, the commit and the command: what a figure of this run was made on, and by what."""
     packages = ('genlab', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
     versions = {package: version for package in packages if (version := _version(package))}
-    return {'python': platform.python_version(), 'platform': platform.platform(), 'cores': os.cpu_count(),
-            'versions': versions, 'backend': jax.default_backend(), 'devices': [str(device) for device in jax.devices()],
-            'device_kind': jax.devices()[0].device_kind, 'processes': jax.process_count(), 'git_commit': _commit(),
-            'command': command.given('genlab.main', sys.orig_argv),
-            'started': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')}
+    return {
+        'python': platform.python_version(),
+        'platform': platform.platform(),
+        'cores': os.cpu_count(),
+        'versions': versions,
+        'backend': jax.default_backend(),
+        'devices': [str(device) for device in jax.devices()],
+        'device_kind': jax.devices()[0].device_kind,
+        'processes': jax.process_count(),
+        'git_commit': _commit(),
+        'command': command.given('genlab.main', sys.orig_argv),
+        'started': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    }
 
 
 def write_json(path: pathlib.Path, content) -> None:
@@ -99,9 +128,16 @@ def _version(package: str) -> str | None:
 
 def _commit() -> str | None:
     """The commit of the source tree that runs, with a + where files differ from it; None outside a checkout."""
+
     def git(*words):
-        return subprocess.run(('git', '-C', str(pathlib.Path(__file__).parent), *words), capture_output=True, text=True,
-                              timeout=10, check=True).stdout.strip()
+        return subprocess.run(
+            ('git', '-C', str(pathlib.Path(__file__).parent), *words),
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
+
     try:
         return git('rev-parse', 'HEAD') + ('+' if git('status', '--porcelain', '--untracked-files=no') else '')
     except (OSError, subprocess.SubprocessError):

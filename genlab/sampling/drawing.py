@@ -2,7 +2,7 @@
 
 import functools
 import zlib
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -29,25 +29,39 @@ def keys_at(seed: int, indices: np.ndarray, purpose: str = 'sample') -> jax.Arra
     return example_keys(jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode())), indices)
 
 
-def picture(experiment: Experiment, placement: parallel.Placement, variables, config: ConfigDict,
-            source: data.Source) -> np.ndarray:
+def picture(
+    experiment: Experiment, placement: parallel.Placement, variables, config: ConfigDict, source: data.Source
+) -> np.ndarray:
     """What a model makes, as uint8 [H, W, C]: samples, or held-out examples and their reconstructions if it cannot sample."""
     if experiment.sample:
         return images.picture(draw(experiment, placement, variables, config), reference(source, config))
     indices, reconstruct = np.arange(config.sample.count), jitted(experiment.reconstruct)
     batch = examples(config)(indices)
-    made = parallel.run(placement, lambda variables, both: reconstruct(variables, *both), variables,
-                        (batch, keys_at(config.seed, indices, 'reconstruct')))
+    made = parallel.run(
+        placement,
+        lambda variables, both: reconstruct(variables, *both),
+        variables,
+        (batch, keys_at(config.seed, indices, 'reconstruct')),
+    )
     return images.pairs({'x': np.asarray(batch['x']), **made})
 
 
-def draw(experiment: Experiment, placement: parallel.Placement, variables, config: ConfigDict, count: int | None = None,
-         seed: int | None = None, words: str = '') -> np.ndarray:
+def draw(
+    experiment: Experiment,
+    placement: parallel.Placement,
+    variables,
+    config: ConfigDict,
+    count: int | None = None,
+    seed: int | None = None,
+    words: str = '',
+) -> np.ndarray:
     """Samples [count, ...], images in [-1, 1] or points, drawn `config.sample.chunk` at a time.
 
     count and seed are the config's unless given. words: what all are told, a sentence or a class; '': as the config says."""
     if experiment.sample is None:
-        raise UserError(f'a model of config.experiment={config.experiment!r} cannot sample; --mode=evaluate shows what it can')
+        raise UserError(
+            f'a model of config.experiment={config.experiment!r} cannot sample; --mode=evaluate shows what it can'
+        )
     count, seed, chunk = count or config.sample.count, config.seed if seed is None else seed, config.sample.chunk
     conditions = conditioned(config, words)
     sample = jitted(experiment.sample)

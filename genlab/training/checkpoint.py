@@ -4,7 +4,8 @@ import contextlib
 import json
 import pathlib
 import zlib
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import orbax.checkpoint as orbax
@@ -33,9 +34,15 @@ class Checkpoints:
             self._clear_up()
         if not self.folder.exists():
             raise UserError(f'there are no checkpoints in {self.folder}: train first, or name the folder of a run')
-        with _quiet():   # orbax warns of what read_only means
-            self.manager = orbax.CheckpointManager(self.folder, options=orbax.CheckpointManagerOptions(
-                max_to_keep=keep, read_only=read_only, async_options=orbax.AsyncOptions(post_finalization_callback=self._seal)))
+        with _quiet():  # orbax warns of what read_only means
+            self.manager = orbax.CheckpointManager(
+                self.folder,
+                options=orbax.CheckpointManagerOptions(
+                    max_to_keep=keep,
+                    read_only=read_only,
+                    async_options=orbax.AsyncOptions(post_finalization_callback=self._seal),
+                ),
+            )
 
     def __enter__(self):
         return self
@@ -72,8 +79,10 @@ class Checkpoints:
                 return step, restored['state'], restored['notes']
             self.warn(f'checkpoint {step} cannot be read ({faults[step]}): trying the one before')
         if faults:
-            raise UserError(f'no checkpoint in {self.folder} can be read (step {max(faults)}: {faults[max(faults)]}): '
-                            'name another folder, or move them away to start again')
+            raise UserError(
+                f'no checkpoint in {self.folder} can be read (step {max(faults)}: {faults[max(faults)]}): '
+                'name another folder, or move them away to start again'
+            )
         return None
 
     def _restore(self, step: int, template: Tree, faults: dict[int, str]) -> Tree | None:
@@ -81,8 +90,12 @@ class Checkpoints:
         fault = self._fault(step)
         if fault is None:
             try:
-                return self.manager.restore(step, args=orbax.args.Composite(
-                    state=orbax.args.StandardRestore(template), notes=orbax.args.JsonRestore()))
+                return self.manager.restore(
+                    step,
+                    args=orbax.args.Composite(
+                        state=orbax.args.StandardRestore(template), notes=orbax.args.JsonRestore()
+                    ),
+                )
             except Exception as error:  # orbax raises bare Exceptions for files and shapes alike
                 fault = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         faults[step] = fault
@@ -94,8 +107,11 @@ class Checkpoints:
         They cover the items, not orbax's own note at the top, into which it still writes the time of the commit."""
         if jax.process_index() == 0:
             for unfinished in self.folder.glob('*.orbax-checkpoint-tmp*'):
-                manifest = {str(file.relative_to(unfinished)): checksum(file) for file in sorted(unfinished.glob('*/**/*'))
-                            if file.is_file()}
+                manifest = {
+                    str(file.relative_to(unfinished)): checksum(file)
+                    for file in sorted(unfinished.glob('*/**/*'))
+                    if file.is_file()
+                }
                 (unfinished / MANIFEST).write_text(json.dumps(manifest))
 
     def _fault(self, step: int) -> str | None:
@@ -111,7 +127,7 @@ class Checkpoints:
                 if folder.name.isdigit() and not (folder / MANIFEST).exists():
                     self.warn(f'checkpoint {folder.name} is incomplete: set aside')
                     aside(folder)
-        parallel.agree(False)   # nobody looks before the first process has cleared up
+        parallel.agree(False)  # nobody looks before the first process has cleared up
 
     def _set_aside(self, *steps: int) -> None:
         """Damaged checkpoints would count as the latest, and orbax refuses to save an earlier one."""

@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 import signal
 import time
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 from ml_collections import ConfigDict
@@ -24,6 +24,7 @@ from genlab.training.state import State
 
 class Preempted(UserError):
     """Asked to stop: what was done is saved, and the same command goes on."""
+
     exit_code = PREEMPTED
 
 
@@ -31,8 +32,11 @@ def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Trains `config` in `folder` from its newest checkpoint, or from the start, up to `config.train.steps`."""
     placement = parallel.place(config.placement)
     schedule = programs(config, build, placement, data.load(config.data, 'train'))
-    with (Stop() as stop, Checkpoints(folder / 'checkpoints', config.checkpoint.keep, warn=warn) as checkpoints,
-          MetricLog(folder, enabled=jax.process_index() == 0) as log):
+    with (
+        Stop() as stop,
+        Checkpoints(folder / 'checkpoints', config.checkpoint.keep, warn=warn) as checkpoints,
+        MetricLog(folder, enabled=jax.process_index() == 0) as log,
+    ):
         loop = Loop(config, folder, placement, checkpoints, log, stop)
         loop.begin(schedule[0])
         for program in schedule:
@@ -54,13 +58,17 @@ class Loop:
         init = make_init(program)
         restored = self.checkpoints.restore(parallel.template(self.placement, jax.eval_shape(init)))
         self.step, self.state, self.saved = restored or (0, self.fresh(program, init), None)
-        self.lined = int(self.saved['since']) if self.saved else 0    # the step of the last line of the log
+        self.lined = int(self.saved['since']) if self.saved else 0  # the step of the last line of the log
         self.sampled = {int(path.stem) for path in (self.folder / 'samples').glob('*.png') if path.stem.isdigit()}
         self.evaluated = evaluation.steps(self.folder)
         self.program, self.began = None, time.perf_counter()
         self.log.truncate(self.step)
-        self.progress = Progress(self.config.train.steps, self.step, enabled=self.main,
-                                 examples=program.config.data.batch_size * program.calls[1])
+        self.progress = Progress(
+            self.config.train.steps,
+            self.step,
+            enabled=self.main,
+            examples=program.config.data.batch_size * program.calls[1],
+        )
         if restored:
             self.progress.note(f'going on from step {self.step}')
 
@@ -73,11 +81,13 @@ class Loop:
         """The steps of one phase."""
         self.program, (steps, turns) = program, program.calls
         if (program.end - self.step) % steps:
-            raise ConfigError(f'config.train.steps_per_call={steps} does not divide the {program.end - self.step} steps left '
-                              f'from step {self.step}: take a divisor of them')
+            raise ConfigError(
+                f'config.train.steps_per_call={steps} does not divide the {program.end - self.step} steps left '
+                f'from step {self.step}: take a divisor of them'
+            )
         self.names = metric_names(program, self.placement.axis, self.state)
         self.totals = self.take_up_totals()
-        zeros = totals.zero(self.names)   # made on the device, in one dispatch: there are three numbers to a metric
+        zeros = totals.zero(self.names)  # made on the device, in one dispatch: there are three numbers to a metric
         self.fresh_totals = jax.jit(lambda: zeros, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.totals))
         rows = parallel.process_rows(program.config.data.batch_size, self.placement.devices)
         self.constants = parallel.replicate(self.placement, make_constants(program))
@@ -113,7 +123,7 @@ class Loop:
             self.write_line()
             asked = parallel.agree(self.stop.asked)
         elif jax.process_count() > 1:
-            asked = False          # processes stop together, at a line
+            asked = False  # processes stop together, at a line
         if self.due(train.sample_every):
             self.sample()
         if self.due(train.evaluate_every):
@@ -148,19 +158,25 @@ class Loop:
         if bad and self.config.train.on_nan == 'stop':
             self.checkpoints.wait()
             kept = self.checkpoints.latest()
-            raise UserError(f'{bad[1]} is not finite at step {bad[0]}; '
-                            f'{"no checkpoint yet" if kept is None else f"the last good checkpoint is step {kept}"}: '
-                            'lower the learning rate, clip (config.optimizer.*.clip), or set config.train.on_nan=skip')
+            raise UserError(
+                f'{bad[1]} is not finite at step {bad[0]}; '
+                f'{"no checkpoint yet" if kept is None else f"the last good checkpoint is step {kept}"}: '
+                'lower the learning rate, clip (config.optimizer.*.clip), or set config.train.on_nan=skip'
+            )
         return sums
 
     def write_line(self) -> None:
         """One line of metrics: their means since the last one."""
         sums = self.read_totals()
         rate, images_a_step = self.clock.lap(self.step), self.program.config.data.batch_size * self.program.calls[1]
-        row = {**totals.means(sums), 'steps_per_second': rate, 'images_per_second': rate * images_a_step,
-               'seconds': time.perf_counter() - self.began}
+        row = {
+            **totals.means(sums),
+            'steps_per_second': rate,
+            'images_per_second': rate * images_a_step,
+            'seconds': time.perf_counter() - self.began,
+        }
         if self.config.train.on_nan == 'skip':
-            row['skipped'] = int(sums['skipped'].sum)   # how many turns, not their mean
+            row['skipped'] = int(sums['skipped'].sum)  # how many turns, not their mean
         with self.clock.pause():
             self.log.write(self.step, row)
             self.progress.update(self.step, row)
@@ -175,16 +191,25 @@ class Loop:
     def sample(self) -> None:
         """Writes the picture of this step: samples, or reconstructions where the model cannot sample."""
         with self.pause():
-            self.log.picture(self.step, drawing.picture(self.program.experiment, self.placement,
-                                                         self.state.variables(averaged=True), self.config,
-                                                         self.program.batches.source))
+            self.log.picture(
+                self.step,
+                drawing.picture(
+                    self.program.experiment,
+                    self.placement,
+                    self.state.variables(averaged=True),
+                    self.config,
+                    self.program.batches.source,
+                ),
+            )
         self.sampled.add(self.step)
 
     def evaluate(self) -> None:
         """Judges the model of this step, and writes evaluation.json and the figures into the log."""
         self.progress.note(f'evaluating step {self.step} ...')
         with self.pause():
-            judged = evaluation.evaluate(self.config, self.program.experiment, self.placement, self.state, self.progress.note)
+            judged = evaluation.evaluate(
+                self.config, self.program.experiment, self.placement, self.state, self.progress.note
+            )
         if self.main:
             evaluation.write(self.folder, self.step, judged)
         for alarm in judged.alarms:

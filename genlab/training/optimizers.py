@@ -7,18 +7,41 @@ from genlab.config import schedule, untyped
 from genlab.errors import ConfigError
 
 
-def adam(learning_rate: float | ConfigDict, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8, *,
-         weight_decay: float = 0.0, clip: float = 0.0, warmup: int = 0) -> ConfigDict:
+def adam(
+    learning_rate: float | ConfigDict,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    epsilon: float = 1e-8,
+    *,
+    weight_decay: float = 0.0,
+    clip: float = 0.0,
+    warmup: int = 0,
+) -> ConfigDict:
     """Adam (Kingma & Ba 2015); with `weight_decay` above 0 AdamW (Loshchilov & Hutter 2019)."""
-    return untyped(name='adam', learning_rate=learning_rate, b1=b1, b2=b2, epsilon=epsilon, weight_decay=weight_decay,
-                   clip=clip, warmup=warmup)
+    return untyped(
+        name='adam',
+        learning_rate=learning_rate,
+        b1=b1,
+        b2=b2,
+        epsilon=epsilon,
+        weight_decay=weight_decay,
+        clip=clip,
+        warmup=warmup,
+    )
 
 
-def sgd(learning_rate: float | ConfigDict, momentum: float = 0.0, *, weight_decay: float = 0.0, clip: float = 0.0,
-        warmup: int = 0) -> ConfigDict:
+def sgd(
+    learning_rate: float | ConfigDict,
+    momentum: float = 0.0,
+    *,
+    weight_decay: float = 0.0,
+    clip: float = 0.0,
+    warmup: int = 0,
+) -> ConfigDict:
     """Stochastic gradient descent."""
-    return untyped(name='sgd', learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay, clip=clip,
-                   warmup=warmup)
+    return untyped(
+        name='sgd', learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay, clip=clip, warmup=warmup
+    )
 
 
 RULES = {

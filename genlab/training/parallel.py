@@ -7,7 +7,8 @@ Devices are an argument: they may be this machine's, or those of a TPU topology 
 """
 
 import os
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from genlab.errors import ConfigError, UserError
 
 AXIS = 'batch'
-SHARD_FROM = 2 ** 14  # elements; smaller arrays cost more to gather than to keep everywhere
+SHARD_FROM = 2**14  # elements; smaller arrays cost more to gather than to keep everywhere
 
 Tree = Any
 
@@ -25,13 +26,14 @@ class Placement(NamedTuple):
     """How a run lies over its devices.
 
     What it compiles is a call `(carry, batches, constants) -> carry`, batches with leaves [steps, turns, B, ...]."""
-    axis: str | None                  # the name to take means over inside a step: 'batch' under pmap, None under jit
-    devices: int                      # over all processes
+
+    axis: str | None  # the name to take means over inside a step: 'batch' under pmap, None under jit
+    devices: int  # over all processes
     mesh: Mesh
-    shardings: Callable[[Tree], Tree]   # arrays or shapes of a state -> their shardings
+    shardings: Callable[[Tree], Tree]  # arrays or shapes of a state -> their shardings
     compile: Callable[[Callable, Tree], Any]  # (call, carry) -> a function with `.lower(carry, batches, constants)`
-    put: Callable[[Tree], Tree]       # this process's rows of a batch -> what a compiled call takes
-    shapes: Callable[[Tree], Tree]    # shapes of a global batch -> the shapes of what a compiled call takes
+    put: Callable[[Tree], Tree]  # this process's rows of a batch -> what a compiled call takes
+    shapes: Callable[[Tree], Tree]  # shapes of a global batch -> the shapes of what a compiled call takes
 
 
 def pmapped(devices: list) -> Placement:
@@ -47,10 +49,14 @@ def pmapped(devices: list) -> Placement:
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(split, _split(leaf, local)), batches)
 
     def shapes(batches):
-        return jax.tree.map(lambda leaf: _shape(jax.eval_shape(lambda x: _split(x, len(devices)), leaf), split), batches)
+        return jax.tree.map(
+            lambda leaf: _shape(jax.eval_shape(lambda x: _split(x, len(devices)), leaf), split), batches
+        )
 
     local = sum(device.process_index == jax.process_index() for device in devices)
-    return Placement(AXIS, len(devices), mesh, lambda tree: jax.tree.map(lambda _: everywhere, tree), compile, put, shapes)
+    return Placement(
+        AXIS, len(devices), mesh, lambda tree: jax.tree.map(lambda _: everywhere, tree), compile, put, shapes
+    )
 
 
 def sharded(devices: list) -> Placement:
@@ -62,8 +68,12 @@ def sharded(devices: list) -> Placement:
         return jax.tree.map(lambda leaf: NamedSharding(mesh, _split_largest(leaf.shape, len(devices))), tree)
 
     def compile(call, carry):
-        return jax.jit(call, in_shardings=(shardings(carry), rows, NamedSharding(mesh, PartitionSpec())),
-                       out_shardings=shardings(carry), donate_argnums=0)
+        return jax.jit(
+            call,
+            in_shardings=(shardings(carry), rows, NamedSharding(mesh, PartitionSpec())),
+            out_shardings=shardings(carry),
+            donate_argnums=0,
+        )
 
     def put(batches):
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(rows, leaf), batches)
@@ -82,7 +92,9 @@ def place(name: str, devices: list | None = None) -> Placement:
     if name not in PLACEMENTS:
         raise ConfigError(f'config.placement={name!r}: choose one of {", ".join(PLACEMENTS)}')
     devices = jax.devices() if devices is None else devices
-    if len(devices) == 1:   # nobody to agree with: collectives among one still cost, and small steps are made of little else
+    if (
+        len(devices) == 1
+    ):  # nobody to agree with: collectives among one still cost, and small steps are made of little else
         return sharded(devices)
     return PLACEMENTS[name](devices)
 
@@ -128,14 +140,17 @@ def to_host(tree: Tree) -> Tree:
     if all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
         return jax.device_get(tree)
     from jax.experimental import multihost_utils
+
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def process_rows(batch_size: int, devices: int, microbatches: int = 1) -> slice:
     """The rows of each global batch that this process loads."""
     if batch_size % (devices * microbatches):
-        raise ConfigError(f'config.data.batch_size={batch_size} does not divide over {devices} devices x '
-                          f'{microbatches} microbatches: take a multiple of {devices * microbatches}')
+        raise ConfigError(
+            f'config.data.batch_size={batch_size} does not divide over {devices} devices x '
+            f'{microbatches} microbatches: take a multiple of {devices * microbatches}'
+        )
     share = batch_size // jax.process_count()
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
@@ -145,6 +160,7 @@ def agree(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     from jax.experimental import multihost_utils
+
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
@@ -155,8 +171,10 @@ def start(coordinator: str, processes: int, process_id: int, require: str) -> No
     elif int(os.environ.get('SLURM_NTASKS', 1)) > 1 or ',' in os.environ.get('TPU_WORKER_HOSTNAMES', ''):
         jax.distributed.initialize()
     if require and jax.default_backend() != require:
-        raise UserError(f'--require={require}, but JAX sees only {jax.default_backend()}: '
-                        f'install jax for {require} (README, Accelerators) or drop the flag')
+        raise UserError(
+            f'--require={require}, but JAX sees only {jax.default_backend()}: '
+            f'install jax for {require} (README, Accelerators) or drop the flag'
+        )
 
 
 def _shape(leaf, sharding: NamedSharding) -> jax.ShapeDtypeStruct:

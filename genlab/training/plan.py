@@ -16,26 +16,35 @@ from genlab.experiment import Build
 from genlab.training import parallel, totals
 from genlab.training.program import Program, fold, load, make_call, make_constants, make_init, metric_names, programs
 
-GIB = 2 ** 30
+GIB = 2**30
 # Memory of one device of a kind, as its maker states it.
-MEMORY = {'TPU v2': 8, 'TPU v3': 16, 'TPU v4': 32, 'TPU v5 lite': 16, 'TPU v5': 95, 'TPU v5p': 95, 'TPU v6 lite': 32,
-          'TPU7x': 192}
+MEMORY = {
+    'TPU v2': 8,
+    'TPU v3': 16,
+    'TPU v4': 32,
+    'TPU v5 lite': 16,
+    'TPU v5': 95,
+    'TPU v5p': 95,
+    'TPU v6 lite': 32,
+    'TPU7x': 192,
+}
 COLLECTIVE = re.compile(r'= (.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(?:-start)?\(')
 SHAPE = re.compile(r'\b(pred|[a-z]+?)(\d*)(?:e\dm\d\w*)?\[([\d,]*)\]')
 
 
 class Plan(NamedTuple):
     """What one device needs for one call of the step. Bytes, but for `flops`."""
+
     devices: int
     kind: str
     arguments: int
     outputs: int
-    donated: int            # of the outputs, those that take the place of arguments
+    donated: int  # of the outputs, those that take the place of arguments
     temporaries: int
     flops: float
-    accessed: float         # bytes read and written
-    collectives: dict       # kind -> (how many, bytes of their results)
-    memory: int | None      # of the device, where known
+    accessed: float  # bytes read and written
+    collectives: dict  # kind -> (how many, bytes of their results)
+    memory: int | None  # of the device, where known
 
     @property
     def needed(self) -> int:
@@ -73,23 +82,34 @@ def read(compiled, devices: list) -> Plan:
     for shapes, kind in COLLECTIVE.findall(compiled.as_text()):
         number, size = found.get(kind, (0, 0))
         found[kind] = number + 1, size + sum(map(_bytes, SHAPE.findall(shapes)))
-    return Plan(len(devices), devices[0].device_kind, memory.argument_size_in_bytes, memory.output_size_in_bytes,
-                memory.alias_size_in_bytes, memory.temp_size_in_bytes, cost.get('flops', 0.0), cost.get('bytes accessed', 0.0),
-                found, _memory(devices[0]))
+    return Plan(
+        len(devices),
+        devices[0].device_kind,
+        memory.argument_size_in_bytes,
+        memory.output_size_in_bytes,
+        memory.alias_size_in_bytes,
+        memory.temp_size_in_bytes,
+        cost.get('flops', 0.0),
+        cost.get('bytes accessed', 0.0),
+        found,
+        _memory(devices[0]),
+    )
 
 
 def table(plan: Plan, microbatches: int) -> str:
     """A plan as text for a person. XLA counts the body of a loop once: many steps a call are one step, microbatches one."""
     once = 'a step' if microbatches == 1 else f'a step, with one of {microbatches} microbatches counted'
     verdict = f' of {_size(plan.memory)}: {"fits" if fits(plan) else "does NOT fit"}' if plan.memory else ''
-    rows = [('devices', f'{plan.devices} x {plan.kind}'),
-            ('arguments', _size(plan.arguments)),
-            ('temporaries', _size(plan.temporaries)),
-            ('outputs', _size(plan.outputs)),
-            ('saved by donation', f'{_size(plan.donated)} of outputs that take the place of arguments'),
-            ('needed', _size(plan.needed) + verdict),
-            ('arithmetic', f'{plan.flops / 1e9:,.2f} GFLOP {once}'),
-            ('memory traffic', f'{_size(plan.accessed)} {once}')]
+    rows = [
+        ('devices', f'{plan.devices} x {plan.kind}'),
+        ('arguments', _size(plan.arguments)),
+        ('temporaries', _size(plan.temporaries)),
+        ('outputs', _size(plan.outputs)),
+        ('saved by donation', f'{_size(plan.donated)} of outputs that take the place of arguments'),
+        ('needed', _size(plan.needed) + verdict),
+        ('arithmetic', f'{plan.flops / 1e9:,.2f} GFLOP {once}'),
+        ('memory traffic', f'{_size(plan.accessed)} {once}'),
+    ]
     rows += [(kind, f'{number} a call, {_size(size)}') for kind, (number, size) in sorted(plan.collectives.items())]
     return '\n'.join(f'{name:<20}{value}' for name, value in [('per device', ''), *rows])
 
@@ -103,6 +123,7 @@ def describe_topology(name: str) -> list:
     """The devices of a TPU topology, as compile targets."""
     os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
     from jax.experimental import topologies
+
     try:
         return list(topologies.get_topology_desc(topology_name=name, platform='tpu').devices)
     except Exception as error:

@@ -7,7 +7,8 @@ is dear to write down is a function that returns it.
 """
 
 from collections import Counter
-from typing import Any, Callable, Mapping, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +24,9 @@ Objective = Callable[[Mapping[str, Tree], Mapping[str, jax.Array], jax.Array, ja
 
 
 class Player(NamedTuple):
-    trains: tuple[str, ...]               # the networks it moves
+    trains: tuple[str, ...]  # the networks it moves
     objective: Objective
-    weights: Mapping[str, Schedule]       # term -> its weight, a number or a function of the step; 0 reports the term only
+    weights: Mapping[str, Schedule]  # term -> its weight, a number or a function of the step; 0 reports the term only
     optimizer: optax.GradientTransformation
 
 
@@ -34,8 +35,15 @@ def example_keys(key: jax.Array, position: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, position)
 
 
-def make_step(players: Mapping[str, Player], order: tuple[str, ...], *, average: Mapping[str, float] = {},
-              axis: str | None = None, microbatches: int = 1, skip_nonfinite: bool = False):
+def make_step(
+    players: Mapping[str, Player],
+    order: tuple[str, ...],
+    *,
+    average: Mapping[str, float] = {},
+    axis: str | None = None,
+    microbatches: int = 1,
+    skip_nonfinite: bool = False,
+):
     """The training step `(state, batches, key) -> (state, metrics)`: one round, in which the players take turns in `order`.
 
     Args:
@@ -51,6 +59,7 @@ def make_step(players: Mapping[str, Player], order: tuple[str, ...], *, average:
     returns metrics `player/term`, `player/loss` (the weighted sum) and `player/gradient_norm`, means over its turns, and with
     skip_nonfinite `skipped`, the number of turns that were.
     """
+
     def step(state: State, batches: Mapping[str, jax.Array], key: jax.Array):
         key = jax.random.fold_in(key, state.step)
         turns, rows = Counter(), {}
@@ -61,8 +70,12 @@ def make_step(players: Mapping[str, Player], order: tuple[str, ...], *, average:
             state, metrics = take_turn(state, name, players[name], batch, keys, axis, microbatches, skip_nonfinite)
             rows.setdefault(name, []).append(metrics)
             turns[name] += 1
-        metrics = {f'{name}/{term}': sum(row[term] for row in rows[name]) / len(rows[name])
-                   for name in rows for term in rows[name][0] if term != 'skipped'}
+        metrics = {
+            f'{name}/{term}': sum(row[term] for row in rows[name]) / len(rows[name])
+            for name in rows
+            for term in rows[name][0]
+            if term != 'skipped'
+        }
         if skip_nonfinite:
             metrics['skipped'] = sum(row['skipped'] for name in rows for row in rows[name])
         return state.replace(step=state.step + 1, average=move_averages(state, average)), metrics
@@ -90,17 +103,22 @@ def take_turn(state: State, name: str, player: Player, batch, keys, axis, microb
         new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, old)
         metrics['skipped'] = 1 - finite.astype(jnp.float32)
     params, moments, stats = new
-    return state.replace(params={**state.params, **params}, stats={**state.stats, **stats},
-                         optimizer={**state.optimizer, name: moments}), metrics
+    return state.replace(
+        params={**state.params, **params}, stats={**state.stats, **stats}, optimizer={**state.optimizer, name: moments}
+    ), metrics
 
 
 def _gradients(state, name, player, weights, own, batch, keys, microbatches):
     """((statistics, metrics), gradients) of the weighted loss, averaged over `microbatches` parts of the batch."""
+
     def loss(own, stats, batch, keys):
         others = state.replace(params={**state.params, **own}, stats={**state.stats, **stats})
         terms, new_stats = player.objective(others.variables(), batch, keys, state.step)
         metrics = _weigh(name, terms, weights)
-        return metrics['loss'], ({network: {**stats[network], **new_stats.get(network, {})} for network in stats}, metrics)
+        return metrics['loss'], (
+            {network: {**stats[network], **new_stats.get(network, {})} for network in stats},
+            metrics,
+        )
 
     differentiate = jax.grad(loss, has_aux=True)
     stats = {network: state.stats[network] for network in player.trains}
@@ -133,7 +151,9 @@ def _weigh(name: str, terms: Mapping[str, jax.Array], weights: Mapping[str, Any]
     A term that is only reported stays out of the sum: 0 times it would cost its gradient, and 0 times infinity is NaN."""
     for term in weights:
         if term not in terms:
-            raise ConfigError(f'config.losses.{name}.{term}: {name} offers no such term; it offers {", ".join(sorted(terms))}')
+            raise ConfigError(
+                f'config.losses.{name}.{term}: {name} offers no such term; it offers {", ".join(sorted(terms))}'
+            )
     values = {term: terms[term]() if callable(terms[term]) else terms[term] for term in weights}
     metrics = {term: jnp.mean(value.astype(jnp.float32)) for term, value in values.items()}
     paid = [term for term, weight in weights.items() if not (isinstance(weight, (int, float)) and weight == 0)]
@@ -144,7 +164,9 @@ def _mean_over_devices(tree: Tree, axis: str | None) -> Tree:
     """The one place where devices agree; without it pmap would call diverged copies replicated and nobody would notice."""
     if axis is None:
         return tree
-    return jax.tree.map(lambda mean, leaf: mean.astype(leaf.dtype), jax.lax.pmean(tree, axis), tree)   # counts stay integers
+    return jax.tree.map(
+        lambda mean, leaf: mean.astype(leaf.dtype), jax.lax.pmean(tree, axis), tree
+    )  # counts stay integers
 
 
 def move_averages(state: State, decays: Mapping[str, float]) -> dict[str, Tree]:
@@ -153,6 +175,7 @@ def move_averages(state: State, decays: Mapping[str, float]) -> dict[str, Tree]:
     moved = {}
     for network, decay in decays.items():
         kept = jnp.minimum(decay, (1 + step) / (10 + step))
-        moved[network] = jax.tree.map(lambda mean, value: mean + (1 - kept) * (value - mean),
-                                      state.average[network], state.params[network])
+        moved[network] = jax.tree.map(
+            lambda mean, value: mean + (1 - kept) * (value - mean), state.average[network], state.params[network]
+        )
     return {**state.average, **moved}

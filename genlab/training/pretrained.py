@@ -15,8 +15,13 @@ from genlab.training.program import Program, make_init, programs
 from genlab.training.state import State
 
 
-def restore(config: ConfigDict, build: experiment.Build, folder: pathlib.Path, placement: parallel.Placement,
-            flag: str = '--workdir') -> tuple[int, State, Program]:
+def restore(
+    config: ConfigDict,
+    build: experiment.Build,
+    folder: pathlib.Path,
+    placement: parallel.Placement,
+    flag: str = '--workdir',
+) -> tuple[int, State, Program]:
     """(step, state, the phase that the step is of) of the newest checkpoint of a run of this config.
 
     flag: what named the folder, for errors."""
@@ -45,10 +50,15 @@ def load(folder: str, placement: parallel.Placement, flag: str) -> tuple[ConfigD
 def adopt(state: State, variables: dict) -> State:
     """The state with these networks' variables in place of its own."""
     params = {name: found['params'] for name, found in variables.items()}
-    stats = {name: {kind: tree for kind, tree in found.items() if kind != 'params'} for name, found in variables.items()}
-    average = {name: jax.tree.map(jnp.copy, params[name]) for name in params if name in state.average}   # a step donates both
-    return state.replace(params={**state.params, **params}, stats={**state.stats, **stats},
-                         average={**state.average, **average})
+    stats = {
+        name: {kind: tree for kind, tree in found.items() if kind != 'params'} for name, found in variables.items()
+    }
+    average = {
+        name: jax.tree.map(jnp.copy, params[name]) for name in params if name in state.average
+    }  # a step donates both
+    return state.replace(
+        params={**state.params, **params}, stats={**state.stats, **stats}, average={**state.average, **average}
+    )
 
 
 def expect(config: ConfigDict, wanted: ConfigDict, flag: str, where: str) -> None:

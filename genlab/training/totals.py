@@ -1,7 +1,8 @@
 """Sums of metrics, kept on the device between two lines of the log, so that no step waits for the host."""
 
 import math
-from typing import Any, Callable, Mapping, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,10 @@ import numpy as np
 
 class Total(NamedTuple):
     """Of one metric since the last line. Scalars."""
-    sum: jax.Array          # float32, of the finite values
-    count: jax.Array        # int32, of the finite values
-    first_bad: jax.Array    # int32, the first step whose value was not finite, -1 if none
+
+    sum: jax.Array  # float32, of the finite values
+    count: jax.Array  # int32, of the finite values
+    first_bad: jax.Array  # int32, the first step whose value was not finite, -1 if none
 
 
 def zero(names) -> dict[str, Total]:
@@ -22,6 +24,7 @@ def zero(names) -> dict[str, Total]:
 
 def add(totals: Mapping[str, Total], metrics: Mapping[str, jax.Array], step: jax.Array) -> dict[str, Total]:
     """The totals with one step's metrics (scalars) added."""
+
     def one(total: Total, value: jax.Array) -> Total:
         finite = jnp.isfinite(value)
         first_bad = jnp.where((total.first_bad < 0) & ~finite, step, total.first_bad)
@@ -40,8 +43,11 @@ def first_bad(totals: Mapping[str, Total]) -> tuple[int, str] | None:
 
     Of the metrics that went bad on that step a term is named before the sums made of terms."""
     last = ('loss', 'gradient_norm')
-    bad = [(int(total.first_bad), last.index(name.split('/')[-1]) + 1 if name.endswith(last) else 0, name)
-           for name, total in totals.items() if total.first_bad >= 0]
+    bad = [
+        (int(total.first_bad), last.index(name.split('/')[-1]) + 1 if name.endswith(last) else 0, name)
+        for name, total in totals.items()
+        if total.first_bad >= 0
+    ]
     return (min(bad)[0], min(bad)[2]) if bad else None
 
 
@@ -57,6 +63,7 @@ def from_plain(plain: Mapping[str, list]) -> dict[str, Total]:
 
 def accumulate(step: Callable) -> Callable:
     """A training step `(state, batches, key)` -> `((state, totals), batches, key) -> (state, totals)`."""
+
     def run(carry: tuple[Any, dict], batches, key):
         state, totals = carry
         at = state.step

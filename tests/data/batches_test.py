@@ -32,7 +32,7 @@ def equal(one, other):
 def test_every_epoch_is_a_permutation_of_its_own(size):
     batches = Batches(numbers(), size, seed=3)
     flat = np.concatenate([batches.indices(n)[0] for n in range(-(-4 * LENGTH // size))])
-    epochs = flat[:4 * LENGTH].reshape(4, LENGTH)
+    epochs = flat[: 4 * LENGTH].reshape(4, LENGTH)
     np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(LENGTH), (4, 1)))
     assert len({tuple(epoch) for epoch in epochs}) == 4
     assert flat.dtype == np.int64
@@ -50,8 +50,10 @@ def test_batches_are_the_same_in_any_order_and_grouping():
     together = batches.indices(0, 30)
     for n in (29, 3, 17, 0, 4):
         np.testing.assert_array_equal(batches.indices(n)[0], together[n])
-        equal({name: array[0] for name, array in batches(n).items()},
-              {name: array[n] for name, array in batches(0, 30).items()})
+        equal(
+            {name: array[0] for name, array in batches(n).items()},
+            {name: array[n] for name, array in batches(0, 30).items()},
+        )
     assert not np.array_equal(together, Batches(numbers(), 5, seed=2).indices(0, 30))
 
 
@@ -83,7 +85,7 @@ def test_stream_gives_the_batches_in_order(in_memory):
 
 
 def test_stream_closes_early():
-    stream = Batches(numbers(in_memory=False), 6, seed=5).stream(0, 1, 10 ** 9, slice(None), 0)
+    stream = Batches(numbers(in_memory=False), 6, seed=5).stream(0, 1, 10**9, slice(None), 0)
     assert next(stream)[0] == 0
     stream.close()
     with pytest.raises(StopIteration):
@@ -93,6 +95,7 @@ def test_stream_closes_early():
 def test_stream_passes_an_error_on():
     def broken(indices):
         raise OSError('the disk is gone')
+
     source = Source('broken', numbers().fields, LENGTH, broken, in_memory=False)
     with pytest.raises(OSError, match='the disk is gone'):
         list(Batches(source, 6, seed=5).stream(0, 1, 4))
@@ -100,6 +103,7 @@ def test_stream_passes_an_error_on():
 
 def test_stream_in_processes():
     import multiprocessing
+
     batches = Batches(scenes(8), 4, seed=5)
     stream = batches.stream(0, 2, 40, slice(None), 1)
     for n in (0, 2):

@@ -11,8 +11,11 @@ FIELDS = {'image': image_field(4, 1), 'label': label_field(10), 'point': Field((
 
 
 def good():
-    return {'image': np.full((6, 4, 4, 1), 255, np.uint8), 'label': np.arange(6, dtype=np.int32) + 4,
-            'point': np.zeros((6, 2), np.float32)}
+    return {
+        'image': np.full((6, 4, 4, 1), 255, np.uint8),
+        'label': np.arange(6, dtype=np.int32) + 4,
+        'point': np.zeros((6, 2), np.float32),
+    }
 
 
 SOURCE = from_arrays('squares', good(), FIELDS)

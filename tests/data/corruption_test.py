@@ -27,7 +27,9 @@ def test_gaussian_noise_has_its_deviation_and_is_not_clipped():
     assert after.max() > 1.5
 
 
-@pytest.mark.parametrize('kind, shares', [('masking', {-1.0: 0.3, 1.0: 0.0}), ('salt_and_pepper', {-1.0: 0.15, 1.0: 0.15})])
+@pytest.mark.parametrize(
+    'kind, shares', [('masking', {-1.0: 0.3, 1.0: 0.0}), ('salt_and_pepper', {-1.0: 0.15, 1.0: 0.15})]
+)
 def test_a_share_of_the_values_goes_to_the_ends_and_the_others_stay(kind, shares):
     example, after = corrupted(kind, 0.3)
     for value, share in shares.items():
@@ -36,7 +38,7 @@ def test_a_share_of_the_values_goes_to_the_ends_and_the_others_stay(kind, shares
     untouched = ~np.isin(after, [*shares])
     np.testing.assert_array_equal(after[untouched], example[untouched])
     rows = (after != example).mean((1, 2))
-    np.testing.assert_allclose(rows.std(), np.sqrt(0.3 * 0.7 / 200), rtol=0.3)   # each value by itself, not by rows
+    np.testing.assert_allclose(rows.std(), np.sqrt(0.3 * 0.7 / 200), rtol=0.3)  # each value by itself, not by rows
 
 
 @pytest.mark.parametrize('kind', ['gaussian', 'masking', 'salt_and_pepper'])

@@ -31,14 +31,22 @@ def test_digits(channels):
 
 def test_digits_at_their_own_size_are_the_originals():
     from sklearn.datasets import load_digits
+
     originals = {tuple(image) for image in np.rint(load_digits().data * 255 / 16).astype(int)}
     rows = load(defaults(resolution=8)).rows(np.arange(1500))['image'].reshape(1500, 64)
     assert {tuple(row) for row in rows.astype(int)} <= originals
 
 
-@pytest.mark.parametrize('config', [
-    defaults(), defaults(source='toy', name='moons', observe='point'), defaults(source='scenes', channels=3),
-    defaults(source='scenes', observe='style')], ids=['digits', 'toy', 'scenes', 'style'])
+@pytest.mark.parametrize(
+    'config',
+    [
+        defaults(),
+        defaults(source='toy', name='moons', observe='point'),
+        defaults(source='scenes', channels=3),
+        defaults(source='scenes', observe='style'),
+    ],
+    ids=['digits', 'toy', 'scenes', 'style'],
+)
 def test_first_batch_of_every_source(config):
     source = load(config, 'train')
     check(source, Batches(source, 4, seed=0)(0))
@@ -50,12 +58,20 @@ def test_scenes_have_the_fields_asked_for():
     assert list(source.fields) == ['style', 'label', 'boxes']
 
 
-@pytest.mark.parametrize('changes, message', [
-    ({'source': 'digit'}, r'config.data.source=digit is not known \(did you mean digits\?\): choose from digits, toy'),
-    ({'source': 'toy', 'name': 'moon', 'observe': 'point'}, 'did you mean moons'),
-    ({'source': 'toy', 'name': 'moons'}, 'config.data.observe=image is not known.*choose from point, label'),
-    ({'source': 'scenes', 'observe': 'styles'}, 'did you mean style'),
-    ({'channels': 2}, 'choose 1 .* or 3'), ({'resolution': 0}, 'at least 1')])
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (
+            {'source': 'digit'},
+            r'config.data.source=digit is not known \(did you mean digits\?\): choose from digits, toy',
+        ),
+        ({'source': 'toy', 'name': 'moon', 'observe': 'point'}, 'did you mean moons'),
+        ({'source': 'toy', 'name': 'moons'}, 'config.data.observe=image is not known.*choose from point, label'),
+        ({'source': 'scenes', 'observe': 'styles'}, 'did you mean style'),
+        ({'channels': 2}, 'choose 1 .* or 3'),
+        ({'resolution': 0}, 'at least 1'),
+    ],
+)
 def test_wrong_configs(changes, message):
     with pytest.raises(ConfigError, match=message) as raised:
         load(defaults(**changes))
@@ -81,8 +97,9 @@ def test_resize_is_antialiased_and_keeps_what_fits():
 def test_channels_on_arrays():
     grey = np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1)
     np.testing.assert_array_equal(to_channels(to_channels(grey, 3), 1), grey)
-    np.testing.assert_array_equal(to_channels(np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8), 1)[:, 0],
-                                  [76, 150, 29])
+    np.testing.assert_array_equal(
+        to_channels(np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8), 1)[:, 0], [76, 150, 29]
+    )
 
 
 def test_deep_greys_become_eight_bits():
@@ -92,9 +109,11 @@ def test_deep_greys_become_eight_bits():
 
 
 def test_import_is_light_and_starts_no_backend():
-    code = ('import sys, genlab.data, genlab.data.prepare; heavy = {"tensorflow", "tensorflow_datasets", "grain", '
-            '"sklearn", "PIL"} & set(sys.modules); import jax._src.xla_bridge as bridge; '
-            'print(heavy or "light", bridge._backends, callable(genlab.data.prepare))')
+    code = (
+        'import sys, genlab.data, genlab.data.prepare; heavy = {"tensorflow", "tensorflow_datasets", "grain", '
+        '"sklearn", "PIL"} & set(sys.modules); import jax._src.xla_bridge as bridge; '
+        'print(heavy or "light", bridge._backends, callable(genlab.data.prepare))'
+    )
     run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == 'light {} True'
 

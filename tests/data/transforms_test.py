@@ -10,9 +10,13 @@ from genlab.data.load import defaults
 from genlab.data.source import Source, image_field, label_field
 from genlab.errors import ConfigError
 
-FIELDS = {'image': image_field(8, 3), 'style': image_field(8, 1), 'label': label_field(10),
-          'segmentation': Field((8, 8, 1), np.dtype(np.uint8), 0, 8),
-          'boxes': Field((2, 4), np.dtype(np.float32), 0, 1)}
+FIELDS = {
+    'image': image_field(8, 3),
+    'style': image_field(8, 1),
+    'label': label_field(10),
+    'segmentation': Field((8, 8, 1), np.dtype(np.uint8), 0, 8),
+    'boxes': Field((2, 4), np.dtype(np.float32), 0, 1),
+}
 
 
 def source_of(*names):
@@ -25,9 +29,13 @@ SOURCE = source_of(*FIELDS)
 def batch_of(number, names=tuple(FIELDS)):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (number, 8, 8, 3), np.uint8)
-    every = {'image': image, 'style': image[..., :1], 'segmentation': image[..., 1:2] // 32,
-             'label': rng.integers(0, 10, number, np.int32),
-             'boxes': np.tile(np.array([[0.1, 0.2, 0.4, 0.9], [0, 0, 0, 0]], np.float32), (number, 1, 1))}
+    every = {
+        'image': image,
+        'style': image[..., :1],
+        'segmentation': image[..., 1:2] // 32,
+        'label': rng.integers(0, 10, number, np.int32),
+        'boxes': np.tile(np.array([[0.1, 0.2, 0.4, 0.9], [0, 0, 0, 0]], np.float32), (number, 1, 1)),
+    }
     return {name: every[name] for name in names} | {'position': np.arange(number, dtype=np.int32)}
 
 
@@ -46,8 +54,9 @@ def test_range_and_back_is_exact():
     assert images.dtype == jnp.float32 and float(images[0]) == -1 and float(images[-1]) == 1
     np.testing.assert_allclose(images, levels / 127.5 - 1, atol=1e-7)
     np.testing.assert_array_equal(jax.jit(transforms.to_uint8)(images), levels)
-    np.testing.assert_array_equal(transforms.to_uint8(jnp.array([-3., 3., 1.4 / 127.5 - 1, 1.6 / 127.5 - 1])),
-                                  [0, 255, 1, 2])
+    np.testing.assert_array_equal(
+        transforms.to_uint8(jnp.array([-3.0, 3.0, 1.4 / 127.5 - 1, 1.6 / 127.5 - 1])), [0, 255, 1, 2]
+    )
 
 
 def test_plain_batch():
@@ -62,7 +71,7 @@ def test_plain_batch():
 
 def test_any_field_of_pixels_may_be_observed():
     np.testing.assert_allclose(prepared(4, observe='style')['x'], batch_of(4)['style'] / 127.5 - 1, atol=1e-6)
-    np.testing.assert_allclose(prepared(4, observe='segmentation')['x'], batch_of(4)['segmentation'] / 4. - 1)
+    np.testing.assert_allclose(prepared(4, observe='segmentation')['x'], batch_of(4)['segmentation'] / 4.0 - 1)
 
 
 def test_flip_keeps_pairs_aligned():
@@ -85,7 +94,9 @@ def test_crop_is_a_window_of_the_reflected_image():
     around = np.pad(batch['image'], ((0, 0), (2, 2), (2, 2), (0, 0)), mode='reflect') / 127.5 - 1
     places = set()
     for image, wide in zip(np.asarray(out['x']), around):
-        found = [(y, x) for y in range(5) for x in range(5) if np.allclose(image, wide[y:y + 8, x:x + 8], atol=1e-6)]
+        found = [
+            (y, x) for y in range(5) for x in range(5) if np.allclose(image, wide[y : y + 8, x : x + 8], atol=1e-6)
+        ]
         assert len(found) == 1
         places.add(found[0])
     assert len(places) > 10 and {0, 4} <= {y for y, _ in places} and {0, 4} <= {x for _, x in places}
@@ -94,8 +105,9 @@ def test_crop_is_a_window_of_the_reflected_image():
 
 def test_no_flip_and_crop_at_test_time():
     source = source_of('image')
-    np.testing.assert_array_equal(prepared(20, source, train=False, flip=True, crop_padding=2)['x'],
-                                  prepared(20, source)['x'])
+    np.testing.assert_array_equal(
+        prepared(20, source, train=False, flip=True, crop_padding=2)['x'], prepared(20, source)['x']
+    )
 
 
 def test_binarise_draws_with_the_intensity():
@@ -116,7 +128,7 @@ def test_dequantise_stays_in_its_level():
 
 
 def test_dequantise_stays_below_one_where_floats_round_up(monkeypatch):
-    monkeypatch.setattr(jax.random, 'uniform', lambda key, shape: jnp.full(shape, 1 - 2. ** -24))
+    monkeypatch.setattr(jax.random, 'uniform', lambda key, shape: jnp.full(shape, 1 - 2.0**-24))
     assert float(transforms.dequantise(jnp.full(3, 255, jnp.uint8), None).max()) < 1
 
 
@@ -125,7 +137,7 @@ def test_an_example_does_not_depend_on_its_batch(changes):
     source = source_of('image', 'label')
     ready = jax.jit(prepare_batch(defaults(**changes), source))
     batch, keys = batch_of(12, ('image', 'label')), keys_of(12)
-    order = np.array([7, 2, 11] * 4)      # other places, other neighbours
+    order = np.array([7, 2, 11] * 4)  # other places, other neighbours
     whole, other = ready(batch, keys), ready({name: array[order] for name, array in batch.items()}, keys[order])
     for name in whole:
         np.testing.assert_array_equal(np.asarray(whole[name])[order], other[name], err_msg=name)
@@ -139,8 +151,10 @@ def test_transforms_draw_from_streams_of_their_own():
     np.testing.assert_array_equal(plain, also)
     levels, drawn = batch_of(32)['image'], prepared(32, source, binarise=True)['x']
     by = jax.jit(jax.vmap(lambda one, key, n: transforms.binarise(one, jax.random.fold_in(key, n)), (0, 0, None)))
-    same = [np.array_equal(by(levels, keys_of(32), n), drawn)
-            for n in (transforms.FLIP, transforms.CROP, transforms.BINARISE, transforms.DEQUANTISE)]
+    same = [
+        np.array_equal(by(levels, keys_of(32), n), drawn)
+        for n in (transforms.FLIP, transforms.CROP, transforms.BINARISE, transforms.DEQUANTISE)
+    ]
     assert same == [False, False, True, False]
 
 
@@ -153,12 +167,16 @@ def test_points_pass_as_they_are():
     assert out['label'].dtype == jnp.int32
 
 
-@pytest.mark.parametrize('changes, message', [
-    ({'observe': 'imag'}, 'pairs has image, style'),
-    ({'observe': 'boxes', 'binarise': True}, 'binarise is for images and boxes is none'),
-    ({'binarise': True, 'dequantise': True}, 'exclude each other'),
-    ({'observe': 'segmentation', 'dequantise': True}, 'needs 8-bit images'),
-    ({'crop_padding': 2}, 'crop_padding would make the field boxes untrue')])
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'observe': 'imag'}, 'pairs has image, style'),
+        ({'observe': 'boxes', 'binarise': True}, 'binarise is for images and boxes is none'),
+        ({'binarise': True, 'dequantise': True}, 'exclude each other'),
+        ({'observe': 'segmentation', 'dequantise': True}, 'needs 8-bit images'),
+        ({'crop_padding': 2}, 'crop_padding would make the field boxes untrue'),
+    ],
+)
 def test_impossible_configs(changes, message):
     with pytest.raises(ConfigError, match=message):
         prepare_batch(defaults(**changes), SOURCE)

@@ -30,13 +30,17 @@ def test_with_probability_0_nothing_happens():
     np.testing.assert_array_equal(numbers, np.zeros((2, 9)))
 
 
-@pytest.mark.parametrize('motion, expected', [
-    (STILL, IMAGE),
-    (STILL._replace(mirrored=1.0), IMAGE[:, ::-1]),
-    (STILL._replace(upside_down=1.0), IMAGE[::-1]),
-    (STILL._replace(right=2.0), np.pad(IMAGE, [(0, 0), (2, 0), (0, 0)], 'reflect')[:, :8]),
-    (STILL._replace(right=-1.0, down=3.0), np.pad(IMAGE, [(3, 0), (0, 1), (0, 0)], 'reflect')[:8, 1:]),
-], ids=['still', 'mirrored', 'upside down', 'right', 'down and left'])
+@pytest.mark.parametrize(
+    'motion, expected',
+    [
+        (STILL, IMAGE),
+        (STILL._replace(mirrored=1.0), IMAGE[:, ::-1]),
+        (STILL._replace(upside_down=1.0), IMAGE[::-1]),
+        (STILL._replace(right=2.0), np.pad(IMAGE, [(0, 0), (2, 0), (0, 0)], 'reflect')[:, :8]),
+        (STILL._replace(right=-1.0, down=3.0), np.pad(IMAGE, [(3, 0), (0, 1), (0, 0)], 'reflect')[:8, 1:]),
+    ],
+    ids=['still', 'mirrored', 'upside down', 'right', 'down and left'],
+)
 def test_flips_and_moves_by_whole_pixels_are_exact(motion, expected):
     np.testing.assert_array_equal(MOVE(IMAGE, motion), expected)
 
@@ -49,7 +53,7 @@ def test_quarters_of_a_turn():
 
 def test_interpolation_is_exact_for_quadratics_inside():
     rows, columns = np.random.RandomState(1).uniform(1, 6, (2, 5, 3)).astype(np.float32)
-    quadratic = lambda y, x: 1 + y - 0.5 * x + 0.2 * y * x + 0.3 * x ** 2 - 0.1 * y ** 2 * x ** 2
+    quadratic = lambda y, x: 1 + y - 0.5 * x + 0.2 * y * x + 0.3 * x**2 - 0.1 * y**2 * x**2
     image = quadratic(*np.mgrid[:8, :8])[..., None].astype(np.float32)
     found = augmentation.interpolate(image, rows, columns)[..., 0]
     np.testing.assert_allclose(found, quadratic(rows, columns), rtol=1e-4, atol=1e-4)
@@ -72,10 +76,10 @@ def test_the_numbers_tell_what_happened():
     image = smooth(*np.mgrid[:side, :side])[..., None].astype(np.float32)
     moved, numbers = PROBABLE(jnp.stack([jnp.asarray(image)] * 8), keys(8))
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
-    places, inside = np.stack([x.ravel(), y.ravel(), np.ones(side ** 2)]), []
+    places, inside = np.stack([x.ravel(), y.ravel(), np.ones(side**2)]), []
     for result, told in zip(np.asarray(moved), np.asarray(numbers)):
         errors = []
-        for sign in (1, -1):       # longer or shorter along its direction
+        for sign in (1, -1):  # longer or shorter along its direction
             origin = np.linalg.inv(matrix(told, side, sign)) @ places
             columns, rows = origin[:2].reshape(2, side, side) + (side - 1) / 2
             known = (np.minimum(rows, columns) >= 1) & (np.maximum(rows, columns) <= side - 2)
@@ -97,7 +101,9 @@ def test_how_often_things_happen():
     """Half of all images are mirrored, a twentieth turned upside down, of the rest a tenth each (2,000 images)."""
     motions = jax.jit(jax.vmap(lambda key: draw(key, 0.1)))(keys(2000))
     shares = {name: float(np.mean(np.asarray(values) != 0)) for name, values in motions._asdict().items()}
-    expected = dict(mirrored=0.5, upside_down=0.05, scale=0.1, angle=0.1, stretch=0.1, direction=0.05, right=0.1, down=0.1)
+    expected = dict(
+        mirrored=0.5, upside_down=0.05, scale=0.1, angle=0.1, stretch=0.1, direction=0.05, right=0.1, down=0.1
+    )
     assert shares == {name: pytest.approx(share, abs=0.035) for name, share in expected.items()}
     sizes = {name: np.asarray(values)[np.asarray(values) != 0].std() for name, values in motions._asdict().items()}
-    assert sizes['scale'] == pytest.approx(1, abs=0.2) and sizes['angle'] == pytest.approx(np.pi / 3 ** 0.5, abs=0.3)
+    assert sizes['scale'] == pytest.approx(1, abs=0.2) and sizes['angle'] == pytest.approx(np.pi / 3**0.5, abs=0.3)

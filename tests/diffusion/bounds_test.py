@@ -8,7 +8,7 @@ from scipy import stats
 from genlab.diffusion import bounds, processes
 from genlab.diffusion.predictions import Estimate
 
-SHARE = 0.8                                            # of the ones
+SHARE = 0.8  # of the ones
 ENTROPY = -(SHARE * np.log(SHARE) + (1 - SHARE) * np.log(1 - SHARE))
 TIMES, NOISES, CHAIN = 500, 100, 1000
 
@@ -25,7 +25,7 @@ def data(first):
 def best(process, x, t, share=SHARE):
     """E[x_0 | x_t] of data that are 1 with probability `share`, and the noise that follows."""
     alpha, sigma = process.alpha(t)[:, None], process.sigma(t)[:, None]
-    x0 = jnp.tanh(alpha * x / sigma ** 2 + np.log(share / (1 - share)) / 2)
+    x0 = jnp.tanh(alpha * x / sigma**2 + np.log(share / (1 - share)) / 2)
     return Estimate(x0, (x - alpha * x0) / sigma)
 
 
@@ -39,8 +39,11 @@ def continuous(process, share):
     """The mean bound in continuous time, nats."""
     x0, epsilon, t, weights = data(TIMES)
     x, first = (processes.diffuse(process, x0, epsilon, time) for time in (t, jnp.zeros(())))
-    parts = (bounds.prior(process, x0), bounds.reconstruction(process, x0, first, 2),
-             bounds.continuous(process, epsilon, best(process, x, t, share), t))
+    parts = (
+        bounds.prior(process, x0),
+        bounds.reconstruction(process, x0, first, 2),
+        bounds.continuous(process, epsilon, best(process, x, t, share), t),
+    )
     return float(sum(weights @ part for part in parts))
 
 
@@ -74,7 +77,9 @@ def test_the_discrete_bound_of_the_best_denoiser_is_near_the_entropy_and_not_bel
 def test_the_masses_of_all_levels_sum_to_one_and_are_those_of_scipy():
     levels = np.linspace(-1, 1, 256)
     for mean, deviation in ((0.3, 0.1), (-0.99, 0.02), (0.0, 3.0)):
-        found = np.exp(bounds.log_of_level(jnp.asarray(levels, jnp.float32), jnp.asarray(mean), jnp.asarray(deviation), 256))
+        found = np.exp(
+            bounds.log_of_level(jnp.asarray(levels, jnp.float32), jnp.asarray(mean), jnp.asarray(deviation), 256)
+        )
         edges = np.concatenate([[-np.inf], (levels[1:] + levels[:-1]) / 2, [np.inf]])
         np.testing.assert_allclose(found, np.diff(stats.norm.cdf(edges, mean, deviation)), atol=2e-5)
         assert found.sum() == pytest.approx(1, abs=1e-3)
@@ -83,7 +88,7 @@ def test_the_masses_of_all_levels_sum_to_one_and_are_those_of_scipy():
 def test_the_prior_is_the_divergence_of_two_gaussians():
     process, x0 = processes.linear(100, 1e-4, 5e-3), jnp.array([[0.5, -1.0]])
     alpha, sigma = float(process.alpha(jnp.ones(()))), float(process.sigma(jnp.ones(())))
-    exact = sum((alpha * value) ** 2 / (2 * sigma ** 2) for value in (0.5, -1.0))
+    exact = sum((alpha * value) ** 2 / (2 * sigma**2) for value in (0.5, -1.0))
     assert float(bounds.prior(process, x0)[0]) == pytest.approx(exact, rel=1e-5)
 
 
@@ -92,4 +97,6 @@ def test_reconstruction_tells_levels_apart_that_the_noise_hides():
     loud, quiet = (processes.from_gamma(lambda t, low=low: low + 20 * t) for low in (12.0, -20.0))
     x0 = jnp.linspace(-1, 1, 256)[None, 100:103]
     assert float(bounds.reconstruction(quiet, x0, quiet.alpha(jnp.zeros(())) * x0, 256)[0]) < 1e-3
-    assert float(bounds.reconstruction(loud, x0, jnp.zeros_like(x0), 256)[0]) == pytest.approx(3 * np.log(256), rel=0.01)
+    assert float(bounds.reconstruction(loud, x0, jnp.zeros_like(x0), 256)[0]) == pytest.approx(
+        3 * np.log(256), rel=0.01
+    )

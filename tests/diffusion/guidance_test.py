@@ -10,7 +10,7 @@ from genlab.diffusion.processes import log_snr
 from support.gaussian_data import denoiser, every_process, moments
 
 PROCESSES = every_process()
-LEVELS = jnp.linspace(7.5, -7.5, 9)                        # log-SNR that every process has
+LEVELS = jnp.linspace(7.5, -7.5, 9)  # log-SNR that every process has
 
 
 def noisy(process, t, seed=0):
@@ -38,7 +38,9 @@ def test_guidance_of_two_gaussians(name):
     inside = guidance.guided(conditional, unconditional, process, 3.0, (0.1, 2.0))(x, t)
     one = everywhere(x, t[0])
     for kind in ('x0', 'epsilon'):
-        np.testing.assert_allclose(getattr(found, kind), 3 * getattr(c, kind) - 2 * getattr(u, kind), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            getattr(found, kind), 3 * getattr(c, kind) - 2 * getattr(u, kind), rtol=1e-4, atol=1e-5
+        )
         np.testing.assert_allclose(getattr(one, kind)[0], getattr(found, kind)[0], rtol=1e-4, atol=1e-5)
     guided = (jnp.exp(-LEVELS / 2) >= 0.1) & (jnp.exp(-LEVELS / 2) <= 2)
     assert 2 < guided.sum() < 7

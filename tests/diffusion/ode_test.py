@@ -17,7 +17,7 @@ from support.gaussian_data import DEVIATION, MEAN, denoiser, every_process, flow
 pytest.importorskip('diffrax')
 PROCESSES = every_process()
 DATA = np.float32(MEAN + DEVIATION * np.random.default_rng(0).normal(size=(4, 3, 2)))
-WILD = np.concatenate([DATA[:1], 30 * DATA[1:]])           # the first example among others
+WILD = np.concatenate([DATA[:1], 30 * DATA[1:]])  # the first example among others
 
 
 def integrate(name, **options):
@@ -70,7 +70,7 @@ def test_the_trace_is_estimated_without_bias():
 
     def denoise(x, t):
         alpha, sigma = process.alpha(t), process.sigma(t)
-        whitened = (x @ axes) / (alpha ** 2 * values + sigma ** 2)[None] @ axes.T
+        whitened = (x @ axes) / (alpha**2 * values + sigma**2)[None] @ axes.T
         return Estimate(alpha * whitened @ covariance, sigma * whitened)
 
     x = np.float32([0.3, -0.2, 0.6, 0.1])

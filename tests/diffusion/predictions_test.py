@@ -31,7 +31,9 @@ def test_every_prediction_says_x0_and_epsilon(name):
         found = predictions.estimate(prediction, process, output, x, t, DEVIATION)
         alpha, sigma = like(process.alpha(t), x), like(process.sigma(t), x)
         np.testing.assert_allclose((found.x0 - x0) / jnp.maximum(1, sigma / alpha), 0, atol=1e-5, err_msg=prediction)
-        np.testing.assert_allclose((found.epsilon - epsilon) / jnp.maximum(1, alpha / sigma), 0, atol=1e-5, err_msg=prediction)
+        np.testing.assert_allclose(
+            (found.epsilon - epsilon) / jnp.maximum(1, alpha / sigma), 0, atol=1e-5, err_msg=prediction
+        )
 
 
 @pairs
@@ -58,20 +60,22 @@ def test_error_ratios_that_have_names():
     np.testing.assert_allclose(predictions.error_ratio('x0', 'epsilon', process, t), ratio, rtol=1e-5)
     np.testing.assert_allclose(predictions.error_ratio('x0', 'v', process, t), ratio + 1, rtol=1e-5)
     sigma = jnp.linspace(0.1, 70, 9)
-    weight = (sigma ** 2 + DEVIATION ** 2) / (sigma * DEVIATION) ** 2
-    np.testing.assert_allclose(predictions.error_ratio('x0', 'edm', PROCESSES['ve'], sigma, DEVIATION), weight, rtol=1e-5)
+    weight = (sigma**2 + DEVIATION**2) / (sigma * DEVIATION) ** 2
+    np.testing.assert_allclose(
+        predictions.error_ratio('x0', 'edm', PROCESSES['ve'], sigma, DEVIATION), weight, rtol=1e-5
+    )
 
 
 def test_edm_is_karras():
     """D = c_skip x + c_out F, and the target of F has variance 1 for data of the given deviation."""
     process, x = PROCESSES['ve'], jax.random.normal(jax.random.key(0), (2, 9, 2, 3))
     sigma = jnp.array([0.002, 0.02, 0.1, 0.3, 0.5, 1.0, 3.0, 20.0, 80.0])
-    skip = (DEVIATION ** 2 / (sigma ** 2 + DEVIATION ** 2))[:, None, None]
-    out = (sigma * DEVIATION / jnp.sqrt(sigma ** 2 + DEVIATION ** 2))[:, None, None]
+    skip = (DEVIATION**2 / (sigma**2 + DEVIATION**2))[:, None, None]
+    out = (sigma * DEVIATION / jnp.sqrt(sigma**2 + DEVIATION**2))[:, None, None]
     found = predictions.estimate('edm', process, x[1], x[0], sigma, DEVIATION)
     np.testing.assert_allclose(found.x0, skip * x[0] + out * x[1], rtol=1e-4, atol=1e-5)
     a, b = predictions.PREDICTIONS['edm'](process, sigma, DEVIATION)
-    np.testing.assert_allclose((a * DEVIATION) ** 2 + b ** 2, 1, rtol=1e-5)
+    np.testing.assert_allclose((a * DEVIATION) ** 2 + b**2, 1, rtol=1e-5)
 
 
 @pairs
@@ -79,7 +83,9 @@ def test_velocity_is_the_derivative_of_x(name):
     process = PROCESSES[name]
     x0, epsilon, t = example(process)
     slope = jax.jvp(lambda t: diffuse(process, x0, epsilon, t), (t,), (jnp.ones_like(t),))[1]
-    np.testing.assert_allclose(predictions.velocity(process, predictions.Estimate(x0, epsilon), t), slope, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        predictions.velocity(process, predictions.Estimate(x0, epsilon), t), slope, rtol=1e-4, atol=1e-5
+    )
     np.testing.assert_allclose(predictions.target('velocity', process, x0, epsilon, t), slope, rtol=1e-4, atol=1e-5)
 
 

@@ -25,7 +25,9 @@ def curves(name):
 
     def follow(t):
         level, found = processes.log_snr(process, t), {}
-        for kind, function, rate in zip(('alpha', 'sigma'), (process.alpha, process.sigma), processes.rates(process, t)):
+        for kind, function, rate in zip(
+            ('alpha', 'sigma'), (process.alpha, process.sigma), processes.rates(process, t)
+        ):
             slope = (function(t + step) - function(t - step)) / (2 * step)
             found |= {kind: function(t), kind + '_rate': rate, kind + '_slope': slope}
         return found | {'t': t, 'level': level, 'time': process.time(level)}
@@ -42,7 +44,7 @@ def test_time_undoes_log_snr(name):
 def test_log_snr_falls_and_the_ends_are_data_and_noise(name):
     found = curves(name)
     assert (found['level'][1:] < found['level'][:-1]).all()
-    assert found['alpha'][-1] / found['sigma'][-1] < 0.0126                 # 1 / 80, of ve
+    assert found['alpha'][-1] / found['sigma'][-1] < 0.0126  # 1 / 80, of ve
     if name == 'from_gamma':
         assert 0 < found['sigma'][0] < 0.02
     else:
@@ -103,7 +105,7 @@ def test_rates_at_the_end_of_a_table():
 def test_from_gamma():
     """Of gamma = -8 + 14 t + 3 t^2, for times of any shape."""
     t = curves('from_gamma')['t']
-    np.testing.assert_allclose(curves('from_gamma')['level'], 8 - 14 * t - 3 * t ** 2, atol=1e-4)
+    np.testing.assert_allclose(curves('from_gamma')['level'], 8 - 14 * t - 3 * t**2, atol=1e-4)
     level = functools.partial(processes.log_snr, PROCESSES['from_gamma'])
     together, alone = jax.jit(lambda t: (level(t), level(t[1, 2])))(jnp.array([[0, 0.1, 0.2], [0.3, 0.4, 1.0]]))
     np.testing.assert_allclose(together[0, 1], 6.57, atol=1e-4)

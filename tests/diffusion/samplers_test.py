@@ -14,8 +14,10 @@ from genlab.diffusion.processes import log_snr
 from support.gaussian_data import denoiser, every_process, flow, moments
 
 PROCESSES = every_process()
-STANDARD = ndtri((np.arange(4000) + 0.5) / 4000).reshape(40, 100).astype(np.float32)      # [40, 100], of mean 0, deviation 1
-FEW = STANDARD[::4, :2]                                                                   # [10, 2]
+STANDARD = (
+    ndtri((np.arange(4000) + 0.5) / 4000).reshape(40, 100).astype(np.float32)
+)  # [40, 100], of mean 0, deviation 1
+FEW = STANDARD[::4, :2]  # [10, 2]
 
 
 def keys(number, seed=0):
@@ -50,13 +52,21 @@ def test_deterministic_samplers_end_in_the_law_of_the_data(name, steps, process)
 
 
 @pytest.mark.parametrize('process', ['vp', 've', 'interpolant'])
-@pytest.mark.parametrize('name, steps, options', [
-    ('ancestral', 150, {'variance': 'large'}), ('ddim', 250, {'eta': 0.5}), ('heun', 60, {'churn': 0.2}),
-    ('dpm_solver', 60, {'stochastic': True}), ('euler_maruyama', 150, {}), ('predictor_corrector', 150, {})])
+@pytest.mark.parametrize(
+    'name, steps, options',
+    [
+        ('ancestral', 150, {'variance': 'large'}),
+        ('ddim', 250, {'eta': 0.5}),
+        ('heun', 60, {'churn': 0.2}),
+        ('dpm_solver', 60, {'stochastic': True}),
+        ('euler_maruyama', 150, {}),
+        ('predictor_corrector', 150, {}),
+    ],
+)
 def test_stochastic_samplers_end_in_the_law_of_the_data(name, steps, options, process):
     """Four standard errors of 4,000 numbers, 0.016 and 0.011, hold the two or three hundredths that so many steps leave too."""
     if name == 'euler_maruyama' and process == 'interpolant':
-        options = {'diffusion': 'sigma'}                        # the process's own is infinite at the end
+        options = {'diffusion': 'sigma'}  # the process's own is infinite at the end
     process = PROCESSES[process]
     mean, deviation = errors(process, run(process, times.karras(process, steps), name, **options))
     assert abs(mean) < 0.064 and abs(deviation) < 0.045
@@ -73,7 +83,7 @@ def test_order_of_convergence(name, order, process):
     unused = keys(10)
     for steps in sizes:
         x, memory, grid = start, sampler.start(start), np.linspace(0.9, 0.1, steps + 1, dtype=np.float32)
-        if name == 'dpm_solver':                                # its steps are of the log-SNR
+        if name == 'dpm_solver':  # its steps are of the log-SNR
             first, last = log_snr(process, jnp.array([0.9, 0.1]))
             grid = np.asarray(process.time(np.linspace(first, last, steps + 1)))
         for t, s in zip(grid[:-1], grid[1:]):
@@ -95,7 +105,9 @@ def test_ddim_runs_forwards_and_back():
 
 def one_step(name, process, t=0.7, s=0.6, denoise=None, **options):
     step = samplers.make(name, **options).step
-    return jax.jit(lambda x: step(denoise or denoiser(process), process, x, (), jnp.float32(t), jnp.float32(s), keys(10))[0])
+    return jax.jit(
+        lambda x: step(denoise or denoiser(process), process, x, (), jnp.float32(t), jnp.float32(s), keys(10))[0]
+    )
 
 
 @pytest.mark.parametrize('process', ['vp', 've'])
@@ -103,8 +115,10 @@ def test_ddim_of_eta_1_is_the_ancestral_sampler(process):
     """Of the smallest variance, and in value, for the same noise (Song et al. 2021, section 4.1)."""
     process = PROCESSES[process]
     x = begin(process, FEW, 0.7)
-    ddim, ancestral = (one_step(name, process, **options)(x) for name, options in
-                       (('ddim', {'eta': 1.0}), ('ancestral', {'variance': 'small'})))
+    ddim, ancestral = (
+        one_step(name, process, **options)(x)
+        for name, options in (('ddim', {'eta': 1.0}), ('ancestral', {'variance': 'small'}))
+    )
     np.testing.assert_allclose(ddim, ancestral, atol=1e-5)
 
 
@@ -113,14 +127,18 @@ def test_a_learned_variance_lies_between_the_smallest_and_the_largest():
     process, fraction = PROCESSES['vp'], np.float32(np.linspace(0, 1, 20).reshape(10, 2))
     x = begin(process, FEW, 0.7)
     small, large = (one_step('ancestral', process, variance=variance)(x) for variance in ('small', 'large'))
-    learned = one_step('ancestral', process, variance='learned', denoise=lambda x, t: denoiser(process)(x, t)._replace(
-        fraction=fraction))(x)
+    learned = one_step(
+        'ancestral',
+        process,
+        variance='learned',
+        denoise=lambda x, t: denoiser(process)(x, t)._replace(fraction=fraction),
+    )(x)
     np.testing.assert_allclose(learned[0, 0], small[0, 0], atol=1e-6)
     np.testing.assert_allclose(learned[-1, -1], large[-1, -1], atol=1e-6)
     smallest, largest = (float(value) for value in samplers.variances(process, jnp.float32(0.7), jnp.float32(0.6)))
-    noise = (large - small) / (largest ** 0.5 - smallest ** 0.5)
+    noise = (large - small) / (largest**0.5 - smallest**0.5)
     deviation = smallest ** (0.5 - fraction / 2) * largest ** (fraction / 2)
-    np.testing.assert_allclose(learned - small, (deviation - smallest ** 0.5) * noise, atol=1e-5)
+    np.testing.assert_allclose(learned - small, (deviation - smallest**0.5) * noise, atol=1e-5)
 
 
 def test_variances_are_those_of_the_chain():
@@ -177,7 +195,7 @@ def test_noise_is_fresh_at_each_step():
     zero = jnp.zeros((40, 100))
     once = samplers.gaussian(jax.vmap(jax.random.fold_in, (0, None))(keys(40), 1), (100,))
     twice = solve(zero, jnp.arange(3.0), keys(40))
-    assert abs(np.corrcoef(np.ravel(twice - once), np.ravel(once))[0, 1]) < 0.05 and abs(np.std(twice) - 2 ** 0.5) < 0.05
+    assert abs(np.corrcoef(np.ravel(twice - once), np.ravel(once))[0, 1]) < 0.05 and abs(np.std(twice) - 2**0.5) < 0.05
 
 
 def test_progress_names_every_step():
@@ -197,8 +215,11 @@ def test_what_is_known_is_kept_and_the_rest_is_sampled():
     known = np.full((40, 10, 10), 0.7, np.float32)
     mask = (np.arange(10) < 3).astype(np.float32)[:, None] * np.ones((40, 1, 1), np.float32)
     between = keep_known(process, known, mask)
-    solve = jax.jit(lambda x, grid: samplers.solve(samplers.make('ancestral'), denoiser(process), process, x, grid, keys(40),
-                                                   between=between))
+    solve = jax.jit(
+        lambda x, grid: samplers.solve(
+            samplers.make('ancestral'), denoiser(process), process, x, grid, keys(40), between=between
+        )
+    )
     start = np.reshape(begin(process), (40, 10, 10))
     end = solve(start, times.karras(process, 100))
     np.testing.assert_array_equal(end[:, :3], known[:, :3])

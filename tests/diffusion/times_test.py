@@ -13,7 +13,7 @@ from genlab.diffusion.processes import log_snr
 from support.gaussian_data import every_process
 
 PROCESSES = every_process()
-U = jnp.array([0, *np.linspace(0.01, 0.99, 31), 1 - 2 ** -24], jnp.float32)          # the least and the most that are drawn
+U = jnp.array([0, *np.linspace(0.01, 0.99, 31), 1 - 2**-24], jnp.float32)  # the least and the most that are drawn
 
 
 def test_stratified_has_one_in_each_part():
@@ -25,7 +25,7 @@ def test_stratified_has_one_in_each_part():
 def test_each_stratified_number_is_uniform_and_their_mean_hardly_varies():
     u = jax.vmap(lambda key: times.stratified(key, jnp.arange(16), 16))(jax.random.split(jax.random.key(0), 500))
     assert stats.kstest(u[:, 5], 'uniform').pvalue > 0.01
-    assert u.mean(1).std() < 0.1 * (1 / 12 / 16) ** 0.5 * 4                 # of independent ones: sqrt(1 / 12 / 16) = 0.07
+    assert u.mean(1).std() < 0.1 * (1 / 12 / 16) ** 0.5 * 4  # of independent ones: sqrt(1 / 12 / 16) = 0.07
 
 
 def test_stratified_does_not_depend_on_the_split_of_the_batch():
@@ -61,18 +61,21 @@ def test_discrete_times_are_equally_likely():
 @functools.cache
 def grids(grid):
     """name -> number of steps -> (times, their log-SNR)."""
+
     def both(process, steps):
         t = times.GRIDS[grid](process, steps)
         return t, log_snr(process, t)
 
-    found = jax.jit(lambda: {name: {steps: both(process, steps) for steps in (1, 18)} for name, process in PROCESSES.items()})()
+    found = jax.jit(
+        lambda: {name: {steps: both(process, steps) for steps in (1, 18)} for name, process in PROCESSES.items()}
+    )()
     return jax.device_get(found)
 
 
 @pytest.mark.parametrize('grid', times.GRIDS)
 def test_grids_fall_from_the_end_to_zero(grid):
     for name, process in PROCESSES.items():
-        for steps, (t, levels) in grids(grid)[name].items():
+        for steps, (t, _levels) in grids(grid)[name].items():
             assert t.shape == (steps + 1,) and t[0] == np.float32(process.end) and t[-1] == 0, (name, steps)
             assert (np.diff(t[:-1]) < 0).all() and t[-2] >= 0, (name, steps)
 

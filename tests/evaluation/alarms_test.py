@@ -10,9 +10,16 @@ CASES = [
     ({'finite': 0.0}, {'finite': 1.0}, 'not finite'),
     ({'modes': 3, 'of_modes': 8}, {'modes': 4, 'of_modes': 8}, '3 of 8 modes'),
     ({'class_share': TEN, 'largest_share': 0.31}, {'class_share': TEN, 'largest_share': 0.29}, '31%'),
-    ({'class_share': {'a': 0, 'b': 1}, 'largest_share': 0.95}, {'class_share': {'a': 0, 'b': 1}, 'largest_share': 0.8}, '95%'),
-    ({'class_share': TEN, 'largest_share': 0.4, 'class_divergence': 0.2},
-     {'class_share': TEN, 'largest_share': 0.4, 'class_divergence': 0.05}, '40%'),     # the data are as uneven
+    (
+        {'class_share': {'a': 0, 'b': 1}, 'largest_share': 0.95},
+        {'class_share': {'a': 0, 'b': 1}, 'largest_share': 0.8},
+        '95%',
+    ),
+    (
+        {'class_share': TEN, 'largest_share': 0.4, 'class_divergence': 0.2},
+        {'class_share': TEN, 'largest_share': 0.4, 'class_divergence': 0.05},
+        '40%',
+    ),  # the data are as uneven
     ({'class_divergence': 0.51}, {'class_divergence': 0.49}, '0.51 nats'),
     ({'ms_ssim': 0.91}, {'ms_ssim': 0.9}, '0.91'),
     ({'recall': 0.09}, {'recall': 0.1}, 'Recall is 0.09'),
@@ -32,14 +39,17 @@ def test_an_alarm_rings_beyond_its_threshold_only(bad, good, words):
 def test_figures_that_are_missing_or_words_ring_nothing():
     assert alarms({}) == []
     every = {name: value for bad, _, _ in CASES for name, value in bad.items()}
-    assert alarms({name: 'needs at least 10 samples' for name in every}) == []
+    assert alarms(dict.fromkeys(every, 'needs at least 10 samples')) == []
     assert alarms({name: float('nan') for name in every if name != 'finite'}) == []
     for name in ('modes', 'of_modes', 'active_units', 'of_units', 'class_share', 'largest_share'):
         assert alarms({name: every[name]}) == []
 
 
 def test_all_that_is_wrong_is_said_the_gravest_first():
-    every = {name: value for bad, _, _ in CASES for name, value in bad.items()} | {'class_share': TEN, 'largest_share': 0.95}
+    every = {name: value for bad, _, _ in CASES for name, value in bad.items()} | {
+        'class_share': TEN,
+        'largest_share': 0.95,
+    }
     found = alarms(every | {'class_divergence': 2.0})
     assert len(found) == 9 and 'finite' in found[0]
     assert len(set(found)) == 9

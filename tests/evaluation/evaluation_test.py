@@ -51,18 +51,22 @@ def test_modes_of_constructed_samples(source):
 
 
 def test_a_mode_is_found_from_a_quarter_of_its_fair_share_on(source):
-    def samples(of_the_first):     # 8 modes and 96 samples: a fair share is 12
-        return np.concatenate([source.centres[:1].repeat(of_the_first, 0), source.centres[1:2].repeat(96 - of_the_first, 0)])
+    def samples(of_the_first):  # 8 modes and 96 samples: a fair share is 12
+        return np.concatenate(
+            [source.centres[:1].repeat(of_the_first, 0), source.centres[1:2].repeat(96 - of_the_first, 0)]
+        )
+
     assert [toy.modes(samples(number), source)['modes'] for number in (2, 3)] == [1, 2]
 
 
 def test_real_points_have_every_mode(source):
     found = toy.modes(source.rows(np.arange(2000))['point'], source)
-    assert found['modes'] == 8 and 0.98 < found['high_quality'] < 0.995     # 1 - exp(-9/2) = 0.989
+    assert found['modes'] == 8 and 0.98 < found['high_quality'] < 0.995  # 1 - exp(-9/2) = 0.989
 
 
 class Stub:
     """Says class by brightness, with the confidence that an image's second pixel says."""
+
     classes = ('dark', 'grey', 'bright')
 
     def probabilities(self, images):
@@ -134,7 +138,7 @@ def test_the_classifier_is_trained_once_and_never_mistaken_for_another(judge, mo
     assert len(trained) == 1
     load = data.load
 
-    def renamed(config_data, split):     # other images under the same name
+    def renamed(config_data, split):  # other images under the same name
         source = load(config_data, split)
         return dataclasses.replace(source, rows=lambda i: {**source.rows(i), 'image': 255 - source.rows(i)['image']})
 
@@ -171,9 +175,15 @@ def test_evaluate_uses_the_averages_and_writes_down_what_its_figures_depend_on(t
     placement, state = on_devices(state)
     judged = evaluation.evaluate(config, Experiment(None, None, sample, measure), placement, state)
     assert judged.figures['offset'] == 0 and judged.figures['modes'] == 8 and judged.figures['high_quality'] == 1
-    assert judged.protocol['held_out'] == {'id': judged.protocol['held_out']['id'], 'figures': ['offset'], 'held_out': 400,
-                                           'data': 'ring/test', 'observed': '2, points', 'seed': 0,
-                                           'parameters': 'averaged'}
+    assert judged.protocol['held_out'] == {
+        'id': judged.protocol['held_out']['id'],
+        'figures': ['offset'],
+        'held_out': 400,
+        'data': 'ring/test',
+        'observed': '2, points',
+        'seed': 0,
+        'parameters': 'averaged',
+    }
     raw = evaluation.evaluate(config, Experiment(None, None, sample), placement, state.replace(average={}))
     assert raw.protocol['points']['parameters'] == 'raw' and raw.figures['modes'] == 0
     assert raw.alarms and 'modes' in raw.alarms[0] and not judged.alarms
@@ -196,7 +206,7 @@ def test_the_id_is_that_of_what_the_figures_depend_on():
         placement, state = on_devices(State(np.int32(0), {'g': np.zeros(2, np.float32)}, {'g': {}}, {}, {}))
         model = Experiment(None, None, lambda variables, keys, condition: jnp.zeros((len(keys), 2)))
         ids.append(evaluation.evaluate(config, model, placement, state).protocol['points']['id'])
-    assert ids[0] == ids[3] == ids[4] and len({*ids}) == 3     # another seed of training is judged alike
+    assert ids[0] == ids[3] == ids[4] and len({*ids}) == 3  # another seed of training is judged alike
 
 
 def test_an_unknown_part_is_refused():
@@ -213,6 +223,7 @@ def test_samples_that_are_not_finite_are_said_to_be():
 
     def sample(variables, keys, condition):
         return jnp.full((len(keys), 2), jnp.nan)
+
     judged = evaluation.evaluate(config, Experiment(None, None, sample), placement, state)
     assert judged.figures['finite'] == 0 and 'not finite' in judged.alarms[0]
 

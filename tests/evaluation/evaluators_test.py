@@ -23,8 +23,12 @@ def digits(**changes):
 
 def subject_of(config, variables=None, **abilities):
     placement = parallel.place('pmap')
-    return Subject(config, Experiment(None, None, **abilities), placement,
-                   parallel.replicate(placement, variables or {'scale': np.float32(1)}))
+    return Subject(
+        config,
+        Experiment(None, None, **abilities),
+        placement,
+        parallel.replicate(placement, variables or {'scale': np.float32(1)}),
+    )
 
 
 @pytest.mark.parametrize('count, batch_size', [(1000, 128), (100, 64)])
@@ -36,8 +40,11 @@ def test_measures_are_means_over_each_held_out_example_once(count, batch_size):
     assert total % batch_size
 
     def measure(variables, batch, keys):
-        return {'label': batch['label'] * variables['scale'], 'one': jnp.ones(len(keys)),
-                'noise': jax.vmap(jax.random.normal)(keys)}
+        return {
+            'label': batch['label'] * variables['scale'],
+            'one': jnp.ones(len(keys)),
+            'noise': jax.vmap(jax.random.normal)(keys),
+        }
 
     found = held_out.judge(subject_of(config, {'scale': np.float32(2)}, measure=measure)).figures
     assert found['one'] == 1
@@ -85,6 +92,7 @@ def test_likelihoods_come_in_bits_per_dimension_too():
 def principal(size):
     """An experiment that is PCA itself, by scikit-learn."""
     from sklearn.decomposition import PCA
+
     train = data.load(digits().data)
     fitted = PCA(size).fit(train.rows(np.arange(len(train)))['image'].reshape(len(train), -1) / 127.5 - 1)
     variables = {'axes': fitted.components_.T.astype(np.float32), 'mean': fitted.mean_.astype(np.float32)}
@@ -134,7 +142,7 @@ def test_reconstructions_are_compared_with_originals_and_filters(pca_model):
         return {'input': batch['x'] + 0.5 * noise, 'output': batch['x'] + 0.05 * noise}
 
     part = reconstruction.judge(subject_of(digits(), reconstruct=restore))
-    assert part.figures['psnr'] - part.figures['psnr_of_input'] == pytest.approx(20, abs=1e-3)      # a tenth of the noise
+    assert part.figures['psnr'] - part.figures['psnr_of_input'] == pytest.approx(20, abs=1e-3)  # a tenth of the noise
     best = max(value for name, value in part.figures.items() if name.startswith('psnr_of_') and name != 'psnr_of_input')
     assert part.figures['psnr_above_filters'] == pytest.approx(part.figures['psnr'] - best, abs=1e-4)
     assert best > part.figures['psnr_of_input'] and {*part.pictures} == {'reconstructions', 'filters'}
@@ -190,7 +198,9 @@ def real_digits(count, chosen=slice(None), **evaluate):
     config.evaluate.update(count=count, **evaluate)
     config.sample.chunk = count
     rows = data.load(config.data).rows(np.arange(1500))
-    images = (rows['image'][chosen(rows['label'])] if callable(chosen) else rows['image'][chosen]) / np.float32(127.5) - 1
+    images = (rows['image'][chosen(rows['label'])] if callable(chosen) else rows['image'][chosen]) / np.float32(
+        127.5
+    ) - 1
 
     def sample(variables, keys, condition):
         return variables['images'][jax.vmap(lambda key: jax.random.randint(key, (), 0, len(images)))(keys)]
@@ -205,7 +215,7 @@ def test_real_images_are_of_high_quality_and_known_by_heart(quick_classifier):
     assert part.protocol['reference'] == 'digits/train, 1,500' and part.protocol['features'] == 'classifier'
     assert part.figures['smallest_share'] > 0.05 and part.figures['inception_score'] > 3
     picture = part.pictures['nearest_neighbours']
-    np.testing.assert_array_equal(picture[:8, :8], picture[:8, 16:24])      # the nearest to a copy is its original
+    np.testing.assert_array_equal(picture[:8, :8], picture[:8, 16:24])  # the nearest to a copy is its original
 
 
 def test_a_model_of_one_class_is_far_from_the_data(quick_classifier):
@@ -213,7 +223,10 @@ def test_a_model_of_one_class_is_far_from_the_data(quick_classifier):
     assert one.figures['frechet_distance'] > 5 * all_of_them.figures['frechet_distance']
     assert one.figures['kernel_distance'] > 5 * abs(all_of_them.figures['kernel_distance'])
     assert one.figures['recall'] < 0.3 < all_of_them.figures['recall'] and one.figures['class_divergence'] > 2
-    assert one.figures['inception_score'] < 1.5 and one.figures['birthday_support'] < all_of_them.figures['birthday_support']
+    assert (
+        one.figures['inception_score'] < 1.5
+        and one.figures['birthday_support'] < all_of_them.figures['birthday_support']
+    )
 
 
 def test_too_few_samples_get_words_instead_of_numbers(quick_classifier):

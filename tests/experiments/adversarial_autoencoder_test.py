@@ -11,8 +11,10 @@ from support.runs import FILES, module_of
 
 CONFIGS = {path.stem: module_of(path) for path in FILES}
 build = experiment.load('adversarial_autoencoder')
-BATCH = {'x': np.sign(np.random.RandomState(0).uniform(-1, 1, (4, 16, 16, 1)).astype(np.float32)),
-         'position': np.arange(4)}
+BATCH = {
+    'x': np.sign(np.random.RandomState(0).uniform(-1, 1, (4, 16, 16, 1)).astype(np.float32)),
+    'position': np.arange(4),
+}
 
 
 def step(config):
@@ -36,7 +38,9 @@ def test_a_player_moves_its_own_network():
 @pytest.mark.parametrize('name', ['vae_gan', 'adversarial_ae'])
 def test_every_term_is_offered_to_both_players(name):
     config = small(CONFIGS[name].get_config())
-    offered = dict.fromkeys(('reconstruction', 'kl', 'adversarial', *['feature_reconstruction'] * (name == 'vae_gan')), 0.5)
+    offered = dict.fromkeys(
+        ('reconstruction', 'kl', 'adversarial', *['feature_reconstruction'] * (name == 'vae_gan')), 0.5
+    )
     config.losses.update(encoder=offered, decoder=offered)
     model = build(config)
     state = jax.eval_shape(model.init, BATCH, jax.random.key(0))

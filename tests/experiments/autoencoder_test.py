@@ -39,8 +39,14 @@ def test_a_greedy_phase_trains_its_block_alone_on_frozen_ones(stacked):
     for number, (_, phase) in enumerate(phases(stacked)):
         step = jax.jit(experiment.load('autoencoder')(phase).step)
         after, metrics = step(state, batches, jax.random.key(0))
-        moved = {name for name in state.params if any(
-            not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(state.params[name]), jax.tree.leaves(after.params[name])))}
+        moved = {
+            name
+            for name in state.params
+            if any(
+                not np.array_equal(a, b)
+                for a, b in zip(jax.tree.leaves(state.params[name]), jax.tree.leaves(after.params[name]))
+            )
+        }
         assert moved == ({f'block_{number + 1}'} if number < 2 else {*state.params})
         assert {name.split('/')[0] for name in metrics} == {f'block_{number + 1}' if number < 2 else 'autoencoder'}
 
@@ -61,7 +67,7 @@ def test_a_block_learns_from_clean_codes_below_and_corrupts_its_own_input(stacke
 
     clean = expit(layer(np.asarray(batch['x']).reshape(8, -1), lower['encoder_0']))
     masked = np.where(jax.vmap(lambda key: jax.random.bernoulli(key, 0.5, (12,)))(keys), 0, clean)
-    output = expit(layer(layer(masked, upper['encoder_0']), upper['decoder_0']))   # the highest code is linear
+    output = expit(layer(layer(masked, upper['encoder_0']), upper['decoder_0']))  # the highest code is linear
     expected = np.square(output - clean).sum(1).mean()
     np.testing.assert_allclose(metrics['block_2/squared_error'], expected, rtol=1e-5)
 
@@ -71,7 +77,7 @@ def test_a_stack_of_blocks_is_the_one_deep_autoencoder(stacked):
     model, state, batch, keys = built(stacked)
     config = stacked.copy_and_resolve_references()
     config.model.greedy, config.phases = False, ()
-    for player in state.params:     # the blocks' own players
+    for player in state.params:  # the blocks' own players
         del config.losses[player], config.optimizer[player]
     deep, whole, _, _ = built(config)
     params = {}
@@ -100,24 +106,27 @@ def test_codes_and_measures_are_of_clean_images_and_reconstructions_of_corrupted
     clean, others = (measure(state.variables(), batch, keys) for keys in (keys, keys[::-1]))
     np.testing.assert_array_equal(clean['squared_error'], others['squared_error'])
     codes = model.encode(state.variables(), batch)
-    error = np.square((model.decode(state.variables(), codes) - batch['x']) / 2).sum((1, 2, 3))     # of images in [0, 1]
+    error = np.square((model.decode(state.variables(), codes) - batch['x']) / 2).sum((1, 2, 3))  # of images in [0, 1]
     np.testing.assert_allclose(clean['squared_error'], error, rtol=1e-5)
     seen = reconstruct(state.variables(), batch, keys)
     np.testing.assert_allclose((seen['input'] - batch['x']).std(), 1.0, rtol=0.05)
     again = reconstruct(state.variables(), batch, keys[::-1])
     assert not np.allclose(again['output'], seen['output'])
     config.model.corruption = 'none'
-    np.testing.assert_array_equal(experiment.load('autoencoder')(config).reconstruct(state.variables(), batch, keys)['input'],
-                                  batch['x'])
+    np.testing.assert_array_equal(
+        experiment.load('autoencoder')(config).reconstruct(state.variables(), batch, keys)['input'], batch['x']
+    )
 
 
 def test_every_term_is_offered_and_sigmoids_alone_have_theirs():
-    terms = dict.fromkeys(('squared_error', 'absolute_error', 'cross_entropy', 'nested', 'isometry', 'l1', 'sparsity'), 0.1)
+    terms = dict.fromkeys(
+        ('squared_error', 'absolute_error', 'cross_entropy', 'nested', 'isometry', 'l1', 'sparsity'), 0.1
+    )
 
     def names(name):
         config = small(CONFIGS[name].get_config())
         config.losses.autoencoder = terms
-        program, = programs(config, experiment.load('autoencoder'), parallel.place('pmap'), data.load(config.data))
+        (program,) = programs(config, experiment.load('autoencoder'), parallel.place('pmap'), data.load(config.data))
         return metric_names(program, parallel.AXIS, jax.eval_shape(make_init(program)))
 
     assert {f'autoencoder/{term}' for term in terms} <= {*names('sparse_ae')}
@@ -125,12 +134,20 @@ def test_every_term_is_offered_and_sigmoids_alone_have_theirs():
         names('linear_ae')
 
 
-@pytest.mark.parametrize('key, value, message', [
-    ('corruption', 'snow', "config.model.corruption='snow': choose one of none, gaussian, masking, salt_and_pepper"),
-    ('activation', 'step', "config.model.activation='step': choose one of linear, sigmoid, tanh, relu, cos"),
-    ('output', 'tanh', "config.model.output='tanh': choose one of linear, sigmoid"),
-    ('code', 'softmax', "config.model.code='softmax': choose one of"),
-    ('networks', 'dcgan', "config.model.networks='dcgan': choose one of dense, convolutional")])
+@pytest.mark.parametrize(
+    'key, value, message',
+    [
+        (
+            'corruption',
+            'snow',
+            "config.model.corruption='snow': choose one of none, gaussian, masking, salt_and_pepper",
+        ),
+        ('activation', 'step', "config.model.activation='step': choose one of linear, sigmoid, tanh, relu, cos"),
+        ('output', 'tanh', "config.model.output='tanh': choose one of linear, sigmoid"),
+        ('code', 'softmax', "config.model.code='softmax': choose one of"),
+        ('networks', 'dcgan', "config.model.networks='dcgan': choose one of dense, convolutional"),
+    ],
+)
 def test_an_unknown_name_is_refused(key, value, message):
     config = small(CONFIGS['deep_ae'].get_config())
     config.model[key] = value

@@ -27,8 +27,9 @@ def started(config):
     """(experiment, batch, variables moved off their zeros, keys) of a config."""
     built, batch = experiment.load(config.experiment)(config), drawing.examples(config)(np.arange(8))
     state = built.init(batch, jax.random.key(0))
-    variables = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(leaf.size), leaf.shape),
-                             state.variables())
+    variables = jax.tree.map(
+        lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), state.variables()
+    )
     return built, batch, variables, example_keys(jax.random.key(1), jnp.arange(8))
 
 
@@ -66,7 +67,7 @@ def test_a_fresh_network_says_nothing_and_the_terms_are_the_sizes_of_their_targe
 def test_the_same_error_in_two_predictions_differs_by_a_weight():
     """Where the network predicts the velocity, its error of epsilon is (1 - t)^2 of it, and of x_0 t^2."""
     config = config_of('diffusion_toy', 'flow')
-    config.model.times = named('discrete', steps=1)      # all at the end, where t = 1
+    config.model.times = named('discrete', steps=1)  # all at the end, where t = 1
     found = losses(config, ('velocity', 'x0', 'epsilon'))
     assert found['x0'] == pytest.approx(found['velocity'], rel=1e-5)
     assert found['epsilon'] == pytest.approx(0, abs=1e-6)
@@ -102,8 +103,16 @@ def test_redrawing_with_little_noise_changes_little(ddpm):
     assert changes[0] < 0.2 < changes[1]
 
 
-@pytest.mark.parametrize('change', [dict(sampler='heun', grid='karras', steps=3), dict(sampler='dpm_solver', stochastic=True),
-                                    dict(process='ve', grid='karras'), dict(guidance=3.0, guidance_to=1.0)], ids=str)
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(sampler='heun', grid='karras', steps=3),
+        dict(sampler='dpm_solver', stochastic=True),
+        dict(process='ve', grid='karras'),
+        dict(guidance=3.0, guidance_to=1.0),
+    ],
+    ids=str,
+)
 def test_a_network_is_sampled_in_any_way(ddpm, change):
     config, _, _, variables, keys = ddpm
     config = config.copy_and_resolve_references()
@@ -152,27 +161,35 @@ def test_images_are_moved_and_the_network_told_in_training_and_nowhere_else(monk
     assert np.abs(moved - still).max((1, 2, 3)).min() > 0.1
 
 
-@pytest.mark.parametrize('change, words', [
-    (dict(prediction='noise'), 'epsilon, x0, v'),
-    (dict(bound='all'), "'none', 'discrete' or 'continuous'"),
-    (dict(learned_variance=True), 'need each other'),
-    (dict(level='gamma'), 'log_sigma'),
-], ids=str)
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (dict(prediction='noise'), 'epsilon, x0, v'),
+        (dict(bound='all'), "'none', 'discrete' or 'continuous'"),
+        (dict(learned_variance=True), 'need each other'),
+        (dict(level='gamma'), 'log_sigma'),
+    ],
+    ids=str,
+)
 def test_what_does_not_fit_is_said_in_one_line(change, words):
     config = config_of('ddpm', **change)
     with pytest.raises(ConfigError, match=words):
         started(config)
 
 
-@pytest.mark.parametrize('change, words', [
-    (dict(sampler='euler_marujama'), 'euler_maruyama'),
-    (dict(sampler='ode', solver='rk4'), 'config.sample.solver=.rk4.: choose one of euler'),
-    (dict(diffusion='beta'), 'choose one of process, sigma'),
-    (dict(variance='tiny'), 'choose one of small, large, learned'),
-    (dict(variance='learned'), 'the network learns none'),
-    (dict(sampler='euler_maruyama'), "set it to 'sigma'"),
-    (dict(sampler='euler_maruyama', process='interpolant'), "set it to 'sigma'"),
-], ids=str)
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (dict(sampler='euler_marujama'), 'euler_maruyama'),
+        (dict(sampler='ode', solver='rk4'), 'config.sample.solver=.rk4.: choose one of euler'),
+        (dict(diffusion='beta'), 'choose one of process, sigma'),
+        (dict(variance='tiny'), 'choose one of small, large, learned'),
+        (dict(variance='learned'), 'the network learns none'),
+        (dict(sampler='euler_maruyama'), "set it to 'sigma'"),
+        (dict(sampler='euler_maruyama', process='interpolant'), "set it to 'sigma'"),
+    ],
+    ids=str,
+)
 def test_what_cannot_be_sampled_is_said_before_training(change, words):
     config = config_of('flow_matching')
     config.sample.update(change)
@@ -190,7 +207,9 @@ def test_what_suits_the_interpolant_is_taken():
 def test_options_that_do_not_exist_are_named():
     config = config_of('ddpm')
     config.model.process = named('cosine', first=1.0)
-    with pytest.raises(ConfigError, match='config.model.process.first: cosine has no such option; it has offset, steps'):
+    with pytest.raises(
+        ConfigError, match='config.model.process.first: cosine has no such option; it has offset, steps'
+    ):
         started(config)
     with pytest.raises(ConfigError, match='config.model.speed'):
         settings.model(named('points'), speed=3)

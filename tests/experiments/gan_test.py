@@ -22,7 +22,7 @@ def test_any_pair_and_any_penalty_is_a_config(pair):
     config.model.pair = pair
     config.losses.discriminator.update(dict.fromkeys(PENALTIES, 0.1))
     config.train.order = ('discriminator',) * 3 + ('generator',)
-    program, = programs(config, experiment.load('gan'), parallel.place('pmap'), data.load(config.data))
+    (program,) = programs(config, experiment.load('gan'), parallel.place('pmap'), data.load(config.data))
     assert program.experiment.batches == 3
     names = metric_names(program, parallel.AXIS, jax.eval_shape(make_init(program)))
     assert {f'discriminator/{penalty}' for penalty in PENALTIES} <= set(names)
@@ -49,7 +49,9 @@ def test_one_generator_is_run_for_both_players():
         run = Trained(config, devices=jax.devices()[:1])
         return run.compiled.cost_analysis()['flops']
 
-    both, critic, maker = (flops(order) for order in (('discriminator', 'generator'), ('discriminator',), ('generator',)))
+    both, critic, maker = (
+        flops(order) for order in (('discriminator', 'generator'), ('discriminator',), ('generator',))
+    )
     batch, width, latent = config.data.batch_size, 256, config.model.latent_size
     generator = 2 * batch * (latent * width + width * width + width * 2)
     np.testing.assert_allclose(both, critic + maker - generator, rtol=0.05)

@@ -37,7 +37,9 @@ def begun():
     """(config, experiment, state before the first step with parameters away from zero, a batch)"""
     config, noise = config_of(), np.random.default_rng(0)
     model, batch = build(config), drawing.examples(config)(np.arange(8))
-    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(model.init, batch, jax.random.key(0)))
+    state = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(model.init, batch, jax.random.key(0))
+    )
     rough = lambda leaf: jnp.array(0.3 * noise.normal(size=leaf.shape), jnp.float32)
     state.stats['scale']['latents']['mean_square'] += 1
     return config, model, state.replace(params=jax.tree.map(rough, state.params)), batch
@@ -53,15 +55,17 @@ def test_the_autoencoder_stays_and_the_scale_is_that_of_its_codes(begun):
     step, state = jax.jit(model.step), before
     for _ in range(3):
         state, _ = step(state, jax.tree.map(lambda leaf: leaf[None], batch), jax.random.key(1))
-    moved = {name: not all(map(np.array_equal, jax.tree.leaves(before.params[name]), jax.tree.leaves(state.params[name])))
-             for name in before.params}
+    moved = {
+        name: not all(map(np.array_equal, jax.tree.leaves(before.params[name]), jax.tree.leaves(state.params[name])))
+        for name in before.params
+    }
     assert moved == {'encoder': False, 'decoder': False, 'denoiser': True, 'text': True, 'scale': False}
     encoder, _ = variational.networks(first_stage(config))
     mean, log_variance = encoder.apply(before.variables()['encoder'], batch['x'], jnp.zeros((8, 0)), False)
     expected = np.sqrt(mean.var() + np.exp(log_variance).mean())
     latents = state.stats['scale']['latents']
     np.testing.assert_allclose(np.sqrt(latents['mean_square'] - latents['mean'] ** 2), expected, rtol=0.06)
-    assert latents['count'] == 2                     # as many steps as it is measured for, of the three
+    assert latents['count'] == 2  # as many steps as it is measured for, of the three
 
 
 def test_words_and_classes_matter_and_padding_does_not(begun, variables):
@@ -82,7 +86,7 @@ def test_a_dropped_condition_is_that_of_nobody(begun, variables):
     nobody = conditions.untold(config.model, variables, 8)
     np.testing.assert_array_equal(dropped['labels'], nobody['labels'])
     np.testing.assert_array_equal(dropped['context_mask'], nobody['context_mask'])
-    np.testing.assert_array_equal(dropped['context'][:, 0], nobody['context'][:, 0])    # all that the mask leaves
+    np.testing.assert_array_equal(dropped['context'][:, 0], nobody['context'][:, 0])  # all that the mask leaves
 
 
 def test_samples_are_decoded_draws_of_codes(begun, variables):
@@ -101,7 +105,13 @@ def test_codes_around_a_codebook_are_those_before_quantisation():
     state = jax.tree.map(lambda leaf: jnp.array(noise.normal(size=leaf.shape), leaf.dtype), shapes)
     _, metrics = jax.eval_shape(model.step, state, jax.tree.map(lambda leaf: leaf[None], batch), jax.random.key(1))
     assert 'denoiser/epsilon' in metrics and not any(name.startswith('vae') for name in metrics)
-    assert {*state.stats['quantizer']['codebook']} == {'entries', 'count', 'sum', 'steps', 'idle'} and model.codebook == 0
+    assert {*state.stats['quantizer']['codebook']} == {
+        'entries',
+        'count',
+        'sum',
+        'steps',
+        'idle',
+    } and model.codebook == 0
     variables = state.variables()
     codes = model.encode(variables, batch)
     assert codes.shape == (2, 8 * 8 * 4) and codes.dtype == jnp.float32
@@ -121,11 +131,14 @@ def test_dit_s2_over_kl_f8():
     assert counts['denoiser'] == 32_963_360 and counts['encoder'] + counts['decoder'] == 83_653_863
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda config: config.model.update(first_stage='runs/vae'), 'exclude each other'),
-    (lambda config: config.model.autoencoder.update(networks='dense'), 'codes lie on a grid'),
-    (lambda config: config.model.update(bound='discrete'), "bound='discrete' is one of 8-bit levels"),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda config: config.model.update(first_stage='runs/vae'), 'exclude each other'),
+        (lambda config: config.model.autoencoder.update(networks='dense'), 'codes lie on a grid'),
+        (lambda config: config.model.update(bound='discrete'), "bound='discrete' is one of 8-bit levels"),
+    ],
+)
 def test_what_does_not_fit_is_refused(change, message):
     config = config_of()
     change(config)

@@ -72,7 +72,7 @@ def test_the_exact_average_velocity_is_its_own_shortcut_target():
     x, span = points(), jnp.repeat(0.5 ** jnp.arange(4), 16)
     t = span * (1 + jnp.arange(64) % (1 / span))
     np.testing.assert_allclose(one_step.shortcut_target(average, x, t, span, 1 / 256), average(x, t, span), atol=1e-5)
-    shortest = one_step.shortcut_target(average, x, t, jnp.full_like(span, 1 / 8), 1 / 8)       # two steps of Euler
+    shortest = one_step.shortcut_target(average, x, t, jnp.full_like(span, 1 / 8), 1 / 8)  # two steps of Euler
     there = x - velocity(x, t) / 16
     np.testing.assert_allclose(shortest, (velocity(x, t) + velocity(there, t - 1 / 16)) / 2, atol=1e-6)
 
@@ -99,7 +99,7 @@ def test_the_boundary_is_exact():
     at_boundary = one_step.with_boundary(prediction, x, jnp.full(64, LOWEST), DEVIATION, LOWEST)
     np.testing.assert_array_equal(at_boundary, x)
     far = one_step.with_boundary(prediction, x, jnp.full(64, 80.0), DEVIATION, LOWEST)
-    skip, out = 0.25 / (79.998 ** 2 + 0.25), 0.5 * 79.998 / np.sqrt(80 ** 2 + 0.25)
+    skip, out = 0.25 / (79.998**2 + 0.25), 0.5 * 79.998 / np.sqrt(80**2 + 0.25)
     np.testing.assert_allclose(far, skip * x + out * prediction, rtol=1e-5)
 
 
@@ -107,8 +107,8 @@ def test_the_number_of_intervals_doubles():
     count = jax.jit(functools.partial(one_step.intervals, steps=8000, first=10, last=1280))
     found = [int(count(step)) for step in (0, 999, 1000, 2500, 6999, 7000, 7999)]
     assert found == [10, 10, 20, 40, 640, 1280, 1280]
-    assert int(one_step.intervals(jnp.asarray(3), 4, 10, 1280)) == 80            # fewer steps than doublings
-    assert int(one_step.intervals(jnp.asarray(99), 100, 10, 50)) == 50           # a last one that is no doubling
+    assert int(one_step.intervals(jnp.asarray(3), 4, 10, 1280)) == 80  # fewer steps than doublings
+    assert int(one_step.intervals(jnp.asarray(99), 100, 10, 50)) == 50  # a last one that is no doubling
 
 
 def test_pairs_are_neighbours_as_likely_as_in_the_paper():
@@ -126,7 +126,7 @@ def test_pairs_are_neighbours_as_likely_as_in_the_paper():
 def test_a_share_of_the_batch_is_spread_over_it():
     for share, each in ((0.25, 4), (0.5, 2), (1.0, 1)):
         found = np.asarray(one_step.chosen(jnp.arange(64), share)).reshape(-1, each)
-        assert (found.sum(1) == 1).all()                                # one of any `each` neighbours, on any device
+        assert (found.sum(1) == 1).all()  # one of any `each` neighbours, on any device
     assert one_step.chosen(jnp.arange(100), 0.75).sum() == 75 and one_step.chosen(jnp.arange(100), 0.0).sum() == 0
 
 
@@ -159,7 +159,7 @@ def test_a_perfect_network_samples_the_data_at_once(name, monkeypatch):
     for points_made in made:
         np.testing.assert_allclose(points_made.mean(0), MEAN, atol=0.03)
         np.testing.assert_allclose(points_made.std(0), DEVIATION, rtol=0.04)
-    if name != 'consistency':                                           # which adds noise in between
+    if name != 'consistency':  # which adds noise in between
         np.testing.assert_allclose(made[0], made[1], atol=1e-5)
         np.testing.assert_allclose(model.decode({}, noise), made[0][:8], atol=1e-5)
         assert measured['jump_error'].max() < 1e-8
@@ -177,5 +177,6 @@ def test_what_does_not_fit_together_is_refused(key, value):
 @pytest.mark.parametrize('name', CONFIGS)
 def test_moons_in_one_evaluation(name, tmp_path):
     from learning_test import judged
+
     figures = judged(tmp_path, CONFIGS[name].get_config('moons'))
-    assert figures['sliced_wasserstein'] < 0.1                          # of data 0.02; of noise 0.35
+    assert figures['sliced_wasserstein'] < 0.1  # of data 0.02; of noise 0.35

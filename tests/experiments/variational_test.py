@@ -23,8 +23,18 @@ def points(**terms):
     """A VAE without hidden layers of points in the plane: a linear Gaussian model, in which all is known."""
     config = configs.defaults('variational')
     config.data.update(source='toy', name='moons', observe='point')
-    config.model.update(networks='dense', features=(), latent_size=3, likelihood='gaussian', scale=1.0, classes=0, dimensions=2,
-                        importance=8, examples=100, free_bits=0.1)
+    config.model.update(
+        networks='dense',
+        features=(),
+        latent_size=3,
+        likelihood='gaussian',
+        scale=1.0,
+        classes=0,
+        dimensions=2,
+        importance=8,
+        examples=100,
+        free_bits=0.1,
+    )
     config.losses.vae = terms or dict(reconstruction=1.0, kl=1.0)
     config.optimizer.vae = sgd(0.1)
     config.train.order = ('vae',)
@@ -41,7 +51,7 @@ def linear():
     model = build(points())
     batch, keys = batch_of(4)
     variables = jax.jit(model.init)(batch, jax.random.key(0)).variables()
-    near = jax.tree.map(lambda leaf: leaf / 2, variables)    # posteriors near the prior, so that no weight stands out
+    near = jax.tree.map(lambda leaf: leaf / 2, variables)  # posteriors near the prior, so that no weight stands out
     return model, near, batch, keys
 
 
@@ -68,7 +78,7 @@ def test_the_mean_log_weight_is_the_evidence_lower_bound(linear, log_weights):
     mean, log_variance = np.split(x @ up['kernel'] + up['bias'], 2, 1)
     square = np.square(x - mean @ down['kernel'] - down['bias']).sum(1)
     square += (np.exp(log_variance) @ np.square(down['kernel'])).sum(1)
-    expected = -square / 2 - np.log(2 * np.pi) - (mean ** 2 + np.exp(log_variance) - log_variance - 1).sum(1) / 2
+    expected = -square / 2 - np.log(2 * np.pi) - (mean**2 + np.exp(log_variance) - log_variance - 1).sum(1) / 2
     error = 5 * log_weights.std(0) / len(log_weights) ** 0.5
     assert (np.abs(log_weights.mean(0) - expected) < error).all()
 
@@ -88,20 +98,25 @@ def test_the_importance_weighted_term_is_the_bound_of_its_samples():
     for config.model.importance in (1, 32):
         metrics, model, variables, keys = terms(config, batch, jax.random.key(1))
         values.append(metrics['importance_weighted'])
-    np.testing.assert_allclose(values[0], -model.log_weight(variables, batch, keys).mean(), rtol=1e-5)   # the same draw
+    np.testing.assert_allclose(values[0], -model.log_weight(variables, batch, keys).mean(), rtol=1e-5)  # the same draw
     assert values[1] < values[0] - 0.05
 
 
 def test_every_term_is_offered_and_the_parts_of_the_kl_sum_to_it():
     names = ('reconstruction', 'kl', 'free_bits_kl', 'mutual_information', 'total_correlation', 'dimension_kl')
     metrics = terms(points(**dict.fromkeys(names, 1.0)), *[batch_of(2048)[0], jax.random.key(2)])[0]
-    np.testing.assert_allclose(sum(metrics[name] for name in names[3:]), metrics['kl'], rtol=0.1)    # one sample an example
+    np.testing.assert_allclose(
+        sum(metrics[name] for name in names[3:]), metrics['kl'], rtol=0.1
+    )  # one sample an example
     assert metrics['kl'] <= metrics['free_bits_kl'] + 1e-4 and 'gradient_norm' in metrics
 
 
 def test_terms_of_the_whole_batch_are_the_same_on_two_devices():
     """Total correlation compares examples that lie on different devices, and free bits average over them: gradients too."""
-    config, key = points(total_correlation=2.0, mutual_information=1.0, dimension_kl=1.0, free_bits_kl=1.0), jax.random.key(3)
+    config, key = (
+        points(total_correlation=2.0, mutual_information=1.0, dimension_kl=1.0, free_bits_kl=1.0),
+        jax.random.key(3),
+    )
     batch, _ = batch_of(6)
     whole, split = build(config), build(config, 'devices')
     state = jax.jit(whole.init)(batch, jax.random.key(0))
@@ -113,10 +128,18 @@ def test_terms_of_the_whole_batch_are_the_same_on_two_devices():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('likelihood, data, expected', [
-    ('bernoulli', dict(binarise=True), True), ('bernoulli', {}, False), ('bernoulli', dict(dequantise=True), False),
-    ('discretized_logistic', {}, True), ('discretized_logistic', dict(dequantise=True), False),
-    ('gaussian', {}, False), ('gaussian', dict(dequantise=True), True)])
+@pytest.mark.parametrize(
+    'likelihood, data, expected',
+    [
+        ('bernoulli', dict(binarise=True), True),
+        ('bernoulli', {}, False),
+        ('bernoulli', dict(dequantise=True), False),
+        ('discretized_logistic', {}, True),
+        ('discretized_logistic', dict(dequantise=True), False),
+        ('gaussian', {}, False),
+        ('gaussian', dict(dequantise=True), True),
+    ],
+)
 def test_only_a_likelihood_of_the_data_gives_nll_bound(likelihood, data, expected):
     config = small(CONFIGS['vae'].get_config())
     config.model.likelihood, config.data.binarise = likelihood, False
@@ -161,13 +184,19 @@ def test_points_are_drawn_with_the_noise_of_the_likelihood():
     assert stats.kstest(np.asarray(noise).ravel(), 'norm', (0, 1)).pvalue > 0.01
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda config: config.losses.update(vae=dict(free_bits_kl=1.0)), 'vae.free_bits_kl needs config.model.free_bits'),
-    (lambda config: config.losses.update(vae=dict(total_correlation=1.0)), 'needs config.model.examples'),
-    (lambda config: config.model.update(likelihood='poisson'), "likelihood='poisson': choose one of bernoulli"),
-    (lambda config: config.model.update(dimensions=2), "points need 'gaussian'"),
-    (lambda config: config.model.update(networks='deep'), "networks='deep': choose dense"),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (
+            lambda config: config.losses.update(vae=dict(free_bits_kl=1.0)),
+            'vae.free_bits_kl needs config.model.free_bits',
+        ),
+        (lambda config: config.losses.update(vae=dict(total_correlation=1.0)), 'needs config.model.examples'),
+        (lambda config: config.model.update(likelihood='poisson'), "likelihood='poisson': choose one of bernoulli"),
+        (lambda config: config.model.update(dimensions=2), "points need 'gaussian'"),
+        (lambda config: config.model.update(networks='deep'), "networks='deep': choose dense"),
+    ],
+)
 def test_what_does_not_fit_is_refused(change, message):
     config = CONFIGS['vae'].get_config()
     change(config)

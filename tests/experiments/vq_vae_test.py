@@ -29,7 +29,9 @@ def begun():
     config, noise = config_of('gradients'), np.random.default_rng(0)
     model, x = build(config), jax.random.uniform(jax.random.key(0), (8, 16, 16, 1), minval=-1)
     batch = {'x': x, 'position': jnp.arange(8)}
-    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(model.init, batch, jax.random.key(0)))
+    state = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(model.init, batch, jax.random.key(0))
+    )
     rough = lambda leaf: jnp.array(noise.normal(size=leaf.shape), jnp.float32)
     return config, model, state.replace(params=jax.tree.map(rough, state.params)), batch
 
@@ -37,7 +39,7 @@ def begun():
 def test_the_known_size_of_cifar10():
     for variant, codebook in (('cifar10', 0), ('gradients', 64 * 16)):
         counts = totals(describe(CONFIGS['vq_vae'].get_config(variant), build))
-        assert counts['quantizer'] == codebook       # moving averages are no parameters
+        assert counts['quantizer'] == codebook  # moving averages are no parameters
         assert variant != 'cifar10' or (counts['encoder'], counts['decoder']) == (364_160 + 8_256, 290_307)
 
 
@@ -70,7 +72,11 @@ def test_the_terms_of_a_step_are_those_measured_before_it(begun):
     _, model, state, batch = begun
     measures = model.measure(state.variables(), batch, None)
     after, metrics = jax.jit(model.step)(state, jax.tree.map(lambda leaf: leaf[None], batch), jax.random.key(1))
-    for term, measure in {'reconstruction': 'relative_error', 'commitment': 'commitment', 'codebook': 'commitment'}.items():
+    for term, measure in {
+        'reconstruction': 'relative_error',
+        'commitment': 'commitment',
+        'codebook': 'commitment',
+    }.items():
         np.testing.assert_allclose(metrics[f'vae/{term}'], measures[measure].mean(), rtol=1e-4)
     usage = np.bincount(model.encode(state.variables(), batch).ravel(), minlength=6) / 128
     np.testing.assert_allclose(metrics['vae/perplexity'], np.exp(-sum(p * np.log(p) for p in usage if p)), rtol=1e-4)
@@ -80,15 +86,21 @@ def test_the_terms_of_a_step_are_those_measured_before_it(begun):
 def test_the_first_stage_of_latent_diffusion_is_that_of_a_config_here():
     wanted = CONFIGS['latent_diffusion'].get_config('vq_frozen').model
     pretrained.expect(CONFIGS['vq_vae'].get_config('spatial'), wanted.autoencoder, '', '')
-    assert wanted.first_stage == 'runs/vq_vae-spatial'       # where main puts it
+    assert wanted.first_stage == 'runs/vq_vae-spatial'  # where main puts it
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda config: config.model.update(decay=0.0), 'decay=0.0: a codebook learns by moving averages, or'),
-    (lambda config: config.losses.vae.update(codebook=1.0), 'decay=0.99: a codebook learns by moving averages, or'),
-    (lambda config: config.model.update(halvings=5), 'resolution=16 cannot be halved 5 times: take a multiple of 32'),
-    (lambda config: config.model.update(networks='dense'), "networks='dense': choose residual or spatial"),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda config: config.model.update(decay=0.0), 'decay=0.0: a codebook learns by moving averages, or'),
+        (lambda config: config.losses.vae.update(codebook=1.0), 'decay=0.99: a codebook learns by moving averages, or'),
+        (
+            lambda config: config.model.update(halvings=5),
+            'resolution=16 cannot be halved 5 times: take a multiple of 32',
+        ),
+        (lambda config: config.model.update(networks='dense'), "networks='dense': choose residual or spatial"),
+    ],
+)
 def test_what_does_not_fit_is_refused(change, message):
     config = config_of()
     change(config)

@@ -19,7 +19,7 @@ def test_one_unit_moves_a_linear_attribute_by_one_standard_deviation():
     move = directions.direction(z, y)
     np.testing.assert_allclose(move / np.linalg.norm(move), NORMAL / np.linalg.norm(NORMAL), atol=0.03)
     assert move @ NORMAL == pytest.approx(y.std(), rel=0.005)
-    np.testing.assert_allclose(directions.direction(z, 1000 * y - 5), move, rtol=1e-4, atol=1e-5)     # units do not matter
+    np.testing.assert_allclose(directions.direction(z, 1000 * y - 5), move, rtol=1e-4, atol=1e-5)  # units do not matter
     np.testing.assert_allclose(directions.direction(z, -y), -move, rtol=1e-5, atol=1e-6)
 
 
@@ -35,7 +35,9 @@ def test_units_of_the_codes_do_not_matter():
     """In other units the same codes give the same move; a dimension that never changes is left alone."""
     z = codes()
     y, units = z @ NORMAL, np.float32([1, 10, 0.1, 5, 2])
-    np.testing.assert_allclose(directions.direction(z * units, y), directions.direction(z, y) * units, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        directions.direction(z * units, y), directions.direction(z, y) * units, rtol=1e-3, atol=1e-3
+    )
     flat = z.copy()
     flat[:, 2] = 3
     assert directions.direction(flat, y)[2] == 0

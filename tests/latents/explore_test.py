@@ -18,7 +18,7 @@ from genlab.run import images
 from genlab.training import parallel
 from genlab.training.state import State
 
-SIZE = 20   # of the codes, [4, 5]
+SIZE = 20  # of the codes, [4, 5]
 
 
 def settings(**changes):
@@ -45,12 +45,17 @@ def prior(variables, keys):
     return jax.vmap(lambda key: scale * jax.random.normal(key, (SIZE,)))(keys).reshape(-1, 4, 5)
 
 
-ABILITIES = {'encode': lambda variables, batch: encode(variables, batch).reshape(-1, 4, 5), 'decode': decode, 'prior': prior,
-             'mix': lambda variables, coarse, fine: decode(variables, jnp.concatenate([coarse[:, :1], fine[:, 1:]], 1))}
+ABILITIES = {
+    'encode': lambda variables, batch: encode(variables, batch).reshape(-1, 4, 5),
+    'decode': decode,
+    'prior': prior,
+    'mix': lambda variables, coarse, fine: decode(variables, jnp.concatenate([coarse[:, :1], fine[:, 1:]], 1)),
+}
 
 
 class Judge:
     """The class whose mean image is nearest."""
+
     classes = tuple('0123456789')
 
     def __init__(self, vectors, labels):
@@ -88,8 +93,17 @@ def written(linear, tmp_path_factory):
 
 
 def test_all_files_are_written(written):
-    names = {'interpolation_data.png', 'interpolation_data.gif', 'interpolation_prior.png', 'interpolation_prior.gif',
-             'traversal.png', 'direction_thickness.png', 'direction_classes.png', 'inversion.png', 'mixing.png'}
+    names = {
+        'interpolation_data.png',
+        'interpolation_data.gif',
+        'interpolation_prior.png',
+        'interpolation_prior.gif',
+        'traversal.png',
+        'direction_thickness.png',
+        'direction_classes.png',
+        'inversion.png',
+        'mixing.png',
+    }
     assert {path.name for path in (written / 'explore').iterdir()} == names
     assert (written / 'report.html').exists()
     size = lambda name: Image.open(written / 'explore' / f'{name}.png').size
@@ -109,7 +123,7 @@ def test_the_figures_are_those_of_a_linear_model(linear, written):
     assert list(figures['thickness']) == ['-3.00', '-1.50', '+0.00', '+1.50', '+3.00']
     rows = data.load(settings().data).rows(np.arange(300))
     deviation = (rows['image'] / 255).mean((1, 2, 3)).std()
-    np.testing.assert_allclose(np.diff(thickness), 1.5 * deviation, rtol=0.05)   # one unit is one standard deviation
+    np.testing.assert_allclose(np.diff(thickness), 1.5 * deviation, rtol=0.05)  # one unit is one standard deviation
     sure = np.array(list(figures['class_probability'].values()))
     assert sure[0] < 0.2 and sure[-1] > 0.95
     # the codes are orthonormal: at the start, the encoding, nothing is left to gain
@@ -117,7 +131,9 @@ def test_the_figures_are_those_of_a_linear_model(linear, written):
     test = data.load(settings().data, 'test').rows(np.arange(2))['image'] / np.float32(127.5) - 1
     params = linear[1].params['linear']
     remade = (test.reshape(2, 64) - params['mean']) @ params['basis'].T @ params['basis'] + params['mean']
-    assert figures['inversion_error_before'] == pytest.approx(np.square((test.reshape(2, 64) - remade) / 2).mean(), rel=1e-3)
+    assert figures['inversion_error_before'] == pytest.approx(
+        np.square((test.reshape(2, 64) - remade) / 2).mean(), rel=1e-3
+    )
     change = list(figures['traversal_change'].values())
     assert change == sorted(change, reverse=True) and set(figures['traversal_change']) == {'0', '1', '2', '3'}
 
@@ -125,12 +141,20 @@ def test_the_figures_are_those_of_a_linear_model(linear, written):
 def explored(linear, monkeypatch, config=None, codebook=0, **abilities):
     placement, state, judge = linear
     monkeypatch.setattr(exploration.classifier, 'load', lambda _: judge)
-    return exploration.explore(config or settings(), Experiment(None, None, codebook=codebook, **abilities), placement, state)
+    return exploration.explore(
+        config or settings(), Experiment(None, None, codebook=codebook, **abilities), placement, state
+    )
 
 
 def test_a_model_without_an_encoder_is_explored_by_its_samples(linear, monkeypatch):
     seen = explored(linear, monkeypatch, decode=decode, prior=prior)
-    assert set(seen.pictures) == {'interpolation_prior', 'traversal', 'direction_thickness', 'direction_classes', 'inversion'}
+    assert set(seen.pictures) == {
+        'interpolation_prior',
+        'traversal',
+        'direction_thickness',
+        'direction_classes',
+        'inversion',
+    }
     assert set(seen.animations) == {'interpolation_prior'}
     thickness = np.array(list(seen.figures['thickness'].values()))
     assert (np.diff(thickness) > 0.02).all() and seen.figures['class_probability']['+3.00'] > 0.95
@@ -144,7 +168,9 @@ def test_a_model_without_a_prior_is_explored_by_examples(linear, monkeypatch):
 
 def test_points_are_drawn_as_curves(linear, monkeypatch):
     config = settings(source='toy', name='ring', observe='point')
-    seen = explored(linear, monkeypatch, config, decode=lambda variables, z: jnp.tanh(z), encode=lambda _, batch: batch['x'])
+    seen = explored(
+        linear, monkeypatch, config, decode=lambda variables, z: jnp.tanh(z), encode=lambda _, batch: batch['x']
+    )
     assert set(seen.pictures) == {'interpolation_data', 'traversal', 'inversion'}
     assert seen.pictures['traversal'].shape == (384, 384, 3)
 
@@ -154,7 +180,7 @@ def test_mixing_takes_the_coarse_from_the_left_and_the_fine_from_above(linear):
     codes = learn(settings(), Experiment(None, None, **ABILITIES), placement, state.variables())
     sheet = exploration.mix(settings(), codes, None).pictures['mixing']
     beside, above = codes.prior(6)[:3], codes.prior(6)[3:]
-    expected = codes.decode(np.concatenate([beside[2:3, :1], above[:1, 1:]], 1))     # third row, first column
+    expected = codes.decode(np.concatenate([beside[2:3, :1], above[:1, 1:]], 1))  # third row, first column
     np.testing.assert_allclose(np.int32(sheet[30:38, 10:18]), images.to_uint8(expected)[0], atol=1)
     np.testing.assert_allclose(np.int32(sheet[:8, 10:18]), images.to_uint8(codes.decode(above[:1]))[0], atol=1)
     np.testing.assert_allclose(np.int32(sheet[30:38, :8]), images.to_uint8(codes.decode(beside[2:]))[0], atol=1)
@@ -194,6 +220,7 @@ def test_blocks_and_devices_do_not_change_the_codes(linear):
 
 def test_inpainting_and_redrawing_stand_beside_what_they_were_given():
     """A model that fills with white, and one that turns black to white: what is known, and what was made, can be read off."""
+
     def inpaint(variables, batch, mask, keys):
         return jnp.where(mask > 0, batch['x'], 1.0)
 

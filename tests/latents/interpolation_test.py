@@ -35,13 +35,13 @@ def test_codes_of_any_shape_at_constant_angular_speed(along):
     a, b = np.random.RandomState(0).randn(2, 3, 4, 5).astype(np.float32)
     between = along(a, b)
     assert between.shape == (9, 3, 4, 5)
-    np.testing.assert_array_equal(between[[0, -1]], np.stack([a, b]))     # exactly
+    np.testing.assert_array_equal(between[[0, -1]], np.stack([a, b]))  # exactly
     units = between.reshape(9, -1) / np.linalg.norm(between.reshape(9, -1), axis=1, keepdims=True)
     turns = np.arccos(np.sum(np.float64(units[1:]) * units[:-1], 1))
     cosine = np.sum(a * b) / np.linalg.norm(a) / np.linalg.norm(b)
     np.testing.assert_allclose(turns, np.arccos(cosine) / 8, rtol=1e-4)
     basis = np.linalg.qr(np.stack([a.ravel(), b.ravel()], 1))[0]
-    np.testing.assert_allclose(units @ basis @ basis.T, units, atol=1e-6)     # never out of the plane of the two
+    np.testing.assert_allclose(units @ basis @ basis.T, units, atol=1e-6)  # never out of the plane of the two
 
 
 def test_parallel_codes_only_change_their_length(along):

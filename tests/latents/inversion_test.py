@@ -7,7 +7,7 @@ import pytest
 from genlab.latents import inversion
 
 CHANCE = np.random.RandomState(0)
-WEIGHT = np.linalg.qr(CHANCE.randn(12, 3))[0].T.astype(np.float32)     # orthonormal rows: three numbers -> twelve pixels
+WEIGHT = np.linalg.qr(CHANCE.randn(12, 3))[0].T.astype(np.float32)  # orthonormal rows: three numbers -> twelve pixels
 
 
 def decode(variables, codes):
@@ -49,9 +49,9 @@ def test_the_best_that_was_seen_is_kept():
 
 
 def test_restarts_find_the_deeper_valley():
-    starts = np.float32([[1.2], [-2.0], [0.9], [1.1]])     # of the first two, the one that is better at first ends worse
+    starts = np.float32([[1.2], [-2.0], [0.9], [1.1]])  # of the first two, the one that is better at first ends worse
     found, errors = inversion.inverter(folded, 200)(None, (np.zeros((4, 1), np.float32), starts, np.ones_like(starts)))
-    np.testing.assert_array_equal(np.sign(np.asarray(found)), np.sign(starts))     # each stays in its own
+    np.testing.assert_array_equal(np.sign(np.asarray(found)), np.sign(starts))  # each stays in its own
     code, error = inversion.best(np.asarray(found), np.asarray(errors), 2)
     np.testing.assert_allclose(code[0], found[1])
     np.testing.assert_allclose(error[1], [errors[1, 1], errors[1, 2:].min()], rtol=1e-6)

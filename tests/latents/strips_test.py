@@ -10,7 +10,9 @@ from genlab.run import images
 
 def flat(values, side=4, channels=1):
     """Images of one grey each: [...] -> [..., side, side, channels]"""
-    return np.broadcast_to(np.asarray(values, np.float32)[..., None, None, None], (*np.shape(values), side, side, channels))
+    return np.broadcast_to(
+        np.asarray(values, np.float32)[..., None, None, None], (*np.shape(values), side, side, channels)
+    )
 
 
 def cell(sheet, row, column, side=4):
@@ -45,7 +47,9 @@ def test_a_table_has_the_sources_in_its_margins():
 
 @pytest.mark.parametrize('channels', [1, 3])
 def test_a_gif_has_all_frames_and_nearly_their_colours(tmp_path, channels):
-    frames = np.linspace(0, 255, 10 * channels).astype(np.uint8).reshape(10, 1, 1, channels) * np.ones((1, 8, 6, 1), np.uint8)
+    frames = np.linspace(0, 255, 10 * channels).astype(np.uint8).reshape(10, 1, 1, channels) * np.ones(
+        (1, 8, 6, 1), np.uint8
+    )
     strips.save_gif(tmp_path / 'deep' / 'x.gif', frames)
     gif = Image.open(tmp_path / 'deep' / 'x.gif')
     assert (gif.n_frames, gif.size, gif.info['loop'], gif.info['duration']) == (10, (6, 8), 0, 80)

@@ -26,15 +26,19 @@ CROSS_ENTROPY = -np.log(sigmoid(REAL)) - np.log(1 - sigmoid(FAKE))
 GOLDEN = {  # (discriminator, generator), straight from the papers' formulas in float64
     'non_saturating': (CROSS_ENTROPY, -np.log(sigmoid(FAKE))),
     'saturating': (CROSS_ENTROPY, np.log(1 - sigmoid(FAKE))),
-    'least_squares': ((REAL - 1) ** 2 / 2 + FAKE ** 2 / 2, (FAKE - 1) ** 2 / 2),
+    'least_squares': ((REAL - 1) ** 2 / 2 + FAKE**2 / 2, (FAKE - 1) ** 2 / 2),
     'wasserstein': (FAKE - REAL, -FAKE),
     'hinge': (-np.minimum(0, -1 + REAL) - np.minimum(0, -1 - FAKE), -FAKE),
     'relativistic': (-np.log(sigmoid(REAL - FAKE)), -np.log(sigmoid(FAKE - REAL))),
     'relativistic_average': (average(REAL, FAKE), average(FAKE, REAL)),
 }
 AT_ZERO = {  # a discriminator that says 0 to everything
-    'non_saturating': (np.log(4), np.log(2)), 'saturating': (np.log(4), -np.log(2)), 'least_squares': (0.5, 0.5),
-    'wasserstein': (0, 0), 'hinge': (2, 0), 'relativistic': (np.log(2), np.log(2)),
+    'non_saturating': (np.log(4), np.log(2)),
+    'saturating': (np.log(4), -np.log(2)),
+    'least_squares': (0.5, 0.5),
+    'wasserstein': (0, 0),
+    'hinge': (2, 0),
+    'relativistic': (np.log(2), np.log(2)),
     'relativistic_average': (np.log(4), np.log(4)),
 }
 EVERY_PAIR = pytest.mark.parametrize('name', sorted(PAIRS))
@@ -95,8 +99,10 @@ def test_shape_mismatch_raises(name, shape):
 def test_saturation():
     """d(saturating)/d(non-saturating) = s(D) / s(-D) = exp(D): equal at 0, vanishing where the fake is found out."""
     logits = jnp.array([-8.0, -1.0, 0.0, 2.0])
-    slopes = [jax.vmap(jax.grad(lambda x: PAIRS[name].generator(x[None])[0]))(logits)
-              for name in ('saturating', 'non_saturating')]
+    slopes = [
+        jax.vmap(jax.grad(lambda x: PAIRS[name].generator(x[None])[0]))(logits)
+        for name in ('saturating', 'non_saturating')
+    ]
     np.testing.assert_allclose(slopes[0] / slopes[1], np.exp(logits), rtol=1e-4)
 
 
@@ -115,20 +121,29 @@ def test_relations_between_pairs():
     """Saturating is zero-sum in the fake; relativistic sees differences; hinge is Wasserstein in the margin."""
     real, fake = jnp.asarray(REAL), jnp.asarray(FAKE)
     saturating = PAIRS['saturating']
-    np.testing.assert_allclose(saturating.discriminator(real, fake) + saturating.generator(fake, real),
-                               jax.nn.softplus(-real), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        saturating.discriminator(real, fake) + saturating.generator(fake, real),
+        jax.nn.softplus(-real),
+        rtol=1e-5,
+        atol=1e-6,
+    )
     for name in ('relativistic', 'relativistic_average', 'wasserstein'):
-        np.testing.assert_allclose(PAIRS[name].discriminator(real + 3, fake + 3),
-                                   PAIRS[name].discriminator(real, fake), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            PAIRS[name].discriminator(real + 3, fake + 3), PAIRS[name].discriminator(real, fake), rtol=1e-5, atol=1e-6
+        )
     inside = jnp.array([-0.9, 0.2, 0.8])
-    np.testing.assert_allclose(PAIRS['hinge'].discriminator(inside, -inside) - 2,
-                               PAIRS['wasserstein'].discriminator(inside, -inside), rtol=1e-5)
+    np.testing.assert_allclose(
+        PAIRS['hinge'].discriminator(inside, -inside) - 2,
+        PAIRS['wasserstein'].discriminator(inside, -inside),
+        rtol=1e-5,
+    )
 
 
 def test_least_squares_targets():
     """a = -1, b = 1, c = 0 (Mao 2017, equation 8): zero exactly at the targets."""
     ones = jnp.ones(2)
-    np.testing.assert_array_equal(adversarial.least_squares_discriminator(2 * ones, -ones, real_target=2.0,
-                                                                          fake_target=-1.0), 0)
+    np.testing.assert_array_equal(
+        adversarial.least_squares_discriminator(2 * ones, -ones, real_target=2.0, fake_target=-1.0), 0
+    )
     np.testing.assert_array_equal(adversarial.least_squares_generator(3 * ones, target=3.0), 0)
     assert adversarial.least_squares_generator(3 * ones)[0] == 2

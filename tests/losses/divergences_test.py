@@ -33,7 +33,9 @@ class VariantsTest(chex.TestCase):
             kl = self.variant(divergences.gaussian_kl)(mean, log_variance, prior_mean, prior_log_variance)
             standard = self.variant(divergences.standard_kl)(mean, log_variance)
         integral = np.vectorize(by_quadrature)
-        np.testing.assert_allclose(kl, integral(mean, log_variance, prior_mean, prior_log_variance), rtol=2e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            kl, integral(mean, log_variance, prior_mean, prior_log_variance), rtol=2e-5, atol=1e-6
+        )
         np.testing.assert_allclose(standard, integral(mean, log_variance, 0.0, 0.0), rtol=2e-5, atol=1e-6)
 
 
@@ -41,19 +43,27 @@ def test_kl_is_the_mean_of_the_log_ratio():
     parts = [jnp.asarray(part[:1, :1]) for part in gaussians(1)]
     z = parts[0] + jnp.exp(parts[1] / 2) * jax.random.normal(jax.random.key(0), (200_000, 1))
     ratio = divergences.log_normal(z, *parts[:2]) - divergences.log_normal(z, *parts[2:])
-    np.testing.assert_allclose(ratio.mean(), divergences.gaussian_kl(*parts)[0, 0], atol=5 * ratio.std() / len(z) ** 0.5)
+    np.testing.assert_allclose(
+        ratio.mean(), divergences.gaussian_kl(*parts)[0, 0], atol=5 * ratio.std() / len(z) ** 0.5
+    )
 
 
 def test_kl_is_zero_at_the_prior_with_zero_gradient():
     mean, log_variance, _, _ = gaussians(2)
-    value, gradient = jax.value_and_grad(lambda m: divergences.gaussian_kl(m, log_variance, mean, log_variance).sum())(mean)
+    value, gradient = jax.value_and_grad(lambda m: divergences.gaussian_kl(m, log_variance, mean, log_variance).sum())(
+        mean
+    )
     assert value == 0 and not gradient.any()
 
 
 def test_log_normal_is_scipys():
     z, mean, log_variance, _ = gaussians(3)
-    np.testing.assert_allclose(divergences.log_normal(z, mean, log_variance),
-                               stats.norm.logpdf(z, mean, np.exp(log_variance / 2)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        divergences.log_normal(z, mean, log_variance),
+        stats.norm.logpdf(z, mean, np.exp(log_variance / 2)),
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 def test_free_bits_cost_their_price_and_pull_nothing_below_it():
@@ -65,7 +75,7 @@ def test_free_bits_cost_their_price_and_pull_nothing_below_it():
 
 
 def test_free_bits_look_at_the_batch_of_all_devices():
-    kl = jnp.array([[[0.1, 2.0]], [[0.9, 4.0]]])   # two devices: their own means are below and above the price
+    kl = jnp.array([[[0.1, 2.0]], [[0.9, 4.0]]])  # two devices: their own means are below and above the price
     value = jax.vmap(lambda kl: divergences.free_bits(kl, nats=0.5, axis='devices'), axis_name='devices')(kl)
     np.testing.assert_allclose(value, 0.5 + 3.0)
 
@@ -81,7 +91,7 @@ def test_more_samples_bound_tighter():
     """In expectation, over samples that are exchangeable: L_1 <= L_5 <= L_50."""
     log_weights = jax.random.normal(jax.random.key(1), (50, 2000))
     bounds = [divergences.importance_bound(log_weights[:count]).mean() for count in (1, 5, 50)]
-    assert bounds == sorted(bounds) and bounds[0] < 0.1 and abs(bounds[2] - 0.5) < 0.05     # log E exp(N(0, 1)) = 1/2
+    assert bounds == sorted(bounds) and bounds[0] < 0.1 and abs(bounds[2] - 0.5) < 0.05  # log E exp(N(0, 1)) = 1/2
 
 
 def test_decomposition_sums_to_the_kl_estimate_whatever_the_number_of_examples():
@@ -94,7 +104,9 @@ def test_decomposition_sums_to_the_kl_estimate_whatever_the_number_of_examples()
 
 def test_decomposition_against_loops():
     z, mean, log_variance, _ = gaussians(5)
-    density = stats.norm.pdf(z[:, None], mean, np.exp(log_variance / 2))   # [i, j, d] of z_i under the posterior of example j
+    density = stats.norm.pdf(
+        z[:, None], mean, np.exp(log_variance / 2)
+    )  # [i, j, d] of z_i under the posterior of example j
     joint, product = density.prod(2).sum(1) / (40 * 5), np.prod(density.sum(1) / (40 * 5), 1)
     own = np.einsum('iid->id', density).prod(1)
     expected = np.log([own / joint, joint / product, product / stats.norm.pdf(z).prod(1)])

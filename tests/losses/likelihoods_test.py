@@ -47,21 +47,21 @@ class VariantsTest(chex.TestCase):
 
 @pytest.mark.parametrize('mean, log_scale', [(0.1, -2.0), (-1.4, -1.0), (0.999, -7.0), (3.0, 2.0)])
 def test_levels_of_the_discretized_logistic_sum_to_one(mean, log_scale):
-    x = jnp.arange(256.)[:, None] / 127.5 - 1
+    x = jnp.arange(256.0)[:, None] / 127.5 - 1
     negative = likelihoods.discretized_logistic(x, jnp.full_like(x, mean), jnp.full((1, 1), log_scale))
     np.testing.assert_allclose(np.exp(-np.float64(negative)).sum(), 1, rtol=1e-5)
 
 
 def test_fewer_levels_sum_to_one_too():
-    x = jnp.arange(4.)[:, None] / 1.5 - 1
-    negative = likelihoods.discretized_logistic(x, jnp.zeros_like(x), jnp.full((1, 1), -1.), levels=4)
+    x = jnp.arange(4.0)[:, None] / 1.5 - 1
+    negative = likelihoods.discretized_logistic(x, jnp.zeros_like(x), jnp.full((1, 1), -1.0), levels=4)
     np.testing.assert_allclose(np.exp(-negative).sum(), 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize('name', LIKELIHOODS)
 @pytest.mark.parametrize('location, log_scale', [(-1e4, -7.0), (1e4, -7.0), (0.3, -12.0), (0.3, 12.0), (-50.0, 0.0)])
 def test_extremes_have_finite_values_and_gradients(name, location, log_scale):
-    x = jnp.array([[-1., 1., 0.00392157]]) if name != 'bernoulli' else jnp.array([[-1., 1., 1.]])
+    x = jnp.array([[-1.0, 1.0, 0.00392157]]) if name != 'bernoulli' else jnp.array([[-1.0, 1.0, 1.0]])
 
     def total(location, log_scale):
         return LIKELIHOODS[name].negative_log(x, location, log_scale).sum()
@@ -72,19 +72,19 @@ def test_extremes_have_finite_values_and_gradients(name, location, log_scale):
 
 
 def test_bernoulli_pulls_wrong_logits_back_and_leaves_right_ones():
-    gradient = jax.grad(lambda logits: likelihoods.bernoulli(jnp.array([[1., -1., 1.]]), logits).sum())
+    gradient = jax.grad(lambda logits: likelihoods.bernoulli(jnp.array([[1.0, -1.0, 1.0]]), logits).sum())
     np.testing.assert_allclose(gradient(jnp.array([[-1e3, 1e3, 1e3]])), [[-1, 1, 0]], atol=1e-6)
 
 
 def test_the_mean_is_the_expectation_of_x():
-    logits = jnp.array([[-3., 0., 1.]])
+    logits = jnp.array([[-3.0, 0.0, 1.0]])
     on = jax.nn.sigmoid(logits)
     np.testing.assert_allclose(LIKELIHOODS['bernoulli'].mean(logits), on - (1 - on), atol=1e-6)
     np.testing.assert_array_equal(LIKELIHOODS['gaussian'].mean(logits), logits)
 
 
 def test_shape_mismatch_raises():
-    for name, pair in LIKELIHOODS.items():
+    for _name, pair in LIKELIHOODS.items():
         with pytest.raises(AssertionError):
             pair.negative_log(jnp.ones((4, 3)), jnp.ones((4, 1)), jnp.ones((1, 1)))
     with pytest.raises(AssertionError):

@@ -59,7 +59,7 @@ def test_linear_critic(norm, two_sided, one_sided):
     weights = images(2)[0]
     critic = linear(norm * weights / np.linalg.norm(weights))
     real, fake, mixing = images(0), images(1), jnp.full(4, 0.3)
-    np.testing.assert_allclose(penalties.r1(critic, real), norm ** 2 / 2, rtol=1e-5)
+    np.testing.assert_allclose(penalties.r1(critic, real), norm**2 / 2, rtol=1e-5)
     np.testing.assert_allclose(penalties.gradient_penalty(critic, real, fake, mixing), two_sided, atol=1e-5)
     penalty = penalties.gradient_penalty(critic, real, fake, mixing, one_sided=True)
     np.testing.assert_allclose(penalty, one_sided, atol=1e-5)
@@ -79,8 +79,11 @@ def test_any_rank_of_example(shape):
 def losses(scale):
     critic = smooth(scale)
     real, fake, mixing = images(0), images(1), jnp.array([0.1, 0.4, 0.6, 0.9])
-    return {'r1': lambda: penalties.r1(critic, real), 'r2': lambda: penalties.r2(critic, fake),
-            'gradient_penalty': lambda: penalties.gradient_penalty(critic, real, fake, mixing)}
+    return {
+        'r1': lambda: penalties.r1(critic, real),
+        'r2': lambda: penalties.r2(critic, fake),
+        'gradient_penalty': lambda: penalties.gradient_penalty(critic, real, fake, mixing),
+    }
 
 
 @pytest.mark.parametrize('name', ['r1', 'r2', 'gradient_penalty'])
@@ -91,6 +94,7 @@ def test_gradients_with_respect_to_the_critic(name):
 
 def test_flat_critic_has_finite_gradients():
     """At a gradient norm of exactly zero the square root must not turn the weights into NaN."""
+
     def total(scale):
         return penalties.gradient_penalty(linear(scale * images(2)[0]), images(0), images(1), jnp.ones(4)).sum()
 
@@ -100,7 +104,7 @@ def test_flat_critic_has_finite_gradients():
 
 def test_extremes_stay_finite():
     for scale in (0.0, 1e-30, 1e4):
-        for name, loss in losses(scale).items():
+        for name, _loss in losses(scale).items():
             value, slope = jax.value_and_grad(lambda s: losses(s)[name]().sum())(scale)
             assert np.isfinite(value) and np.isfinite(slope), (scale, name)
 

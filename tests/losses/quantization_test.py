@@ -34,8 +34,10 @@ class VariantsTest(chex.TestCase):
 
 def test_codes_learn_by_the_commitment_alone_and_entries_by_the_codebook_loss():
     codes, entries = values(0), values(1)
-    slopes = [jax.grad(lambda *both: loss(*both).sum(), (0, 1))(codes, entries)
-              for loss in (quantization.commitment, quantization.codebook)]
+    slopes = [
+        jax.grad(lambda *both: loss(*both).sum(), (0, 1))(codes, entries)
+        for loss in (quantization.commitment, quantization.codebook)
+    ]
     expected = 2 * (codes - entries) / 18
     for found, wanted in zip(jax.tree.leaves(slopes), (expected, 0 * expected, 0 * expected, -expected), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)

@@ -30,7 +30,9 @@ def test_divergence_is_zero_and_flat_at_the_target_alone():
 
 
 def test_units_that_are_never_or_always_on_cost_a_finite_amount():
-    value, slope = jax.value_and_grad(lambda activation: sparsity.divergence(activation, rho=0.05))(jnp.array([0.0, 1.0]))
+    value, slope = jax.value_and_grad(lambda activation: sparsity.divergence(activation, rho=0.05))(
+        jnp.array([0.0, 1.0])
+    )
     assert np.isfinite(value) and np.isfinite(slope).all()
 
 

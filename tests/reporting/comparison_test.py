@@ -25,27 +25,47 @@ QUALITY = ('frechet_distance', 'precision', 'class_share')
 def quality(id, distance, precision=0.5, **conditions):
     """An evaluation of one part."""
     figures = {'frechet_distance': distance, 'precision': precision, 'class_share': {'0': 0.25, '1': 0.12345, '2': 0.5}}
-    return {'step': 4000, 'figures': figures, 'protocol': {'quality': {'id': id, 'figures': [*QUALITY], 'samples': 1000,
-                                                                       'range': '[-1, 1]', **conditions}}}
+    return {
+        'step': 4000,
+        'figures': figures,
+        'protocol': {'quality': {'id': id, 'figures': [*QUALITY], 'samples': 1000, 'range': '[-1, 1]', **conditions}},
+    }
 
 
-OLD = {'step': 2000, 'figures': {'finite': 1.0, 'frechet_distance': 1.0}, 'protocol': {'data': 'digits/test', 'samples': 1000}}
+OLD = {
+    'step': 2000,
+    'figures': {'finite': 1.0, 'frechet_distance': 1.0},
+    'protocol': {'data': 'digits/test', 'samples': 1000},
+}
 
 
 def make(folder, evaluation, pictures=(), **environment):
     """A run of two networks, resumed once."""
     folder.mkdir(parents=True)
     documents = {
-        'config': {'experiment': 'gan', 'data': {'source': 'tfds', 'name': 'mnist', 'resolution': 32, 'channels': 1,
-                                                 'dir': '/private'}},
-        'environment': {'device_kind': 'cpu', 'cores': 2, 'devices': ['cpu:0'],
-                        'command': 'python -m genlab.main --config=configs/dcgan.py:mnist', **environment},
-        'networks': {'generator': {'parameters': 369600}, 'discriminator': {'parameters': 166784}}, 'evaluation': evaluation}
+        'config': {
+            'experiment': 'gan',
+            'data': {'source': 'tfds', 'name': 'mnist', 'resolution': 32, 'channels': 1, 'dir': '/private'},
+        },
+        'environment': {
+            'device_kind': 'cpu',
+            'cores': 2,
+            'devices': ['cpu:0'],
+            'command': 'python -m genlab.main --config=configs/dcgan.py:mnist',
+            **environment,
+        },
+        'networks': {'generator': {'parameters': 369600}, 'discriminator': {'parameters': 166784}},
+        'evaluation': evaluation,
+    }
     for name, document in documents.items():
         if document is not None:
             (folder / f'{name}.json').write_text(json.dumps(document))
-    (folder / 'metrics.jsonl').write_text('\n'.join(json.dumps({'step': step, 'seconds': seconds})
-                                                    for step, seconds in ((1000, 30), (2000, 60), (3000, 20), (4000, 66))))
+    (folder / 'metrics.jsonl').write_text(
+        '\n'.join(
+            json.dumps({'step': step, 'seconds': seconds})
+            for step, seconds in ((1000, 30), (2000, 60), (3000, 20), (4000, 66))
+        )
+    )
     for path in pictures:
         save_png(folder / path, np.arange(64, dtype=np.uint8).reshape(8, 8))
     return folder
@@ -57,8 +77,12 @@ def texts(table):
 
 def best(table):
     """{(run, column)} of the bold cells."""
-    return {(row[0].text, column.text) for row in table.rows for column, cell in zip(table.columns, row)
-            if cell.style == 'best'}
+    return {
+        (row[0].text, column.text)
+        for row in table.rows
+        for column, cell in zip(table.columns, row)
+        if cell.style == 'best'
+    }
 
 
 def tables(tmp_path, **evaluations):
@@ -69,7 +93,11 @@ def tables(tmp_path, **evaluations):
 def pair(tmp_path, monkeypatch):
     """Two runs that compare, with pictures, below the folder in which one stands."""
     monkeypatch.chdir(tmp_path)
-    make(tmp_path / 'runs/a', quality('1f', 20.0), ('samples/500.png', 'samples/4000.png', 'evaluation/nearest_neighbours.png'))
+    make(
+        tmp_path / 'runs/a',
+        quality('1f', 20.0),
+        ('samples/500.png', 'samples/4000.png', 'evaluation/nearest_neighbours.png'),
+    )
     make(tmp_path / 'runs/b', {**quality('1f', 10.0), 'alarms': ['class 3 is 61 % of the samples']})
     return tmp_path
 
@@ -78,9 +106,18 @@ def test_the_overview_is_made_of_the_files_of_the_runs(tmp_path):
     gpu = {'device_kind': 'NVIDIA H200', 'devices': ['cuda:0', 'cuda:1'], 'command': None}
     runs = [read(make(tmp_path / 'a', OLD)), read(make(tmp_path / 'b', OLD, **gpu))]
     assert texts(overview(runs)) == [
-        ['a', 'dcgan, mnist', 'mnist, 32×32×1', '536,384', '4,000', '2.1', 'CPU, 2 cores',
-         'python -m genlab.main --config=configs/dcgan.py:mnist'],
-        ['b', 'gan', 'mnist, 32×32×1', '536,384', '4,000', '2.1', '2 × NVIDIA H200', '']]
+        [
+            'a',
+            'dcgan, mnist',
+            'mnist, 32×32×1',
+            '536,384',
+            '4,000',
+            '2.1',
+            'CPU, 2 cores',
+            'python -m genlab.main --config=configs/dcgan.py:mnist',
+        ],
+        ['b', 'gan', 'mnist, 32×32×1', '536,384', '4,000', '2.1', '2 × NVIDIA H200', ''],
+    ]
 
 
 def test_the_best_of_one_protocol_is_bold_and_other_protocols_do_not_matter(tmp_path):
@@ -88,15 +125,28 @@ def test_the_best_of_one_protocol_is_bold_and_other_protocols_do_not_matter(tmp_
     assert best(table) == {('b', 'frechet distance ↓'), ('a', 'precision ↑')}
     assert [row[0] for row in texts(table)] == ['a', 'b', 'other'], 'those that compare stand together'
     assert [column.text for column in table.columns] == [
-        'run', 'step', 'frechet distance ↓', 'precision ↑', 'class share', 'protocol']
+        'run',
+        'step',
+        'frechet distance ↓',
+        'precision ↑',
+        'class share',
+        'protocol',
+    ]
     assert texts(table)[0] == ['a', '4,000', '20', '0.7', '0.1235 – 0.5', '1f']
     assert table.legend == [('1f', 'samples: 1000; range: [-1, 1]'), ('2e', 'samples: 1000; range: [-1, 1]')]
 
 
-@pytest.mark.parametrize('evaluations', [
-    dict(a=quality('1f', 20.0), b=quality('2e', 10.0)), dict(a=quality('', 20.0), b=quality('', 10.0)),
-    dict(a=OLD, b={**OLD, 'figures': {'frechet_distance': 5.0}}), dict(a=quality('1f', 10.0), b=quality('1f', 10.00001)),
-    dict(a=quality('1f', 10.0), b=quality('1f', 'needs more samples')), dict(a=quality('1f', 10.0))])
+@pytest.mark.parametrize(
+    'evaluations',
+    [
+        dict(a=quality('1f', 20.0), b=quality('2e', 10.0)),
+        dict(a=quality('', 20.0), b=quality('', 10.0)),
+        dict(a=OLD, b={**OLD, 'figures': {'frechet_distance': 5.0}}),
+        dict(a=quality('1f', 10.0), b=quality('1f', 10.00001)),
+        dict(a=quality('1f', 10.0), b=quality('1f', 'needs more samples')),
+        dict(a=quality('1f', 10.0)),
+    ],
+)
 def test_nobody_is_the_best_without_a_rival_that_compares(tmp_path, evaluations):
     assert all(best(table) == set() for table in tables(tmp_path, **evaluations))
 
@@ -110,8 +160,12 @@ def test_a_figure_of_which_no_direction_is_known_has_no_best(tmp_path):
 
 def test_what_is_no_number_is_a_dash_with_a_footnote(tmp_path):
     few = 'needs 1,000 samples'
-    [table] = tables(tmp_path, a=quality('1f', 3.0, few), b=quality('1f', float('nan'), few),
-                     c=quality('1f', 4.0, {'x': 0.5, 'y': 'too few'}))
+    [table] = tables(
+        tmp_path,
+        a=quality('1f', 3.0, few),
+        b=quality('1f', float('nan'), few),
+        c=quality('1f', 4.0, {'x': 0.5, 'y': 'too few'}),
+    )
     assert [row[2:4] for row in texts(table)] == [['3', '–¹'], ['–²', '–¹'], ['4', '0.5³']]
     assert table.notes == [few, 'not a finite number', 'too few']
     assert best(table) == {('a', 'frechet distance ↓')}
@@ -134,15 +188,28 @@ def test_parts_of_new_and_old_and_odd_evaluations(tmp_path):
 
 def test_four_digits():
     assert [digits(value) for value in (0, 0.0, 0.123456, 12.3456, 123456.7, 1234567, 1.23456e-5, -2.34567, 3e12)] == [
-        '0', '0', '0.1235', '12.35', '123,500', '1,234,567', '1.235e-05', '-2.346', '3e+12']
+        '0',
+        '0',
+        '0.1235',
+        '12.35',
+        '123,500',
+        '1,234,567',
+        '1.235e-05',
+        '-2.346',
+        '3e+12',
+    ]
 
 
 def test_markdown_as_a_whole(pair, capsys):
-    results.main(['runs/a', str(pair / 'runs/b'), f'--markdown={pair}/docs/RESULTS.md', '--pictures', 'docs/my pictures'])
+    results.main(
+        ['runs/a', str(pair / 'runs/b'), f'--markdown={pair}/docs/RESULTS.md', '--pictures', 'docs/my pictures']
+    )
     assert capsys.readouterr().out == f'{pair}/docs/RESULTS.md: 2 runs\n'
     text = (pair / 'docs/RESULTS.md').read_text()
-    assert text.startswith("# Results\n\nMade by `python -m genlab.results runs/a b --markdown=RESULTS.md --pictures "
-                           "'docs/my pictures'`. Nothing on this page is written by hand.\n")
+    assert text.startswith(
+        '# Results\n\nMade by `python -m genlab.results runs/a b --markdown=RESULTS.md --pictures '
+        "'docs/my pictures'`. Nothing on this page is written by hand.\n"
+    )
     assert '[Runs](#runs) · [Sample quality](#sample-quality) · [Pictures](#pictures)' in text
     assert '> **Alarm**, b: class 3 is 61 % of the samples' in text
     assert '| run | step | frechet distance ↓ | precision ↑ | class share | protocol |\n| --- | --: | --: |' in text
@@ -153,13 +220,19 @@ def test_markdown_as_a_whole(pair, capsys):
     assert sorted(os.listdir(pair / 'docs/my pictures')) == ['a-nearest_neighbours.png', 'a-samples.png']
     assert '*samples, step 4,000*' in text and str(pair) not in text and '/private' not in text
     rows = [line for line in text.splitlines() if line.startswith('|')]
-    assert len(rows) == 8 and {line.count('|') for line in rows[:4]} == {9} and {line.count('|') for line in rows[4:]} == {7}
+    assert (
+        len(rows) == 8
+        and {line.count('|') for line in rows[:4]} == {9}
+        and {line.count('|') for line in rows[4:]} == {7}
+    )
 
 
 def test_html_as_a_whole(pair):
     results.main(['runs/a', 'runs/b', '--html', 'results.html'])
     text = (pair / 'results.html').read_text()
-    assert '<strong>10</strong>' in text and '<strong>20</strong>' not in text and '<code class="badge">1f</code>' in text
+    assert (
+        '<strong>10</strong>' in text and '<strong>20</strong>' not in text and '<code class="badge">1f</code>' in text
+    )
     assert text.count('src="data:image/png;base64,') == text.count('<img') == 2 and os.listdir(pair) != ['docs']
     assert 'role="alert">b: class 3 is 61 % of the samples</p>' in text and 'id="sample-quality"' in text
     assert str(pair) not in text and '/private' not in text
@@ -173,7 +246,7 @@ def test_what_runs_say_is_escaped(tmp_path, monkeypatch):
     results.main(['a"><i>', '--markdown=r.md', '--html=r.html', '--pictures=p'])
     html, text = (tmp_path / 'r.html').read_text(), (tmp_path / 'r.md').read_text()
     assert '<script>alert' not in html and '<i>' not in html and html.count('<script>') == 1
-    outside = re.sub(r'(`+)(?!`).*?[^`]\1(?!`)', '', text)    # code shows what it holds
+    outside = re.sub(r'(`+)(?!`).*?[^`]\1(?!`)', '', text)  # code shows what it holds
     assert '<script' not in outside and '<i>' not in outside and r'b \*c\*' in outside
     rows = [re.sub(r'\\\|', '', line) for line in text.splitlines() if line.startswith('|')]
     assert [row.count('|') for row in rows] == 3 * [9] + 3 * [6]
@@ -198,8 +271,11 @@ def test_what_is_no_run_is_named_and_left_out(pair, capsys):
     out, error = capsys.readouterr()
     assert out.startswith('# Results') and out.count('| a |') == 2 and out.count('| b |') == 2 and 'fresh |' not in out
     assert [line.split(': ')[-1].split(' (')[0] for line in error.splitlines()] == [
-        'left out, it is named already', 'left out, it is not evaluated yet', 'left out, it holds no run',
-        'left out, there is no such folder']
+        'left out, it is named already',
+        'left out, it is not evaluated yet',
+        'left out, it holds no run',
+        'left out, there is no such folder',
+    ]
 
 
 @pytest.mark.parametrize('words, message', [([], 'which runs?'), (['nowhere'], 'there is no run with an evaluation')])
@@ -230,7 +306,7 @@ def test_pictures_are_small_and_lossless_where_that_is_enough():
         return buffer.getvalue()
 
     random = np.random.RandomState(0)
-    few = random.randint(0, 256, (9, 3), np.uint8)[random.randint(0, 9, (60, 260))]    # nine colours
+    few = random.randint(0, 256, (9, 3), np.uint8)[random.randint(0, 9, (60, 260))]  # nine colours
     for array, times in ((few, 1), (few[..., 0], 1), (random.randint(0, 256, (40, 50, 3), np.uint8), 6)):
         found = Image.open(io.BytesIO(small(png(array))))
         legible = np.repeat(np.repeat(array, times, 0), times, 1)
@@ -246,11 +322,13 @@ def test_pictures_are_small_and_lossless_where_that_is_enough():
 def test_the_command_names_no_place_of_this_machine():
     typed = lambda *words: command.given('genlab.main', ['/usr/bin/python3', '-m', 'genlab.main', *words])
     root = os.path.dirname(os.path.dirname(command.__file__))
-    assert typed('--config=configs/dcgan.py:mnist', '--workdir=/home/me/r', '--config.data.dir', '/home/me/d', '--debug') == (
-        'python -m genlab.main --config=configs/dcgan.py:mnist --debug')
-    assert typed('--config', f'{root}/configs/gan.py', '--config.x=/home/me/y', '-workdir', 'r', '--coordinator=host:1') == (
-        'python -m genlab.main --config configs/gan.py --config.x=y')
-    assert typed('--config.train.order=("a", "b")') == "python -m genlab.main '--config.train.order=(\"a\", \"b\")'"
+    assert typed(
+        '--config=configs/dcgan.py:mnist', '--workdir=/home/me/r', '--config.data.dir', '/home/me/d', '--debug'
+    ) == ('python -m genlab.main --config=configs/dcgan.py:mnist --debug')
+    assert typed(
+        '--config', f'{root}/configs/gan.py', '--config.x=/home/me/y', '-workdir', 'r', '--coordinator=host:1'
+    ) == ('python -m genlab.main --config configs/gan.py --config.x=y')
+    assert typed('--config.train.order=("a", "b")') == 'python -m genlab.main \'--config.train.order=("a", "b")\''
     assert command.given('genlab.main', ['python', '-O', '/x/genlab/main.py', '--a']) == 'python -m genlab.main --a'
     assert command.given('genlab.main', ['python', 'notebook.py', '--data=/private']) is None
 

@@ -50,9 +50,14 @@ def rows(number):
     """Metrics of a run that was resumed half-way, with a spike and a gap."""
     for step in range(1, number + 1):
         spike = 1e6 if step == number // 3 else None if number // 2 < step < number // 2 + 20 else 1 / step
-        yield {'step': step, 'critic/adversarial': 1.4 + step % 7 / 10, 'critic/r1': spike,
-               'generator/adversarial': -0.5, 'images_per_second': 1000.0 + step % 3,
-               'seconds': (step - 1) % (number // 2) + 1}
+        yield {
+            'step': step,
+            'critic/adversarial': 1.4 + step % 7 / 10,
+            'critic/r1': spike,
+            'generator/adversarial': -0.5,
+            'images_per_second': 1000.0 + step % 3,
+            'seconds': (step - 1) % (number // 2) + 1,
+        }
 
 
 def png(path, shade):
@@ -65,10 +70,20 @@ def fill(workdir, number=200, pictures=30):
     documents = {
         'config': {'name': 'dcgan', 'train': {'steps': 400}, 'model': {'width': 64, EVIL: EVIL, 'layers': [1, 2]}},
         'environment': {'host': EVIL, 'versions': {'jax': '0.10.2'}, 'git commit': 'abc1234'},
-        'networks': {'generator': {'parameters': 3576704, 'modules': [
-            {'path': 'generator/' + EVIL, 'type': 'Conv', 'output': [64, 4, 4, 512], 'parameters': 100}]}},
-        'evaluation': {'step': 200, 'protocol': {'samples': 10000, EVIL: EVIL},
-                       'figures': {'frechet_distance': 12.3456, 'shares': [0.1, 0.7, 0.2], 'nested': {'a': None}}}}
+        'networks': {
+            'generator': {
+                'parameters': 3576704,
+                'modules': [
+                    {'path': 'generator/' + EVIL, 'type': 'Conv', 'output': [64, 4, 4, 512], 'parameters': 100}
+                ],
+            }
+        },
+        'evaluation': {
+            'step': 200,
+            'protocol': {'samples': 10000, EVIL: EVIL},
+            'figures': {'frechet_distance': 12.3456, 'shares': [0.1, 0.7, 0.2], 'nested': {'a': None}},
+        },
+    }
     for name, document in documents.items():
         (workdir / f'{name}.json').write_text(json.dumps(document))
     for i in range(pictures):
@@ -92,21 +107,44 @@ def full(tmp_path_factory):
 
 def test_every_part_is_there(full):
     page = Page(full)
-    for words in ('dcgan', 'at 50%', '200', 'of 400', '3,576,704', '12.35', 'critic', 'images per second', '1,001',
-                  'step 1,450', 'nearest neighbours', 'model/width', '64 × 4 × 4 × 512', 'versions/jax', 'abc1234',
-                  '0.1, 0.7, 0.2', 'nested/a', '10000'):
+    for words in (
+        'dcgan',
+        'at 50%',
+        '200',
+        'of 400',
+        '3,576,704',
+        '12.35',
+        'critic',
+        'images per second',
+        '1,001',
+        'step 1,450',
+        'nearest neighbours',
+        'model/width',
+        '64 × 4 × 4 × 512',
+        'versions/jax',
+        'abc1234',
+        '0.1, 0.7, 0.2',
+        'nested/a',
+        '10000',
+    ):
         assert words in page.text, words
     assert page.tags.count('figure') == 3 + 1 + 1  # charts, samples, evaluation
     assert page.tags.count('svg') == 2 + 1 + 2  # the generator's loss has no logarithm
     assert [name for tag, key, name in page.attributes if (tag, key) == ('section', 'id')] == [
-        'samples', 'curves', 'evaluation', 'networks', 'config', 'environment']
+        'samples',
+        'curves',
+        'evaluation',
+        'networks',
+        'config',
+        'environment',
+    ]
 
 
 def test_nothing_is_loaded_and_everything_is_escaped(full):
     page = Page(full)
     assert page.text.count(EVIL) >= 6 and EVIL not in full and 'alert(1)</script>' not in full
     assert not re.search(r'(https?:)?//[\w.]+\.\w', re.sub(r'base64,[^"]*', '', full))
-    for tag, name, value in page.attributes:
+    for _tag, name, value in page.attributes:
         if name in ('src', 'href'):
             assert value.startswith(('#', 'data:image/png;base64,')), value
     assert "default-src 'none'" in full and not {'link', 'iframe', 'object'} & set(page.tags)
@@ -130,7 +168,8 @@ def test_curves_are_sorted_and_grouped(tmp_path):
     charts = [json.loads(data) for data in re.findall(r'<script type="application/json">(.*?)</script>', text)]
     assert [chart['curves'] for chart in charts] == [
         [{'name': 'x', 'x': [1, 3], 'y': [None, 1.5]}, {'name': 'y', 'x': [1], 'y': [None]}],
-        [{'name': 'speed', 'x': [1, 3], 'y': [7, 5]}]]
+        [{'name': 'speed', 'x': [1, 3], 'y': [7, 5]}],
+    ]
 
 
 def test_samples_are_thinned_with_the_first_and_the_last(full):
@@ -162,9 +201,22 @@ def test_an_empty_folder_and_every_broken_file(tmp_path):
     assert tmp_path.name in page.text and 'at step 200' in page.text
 
 
-@pytest.mark.parametrize('value', [None, [], 3, 'x', {}, {'a': None}, {'a': [1, {'b': 2}]}, {'parameters': 'x'},
-                                   {'modules': [3, {}, {'output': {'x': 1}}]}, {'figures': 3, 'protocol': [1]},
-                                   {'a': {'modules': [3, {}, {'output': {'x': [1]}}], 'parameters': True}}])
+@pytest.mark.parametrize(
+    'value',
+    [
+        None,
+        [],
+        3,
+        'x',
+        {},
+        {'a': None},
+        {'a': [1, {'b': 2}]},
+        {'parameters': 'x'},
+        {'modules': [3, {}, {'output': {'x': 1}}]},
+        {'figures': 3, 'protocol': [1]},
+        {'a': {'modules': [3, {}, {'output': {'x': [1]}}], 'parameters': True}},
+    ],
+)
 def test_odd_documents_do_no_harm(tmp_path, value):
     for name in ('config', 'environment', 'networks', 'evaluation'):
         (tmp_path / f'{name}.json').write_text(json.dumps(value))
@@ -190,15 +242,22 @@ def test_two_thousand_rows_take_less_than_a_second(tmp_path):
     assert time.process_time() - began < 1 and len(text) < 500_000
 
 
-@pytest.mark.parametrize('low, high, expected', [
-    (0, 10, [0, 2, 4, 6, 8, 10]), (-0.13, 0.31, [-0.1, 0, 0.1, 0.2, 0.3]), (990, 1010, [990, 995, 1000, 1005, 1010]),
-    (1, 2001, [500, 1000, 1500, 2000])])
+@pytest.mark.parametrize(
+    'low, high, expected',
+    [
+        (0, 10, [0, 2, 4, 6, 8, 10]),
+        (-0.13, 0.31, [-0.1, 0, 0.1, 0.2, 0.3]),
+        (990, 1010, [990, 995, 1000, 1005, 1010]),
+        (1, 2001, [500, 1000, 1500, 2000]),
+    ],
+)
 def test_ticks_are_round(low, high, expected):
     assert report_charts.ticks(low, high) == expected
 
 
-@pytest.mark.parametrize('low, high, expected', [
-    (0.9, 110, [1, 2, 5, 10, 20, 50, 100]), (1e-9, 1e3, [1e-9, 1e-6, 1e-3, 1, 1e3]), (3, 4, [])])
+@pytest.mark.parametrize(
+    'low, high, expected', [(0.9, 110, [1, 2, 5, 10, 20, 50, 100]), (1e-9, 1e3, [1e-9, 1e-6, 1e-3, 1, 1e3]), (3, 4, [])]
+)
 def test_log_ticks(low, high, expected):
     np.testing.assert_allclose(report_charts.log_ticks(low, high), expected)
 
@@ -208,7 +267,13 @@ def test_numbers_for_people():
     assert report_charts.labels([12002, 12004]) == ['12.002k', '12.004k']  # with four digits both are 12k
     assert report_charts.labels([]) == []
     assert [report_charts.number(v) for v in (3576704, 0.693147, 1234.5, None, math.nan, 1.2e-5)] == [
-        '3,576,704', '0.6931', '1,234', '–', '–', '1.2e-05']
+        '3,576,704',
+        '0.6931',
+        '1,234',
+        '–',
+        '–',
+        '1.2e-05',
+    ]
 
 
 def test_thinning_keeps_spikes_gaps_and_ends():
@@ -269,25 +334,46 @@ def test_flatten_keeps_lists_and_empty_dicts():
 
 
 def test_the_time_that_an_evaluation_took_is_no_protocol(tmp_path):
-    evaluation = {'step': 1, 'figures': {'a': 1.0}, 'protocol': {'codes': {'id': 'x', 'figures': ['a']}},
-                  'seconds': {'codes': 12.5}, 'rates': {'features': 4000.0}}
+    evaluation = {
+        'step': 1,
+        'figures': {'a': 1.0},
+        'protocol': {'codes': {'id': 'x', 'figures': ['a']}},
+        'seconds': {'codes': 12.5},
+        'rates': {'features': 4000.0},
+    }
     (tmp_path / 'evaluation.json').write_text(json.dumps(evaluation))
     text = report.render(str(tmp_path))
     assert 'codes, s' in text and '12.5' in text and 'features, a second' in text and '<h3>Protocol</h3>' not in text
 
 
 def test_each_part_of_the_evaluation_has_its_protocol_and_alarms_stand_on_top(tmp_path):
-    evaluation = {'step': 4000, 'alarms': ['class 3 is 61 % of ' + EVIL], 'figures': {
-        'frechet_distance': 12.3456, 'precision': 'needs 1,000 samples', 'class_share': {'0': 0.1, EVIL: 0.7, '2': 0.2},
-        'linear_probe': 0.93, 'finite': 1.0}, 'protocol': {
-        'quality': {'id': '3fa2c1d9', 'figures': ['frechet_distance', 'precision', 'class_share'], 'resize': 'none'},
-        'codes': {'id': EVIL, 'figures': ['linear_probe'], EVIL: EVIL}}}
+    evaluation = {
+        'step': 4000,
+        'alarms': ['class 3 is 61 % of ' + EVIL],
+        'figures': {
+            'frechet_distance': 12.3456,
+            'precision': 'needs 1,000 samples',
+            'class_share': {'0': 0.1, EVIL: 0.7, '2': 0.2},
+            'linear_probe': 0.93,
+            'finite': 1.0,
+        },
+        'protocol': {
+            'quality': {
+                'id': '3fa2c1d9',
+                'figures': ['frechet_distance', 'precision', 'class_share'],
+                'resize': 'none',
+            },
+            'codes': {'id': EVIL, 'figures': ['linear_probe'], EVIL: EVIL},
+        },
+    }
     (tmp_path / 'evaluation.json').write_text(json.dumps(evaluation))
     text = report.render(str(tmp_path))
     page = Page(text)
     boxes = [re.sub('<[^>]*>', ' ', box) for box in text.split('<div class="box">')[1:]]
     assert [box.split()[0] for box in boxes] == ['Sample', 'Codes', 'Figures']
-    for box, inside, outside in zip(boxes, ('3fa2c1d9 resize 12.35 needs', '0.93', 'finite'), ('0.93', '12.35', '0.93')):
+    for box, inside, outside in zip(
+        boxes, ('3fa2c1d9 resize 12.35 needs', '0.93', 'finite'), ('0.93', '12.35', '0.93')
+    ):
         assert all(word in box for word in inside.split()) and outside not in box
     assert '<code class="badge">3fa2c1d9</code>' in text and '3 from 0.1 to 0.7' in page.text
     assert text.count('role="alert">class 3 is 61 % of') == 2 and EVIL not in text and 'of step 4,000' in page.text
@@ -295,6 +381,7 @@ def test_each_part_of_the_evaluation_has_its_protocol_and_alarms_stand_on_top(tm
 
 def test_the_latent_space_and_moving_pictures(tmp_path):
     from PIL import Image
+
     (tmp_path / 'explore').mkdir()
     png(tmp_path / 'explore' / 'traversal.png', 7)
     png(tmp_path / 'evaluation' / 'a.png', 8)

@@ -38,8 +38,12 @@ def test_the_modules_of_dcgan_have_their_outputs_and_parameters(paper):
         assert sum(module['parameters'] for module in network['modules']) == network['parameters']
     rows = {module['path']: module for module in paper['generator']['modules']}
     assert rows['generator/ConvTranspose_0'] == {
-        'path': 'generator/ConvTranspose_0', 'type': 'ConvTranspose', 'output': [64, 4, 4, 512], 'parameters': 100 * 512 * 16}
-    assert rows['generator/BatchNorm_1']['parameters'] == 2 * 256     # its statistics are no parameters
+        'path': 'generator/ConvTranspose_0',
+        'type': 'ConvTranspose',
+        'output': [64, 4, 4, 512],
+        'parameters': 100 * 512 * 16,
+    }
+    assert rows['generator/BatchNorm_1']['parameters'] == 2 * 256  # its statistics are no parameters
     assert len(rows) == 9
 
 
@@ -52,8 +56,8 @@ def test_the_table_has_every_module_and_the_sums(paper):
 
 def test_nothing_is_allocated():
     began = time.perf_counter()
-    huge = described('dcgan.py:paper64', width=2 ** 16)     # terabytes
-    assert description.totals(huge)['generator'] > 10 ** 12
+    huge = described('dcgan.py:paper64', width=2**16)  # terabytes
+    assert description.totals(huge)['generator'] > 10**12
     assert time.perf_counter() - began < 20
 
 
@@ -70,7 +74,7 @@ class Codec(nn.Module):
         self.first, self.second, self.book = nn.remat(Inner)(), nn.Dense(5), Book()
         self.own = self.param('own', nn.initializers.zeros, (7,))
         self.table = self.variable('constants', 'table', jnp.zeros, (6,))
-        self.seen = self.variable('batch_stats', 'seen', jnp.zeros, (8,))   # statistics are no parameters
+        self.seen = self.variable('batch_stats', 'seen', jnp.zeros, (8,))  # statistics are no parameters
 
     def __call__(self, x):
         return self.second(self.first(self.first(x))) + self.book.look().sum() + self.own.sum()
@@ -92,10 +96,16 @@ def test_every_parameter_and_constant_is_in_one_row_and_rows_are_in_the_order_of
     def build(config, axis=None):
         def init(batch, key):
             return create(initialize({'codec': Network(Codec(), (jnp.zeros((2, 3)),))}, key), {})
+
         return Experiment(init, None, None)
 
     codec = description.describe(config, build)['codec']
     rows = [(module['path'], module['type'], module['parameters']) for module in codec['modules']]
-    assert rows == [('codec/first', 'Inner', 2), ('codec/first/dense', 'Dense', 12), ('codec/second', 'Dense', 20),
-                    ('codec', 'own', 7 + 6), ('codec/book', 'own', 12)]
+    assert rows == [
+        ('codec/first', 'Inner', 2),
+        ('codec/first/dense', 'Dense', 12),
+        ('codec/second', 'Dense', 20),
+        ('codec', 'own', 7 + 6),
+        ('codec/book', 'own', 12),
+    ]
     assert sum(parameters for _, _, parameters in rows) == codec['parameters'] == 59

@@ -31,8 +31,10 @@ def test_to_uint8():
         images.to_uint8(np.arange(3))
 
 
-@pytest.mark.parametrize('number, columns, rows_columns', [(6, 3, (2, 3)), (5, 3, (2, 3)), (2, 8, (1, 2)),
-                                                           (10, None, (3, 4)), (16, None, (4, 4))])
+@pytest.mark.parametrize(
+    'number, columns, rows_columns',
+    [(6, 3, (2, 3)), (5, 3, (2, 3)), (2, 8, (1, 2)), (10, None, (3, 4)), (16, None, (4, 4))],
+)
 def test_grid_puts_every_image_in_its_place(number, columns, rows_columns):
     rows, columns_out = rows_columns
     sheet = images.grid(cells(number), columns, padding=2)
@@ -40,7 +42,7 @@ def test_grid_puts_every_image_in_its_place(number, columns, rows_columns):
     padded = np.full((rows * 5, columns_out * 6, 1), 255, np.uint8)
     for i in range(number):
         top, left = i // columns_out * 5, i % columns_out * 6
-        padded[top:top + 3, left:left + 4] = i
+        padded[top : top + 3, left : left + 4] = i
     np.testing.assert_array_equal(sheet, padded[:-2, :-2])
 
 

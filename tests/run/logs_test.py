@@ -24,6 +24,7 @@ class Terminal(io.StringIO):
 
 class Clock:
     """A clock that is set by hand."""
+
     now = 0.0
 
     def __call__(self):
@@ -103,17 +104,18 @@ def test_other_processes_write_nothing(tmp_path):
 def test_tensorboard_events(tmp_path):
     """Scalars and pictures can be read back from the event file; a resumed run tells TensorBoard what to forget."""
     from tensorboardX.proto.event_pb2 import Event
+
     with MetricLog(tmp_path) as log:
         log.truncate(4)
         log.write(5, {'loss': 0.25})
         log.picture(5, np.full((4, 6, 3), 7, np.uint8))
     assert (tmp_path / 'samples' / '5.png').exists()
-    name, = os.listdir(tmp_path / 'tensorboard')
+    (name,) = os.listdir(tmp_path / 'tensorboard')
     data, events = (tmp_path / 'tensorboard' / name).read_bytes(), []
     while data:  # a record: length (8 bytes), its checksum (4), the event, its checksum (4)
         length = int.from_bytes(data[:8], 'little')
-        events.append(Event.FromString(data[12:12 + length]))
-        data = data[16 + length:]
+        events.append(Event.FromString(data[12 : 12 + length]))
+        data = data[16 + length :]
     values = {value.tag: value for event in events for value in event.summary.value}
     assert values['loss'].simple_value == 0.25 and values['samples'].image.width == 6
     assert {event.step for event in events if event.HasField('session_log')} == {5}
@@ -187,10 +189,11 @@ def test_many_metrics_fit_the_line():
 
 def test_timed_says_what_takes_so_long():
     clock = Clock()
-    for stream, expected in ((io.StringIO(), 'compiling ...\ncompiling: 12.5 s\n'),
-                             (Terminal(), 'compiling ...\r\x1b[Kcompiling: 12.5 s\n')):
-        with pytest.raises(KeyError):
-            with Progress(10, stream=stream, clock=clock).timed('compiling'):
-                clock.now += 12.5
-                raise KeyError  # it says so after an error as well
+    for stream, expected in (
+        (io.StringIO(), 'compiling ...\ncompiling: 12.5 s\n'),
+        (Terminal(), 'compiling ...\r\x1b[Kcompiling: 12.5 s\n'),
+    ):
+        with pytest.raises(KeyError), Progress(10, stream=stream, clock=clock).timed('compiling'):
+            clock.now += 12.5
+            raise KeyError  # it says so after an error as well
         assert stream.getvalue() == expected

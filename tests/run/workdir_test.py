@@ -33,7 +33,7 @@ def test_claiming_writes_the_config_as_it_will_be_read_back(tmp_path):
     assert found == workdir.plain(config) and found['train']['order'] == ['generator']
     assert (tmp_path / 'a' / 'run' / 'samples').is_dir()
     assert workdir.compare(tmp_path / 'a' / 'run', config) == []
-    workdir.claim(tmp_path / 'a' / 'run', config)     # the same run again
+    workdir.claim(tmp_path / 'a' / 'run', config)  # the same run again
 
 
 def test_a_folder_of_another_config_is_refused_with_the_keys_and_left_as_it_was(tmp_path):
@@ -61,31 +61,31 @@ def test_what_does_not_move_the_curve_may_change_and_is_written_down(tmp_path):
         assert workdir.compare(tmp_path, moved) == [key]
 
 
-LOCK = '''
+LOCK = """
 import pathlib, sys
 from genlab import workdir
 with workdir.lock(pathlib.Path(sys.argv[1])):
     print('held', flush=True)
     sys.stdin.read()
-'''
+"""
 
 
 def test_a_folder_is_locked_against_other_processes_until_its_own_is_gone(tmp_path):
-    holder = subprocess.Popen([sys.executable, '-c', LOCK, tmp_path], cwd=ROOT, stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, '-c', LOCK, tmp_path], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert holder.stdout.readline() == 'held\n'
-        with pytest.raises(ConfigError, match='another run is writing there'):
-            with workdir.lock(tmp_path):
-                pass
+        with pytest.raises(ConfigError, match='another run is writing there'), workdir.lock(tmp_path):
+            pass
     finally:
-        holder.send_signal(signal.SIGKILL)     # however it ends
+        holder.send_signal(signal.SIGKILL)  # however it ends
         holder.wait()
         holder.stdin.close()
         holder.stdout.close()
     with workdir.lock(tmp_path):
         pass
-    with workdir.lock(tmp_path):     # nor does this process keep it
+    with workdir.lock(tmp_path):  # nor does this process keep it
         pass
 
 
@@ -100,7 +100,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_a_folder_that_may_only_be_read_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)     # root may write everywhere
+    monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)  # root may write everywhere
     with pytest.raises(ConfigError, match=r'cannot write there \(Permission denied\)'):
         workdir.create(tmp_path)
 
@@ -130,11 +130,14 @@ def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_the_environment_says_what_a_figure_was_made_on(monkeypatch, tmp_path):
     import jax
+
     found = json.loads(json.dumps(workdir.environment()))
     assert found['backend'] == 'cpu' and len(found['devices']) == jax.device_count() and found['processes'] == 1
     assert found['versions']['jax'] == jax.__version__
-    assert found['command'] is None     # it is not genlab.main that runs here
-    monkeypatch.setattr(sys, 'orig_argv', ['python', '-m', 'genlab.main', '--config=configs/gan.py', '--workdir=/home/me/r'])
+    assert found['command'] is None  # it is not genlab.main that runs here
+    monkeypatch.setattr(
+        sys, 'orig_argv', ['python', '-m', 'genlab.main', '--config=configs/gan.py', '--workdir=/home/me/r']
+    )
     assert workdir.environment()['command'] == 'python -m genlab.main --config=configs/gan.py'
-    monkeypatch.setattr(workdir, '__file__', str(tmp_path / 'workdir.py'))     # outside a checkout
+    monkeypatch.setattr(workdir, '__file__', str(tmp_path / 'workdir.py'))  # outside a checkout
     assert workdir.environment()['git_commit'] is None

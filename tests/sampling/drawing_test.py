@@ -27,6 +27,7 @@ def experiment(traces):
         if condition is not None:
             z = z + condition['x'].mean((1, 2))
         return z * variables['scale']
+
     return Experiment(None, None, sample)
 
 
@@ -46,8 +47,8 @@ def test_sample_i_depends_neither_on_the_chunk_nor_on_the_count(conditional):
     assert ten.shape == (10, 3) and isinstance(ten, np.ndarray) and len(np.unique(ten)) == 30
     assert len(traces) == 1
     np.testing.assert_array_equal(draw(5, 4), ten[:5])
-    assert len(traces) == 1     # compiled once for all chunks and calls
-    np.testing.assert_allclose(draw(7, 3), ten[:7], rtol=1e-6)     # 3 do not divide over 4 devices
+    assert len(traces) == 1  # compiled once for all chunks and calls
+    np.testing.assert_allclose(draw(7, 3), ten[:7], rtol=1e-6)  # 3 do not divide over 4 devices
     np.testing.assert_allclose(draw(10, 64), ten, rtol=1e-6)
     config.sample.count = 6
     np.testing.assert_array_equal(draw(None, 4), ten[:6])
@@ -83,7 +84,7 @@ def test_held_out_examples_are_prepared_as_in_a_test_with_noise_of_their_own():
     one, other = held_out(np.arange(4)), held_out(np.arange(2, 6))
     np.testing.assert_array_equal(one['x'][2:], other['x'][:2])
     levels = data.load(config.data, 'test').rows(np.arange(4))['image']
-    np.testing.assert_array_equal(np.floor((np.asarray(one['x'], np.float64) + 1) * 128), levels)     # not mirrored
+    np.testing.assert_array_equal(np.floor((np.asarray(one['x'], np.float64) + 1) * 128), levels)  # not mirrored
     assert not np.array_equal(one['x'], held_out(np.arange(297, 301))['x'])
 
 
@@ -125,13 +126,16 @@ def test_what_held_out_examples_say():
     assert drawing.spoken(plain, 300)[296:298] == [str(label) for label in labels]
 
 
-@pytest.mark.parametrize('config, words, says', [
-    (scenes(), 'a small red rnig', 'did you mean ring'),
-    (scenes(), 'a red elephant', 'elephant.*there are a, on'),
-    (scenes(), 'a ' * 27, '1 to 26 words, not 27'),
-    (scenes(), '!', '1 to 26 words, not 0'),
-    (digits(), '3', 'told nothing'),
-])
+@pytest.mark.parametrize(
+    'config, words, says',
+    [
+        (scenes(), 'a small red rnig', 'did you mean ring'),
+        (scenes(), 'a red elephant', 'elephant.*there are a, on'),
+        (scenes(), 'a ' * 27, '1 to 26 words, not 27'),
+        (scenes(), '!', '1 to 26 words, not 0'),
+        (digits(), '3', 'told nothing'),
+    ],
+)
 def test_what_cannot_be_told(config, words, says):
     with pytest.raises(ConfigError, match=says):
         drawing.conditioned(config, words)
@@ -157,4 +161,5 @@ def test_points_are_drawn_over_real_ones_and_images_over_nothing():
 def test_jitted_gives_the_same_object_for_the_same_function():
     def double(x):
         return 2 * x
+
     assert drawing.jitted(double) is drawing.jitted(double) and drawing.jitted(double)(jnp.int32(2)) == 4

@@ -21,10 +21,11 @@ def moments(process, t, mean=MEAN, deviation=DEVIATION):
 
 def denoiser(process, mean=MEAN, deviation=DEVIATION):
     """E[x_0 | x_t] and E[epsilon | x_t]: both straight lines in x_t."""
+
     def denoise(x, t):
         centre, spread = (like(value, x) for value in moments(process, t, mean, deviation))
         standard = (x - centre) / spread
-        x0 = mean + like(process.alpha(t), x) * deviation ** 2 / spread * standard
+        x0 = mean + like(process.alpha(t), x) * deviation**2 / spread * standard
         return Estimate(x0, like(process.sigma(t), x) / spread * standard)
 
     return denoise

@@ -35,8 +35,9 @@ class Trained:
         self.zero = parallel.replicate(self.placement, totals.zero(names))
         self.constants = parallel.replicate(self.placement, make_constants(self.program))
         carry = self.start, self.zero
-        self.compiled = self.placement.compile(make_call(self.program), carry).lower(
-            carry, self.batch(0), self.constants).compile()
+        self.compiled = (
+            self.placement.compile(make_call(self.program), carry).lower(carry, self.batch(0), self.constants).compile()
+        )
 
     def batch(self, call):
         steps, turns = self.program.calls

@@ -56,8 +56,11 @@ def flip(path):
     path.write_bytes(content)
 
 
-DAMAGE = {'flipped bit': flip, 'truncated': lambda path: path.write_bytes(path.read_bytes()[:-7]),
-          'missing': lambda path: path.unlink()}
+DAMAGE = {
+    'flipped bit': flip,
+    'truncated': lambda path: path.write_bytes(path.read_bytes()[:-7]),
+    'missing': lambda path: path.unlink(),
+}
 
 
 @pytest.mark.parametrize('kind', DAMAGE)

@@ -85,12 +85,16 @@ def test_asked_to_stop_it_finishes_the_step_and_saves(whole, tmp_path, monkeypat
 
 def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, capsys):
     go(toy(**{'train.steps': 8}), tmp_path)
-    largest = max((tmp_path / 'checkpoints/8/state').rglob('*'), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    largest = max(
+        (tmp_path / 'checkpoints/8/state').rglob('*'), key=lambda path: path.stat().st_size if path.is_file() else 0
+    )
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
     go(toy(), tmp_path)
-    assert 'checkpoint 8 cannot be read (the checksum of' in (error := capsys.readouterr().err) and 'from step 4' in error
+    assert (
+        'checkpoint 8 cannot be read (the checksum of' in (error := capsys.readouterr().err) and 'from step 4' in error
+    )
     assert (tmp_path / 'checkpoints/damaged-8').exists() and curve(tmp_path) == curve(whole)
 
 
@@ -104,7 +108,9 @@ def test_calls_of_many_steps_and_a_resident_set_change_no_number(whole, tmp_path
 def test_a_number_that_is_not_finite_stops_the_run(tmp_path):
     """The discriminator's weights are infinite after its turn of step 7: the generator is the first to notice."""
     config = toy(phases=({'until': 7}, {'optimizer.discriminator.learning_rate': float('inf')}))
-    with pytest.raises(UserError, match=r'generator/adversarial is not finite at step 7; the last good checkpoint is step 4'):
+    with pytest.raises(
+        UserError, match=r'generator/adversarial is not finite at step 7; the last good checkpoint is step 4'
+    ):
         go(config, tmp_path)
     assert not (tmp_path / 'checkpoints/8').exists()
 
@@ -139,17 +145,24 @@ def test_another_config_is_refused_and_free_keys_are_not(whole):
 
 def test_a_second_run_in_one_folder_is_refused(whole):
     from genlab.run import workdir
+
     with workdir.lock(whole), pytest.raises(ConfigError, match='another run is writing there'):
         go(toy(), whole)
 
 
-@pytest.mark.parametrize('changes, message', [
-    ({'losses.generator.kl': 1.0}, r'config.losses.generator.kl: generator offers no such term; it offers adversarial'),
-    ({'train.steps': 7, 'train.steps_per_call': 2}, r'steps=7 is not a multiple of config.train.steps_per_call=2'),
-    ({'data.batch_size': 6}, r'batch_size=6 does not divide over 4 devices'),
-    ({'train.on_nan': 'hope'}, r"on_nan='hope': choose 'stop' or 'skip'"),
-    ({'model.pair': 'hinged'}, r"config.model.pair='hinged': choose one of non_saturating"),
-])
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (
+            {'losses.generator.kl': 1.0},
+            r'config.losses.generator.kl: generator offers no such term; it offers adversarial',
+        ),
+        ({'train.steps': 7, 'train.steps_per_call': 2}, r'steps=7 is not a multiple of config.train.steps_per_call=2'),
+        ({'data.batch_size': 6}, r'batch_size=6 does not divide over 4 devices'),
+        ({'train.on_nan': 'hope'}, r"on_nan='hope': choose 'stop' or 'skip'"),
+        ({'model.pair': 'hinged'}, r"config.model.pair='hinged': choose one of non_saturating"),
+    ],
+)
 def test_numbers_that_do_not_fit_are_refused_before_the_first_step(tmp_path, changes, message):
     config = toy()
     with config.unlocked():

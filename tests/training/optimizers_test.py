@@ -41,8 +41,9 @@ def adam_rule(b1=0.9, b2=0.999, epsilon=1e-8):
     def rule(gradient):
         state['t'] += 1
         state['m'] = b1 * state['m'] + (1 - b1) * gradient
-        state['v'] = b2 * state['v'] + (1 - b2) * gradient ** 2
+        state['v'] = b2 * state['v'] + (1 - b2) * gradient**2
         return state['m'] / (1 - b1 ** state['t']) / (np.sqrt(state['v'] / (1 - b2 ** state['t'])) + epsilon)
+
     return rule
 
 
@@ -66,18 +67,22 @@ def test_sgd_with_and_without_momentum():
     def heavy(gradient):
         velocity[0] = gradient + 0.9 * velocity[0]
         return velocity[0]
+
     close(run(sgd(0.1, momentum=0.9)), by_hand(heavy, [0.1] * 6))
 
 
-@pytest.mark.parametrize('config, rule', [(adam(0.1, weight_decay=0.2), adam_rule()), (sgd(0.1, weight_decay=0.2), plain)])
+@pytest.mark.parametrize(
+    'config, rule', [(adam(0.1, weight_decay=0.2), adam_rule()), (sgd(0.1, weight_decay=0.2), plain)]
+)
 def test_weight_decay_is_decoupled_from_the_rule(config, rule):
     close(run(config, start=2.0), by_hand(rule, [0.1] * 6, start=2.0, decay=0.2))
 
 
 def test_clipping_is_by_the_norm_of_all_gradients_and_only_above_it():
     def clip(gradient):
-        return gradient * min(1, 1.5 / np.sqrt((gradient ** 2).sum()))
-    norms = np.sqrt((GRADIENTS ** 2).sum((1, 2)))
+        return gradient * min(1, 1.5 / np.sqrt((gradient**2).sum()))
+
+    norms = np.sqrt((GRADIENTS**2).sum((1, 2)))
     assert norms.min() < 1.5 < norms.max()
     close(run(sgd(1.0, clip=1.5)), by_hand(clip, [1.0] * 6))
 

@@ -17,9 +17,14 @@ from genlab.training import parallel
 from genlab.training.optimizers import sgd
 from support.runs import FILES, Trained, module_of
 
-FAMILIES = {   # experiment -> the config that stands for it
-    'gan': 'dcgan', 'autoencoder': 'sparse_ae', 'variational': 'vae', 'adversarial_autoencoder': 'adversarial_ae',
-    'one_step': 'meanflow', 'vq_vae': 'vq_vae'}
+FAMILIES = {  # experiment -> the config that stands for it
+    'gan': 'dcgan',
+    'autoencoder': 'sparse_ae',
+    'variational': 'vae',
+    'adversarial_autoencoder': 'adversarial_ae',
+    'one_step': 'meanflow',
+    'vq_vae': 'vq_vae',
+}
 
 
 def plain(path):
@@ -43,8 +48,11 @@ def test_placements_agree(name):
 
 def test_fsdp_splits_the_largest_axis_that_divides():
     placement = parallel.sharded(jax.devices())
-    shapes = {'large': jax.ShapeDtypeStruct((3, 256, 512), np.float32), 'odd': jax.ShapeDtypeStruct((257, 513), np.float32),
-              'small': jax.ShapeDtypeStruct((4, 4), np.float32)}
+    shapes = {
+        'large': jax.ShapeDtypeStruct((3, 256, 512), np.float32),
+        'odd': jax.ShapeDtypeStruct((257, 513), np.float32),
+        'small': jax.ShapeDtypeStruct((4, 4), np.float32),
+    }
     specs = {name: sharding.spec for name, sharding in placement.shardings(shapes).items()}
     assert specs == {'large': PartitionSpec(None, None, 'batch'), 'odd': PartitionSpec(), 'small': PartitionSpec()}
 
@@ -68,7 +76,9 @@ def test_run_gives_the_numbers_of_one_device_for_any_count(name):
 
 
 def test_a_batch_that_does_not_divide_is_refused():
-    with pytest.raises(ConfigError, match='batch_size=6 does not divide over 4 devices x 1 microbatches: take a multiple of 4'):
+    with pytest.raises(
+        ConfigError, match='batch_size=6 does not divide over 4 devices x 1 microbatches: take a multiple of 4'
+    ):
         parallel.process_rows(6, 4)
     with pytest.raises(ConfigError, match='a multiple of 8'):
         parallel.process_rows(12, 4, 2)
@@ -87,16 +97,36 @@ def launch(folder, steps, devices, *more):
     environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
     root = pathlib.Path(__file__).parents[2]
     return subprocess.Popen(
-        [sys.executable, '-m', 'genlab.main', '--config=configs/dcgan.py', f'--workdir={folder}', '--debug',
-         '--config.data.resolution=16', '--config.data.batch_size=8', '--config.model.width=8', '--config.train.log_every=1',
-         f'--config.train.steps={steps}', '--config.train.evaluate_every=0', '--config.sample.count=4',
-         '--config.sample.chunk=4', '--config.optimizer.generator.learning_rate=1e-4',
-         '--config.optimizer.discriminator.learning_rate=1e-4', *more],
-        cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        [
+            sys.executable,
+            '-m',
+            'genlab.main',
+            '--config=configs/dcgan.py',
+            f'--workdir={folder}',
+            '--debug',
+            '--config.data.resolution=16',
+            '--config.data.batch_size=8',
+            '--config.model.width=8',
+            '--config.train.log_every=1',
+            f'--config.train.steps={steps}',
+            '--config.train.evaluate_every=0',
+            '--config.sample.count=4',
+            '--config.sample.chunk=4',
+            '--config.optimizer.generator.learning_rate=1e-4',
+            '--config.optimizer.discriminator.learning_rate=1e-4',
+            *more,
+        ],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def curve(folder):
     from genlab.run.logs import read_metrics
+
     return {row['step']: [row[name] for name in sorted(row) if '/' in name] for row in read_metrics(folder)}
 
 
@@ -105,8 +135,10 @@ def test_two_processes_of_two_devices(tmp_path):
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
-    pair = [launch(tmp_path / 'two', 3, 2, f'--coordinator=localhost:{port}', '--processes=2', f'--process_id={number}')
-            for number in (0, 1)]
+    pair = [
+        launch(tmp_path / 'two', 3, 2, f'--coordinator=localhost:{port}', '--processes=2', f'--process_id={number}')
+        for number in (0, 1)
+    ]
     alone = launch(tmp_path / 'one', 5, 1)
     outputs = [process.communicate(timeout=300)[0] for process in (*pair, alone)]
     assert [process.returncode for process in (*pair, alone)] == [0, 0, 0], outputs

@@ -32,8 +32,14 @@ def test_a_plan_for_these_devices():
     parameters = sum(totals(describe(config, experiment.load(config.experiment))).values())
     assert found.devices == 4 and found.flops > 0 and found.accessed > 0 and found.memory is None
     assert 'all-reduce' in found.collectives
-    assert found.donated >= 4 * 3 * parameters      # float32 parameters and Adam's two moments take the place of the old ones
-    assert found.needed == found.arguments + found.outputs - found.donated + found.temporaries < 2 * found.arguments + 2 ** 24
+    assert (
+        found.donated >= 4 * 3 * parameters
+    )  # float32 parameters and Adam's two moments take the place of the old ones
+    assert (
+        found.needed
+        == found.arguments + found.outputs - found.donated + found.temporaries
+        < 2 * found.arguments + 2**24
+    )
     assert f'{found.flops / 1e9:,.2f} GFLOP a step' in plan.table(found, 1)
 
 
@@ -52,19 +58,24 @@ def test_a_topology_without_its_compiler_says_what_to_install():
 
 
 def test_collectives_are_read_from_compiled_text():
-    text = '''
+    text = """
       %all-reduce.1 = (f32[64,32]{1,0}, bf16[8]{0}) all-reduce(%a, %b), replica_groups={}
       %start = f32[16]{0:T(128)} all-reduce-start(%c), channel_id=1
       %done = f32[16]{0} all-reduce-done(%start)
-      ROOT %g = pred[4,4]{1,0} all-gather(%d), dimensions={0}'''
+      ROOT %g = pred[4,4]{1,0} all-gather(%d), dimensions={0}"""
 
     class Compiled:
-        memory_analysis = lambda self: type('M', (), dict.fromkeys((
-            'argument_size_in_bytes', 'output_size_in_bytes', 'alias_size_in_bytes', 'temp_size_in_bytes'), 1))
+        memory_analysis = lambda self: type(
+            'M',
+            (),
+            dict.fromkeys(
+                ('argument_size_in_bytes', 'output_size_in_bytes', 'alias_size_in_bytes', 'temp_size_in_bytes'), 1
+            ),
+        )
         cost_analysis = lambda self: {}
         as_text = lambda self: text
 
     device = type('Device', (), {'device_kind': 'TPU v4'})()
     found = plan.read(Compiled(), [device])
     assert found.collectives == {'all-reduce': (2, 64 * 32 * 4 + 8 * 2 + 16 * 4), 'all-gather': (1, 16)}
-    assert found.memory == 32 * 2 ** 30 and plan.fits(found)
+    assert found.memory == 32 * 2**30 and plan.fits(found)

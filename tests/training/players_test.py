@@ -18,20 +18,28 @@ KEY = jax.random.key(7)
 
 def player(network, terms, weights, rate=1.0, optimizer=None, stats=None):
     """A player of one network whose menu is `terms(variables, batch, keys)`."""
+
     def objective(variables, batch, keys, step):
         return terms(variables, batch, keys), stats(variables, batch) if stats else {}
+
     return Player((network,), objective, weights, optimizer or optax.sgd(rate))
 
 
 def pushed(network, by, weight=1.0, **kwargs):
     """A player whose loss is linear, network * by(batch, keys): with SGD at rate 1 it moves by minus the mean of `by`."""
-    return player(network, lambda variables, batch, keys: {'push': variables[network]['params'] * by(batch, keys)},
-                  {'push': weight}, **kwargs)
+    return player(
+        network,
+        lambda variables, batch, keys: {'push': variables[network]['params'] * by(batch, keys)},
+        {'push': weight},
+        **kwargs,
+    )
 
 
 def begin(players, averaged=(), stats={}, **params):
-    variables = {network: {'params': jnp.asarray(value, jnp.float32), **stats.get(network, {})}
-                 for network, value in params.items()}
+    variables = {
+        network: {'params': jnp.asarray(value, jnp.float32), **stats.get(network, {})}
+        for network, value in params.items()
+    }
     return create(variables, players, averaged)
 
 
@@ -60,8 +68,10 @@ def test_players_move_in_order_and_see_what_the_turns_before_them_did():
     def flee(variables, batch, keys):
         return {'sum': 0.5 * (variables['generator']['params'] + variables['critic']['params']) ** 2}
 
-    players = {'critic': player('critic', chase, {'distance': 1.0}, 0.1),
-               'generator': player('generator', flee, {'sum': 1.0}, 0.3)}
+    players = {
+        'critic': player('critic', chase, {'distance': 1.0}, 0.1),
+        'generator': player('generator', flee, {'sum': 1.0}, 0.3),
+    }
     for order in [('critic', 'critic', 'generator'), ('generator', 'critic')]:
         critic, generator, state = 2.0, -1.0, begin(players, critic=2.0, generator=-1.0)
         step = jax.jit(make_step(players, order))
@@ -93,10 +103,12 @@ def test_players_on_the_same_turn_share_their_noise_and_no_other_turn_or_step_ha
     assert first.params['a'] == first.params['b'] != 0
     second, _ = make_step(players, ('a', 'b', 'a'))(begin(players, a=0.0, b=0.0), rounds(2, 4), KEY)
     other_turn = second.params['a'] - second.params['b']
-    later, _ = make_step(players, ('a', 'b'))(begin(players, a=0.0, b=0.0).replace(step=jnp.int32(1)), rounds(1, 4), KEY)
+    later, _ = make_step(players, ('a', 'b'))(
+        begin(players, a=0.0, b=0.0).replace(step=jnp.int32(1)), rounds(1, 4), KEY
+    )
     assert len({float(first.params['a']), float(other_turn), float(later.params['a'])}) == 3
     again, _ = make_step(players, ('b', 'a'))(begin(players, a=0.0, b=0.0), rounds(1, 4), KEY)
-    assert again.params['a'] == first.params['a']      # nor does it depend on who is first
+    assert again.params['a'] == first.params['a']  # nor does it depend on who is first
 
 
 def test_the_noise_of_an_example_depends_on_its_position_alone():
@@ -104,8 +116,11 @@ def test_the_noise_of_an_example_depends_on_its_position_alone():
     np.testing.assert_array_equal(jax.random.key_data(example_keys(KEY, jnp.array([5, 2]))), whole[jnp.array([5, 2])])
     assert len({tuple(row) for row in np.asarray(whole).tolist()}) == 8
 
-    players = {'a': player('a', lambda variables, batch, keys: {'push': variables['a']['params'] * noise(batch, keys)},
-                           {'push': 1.0})}
+    players = {
+        'a': player(
+            'a', lambda variables, batch, keys: {'push': variables['a']['params'] * noise(batch, keys)}, {'push': 1.0}
+        )
+    }
     step, state = make_step(players, ('a',)), begin(players, a=np.zeros(4))
     positions = np.array([[4, 5, 6, 7]], np.int32)
     moved, _ = step(state, {'position': positions}, KEY)
@@ -123,8 +138,13 @@ def test_terms_are_summed_with_their_weights():
     state, metrics = make_step(players, ('p',))(begin(players, u=2.0), batches, KEY)
     gradient = 2 * batches['x'].mean() + 0.5 * 3 + 5
     np.testing.assert_allclose(state.params['u'], 2 - gradient, rtol=1e-6)
-    expected = {'p/a': 2 * batches['x'].mean(), 'p/b': 6.0, 'p/c': 10.0, 'p/loss': 2 * gradient,
-                'p/gradient_norm': abs(gradient)}
+    expected = {
+        'p/a': 2 * batches['x'].mean(),
+        'p/b': 6.0,
+        'p/c': 10.0,
+        'p/loss': 2 * gradient,
+        'p/gradient_norm': abs(gradient),
+    }
     assert metrics.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-6, err_msg=name)
@@ -147,6 +167,7 @@ def test_a_term_given_as_a_function_is_written_down_only_if_it_is_weighted():
         def dear():
             called.append(1)
             return variables['u']['params'] * 1.0
+
         return {'cheap': variables['u']['params'] * batch['x'], 'dear': dear}
 
     for weights, times in [({'cheap': 1.0}, 0), ({'cheap': 1.0, 'dear': 1.0}, 1), ({'dear': 0.0}, 1)]:
@@ -170,7 +191,7 @@ def test_a_term_without_a_weight_costs_nothing_and_one_that_is_reported_no_gradi
     def cheap_alone(variables, batch, keys):
         return {'cheap': menu(variables, batch, keys)['cheap']}
 
-    product = 2 * 64 ** 3
+    product = 2 * 64**3
     alone = flops(cheap_alone, {'cheap': 1.0})
     assert flops(menu, {'cheap': 1.0}) == alone
     reported, paid = flops(menu, {'cheap': 1.0, 'dear': 0.0}), flops(menu, {'cheap': 1.0, 'dear': 1.0})
@@ -226,7 +247,7 @@ def test_statistics_of_a_network_come_only_from_the_turns_of_who_trains_it():
     state = begin(players, stats=stats, a=0.0, b=0.0, c=0.0)
     state, _ = make_step(players, ('a', 'a', 'a', 'b'))(state, rounds(3, 4), KEY)
     assert [int(state.stats[network]['seen']['count']) for network in 'abc'] == [13, 11, 10]
-    assert all(state.stats[network]['other']['kept'] == 3 for network in 'abc')   # what is not returned stays
+    assert all(state.stats[network]['other']['kept'] == 3 for network in 'abc')  # what is not returned stays
 
 
 def test_a_network_that_nobody_trains_is_used_and_never_changes():
@@ -245,9 +266,10 @@ def test_a_network_that_nobody_trains_is_used_and_never_changes():
 
 def regression(optimizer=None):
     """A player with noise, statistics and a parameter vector; its loss is a mean over examples."""
+
     def menu(variables, batch, keys):
         w = variables['w']['params']
-        return {'fit': (w[0] * batch['x'] + w[1] * noise(batch, keys) - 0.3) ** 2, 'shrink': 0.01 * (w ** 2).sum()}
+        return {'fit': (w[0] * batch['x'] + w[1] * noise(batch, keys) - 0.3) ** 2, 'shrink': 0.01 * (w**2).sum()}
 
     def stats(variables, batch):
         old = variables['w']['running']
@@ -257,6 +279,7 @@ def regression(optimizer=None):
         players = {'p': player('w', menu, {'fit': 1.0, 'shrink': 1.0}, 0.1, optimizer, stats)}
         running = {'w': {'running': {'mean': jnp.float32(0), 'count': jnp.int32(0)}}}
         return players, begin(players, ('w',), running, w=[0.5, -1.0])
+
     return build
 
 
@@ -273,15 +296,20 @@ def test_microbatches_give_the_numbers_of_the_whole_batch(microbatches):
             np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, err_msg=name)
     np.testing.assert_allclose(two.params['w'], one.params['w'], rtol=1e-6)
     np.testing.assert_allclose(two.average['w'], one.average['w'], rtol=1e-6)
-    assert two.stats['w']['running']['count'] == 4 * microbatches     # statistics pass from part to part
+    assert two.stats['w']['running']['count'] == 4 * microbatches  # statistics pass from part to part
 
 
 def test_microbatches_do_not_keep_a_gradient_each():
-    size = 4 * 2 ** 18
+    size = 4 * 2**18
 
     def temporaries(microbatches):
-        players = {'p': player('u', lambda variables, batch, keys: {
-            'fit': (jnp.tanh(variables['u']['params']).mean() * batch['x']) ** 2}, {'fit': 1.0})}
+        players = {
+            'p': player(
+                'u',
+                lambda variables, batch, keys: {'fit': (jnp.tanh(variables['u']['params']).mean() * batch['x']) ** 2},
+                {'fit': 1.0},
+            )
+        }
         step = jax.jit(make_step(players, ('p',), microbatches=microbatches))
         compiled = step.lower(begin(players, u=np.zeros(size // 4)), rounds(1, 16), KEY).compile()
         return compiled.memory_analysis().temp_size_in_bytes
@@ -291,14 +319,18 @@ def test_microbatches_do_not_keep_a_gradient_each():
 
 def test_a_turn_that_is_not_finite_leaves_its_player_as_it_was_and_only_that_one():
     def stats(variables, batch):
-        return {network: {'seen': {'mean': batch['x'].mean(), 'count': variables[network]['seen']['count'] + 1}}
-                for network in variables}
+        return {
+            network: {'seen': {'mean': batch['x'].mean(), 'count': variables[network]['seen']['count'] + 1}}
+            for network in variables
+        }
 
     seen = {network: {'seen': {'mean': jnp.float32(9), 'count': jnp.int32(0)}} for network in 'ab'}
 
     def build():
-        players = {'a': pushed('a', examples, optimizer=optax.adam(0.1), stats=stats),
-                   'b': pushed('b', lambda batch, keys: jnp.ones(4), optimizer=optax.adam(0.1), stats=stats)}
+        players = {
+            'a': pushed('a', examples, optimizer=optax.adam(0.1), stats=stats),
+            'b': pushed('b', lambda batch, keys: jnp.ones(4), optimizer=optax.adam(0.1), stats=stats),
+        }
         return players, begin(players, stats=seen, a=1.0, b=1.0)
 
     def a_part(state):
@@ -321,8 +353,14 @@ def test_a_turn_that_is_not_finite_leaves_its_player_as_it_was_and_only_that_one
 
 
 def test_an_infinite_gradient_of_a_finite_loss_is_skipped_too():
-    players = {'p': player('u', lambda variables, batch, keys: {'root': jnp.sqrt(jnp.abs(variables['u']['params']))},
-                           {'root': 1.0}, optimizer=optax.adam(0.1))}
+    players = {
+        'p': player(
+            'u',
+            lambda variables, batch, keys: {'root': jnp.sqrt(jnp.abs(variables['u']['params']))},
+            {'root': 1.0},
+            optimizer=optax.adam(0.1),
+        )
+    }
     state = begin(players, u=[0.0, 1.0])
     moved, metrics = make_step(players, ('p',), skip_nonfinite=True)(state, rounds(1, 4), KEY)
     assert metrics['p/loss'] == 0.5 and not np.isfinite(metrics['p/gradient_norm'])
@@ -352,13 +390,17 @@ def by_device(batches, devices=4):
 def test_four_devices_give_the_numbers_of_one_and_agree_in_every_array(microbatches):
     players, one = regression(optax.sgd(0.1, momentum=0.9))()
     single = jax.jit(make_step(players, ('p', 'p'), average={'w': 0.9}))
-    step = make_step(players, ('p', 'p'), average={'w': 0.9}, axis='batch', microbatches=microbatches, skip_nonfinite=True)
+    step = make_step(
+        players, ('p', 'p'), average={'w': 0.9}, axis='batch', microbatches=microbatches, skip_nonfinite=True
+    )
     call = jax.pmap(step, axis_name='batch', in_axes=(None, 0, None), out_axes=None)
     many = one
     for number in range(3):
         one, expected = single(one, rounds(2, 8, number), KEY)
         many, metrics = call(many, by_device(rounds(2, 8, number)), KEY)
-    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), many) == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), one)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), many) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), one
+    )
     for name in expected:
         np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, err_msg=name)
     for part in ('params', 'optimizer', 'average'):

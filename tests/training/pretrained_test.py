@@ -34,7 +34,9 @@ def placement():
 def made_up(program):
     """A state of the program's shapes with parameters by chance: quicker than to compile its initialisation."""
     noise = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: noise.normal(size=leaf.shape).astype(leaf.dtype), jax.eval_shape(make_init(program)))
+    return jax.tree.map(
+        lambda leaf: noise.normal(size=leaf.shape).astype(leaf.dtype), jax.eval_shape(make_init(program))
+    )
 
 
 @pytest.fixture(scope='module')
@@ -91,7 +93,7 @@ def test_errors_name_the_key_and_the_folder(tmp_path, placement):
 def test_first_stages_of_the_configs_fit_what_builds_on_them(first, then, variant):
     config = CONFIGS[then].get_config(variant)
     pretrained.expect(CONFIGS['vae'].get_config(first), config.model.autoencoder, FLAG, 'config.model.autoencoder')
-    assert config.model.first_stage == f'runs/vae-{first}'       # where main puts it
+    assert config.model.first_stage == f'runs/vae-{first}'  # where main puts it
 
 
 def test_another_model_than_is_wanted_is_refused(saved, placement):
@@ -99,5 +101,7 @@ def test_another_model_than_is_wanted_is_refused(saved, placement):
     wanted = autoencoder().model
     pretrained.expect(config, wanted, FLAG, 'config.model.autoencoder')
     wanted.multipliers = (1, 1)
-    with pytest.raises(ConfigError, match=r'multipliers=\[1, 2\], and here config.model.autoencoder.multipliers=\[1, 1\]'):
+    with pytest.raises(
+        ConfigError, match=r'multipliers=\[1, 2\], and here config.model.autoencoder.multipliers=\[1, 1\]'
+    ):
         pretrained.expect(config, wanted, FLAG, 'config.model.autoencoder')

@@ -14,6 +14,7 @@ KEY = jax.random.key(3)
 
 class Normed(nn.Module):
     """A dense layer and batch statistics."""
+
     @nn.compact
     def __call__(self, x):
         return nn.BatchNorm(use_running_average=True)(nn.Dense(3)(x))
@@ -49,7 +50,7 @@ def test_create_begins_at_zero_with_averages_equal_to_the_parameters():
     assert set(state.average) == {'decoder'} and equal(state.average['decoder'], state.params['decoder'])
     assert set(state.stats['encoder']) == {'batch_stats'}
     assert set(state.optimizer) == {'model'}
-    assert set(state.optimizer['model'][0].trace) == {'encoder', 'decoder'}     # no moments of what it does not train
+    assert set(state.optimizer['model'][0].trace) == {'encoder', 'decoder'}  # no moments of what it does not train
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
 
 
@@ -64,7 +65,10 @@ def test_variables_are_what_apply_takes_averaged_only_where_asked_and_kept():
     state = state.replace(average=jax.tree.map(lambda leaf: leaf + 1, state.average))
     raw, averaged = state.variables(), state.variables(averaged=True)
     assert set(raw) == set(averaged) == {'encoder', 'decoder'}
-    assert raw['decoder']['params'] is state.params['decoder'] and averaged['decoder']['params'] is state.average['decoder']
+    assert (
+        raw['decoder']['params'] is state.params['decoder']
+        and averaged['decoder']['params'] is state.average['decoder']
+    )
     assert averaged['encoder']['params'] is state.params['encoder']
     assert averaged['decoder']['batch_stats'] is state.stats['decoder']['batch_stats']
     x = jnp.ones((2, 4))

@@ -29,7 +29,9 @@ def test_means_are_sums_over_counts():
 
 
 def test_what_is_not_finite_is_left_out_counted_and_its_first_step_kept():
-    sums = summed([{'a': 1.0, 'b': 1.0}, {'a': np.nan, 'b': 1.0}, {'a': np.inf, 'b': -np.inf}, {'a': 5.0, 'b': 1.0}], 40)
+    sums = summed(
+        [{'a': 1.0, 'b': 1.0}, {'a': np.nan, 'b': 1.0}, {'a': np.inf, 'b': -np.inf}, {'a': 5.0, 'b': 1.0}], 40
+    )
     assert totals.means(sums) == {'a': 3.0, 'b': 1.0}
     assert (sums['a'].count, sums['b'].count) == (2, 3)
     assert totals.first_bad(sums) == (41, 'a')

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from absl import logging
 
-IN_MEMORY = 2 << 30      # sets of up to so many bytes, decoded, are kept in memory
-BLOCK = 256              # images that a thread decodes at a time
+IN_MEMORY = 2 << 30  # sets of up to so many bytes, decoded, are kept in memory
+BLOCK = 256  # images that a thread decodes at a time
 
 
 def fits(length, resolution, channels):

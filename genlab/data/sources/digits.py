@@ -5,7 +5,7 @@ import numpy as np
 from genlab.data.images import resize, to_channels
 from genlab.data.source import from_arrays, image_field, label_field
 
-TEST = 297   # examples held out: the last ones of one fixed permutation
+TEST = 297  # examples held out: the last ones of one fixed permutation
 
 
 def digits(resolution=32, channels=1, split='train'):
@@ -14,6 +14,7 @@ def digits(resolution=32, channels=1, split='train'):
     The originals are 8x8 with values 0..16, here 0..255 (v * 255 / 16, rounded) and enlarged bilinearly.
     """
     from sklearn.datasets import load_digits
+
     data = load_digits()
     order = np.random.default_rng(0).permutation(len(data.target))
     chosen = order[-TEST:] if split == 'test' else order[:-TEST]

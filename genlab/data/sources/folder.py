@@ -11,8 +11,8 @@ from genlab.data.sources import listing
 from genlab.data.sources.decoding import decode_all, fits
 from genlab.errors import UserError
 
-NAMED = 3                   # corrupt files named in a warning; the rest are counted
-WORDS = 64                  # longest caption in tokens
+NAMED = 3  # corrupt files named in a warning; the rest are counted
+WORDS = 64  # longest caption in tokens
 
 
 def folder(place, resolution=32, channels=3, split='train'):
@@ -51,7 +51,7 @@ def _decoded(title, root, files, resolution, channels, keep):
             try:
                 images[n] = decode((root / file).read_bytes(), resolution, channels)
                 readable[n] = True
-            except Exception:      # Pillow's decoders raise nearly anything on a damaged file
+            except Exception:  # Pillow's decoders raise nearly anything on a damaged file
                 continue
         return {'readable': readable} | ({'image': images} if keep else {})
 

@@ -8,8 +8,9 @@ path from the top) and label or caption or both; without a table of labels, the 
 import csv
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Mapping, NamedTuple
+from typing import NamedTuple
 
 from absl import logging
 
@@ -24,6 +25,7 @@ TEST = 0.1
 class Listing(NamedTuple):
     """files: paths from root, in order.  classes: names, none unless every image has a label.
     labels, captions: {file: text}, empty where there are none; an image without a caption has an empty one."""
+
     root: Path
     files: list[str]
     classes: tuple[str, ...]
@@ -38,8 +40,10 @@ def find(place):
         raise UserError(f'config.data.dir={place} is no folder: set it to a folder of images')
     files = sorted(_files(root))
     if not files:
-        raise UserError(f'there are no images in {place}: put {", ".join(ENDINGS)} files there or in folders under it '
-                        '(one folder a class, or labels.csv with the columns file,label,caption)')
+        raise UserError(
+            f'there are no images in {place}: put {", ".join(ENDINGS)} files there or in folders under it '
+            '(one folder a class, or labels.csv with the columns file,label,caption)'
+        )
     table = _table(root)
     absent = sorted(set(table) - set(files))
     if absent:
@@ -89,7 +93,7 @@ def _divided(root):
 
 def _share(file):
     """A number in [0, 1) that depends on the path alone."""
-    return int.from_bytes(hashlib.sha256(file.encode(errors='surrogateescape')).digest()[:8], 'big') / 2 ** 64
+    return int.from_bytes(hashlib.sha256(file.encode(errors='surrogateescape')).digest()[:8], 'big') / 2**64
 
 
 def _table(root):
@@ -101,9 +105,11 @@ def _table(root):
             reader = csv.DictReader(lines, delimiter=delimiter)
             columns = reader.fieldnames or []
             if 'file' not in columns or not {'label', 'caption'} & set(columns):
-                raise UserError(f'{root / name} has the columns {", ".join(columns)}: it needs file, and label or '
-                                f'caption or both, separated by {"a tab" if delimiter != "," else "a comma"}; or '
-                                'move it elsewhere')
+                raise UserError(
+                    f'{root / name} has the columns {", ".join(columns)}: it needs file, and label or '
+                    f'caption or both, separated by {"a tab" if delimiter != "," else "a comma"}; or '
+                    'move it elsewhere'
+                )
             return {PurePosixPath(row['file']).as_posix(): row for row in reader}
     return {}
 
@@ -122,6 +128,6 @@ def _labels(root, files, table):
 
 def _class_folders(files, divided):
     """{file: the first folder in which paths differ, below train/ or test/}; '' for an image that lies above it."""
-    folders = {file: PurePosixPath(file).parts[:-1][int(divided):] for file in files}
+    folders = {file: PurePosixPath(file).parts[:-1][int(divided) :] for file in files}
     shared = len(os.path.commonprefix(list(folders.values())))
     return {file: parts[shared] if len(parts) > shared else '' for file, parts in folders.items()}

@@ -37,8 +37,7 @@ def tfds(name, folder='', resolution=32, channels=3, split='train'):
     if not fits(len(records), resolution, channels):
         return Source(name=title, fields=fields, length=len(records), rows=rows, in_memory=False, **known)
     key = [title, len(records), str(info.splits.total_num_examples), resolution, channels, _checksums(info)]
-    arrays = cached(title, key, lambda: decode_all(
-        title, len(records), lambda start, stop: rows(range(start, stop))))
+    arrays = cached(title, key, lambda: decode_all(title, len(records), lambda start, stop: rows(range(start, stop))))
     return from_arrays(title, arrays, fields, **known)
 
 
@@ -53,6 +52,7 @@ def find(name, folder):
     The format is that of the files, such as array_record or tfrecord, and '' where the set is not prepared.
     """
     import tensorflow_datasets
+
     try:
         builder = tensorflow_datasets.builder(name, **({'data_dir': folder} if folder else {}))
     except tensorflow_datasets.core.DatasetNotFoundError:
@@ -61,8 +61,10 @@ def find(name, folder):
         where = f' and no such folder in {folder}' if folder else ''
         raise ConfigError(f'config.data.name={name} is no set that TFDS knows{where}{meant}') from None
     except ImportError as error:
-        raise UserError(f'TFDS cannot describe {name} without a package that is missing ({error.name}): '
-                        'pip install "genlab[prepare]"') from error
+        raise UserError(
+            f'TFDS cannot describe {name} without a package that is missing ({error.name}): '
+            'pip install "genlab[prepare]"'
+        ) from error
     there = (builder.data_path / 'dataset_info.json').exists()
     return builder, builder.info.file_format.value if there else ''
 
@@ -70,13 +72,16 @@ def find(name, folder):
 def _open(name, folder, split):
     """The records with undecoded images, and the DatasetInfo; a UserError says what to do where there are none."""
     from tensorflow_datasets import decode as decoders
+
     builder, form = find(name, folder)
     if not form:
         raise UserError(f'there is no {name} in {builder.data_dir}: run `{command(name, folder)}`')
     if form != 'array_record':
-        raise UserError(f'{name} in {builder.data_dir} is in {form} format, which needs TensorFlow: write it as '
-                        f'ArrayRecord into another folder, run `{command(name, "NEW_FOLDER")}` and set '
-                        'config.data.dir=NEW_FOLDER')
+        raise UserError(
+            f'{name} in {builder.data_dir} is in {form} format, which needs TensorFlow: write it as '
+            f'ArrayRecord into another folder, run `{command(name, "NEW_FOLDER")}` and set '
+            'config.data.dir=NEW_FOLDER'
+        )
     picture, _ = _features(builder.info.features, name)
     try:
         return builder.as_data_source(split, decoders={picture: decoders.SkipDecoding()}), builder.info
@@ -87,10 +92,11 @@ def _open(name, folder, split):
 def _features(features, name):
     """(name of the image feature, the label's feature or None)."""
     from tensorflow_datasets.core.features import ClassLabel, Image
+
     pictures = [key for key, feature in features.items() if type(feature) is Image]
     if not pictures:
         raise ConfigError(f'config.data.name={name}: the set has no images, only {", ".join(features)}')
-    label = features['label'] if 'label' in features else None
+    label = features.get('label', None)
     return 'image' if 'image' in pictures else pictures[0], label if isinstance(label, ClassLabel) else None
 
 

@@ -20,6 +20,7 @@ FLOAT = np.dtype(np.float32)
 
 class Toy(NamedTuple):
     """A density: draw(rng, N) -> {field: [N, ...]} float64; the rest as in `Source`."""
+
     draw: object
     dimensions: int
     log_density: object = None
@@ -34,7 +35,9 @@ def toy(name, split='train'):
     """
     known = densities()
     if name not in known:
-        raise ConfigError(f'config.data.name={name} is no toy density{meant(name, known)}: choose from {", ".join(known)}')
+        raise ConfigError(
+            f'config.data.name={name} is no toy density{meant(name, known)}: choose from {", ".join(known)}'
+        )
     one = known[name]
     arrays = one.draw(np.random.default_rng([SEEDS[split], *name.encode()]), POINTS[split])
     fields = {'point': Field((one.dimensions,), FLOAT, -np.inf, np.inf)}
@@ -43,18 +46,24 @@ def toy(name, split='train'):
     if 'angle' in arrays:
         fields['angle'] = Field((1,), FLOAT, *ROLL_ANGLES)
     arrays = {field: arrays[field].astype(fields[field].dtype) for field in fields}
-    return from_arrays(f'{name}/{split}', arrays, fields, log_density=one.log_density,
-                       centres=one.centres, spread=one.spread)
+    return from_arrays(
+        f'{name}/{split}', arrays, fields, log_density=one.log_density, centres=one.centres, spread=one.spread
+    )
 
 
 def densities():
     """{name: Toy}: ring, grid, moons, roll2d, roll3d, curve."""
     angles = np.arange(8) * (np.pi / 4)
-    ring = np.stack([np.cos(angles), np.sin(angles)], 1) * np.sqrt(2)     # the radius that gives variance 1 per axis
+    ring = np.stack([np.cos(angles), np.sin(angles)], 1) * np.sqrt(2)  # the radius that gives variance 1 per axis
     grid = np.stack(np.meshgrid(np.arange(-2, 3), np.arange(-2, 3), indexing='ij'), -1).reshape(25, 2) / np.sqrt(2)
-    return {'ring': mixture(ring, 0.02 * np.sqrt(2)), 'grid': mixture(grid, 0.05 / np.sqrt(2)),
-            'moons': Toy(_draw_moons, 2, moons_log_density), 'roll2d': Toy(_draw_roll2d, 2),
-            'roll3d': Toy(_draw_roll3d, 3), 'curve': Toy(_draw_curve, 2, curve_log_density)}
+    return {
+        'ring': mixture(ring, 0.02 * np.sqrt(2)),
+        'grid': mixture(grid, 0.05 / np.sqrt(2)),
+        'moons': Toy(_draw_moons, 2, moons_log_density),
+        'roll2d': Toy(_draw_roll2d, 2),
+        'roll3d': Toy(_draw_roll3d, 3),
+        'curve': Toy(_draw_curve, 2, curve_log_density),
+    }
 
 
 def mixture(centres, spread):
@@ -86,7 +95,7 @@ def _log_mean(terms, weights=None):
     return np.log(np.average(np.exp(terms - top), axis=-1, weights=weights)) + top[..., 0]
 
 
-MOON_SCALE, MOON_NOISE = 1.2, 0.06      # after centring, the raw moons have deviations of 0.87 and 0.50
+MOON_SCALE, MOON_NOISE = 1.2, 0.06  # after centring, the raw moons have deviations of 0.87 and 0.50
 
 
 def _arcs(angle):
@@ -106,15 +115,15 @@ def moons_log_density(points):
     nodes, weights = np.polynomial.legendre.leggauss(200)
     arcs = _arcs((nodes + 1) * (np.pi / 2)).reshape(-1, 2)
     out = np.empty(len(points))
-    for start in range(0, len(points), 2048):      # 400 nodes for each point: in blocks, to keep within a cache
-        across, along = (np.asarray(points)[start:start + 2048, axis, None] - arcs[:, axis] for axis in (0, 1))
+    for start in range(0, len(points), 2048):  # 400 nodes for each point: in blocks, to keep within a cache
+        across, along = (np.asarray(points)[start : start + 2048, axis, None] - arcs[:, axis] for axis in (0, 1))
         terms = _log_gaussian(across, MOON_NOISE) + _log_gaussian(along, MOON_NOISE)
-        out[start:start + 2048] = _log_mean(terms, np.tile(weights, 2))
+        out[start : start + 2048] = _log_mean(terms, np.tile(weights, 2))
     return out
 
 
 ROLL_ANGLES = (1.5 * np.pi, 4.5 * np.pi)
-ROLL_SCALE, ROLL_NOISE, ROLL_WIDTH = 7., 0.05, np.sqrt(3)      # a uniform in +-sqrt(3) has variance 1
+ROLL_SCALE, ROLL_NOISE, ROLL_WIDTH = 7.0, 0.05, np.sqrt(3)  # a uniform in +-sqrt(3) has variance 1
 
 
 def _roll(rng, number):
@@ -141,11 +150,11 @@ CURVE_NOISE = 0.1
 
 def _draw_curve(rng, number):
     first = rng.standard_normal(number)
-    second = (first ** 2 - 1) / np.sqrt(2) + CURVE_NOISE * rng.standard_normal(number)
+    second = (first**2 - 1) / np.sqrt(2) + CURVE_NOISE * rng.standard_normal(number)
     return {'point': np.stack([first, second], 1)}
 
 
 def curve_log_density(points):
     """x ~ N(0, 1), y ~ N((x^2 - 1) / sqrt(2), 0.1^2); points [N, 2] -> nats [N]."""
     first, second = np.asarray(points, np.float64).T
-    return _log_gaussian(first, 1) + _log_gaussian(second - (first ** 2 - 1) / np.sqrt(2), CURVE_NOISE)
+    return _log_gaussian(first, 1) + _log_gaussian(second - (first**2 - 1) / np.sqrt(2), CURVE_NOISE)

@@ -2,5 +2,11 @@
 
 from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction
 
-PARTS = {'quality': quality, 'points': points, 'held_out': held_out, 'reconstruction': reconstruction, 'codes': codes,
-         'anomaly': anomaly}
+PARTS = {
+    'quality': quality,
+    'points': points,
+    'held_out': held_out,
+    'reconstruction': reconstruction,
+    'codes': codes,
+    'anomaly': anomaly,
+}

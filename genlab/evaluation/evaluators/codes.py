@@ -9,7 +9,7 @@ from genlab.evaluation.metrics.maps import map_picture
 from genlab.evaluation.subject import Part, Subject
 from genlab.sampling import drawing
 
-MAPPED = 5000    # examples on a map
+MAPPED = 5000  # examples on a map
 
 
 def applies(subject: Subject) -> bool:
@@ -55,7 +55,7 @@ def _beside_pca(subject: Subject, size: int) -> dict[str, Any]:
     """The squared error of PCA with as many numbers a code, in the units of `squared_error`, and for an affine decoder the
     largest angle between its span and PCA's."""
     fitted = codes.pca(subject.flat('train'), size)
-    unit = 4 if subject.images else 1      # pixels in [-1, 1] are twice as far apart as in [0, 1]
+    unit = 4 if subject.images else 1  # pixels in [-1, 1] are twice as far apart as in [0, 1]
     figures = {'squared_error_of_pca': float(codes.pca_squared_error(fitted, subject.flat('test')).mean()) / unit}
     if subject.experiment.decode is not None:
         shape, decode = subject.codes('test').shape[1:], drawing.jitted(subject.experiment.decode)
@@ -75,4 +75,5 @@ def _probe_of_pca(subject: Subject, size: int, known: np.ndarray, labels: np.nda
 def _order(test: np.ndarray, angle: np.ndarray) -> float:
     """The largest absolute rank correlation (Spearman) of a code axis with an angle."""
     from scipy.stats import spearmanr
+
     return float(max(abs(spearmanr(axis, angle).statistic) for axis in test.T))

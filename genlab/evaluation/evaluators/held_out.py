@@ -41,8 +41,9 @@ def judge(subject: Subject) -> Part:
 def exact(subject: Subject) -> dict[str, np.ndarray]:
     """Minus the exact log-likelihood of the first held-out examples, nats; of the 8-bit levels where they are dequantised."""
     log_likelihood = drawing.jitted(subject.experiment.log_likelihood)
-    found = subject.over(lambda *arguments: {'nats': log_likelihood(*arguments)}, purpose='exact',
-                         count=subject.config.evaluate.exact)['nats']
+    found = subject.over(
+        lambda *arguments: {'nats': log_likelihood(*arguments)}, purpose='exact', count=subject.config.evaluate.exact
+    )['nats']
     if not subject.config.data.dequantise:
         return {'nll_exact' if not subject.images else 'negative_log_density': -found}
     return {'nll_exact': -likelihood.of_levels(found, int(np.prod(subject.x('test').shape[1:])))}
@@ -51,6 +52,7 @@ def exact(subject: Subject) -> dict[str, np.ndarray]:
 @functools.lru_cache(maxsize=8)
 def importance(log_weight, count: int, chunk: int):
     """The compiled estimate (variables, batch, keys) -> {name: [B]}, the same object at each call, so that it compiles once."""
+
     def estimate(variables, batch, keys):
         bound, _ = likelihood.importance_weighted(log_weight, variables, batch, keys, count=count, chunk=chunk)
         return {'nll_importance_weighted': -bound}

@@ -22,6 +22,8 @@ def judge(subject: Subject) -> Part:
     if subject.test.centres is not None:
         figures |= modes(samples, subject.test)
     if finite.all():
-        figures |= {'sliced_wasserstein': sliced_wasserstein(samples[:count], real, seed=seed),
-                    'sliced_wasserstein_of_data': sliced_wasserstein(other, real, seed=seed)}
+        figures |= {
+            'sliced_wasserstein': sliced_wasserstein(samples[:count], real, seed=seed),
+            'sliced_wasserstein_of_data': sliced_wasserstein(other, real, seed=seed),
+        }
     return Part({'samples': len(samples), 'held_out': count}, figures)

@@ -1,7 +1,8 @@
 """Are samples like the data? Fidelity, diversity, classes and memorisation, in the features that the config names."""
 
 import time
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from genlab.evaluation.metrics.similarity import scales, within_class_ms_ssim
 from genlab.evaluation.needs import shortage
 from genlab.evaluation.subject import Part, Subject
 
-SHOWN, NEIGHBOURS = 12, 5     # samples in the picture of nearest training examples, and of these
+SHOWN, NEIGHBOURS = 12, 5  # samples in the picture of nearest training examples, and of these
 
 
 def applies(subject: Subject) -> bool:
@@ -28,8 +29,12 @@ def judge(subject: Subject) -> Part:
     knows = classifier.load(subject.whole.data) if labelled else None
     extractor = extractors.load(subject.whole, knows)
     real = reference.statistics(subject.whole.data, source, extractor, evaluate.reference_count)
-    protocol = {**extractor.protocol, 'samples': len(samples), 'reference': f'{source.name}, {int(real["count"]):,}',
-                'compared': len(real['features'])}
+    protocol = {
+        **extractor.protocol,
+        'samples': len(samples),
+        'reference': f'{source.name}, {int(real["count"]):,}',
+        'compared': len(real['features']),
+    }
     finite = np.isfinite(samples).all((1, 2, 3))
     figures: dict[str, Any] = {'finite': float(finite.mean())}
     if not finite.all():
@@ -39,8 +44,10 @@ def judge(subject: Subject) -> Part:
     rates = {'features': len(samples) / (time.perf_counter() - began)}
     figures |= _distances(made, real, evaluate.seed)
     if knows:
-        protocol |= {'classes_by': f'classifier, test accuracy {knows.accuracy:.4f}',
-                     'ms_ssim_scales': scales(*samples.shape[1:3])}
+        protocol |= {
+            'classes_by': f'classifier, test accuracy {knows.accuracy:.4f}',
+            'ms_ssim_scales': scales(*samples.shape[1:3]),
+        }
         figures |= _classes(subject, knows, knows.probabilities(samples), real['label'])
     if extractor.classify is not None:
         lacking = shortage('inception_score', len(extractor.classes), len(made))
@@ -59,8 +66,10 @@ def _distances(made: np.ndarray, real: Mapping[str, np.ndarray], seed: int) -> d
     lacking = {metric: shortage(metric, dimensions, *counts) for metric in ('frechet', 'kernel_distance', 'manifold')}
     if 'mean' not in real:
         lacking['frechet'] = f'not computed in {dimensions:,} dimensions'
-    figures: dict[str, Any] = {'frechet_distance': lacking['frechet'] or distances.frechet(
-        *distances.moments(made), real['mean'], real['covariance'])}
+    figures: dict[str, Any] = {
+        'frechet_distance': lacking['frechet']
+        or distances.frechet(*distances.moments(made), real['mean'], real['covariance'])
+    }
     if lacking['kernel_distance']:
         figures['kernel_distance'] = lacking['kernel_distance']
     else:
@@ -71,7 +80,9 @@ def _distances(made: np.ndarray, real: Mapping[str, np.ndarray], seed: int) -> d
     return figures | manifold(real['features'], made)
 
 
-def _classes(subject: Subject, knows: classifier.Classifier, probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def _classes(
+    subject: Subject, knows: classifier.Classifier, probabilities: np.ndarray, labels: np.ndarray
+) -> dict[str, Any]:
     """The classes of the samples beside those of the data, and how varied each is."""
     found, number = probabilities.argmax(1), len(knows.classes)
     figures, shares = class_shares(probabilities, knows.classes), np.bincount(found, minlength=number)
@@ -88,8 +99,12 @@ def _classes(subject: Subject, knows: classifier.Classifier, probabilities: np.n
 def class_shares(probabilities: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
     """The share of each class by probabilities [N, classes], the smallest and largest, and the mean confidence."""
     shares = np.bincount(probabilities.argmax(1), minlength=len(classes)) / len(probabilities)
-    return {'class_share': dict(zip(classes, map(float, shares))), 'smallest_share': float(shares.min()),
-            'largest_share': float(shares.max()), 'confidence': float(probabilities.max(1).mean())}
+    return {
+        'class_share': dict(zip(classes, map(float, shares))),
+        'smallest_share': float(shares.min()),
+        'largest_share': float(shares.max()),
+        'confidence': float(probabilities.max(1).mean()),
+    }
 
 
 def _novelty(made: np.ndarray, training: np.ndarray, held_out: np.ndarray, seed: int) -> dict[str, Any]:
@@ -99,6 +114,9 @@ def _novelty(made: np.ndarray, training: np.ndarray, held_out: np.ndarray, seed:
         return {'memorised': lacking, 'birthday_support': lacking}
     support = diversity.birthday_support(made, held_out, seed=seed)
     repeated = support['duplicates'] > 0
-    return {'memorised': neighbours.memorised(made, training, held_out),
-            'birthday_support': support['support'] if repeated else f'no duplicates among {len(made):,}',
-            'birthday_support_at_least': support['support_at_least'], 'birthday_support_of_data': support['support_of_data']}
+    return {
+        'memorised': neighbours.memorised(made, training, held_out),
+        'birthday_support': support['support'] if repeated else f'no duplicates among {len(made):,}',
+        'birthday_support_at_least': support['support_at_least'],
+        'birthday_support_of_data': support['support_of_data'],
+    }

@@ -8,7 +8,11 @@ from genlab.evaluation.subject import Part, Subject
 from genlab.run import images
 from genlab.sampling import drawing
 
-TUNED, FILTERED, SHOWN = 200, 1000, 48   # training examples that filters are tuned on; held-out ones that they are tried on
+TUNED, FILTERED, SHOWN = (
+    200,
+    1000,
+    48,
+)  # training examples that filters are tuned on; held-out ones that they are tried on
 
 
 def applies(subject: Subject) -> bool:
@@ -19,7 +23,9 @@ def judge(subject: Subject) -> Part:
     """PSNR and SSIM to the originals of images; if the input is an image of their shape but another one, those of the input
     and of the best classical filter too."""
     made, x = _reconstructions(subject, 'test'), subject.x('test')
-    pictures = {'reconstructions': images.pairs({'x': x[:SHOWN], **{name: made[name][:SHOWN] for name in ('input', 'output')}})}
+    pictures = {
+        'reconstructions': images.pairs({'x': x[:SHOWN], **{name: made[name][:SHOWN] for name in ('input', 'output')}})
+    }
     protocol = {'held_out': len(x)}
     if not subject.images:
         return Part(protocol, {'squared_distance': float(np.square(made['output'] - x).sum(1).mean())}, pictures)
@@ -28,14 +34,19 @@ def judge(subject: Subject) -> Part:
         noisy, clean, output = (array[:FILTERED] for array in (made['input'], x, made['output']))
         tuned = _tune(subject)
         filtered = {name: smooth(noisy) for name, smooth in tuned.items()}
-        figures |= {'psnr_of_input': float(psnr(made['input'], x).mean()),
-                    'ssim_of_input': float(ssim(made['input'], x).mean())}
+        figures |= {
+            'psnr_of_input': float(psnr(made['input'], x).mean()),
+            'ssim_of_input': float(ssim(made['input'], x).mean()),
+        }
         figures |= {f'psnr_of_{name}': float(psnr(image, clean).mean()) for name, image in filtered.items()}
         best = max(filtered, key=lambda name: figures[f'psnr_of_{name}'])
-        figures |= {'psnr_above_filters': float(psnr(output, clean).mean()) - figures[f'psnr_of_{best}'],
-                    'ssim_of_filters': max(float(ssim(image, clean).mean()) for image in filtered.values())}
-        pictures['filters'] = images.pairs({'x': x[:SHOWN], 'input': noisy[:SHOWN], best: filtered[best][:SHOWN],
-                                            'output': output[:SHOWN]})
+        figures |= {
+            'psnr_above_filters': float(psnr(output, clean).mean()) - figures[f'psnr_of_{best}'],
+            'ssim_of_filters': max(float(ssim(image, clean).mean()) for image in filtered.values()),
+        }
+        pictures['filters'] = images.pairs(
+            {'x': x[:SHOWN], 'input': noisy[:SHOWN], best: filtered[best][:SHOWN], 'output': output[:SHOWN]}
+        )
         protocol |= {'filters': f'tuned by PSNR on {TUNED} training examples, tried on {len(noisy)}'}
     return Part(protocol, figures, pictures)
 

@@ -15,13 +15,14 @@ from genlab import data
 from genlab.data.cache import cached
 from genlab.evaluation.blocks import in_blocks
 
-VERSION = 1            # of the code below that the numbers here do not tell: another number trains another classifier
+VERSION = 1  # of the code below that the numbers here do not tell: another number trains another classifier
 WIDTHS, STEPS, BATCH, SHIFT = (16, 32, 64), 1000, 128, 0.06
-BLOCK = 500            # images that are judged at a time
+BLOCK = 500  # images that are judged at a time
 
 
 class Network(nn.Module):
     """Images [B, H, W, C] in [-1, 1] -> (logits [B, classes], features [B, 128])."""
+
     classes: int
 
     @nn.compact
@@ -35,8 +36,9 @@ class Network(nn.Module):
 
 class Classifier(NamedTuple):
     """A trained network and how good it is."""
+
     classes: tuple[str, ...]
-    accuracy: float                # on the test split
+    accuracy: float  # on the test split
     params: Any
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
@@ -57,9 +59,14 @@ def load(config_data) -> Classifier:
     """The classifier of a labelled data set at the config's resolution and channels, trained now if it is not in the cache."""
     train, test = data.load(config_data, 'train'), data.load(config_data, 'test')
     classes = train.classes or tuple(map(str, range(int(train.fields['label'].high) + 1)))
-    first = zlib.crc32(train.rows(np.arange(min(len(train), BATCH)))['image'].tobytes())   # names alone get mixed up
-    key = {'recipe': [VERSION, WIDTHS, STEPS, BATCH, SHIFT], 'train': train.name, 'examples': len(train),
-           'shape': list(train.fields['image'].shape), 'first': first}
+    first = zlib.crc32(train.rows(np.arange(min(len(train), BATCH)))['image'].tobytes())  # names alone get mixed up
+    key = {
+        'recipe': [VERSION, WIDTHS, STEPS, BATCH, SHIFT],
+        'train': train.name,
+        'examples': len(train),
+        'shape': list(train.fields['image'].shape),
+        'first': first,
+    }
     arrays = cached('classifier', key, lambda: _arrays(_fit(train, len(classes))))
     classifier = Classifier(classes, 0.0, _params(arrays))
     held_out = test.rows(np.arange(min(len(test), 10_000)))
@@ -78,7 +85,9 @@ def _fit(source: data.Source, classes: int) -> Any:
     @jax.jit
     def step(params, moments, number, images, labels):
         shifts = jax.random.randint(jax.random.fold_in(jax.random.key(1), number), (BATCH, 2), -most, most + 1)
-        images = jax.vmap(lambda image, shift: jnp.roll(image, shift, (0, 1)))(images.astype(jnp.float32) / 127.5 - 1, shifts)
+        images = jax.vmap(lambda image, shift: jnp.roll(image, shift, (0, 1)))(
+            images.astype(jnp.float32) / 127.5 - 1, shifts
+        )
 
         def loss(params):
             logits, _ = network.apply({'params': params}, images)

@@ -14,7 +14,8 @@ Measured on two shared CPU cores with 32x32 images: classifier and random 25,000
 """
 
 import hashlib
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ from genlab.evaluation.features import classifier
 
 KINDS = ('auto', 'classifier', 'inception', 'random', 'pixels')
 RANDOM_VERSION = 1
-INCEPTION_BLOCK = 32     # images of 299x299 at a time
+INCEPTION_BLOCK = 32  # images of 299x299 at a time
 
 
 class Extractor(NamedTuple):
@@ -37,13 +38,14 @@ class Extractor(NamedTuple):
 
     protocol: plain values that tell which figures are comparable. classify: what `probabilities` gives, of features
     that are already there. probabilities and classify are None, and classes empty, where the features know no classes."""
-    name: str                                                      # with its version
+
+    name: str  # with its version
     dimensions: int
     protocol: dict
-    extract: Callable[[np.ndarray], np.ndarray]                    # images [N, H, W, C] in [-1, 1] -> [N, dimensions] float32
-    probabilities: Callable[[np.ndarray], np.ndarray] | None = None     # images -> [N, classes]
+    extract: Callable[[np.ndarray], np.ndarray]  # images [N, H, W, C] in [-1, 1] -> [N, dimensions] float32
+    probabilities: Callable[[np.ndarray], np.ndarray] | None = None  # images -> [N, classes]
     classes: tuple[str, ...] = ()
-    classify: Callable[[np.ndarray], np.ndarray] | None = None     # features [N, dimensions] -> [N, classes]
+    classify: Callable[[np.ndarray], np.ndarray] | None = None  # features [N, dimensions] -> [N, classes]
 
 
 def default_for(config: ConfigDict, source: data.Source) -> str:
@@ -62,14 +64,19 @@ def load(config: ConfigDict, knows: classifier.Classifier | None = None) -> Extr
     source = data.load(config.data, 'test')
     kind, observe = default_for(config, source), config.data.observe
     if kind not in KINDS:
-        raise ConfigError(f'config.evaluate.features={kind} is not known{meant(kind, KINDS)}: choose from {", ".join(KINDS)}')
+        raise ConfigError(
+            f'config.evaluate.features={kind} is not known{meant(kind, KINDS)}: choose from {", ".join(KINDS)}'
+        )
     if kind != 'pixels' and not is_map(source.fields[observe]):
-        raise ConfigError(f'config.evaluate.features={kind} is for images, and the {observe} of {source.name} is none: '
-                          'choose pixels')
+        raise ConfigError(
+            f'config.evaluate.features={kind} is for images, and the {observe} of {source.name} is none: choose pixels'
+        )
     if kind == 'classifier':
         if not _labelled(config, source):
-            raise ConfigError(f'config.evaluate.features=classifier needs images with labels, and the {observe} of '
-                              f'{source.name} has none: choose random or pixels')
+            raise ConfigError(
+                f'config.evaluate.features=classifier needs images with labels, and the {observe} of '
+                f'{source.name} has none: choose random or pixels'
+            )
         return from_classifier(knows or classifier.load(config.data))
     if kind == 'inception':
         return from_inception(config.evaluate.features_file)
@@ -79,20 +86,39 @@ def load(config: ConfigDict, knows: classifier.Classifier | None = None) -> Extr
 
 def from_classifier(judge: classifier.Classifier) -> Extractor:
     """The features of a trained classifier, whose weights are part of the protocol: another machine trains others."""
-    protocol = {'features': 'classifier', 'version': classifier.VERSION, 'weights': checksum(judge.params),
-                'test_accuracy': judge.accuracy, 'input_range': '[-1, 1]'}
-    return Extractor(f'classifier-{classifier.VERSION}', 128, protocol, judge.features, judge.probabilities, judge.classes,
-                     judge.classify)
+    protocol = {
+        'features': 'classifier',
+        'version': classifier.VERSION,
+        'weights': checksum(judge.params),
+        'test_accuracy': judge.accuracy,
+        'input_range': '[-1, 1]',
+    }
+    return Extractor(
+        f'classifier-{classifier.VERSION}',
+        128,
+        protocol,
+        judge.features,
+        judge.probabilities,
+        judge.classes,
+        judge.classify,
+    )
 
 
 def from_inception(path: str) -> Extractor:
     """The features of the Inception network, of images of any size."""
     from genlab.evaluation.features import inception  # here, because it is a command of its own
+
     variables, weights = inception.load(path)
     compiled = jax.jit(inception.features)
-    protocol = {'features': 'inception', 'network': 'FID Inception v3 of 2015-12-05, pool3', 'weights': weights,
-                'input_size': inception.SIDE, 'resize': 'bilinear, half-pixel centres, no antialiasing',
-                'input_range': '[-1, 1] = (v / 127.5 - 1), rounded to 256 levels', 'classes': '1008, without bias'}
+    protocol = {
+        'features': 'inception',
+        'network': 'FID Inception v3 of 2015-12-05, pool3',
+        'weights': weights,
+        'input_size': inception.SIDE,
+        'resize': 'bilinear, half-pixel centres, no antialiasing',
+        'input_range': '[-1, 1] = (v / 127.5 - 1), rounded to 256 levels',
+        'classes': '1008, without bias',
+    }
 
     def extract(images):
         return in_blocks(lambda block: compiled(variables, block), images, INCEPTION_BLOCK)
@@ -100,8 +126,15 @@ def from_inception(path: str) -> Extractor:
     def classify(features):
         return inception.probabilities(variables, features)
 
-    return Extractor('inception-2015-12-05', inception.FEATURES, protocol, extract, lambda images: classify(extract(images)),
-                     tuple(map(str, range(inception.CLASSES))), classify)
+    return Extractor(
+        'inception-2015-12-05',
+        inception.FEATURES,
+        protocol,
+        extract,
+        lambda images: classify(extract(images)),
+        tuple(map(str, range(inception.CLASSES))),
+        classify,
+    )
 
 
 def random(shape: tuple[int, int, int]) -> Extractor:
@@ -117,16 +150,29 @@ def random(shape: tuple[int, int, int]) -> Extractor:
         return np.float32(draw.standard_normal(array.shape) * np.sqrt(2 / np.prod(array.shape[:-1])))
 
     params = jax.tree.map(leaf, shapes)
-    protocol = {'features': 'random', 'version': RANDOM_VERSION, 'weights': checksum(params), 'shape': list(shape),
-                'input_range': '[-1, 1]'}
-    return Extractor(f'random-{RANDOM_VERSION}', 128, protocol,
-                     lambda images: in_blocks(lambda block: classifier.features(params, block), images, classifier.BLOCK))
+    protocol = {
+        'features': 'random',
+        'version': RANDOM_VERSION,
+        'weights': checksum(params),
+        'shape': list(shape),
+        'input_range': '[-1, 1]',
+    }
+    return Extractor(
+        f'random-{RANDOM_VERSION}',
+        128,
+        protocol,
+        lambda images: in_blocks(lambda block: classifier.features(params, block), images, classifier.BLOCK),
+    )
 
 
 def pixels(shape: tuple[int, ...]) -> Extractor:
     """The values of an image [H, W, C] or a point [D] as they are, in one row."""
-    return Extractor('pixels-1', int(np.prod(shape)), {'features': 'pixels', 'shape': list(shape)},
-                     lambda examples: np.asarray(examples, np.float32).reshape(len(examples), -1))
+    return Extractor(
+        'pixels-1',
+        int(np.prod(shape)),
+        {'features': 'pixels', 'shape': list(shape)},
+        lambda examples: np.asarray(examples, np.float32).reshape(len(examples), -1),
+    )
 
 
 def checksum(params: Any) -> str:

@@ -33,6 +33,7 @@ LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': 'runnin
 
 class Unit(nn.Module):
     """Convolution, batch normalisation on stored statistics, ReLU."""
+
     features: int
     size: tuple[int, int]
     stride: int = 1
@@ -72,14 +73,17 @@ def join(*branches: jax.Array) -> jax.Array:
 
 class BlockA(nn.Module):
     """35x35: windows of 1, 5 and twice 3 (figure 5)."""
+
     pooled: int
 
     @nn.compact
     def __call__(self, x):
-        return join(chain(x, ('branch1x1', 64, 1, 1)),
-                    chain(x, ('branch5x5_1', 48, 1, 1), ('branch5x5_2', 64, 5, 5)),
-                    chain(x, ('branch3x3dbl_1', 64, 1, 1), ('branch3x3dbl_2', 96, 3, 3), ('branch3x3dbl_3', 96, 3, 3)),
-                    chain(average(x), ('branch_pool', self.pooled, 1, 1)))
+        return join(
+            chain(x, ('branch1x1', 64, 1, 1)),
+            chain(x, ('branch5x5_1', 48, 1, 1), ('branch5x5_2', 64, 5, 5)),
+            chain(x, ('branch3x3dbl_1', 64, 1, 1), ('branch3x3dbl_2', 96, 3, 3), ('branch3x3dbl_3', 96, 3, 3)),
+            chain(average(x), ('branch_pool', self.pooled, 1, 1)),
+        )
 
 
 class BlockB(nn.Module):
@@ -87,23 +91,34 @@ class BlockB(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        return join(chain(x, ('branch3x3', 384, 3, 3, 2)),
-                    chain(x, ('branch3x3dbl_1', 64, 1, 1), ('branch3x3dbl_2', 96, 3, 3), ('branch3x3dbl_3', 96, 3, 3, 2)),
-                    halved(x))
+        return join(
+            chain(x, ('branch3x3', 384, 3, 3, 2)),
+            chain(x, ('branch3x3dbl_1', 64, 1, 1), ('branch3x3dbl_2', 96, 3, 3), ('branch3x3dbl_3', 96, 3, 3, 2)),
+            halved(x),
+        )
 
 
 class BlockC(nn.Module):
     """17x17: windows of 7 as a row and a column (figure 6)."""
+
     width: int
 
     @nn.compact
     def __call__(self, x):
         width, seven, double = self.width, 'branch7x7_', 'branch7x7dbl_'
-        return join(chain(x, ('branch1x1', 192, 1, 1)),
-                    chain(x, (f'{seven}1', width, 1, 1), (f'{seven}2', width, 1, 7), (f'{seven}3', 192, 7, 1)),
-                    chain(x, (f'{double}1', width, 1, 1), (f'{double}2', width, 7, 1), (f'{double}3', width, 1, 7),
-                          (f'{double}4', width, 7, 1), (f'{double}5', 192, 1, 7)),
-                    chain(average(x), ('branch_pool', 192, 1, 1)))
+        return join(
+            chain(x, ('branch1x1', 192, 1, 1)),
+            chain(x, (f'{seven}1', width, 1, 1), (f'{seven}2', width, 1, 7), (f'{seven}3', 192, 7, 1)),
+            chain(
+                x,
+                (f'{double}1', width, 1, 1),
+                (f'{double}2', width, 7, 1),
+                (f'{double}3', width, 1, 7),
+                (f'{double}4', width, 7, 1),
+                (f'{double}5', 192, 1, 7),
+            ),
+            chain(average(x), ('branch_pool', 192, 1, 1)),
+        )
 
 
 class BlockD(nn.Module):
@@ -111,24 +126,36 @@ class BlockD(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        return join(chain(x, ('branch3x3_1', 192, 1, 1), ('branch3x3_2', 320, 3, 3, 2)),
-                    chain(x, ('branch7x7x3_1', 192, 1, 1), ('branch7x7x3_2', 192, 1, 7), ('branch7x7x3_3', 192, 7, 1),
-                          ('branch7x7x3_4', 192, 3, 3, 2)),
-                    halved(x))
+        return join(
+            chain(x, ('branch3x3_1', 192, 1, 1), ('branch3x3_2', 320, 3, 3, 2)),
+            chain(
+                x,
+                ('branch7x7x3_1', 192, 1, 1),
+                ('branch7x7x3_2', 192, 1, 7),
+                ('branch7x7x3_3', 192, 7, 1),
+                ('branch7x7x3_4', 192, 3, 3, 2),
+            ),
+            halved(x),
+        )
 
 
 class BlockE(nn.Module):
     """8x8: windows of 3 that end in a row beside a column (figure 7)."""
+
     last: bool = False
 
     @nn.compact
     def __call__(self, x):
         three = chain(x, ('branch3x3_1', 384, 1, 1))
         double = chain(x, ('branch3x3dbl_1', 448, 1, 1), ('branch3x3dbl_2', 384, 3, 3))
-        return join(chain(x, ('branch1x1', 320, 1, 1)),
-                    chain(three, ('branch3x3_2a', 384, 1, 3)), chain(three, ('branch3x3_2b', 384, 3, 1)),
-                    chain(double, ('branch3x3dbl_3a', 384, 1, 3)), chain(double, ('branch3x3dbl_3b', 384, 3, 1)),
-                    chain(maximum(x) if self.last else average(x), ('branch_pool', 192, 1, 1)))
+        return join(
+            chain(x, ('branch1x1', 320, 1, 1)),
+            chain(three, ('branch3x3_2a', 384, 1, 3)),
+            chain(three, ('branch3x3_2b', 384, 3, 1)),
+            chain(double, ('branch3x3dbl_3a', 384, 1, 3)),
+            chain(double, ('branch3x3dbl_3b', 384, 3, 1)),
+            chain(maximum(x) if self.last else average(x), ('branch_pool', 192, 1, 1)),
+        )
 
 
 class Inception(nn.Module):
@@ -190,8 +217,10 @@ def name_of(path: tuple) -> str:
 def load(path) -> tuple[dict, str]:
     """(variables, the first 8 hexadecimal digits of the .pth file's SHA-256) of a .pth file or an .npz made from it."""
     if not Path(path).expanduser().is_file():
-        raise ConfigError(f'config.evaluate.features_file={str(path)!r}: there is no such file; give the path of {FILE} '
-                          '(a release file of mseitzer/pytorch-fid), or of an .npz made from it, or other features')
+        raise ConfigError(
+            f'config.evaluate.features_file={str(path)!r}: there is no such file; give the path of {FILE} '
+            '(a release file of mseitzer/pytorch-fid), or of an .npz made from it, or other features'
+        )
     path = Path(path).expanduser()
     arrays, checksum = _read_npz(path) if path.suffix == '.npz' else _read_pth(path)
     return from_arrays(arrays, path), checksum
@@ -199,6 +228,7 @@ def load(path) -> tuple[dict, str]:
 
 def from_arrays(arrays: dict[str, np.ndarray], path) -> dict:
     """The variables of arrays by their names in the file; `path` is for the message where one is missing."""
+
     def leaf(place, expected):
         array = arrays.get(name_of(place))
         kernel = None if array is None else array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
@@ -213,7 +243,7 @@ def convert(source, target) -> None:
     """Writes the arrays of a .pth file and its checksum as .npz."""
     if Path(target).suffix != '.npz':
         raise UserError(f'{target}: the name must end in .npz')
-    _, checksum = load(source)     # refuses what is not this network
+    _, checksum = load(source)  # refuses what is not this network
     np.savez(target, checksum=checksum, **torch_file.read(source))
 
 
@@ -231,8 +261,10 @@ def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         return arrays, str(arrays.pop('checksum'))
-    except Exception as error:     # a damaged archive can fail in any way
-        raise ConfigError(f'{path} was not made by python -m genlab.evaluation.features.inception: make it again') from error
+    except Exception as error:  # a damaged archive can fail in any way
+        raise ConfigError(
+            f'{path} was not made by python -m genlab.evaluation.features.inception: make it again'
+        ) from error
 
 
 if __name__ == '__main__':

@@ -15,10 +15,10 @@ from genlab.evaluation.features.extractors import Extractor
 from genlab.evaluation.metrics.distances import blockwise_moments
 
 VERSION = 1
-CHUNK = 1000                # examples that are read and turned into features at a time
-KEPT_BYTES = 100 << 20      # features beyond this are only kept of the first KEPT examples
+CHUNK = 1000  # examples that are read and turned into features at a time
+KEPT_BYTES = 100 << 20  # features beyond this are only kept of the first KEPT examples
 KEPT = 10_000
-MOST_DIMENSIONS = 4096      # a covariance of more than 128 MB is of no use: its root takes hours
+MOST_DIMENSIONS = 4096  # a covariance of more than 128 MB is of no use: its root takes hours
 
 
 def statistics(config_data: ConfigDict, source: data.Source, extractor: Extractor, count: int) -> dict[str, np.ndarray]:
@@ -29,9 +29,17 @@ def statistics(config_data: ConfigDict, source: data.Source, extractor: Extracto
     'mean': [D] and 'covariance': [D, D], float64, unbiased, of all `count`, where D is at most 4,096;
     'count': []; 'seconds': [], what it took when it was computed, reading and compiling included."""
     order = np.random.RandomState(0).permutation(len(source))[:count]
-    key = {'version': VERSION, 'source': source.name, 'examples': len(source), 'first': _first(config_data, source),
-           'observe': config_data.observe, 'shape': list(source.fields[config_data.observe].shape),
-           'binarise': config_data.binarise, 'extractor': [extractor.name, extractor.protocol], 'count': len(order)}
+    key = {
+        'version': VERSION,
+        'source': source.name,
+        'examples': len(source),
+        'first': _first(config_data, source),
+        'observe': config_data.observe,
+        'shape': list(source.fields[config_data.observe].shape),
+        'binarise': config_data.binarise,
+        'extractor': [extractor.name, extractor.protocol],
+        'count': len(order),
+    }
     return cached('reference', key, lambda: _compute(config_data, source, extractor, order))
 
 
@@ -62,8 +70,8 @@ def _compute(config_data, source, extractor, order):
 
     def parts():
         for first in range(0, count, CHUNK):
-            part = extractor.extract(examples(config_data, source, order[first:first + CHUNK]))
-            features[first:first + CHUNK] = part[:max(len(kept) - first, 0)]
+            part = extractor.extract(examples(config_data, source, order[first : first + CHUNK]))
+            features[first : first + CHUNK] = part[: max(len(kept) - first, 0)]
             yield part
 
     found = {'features': features, 'indices': kept, 'count': np.int64(count)}

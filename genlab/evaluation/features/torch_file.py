@@ -15,13 +15,23 @@ import numpy as np
 
 from genlab.errors import UserError
 
-MAGIC, PROTOCOL = 0x1950a86a20f9469cfc6c, 1001      # the first two pickles of the format without a zip archive
-TYPES = {'Double': '<f8', 'Float': '<f4', 'Half': '<f2', 'Long': '<i8', 'Int': '<i4', 'Short': '<i2', 'Char': 'i1',
-         'Byte': 'u1', 'Bool': '?'}
+MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # the first two pickles of the format without a zip archive
+TYPES = {
+    'Double': '<f8',
+    'Float': '<f4',
+    'Half': '<f2',
+    'Long': '<i8',
+    'Int': '<i4',
+    'Short': '<i2',
+    'Char': 'i1',
+    'Byte': 'u1',
+    'Bool': '?',
+}
 
 
 class Storage(NamedTuple):
     """The array that a tensor looks at: its key in the file, its kind in words ('Float'), and how many values it has."""
+
     key: str
     kind: str
     length: int
@@ -29,6 +39,7 @@ class Storage(NamedTuple):
 
 class Tensor(NamedTuple):
     """A view of a storage: offset, shape and strides in values."""
+
     storage: Storage
     offset: int
     shape: tuple[int, ...]
@@ -48,7 +59,7 @@ def read(path) -> dict[str, np.ndarray]:
         raise UserError(f'{path} cannot be read: {error.strerror or error}') from error
     except UserError as error:
         raise UserError(f'{path} cannot be read as a torch file: {error}') from error
-    except Exception as error:     # a damaged pickle can fail in any way
+    except Exception as error:  # a damaged pickle can fail in any way
         raise UserError(f'{path} is no torch file or is damaged ({type(error).__name__}: {error})') from error
 
 
@@ -94,7 +105,7 @@ class _Unpickler(pickle.Unpickler):
         raise UserError(f'it asks for {module}.{name}, which is no part of a state dict; nothing of it was run')
 
     def persistent_load(self, saved):
-        what, kind, key, _, length, *view = saved      # where it lay does not matter; views went out with torch 0.4
+        what, kind, key, _, length, *view = saved  # where it lay does not matter; views went out with torch 0.4
         if what != 'storage' or kind not in TYPES or any(view):
             raise UserError(f'it has an entry of an unknown kind, {what!r}')
         return self.storages.setdefault(key, Storage(key, kind, length))
@@ -108,8 +119,11 @@ def _parameter(tensor, *_):
     return tensor
 
 
-ALLOWED = {('collections', 'OrderedDict'): OrderedDict, ('torch._utils', '_rebuild_tensor_v2'): _tensor,
-           ('torch._utils', '_rebuild_parameter'): _parameter}
+ALLOWED = {
+    ('collections', 'OrderedDict'): OrderedDict,
+    ('torch._utils', '_rebuild_tensor_v2'): _tensor,
+    ('torch._utils', '_rebuild_parameter'): _parameter,
+}
 
 
 def _array(tensor: Tensor, contents: dict[str, bytes]) -> np.ndarray:
@@ -119,4 +133,4 @@ def _array(tensor: Tensor, contents: dict[str, bytes]) -> np.ndarray:
     if min(tensor.offset, *tensor.shape, *tensor.strides, 0) < 0 or 0 not in tensor.shape and last >= len(values):
         raise UserError('a tensor reaches beyond its values: the file is damaged')
     strides = [stride * values.itemsize for stride in tensor.strides]
-    return np.lib.stride_tricks.as_strided(values[tensor.offset:], tensor.shape, strides).copy()
+    return np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides).copy()

@@ -4,17 +4,20 @@ Codes are float [N, D], one row an example, flattened by the caller; everything 
 scikit-learn does the fitting. Principal components of the same size are what the codes of a network must be compared with.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from genlab.errors import ConfigError, UserError
 
-BLOCK = 8192           # examples that are turned to float64 at a time
-MAPPED = 5000          # examples on a map: t-SNE takes half a minute for so many on two cores
+BLOCK = 8192  # examples that are turned to float64 at a time
+MAPPED = 5000  # examples on a map: t-SNE takes half a minute for so many on two cores
 
 
-def linear_probe(train_codes: np.ndarray, train_labels: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray) -> float:
+def linear_probe(
+    train_codes: np.ndarray, train_labels: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray
+) -> float:
     """The accuracy on test codes of a multinomial logistic regression on standardised train codes (Alain & Bengio 2017, sec.
     3).
 
@@ -22,6 +25,7 @@ def linear_probe(train_codes: np.ndarray, train_labels: np.ndarray, test_codes: 
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500, tol=1e-3))
     return float(probe.fit(np.float64(train_codes), train_labels).score(np.float64(test_codes), test_labels))
 
@@ -33,6 +37,7 @@ def clusters(codes: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> dict[st
     (Hubert & Arabie 1985, equation 5): 1 where they agree, about 0 by chance."""
     from sklearn.cluster import KMeans
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
     found = KMeans(len(np.unique(labels)), n_init=4, random_state=seed).fit_predict(np.float64(codes))
     return {'nmi': float(normalized_mutual_info_score(labels, found)), 'ari': float(adjusted_rand_score(labels, found))}
 
@@ -51,15 +56,19 @@ def activation(codes: np.ndarray, *, threshold: float = 0.1) -> dict[str, float]
     `mean_activation`: over units and examples, the rho of Ng 2011, CS294A, section 3; `l0`: the mean share of an example's
     units above the threshold; `dead_units`: the number of units that are above it for no example."""
     on = codes > threshold
-    return {'mean_activation': float(codes.mean(dtype=np.float64)), 'l0': float(on.mean()),
-            'dead_units': int((~on.any(0)).sum())}
+    return {
+        'mean_activation': float(codes.mean(dtype=np.float64)),
+        'l0': float(on.mean()),
+        'dead_units': int((~on.any(0)).sum()),
+    }
 
 
 class Components(NamedTuple):
     """Principal components of examples of P values."""
-    mean: np.ndarray           # [P]
-    components: np.ndarray     # [P, size], orthonormal, the direction of largest variance first
-    eigenvalues: np.ndarray    # [P], of all directions; those beyond `size` add up to the mean squared error on train
+
+    mean: np.ndarray  # [P]
+    components: np.ndarray  # [P, size], orthonormal, the direction of largest variance first
+    eigenvalues: np.ndarray  # [P], of all directions; those beyond `size` add up to the mean squared error on train
 
 
 def pca(train: np.ndarray, size: int) -> Components:
@@ -68,7 +77,9 @@ def pca(train: np.ndarray, size: int) -> Components:
     covariance = sum(block.T @ block for block in _centred(train, mean)) / len(train)
     eigenvalues, vectors = np.linalg.eigh(covariance)
     vectors = vectors[:, ::-1][:, :size]
-    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0)     # a sign that does not depend on the library
+    largest = np.take_along_axis(
+        vectors, np.abs(vectors).argmax(0)[None], 0
+    )  # a sign that does not depend on the library
     return Components(mean, vectors * np.sign(largest), np.maximum(eigenvalues[::-1], 0))
 
 
@@ -79,13 +90,17 @@ def pca_codes(fitted: Components, examples: np.ndarray) -> np.ndarray:
 
 def pca_squared_error(fitted: Components, test: np.ndarray) -> np.ndarray:
     """|| x - reconstruction ||^2 of examples [N, P] -> [N], in their units: give images in [0, 1] for `squared_error`'s."""
-    return np.concatenate([np.square(block - block @ fitted.components @ fitted.components.T).sum(1)
-                           for block in _centred(test, fitted.mean)])
+    return np.concatenate(
+        [
+            np.square(block - block @ fitted.components @ fitted.components.T).sum(1)
+            for block in _centred(test, fitted.mean)
+        ]
+    )
 
 
 def _centred(examples, mean):
     """Blocks of examples [N, P] less the mean, in float64, so that a large set is never copied as a whole."""
-    return (examples[first:first + BLOCK] - mean for first in range(0, len(examples), BLOCK))
+    return (examples[first : first + BLOCK] - mean for first in range(0, len(examples), BLOCK))
 
 
 def principal_angle(a: np.ndarray, b: np.ndarray) -> float:
@@ -95,6 +110,7 @@ def principal_angle(a: np.ndarray, b: np.ndarray) -> float:
     small); 0: the same span, 90: some direction of one of them is missing in the other, which is so wherever their ranks
     differ."""
     from scipy.linalg import orth
+
     a, b = orth(np.float64(a)), orth(np.float64(b))
     sine = max(np.linalg.norm(b - a @ (a.T @ b), 2), np.linalg.norm(a - b @ (b.T @ a), 2))
     return float(np.degrees(np.arcsin(min(sine, 1))))
@@ -105,7 +121,7 @@ def affine_span(decode: Callable[[np.ndarray], np.ndarray], size: int) -> np.nda
 
     decode: float32 codes [N, size] -> [N, ...]. It must double what comes of a doubled unit vector, and add up what comes of
     codes of mixed signs: a decoder of ReLUs without biases doubles too."""
-    mixed = np.random.default_rng(0).choice([-2, -1, 1, 2], (8, size))     # small integers: exact in bfloat16 too
+    mixed = np.random.default_rng(0).choice([-2, -1, 1, 2], (8, size))  # small integers: exact in bfloat16 too
     unit = np.eye(size)
     probes = np.concatenate([np.zeros((1, size)), unit, 2 * unit, mixed]).astype(np.float32)
     decoded = np.asarray(decode(probes), np.float64).reshape(len(probes), -1)
@@ -143,6 +159,7 @@ def _pca(codes, seed):
 
 def _tsne(codes, seed):
     from sklearn.manifold import TSNE
+
     return TSNE(2, perplexity=min(30, (len(codes) - 1) / 3), init='pca', random_state=seed).fit_transform(codes)
 
 

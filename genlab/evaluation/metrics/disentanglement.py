@@ -9,8 +9,8 @@ from genlab.data.sources.scenes.layout import FACTORS
 
 SCENE = ('kind_0', 'colour_0', 'radius_0', 'x_0', 'y_0', 'rotation_0', 'background')
 CONTINUOUS, LEVELS = ('radius_0', 'x_0', 'y_0', 'rotation_0'), 8
-VOTES, GROUP = 800, 64     # of the FactorVAE score: votes to learn from, and as many to judge by; examples in a group
-TREES, LEAF = 20, 5        # of the random forests of DCI; a leaf of five examples does not learn noise by heart
+VOTES, GROUP = 800, 64  # of the FactorVAE score: votes to learn from, and as many to judge by; examples in a group
+TREES, LEAF = 20, 5  # of the random forests of DCI; a leaf of five examples does not learn noise by heart
 
 
 def scene_factors(factors: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -22,7 +22,9 @@ def scene_factors(factors: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     for name in SCENE:
         column = np.asarray(factors)[:, FACTORS.index(name)]
         edges = np.quantile(column, np.arange(1, LEVELS) / LEVELS)
-        columns.append(np.searchsorted(edges, column, side='right') if name in CONTINUOUS else np.rint(column).astype(int))
+        columns.append(
+            np.searchsorted(edges, column, side='right') if name in CONTINUOUS else np.rint(column).astype(int)
+        )
     return np.stack(columns, 1), SCENE
 
 
@@ -36,11 +38,21 @@ def scores(codes: np.ndarray, factors: np.ndarray, names: tuple[str, ...], *, bi
     codes = np.float64(codes)
     codes = codes[:, codes.std(0) > 1e-6 * np.abs(codes).max()]
     if not codes.shape[1]:
-        return {'mig': 0.0, 'dci_disentanglement': 0.0, 'dci_completeness': 0.0, 'dci_informativeness': 0.0,
-                'factor_vae': 1 / len(names), 'mig_by_factor': dict.fromkeys(names, 0.0)}
+        return {
+            'mig': 0.0,
+            'dci_disentanglement': 0.0,
+            'dci_completeness': 0.0,
+            'dci_informativeness': 0.0,
+            'factor_vae': 1 / len(names),
+            'mig_by_factor': dict.fromkeys(names, 0.0),
+        }
     gaps = mutual_information_gaps(codes, factors, bins=bins)
-    return {'mig': float(gaps.mean()), **dci(codes, factors, seed=seed), 'factor_vae': factor_vae(codes, factors, seed=seed),
-            'mig_by_factor': dict(zip(names, map(float, gaps)))}
+    return {
+        'mig': float(gaps.mean()),
+        **dci(codes, factors, seed=seed),
+        'factor_vae': factor_vae(codes, factors, seed=seed),
+        'mig_by_factor': dict(zip(names, map(float, gaps))),
+    }
 
 
 def mutual_information_gaps(codes: np.ndarray, factors: np.ndarray, *, bins: int = 20) -> np.ndarray:
@@ -49,8 +61,9 @@ def mutual_information_gaps(codes: np.ndarray, factors: np.ndarray, *, bins: int
     MIG_k = (max_j I(z_j; v_k) - second max_j I(z_j; v_k)) / H(v_k) (Chen et al. 2018, section 4.1, equation 6), estimated by
     the histogram of each unit in `bins` equally wide bins."""
     from sklearn.metrics import mutual_info_score
+
     binned = [np.digitize(unit, np.linspace(unit.min(), unit.max(), bins + 1)[1:-1]) for unit in codes.T]
-    binned += [np.zeros(len(codes), int)] * (len(binned) == 1)                     # a single unit has no rival
+    binned += [np.zeros(len(codes), int)] * (len(binned) == 1)  # a single unit has no rival
     information = np.array([[mutual_info_score(unit, factor) for unit in binned] for factor in factors.T])
     second, best = np.sort(information, 1)[:, -2:].T
     return (best - second) / np.array([mutual_info_score(factor, factor) for factor in factors.T])
@@ -64,8 +77,9 @@ def dci(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> dict[str, f
     informativeness: the mean of 1 - error / (error of always guessing the commonest value), on a fifth of the examples that
     the forests do not see (the paper gives the error itself)."""
     from sklearn.ensemble import RandomForestClassifier
+
     order = np.random.default_rng(seed).permutation(len(codes))
-    train, test = order[len(codes) // 5:], order[:len(codes) // 5]
+    train, test = order[len(codes) // 5 :], order[: len(codes) // 5]
     columns, informed = [], []
     for factor in factors.T:
         # every split may choose among all units: importance would leak to units that are only there for want of better ones
@@ -77,8 +91,11 @@ def dci(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> dict[str, f
         informed.append(max(1 - (forest.predict(codes[test]) != factor[test]).mean() / guess, 0))
     importance = np.stack(columns, 1)
     units = importance.sum(1) / max(importance.sum(), 1e-12)
-    return {'dci_disentanglement': float(units @ (1 - _entropy(importance))),
-            'dci_completeness': float((1 - _entropy(importance.T)).mean()), 'dci_informativeness': float(np.mean(informed))}
+    return {
+        'dci_disentanglement': float(units @ (1 - _entropy(importance))),
+        'dci_completeness': float((1 - _entropy(importance.T)).mean()),
+        'dci_informativeness': float(np.mean(informed)),
+    }
 
 
 def _entropy(rows):

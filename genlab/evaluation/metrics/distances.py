@@ -39,11 +39,12 @@ def frechet(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.nda
     """
     overlap = np.linalg.svd(_factor(cov1).T @ _factor(cov2), compute_uv=False).sum()
     distance = np.square(np.subtract(mean1, mean2)).sum() + np.trace(cov1) + np.trace(cov2) - 2 * overlap
-    return float(max(distance, 0.0))       # rounding leaves about -1e-13 of the traces for a set with itself
+    return float(max(distance, 0.0))  # rounding leaves about -1e-13 of the traces for a set with itself
 
 
-def kernel_distance(real: np.ndarray, samples: np.ndarray, *, subsets: int = 100, size: int = 1000,
-                    seed: int = 0) -> tuple[float, float]:
+def kernel_distance(
+    real: np.ndarray, samples: np.ndarray, *, subsets: int = 100, size: int = 1000, seed: int = 0
+) -> tuple[float, float]:
     """The kernel distance, unbiased at any number of samples, and its standard error; of Inception features it is KID.
 
     MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j), k(x, y) = (x.y / D + 1)^3, over
@@ -61,8 +62,9 @@ def kernel_distance(real: np.ndarray, samples: np.ndarray, *, subsets: int = 100
     return float(np.mean(values)), float(error)
 
 
-def sliced_wasserstein(points_a: np.ndarray, points_b: np.ndarray, *, projections: int = 200, order: int = 2,
-                       seed: int = 0) -> float:
+def sliced_wasserstein(
+    points_a: np.ndarray, points_b: np.ndarray, *, projections: int = 200, order: int = 2, seed: int = 0
+) -> float:
     """The sliced Wasserstein distance: how far mass must move, seen along random lines.
 
     SW_p = (mean_u W_p^p(u.a, u.b))^(1/p), u uniform on the sphere (Bonneel et al. 2015). On a line W_p^p is the
@@ -77,7 +79,7 @@ def sliced_wasserstein(points_a: np.ndarray, points_b: np.ndarray, *, projection
     widths = np.diff(levels, prepend=0)
     middles = levels - widths / 2
     gaps = np.abs(a[(middles * len(a)).astype(int)] - b[(middles * len(b)).astype(int)])
-    return float((widths @ gaps ** order).mean() ** (1 / order))
+    return float((widths @ gaps**order).mean() ** (1 / order))
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
@@ -101,4 +103,4 @@ def _unbiased(x: np.ndarray, y: np.ndarray) -> float:
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(x.y / D + 1)^3: [n, D], [m, D] -> [n, m]."""
     product = x @ y.T / x.shape[1] + 1
-    return product * product * product     # many times faster than a power
+    return product * product * product  # many times faster than a power

@@ -13,6 +13,7 @@ def inception_score(probabilities: np.ndarray, *, splits: int = 1) -> tuple[floa
     probabilities: [N, K], rows that sum to 1. Returns (mean, standard deviation); one split has a deviation of 0.
     """
     from scipy.special import rel_entr
+
     parts = np.array_split(np.asarray(probabilities, np.float64), splits)
     scores = [np.exp(rel_entr(part, part.mean(0)).sum(1).mean()) for part in parts]
     return float(np.mean(scores)), float(np.std(scores))
@@ -27,12 +28,14 @@ def class_divergence(shares_of_samples: np.ndarray, shares_of_data: np.ndarray) 
     (K - 1) / 2N. Shares or counts: [K]. Returns nats.
     """
     from scipy.special import rel_entr
+
     p, q = (np.asarray(shares, np.float64) / np.sum(shares) for shares in (shares_of_samples, shares_of_data))
     return float(rel_entr(p, q).sum())
 
 
-def birthday_support(samples: np.ndarray, real: np.ndarray, *, quantile: float = 0.01, orders: int = 1000,
-                     seed: int = 0) -> dict[str, float]:
+def birthday_support(
+    samples: np.ndarray, real: np.ndarray, *, quantile: float = 0.01, orders: int = 1000, seed: int = 0
+) -> dict[str, float]:
     """The birthday test: a distribution over n things repeats one in about sqrt(n) draws, so the first repeat tells n.
 
     s is the smallest batch of samples that holds a duplicate with probability 1/2, and s^2 estimates the support, to within
@@ -45,15 +48,22 @@ def birthday_support(samples: np.ndarray, real: np.ndarray, *, quantile: float =
     'support_of_data'; 'duplicates', pairs among the samples that were looked at, 'looked_at'; and 'threshold', a distance.
     """
     from scipy.stats import chi2
+
     threshold = float(np.quantile(nearest(real, real, count=2)[1][:, 1], quantile))
     random = np.random.default_rng(seed)
     pairs, looked_at = _some_duplicates(random.permutation(samples), threshold)
     of_data = _some_duplicates(random.permutation(real), threshold)
-    most = chi2.ppf(0.95, 2 * len(pairs) + 2) / 2      # the largest mean of a Poisson count that gives so few in 5 % of cases
-    return {'support': _squared_batch(random, pairs, looked_at, orders),
-            'support_at_least': float(np.log(2) * looked_at * (looked_at - 1) / most),
-            'support_of_data': _squared_batch(random, *of_data, orders),
-            'duplicates': len(pairs), 'looked_at': looked_at, 'threshold': threshold}
+    most = (
+        chi2.ppf(0.95, 2 * len(pairs) + 2) / 2
+    )  # the largest mean of a Poisson count that gives so few in 5 % of cases
+    return {
+        'support': _squared_batch(random, pairs, looked_at, orders),
+        'support_at_least': float(np.log(2) * looked_at * (looked_at - 1) / most),
+        'support_of_data': _squared_batch(random, *of_data, orders),
+        'duplicates': len(pairs),
+        'looked_at': looked_at,
+        'threshold': threshold,
+    }
 
 
 def _some_duplicates(samples: np.ndarray, threshold: float, enough: int = 1000) -> tuple[np.ndarray, int]:

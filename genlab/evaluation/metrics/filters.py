@@ -4,7 +4,7 @@ Images are float [N, H, W, C] in [-1, 1]; every channel is filtered by itself.
 """
 
 import functools
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,12 +14,14 @@ Filter = Callable[[np.ndarray], np.ndarray]
 def gaussian(images: np.ndarray, *, sigma: float) -> np.ndarray:
     """Convolved with a Gaussian of a standard deviation in pixels."""
     from scipy.ndimage import gaussian_filter
+
     return gaussian_filter(images, (0, sigma, sigma, 0))
 
 
 def median(images: np.ndarray, *, size: int) -> np.ndarray:
     """The median of the size x size pixels around each."""
     from scipy.ndimage import median_filter
+
     return median_filter(images, (1, size, size, 1))
 
 
@@ -52,8 +54,11 @@ def _divergence(dual):
     return divergence
 
 
-GRID = {'gaussian': (gaussian, 'sigma', (0.3, 0.5, 0.7, 0.9, 1.2, 1.6)), 'median': (median, 'size', (3, 5)),
-        'total_variation': (total_variation, 'weight', (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8))}
+GRID = {
+    'gaussian': (gaussian, 'sigma', (0.3, 0.5, 0.7, 0.9, 1.2, 1.6)),
+    'median': (median, 'size', (3, 5)),
+    'total_variation': (total_variation, 'weight', (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)),
+}
 
 
 def tuned(noisy: np.ndarray, clean: np.ndarray) -> dict[str, Filter]:

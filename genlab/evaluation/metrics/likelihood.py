@@ -1,6 +1,6 @@
 """How probable held-out data are: importance-weighted bounds, bits per dimension, and words for what the nats are of."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,16 @@ from genlab.data.source import Source
 from genlab.data.transforms import is_image, is_map
 
 
-def importance_weighted(log_weight: Callable, variables, batch, keys: jax.Array, *, count: int,
-                        chunk: int) -> tuple[jax.Array, jax.Array]:
+def importance_weighted(
+    log_weight: Callable, variables, batch, keys: jax.Array, *, count: int, chunk: int
+) -> tuple[jax.Array, jax.Array]:
     """(the bound of k = `count` latents, the evidence lower bound) of log p(x) of each example: [B] each, nats.
 
     L_k = log 1/k sum_j w_j, w_j = p(x, z_j) / q(z_j | x) (Burda et al. 2016, equation 8); ELBO = 1/k sum_j log w_j of the same
     draws. log_weight: (variables, batch, keys [B]) -> log w [B], the ability of an Experiment. Latent j of an example is drawn
     by fold_in(its key, j), so it depends neither on chunk, the latents that are evaluated at a time, nor on the batch; memory
     depends on chunk and not on count. To be jitted by the caller, with count and chunk constants."""
+
     def one(number):
         return log_weight(variables, batch, jax.vmap(jax.random.fold_in, (0, None))(keys, number))
 
@@ -26,7 +28,7 @@ def importance_weighted(log_weight: Callable, variables, batch, keys: jax.Array,
         log_sum = jax.nn.logsumexp(jnp.where(counted, weights, -jnp.inf), axis=0)
         return (jnp.logaddexp(sums[0], log_sum), sums[1] + jnp.sum(jnp.where(counted, weights, 0), 0)), None
 
-    numbers = jnp.arange(-(-count // chunk) * chunk).reshape(-1, chunk)       # the last chunk may go beyond count
+    numbers = jnp.arange(-(-count // chunk) * chunk).reshape(-1, chunk)  # the last chunk may go beyond count
     start = jnp.full(keys.shape, -jnp.inf), jnp.zeros(keys.shape)
     (log_sum, total), _ = jax.lax.scan(add, start, numbers)
     return log_sum - np.log(count), total / count

@@ -9,8 +9,9 @@ import numpy as np
 from genlab.evaluation.metrics.neighbours import closed, nearest, squared_distances
 
 
-def manifold(real: np.ndarray, samples: np.ndarray, *, nearest_precision: int = 3,
-             nearest_density: int = 5) -> dict[str, float]:
+def manifold(
+    real: np.ndarray, samples: np.ndarray, *, nearest_precision: int = 3, nearest_density: int = 5
+) -> dict[str, float]:
     """Precision and recall, density and coverage, from one pass over the distances.
 
     precision = mean_j 1[ sample j in some real ball ], recall = mean_i 1[ real i in some sample ball ], k = nearest_precision
@@ -21,7 +22,7 @@ def manifold(real: np.ndarray, samples: np.ndarray, *, nearest_precision: int = 
     most N / k.
     """
     narrow, wide = _radii(real, nearest_precision, nearest_density)
-    around_samples, = _radii(samples, nearest_precision)
+    (around_samples,) = _radii(samples, nearest_precision)
     narrow, wide = closed(narrow, real, samples), closed(wide, real, samples)
     around_samples = closed(around_samples, samples, samples)
     precise, holders = np.zeros(len(samples), bool), np.zeros(len(samples))
@@ -32,8 +33,12 @@ def manifold(real: np.ndarray, samples: np.ndarray, *, nearest_precision: int = 
         inside = squared <= wide[rows, None]
         holders += inside.sum(0)
         covered[rows] = inside.any(1)
-    return {'precision': float(precise.mean()), 'recall': float(recalled.mean()),
-            'density': float(holders.mean() / nearest_density), 'coverage': float(covered.mean())}
+    return {
+        'precision': float(precise.mean()),
+        'recall': float(recalled.mean()),
+        'density': float(holders.mean() / nearest_density),
+        'coverage': float(covered.mean()),
+    }
 
 
 def _radii(features: np.ndarray, *ranks: int) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from genlab.run import images
 
-BLOCK_ELEMENTS = 1 << 23       # distances held at a time: 64 MB
+BLOCK_ELEMENTS = 1 << 23  # distances held at a time: 64 MB
 
 
 def squared_distances(queries: np.ndarray, references: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -46,12 +46,12 @@ def nearest(queries: np.ndarray, references: np.ndarray, *, count: int = 1) -> t
     indices, distances = np.empty((len(queries), count), np.int64), np.empty((len(queries), count))
     for rows, squared in squared_distances(queries, references):
         line = np.arange(len(squared))
-        for rank in range(count):          # few are wanted, and argmin is an order of magnitude faster than argpartition
+        for rank in range(count):  # few are wanted, and argmin is an order of magnitude faster than argpartition
             indices[rows, rank] = squared.argmin(1)
             squared[line, indices[rows, rank]] = np.inf
         differences = np.asarray(queries[rows], np.float64)[:, None] - references[indices[rows]]
         distances[rows] = np.sqrt(np.square(differences).sum(-1))
-    order = distances.argsort(1, kind='stable')        # where the differences decide a tie that rounding had turned
+    order = distances.argsort(1, kind='stable')  # where the differences decide a tie that rounding had turned
     return np.take_along_axis(indices, order, 1), np.take_along_axis(distances, order, 1)
 
 

@@ -6,10 +6,10 @@ are treated as grey images each, and averaged. All sums are in float64.
 
 import numpy as np
 
-WINDOW, SIGMA = 11, 1.5                                    # pixels
+WINDOW, SIGMA = 11, 1.5  # pixels
 K1, K2, RANGE = 0.01, 0.03, 2.0
-SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)   # of 1, 1/2, ... 1/16 of the resolution
-BLOCK_ELEMENTS = 1 << 20                                   # numbers in a block of images: what fits a cache is fastest
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of 1, 1/2, ... 1/16 of the resolution
+BLOCK_ELEMENTS = 1 << 20  # numbers in a block of images: what fits a cache is fastest
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -19,7 +19,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     squared = np.square(np.subtract(a, b, dtype=np.float64)).mean((1, 2, 3))
     with np.errstate(divide='ignore'):
-        return 10 * np.log10(RANGE ** 2 / squared)
+        return 10 * np.log10(RANGE**2 / squared)
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -49,7 +49,9 @@ def scales(height: int, width: int) -> int:
     return 1 + sum(min(height, width) >> halvings >= WINDOW for halvings in range(1, len(SCALE_WEIGHTS)))
 
 
-def within_class_ms_ssim(images: np.ndarray, labels: np.ndarray, *, pairs: int = 100, seed: int = 0) -> tuple[float, dict]:
+def within_class_ms_ssim(
+    images: np.ndarray, labels: np.ndarray, *, pairs: int = 100, seed: int = 0
+) -> tuple[float, dict]:
     """The mean similarity of two images of a class: the higher, the less varied; 1 if a class is a single image.
 
     MS-SSIM over random pairs of different images of a class (Odena et al. 2017, section 4.2, who take 100 pairs and compare
@@ -75,8 +77,12 @@ def _in_blocks(measure, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         raise ValueError(f'images of two shapes: {a.shape} and {b.shape}')
     block = max(1, BLOCK_ELEMENTS // a[0].size)
     ordered = lambda images: np.ascontiguousarray(np.moveaxis(images, -1, 1), np.float64)
-    return np.concatenate([measure(ordered(a[first:first + block]), ordered(b[first:first + block]))
-                           for first in range(0, len(a), block)])
+    return np.concatenate(
+        [
+            measure(ordered(a[first : first + block]), ordered(b[first : first + block]))
+            for first in range(0, len(a), block)
+        ]
+    )
 
 
 def _multiscale(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -104,6 +110,7 @@ def _terms(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _blur(images: np.ndarray) -> np.ndarray:
     """The Gaussian mean of every window that lies inside the image: [N, C, H, W] -> [N, C, H - 10, W - 10]."""
     from scipy.ndimage import correlate1d
+
     for axis in (2, 3):
         side = images.shape[axis]
         reach = (min(WINDOW, side) - 1) // 2
@@ -115,5 +122,5 @@ def _blur(images: np.ndarray) -> np.ndarray:
 def _half(images: np.ndarray) -> np.ndarray:
     """Means of 2 x 2 pixels; a last odd row or column is left out: [N, C, H, W] -> [N, C, H // 2, W // 2]."""
     number, colours, height, width = images.shape
-    images = images[:, :, :height // 2 * 2, :width // 2 * 2]
+    images = images[:, :, : height // 2 * 2, : width // 2 * 2]
     return images.reshape(number, colours, height // 2, 2, width // 2, 2).mean((3, 5))

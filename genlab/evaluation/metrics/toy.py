@@ -14,4 +14,8 @@ def modes(samples: np.ndarray, source: data.Source) -> dict[str, float]:
     nearest, close = distance.argmin(1), distance.min(1) <= 3 * source.spread
     counts = np.bincount(nearest[close], minlength=len(source.centres))
     fair = len(samples) / len(source.centres)
-    return {'modes': int((counts >= fair / 4).sum()), 'of_modes': len(source.centres), 'high_quality': float(close.mean())}
+    return {
+        'modes': int((counts >= fair / 4).sum()),
+        'of_modes': len(source.centres),
+        'high_quality': float(close.mean()),
+    }

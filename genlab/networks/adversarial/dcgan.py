@@ -35,6 +35,7 @@ class Generator(nn.Module):
 
     `axis` names the mapped axis over which batch statistics are shared. The parameters are float32 whatever `dtype`.
     """
+
     resolution: int = 64
     channels: int = 3
     width: int = 64
@@ -51,13 +52,14 @@ class Generator(nn.Module):
         x = ConvTranspose(self.width * 2 ** (doublings - 1), **EDGE, **settings)(z[:, None, None, :])
         for level in reversed(range(doublings - 1)):
             x = nn.relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train))
-            x = ConvTranspose(self.width * 2 ** level, **DOUBLE, **settings)(x)
+            x = ConvTranspose(self.width * 2**level, **DOUBLE, **settings)(x)
         x = nn.relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train))
         return nn.tanh(ConvTranspose(self.channels, **DOUBLE, **settings)(x))
 
 
 class Discriminator(nn.Module):
     """Images [B, resolution, resolution, C] in [-1, 1] -> logits [B] of being real; `axis`, `dtype` as above."""
+
     resolution: int = 64
     width: int = 64
     axis: str | None = None
@@ -71,6 +73,6 @@ class Discriminator(nn.Module):
         doublings = depth(self.resolution)
         x = nn.leaky_relu(Conv(self.width, **DOUBLE, **settings)(images), 0.2)
         for level in range(1, doublings):
-            x = Conv(self.width * 2 ** level, **DOUBLE, **settings)(x)
+            x = Conv(self.width * 2**level, **DOUBLE, **settings)(x)
             x = nn.leaky_relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train), 0.2)
         return Conv(1, **EDGE, **settings)(x)[:, 0, 0, 0]

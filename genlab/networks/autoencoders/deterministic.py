@@ -15,11 +15,12 @@ from flax import linen as nn
 from genlab.networks.layers.convolution import Conv, ConvTranspose
 from genlab.networks.layers.mlp import identity
 
-DOUBLE = {'kernel_size': (4, 4), 'strides': (2, 2)}   # a stride of two with an even kernel leaves no chequerboard
+DOUBLE = {'kernel_size': (4, 4), 'strides': (2, 2)}  # a stride of two with an even kernel leaves no chequerboard
 
 
 class Transposed(nn.Module):
     """A dense layer whose kernel is the transpose of another's: only the bias is its own."""
+
     features: int
     use_bias: bool = True
     dtype: Any = None
@@ -38,6 +39,7 @@ class DenseAutoencoder(nn.Module):
     `tied`, each kernel of the decoder is the transpose of the encoder's, one array that learns from both uses.
     784-1000-500-250-30 (Hinton and Salakhutdinov 2006) has 2,837,314 parameters, tied 1,420,814.
     """
+
     shape: tuple[int, ...]
     features: tuple[int, ...]
     activation: Callable[[jax.Array], jax.Array] = nn.sigmoid
@@ -53,8 +55,9 @@ class DenseAutoencoder(nn.Module):
         kernels = {'kernel_init': self.kernel_init}
         back = (math.prod(self.shape), *self.features[:-1])[::-1]
         self.encoder = [nn.Dense(width, **kernels, **settings) for width in self.features]
-        self.decoder = [Transposed(width, **settings) if self.tied else nn.Dense(width, **kernels, **settings)
-                        for width in back]
+        self.decoder = [
+            Transposed(width, **settings) if self.tied else nn.Dense(width, **kernels, **settings) for width in back
+        ]
 
     def encode(self, x: jax.Array) -> jax.Array:
         """Examples [B, *shape] -> codes [B, features[-1]]."""
@@ -86,6 +89,7 @@ class ConvolutionalAutoencoder(nn.Module):
     Each of `halvings` convolutions halves the side, which 2^halvings must divide, and doubles the channels, from `width` on.
     `activation` follows the convolutions and the dense layers, `code` the code, `output` the last convolution.
     """
+
     shape: tuple[int, int, int]
     features: tuple[int, ...]
     width: int
@@ -98,15 +102,22 @@ class ConvolutionalAutoencoder(nn.Module):
 
     def setup(self):
         height, width, channels = self.shape
-        if height % 2 ** self.halvings or width % 2 ** self.halvings:
-            raise ValueError(f'{self.halvings} halvings of {height}x{width}: take a multiple of {2 ** self.halvings}')
+        if height % 2**self.halvings or width % 2**self.halvings:
+            raise ValueError(f'{self.halvings} halvings of {height}x{width}: take a multiple of {2**self.halvings}')
         settings: dict[str, Any] = {**DOUBLE, 'dtype': self.dtype, 'kernel_init': self.kernel_init}
-        widths = [self.width * 2 ** level for level in range(self.halvings)]
+        widths = [self.width * 2**level for level in range(self.halvings)]
         self.down = [Conv(width, **settings) for width in widths]
         self.up = [ConvTranspose(width, **settings) for width in (channels, *widths[:-1])[::-1]]
         inner = (height >> self.halvings, width >> self.halvings, widths[-1])
-        self.dense = DenseAutoencoder(inner, self.features, self.activation, self.code, self.activation,
-                                      kernel_init=self.kernel_init, dtype=self.dtype)
+        self.dense = DenseAutoencoder(
+            inner,
+            self.features,
+            self.activation,
+            self.code,
+            self.activation,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+        )
 
     def encode(self, x: jax.Array) -> jax.Array:
         """Images [B, H, W, C] -> codes [B, features[-1]]."""

@@ -22,6 +22,7 @@ def widths(width: int, halvings: int) -> list[int]:
 
 class ResidualEncoder(nn.Module):
     """Images [B, H, W, C] -> codes, float32 [B, H / 2^halvings, W / 2^halvings, latent_size]."""
+
     width: int
     latent_size: int
     halvings: int = 2
@@ -30,7 +31,7 @@ class ResidualEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        del train   # every network is told; this one does the same in training
+        del train  # every network is told; this one does the same in training
         for i, width in enumerate(widths(self.width, self.halvings)):
             x = nn.relu(Conv(width, **DOUBLE, dtype=self.dtype, name=f'down_{i}')(x))
         x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(x)
@@ -40,6 +41,7 @@ class ResidualEncoder(nn.Module):
 
 class ResidualDecoder(nn.Module):
     """The mirror image of the encoder: codes [B, h, w, latent_size] -> images, float32 [B, 2^halvings h, 2^halvings w, C]."""
+
     width: int
     channels: int
     halvings: int = 2
@@ -59,6 +61,7 @@ class ResidualDecoder(nn.Module):
 
 class Residuals(nn.Module):
     """Residual blocks with a quarter of the width inside, and a rectifier at the end: [B, H, W, width] -> the same."""
+
     width: int
     blocks: int
     dtype: Any

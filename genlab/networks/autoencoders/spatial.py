@@ -18,20 +18,22 @@ from genlab.networks.diffusion.unet import normalization
 from genlab.networks.layers.attention import Attention
 from genlab.networks.layers.convolution import Conv, DoubledConv
 
-LOG_VARIANCES = (-30.0, 20.0)   # between which a code's log-variance stays
+LOG_VARIANCES = (-30.0, 20.0)  # between which a code's log-variance stays
 
 
 def grid(shape: tuple[int, int, int], multipliers: tuple[int, ...], latent_size: int) -> tuple[int, int, int]:
     """[h, w, latent_size] of the codes of images of `shape`."""
     halvings = 2 ** (len(multipliers) - 1)
     if any(side % halvings for side in shape[:2]):
-        raise ValueError(f'images of {shape[0]}x{shape[1]} cannot be halved {len(multipliers) - 1} times: use fewer '
-                         'multipliers')
+        raise ValueError(
+            f'images of {shape[0]}x{shape[1]} cannot be halved {len(multipliers) - 1} times: use fewer multipliers'
+        )
     return shape[0] // halvings, shape[1] // halvings, latent_size
 
 
 class SpatialEncoder(nn.Module):
     """Images [B, H, W, C] -> mean and log-variance of their codes, float32 [B, h w latent_size] each."""
+
     width: int
     latent_size: int
     multipliers: tuple[int, ...] = (1, 2, 4, 4)
@@ -41,7 +43,7 @@ class SpatialEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array | None = None, train: bool = False) -> Gaussian | jax.Array:
-        del condition, train   # every encoder is told; this one is for codes that know no class
+        del condition, train  # every encoder is told; this one is for codes that know no class
         x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(x)
         for i, multiplier in enumerate(self.multipliers):
             if i:
@@ -61,17 +63,19 @@ class SpatialEncoder(nn.Module):
 
 class SpatialDecoder(nn.Module):
     """The mirror image of the encoder, with one block more at each level: codes -> location [B, *shape] and log-scale."""
+
     width: int
     latent_size: int
     shape: tuple[int, int, int]
-    scale: float | None = 0.0   # None: none is given
+    scale: float | None = 0.0  # None: none is given
     multipliers: tuple[int, ...] = (1, 2, 4, 4)
     blocks: int = 2
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, z: jax.Array, condition: jax.Array | None = None,
-                 train: bool = False) -> tuple[jax.Array, jax.Array] | jax.Array:
+    def __call__(
+        self, z: jax.Array, condition: jax.Array | None = None, train: bool = False
+    ) -> tuple[jax.Array, jax.Array] | jax.Array:
         del condition, train
         x = z.reshape(len(z), *grid(self.shape, self.multipliers, self.latent_size))
         x = Conv(self.latent_size, (1, 1), dtype=self.dtype, name='codes')(x)
@@ -89,6 +93,7 @@ class SpatialDecoder(nn.Module):
 
 class Middle(nn.Module):
     """Two residual blocks, and between them attention of the pixels to each other."""
+
     dtype: Any
 
     @nn.compact
@@ -101,6 +106,7 @@ class Middle(nn.Module):
 
 class Residual(nn.Module):
     """Two normalised convolutions beside a shortcut: [B, H, W, C] -> [B, H, W, width]."""
+
     width: int
     dtype: Any
 

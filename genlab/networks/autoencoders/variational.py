@@ -17,7 +17,7 @@ from genlab.networks.layers.convolution import Conv, ConvTranspose
 from genlab.networks.layers.mlp import MLP
 
 HALVE = {'kernel_size': (4, 4), 'strides': (2, 2)}
-Gaussian = tuple[jax.Array, jax.Array]   # mean and log-variance, [B, D] each
+Gaussian = tuple[jax.Array, jax.Array]  # mean and log-variance, [B, D] each
 
 
 def join(*arrays: jax.Array) -> jax.Array:
@@ -35,6 +35,7 @@ class Scale(nn.Module):
     """The logarithm of a likelihood's scale, [1, ..., C] for x [B, ..., C]: `scale` if above 0, else one learned a channel.
 
     Rybkin et al. 2021 (sigma-VAE), section 3.1: one scale for all pixels is learned without the variance collapsing."""
+
     scale: float
 
     @nn.compact
@@ -47,6 +48,7 @@ class Scale(nn.Module):
 
 class DenseEncoder(nn.Module):
     """Dense layers of widths `features`, then mean and log-variance."""
+
     features: tuple[int, ...]
     latent_size: int
     activation: Callable[[jax.Array], jax.Array] = nn.relu
@@ -54,11 +56,14 @@ class DenseEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> Gaussian:
-        return halves(MLP((*self.features, 2 * self.latent_size), self.activation, dtype=self.dtype)(join(x, condition), train))
+        return halves(
+            MLP((*self.features, 2 * self.latent_size), self.activation, dtype=self.dtype)(join(x, condition), train)
+        )
 
 
 class DenseDecoder(nn.Module):
     """Dense layers of widths `features`, then one output for each dimension of x, whose shape is `shape`."""
+
     features: tuple[int, ...]
     shape: tuple[int, ...]
     scale: float = 0.0
@@ -67,7 +72,9 @@ class DenseDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array, condition: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        outputs = MLP((*self.features, math.prod(self.shape)), self.activation, dtype=self.dtype)(join(z, condition), train)
+        outputs = MLP((*self.features, math.prod(self.shape)), self.activation, dtype=self.dtype)(
+            join(z, condition), train
+        )
         location = outputs.astype(jnp.float32).reshape(z.shape[0], *self.shape)
         return location, Scale(self.scale)(location)
 
@@ -82,6 +89,7 @@ def sides(resolution: int) -> list[int]:
 
 class ConvolutionalEncoder(nn.Module):
     """Convolutions that halve the side and double the channels from `width` on, then one dense layer."""
+
     width: int
     latent_size: int
     dtype: Any = jnp.float32
@@ -89,12 +97,13 @@ class ConvolutionalEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> Gaussian:
         for level in range(len(sides(x.shape[1])) - 1):
-            x = nn.relu(Conv(self.width * 2 ** level, **HALVE, dtype=self.dtype)(x))
+            x = nn.relu(Conv(self.width * 2**level, **HALVE, dtype=self.dtype)(x))
         return halves(nn.Dense(2 * self.latent_size, dtype=self.dtype)(join(x, condition)))
 
 
 class ConvolutionalDecoder(nn.Module):
     """The mirror image of the encoder: one dense layer, then transposed convolutions that double the side."""
+
     width: int
     shape: tuple[int, int, int]
     scale: float = 0.0
@@ -104,10 +113,10 @@ class ConvolutionalDecoder(nn.Module):
     def __call__(self, z: jax.Array, condition: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         doublings, smallest = len(sides(self.shape[0])) - 1, sides(self.shape[0])[-1]
         channels = self.width * 2 ** (doublings - 1)
-        x = nn.relu(nn.Dense(smallest ** 2 * channels, dtype=self.dtype)(join(z, condition)))
+        x = nn.relu(nn.Dense(smallest**2 * channels, dtype=self.dtype)(join(z, condition)))
         x = x.reshape(-1, smallest, smallest, channels)
         for level in reversed(range(doublings - 1)):
-            x = nn.relu(ConvTranspose(self.width * 2 ** level, **HALVE, dtype=self.dtype)(x))
+            x = nn.relu(ConvTranspose(self.width * 2**level, **HALVE, dtype=self.dtype)(x))
         location = ConvTranspose(self.shape[-1], **HALVE, dtype=self.dtype)(x).astype(jnp.float32)
         return location, Scale(self.scale)(location)
 
@@ -116,6 +125,7 @@ class LadderEncoder(nn.Module):
     """The way up: a hidden layer for each level, and what that level says of its posterior from the data alone.
 
     `features` and `latent_sizes` from the data upwards. Returns mean and log-variance [B, sum of latent_sizes] by level."""
+
     features: tuple[int, ...]
     latent_sizes: tuple[int, ...]
     dtype: Any = jnp.float32
@@ -136,6 +146,7 @@ class LadderDecoder(nn.Module):
 
     Bidirectional inference (Kingma et al. 2016, section 4 and appendix C): a posterior's mean and log-variance are those of the
     way up plus a part that the way down adds. A path with residual connections runs beside the latents to the data."""
+
     features: tuple[int, ...]
     latent_sizes: tuple[int, ...]
     shape: tuple[int, ...]
@@ -179,12 +190,13 @@ class LadderDecoder(nn.Module):
 
 class Critic(nn.Module):
     """A convolutional discriminator of images [B, H, W, C] -> logits [B], and the features [B, ...] of its last convolution."""
+
     width: int
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         for level in range(len(sides(x.shape[1])) - 1):
-            x = nn.leaky_relu(Conv(self.width * 2 ** level, **HALVE, dtype=self.dtype)(x), 0.2)
+            x = nn.leaky_relu(Conv(self.width * 2**level, **HALVE, dtype=self.dtype)(x), 0.2)
         features = x.astype(jnp.float32)
         return nn.Dense(1, dtype=self.dtype)(join(x)).astype(jnp.float32)[:, 0], features

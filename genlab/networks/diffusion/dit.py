@@ -17,7 +17,7 @@ from flax import linen as nn
 from genlab.networks.layers.attention import Attention
 from genlab.networks.layers.embedding import grid_positions, sinusoidal
 
-FREQUENCIES = 256   # numbers of the sinusoidal embedding of a level
+FREQUENCIES = 256  # numbers of the sinusoidal embedding of a level
 ZEROS, XAVIER, SMALL = nn.initializers.zeros_init(), nn.initializers.xavier_uniform(), nn.initializers.normal(0.02)
 
 
@@ -29,22 +29,31 @@ class DiT(nn.Module):
     first call on. Called with (x, level [B], train, labels [B], keys, span [B], context [B, L, D], context_mask [B, L]);
     no labels are the class `classes`, "none", and no span is a span of 0. There is no dropout: the keys do nothing.
     """
+
     channels: int
     patch: int = 2
     width: int = 384
     depth: int = 12
     heads: int = 6
     classes: int = 0
-    ratio: int = 4         # the width of a hidden layer by the width of a token
+    ratio: int = 4  # the width of a hidden layer by the width of a token
     span: bool = False
     dtype: Any = jnp.float32
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, level: jax.Array, train: bool, labels: jax.Array | None = None,
-                 keys: jax.Array | None = None, span: jax.Array | None = None, context: jax.Array | None = None,
-                 context_mask: jax.Array | None = None) -> jax.Array:
-        del train, keys   # every network is told; this one does the same in training
+    def __call__(
+        self,
+        x: jax.Array,
+        level: jax.Array,
+        train: bool,
+        labels: jax.Array | None = None,
+        keys: jax.Array | None = None,
+        span: jax.Array | None = None,
+        context: jax.Array | None = None,
+        context_mask: jax.Array | None = None,
+    ) -> jax.Array:
+        del train, keys  # every network is told; this one does the same in training
         size, side = x.shape[0], x.shape[1] // self.patch
         condition = nn.silu(self._condition(level, labels, span))
         positions = self.variable('constants', 'positions', lambda: jnp.asarray(grid_positions(side, self.width))[None])
@@ -54,7 +63,7 @@ class DiT(nn.Module):
             x = block(self.heads, self.ratio, self.dtype, name=f'block_{layer}')(x, condition, context, context_mask)
         shift, scale = modulation(2, self.width, self.dtype, 'output_modulation')(condition)
         x = normalized(x, shift, scale, 'output_norm')
-        x = dense(self.patch ** 2 * self.channels, ZEROS, jnp.float32, 'output')(x)
+        x = dense(self.patch**2 * self.channels, ZEROS, jnp.float32, 'output')(x)
         return image(x.reshape(size, side, side, self.patch, self.patch, self.channels))
 
     def _condition(self, level, labels, span) -> jax.Array:
@@ -75,26 +84,37 @@ class Block(nn.Module):
     x [B, N, width], condition [B, width] -> [B, N, width]. The context's branch stands between the other two, without a
     gate but with a last layer that starts at zero (Chen et al. 2023, PixArt-alpha, section 2.3).
     """
+
     heads: int
     ratio: int
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, condition: jax.Array, context: jax.Array | None = None,
-                 context_mask: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        condition: jax.Array,
+        context: jax.Array | None = None,
+        context_mask: jax.Array | None = None,
+    ) -> jax.Array:
         width = x.shape[-1]
-        shift, scale, gate, late_shift, late_scale, late_gate = modulation(6, width, self.dtype, 'modulation')(condition)
+        shift, scale, gate, late_shift, late_scale, late_gate = modulation(6, width, self.dtype, 'modulation')(
+            condition
+        )
         attention = Attention(self.heads, self.dtype, XAVIER, XAVIER, name='attention')
         x = x + gate * attention(normalized(x, shift, scale, 'norm'))
         if context is not None:
             attention = Attention(self.heads, self.dtype, XAVIER, name='context_attention')
             x = x + attention(normalized(x, 0, 0, 'context_norm'), context, context_mask)
-        hidden = dense(self.ratio * width, XAVIER, self.dtype, 'hidden')(normalized(x, late_shift, late_scale, 'hidden_norm'))
+        hidden = dense(self.ratio * width, XAVIER, self.dtype, 'hidden')(
+            normalized(x, late_shift, late_scale, 'hidden_norm')
+        )
         return x + late_gate * dense(width, XAVIER, self.dtype, 'hidden_output')(nn.gelu(hidden, approximate=True))
 
 
 class LevelEmbedding(nn.Module):
     """Numbers [B], scaled to the thousands that their sinusoids expect -> float32 [B, width]."""
+
     width: int
 
     @nn.compact
@@ -123,7 +143,7 @@ def tokens(x: jax.Array, patch: int) -> jax.Array:
     """Images [B, H, W, C] as their patches, row by row: [B, H W / patch^2, patch^2 C]."""
     size, height, width, channels = x.shape
     x = x.reshape(size, height // patch, patch, width // patch, patch, channels)
-    return x.swapaxes(2, 3).reshape(size, -1, patch ** 2 * channels)
+    return x.swapaxes(2, 3).reshape(size, -1, patch**2 * channels)
 
 
 def image(patches: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ from flax import linen as nn
 from genlab.networks.layers.embedding import sinusoidal
 from genlab.networks.layers.mlp import MLP
 
-FREQUENCIES = 64   # numbers of the sinusoidal embedding of a level
+FREQUENCIES = 64  # numbers of the sinusoidal embedding of a level
 
 
 class PointNetwork(nn.Module):
@@ -19,6 +19,7 @@ class PointNetwork(nn.Module):
     agree. Called with (x, level [B], train, labels [B], keys, span [B]); no labels are the class `classes`, "none", no span is
     a span of 0, and there is no dropout: the keys do nothing.
     """
+
     features: tuple[int, ...] = (256, 256, 256)
     channels: int | None = None
     classes: int = 0
@@ -27,9 +28,16 @@ class PointNetwork(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, level: jax.Array, train: bool, labels: jax.Array | None = None,
-                 keys: jax.Array | None = None, span: jax.Array | None = None) -> jax.Array:
-        del train, keys   # every network is told; this one does the same in training
+    def __call__(
+        self,
+        x: jax.Array,
+        level: jax.Array,
+        train: bool,
+        labels: jax.Array | None = None,
+        keys: jax.Array | None = None,
+        span: jax.Array | None = None,
+    ) -> jax.Array:
+        del train, keys  # every network is told; this one does the same in training
         channels = self.channels or x.shape[-1]
         condition = nn.silu(self._condition(level, labels, span))
         layer = nn.remat(Layer) if self.remat else Layer
@@ -52,6 +60,7 @@ class PointNetwork(nn.Module):
 
 class Layer(nn.Module):
     """silu(W x + V condition + b), added to x where the widths agree: [B, n], [B, m] -> [B, width]."""
+
     width: int
     dtype: Any
 

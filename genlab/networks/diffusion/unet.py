@@ -22,7 +22,7 @@ from genlab.networks.layers.resampling import double, filtered, halve, pixels, s
 
 UNIFORM = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 ZEROS = nn.initializers.zeros_init()
-Context = tuple[jax.Array, jax.Array | None] | None   # tokens [B, L, D] and which of them are there [B, L]
+Context = tuple[jax.Array, jax.Array | None] | None  # tokens [B, L, D] and which of them are there [B, L]
 
 
 class UNet(nn.Module):
@@ -31,39 +31,51 @@ class UNet(nn.Module):
     Level i of the U has `width * multipliers[i]` channels at a side of H / 2^i, and `blocks` residual blocks on the way down,
     one more on the way up. `attention` holds the sides at which blocks attend; the middle always does.
     """
+
     channels: int
     width: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
     blocks: int = 2
-    patch: int = 1   # the side of the squares of pixels that are taken as one, with as many times the channels
+    patch: int = 1  # the side of the squares of pixels that are taken as one, with as many times the channels
     attention: tuple[int, ...] = (16,)
-    attend_last: bool = False   # on the way up, attend after the last block of a level only
+    attend_last: bool = False  # on the way up, attend after the last block of a level only
     heads: int = 1
     dropout: float = 0.1
-    scale_shift: bool = False   # the embedding scales and shifts what is normalised; else it is added in front of that
-    resample: str = 'convolution'   # 'convolution': between blocks; 'block': within a block of its own
-    smooth: bool = False   # such a block halves and doubles by the filter [1, 3, 3, 1] / 8; else by means and repeats
-    residual_input: bool = False   # each level on the way down hears the image again, by a convolution of that above it
-    skip_scale: float = 1.0   # times every sum of a residual branch and its shortcut
-    fourier: bool = False   # the level and the span are seen as random Fourier features, 2 * width; else as sinusoids, width
+    scale_shift: bool = False  # the embedding scales and shifts what is normalised; else it is added in front of that
+    resample: str = 'convolution'  # 'convolution': between blocks; 'block': within a block of its own
+    smooth: bool = False  # such a block halves and doubles by the filter [1, 3, 3, 1] / 8; else by means and repeats
+    residual_input: bool = False  # each level on the way down hears the image again, by a convolution of that above it
+    skip_scale: float = 1.0  # times every sum of a residual branch and its shortcut
+    fourier: bool = (
+        False  # the level and the span are seen as random Fourier features, 2 * width; else as sinusoids, width
+    )
     classes: int = 0
-    label_table: bool = True   # a row for each class and for none; else EDM's layer on one-hot labels, zeros for none
-    augmentation: int = 0   # the numbers that say how an image was augmented
+    label_table: bool = True  # a row for each class and for none; else EDM's layer on one-hot labels, zeros for none
+    augmentation: int = 0  # the numbers that say how an image was augmented
     span: bool = False
     dtype: Any = jnp.float32
-    remat: bool = False   # keep only what goes into a block, and compute the rest again for gradients
+    remat: bool = False  # keep only what goes into a block, and compute the rest again for gradients
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, level: jax.Array, train: bool, labels: jax.Array | None = None, keys: jax.Array | None = None,
-        span: jax.Array | None = None, context: jax.Array | None = None, context_mask: jax.Array | None = None,
+        self,
+        x: jax.Array,
+        level: jax.Array,
+        train: bool,
+        labels: jax.Array | None = None,
+        keys: jax.Array | None = None,
+        span: jax.Array | None = None,
+        context: jax.Array | None = None,
+        context_mask: jax.Array | None = None,
         augmentation: jax.Array | None = None,
     ) -> jax.Array:
         """Dropout takes one key an example [B]. `context` [B, L, D] is attended to wherever pixels attend to each other."""
         x, halvings = squares(x, self.patch), len(self.multipliers) - 1
         side = x.shape[1]
-        if any(size % 2 ** halvings for size in x.shape[1:3]):
-            raise ValueError(f'images of {x.shape[1]}x{x.shape[2]} cannot be halved {halvings} times: use fewer multipliers')
+        if any(size % 2**halvings for size in x.shape[1:3]):
+            raise ValueError(
+                f'images of {x.shape[1]}x{x.shape[2]} cannot be halved {halvings} times: use fewer multipliers'
+            )
         embedding = nn.silu(self.embed(level, labels, span, augmentation))
         rest = embedding, keys if train else None, None if context is None else (context, context_mask)
         image = x = x.astype(self.dtype)
@@ -87,7 +99,7 @@ class UNet(nn.Module):
             if i:
                 x = self.resampled('up', i, x, rest)
         x = nn.silu(normalization(x, 'normalization', self.dtype))
-        x = self.convolution(self.channels * self.patch ** 2, kernel_init=ZEROS, name='output')(x)
+        x = self.convolution(self.channels * self.patch**2, kernel_init=ZEROS, name='output')(x)
         return pixels(x, self.patch).astype(jnp.float32)
 
     def convolution(self, width: int, kind: type[Conv] = Conv, **settings) -> Conv:
@@ -95,8 +107,17 @@ class UNet(nn.Module):
 
     def block(self, width: int, attend: bool, name: str, resample: str = '') -> nn.Module:
         kind = nn.remat(Block) if self.remat else Block
-        return kind(width, self.heads if attend else 0, resample, self.smooth, self.scale_shift, self.skip_scale, self.dropout,
-                    self.dtype, name=name)
+        return kind(
+            width,
+            self.heads if attend else 0,
+            resample,
+            self.smooth,
+            self.scale_shift,
+            self.skip_scale,
+            self.dropout,
+            self.dtype,
+            name=name,
+        )
 
     def resampled(self, direction: str, i: int, x: jax.Array, rest: tuple) -> jax.Array:
         """Level i - 1 at the side of level i ('down'), or the other way round ('up'); the channels stay."""
@@ -121,7 +142,7 @@ class UNet(nn.Module):
             numbers = jnp.zeros((len(level), self.augmentation)) if augmentation is None else augmentation
             h += self.dense(width, use_bias=False, name='augmentation')(numbers)
         if self.classes and not self.label_table:
-            one_hot = jax.nn.one_hot(labels, self.classes)   # zeros for the class `classes`
+            one_hot = jax.nn.one_hot(labels, self.classes)  # zeros for the class `classes`
             h += self.dense(width, name='labels')(one_hot * math.sqrt(self.classes))
         h = self.two_layers(h, 'level')
         if self.span:
@@ -144,9 +165,10 @@ class UNet(nn.Module):
 
 class Block(nn.Module):
     """Two convolutions beside a shortcut, then, with `heads` above 0, attention of pixels to each other and to the context."""
+
     width: int
     heads: int
-    resample: str   # '', 'down' or 'up': halves or doubles the side before the first convolution and in the shortcut
+    resample: str  # '', 'down' or 'up': halves or doubles the side before the first convolution and in the shortcut
     smooth: bool
     scale_shift: bool
     skip_scale: float

@@ -18,7 +18,10 @@ from genlab.networks.layers.dropout import Dropout
 from genlab.networks.layers.embedding import sinusoidal
 
 ZEROS = nn.initializers.zeros_init()
-OCTAVES = (7, 8)   # the Fourier features have angles 2^n pi x: fine detail, on which the last bits of the likelihood depend
+OCTAVES = (
+    7,
+    8,
+)  # the Fourier features have angles 2^n pi x: fine detail, on which the last bits of the likelihood depend
 
 
 class VariationalUNet(nn.Module):
@@ -28,18 +31,26 @@ class VariationalUNet(nn.Module):
     Called with (x, level [B], train, labels [B], keys, span [B]). A span is a number that is joined to the embedded level as
     it is: 0 without; the released code says so how an image was augmented. No labels are the class `classes`, "none".
     """
+
     width: int = 128
     depth: int = 32
     classes: int = 0
     dropout: float = 0.1
     groups: int = 32
-    attention: bool = False   # after every block, not in the middle alone
+    attention: bool = False  # after every block, not in the middle alone
     dtype: Any = jnp.float32
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, level: jax.Array, train: bool, labels: jax.Array | None = None,
-                 keys: jax.Array | None = None, span: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        level: jax.Array,
+        train: bool,
+        labels: jax.Array | None = None,
+        keys: jax.Array | None = None,
+        span: jax.Array | None = None,
+    ) -> jax.Array:
         condition, keys = self._condition(level, labels, span), keys if train else None
         h = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(jnp.concatenate([x, fourier(x)], -1))
         skips = [h]
@@ -74,6 +85,7 @@ class Block(nn.Module):
 
     x [B, H, W, C], condition [B, D], keys [B] or None -> [B, H, W, width].
     """
+
     width: int
     dropout: float
     groups: int
@@ -85,7 +97,9 @@ class Block(nn.Module):
         settings = {'dtype': self.dtype}
         h = nn.silu(normalization(x, self.groups, 'norm'))
         h = Conv(self.width, (3, 3), name='convolution', **settings)(h)
-        h += nn.Dense(self.width, use_bias=False, kernel_init=ZEROS, name='condition', **settings)(condition)[:, None, None]
+        h += nn.Dense(self.width, use_bias=False, kernel_init=ZEROS, name='condition', **settings)(condition)[
+            :, None, None
+        ]
         h = Dropout(self.dropout, name='dropout')(nn.silu(normalization(h, self.groups, 'late_norm')), keys)
         h = Conv(self.width, (3, 3), kernel_init=ZEROS, name='late_convolution', **settings)(h)
         x = h + (x if x.shape[-1] == self.width else nn.Dense(self.width, name='shortcut', **settings)(x))
@@ -105,6 +119,7 @@ class MonotoneSchedule(nn.Module):
     `highest` exactly. A width of 0 has the two ends alone, as released for CIFAR-10; the released wide one adds the sum to
     the line unscaled, so that it starts near, not at, its ends. Wide: 3,074 parameters.
     """
+
     lowest: float = -13.3
     highest: float = 5.0
     width: int = 1024
@@ -132,7 +147,7 @@ class MonotoneSchedule(nn.Module):
 
 def fourier(x: jax.Array) -> jax.Array:
     """sin(2^n pi x) and cos(2^n pi x) of every channel for n in 7, 8 (appendix C): [..., C] -> [..., 4 C]."""
-    angles = [2 ** octave * math.pi * x for octave in OCTAVES]
+    angles = [2**octave * math.pi * x for octave in OCTAVES]
     return jnp.concatenate([wave(angle) for wave in (jnp.sin, jnp.cos) for angle in angles], -1)
 
 

@@ -20,6 +20,7 @@ class TextEncoder(nn.Module):
 
     Place 0 of the context is a learned vector for the start of a text. It is there whatever the text, and the same for all, so
     that a mask of it alone is no text; the words attend to it, and to each other. mask: bool [B, L + 1]."""
+
     words: int
     width: int = 128
     blocks: int = 2
@@ -28,7 +29,7 @@ class TextEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        del train   # every network is told; this one does the same in training
+        del train  # every network is told; this one does the same in training
         batch, length = tokens.shape
         start = jnp.broadcast_to(self.param('start', SMALL, (self.width,)), (batch, 1, self.width))
         positions = self.param('positions', SMALL, (length, self.width))
@@ -43,6 +44,7 @@ class TextEncoder(nn.Module):
 
 class Block(nn.Module):
     """Attention of the tokens to those that are there, and a hidden layer, each normalised first and added."""
+
     heads: int
     dtype: Any
 

@@ -13,10 +13,11 @@ class Attention(nn.Module):
 
     The dot products are scaled by 1 / sqrt(C / heads). `mask` [B, M] tells which tokens of the context are there.
     """
+
     heads: int
     dtype: Any = None
     kernel_init: Callable = nn.linear.default_kernel_init
-    output_init: Callable = nn.initializers.zeros_init()   # zeros: a residual branch starts as the identity
+    output_init: Callable = nn.initializers.zeros_init()  # zeros: a residual branch starts as the identity
 
     @nn.compact
     def __call__(self, x: jax.Array, context: jax.Array | None = None, mask: jax.Array | None = None) -> jax.Array:
@@ -27,7 +28,7 @@ class Attention(nn.Module):
         if context is None:
             query, key, value = self._heads(dense(3 * width, name='query_key_value')(x), 3)
         else:
-            query, = self._heads(dense(width, name='query')(x), 1)
+            (query,) = self._heads(dense(width, name='query')(x), 1)
             key, value = self._heads(dense(2 * width, name='key_value')(context), 2)
         mask = None if mask is None else mask[:, None, None, :].astype(bool)
         mixed = jax.nn.dot_product_attention(query, key, value, mask=mask)

@@ -57,8 +57,10 @@ def convolve_doubled(
     nine multiplications. It is a transposed convolution by the kernel spread over a place more each way.
     """
     if tuple(strides) != (1, 1) or padding != 'SAME' or not all(side % 2 for side in kernel.shape[:2]):
-        raise ValueError(f"the window is odd, the strides are (1, 1) and the padding is 'SAME', not {kernel.shape[:2]}, "
-                         f'{strides} and {padding!r}')
+        raise ValueError(
+            f"the window is odd, the strides are (1, 1) and the padding is 'SAME', not {kernel.shape[:2]}, "
+            f'{strides} and {padding!r}'
+        )
     around = tuple((side // 2 + 1,) * 2 for side in kernel.shape[:2])
     for axis in (0, 1):
         low, high = ([(0, 0) if i != axis else pad for i in range(4)] for pad in ((0, 1), (1, 0)))
@@ -82,7 +84,8 @@ def _bind(primitive: Primitive, left: jax.Array, right: jax.Array, geometry: Geo
     varying = [jax.typeof(x).manual_axis_type.varying for x in (left, right)]
     left, right = (
         lax.pcast(x, tuple(other - own), to='varying') if other - own else x
-        for x, own, other in ((left, *varying), (right, *varying[::-1])))
+        for x, own, other in ((left, *varying), (right, *varying[::-1]))
+    )
     return primitive.bind(left, right, geometry=geometry)
 
 
@@ -101,6 +104,7 @@ def _primitive(name: str, shape: Callable, fast: Callable, plain: Callable) -> P
             for _ in range(left.ndim - 4):
                 one = jax.vmap(one)
             return one(left, right)
+
         return mlir.lower_fun(problems, multiple_results=False)
 
     def abstract(left, right, geometry):
@@ -124,34 +128,46 @@ def _batch(primitive: Primitive, operands: tuple, axes: tuple, geometry: Geometr
     n = left.shape[i] if i is not None else right.shape[j]
     left, right = (
         jnp.broadcast_to(x, (n, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
-        for x, axis in ((left, i), (right, j)))
+        for x, axis in ((left, i), (right, j))
+    )
     return primitive.bind(left, right, geometry=geometry), 0
 
 
 convolve_p = _primitive(
-    'genlab_convolve', lambda x, kernel, geometry: (x[0], *geometry.output, kernel[2 if geometry.turned else 3]),
-    patches.convolve, patches.plain)
+    'genlab_convolve',
+    lambda x, kernel, geometry: (x[0], *geometry.output, kernel[2 if geometry.turned else 3]),
+    patches.convolve,
+    patches.plain,
+)
 spread_p = _primitive(
-    'genlab_spread', lambda y, kernel, geometry: (y[0], *geometry.size, kernel[3 if geometry.turned else 2]),
-    patches.spread, _plain_spread)
-correlate_p = _primitive(
-    'genlab_correlate', patches.kernel_shape,
-    patches.correlate, patches.plain_correlate)
+    'genlab_spread',
+    lambda y, kernel, geometry: (y[0], *geometry.size, kernel[3 if geometry.turned else 2]),
+    patches.spread,
+    _plain_spread,
+)
+correlate_p = _primitive('genlab_correlate', patches.kernel_shape, patches.correlate, patches.plain_correlate)
 
 # The gradient of each in its first and in its second operand: (cotangent, first operand, second operand, geometry).
 ad.defbilinear(
-    convolve_p, lambda t, x, kernel, geometry: _bind(spread_p, t, kernel, geometry),
-    lambda t, x, kernel, geometry: _bind(correlate_p, x, t, geometry))
+    convolve_p,
+    lambda t, x, kernel, geometry: _bind(spread_p, t, kernel, geometry),
+    lambda t, x, kernel, geometry: _bind(correlate_p, x, t, geometry),
+)
 ad.defbilinear(
-    spread_p, lambda t, y, kernel, geometry: _bind(convolve_p, t, kernel, geometry),
-    lambda t, y, kernel, geometry: _bind(correlate_p, t, y, geometry))
+    spread_p,
+    lambda t, y, kernel, geometry: _bind(convolve_p, t, kernel, geometry),
+    lambda t, y, kernel, geometry: _bind(correlate_p, t, y, geometry),
+)
 ad.defbilinear(
-    correlate_p, lambda t, x, y, geometry: _bind(spread_p, y, t, geometry),
-    lambda t, x, y, geometry: _bind(convolve_p, x, t, geometry))
+    correlate_p,
+    lambda t, x, y, geometry: _bind(spread_p, y, t, geometry),
+    lambda t, x, y, geometry: _bind(convolve_p, x, t, geometry),
+)
 
 
 class Conv(nn.Module):
     """A convolution with the parameters and numbers of `flax.linen.Conv`: [B, H, W, I] -> [B, H', W', features]."""
+
     features: int
     kernel_size: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
@@ -176,9 +192,11 @@ class Conv(nn.Module):
 
 class DoubledConv(Conv):
     """`Conv` of the image with every pixel four times, [B, H, W, I] -> [B, 2 H, 2 W, features], for less than half the work."""
+
     operation = staticmethod(convolve_doubled)
 
 
 class ConvTranspose(Conv):
     """A transposed convolution with the parameters and numbers of `flax.linen.ConvTranspose`."""
+
     operation = staticmethod(convolve_transpose)

@@ -12,11 +12,14 @@ class Dropout(nn.Module):
 
     keys: one typed key an example [B], or None to drop nothing. Each layer draws its own noise, by its name.
     """
+
     rate: float
 
     def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
         if keys is None or self.rate == 0:
             return x
         layer = zlib.crc32('/'.join(self.path).encode())
-        kept = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - self.rate, x.shape[1:]))(keys)
+        kept = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - self.rate, x.shape[1:]))(
+            keys
+        )
         return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)

@@ -11,6 +11,7 @@ class LatentScale(nn.Module):
     Rombach et al. 2022, appendix G: codes are divided by it before diffusion, so that the noise meets unit variance. There it
     is that of the first batch; here the statistics are means over the first `steps` calls with `train`, of the whole batch over
     the mapped axis `axis`, and stay as they are from then on. 1 before the first of them."""
+
     steps: int = 100
     axis: str | None = None
 

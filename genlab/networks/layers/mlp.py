@@ -16,6 +16,7 @@ class MLP(nn.Module):
 
     `activation` follows every layer but the last, which `output` follows (nothing unless given).
     """
+
     features: tuple[int, ...]
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     output: Callable[[jax.Array], jax.Array] = identity

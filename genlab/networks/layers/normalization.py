@@ -16,6 +16,7 @@ from jax import lax
 
 class BatchNorm(nn.Module):
     """Normalises each channel of [..., C] by float32 statistics over all other axes and the mapped axis `axis`."""
+
     axis: str | None = None
     momentum: float = 0.9
     epsilon: float = 1e-5
@@ -42,6 +43,7 @@ class BatchNorm(nn.Module):
 
 class GroupNorm(nn.Module):
     """Normalises each example of [B, ..., C] by float32 statistics of `groups` runs of neighbouring channels."""
+
     groups: int
     epsilon: float = 1e-6
     dtype: Any = None
@@ -73,7 +75,7 @@ def _group_moments(x: jax.Array, groups: int) -> tuple[jax.Array, jax.Array]:
     """Mean and variance of each group in one pass, at each of its channels: [B, C] each."""
     x = x.astype(jnp.float32)
     axes = tuple(range(1, x.ndim - 1))
-    channels = jnp.stack([x.mean(axes), jnp.square(x).mean(axes)])   # first over pixels, where neighbours are contiguous
+    channels = jnp.stack([x.mean(axes), jnp.square(x).mean(axes)])  # first over pixels, where neighbours are contiguous
     grouped = channels.reshape(*channels.shape[:2], groups, -1)
     mean, square = jnp.broadcast_to(grouped.mean(-1, keepdims=True), grouped.shape).reshape(channels.shape)
     return mean, jnp.maximum(square - jnp.square(mean), 0)

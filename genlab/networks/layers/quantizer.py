@@ -8,15 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-EXACT = jax.lax.Precision.HIGHEST   # of products: accelerators would round what goes into them
+EXACT = jax.lax.Precision.HIGHEST  # of products: accelerators would round what goes into them
 
 
 class Quantized(NamedTuple):
     """Codes and the entries that stand for them."""
-    codes: jax.Array      # [B, ..., D]: the entries, and for gradients the codes themselves (straight-through, equation 2)
-    entries: jax.Array    # [B, ..., D]: the entries, whose gradient is the codebook's
-    indices: jax.Array    # int32 [B, ...]
-    usage: jax.Array      # [K]: the share of the batch, over all devices in training, that each entry stands for
+
+    codes: jax.Array  # [B, ..., D]: the entries, and for gradients the codes themselves (straight-through, equation 2)
+    entries: jax.Array  # [B, ..., D]: the entries, whose gradient is the codebook's
+    indices: jax.Array  # int32 [B, ...]
+    usage: jax.Array  # [K]: the share of the batch, over all devices in training, that each entry stands for
 
 
 class Quantizer(nn.Module):
@@ -30,6 +31,7 @@ class Quantizer(nn.Module):
     An entry that stood for nothing in more than `patience` batches starts again at a code of the batch, as does in the first
     batch each that stands for nothing; with `patience` 0 none does. An entry that is a parameter stays with its optimizer: what
     it starts again by is added to it."""
+
     entries: int
     width: int
     decay: float = 0.99
@@ -96,7 +98,9 @@ class Quantizer(nn.Module):
         count, total = self.count.value / weight, self.count.value.sum() / weight
         smooth = (count + self.smoothing) / (total + self.entries * self.smoothing) * total
         moved = self.sum.value / weight / smooth[:, None]
-        self.means.value = jnp.where(count[:, None] > 0, moved, self.means.value)   # one that stood for nothing yet stays
+        self.means.value = jnp.where(
+            count[:, None] > 0, moved, self.means.value
+        )  # one that stood for nothing yet stays
 
     def _fresh(self, codes):
         """A code of the whole batch for every entry [K, width]: evenly spread over it, at other places in each batch."""

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-TAPS = 1, 3, 3, 1   # of the smooth filter, over their sum (Karras et al. 2022, table 7; as in StyleGAN2)
+TAPS = 1, 3, 3, 1  # of the smooth filter, over their sum (Karras et al. 2022, table 7; as in StyleGAN2)
 
 
 def halve(x: jax.Array, smooth: bool = False) -> jax.Array:
@@ -41,7 +41,7 @@ def _double_smoothly(x: jax.Array, axis: int) -> jax.Array:
     size, around = x.shape[axis], _surrounded(x, axis, 1)
     before, after = (lax.slice_in_dim(around, start, start + size, axis=axis) for start in (0, 2))
     both = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
-    return both.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1:])
+    return both.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
 
 
 def _surrounded(x: jax.Array, axis: int, padding: int) -> jax.Array:

@@ -40,19 +40,23 @@ def one(place, image, name, channels, **options):
     return folder(place, 8, channels).rows(np.array([0]))['image'][0]
 
 
-LEFT_DARK = np.repeat(np.repeat(np.array([[0, 255]], np.uint8), 4, 1), 8, 0)      # 8x8, the left half black
+LEFT_DARK = np.repeat(np.repeat(np.array([[0, 255]], np.uint8), 4, 1), 8, 0)  # 8x8, the left half black
 
 
 def test_modes(place):
     grey = Image.fromarray(np.full((9, 9), 100, np.uint8))
     clear = Image.new('RGBA', (9, 9), (255, 0, 0, 0))
     palette = Image.new('RGB', (9, 9), (0, 0, 255)).convert('P')
-    cases = [('grey.png', grey, 100), ('clear.png', clear, 255), ('bits.png', Image.new('1', (9, 9), 1), 255),
-             ('deep.png', Image.fromarray(np.full((9, 9), 25700, np.uint16)), 100),
-             ('palette.png', palette, (0, 0, 255)),
-             ('print.jpg', Image.new('CMYK', (9, 9), (0, 0, 0, 0)), 255),
-             ('half.png', grey.convert('LA'), 100),
-             ('floats.tif', Image.fromarray(np.full((9, 9), 0.2, np.float32)), 51)]
+    cases = [
+        ('grey.png', grey, 100),
+        ('clear.png', clear, 255),
+        ('bits.png', Image.new('1', (9, 9), 1), 255),
+        ('deep.png', Image.fromarray(np.full((9, 9), 25700, np.uint16)), 100),
+        ('palette.png', palette, (0, 0, 255)),
+        ('print.jpg', Image.new('CMYK', (9, 9), (0, 0, 0, 0)), 255),
+        ('half.png', grey.convert('LA'), 100),
+        ('floats.tif', Image.fromarray(np.full((9, 9), 0.2, np.float32)), 51),
+    ]
     for name, image, expected in cases:
         found = one(place, image, name, 3)
         np.testing.assert_allclose(found, np.broadcast_to(expected, (8, 8, 3)), atol=1, err_msg=name)
@@ -67,14 +71,15 @@ def test_half_transparent_lies_over_white(place):
 
 def test_orientation_of_a_camera(place):
     exif = Image.Exif()
-    exif[0x0112] = 3        # upside down
+    exif[0x0112] = 3  # upside down
     found = one(place, Image.fromarray(LEFT_DARK), 'turned.png', 1, exif=exif)
     np.testing.assert_array_equal(found[..., 0], LEFT_DARK[:, ::-1])
 
 
 def test_central_square_and_antialiasing(place):
-    wide = np.concatenate([np.full((16, 8), 255, np.uint8), np.zeros((16, 16), np.uint8),
-                           np.full((16, 8), 255, np.uint8)], 1)
+    wide = np.concatenate(
+        [np.full((16, 8), 255, np.uint8), np.zeros((16, 16), np.uint8), np.full((16, 8), 255, np.uint8)], 1
+    )
     assert one(place, Image.fromarray(wide), 'a.png', 1)[:, 1:-1].max() == 0
     (place / 'a.png').unlink()
     checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
@@ -87,8 +92,8 @@ def test_corrupt_files_are_named_and_left_out(place, caplog):
     for n in range(5):
         (place / f'bad{n}.png').write_bytes(b'no image at all')
     whole = (place / 'good3.png').read_bytes()
-    (place / 'cut.jpg').write_bytes(whole[:len(whole) // 2])
-    for _ in range(2):          # decoded, and from the cache
+    (place / 'cut.jpg').write_bytes(whole[: len(whole) // 2])
+    for _ in range(2):  # decoded, and from the cache
         caplog.clear()
         with caplog.at_level(logging.WARNING, logger='absl'):
             assert len(both(place, resolution=8)) == 30
@@ -191,7 +196,7 @@ def test_partial_labels_are_not_used(place, caplog):
 def test_cache_follows_the_files_and_survives_damage(place, tmp_path, caplog):
     save(place / 'a.png', (10, 0, 0))
     first = folder(place, 8).rows(np.array([0]))['image']
-    entry, = (path for path in (tmp_path / 'cache').iterdir())
+    (entry,) = (path for path in (tmp_path / 'cache').iterdir())
     damaged = bytearray((entry / 'image.npy').read_bytes())
     damaged[-1] ^= 255
     (entry / 'image.npy').write_bytes(damaged)

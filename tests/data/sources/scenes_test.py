@@ -22,7 +22,7 @@ def drawn():
 
 def factor(rows, name):
     """A factor of every slot: [N, SLOTS]."""
-    slots = rows['factors'][:, :-len(layout.SCENE_FACTORS)].reshape(-1, layout.SLOTS, len(layout.SLOT_FACTORS))
+    slots = rows['factors'][:, : -len(layout.SCENE_FACTORS)].reshape(-1, layout.SLOTS, len(layout.SLOT_FACTORS))
     return slots[..., layout.SLOT_FACTORS.index(name)]
 
 
@@ -56,8 +56,9 @@ def test_grey_is_the_luma_of_the_colours():
 
 
 def test_splits_differ():
-    train, test = (scenes(8, split=split, fields=('factors',)).rows(np.arange(500))['factors']
-                   for split in ('train', 'test'))
+    train, test = (
+        scenes(8, split=split, fields=('factors',)).rows(np.arange(500))['factors'] for split in ('train', 'test')
+    )
     assert not {row.tobytes() for row in train} & {row.tobytes() for row in test}
     assert len({row.tobytes() for row in train}) == 500
 
@@ -100,8 +101,9 @@ def test_counts_kinds_and_colours_are_even():
     present = factor(rows, 'present').astype(bool)
     np.testing.assert_allclose(np.bincount(present.sum(1))[1:] / 20_000, 1 / 4, atol=0.015)
     for name, number in (('kind', len(KINDS)), ('colour', len(COLOURS))):
-        np.testing.assert_allclose(np.bincount(factor(rows, name)[present].astype(int)) / present.sum(), 1 / number,
-                                   atol=0.01)
+        np.testing.assert_allclose(
+            np.bincount(factor(rows, name)[present].astype(int)) / present.sum(), 1 / number, atol=0.01
+        )
 
 
 def test_colours_are_those_of_the_palette(drawn):
@@ -117,7 +119,7 @@ def test_colours_are_those_of_the_palette(drawn):
 
 def test_edges_follow_the_map_and_the_style_differs(drawn):
     kinds = drawn['segmentation'][..., 0].astype(int)
-    changes = (kinds[:, :, 1:] != kinds[:, :, :-1])
+    changes = kinds[:, :, 1:] != kinds[:, :, :-1]
     edges = drawn['edges'][..., 0]
     assert (np.maximum(edges[:, :, 1:], edges[:, :, :-1])[changes] > 60).mean() > 0.99
     assert (edges > 0).mean() < 0.2
@@ -130,10 +132,15 @@ def test_caption_words_agree_with_the_factors(drawn):
     for n, text in enumerate(texts):
         number = int(factor(drawn, 'present')[n].sum())
         words = text.split()
-        expected = [('large' if factor(drawn, 'radius')[n, slot] >= layout.LARGE else 'small',
-                     colours[int(factor(drawn, 'colour')[n, slot])], KINDS[int(factor(drawn, 'kind')[n, slot])])
-                    for slot in range(number)]
-        assert [tuple(words[k + 1:k + 4]) for k, word in enumerate(words) if word == 'a'] == expected
+        expected = [
+            (
+                'large' if factor(drawn, 'radius')[n, slot] >= layout.LARGE else 'small',
+                colours[int(factor(drawn, 'colour')[n, slot])],
+                KINDS[int(factor(drawn, 'kind')[n, slot])],
+            )
+            for slot in range(number)
+        ]
+        assert [tuple(words[k + 1 : k + 4]) for k, word in enumerate(words) if word == 'a'] == expected
         assert text.endswith(f'on {grounds[int(drawn["factors"][n, layout.FACTORS.index("background")])]}')
         right, down = (factor(drawn, axis)[n, 0] - factor(drawn, axis)[n] for axis in 'xy')
         relations = [word for word in words if word in ('left', 'right', 'above', 'below')] if number > 1 else []
@@ -146,8 +153,10 @@ def test_captions_and_tokens_are_each_other(drawn):
     assert [captions.text(row) for row in drawn['caption']] == texts
     assert len(set(captions.VOCABULARY)) == len(captions.VOCABULARY)
     assert max(len(text.split()) for text in scenes(8).captions(np.arange(2000))) == captions.LENGTH
-    np.testing.assert_array_equal(captions.tokens(['A large, unheard-of CIRCLE'])[0, :4],
-                                  [captions.VOCABULARY.index(word) for word in ('a', 'large', 'of', 'circle')])
+    np.testing.assert_array_equal(
+        captions.tokens(['A large, unheard-of CIRCLE'])[0, :4],
+        [captions.VOCABULARY.index(word) for word in ('a', 'large', 'of', 'circle')],
+    )
 
 
 def test_words_of_place():

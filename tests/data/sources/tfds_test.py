@@ -37,10 +37,13 @@ def sets(tmp_path_factory):
         pkg_dir_path = tmp_path_factory.mktemp('code')
 
         def _info(self):
-            features = {'picture': tensorflow_datasets.features.Image(shape=(None, None, 3)),
-                        'label': tensorflow_datasets.features.ClassLabel(names=['none', 'one', 'two'])}
+            features = {
+                'picture': tensorflow_datasets.features.Image(shape=(None, None, 3)),
+                'label': tensorflow_datasets.features.ClassLabel(names=['none', 'one', 'two']),
+            }
             return tensorflow_datasets.core.DatasetInfo(
-                builder=self, features=tensorflow_datasets.features.FeaturesDict(features), description='squares')
+                builder=self, features=tensorflow_datasets.features.FeaturesDict(features), description='squares'
+            )
 
         def _split_generators(self, manager):
             return {'train': self._generate_examples(NUMBER), 'test': self._generate_examples(5)}
@@ -83,10 +86,11 @@ def test_second_load_comes_from_the_cache(sets, tmp_path, monkeypatch):
     first = tfds('small_squares', sets, 8)
     assert len(list((tmp_path / 'cache').iterdir())) == 1
     monkeypatch.setattr('genlab.data.sources.tfds.decode_all', None)
-    np.testing.assert_array_equal(tfds('small_squares', sets, 8).rows(np.arange(NUMBER))['image'],
-                                  first.rows(np.arange(NUMBER))['image'])
+    np.testing.assert_array_equal(
+        tfds('small_squares', sets, 8).rows(np.arange(NUMBER))['image'], first.rows(np.arange(NUMBER))['image']
+    )
     with pytest.raises(TypeError):
-        tfds('small_squares', sets, 9)      # another resolution is another entry
+        tfds('small_squares', sets, 9)  # another resolution is another entry
 
 
 def test_no_cache_where_it_is_turned_off(sets, tmp_path, monkeypatch):
@@ -132,6 +136,7 @@ def test_a_set_in_another_format(old_format):
 def test_the_command_on_what_is_there(sets, old_format, monkeypatch):
     """What needs no TensorFlow: a set that is there, one in another format, one that does not exist."""
     from genlab.data.prepare import prepared
+
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name == 'tensorflow' or found(name))
     assert prepared('small_squares', sets).endswith('train 40, test 5')
@@ -143,8 +148,12 @@ def test_the_command_on_what_is_there(sets, old_format, monkeypatch):
 
 def test_the_command_says_what_it_needs():
     """Without TensorFlow it says so in one line; with it, that the name is unknown."""
-    run = subprocess.run([sys.executable, '-m', 'genlab.data.prepare', 'mnisst', '--dir', os.devnull + '/sets'],
-                         cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, '-m', 'genlab.data.prepare', 'mnisst', '--dir', os.devnull + '/sets'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     lines = [line for line in run.stderr.splitlines() if line.startswith('error: ')]
     assert run.returncode in (1, 2) and len(lines) == 1 and 'RuntimeWarning' not in run.stderr
     assert 'pip install "genlab[prepare]"' in lines[0] or 'did you mean mnist' in lines[0]
@@ -156,6 +165,5 @@ def test_mnist():
     rows = source.rows(np.arange(len(source)))
     check(source, rows)
     assert len(source) == 10_000 and source.classes == tuple('0123456789')
-    np.testing.assert_array_equal(np.bincount(rows['label']),
-                                  [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
+    np.testing.assert_array_equal(np.bincount(rows['label']), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
     assert rows['image'].mean() == pytest.approx(33.79, abs=0.01)

@@ -44,8 +44,9 @@ def test_blocks_are_of_one_shape_and_keep_the_order():
     def double(block):
         shapes.append(block.shape)
         return 2 * block
+
     for count in (1, 4, 7, 8):
-        examples = np.arange(count * 3.).reshape(count, 3)
+        examples = np.arange(count * 3.0).reshape(count, 3)
         found = in_blocks(double, examples, 4)
         np.testing.assert_array_equal(found, 2 * examples)
         assert found.dtype == np.float32
@@ -59,6 +60,7 @@ def test_blocks_compute_in_full_precision():
     def product(block):
         traced.append(jax.config.jax_default_matmul_precision)
         return block @ block.T
+
     in_blocks(product, np.ones((2, 2)), 2)
     assert traced == ['highest']
 
@@ -69,17 +71,27 @@ def test_what_suits_the_data(monkeypatch):
     assert default(config(**POINTS)) == 'pixels'
     assert default(config('inception')) == 'inception'
     source = data.load(config().data, 'test')
-    unlabelled = data.source.from_arrays('x', {'image': np.zeros((2, 4, 4, 1), np.uint8)}, {'image': source.fields['image']})
+    unlabelled = data.source.from_arrays(
+        'x', {'image': np.zeros((2, 4, 4, 1), np.uint8)}, {'image': source.fields['image']}
+    )
     assert extractors.default_for(config(), unlabelled) == 'random'
     monkeypatch.setattr(data, 'load', lambda *arguments: unlabelled)
     assert extractors.load(config()).name == 'random-1'
-    with pytest.raises(ConfigError, match='needs images with labels, and the image of x has none: choose random or pixels'):
+    with pytest.raises(
+        ConfigError, match='needs images with labels, and the image of x has none: choose random or pixels'
+    ):
         extractors.load(config('classifier'))
 
 
-@pytest.mark.parametrize('made, message', [
-    (config('inceptoin'), 'did you mean inception'), (config('random', **POINTS), 'point of ring/test is none: choose pixels'),
-    (config('classifier', **POINTS), 'choose pixels'), (config('inception'), 'give the path of pt_inception-2015-12-05')])
+@pytest.mark.parametrize(
+    'made, message',
+    [
+        (config('inceptoin'), 'did you mean inception'),
+        (config('random', **POINTS), 'point of ring/test is none: choose pixels'),
+        (config('classifier', **POINTS), 'choose pixels'),
+        (config('inception'), 'give the path of pt_inception-2015-12-05'),
+    ],
+)
 def test_what_cannot_be_is_refused_in_one_line(made, message):
     with pytest.raises(ConfigError, match=message) as error:
         extractors.load(made)
@@ -126,8 +138,11 @@ def test_distances_in_random_features_grow_with_damage(images):
     blur = lambda x: (x + np.roll(x, 1, 1) + np.roll(x, 1, 2) + np.roll(x, (1, 1), (1, 2))) / 4
     noise = draw.normal(size=train.shape)
     real = distance(images)
-    for ladder in ([train + 0.2 * noise, train + 0.4 * noise], [blur(blur(train)), blur(blur(blur(blur(train))))],
-                   [train[labels < 5], train[labels < 1]]):
+    for ladder in (
+        [train + 0.2 * noise, train + 0.4 * noise],
+        [blur(blur(train)), blur(blur(blur(blur(train))))],
+        [train[labels < 5], train[labels < 1]],
+    ):
         little, much = map(distance, ladder)
         assert real < little < much
 

@@ -40,7 +40,7 @@ def test_moments_labels_and_order(settings, counted):
     assert found['features'].dtype == np.float32 and found['covariance'].dtype == np.float64
     fewer = reference.statistics(settings, source, extractor, 10)
     np.testing.assert_array_equal(fewer['indices'], found['indices'][:10])
-    assert len(reference.statistics(settings, source, extractor, 10 ** 6)['features']) == 1500
+    assert len(reference.statistics(settings, source, extractor, 10**6)['features']) == 1500
 
 
 def test_it_is_computed_once_and_never_mistaken_for_another(settings, counted):
@@ -90,4 +90,6 @@ def test_examples_are_given_as_samples_are(settings):
     ring = data.load(settings, 'test')
     np.testing.assert_array_equal(reference.examples(settings, ring, np.arange(5)), ring.rows(np.arange(5))['point'])
     found = reference.statistics(settings, ring, extractors.pixels((2,)), 500)
-    np.testing.assert_allclose(found['covariance'], np.cov(found['features'].astype(np.float64), rowvar=False), rtol=1e-9)
+    np.testing.assert_allclose(
+        found['covariance'], np.cov(found['features'].astype(np.float64), rowvar=False), rtol=1e-9
+    )

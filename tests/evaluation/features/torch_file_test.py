@@ -50,8 +50,17 @@ def test_files_by_hand(tmp_path, form):
 
 
 @pytest.mark.parametrize('form', [zipped, plain])
-@pytest.mark.parametrize('harmful', ['cos\nsystem\n(Vtouch HERE\ntR.', 'cbuiltins\neval\n(V1/0\ntR.', 'cbuiltins\ngetattr\n.',
-                                     'ctorch.storage\n_load_from_bytes\n.', 'ctorch\nload\n.', 'ccollections\nCounter\n(tR.'])
+@pytest.mark.parametrize(
+    'harmful',
+    [
+        'cos\nsystem\n(Vtouch HERE\ntR.',
+        'cbuiltins\neval\n(V1/0\ntR.',
+        'cbuiltins\ngetattr\n.',
+        'ctorch.storage\n_load_from_bytes\n.',
+        'ctorch\nload\n.',
+        'ccollections\nCounter\n(tR.',
+    ],
+)
 def test_nothing_but_tensors_is_called(tmp_path, form, harmful):
     touched = tmp_path / 'touched'
     path = form(tmp_path / 'file.pth', harmful.replace('HERE', str(touched)).encode())
@@ -60,10 +69,19 @@ def test_nothing_but_tensors_is_called(tmp_path, form, harmful):
     assert '\n' not in str(error.value) and not touched.exists()
 
 
-@pytest.mark.parametrize('pickled, message', [
-    (state_dict(tensor(3)), 'beyond'), (state_dict(tensor(-1)), 'beyond'), (state_dict(tensor(strides='I-3\nI1\n')), 'beyond'),
-    (state_dict(tensor(strides='I8\nI1\n')), 'beyond'), (b'I3\n.', 'no state dict'), (b'(dVa\nI3\ns.', 'no state dict'),
-    (b'', 'EOFError'), (b'\x80', 'is damaged')])
+@pytest.mark.parametrize(
+    'pickled, message',
+    [
+        (state_dict(tensor(3)), 'beyond'),
+        (state_dict(tensor(-1)), 'beyond'),
+        (state_dict(tensor(strides='I-3\nI1\n')), 'beyond'),
+        (state_dict(tensor(strides='I8\nI1\n')), 'beyond'),
+        (b'I3\n.', 'no state dict'),
+        (b'(dVa\nI3\ns.', 'no state dict'),
+        (b'', 'EOFError'),
+        (b'\x80', 'is damaged'),
+    ],
+)
 def test_damaged_files_are_refused_in_one_line(tmp_path, pickled, message):
     with pytest.raises(UserError, match=message) as error:
         torch_file.read(zipped(tmp_path / 'file.pth', pickled))

@@ -22,22 +22,28 @@ def by_hand(scores, anomalous):
 def test_curves_agree_with_counting(shift):
     rng = np.random.default_rng(0)
     anomalous = rng.random(300) < 0.2
-    scores = np.round(rng.standard_normal(300) + shift * anomalous, 1)     # rounded: with ties
+    scores = np.round(rng.standard_normal(300) + shift * anomalous, 1)  # rounded: with ties
     found = anomaly.detection(scores, anomalous)
     assert (found['auroc'], found['aupr']) == pytest.approx(by_hand(scores, anomalous))
     assert found['anomalous'] == pytest.approx(anomalous.sum() / (anomalous.sum() + (~anomalous).sum() // 2))
 
 
 def test_the_threshold_is_set_on_one_half_and_judged_on_the_other():
-    normal = np.arange(200.0)     # even numbers validate, odd ones test
+    normal = np.arange(200.0)  # even numbers validate, odd ones test
     scores, anomalous = np.append(normal, [150, 191, 500, 600]), np.repeat([False, True], [200, 4])
     found = anomaly.detection(scores, anomalous, quantile=0.95)
-    assert found['threshold'] == 190     # 0.95 of the way from 0 to 198 is 188.1: the next score
-    assert found['recall'] == 3 / 4 and found['precision'] == 3 / (3 + 5)     # 191, 193, ... 199 are called too
+    assert found['threshold'] == 190  # 0.95 of the way from 0 to 198 is 188.1: the next score
+    assert found['recall'] == 3 / 4 and found['precision'] == 3 / (3 + 5)  # 191, 193, ... 199 are called too
     assert anomaly.detection(scores + 1e3 * anomalous, anomalous)['threshold'] == 190
     assert anomaly.detection(np.append(normal, [0, 0, 0, 0]), anomalous)['precision'] == 0
     assert anomaly.detection(np.append(np.zeros(200), np.ones(4)), anomalous) == {
-        'auroc': 1, 'aupr': 1, 'anomalous': 4 / 104, 'threshold': 0, 'precision': 1, 'recall': 1}
+        'auroc': 1,
+        'aupr': 1,
+        'anomalous': 4 / 104,
+        'threshold': 0,
+        'precision': 1,
+        'recall': 1,
+    }
 
 
 def test_scores_that_are_not_finite_are_the_highest():

@@ -24,7 +24,9 @@ def test_a_linear_probe_finds_what_is_linear_and_only_that():
     accuracy = codes.linear_probe(*train, *test)
     assert accuracy > 0.97 and codes.linear_probe(*train, *test) == accuracy
     assert codes.linear_probe(*train, test[0], (test[1] + 1) % 4) < 0.05
-    assert codes.linear_probe(train[0] * 1e-3 + 5, train[1], test[0] * 1e-3 + 5, test[1]) == pytest.approx(accuracy, abs=0.02)
+    assert codes.linear_probe(train[0] * 1e-3 + 5, train[1], test[0] * 1e-3 + 5, test[1]) == pytest.approx(
+        accuracy, abs=0.02
+    )
     unrelated = codes.linear_probe(*blobs(400, 0), *blobs(200, 0, seed=1))
     assert 0.1 < unrelated < 0.4
     square = np.random.default_rng(0).uniform(-1, 1, (2000, 2))
@@ -36,15 +38,15 @@ def test_clusters_are_the_classes_or_are_not():
     found, labels = blobs(300, 6)
     found = found / np.array([1, 1, 1, 1, 1, 100])
     assert codes.clusters(found, labels) == pytest.approx({'nmi': 1, 'ari': 1})
-    assert codes.clusters(found, (labels + 1) % 4) == pytest.approx({'nmi': 1, 'ari': 1})     # names do not matter
+    assert codes.clusters(found, (labels + 1) % 4) == pytest.approx({'nmi': 1, 'ari': 1})  # names do not matter
     by_chance = codes.clusters(found, np.random.default_rng(1).permutation(labels))
     assert all(abs(value) < 0.05 for value in by_chance.values())
-    merged = codes.clusters(found, labels // 2)     # two clusters for two classes of two blobs each
+    merged = codes.clusters(found, labels // 2)  # two clusters for two classes of two blobs each
     assert 0.1 < merged['nmi'] <= 1
 
 
 def test_units_are_active_where_their_variance_is_above_a_hundredth():
-    wave = np.resize([1.0, -1.0], 100)[:, None]     # variance: the square of its height
+    wave = np.resize([1.0, -1.0], 100)[:, None]  # variance: the square of its height
     assert codes.active_units(wave * (1, 0.11, 0.09, 0)) == (2, 4)
     assert codes.active_units(wave * (1, 0.11, 0.09, 0) + 50) == (2, 4)
     assert codes.active_units(wave * (1, 0.11, 0.09, 0), threshold=1e-9) == (3, 4)
@@ -59,11 +61,14 @@ def test_activation_of_sparse_codes():
 @pytest.fixture(scope='module')
 def examples():
     rng = np.random.default_rng(0)
-    return (rng.standard_normal((300, 12)) * np.arange(12, 0, -1) @ rng.standard_normal((12, 12)) + 100).astype(np.float32)
+    return (rng.standard_normal((300, 12)) * np.arange(12, 0, -1) @ rng.standard_normal((12, 12)) + 100).astype(
+        np.float32
+    )
 
 
 def test_principal_components_agree_with_scikit_learn(examples, monkeypatch):
     from sklearn.decomposition import PCA
+
     monkeypatch.setattr(codes, 'BLOCK', 64)
     train, test = examples[:200], examples[200:]
     fitted, oracle = codes.pca(train, 4), PCA(4, svd_solver='full').fit(np.float64(train))
@@ -92,13 +97,15 @@ def test_principal_angle_agrees_with_scipy():
     assert codes.principal_angle(a, a @ rng.standard_normal((3, 3))) < 1e-10
     for angle in (1e-6, 30, 89.9):
         turn = np.radians(angle)
-        assert codes.principal_angle(np.eye(3)[:, :1], np.array([[np.cos(turn)], [np.sin(turn)], [0]])) == pytest.approx(angle)
+        assert codes.principal_angle(
+            np.eye(3)[:, :1], np.array([[np.cos(turn)], [np.sin(turn)], [0]])
+        ) == pytest.approx(angle)
 
 
 def test_a_direction_that_is_missing_is_a_right_angle():
     basis = np.eye(5)
     assert codes.principal_angle(basis[:, :3], basis[:, :2]) == codes.principal_angle(basis[:, :2], basis[:, :3]) == 90
-    twice = basis[:, [0, 1, 1]]     # three columns of rank two
+    twice = basis[:, [0, 1, 1]]  # three columns of rank two
     assert codes.principal_angle(twice, basis[:, :3]) == 90 and codes.principal_angle(twice, basis[:, :2]) < 1e-10
 
 
@@ -109,7 +116,7 @@ def test_the_span_of_an_affine_decoder_and_of_no_other():
     np.testing.assert_allclose(codes.affine_span(affine, 3), weights.T, atol=1e-5)
     assert codes.affine_span(lambda z: np.tanh(affine(z)), 3) is None
     rectified = lambda z: np.maximum(z @ weights, 0)
-    np.testing.assert_allclose(rectified(2 * np.eye(3)), 2 * rectified(np.eye(3)))     # it doubles without being linear
+    np.testing.assert_allclose(rectified(2 * np.eye(3)), 2 * rectified(np.eye(3)))  # it doubles without being linear
     assert codes.affine_span(rectified, 3) is None
     np.testing.assert_array_equal(codes.affine_span(lambda z: np.ones((len(z), 4)), 3), np.zeros((4, 3)))
 
@@ -117,12 +124,14 @@ def test_the_span_of_an_affine_decoder_and_of_no_other():
 def test_usage_of_a_codebook():
     assert codes.usage(np.arange(8).reshape(2, 2, 2), 8) == pytest.approx({'codebook_used': 1, 'perplexity': 8})
     assert codes.usage(np.full((3, 4, 4), 5), 8) == pytest.approx({'codebook_used': 1 / 8, 'perplexity': 1})
-    assert codes.usage(np.array([0, 0, 0, 7]), 8)['perplexity'] == pytest.approx(4 / 3 ** 0.75)
+    assert codes.usage(np.array([0, 0, 0, 7]), 8)['perplexity'] == pytest.approx(4 / 3**0.75)
 
 
 def test_planes(monkeypatch):
     found, labels = blobs(60, 8)
-    np.testing.assert_allclose(codes.plane(found, 'pca'), codes.pca_codes(codes.pca(np.float64(found), 2), found), rtol=1e-6)
+    np.testing.assert_allclose(
+        codes.plane(found, 'pca'), codes.pca_codes(codes.pca(np.float64(found), 2), found), rtol=1e-6
+    )
     tsne = codes.plane(found / np.array([1, 1, 1, 1, 1, 100]), 'tsne', 3)
     distance = np.linalg.norm(tsne[:, None] - tsne, axis=-1) + 1e9 * np.eye(60)
     assert tsne.shape == (60, 2) and (labels[distance.argmin(1)] == labels).mean() > 0.9
@@ -149,7 +158,7 @@ def test_a_map_shows_classes_in_their_colours_where_they_are():
     assert picture.dtype == np.uint8 and picture.shape[0] == 300 and picture.shape[1] > 340
     colours = maps.palette(3)
     for (row, column), colour in zip(((288, 12), (288, 288), (12, 288)), colours):
-        np.testing.assert_array_equal(picture[row, column], colour)     # y upwards, 4 % of the side spared around them
+        np.testing.assert_array_equal(picture[row, column], colour)  # y upwards, 4 % of the side spared around them
     assert (picture[20:280, 20:280] == 255).all()
     legend = {tuple(pixel) for pixel in picture[:, 300:].reshape(-1, 3)}
     assert set(colours) < legend

@@ -43,33 +43,39 @@ def test_mixtures_score_less_and_noise_next_to_nothing(factors):
 def test_mutual_information_gaps_in_closed_form(factors):
     half = np.stack([factors[:, 0], factors[:, 0] // 2, factors[:, 1], factors[:, 1], factors[:, 2]], 1)
     gaps = disentanglement.mutual_information_gaps(np.float64(half), factors)
-    np.testing.assert_allclose(gaps, [0.5, 0, 1], atol=1e-9)     # two bits against one, a copy, alone
-    np.testing.assert_allclose(disentanglement.mutual_information_gaps(factors[:, 2:] * 1.0, factors), [0, 0, 1], atol=1e-9)
+    np.testing.assert_allclose(gaps, [0.5, 0, 1], atol=1e-9)  # two bits against one, a copy, alone
+    np.testing.assert_allclose(
+        disentanglement.mutual_information_gaps(factors[:, 2:] * 1.0, factors), [0, 0, 1], atol=1e-9
+    )
 
 
 def test_dci_tells_what_is_shared_from_what_is_spread(factors):
-    shared = np.stack([factors[:, 0] * 4 + factors[:, 1], factors[:, 2]], 1) * 1.0     # a unit for two factors
+    shared = np.stack([factors[:, 0] * 4 + factors[:, 1], factors[:, 2]], 1) * 1.0  # a unit for two factors
     found = disentanglement.dci(shared, factors)
     assert found['dci_completeness'] > 0.99
     # the shared unit has two of the three factors' importance, in two equal parts: 2/3 (1 - log 2 / log 3) + 1/3
     assert found['dci_disentanglement'] == pytest.approx(1 - 2 / 3 * np.log(2) / np.log(3), abs=0.02)
     first, second, third = factors.T
-    spread = np.stack([first // 2, first % 2, second, third], 1) * 1.0     # a factor in two units
+    spread = np.stack([first // 2, first % 2, second, third], 1) * 1.0  # a factor in two units
     found = disentanglement.dci(spread, factors)
     assert found['dci_disentanglement'] > 0.99 and found['dci_informativeness'] > 0.99
     assert found['dci_completeness'] == pytest.approx(1 - np.log(2) / np.log(4) / 3, abs=0.02)
 
 
 def test_factor_vae_needs_a_unit_of_its_own_for_each_factor(factors):
-    for scale in (1.0, 100.0, 0.01):     # units are compared after division by their standard deviation
+    for scale in (1.0, 100.0, 0.01):  # units are compared after division by their standard deviation
         assert disentanglement.factor_vae((factors + 0.1 * noise(factors, 3)) * (1.0, scale, 1 / scale), factors) == 1
     shared = np.stack([factors[:, 0] + factors[:, 1], factors[:, 2]], 1) * 1.0
-    assert disentanglement.factor_vae(shared, factors) == pytest.approx(2 / 3, abs=0.06)     # two of three cannot be told apart
+    assert disentanglement.factor_vae(shared, factors) == pytest.approx(
+        2 / 3, abs=0.06
+    )  # two of three cannot be told apart
 
 
 def test_what_does_not_vary_is_left_out(factors):
     codes, constant = factors * 1.0, np.ones((len(factors), 1), int)
-    found = disentanglement.scores(np.concatenate([codes, constant], 1), np.concatenate([factors, constant], 1), (*NAMES, 'c'))
+    found = disentanglement.scores(
+        np.concatenate([codes, constant], 1), np.concatenate([factors, constant], 1), (*NAMES, 'c')
+    )
     assert found == disentanglement.scores(codes, factors, NAMES)
     dead = disentanglement.scores(np.ones((len(factors), 4)), factors, NAMES)
     assert dead['mig'] == dead['dci_informativeness'] == 0 and dead['factor_vae'] == 1 / 3

@@ -36,7 +36,7 @@ def test_frechet_is_that_of_the_matrix_square_root():
 def test_frechet_of_diagonal_gaussians():
     """|m1 - m2|^2 + |s1 - s2|^2, also where deviations are zero."""
     sigma1, sigma2 = np.array([1, 2, 0, 0.5]), np.array([3, 0, 0, 0.5])
-    distance = distances.frechet(np.ones(4), np.diag(sigma1 ** 2), np.zeros(4), np.diag(sigma2 ** 2))
+    distance = distances.frechet(np.ones(4), np.diag(sigma1**2), np.zeros(4), np.diag(sigma2**2))
     np.testing.assert_allclose(distance, 4 + 4 + 4, rtol=1e-12)
 
 
@@ -64,7 +64,7 @@ def test_kernel_distance_is_the_unbiased_estimate():
         values.append(xx[different].mean() + yy[different].mean() - 2 * xy.mean())
     np.testing.assert_allclose(mean, np.mean(values), rtol=1e-10)
     np.testing.assert_allclose(error, np.std(values, ddof=1) * np.sqrt(1 + 1 / 3), rtol=1e-10)
-    assert distances.kernel_distance(real, samples, subsets=3, seed=5) == (mean, error)    # half of what there is
+    assert distances.kernel_distance(real, samples, subsets=3, seed=5) == (mean, error)  # half of what there is
 
 
 def test_kernel_distance_knows_its_own_error():
@@ -83,16 +83,16 @@ def test_kernel_distance_knows_its_own_error():
 
 def _second(product, a, b, dimensions=4):
     """E (x.y / D)^2 for x ~ N(a, 1), y ~ N(b, 1) in every dimension: mean squared + variance."""
-    return product ** 2 + ((1 + a * a) * (1 + b * b) - (a * b) ** 2) / dimensions
+    return product**2 + ((1 + a * a) * (1 + b * b) - (a * b) ** 2) / dimensions
 
 
 def _third(product, a, b, dimensions=4):
     """E (x.y / D)^3 by the third moments of one dimension's product."""
     first, second = a * b, (1 + a * a) * (1 + b * b)
-    third = (a ** 3 + 3 * a) * (b ** 3 + 3 * b)
-    central = third - 3 * first * second + 2 * first ** 3
-    variance = (second - first ** 2) / dimensions
-    return product ** 3 + 3 * product * variance + central / dimensions ** 2
+    third = (a**3 + 3 * a) * (b**3 + 3 * b)
+    central = third - 3 * first * second + 2 * first**3
+    variance = (second - first**2) / dimensions
+    return product**3 + 3 * product * variance + central / dimensions**2
 
 
 @pytest.mark.parametrize('numbers', [(50, 50), (30, 47), (1, 8)])

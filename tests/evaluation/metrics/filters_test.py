@@ -16,7 +16,9 @@ def test_total_variation_shrinks_a_step_by_its_closed_form():
     for at in (4, 2):
         found = filters.total_variation(step(1.0, at=at), weight=0.4, steps=2000)
         np.testing.assert_allclose(found, step(1 - 0.4 / at - 0.4 / (8 - at), at=at) + 0.4 / at, atol=1e-3)
-    np.testing.assert_allclose(filters.total_variation(step(1.0), weight=5.0, steps=2000), 0.5, atol=1e-3)     # flat, same mean
+    np.testing.assert_allclose(
+        filters.total_variation(step(1.0), weight=5.0, steps=2000), 0.5, atol=1e-3
+    )  # flat, same mean
     turned = filters.total_variation(step(1.0).swapaxes(1, 2), weight=0.4, steps=50)
     np.testing.assert_allclose(turned.swapaxes(1, 2), filters.total_variation(step(1.0), weight=0.4, steps=50))
 
@@ -30,15 +32,18 @@ def objective(images, noisy, weight):
 def test_total_variation_minimises_its_objective():
     rng = np.random.default_rng(0)
     noisy = rng.standard_normal((2, 9, 7, 3))
-    values = [objective(filters.total_variation(noisy, weight=0.5, steps=steps), noisy, 0.5) for steps in (0, 10, 100, 2000)]
+    values = [
+        objective(filters.total_variation(noisy, weight=0.5, steps=steps), noisy, 0.5) for steps in (0, 10, 100, 2000)
+    ]
     assert (np.diff(values, axis=0) < 0).all()
     found = filters.total_variation(noisy, weight=0.5, steps=2000)
     for _ in range(20):
         assert (objective(found + 0.02 * rng.standard_normal(found.shape), noisy, 0.5) > values[-1]).all()
 
 
-@pytest.mark.parametrize('name, parameter', [('gaussian', {'sigma': 1.0}), ('median', {'size': 3}),
-                                             ('total_variation', {'weight': 0.3})])
+@pytest.mark.parametrize(
+    'name, parameter', [('gaussian', {'sigma': 1.0}), ('median', {'size': 3}), ('total_variation', {'weight': 0.3})]
+)
 def test_filters_mix_neither_examples_nor_channels(name, parameter):
     images = np.random.default_rng(0).uniform(-1, 1, (3, 6, 5, 2)).astype(np.float32)
     apply = getattr(filters, name)
@@ -66,7 +71,7 @@ def test_parameters_are_tuned_to_the_noise():
     noisy, clean = pictures(20, 0.6, seed=1)
     gain = filters._psnr(much['total_variation'](noisy), clean) - filters._psnr(noisy, clean)
     assert gain.min() > 5
-    assert filters.best(much, *pictures(20, 0.6)) == 'total_variation'     # discs are what it is made for
+    assert filters.best(much, *pictures(20, 0.6)) == 'total_variation'  # discs are what it is made for
     pepper = np.where(np.random.default_rng(0).random(clean.shape) < 0.1, -clean, clean)
     assert filters.best(filters.tuned(pepper, clean), pepper, clean) == 'median'
 

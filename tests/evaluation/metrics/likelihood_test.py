@@ -13,8 +13,8 @@ from genlab import data
 from genlab.data.load import defaults
 from genlab.evaluation.metrics import likelihood
 
-SIGMA = 0.5     # z ~ N(0, 1), x | z ~ N(z, SIGMA^2), so x ~ N(0, 1 + SIGMA^2) and z | x ~ N(x / (1 + SIGMA^2), ...)
-EXACT = {'slope': np.float32(1 / (1 + SIGMA ** 2)), 'scale': np.float32(SIGMA / np.sqrt(1 + SIGMA ** 2))}
+SIGMA = 0.5  # z ~ N(0, 1), x | z ~ N(z, SIGMA^2), so x ~ N(0, 1 + SIGMA^2) and z | x ~ N(x / (1 + SIGMA^2), ...)
+EXACT = {'slope': np.float32(1 / (1 + SIGMA**2)), 'scale': np.float32(SIGMA / np.sqrt(1 + SIGMA**2))}
 WIDE = {'slope': np.float32(0.5), 'scale': np.float32(0.8)}
 
 
@@ -36,7 +36,7 @@ def estimator(count, chunk, log_weight=log_weight):
 
 
 def test_the_exact_posterior_gives_the_likelihood_at_once(held_out):
-    exact = scipy.stats.norm.logpdf(held_out[0]['x'][:, 0], 0, np.sqrt(1 + SIGMA ** 2))
+    exact = scipy.stats.norm.logpdf(held_out[0]['x'][:, 0], 0, np.sqrt(1 + SIGMA**2))
     for found in estimator(7, 3)(EXACT, *held_out):
         np.testing.assert_allclose(found, exact, rtol=1e-5)
 
@@ -50,16 +50,18 @@ def test_the_bounds_are_those_of_the_draws_one_by_one_in_any_chunks(held_out):
         np.testing.assert_allclose(bound, scipy.special.logsumexp(draws, axis=0) - np.log(7), rtol=1e-5)
         np.testing.assert_allclose(elbo, draws.mean(0), rtol=1e-5)
     part = jax.tree.map(lambda leaf: leaf[2:4], held_out)
-    np.testing.assert_allclose(estimator(7, 3)(WIDE, *part)[0], bound[2:4], rtol=1e-5)     # whoever else is in the batch
+    np.testing.assert_allclose(estimator(7, 3)(WIDE, *part)[0], bound[2:4], rtol=1e-5)  # whoever else is in the batch
 
 
 def test_many_latents_come_near_the_likelihood_and_the_mean_is_the_elbo(held_out):
     x = held_out[0]['x'][:, 0]
-    exact = scipy.stats.norm.logpdf(x, 0, np.sqrt(1 + SIGMA ** 2))
+    exact = scipy.stats.norm.logpdf(x, 0, np.sqrt(1 + SIGMA**2))
     bound, elbo = estimator(8000, 8)(WIDE, *held_out)
     np.testing.assert_allclose(bound, exact, atol=0.05)
     mean, variance = EXACT['slope'] * x, EXACT['scale'] ** 2
-    divergence = 0.5 * (np.log(variance / 0.64) + (0.64 + (WIDE['slope'] * x - mean) ** 2) / variance - 1)     # q to posterior
+    divergence = 0.5 * (
+        np.log(variance / 0.64) + (0.64 + (WIDE['slope'] * x - mean) ** 2) / variance - 1
+    )  # q to posterior
     np.testing.assert_allclose(elbo, exact - divergence, atol=0.2)
     assert (bound > elbo).all()
 
@@ -68,7 +70,8 @@ def test_memory_does_not_grow_with_the_number_of_latents(held_out):
     def bytes_of(chunk):
         compiled = estimator(8000, chunk).lower(WIDE, *held_out).compile()
         return compiled.memory_analysis().temp_size_in_bytes
-    assert bytes_of(8) < 8000 * 6 * 4 < bytes_of(8000)     # the log weights of all latents, float32
+
+    assert bytes_of(8) < 8000 * 6 * 4 < bytes_of(8000)  # the log weights of all latents, float32
 
 
 def test_impossible_and_extreme_weights_stay_numbers(held_out):
@@ -79,9 +82,9 @@ def test_impossible_and_extreme_weights_stay_numbers(held_out):
 
 
 def test_a_uniform_density_is_eight_bits():
-    log_density = np.full(3, -12 * np.log(2))     # over 12 values, each in [-1, 1)
+    log_density = np.full(3, -12 * np.log(2))  # over 12 values, each in [-1, 1)
     np.testing.assert_allclose(likelihood.bits_per_dimension(-log_density, 12, dequantised=True), 8)
-    np.testing.assert_allclose(np.exp(likelihood.of_levels(log_density, 12)), 256.0 ** -12)
+    np.testing.assert_allclose(np.exp(likelihood.of_levels(log_density, 12)), 256.0**-12)
     np.testing.assert_allclose(likelihood.bits_per_dimension(12 * np.log(256), 12, dequantised=False), 8)
 
 

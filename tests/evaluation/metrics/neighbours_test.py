@@ -47,7 +47,7 @@ def test_memorised():
     assert neighbours.memorised(train[:300] + 1e-3, train, held_out) == 1
     half = np.concatenate([train[:500], fresh[:500] + 10])
     assert neighbours.memorised(half, train, held_out) == pytest.approx(0.5, abs=0.01)
-    assert neighbours.memorised(train, train, train) == 1              # copies, where held-out data holds copies too
+    assert neighbours.memorised(train, train, train) == 1  # copies, where held-out data holds copies too
 
 
 def test_picture_puts_neighbours_beside_their_sample():

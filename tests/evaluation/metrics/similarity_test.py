@@ -13,26 +13,26 @@ def images(seed, shape=(3, 16, 13, 2)):
 def textbook(a, b, window=11):
     """Luminance, and contrast times structure, of each window of two grey images (Wang et al. 2004, equations 6 to 10)."""
     offsets = np.arange(window) - window // 2
-    weights = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5 ** 2))
+    weights = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
     weights /= weights.sum()
-    c1, c2 = 0.02 ** 2, 0.06 ** 2
+    c1, c2 = 0.02**2, 0.06**2
     luminance, structure = [], []
     for top in range(a.shape[0] - window + 1):
         for left in range(a.shape[1] - window + 1):
-            x, y = (image[top:top + window, left:left + window].astype(np.float64) for image in (a, b))
+            x, y = (image[top : top + window, left : left + window].astype(np.float64) for image in (a, b))
             mean_x, mean_y = (weights * x).sum(), (weights * y).sum()
             deviation_x = np.sqrt((weights * (x - mean_x) ** 2).sum())
             deviation_y = np.sqrt((weights * (y - mean_y) ** 2).sum())
             covariance = (weights * (x - mean_x) * (y - mean_y)).sum()
-            contrast = (2 * deviation_x * deviation_y + c2) / (deviation_x ** 2 + deviation_y ** 2 + c2)
-            luminance.append((2 * mean_x * mean_y + c1) / (mean_x ** 2 + mean_y ** 2 + c1))
+            contrast = (2 * deviation_x * deviation_y + c2) / (deviation_x**2 + deviation_y**2 + c2)
+            luminance.append((2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1))
             structure.append(contrast * (covariance + c2 / 2) / (deviation_x * deviation_y + c2 / 2))
     return np.array(luminance), np.array(structure)
 
 
 @pytest.mark.parametrize('shape, window', [((3, 16, 13, 2), 11), ((2, 11, 12, 1), 11), ((2, 8, 8, 1), 7)])
 def test_ssim_is_the_textbooks(shape, window, monkeypatch):
-    monkeypatch.setattr(similarity, 'BLOCK_ELEMENTS', 1000)        # several blocks
+    monkeypatch.setattr(similarity, 'BLOCK_ELEMENTS', 1000)  # several blocks
     a = images(0, shape)
     b = np.clip(a + 0.3 * images(1, shape), -1, 1)
     grey = lambda x, y: np.prod(textbook(x, y, window), 0).mean()
@@ -66,7 +66,7 @@ def test_invariants(measure):
     np.testing.assert_allclose(measure(a, b), measure(a.swapaxes(1, 2), b.swapaxes(1, 2)), rtol=1e-12)
     noises = [measure(a, np.clip(a + scale * b, -1, 1)).mean() for scale in (0.1, 0.3, 1)]
     assert 1 > noises[0] > noises[1] > noises[2] > 0
-    assert np.isfinite(measure(a, -a)).all()                       # structure below zero has no power of 0.3
+    assert np.isfinite(measure(a, -a)).all()  # structure below zero has no power of 0.3
     with pytest.raises(ValueError, match='two shapes'):
         measure(a, b[:, :16])
 
@@ -79,7 +79,7 @@ def test_flat_images():
 
 def test_psnr():
     a = images(0)
-    np.testing.assert_allclose(similarity.psnr(a, a + np.float32(0.2)), 20, rtol=1e-5)            # 20 log10(2 / 0.2)
+    np.testing.assert_allclose(similarity.psnr(a, a + np.float32(0.2)), 20, rtol=1e-5)  # 20 log10(2 / 0.2)
     expected = 20 * np.log10(2 / np.sqrt([np.mean((np.float64(x) - y) ** 2) for x, y in zip(a, images(1))]))
     np.testing.assert_allclose(similarity.psnr(a, images(1)), expected)
     assert similarity.psnr(a, a).tolist() == [np.inf] * 3
@@ -94,5 +94,5 @@ def test_within_class_similarity():
     mean, classes = similarity.within_class_ms_ssim(many[order], labels[order], pairs=30)
     assert set(classes) == {0, 1, 5} and mean == pytest.approx(np.mean(list(classes.values())))
     assert classes[0] == pytest.approx(1) and classes[1] < 0.2
-    assert classes[5] == pytest.approx(similarity.ms_ssim(many[40:41], many[41:42])[0])          # never an image with itself
+    assert classes[5] == pytest.approx(similarity.ms_ssim(many[40:41], many[41:42])[0])  # never an image with itself
     assert np.isnan(similarity.within_class_ms_ssim(many[:1], labels[:1])[0])

@@ -24,7 +24,8 @@ def initial(module, shape):
 def shapes(module, *shape):
     key = jax.ShapeDtypeStruct((2,), jnp.uint32)
     return jax.eval_shape(
-        lambda key: module.init_with_output(jax.random.wrap_key_data(key), jnp.zeros(shape), train=True), key)
+        lambda key: module.init_with_output(jax.random.wrap_key_data(key), jnp.zeros(shape), train=True), key
+    )
 
 
 @pytest.mark.parametrize('resolution', [16, 32, 64, 128])
@@ -40,8 +41,10 @@ def test_parameter_counts_of_the_paper():
     assert count(shapes(Discriminator(), 2, 64, 64, 3)[1]) == 2_765_568
 
 
-@pytest.mark.parametrize('module, shape', [(Generator(24), (2, 100)), (Generator(8), (2, 100)), (Generator(), (2, 99)),
-                                           (Discriminator(32), (2, 64, 64, 3))])
+@pytest.mark.parametrize(
+    'module, shape',
+    [(Generator(24), (2, 100)), (Generator(8), (2, 100)), (Generator(), (2, 99)), (Discriminator(32), (2, 64, 64, 3))],
+)
 def test_wrong_sizes_are_named(module, shape):
     with pytest.raises(ValueError, match='24|8|99|64'):
         shapes(module, *shape)
@@ -54,7 +57,7 @@ def test_initial_weights():
         if name == 'bias':
             chex.assert_trees_all_equal(leaf, jnp.zeros_like(leaf))
         else:
-            assert abs(leaf.mean() - (name == 'scale')) < 5 * 0.02 / leaf.size ** 0.5
+            assert abs(leaf.mean() - (name == 'scale')) < 5 * 0.02 / leaf.size**0.5
             assert abs(leaf.std() - 0.02) < 5 * 0.02 / (2 * leaf.size) ** 0.5
 
 
@@ -84,6 +87,7 @@ def test_batch_norm_has_the_variables_and_numbers_of_flax(train):
         def loss(params, x):
             y, stats = module.apply(variables | {'params': params}, x, mutable='batch_stats', **settings)
             return jnp.sin(y).sum(), (y, stats)
+
         return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(variables['params'], x)
 
     chex.assert_trees_all_close(run(ours, variables, x, train=train), run(theirs, variables, x), atol=1e-4, rtol=1e-5)
@@ -105,7 +109,8 @@ def test_half_precision():
     variables = initial(module, images.shape)
     half, single = (
         jax.jit(lambda x, m=m: m.apply(variables, x, train=True, mutable='batch_stats')[0])(images)
-        for m in (module, Discriminator(16, 4)))
+        for m in (module, Discriminator(16, 4))
+    )
     assert half.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
     np.testing.assert_allclose(half.astype(jnp.float32), single, atol=0.05)

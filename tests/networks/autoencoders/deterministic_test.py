@@ -15,9 +15,16 @@ def parameters(module, shape):
     return count(jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *shape)))['params'])
 
 
-@pytest.mark.parametrize('number, side, features, more', [
-    (2_837_314, 28, (1000, 500, 250, 30), {}), (1_420_814, 28, (1000, 500, 250, 30), {'tied': True}),
-    (50_176, 28, (32,), {'use_bias': False}), (25_088, 28, (32,), {'use_bias': False, 'tied': True}), (3289, 8, (25,), {})])
+@pytest.mark.parametrize(
+    'number, side, features, more',
+    [
+        (2_837_314, 28, (1000, 500, 250, 30), {}),
+        (1_420_814, 28, (1000, 500, 250, 30), {'tied': True}),
+        (50_176, 28, (32,), {'use_bias': False}),
+        (25_088, 28, (32,), {'use_bias': False, 'tied': True}),
+        (3289, 8, (25,), {}),
+    ],
+)
 def test_counts(number, side, features, more):
     shape = (side, side, 1)
     assert parameters(DenseAutoencoder(shape, features, **more), shape) == number
@@ -28,7 +35,7 @@ def test_layers_by_hand(tied):
     module = DenseAutoencoder((2, 3), (5, 4), jnp.sin, jnp.tanh, jnp.cos, tied)
     x = jax.random.normal(jax.random.key(0), (7, 2, 3))
     fresh = jax.jit(module.init)(jax.random.key(1), x)['params']
-    params = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.1), fresh)   # biases that are not zero
+    params = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.1), fresh)  # biases that are not zero
     kernels = [params[f'encoder_{level}']['kernel'] for level in (0, 1)]
     back = [kernels[1].T, kernels[0].T] if tied else [params[f'decoder_{level}']['kernel'] for level in (0, 1)]
     assert ('kernel' in params['decoder_0']) != tied
@@ -38,8 +45,12 @@ def test_layers_by_hand(tied):
 
     codes = np.tanh(layer(np.sin(layer(x.reshape(7, 6), kernels[0], 'encoder_0')), kernels[1], 'encoder_1'))
     logits = layer(np.sin(layer(codes, back[0], 'decoder_0')), back[1], 'decoder_1').reshape(7, 2, 3)
-    for method, argument, expected in (('encode', x, codes), ('logits', codes, logits), ('decode', codes, np.cos(logits)),
-                                       ('__call__', x, np.cos(logits))):
+    for method, argument, expected in (
+        ('encode', x, codes),
+        ('logits', codes, logits),
+        ('decode', codes, np.cos(logits)),
+        ('__call__', x, np.cos(logits)),
+    ):
         result = jax.jit(functools.partial(module.apply, method=method))({'params': params}, jnp.float32(argument))
         np.testing.assert_allclose(result, expected, atol=1e-5, err_msg=method)
 
@@ -67,7 +78,9 @@ def test_convolutions_come_back_to_the_image():
     module = ConvolutionalAutoencoder((12, 8, 3), (20, 5), width=4, output=jnp.tanh)
     x = jnp.zeros((2, 12, 8, 3))
     (output, variables), codes = jax.eval_shape(
-        lambda key: (made := module.init_with_output(key, x), module.apply(made[1], x, method='encode')), jax.random.key(0))
+        lambda key: (made := module.init_with_output(key, x), module.apply(made[1], x, method='encode')),
+        jax.random.key(0),
+    )
     params = variables['params']
     assert output.shape == x.shape and codes.shape == (2, 5)
     assert params['down_1']['kernel'].shape == (4, 4, 4, 8) and params['up_1']['kernel'].shape == (4, 4, 4, 3)
@@ -79,8 +92,13 @@ def test_a_side_that_cannot_be_halved_is_refused():
         parameters(ConvolutionalAutoencoder((10, 10, 1), (5,), width=4), (10, 10, 1))
 
 
-@pytest.mark.parametrize('module', [DenseAutoencoder((8, 8, 1), (5, 4), tied=True, dtype=jnp.bfloat16),
-                                    ConvolutionalAutoencoder((8, 8, 1), (5, 4), width=4, dtype=jnp.bfloat16)])
+@pytest.mark.parametrize(
+    'module',
+    [
+        DenseAutoencoder((8, 8, 1), (5, 4), tied=True, dtype=jnp.bfloat16),
+        ConvolutionalAutoencoder((8, 8, 1), (5, 4), width=4, dtype=jnp.bfloat16),
+    ],
+)
 def test_bfloat16_inside_float32_outside(module):
     shapes = jax.eval_shape(module.init_with_output, jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes))

@@ -16,7 +16,11 @@ def test_the_known_sizes():
     """Those of 32x32x3 images, 128 channels and 64 numbers a code."""
     encoder = jax.eval_shape(ResidualEncoder(128, 64).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))['params']
     decoder = jax.eval_shape(ResidualDecoder(128, 3).init, jax.random.key(0), jnp.zeros((1, 8, 8, 64)))['params']
-    assert (count(encoder) - count(encoder['codes']), count(encoder['codes']), count(decoder)) == (364_160, 8_256, 290_307)
+    assert (count(encoder) - count(encoder['codes']), count(encoder['codes']), count(decoder)) == (
+        364_160,
+        8_256,
+        290_307,
+    )
 
 
 @pytest.mark.parametrize('halvings, dtype', [(1, 'float32'), (3, 'bfloat16')])
@@ -24,7 +28,7 @@ def test_images_to_codes_and_back(halvings, dtype):
     sizes = dict(halvings=halvings, blocks=1, dtype=jnp.dtype(dtype))
     x = jnp.zeros((2, 16, 8, 1))
     codes, _ = jax.eval_shape(lambda: ResidualEncoder(8, 3, **sizes).init_with_output(jax.random.key(0), x))
-    side = 2 ** halvings
+    side = 2**halvings
     assert codes.shape == (2, 16 // side, 8 // side, 3) and codes.dtype == jnp.float32
     z = jnp.zeros(codes.shape)
     output, _ = jax.eval_shape(lambda: ResidualDecoder(8, 1, **sizes).init_with_output(jax.random.key(0), z))

@@ -25,7 +25,9 @@ def test_the_published_kl_f8():
 def test_images_to_flat_codes_and_back(dtype):
     sizes = dict(multipliers=(1, 2, 2), blocks=1, dtype=jnp.dtype(dtype))
     encoder, decoder = SpatialEncoder(8, 3, **sizes), SpatialDecoder(8, 3, (16, 8, 1), **sizes)
-    moments, _ = jax.eval_shape(lambda: encoder.init_with_output(jax.random.key(0), jnp.zeros((2, 16, 8, 1)), NOTHING, False))
+    moments, _ = jax.eval_shape(
+        lambda: encoder.init_with_output(jax.random.key(0), jnp.zeros((2, 16, 8, 1)), NOTHING, False)
+    )
     codes = jnp.zeros((2, 4 * 2 * 3))
     outputs, _ = jax.eval_shape(lambda: decoder.init_with_output(jax.random.key(0), codes, NOTHING, False))
     assert [output.shape for output in (*moments, *outputs)] == [(2, 24), (2, 24), (2, 16, 8, 1), (1, 1, 1, 1)]
@@ -45,7 +47,7 @@ def test_a_place_of_the_grid_is_a_place_of_the_image():
     decoder = SpatialDecoder(4, 2, (16, 16, 1), multipliers=(1, 1), blocks=0)
     codes = jax.random.normal(jax.random.key(0), (1, 8 * 8 * 2))
     decode = jax.jit(lambda codes: decoder.init_with_output(jax.random.key(1), codes, NOTHING[:1], False)[0][0])
-    change = np.abs(decode(codes.at[0, 2 * (8 * 1 + 6)].add(3.0)) - decode(codes))[0, :, :, 0]   # row 1, column 6
+    change = np.abs(decode(codes.at[0, 2 * (8 * 1 + 6)].add(3.0)) - decode(codes))[0, :, :, 0]  # row 1, column 6
     row, column = np.unravel_index(change.argmax(), change.shape)
     assert abs(row - 2.5) <= 4 and abs(column - 12.5) <= 4
 

@@ -36,13 +36,15 @@ def test_convolutional_shapes(resolution, maps):
 def test_outputs_are_float32_whatever_the_layers_compute_in():
     x, none, z = jnp.zeros((2, 16, 16, 1)), jnp.zeros((2, 0)), jnp.zeros((2, 3))
     low = {'dtype': jnp.bfloat16}
-    for module, inputs in ((variational.DenseEncoder((4,), 3, **low), (x, none, False)),
-                           (variational.ConvolutionalEncoder(4, 3, **low), (x, none, False)),
-                           (variational.LadderEncoder((4, 4), (2, 1), **low), (x, none, False)),
-                           (variational.DenseDecoder((4,), (16, 16, 1), **low), (z, none, False)),
-                           (variational.ConvolutionalDecoder(4, (16, 16, 1), **low), (z, none, False)),
-                           (variational.LadderDecoder((4, 4), (2, 1), (16, 16, 1), **low), (z, none, False)),
-                           (variational.Critic(4, **low), (x, False))):
+    for module, inputs in (
+        (variational.DenseEncoder((4,), 3, **low), (x, none, False)),
+        (variational.ConvolutionalEncoder(4, 3, **low), (x, none, False)),
+        (variational.LadderEncoder((4, 4), (2, 1), **low), (x, none, False)),
+        (variational.DenseDecoder((4,), (16, 16, 1), **low), (z, none, False)),
+        (variational.ConvolutionalDecoder(4, (16, 16, 1), **low), (z, none, False)),
+        (variational.LadderDecoder((4, 4), (2, 1), (16, 16, 1), **low), (z, none, False)),
+        (variational.Critic(4, **low), (x, False)),
+    ):
         outputs, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), *inputs)
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((outputs, variables))), module
 
@@ -59,30 +61,34 @@ def ladder():
     """(apply, variables) of a decoder of three levels with 3, 2 and 1 latents, from the data upwards."""
     decoder = variational.LadderDecoder((8, 8, 8), (3, 2, 1), (5,))
     zeros = jnp.zeros((1, 6))
-    variables = jax.jit(decoder.init, static_argnums=3)(jax.random.key(0), zeros, jnp.zeros((1, 0)), False, (zeros, zeros))
+    variables = jax.jit(decoder.init, static_argnums=3)(
+        jax.random.key(0), zeros, jnp.zeros((1, 0)), False, (zeros, zeros)
+    )
     noisy = jax.tree.map(lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(1), leaf.shape), variables)
     return jax.jit(lambda noise, upward=None: decoder.apply(noisy, noise, jnp.zeros((1, 0)), False, upward))
 
 
 def test_a_level_of_the_ladder_depends_on_itself_and_those_above(ladder):
     noise = jax.random.normal(jax.random.key(2), (6,))
-    depends = jax.jacobian(lambda noise: ladder(noise[None])[2][0][0])(noise) != 0    # z by noise
+    depends = jax.jacobian(lambda noise: ladder(noise[None])[2][0][0])(noise) != 0  # z by noise
     level = np.array([0, 0, 0, 1, 1, 2])
-    assert not depends[level[:, None] > level].any()        # from nothing below
-    assert depends[level[:, None] < level].mean() > 0.8     # from above, but for what a ReLU cuts
+    assert not depends[level[:, None] > level].any()  # from nothing below
+    assert depends[level[:, None] < level].mean() > 0.8  # from above, but for what a ReLU cuts
     assert depends[np.arange(6), np.arange(6)].all() and not depends[0, 1]
 
 
 def test_the_way_down_adds_to_what_the_way_up_says(ladder):
     noise = jax.random.normal(jax.random.key(3), (1, 6))
     zeros = jnp.zeros((1, 6))
-    (_, (mean, log_variance), prior), (_, moved, _) = (ladder(noise, (up, zeros))[2] for up in (zeros, zeros.at[0, 0].set(2.0)))
-    np.testing.assert_allclose(moved[0] - mean, np.eye(6)[:1] * 2, atol=1e-6)      # the lowest level: nothing follows
-    assert mean[:, :5].all() and not mean[:, 5:].any()     # with nothing from below, only the top has nothing to add
+    (_, (mean, log_variance), prior), (_, moved, _) = (
+        ladder(noise, (up, zeros))[2] for up in (zeros, zeros.at[0, 0].set(2.0))
+    )
+    np.testing.assert_allclose(moved[0] - mean, np.eye(6)[:1] * 2, atol=1e-6)  # the lowest level: nothing follows
+    assert mean[:, :5].all() and not mean[:, 5:].any()  # with nothing from below, only the top has nothing to add
     np.testing.assert_array_equal(prior[0][:, 5:], 0)
     np.testing.assert_array_equal(log_variance[:, 5:], 0)
     z, posterior, prior = ladder(noise)[2]
-    np.testing.assert_array_equal(posterior, prior)                                # without data they are the same
+    np.testing.assert_array_equal(posterior, prior)  # without data they are the same
     np.testing.assert_allclose(z, prior[0] + np.exp(prior[1] / 2) * noise, rtol=1e-6)
 
 

@@ -15,9 +15,14 @@ NETWORK = DiT(6, patch=2, width=8, depth=1, heads=2, classes=3, span=True)
 @pytest.fixture(scope='module')
 def inputs():
     noise = np.random.RandomState(1).randn(2, 8, 8, 4).astype(np.float32)
-    return {'x': jnp.array(noise), 'level': jnp.array([10.0, 500.0]), 'labels': jnp.array([0, 2]),
-            'span': jnp.array([3.0, 300.0]), 'context': jnp.array(noise[:, 0, :3]),
-            'context_mask': jnp.array([[1, 1, 0], [1, 1, 1]])}
+    return {
+        'x': jnp.array(noise),
+        'level': jnp.array([10.0, 500.0]),
+        'labels': jnp.array([0, 2]),
+        'span': jnp.array([3.0, 300.0]),
+        'context': jnp.array(noise[:, 0, :3]),
+        'context_mask': jnp.array([[1, 1, 0], [1, 1, 1]]),
+    }
 
 
 @pytest.fixture(scope='module')
@@ -48,8 +53,15 @@ def apply_block(params, *inputs):
     return Block(2, 4, jnp.float32).apply({'params': params}, *inputs)
 
 
-@pytest.mark.parametrize('patch, width, depth, heads, expected', [
-    (2, 384, 12, 6, 32_963_360), (2, 768, 12, 12, 130_512_416), (4, 768, 12, 12, 130_475_648), (2, 1152, 28, 16, 675_129_632)])
+@pytest.mark.parametrize(
+    'patch, width, depth, heads, expected',
+    [
+        (2, 384, 12, 6, 32_963_360),
+        (2, 768, 12, 12, 130_512_416),
+        (4, 768, 12, 12, 130_475_648),
+        (2, 1152, 28, 16, 675_129_632),
+    ],
+)
 def test_counts_of_the_paper(patch, width, depth, heads, expected):
     network = DiT(8, patch, width, depth, heads, classes=1000)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 4)), jnp.zeros(1), True)
@@ -78,7 +90,9 @@ def test_each_input_matters_to_its_own_example_alone(variables, inputs, output, 
 
 
 def test_a_masked_token_does_not_matter(variables, inputs, output):
-    np.testing.assert_allclose(apply(variables, {**inputs, 'context': inputs['context'].at[0, 2].add(1)}), output, atol=1e-6)
+    np.testing.assert_allclose(
+        apply(variables, {**inputs, 'context': inputs['context'].at[0, 2].add(1)}), output, atol=1e-6
+    )
 
 
 def test_no_label_is_the_last_class_and_no_span_is_none_of_it(variables, inputs):
@@ -110,7 +124,9 @@ def test_bfloat16_computes_what_float32_does(variables, inputs, output):
 
 def test_patches_are_those_of_a_strided_convolution(inputs):
     kernel = np.random.RandomState(3).randn(2, 2, 4, 5).astype(np.float32)
-    expected = jax.lax.conv_general_dilated(inputs['x'], kernel, (2, 2), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    expected = jax.lax.conv_general_dilated(
+        inputs['x'], kernel, (2, 2), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
     actual = (tokens(inputs['x'], 2) @ kernel.reshape(-1, 5)).reshape(expected.shape)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
     np.testing.assert_array_equal(image(tokens(inputs['x'], 2).reshape(2, 4, 4, 2, 2, 4)), inputs['x'])
@@ -127,6 +143,7 @@ def test_a_block_of_torch_with_the_same_weights(variables):
 
 def torch_block(torch, params, x, condition):
     """Peebles and Xie 2023, figure 3, with torch's own attention; `condition` is activated already."""
+
     def layer(name, x, tree=params):
         return x @ torch.tensor(tree[name]['kernel']) + torch.tensor(tree[name]['bias'])
 
@@ -137,7 +154,8 @@ def torch_block(torch, params, x, condition):
     attention.out_proj.bias.copy_(torch.tensor(params['attention']['output']['bias']))
     modulation = layer('modulation', condition)
     shift, scale, gate, late_shift, late_scale, late_gate = (
-        modulation[:, None, part * width:(part + 1) * width] for part in range(6))
+        modulation[:, None, part * width : (part + 1) * width] for part in range(6)
+    )
     h = torch.nn.functional.layer_norm(x, (width,), eps=1e-6) * (1 + scale) + shift
     x = x + gate * attention(h, h, h, need_weights=False)[0]
     h = torch.nn.functional.layer_norm(x, (width,), eps=1e-6) * (1 + late_scale) + late_shift

@@ -14,8 +14,12 @@ NETWORK = PointNetwork((16, 16, 8), classes=3, span=True)
 
 @pytest.fixture(scope='module')
 def inputs():
-    return {'x': jnp.array([[1.0, 2.0], [-1.0, 0.5]]), 'level': jnp.array([1.0, 500.0]), 'labels': jnp.array([0, 2]),
-            'span': jnp.array([3.0, 300.0])}
+    return {
+        'x': jnp.array([[1.0, 2.0], [-1.0, 0.5]]),
+        'level': jnp.array([1.0, 500.0]),
+        'labels': jnp.array([0, 2]),
+        'span': jnp.array([3.0, 300.0]),
+    }
 
 
 @pytest.fixture(scope='module')
@@ -53,7 +57,9 @@ def test_numbers_by_hand(variables, inputs, output):
     params = jax.tree.map(np.asarray, variables['params'])
     silu = lambda x: x / (1 + np.exp(-x))
     dense = lambda tree, x: x @ tree['kernel'] + tree.get('bias', 0)
-    embed = lambda tree, values: dense(tree['Dense_1'], silu(dense(tree['Dense_0'], np.asarray(sinusoidal(values, 64)))))
+    embed = lambda tree, values: dense(
+        tree['Dense_1'], silu(dense(tree['Dense_0'], np.asarray(sinusoidal(values, 64))))
+    )
     condition = embed(params['level'], inputs['level']) + embed(params['span'], inputs['span'])
     condition = silu(condition + params['label']['embedding'][[0, 2]])
     x = np.asarray(inputs['x'])
@@ -92,5 +98,6 @@ def test_remat_and_bfloat16(variables, inputs, output):
 
 def test_another_number_of_channels(inputs):
     network = PointNetwork((4,), channels=5)
-    assert jax.eval_shape(lambda: network.init_with_output(
-        jax.random.key(0), inputs['x'], inputs['level'], False))[0].shape == (2, 5)
+    assert jax.eval_shape(lambda: network.init_with_output(jax.random.key(0), inputs['x'], inputs['level'], False))[
+        0
+    ].shape == (2, 5)

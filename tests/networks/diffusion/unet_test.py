@@ -16,14 +16,31 @@ from genlab.networks.layers.normalization import GroupNorm
 from genlab.networks.layers.resampling import double, filtered, halve
 
 DDPM = UNet(3)
-EDM = UNet(3, multipliers=(2, 2, 2), blocks=4, attend_last=True, resample='block', skip_scale=math.sqrt(0.5), augmentation=9,
-           label_table=False)
+EDM = UNet(
+    3,
+    multipliers=(2, 2, 2),
+    blocks=4,
+    attend_last=True,
+    resample='block',
+    skip_scale=math.sqrt(0.5),
+    augmentation=9,
+    label_table=False,
+)
 NCSN = EDM.clone(fourier=True, smooth=True, residual_input=True)
 SMALL = UNet(2, width=8, multipliers=(1, 2), blocks=1, attention=(4,), heads=2, dropout=0.5)
 HALVE, DOUBLE = (jax.jit(function, static_argnums=1) for function in (halve, double))
 TINY = SMALL.clone(multipliers=(1,), blocks=0)
-RICH = SMALL.clone(scale_shift=True, resample='block', smooth=True, residual_input=True, fourier=True, classes=3,
-                   augmentation=4, span=True, skip_scale=0.5)
+RICH = SMALL.clone(
+    scale_shift=True,
+    resample='block',
+    smooth=True,
+    residual_input=True,
+    fourier=True,
+    classes=3,
+    augmentation=4,
+    span=True,
+    skip_scale=0.5,
+)
 
 
 def shapes(module, shape, **more):
@@ -40,15 +57,19 @@ def images(*shape):
     return jax.random.normal(jax.random.key(1), shape)
 
 
-@pytest.mark.parametrize('module, side, expected', [
-    (DDPM, 32, 35_746_307),
-    (DDPM.clone(multipliers=(1, 1, 2, 2, 4, 4)), 256, 113_673_219),
-    (UNet(6, blocks=3, attention=(16, 8), heads=4, scale_shift=True), 32, 52_546_438),
-    (EDM, 32, 55_733_891),
-    (EDM.clone(classes=10), 32, 55_735_299),
-    (NCSN, 32, 56_397_827),
-    (NCSN.clone(classes=10), 32, 56_400_643),
-], ids=['DDPM', 'DDPM 256', 'improved DDPM', 'EDM', 'EDM of classes', 'NCSN++', 'NCSN++ of classes'])
+@pytest.mark.parametrize(
+    'module, side, expected',
+    [
+        (DDPM, 32, 35_746_307),
+        (DDPM.clone(multipliers=(1, 1, 2, 2, 4, 4)), 256, 113_673_219),
+        (UNet(6, blocks=3, attention=(16, 8), heads=4, scale_shift=True), 32, 52_546_438),
+        (EDM, 32, 55_733_891),
+        (EDM.clone(classes=10), 32, 55_735_299),
+        (NCSN, 32, 56_397_827),
+        (NCSN.clone(classes=10), 32, 56_400_643),
+    ],
+    ids=['DDPM', 'DDPM 256', 'improved DDPM', 'EDM', 'EDM of classes', 'NCSN++', 'NCSN++ of classes'],
+)
 def test_parameter_counts_of_the_papers(module, side, expected):
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes(module, (1, side, side, 3)))) == expected
 
@@ -60,10 +81,12 @@ def test_a_table_of_labels_has_a_row_for_none():
 
 def test_starts_at_zero_and_keeps_it_in_float32():
     module = TINY.clone(dtype=jnp.bfloat16)
-    y, variables = jax.jit(lambda key: module.init_with_output(key, images(1, 8, 8, 1), jnp.ones(1), False))(jax.random.key(0))
+    y, variables = jax.jit(lambda key: module.init_with_output(key, images(1, 8, 8, 1), jnp.ones(1), False))(
+        jax.random.key(0)
+    )
     assert y.dtype == jnp.float32 and y.shape == (1, 8, 8, 2) and not y.any()
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
-    for name, zero in [('convolution_1', True), ('convolution_0', False)]:   # the last of each residual branch
+    for name, zero in [('convolution_1', True), ('convolution_0', False)]:  # the last of each residual branch
         assert zero == (not variables['params']['up_0_0'][name]['kernel'].any())
 
 
@@ -71,16 +94,31 @@ def test_starts_at_zero_and_keeps_it_in_float32():
 def rich():
     """A network that is told everything, and what it is told."""
     told = {
-        'x': images(2, 8, 8, 1), 'level': jnp.array([10., 500.]), 'labels': jnp.array([0, 3]), 'span': jnp.array([1., 3.]),
-        'keys': jax.random.split(jax.random.key(2)), 'context': images(2, 3, 5), 'augmentation': images(2, 4),
-        'context_mask': jnp.array([[1, 1, 0], [1, 0, 1]])}
+        'x': images(2, 8, 8, 1),
+        'level': jnp.array([10.0, 500.0]),
+        'labels': jnp.array([0, 3]),
+        'span': jnp.array([1.0, 3.0]),
+        'keys': jax.random.split(jax.random.key(2)),
+        'context': images(2, 3, 5),
+        'augmentation': images(2, 4),
+        'context_mask': jnp.array([[1, 1, 0], [1, 0, 1]]),
+    }
     variables = random(shapes(RICH, (2, 8, 8, 1), context=told['context']))
     return jax.jit(lambda told: RICH.apply(variables, train=True, **told)), told
 
 
-@pytest.mark.parametrize('name, value', [
-    ('level', [11., 500.]), ('labels', [1, 3]), ('labels', [3, 3]), ('span', [2., 3.]), ('augmentation', np.zeros((2, 4))),
-    ('context', np.zeros((2, 3, 5))), ('context_mask', [[1, 1, 1], [1, 0, 1]])])
+@pytest.mark.parametrize(
+    'name, value',
+    [
+        ('level', [11.0, 500.0]),
+        ('labels', [1, 3]),
+        ('labels', [3, 3]),
+        ('span', [2.0, 3.0]),
+        ('augmentation', np.zeros((2, 4))),
+        ('context', np.zeros((2, 3, 5))),
+        ('context_mask', [[1, 1, 1], [1, 0, 1]]),
+    ],
+)
 def test_all_that_it_is_told_matters(rich, name, value):
     apply, told = rich
     changed = {**told, name: jnp.array(value, told[name].dtype)}
@@ -89,7 +127,7 @@ def test_all_that_it_is_told_matters(rich, name, value):
 
 def test_masked_words_do_not_matter(rich):
     apply, told = rich
-    unseen = told['context'].at[0, 2].set(7.)
+    unseen = told['context'].at[0, 2].set(7.0)
     np.testing.assert_allclose(apply({**told, 'context': unseen}), apply(told), atol=1e-5)
 
 
@@ -113,15 +151,20 @@ def test_nothing_is_dropped_outside_of_training_and_remat_changes_no_number():
     again = TINY.clone(remat=True)
     chex.assert_trees_all_equal_shapes(shapes(again, x.shape), shapes(TINY, x.shape))
     gradients = [
-        jax.jit(jax.value_and_grad(lambda variables, module=module: (run(variables, True, module) ** 2).mean()))(variables)
-        for module in (TINY, again)]
+        jax.jit(jax.value_and_grad(lambda variables, module=module: (run(variables, True, module) ** 2).mean()))(
+            variables
+        )
+        for module in (TINY, again)
+    ]
     chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
 def test_one_hot_labels_are_zeros_for_none():
     module = TINY.clone(classes=3, label_table=False)
     variables = random(shapes(module, (5, 8, 8, 1)))
-    apply = jax.jit(lambda variables, labels: module.apply(variables, jnp.ones((5, 8, 8, 1)), jnp.ones(5), False, labels))
+    apply = jax.jit(
+        lambda variables, labels: module.apply(variables, jnp.ones((5, 8, 8, 1)), jnp.ones(5), False, labels)
+    )
     of_each = apply(variables, jnp.array([0, 1, 2, 3, 0]))
     variables['params']['labels']['kernel'] *= 0
     without = apply(variables, jnp.array([0, 1, 2, 3, 3]))
@@ -131,6 +174,7 @@ def test_one_hot_labels_are_zeros_for_none():
 def test_numbers_of_the_same_network_in_pytorch():
     torch = pytest.importorskip('torch')
     from benchmarks import torch_networks
+
     fields = {'width': 8, 'multipliers': (1, 2), 'blocks': 1, 'attention': (4,), 'heads': 2}
     theirs = torch_networks.UNet(1, 8, **fields)
     params = random(shapes(UNet(1, **fields), (2, 8, 8, 1)))
@@ -141,7 +185,7 @@ def test_numbers_of_the_same_network_in_pytorch():
         state['.'.join(layer) + ('.bias' if kind == 'bias' else '.weight')] = torch.tensor(np.array(weight))
     assert state.keys() == layers.keys()
     theirs.load_state_dict(state)
-    x, levels = images(2, 8, 8, 1), np.array([3., 700.], np.float32)
+    x, levels = images(2, 8, 8, 1), np.array([3.0, 700.0], np.float32)
     ours = jax.jit(lambda: UNet(1, **fields).apply(params, x, levels, False))()
     with torch.no_grad():
         theirs = theirs.eval()(torch.tensor(np.moveaxis(x, -1, 1)), torch.tensor(levels))
@@ -150,7 +194,9 @@ def test_numbers_of_the_same_network_in_pytorch():
 
 def test_sides_that_are_no_powers_of_two():
     module = UNet(1, width=4, multipliers=(1, 1, 1), blocks=1, attention=(14,))
-    outputs = jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), images(1, 28, 28, 1), jnp.ones(1), False))
+    outputs = jax.eval_shape(
+        lambda: module.init_with_output(jax.random.key(0), images(1, 28, 28, 1), jnp.ones(1), False)
+    )
     assert outputs[0].shape == (1, 28, 28, 1)
     assert 'attention' in outputs[1]['params']['down_1_0'] and 'attention' not in outputs[1]['params']['down_2_0']
     with pytest.raises(ValueError, match='30x30 cannot be halved 2 times'):
@@ -158,7 +204,7 @@ def test_sides_that_are_no_powers_of_two():
 
 
 def test_halving_and_doubling():
-    x = np.arange(16.).reshape(1, 4, 4, 1)
+    x = np.arange(16.0).reshape(1, 4, 4, 1)
     np.testing.assert_array_equal(halve(x)[0, ..., 0], [[2.5, 4.5], [10.5, 12.5]])
     np.testing.assert_array_equal(double(x), x.repeat(2, 1).repeat(2, 2))
 
@@ -167,7 +213,7 @@ def smoother(size):
     """The smooth filter as a matrix [size / 2, size]: [1, 3, 3, 1] / 8 around the pairs of pixels, zeros outside."""
     padded = np.zeros((size // 2, size + 2))
     for i in range(size // 2):
-        padded[i, 2 * i:2 * i + 4] = np.array([1, 3, 3, 1]) / 8
+        padded[i, 2 * i : 2 * i + 4] = np.array([1, 3, 3, 1]) / 8
     return padded[:, 1:-1]
 
 
@@ -213,6 +259,7 @@ def test_group_norm_has_the_variables_and_numbers_of_flax():
         def loss(variables, x):
             y = module.apply(variables, x)
             return jnp.sin(y).sum(), y
+
         return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(variables, x)
 
     chex.assert_trees_all_close(run(GroupNorm(4)), run(nn.GroupNorm(4)), atol=1e-4, rtol=1e-5)

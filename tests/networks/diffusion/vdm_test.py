@@ -16,7 +16,12 @@ NETWORK = VariationalUNet(width=8, depth=1, classes=3, dropout=0.5, groups=4)
 @pytest.fixture(scope='module')
 def inputs():
     x = np.random.RandomState(0).randn(2, 4, 4, 2).astype(np.float32)
-    return {'x': jnp.array(x), 'level': jnp.array([10.0, 500.0]), 'labels': jnp.array([0, 2]), 'span': jnp.array([0.5, 1.0])}
+    return {
+        'x': jnp.array(x),
+        'level': jnp.array([10.0, 500.0]),
+        'labels': jnp.array([0, 2]),
+        'span': jnp.array([0.5, 1.0]),
+    }
 
 
 @pytest.fixture(scope='module')
@@ -42,13 +47,16 @@ def apply(variables, inputs):
 
 
 def shapes(network, side=4, channels=2):
-    return jax.eval_shape(lambda: network.init(
-        jax.random.key(0), jnp.zeros((2, side, side, channels)), jnp.zeros(2), False))
+    return jax.eval_shape(
+        lambda: network.init(jax.random.key(0), jnp.zeros((2, side, side, channels)), jnp.zeros(2), False)
+    )
 
 
 def test_the_released_network_and_its_schedule_have_the_released_count():
     network = shapes(VariationalUNet(), 32, 3)
-    line, wide = (jax.eval_shape(MonotoneSchedule(width=width).init, jax.random.key(0), jnp.zeros(1)) for width in (0, 1024))
+    line, wide = (
+        jax.eval_shape(MonotoneSchedule(width=width).init, jax.random.key(0), jnp.zeros(1)) for width in (0, 1024)
+    )
     assert count(network) == 30_578_179
     assert count(network) + count(line) == 30_578_181
     assert count(wide) == 2 + 3 * 1024
@@ -85,7 +93,7 @@ def test_remat_drops_the_same_numbers_and_every_weight_learns(variables, inputs,
     plain = apply(variables, {**inputs, 'keys': keys})
     gradients, again = jax.jit(jax.grad(loss, has_aux=True))(variables, keys)
     np.testing.assert_allclose(again, plain, atol=1e-4)
-    assert jnp.abs(plain - output).max() > 0.1   # something was dropped
+    assert jnp.abs(plain - output).max() > 0.1  # something was dropped
     assert all(gradient.any() for gradient in jax.tree.leaves(gradients))
 
 
@@ -106,10 +114,13 @@ def test_bfloat16_gives_float32_and_keeps_the_fourier_features_exact(variables, 
 
 def test_fourier_features_have_periods_of_two_and_one_grey_levels_of_256():
     x = np.linspace(-1, 1, 500, dtype=np.float32)[:, None]
-    features, shifted = fourier(x), fourier(x + 2 / 256)   # images in [-1, 1]: one grey level is 2 / 256
+    features, shifted = fourier(x), fourier(x + 2 / 256)  # images in [-1, 1]: one grey level is 2 / 256
     assert features.shape == (500, 4)
-    np.testing.assert_allclose(features, np.stack([wave(2.0 ** n * np.pi * np.float64(x[:, 0]))
-                                                   for wave in (np.sin, np.cos) for n in (7, 8)], 1), atol=1e-3)
+    np.testing.assert_allclose(
+        features,
+        np.stack([wave(2.0**n * np.pi * np.float64(x[:, 0])) for wave in (np.sin, np.cos) for n in (7, 8)], 1),
+        atol=1e-3,
+    )
     np.testing.assert_allclose(features[:, 1::2], shifted[:, 1::2], atol=1e-3)
     np.testing.assert_allclose(features[:, ::2], -shifted[:, ::2], atol=1e-3)
 
@@ -136,5 +147,5 @@ def test_a_schedule_of_any_parameters_rises_from_end_to_end(seed):
     gamma, slope = schedule({'lowest': -7.0, 'range': -4.0, **shape}, np.linspace(0, 1, 101))
     assert slope.min() > 0 and (np.diff(gamma) > 0).all()
     np.testing.assert_allclose(gamma[jnp.array([0, -1])], [-7, -3], rtol=1e-6)
-    assert np.abs(gamma - np.linspace(-7, -3, 101)).max() > 0.1   # no line any more
+    assert np.abs(gamma - np.linspace(-7, -3, 101)).max() > 0.1  # no line any more
     np.testing.assert_allclose(np.cumsum(slope)[:-1] / 100 - 7, gamma[1:], atol=0.1)

@@ -36,7 +36,7 @@ def test_the_start_knows_nothing_of_the_words(text):
 def test_each_word_knows_the_others_and_its_place(text):
     variables, encode = text
     words = encode(variables, TOKENS)[0]
-    assert not np.allclose(words[0, 1], words[1, 1], atol=1e-3)       # the same word in the same place of two texts
+    assert not np.allclose(words[0, 1], words[1, 1], atol=1e-3)  # the same word in the same place of two texts
     turned = encode(variables, TOKENS[:, jnp.array([1, 0, 2, 3, 4])])[0]
     assert not np.allclose(turned[:, 2], words[:, 1], atol=1e-3)
 

@@ -47,9 +47,10 @@ def assert_same(actual, expected, tolerance=1e-5):
 
 def everything(f):
     """The value, both gradients, and a directional derivative of a gradient penalty."""
+
     def penalty(x, kernel):
         gradients = jax.grad(lambda x, kernel: jnp.sin(f(x, kernel)).sum(), (0, 1))(x, kernel)
-        return sum((gradient ** 2).sum() for gradient in gradients)
+        return sum((gradient**2).sum() for gradient in gradients)
 
     def run(x, kernel):
         y, pullback = jax.vjp(f, x, kernel)
@@ -142,8 +143,11 @@ def test_the_two_lowerings_agree(operation, turned):
     shapes = {'x': (2, *geometry.size, 3), 'y': (2, *geometry.output, 5), 'kernel': (4, 3, *channels)}
     names = {'convolve': ('x', 'kernel'), 'spread': ('y', 'kernel'), 'correlate': ('x', 'y')}[operation.name[7:]]
     left, right = (jnp.asarray(generator.normal(size=shapes[name]), jnp.float32) for name in names)
-    plain = {'convolve': convolution.patches.plain, 'spread': convolution._plain_spread,
-             'correlate': convolution.patches.plain_correlate}[operation.name[7:]]
+    plain = {
+        'convolve': convolution.patches.plain,
+        'spread': convolution._plain_spread,
+        'correlate': convolution.patches.plain_correlate,
+    }[operation.name[7:]]
     assert_same(operation.bind(left, right, geometry=geometry), plain(left, right, geometry))
 
 
@@ -187,15 +191,17 @@ def test_unknown_padding():
 
 
 @pytest.mark.parametrize('turned', [False, True])
-@pytest.mark.parametrize('wide, many', [(1, 10 ** 9), (10 ** 9, 0), (10 ** 9, 10 ** 9)])
+@pytest.mark.parametrize('wide, many', [(1, 10**9), (10**9, 0), (10**9, 10**9)])
 def test_all_ways_to_the_kernel_of_a_sliding_window_agree(monkeypatch, wide, many, turned):
     patches = convolution.patches
     monkeypatch.setattr(patches, 'WIDE', wide)
     monkeypatch.setattr(patches, 'MANY', many)
     geometry = convolution.Geometry((6, 5), (3, 2), (1, 1), ((1, 1), (0, 2)), turned)
     generator = np.random.default_rng(1)
-    x, y = (jnp.asarray(generator.normal(size=(2, *side, width)), jnp.float32)
-            for side, width in ((geometry.size, 3), (geometry.output, 5)))
+    x, y = (
+        jnp.asarray(generator.normal(size=(2, *side, width)), jnp.float32)
+        for side, width in ((geometry.size, 3), (geometry.output, 5))
+    )
     kernel = jnp.zeros(patches.kernel_shape(x.shape, y.shape, geometry))
     expected = jax.grad(lambda kernel: (patches.plain(x, kernel, geometry) * y).sum())(kernel)
     np.testing.assert_allclose(patches.correlate(x, y, geometry), expected, atol=1e-4)

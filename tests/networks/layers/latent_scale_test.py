@@ -10,7 +10,7 @@ from genlab.networks.layers.latent_scale import LatentScale
 def measure(scale, batches):
     """The variables after training on batches [steps, B, ...], and the deviation that each step saw."""
     variables, seen = scale.init(jax.random.key(0), batches[0], False), []
-    assert scale.apply(variables, batches[0], False) == 1       # before the first step
+    assert scale.apply(variables, batches[0], False) == 1  # before the first step
     for batch in batches:
         deviation, variables = scale.apply(variables, batch, True, mutable=['latents'])
         seen.append(deviation)
@@ -29,4 +29,6 @@ def test_two_devices_see_what_one_does():
     batch = jax.random.normal(jax.random.key(1), (6, 3)) + jnp.arange(6.0)[:, None]
     variables = LatentScale().init(jax.random.key(0), batch, False)
     apply = lambda codes: LatentScale(axis='devices').apply(variables, codes, True, mutable=['latents'])[0]
-    np.testing.assert_allclose(jax.vmap(apply, axis_name='devices')(batch.reshape(2, 3, 3)), [batch.std()] * 2, rtol=1e-5)
+    np.testing.assert_allclose(
+        jax.vmap(apply, axis_name='devices')(batch.reshape(2, 3, 3)), [batch.std()] * 2, rtol=1e-5
+    )

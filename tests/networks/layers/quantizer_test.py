@@ -74,9 +74,9 @@ def test_moving_averages_are_those_of_numpy():
         np.testing.assert_array_equal(found.indices.ravel(), chosen)
         member = np.eye(ENTRIES)[chosen]
         counts, sums = decay * counts + (1 - decay) * member.sum(0), decay * sums + (1 - decay) * member.T @ flat
-        count, total = counts / (1 - decay ** step), 8      # codes in a batch
+        count, total = counts / (1 - decay**step), 8  # codes in a batch
         smooth = (count + smoothing) / (total + ENTRIES * smoothing) * total
-        moved = sums / (1 - decay ** step) / smooth[:, None]
+        moved = sums / (1 - decay**step) / smooth[:, None]
         entries = np.where(counts[:, None] > 0, moved, entries)
         np.testing.assert_allclose(variables['codebook']['entries'], entries, rtol=1e-4)
     assert (counts == 0).any()
@@ -103,7 +103,7 @@ def test_entries_without_use_start_again_at_codes_of_the_batch(decay):
     flat, started = np.asarray(codes).reshape(-1, WIDTH), table(after)[4:]
     places = np.abs(started[:, None] - flat).max(-1).argmin(1)
     np.testing.assert_allclose(started, flat[places], rtol=1e-3)
-    assert len({*places}) == 8                                   # each at a code of its own
+    assert len({*places}) == 8  # each at a code of its own
     if not decay:
         np.testing.assert_array_equal(table(after)[found.usage > 0], table(variables)[found.usage > 0])
     waiting = {**after, 'codebook': {**after['codebook'], 'idle': jnp.zeros(ENTRIES, jnp.int32)}}

@@ -8,14 +8,14 @@ import numpy as np
 
 from genlab.data.sources.scenes.shapes import BACKGROUNDS, COLOURS, KINDS, outlines
 
-SLOTS = 4                                  # most shapes in a scene, the largest first
-LARGE = 0.16                               # a shape of at least this radius is called large
+SLOTS = 4  # most shapes in a scene, the largest first
+LARGE = 0.16  # a shape of at least this radius is called large
 SMALL_RADII = (0.12, 0.145)
-LARGE_RADII = {1: (0.26, 0.38), 2: (0.2, 0.28), 3: (0.175, 0.215), 4: (0.165, 0.19)}     # by the number of shapes
-SMALL = 0.4                                # part of the shapes that are small
-TILT = 0.5                                 # rotation in -0.5..0.5 radians, so that hearts stay hearts
-MARGIN = 0.015                             # kept free around every shape
-TRIES = 40                                 # places drawn for a shape: the first free one is taken
+LARGE_RADII = {1: (0.26, 0.38), 2: (0.2, 0.28), 3: (0.175, 0.215), 4: (0.165, 0.19)}  # by the number of shapes
+SMALL = 0.4  # part of the shapes that are small
+TILT = 0.5  # rotation in -0.5..0.5 radians, so that hearts stay hearts
+MARGIN = 0.015  # kept free around every shape
+TRIES = 40  # places drawn for a shape: the first free one is taken
 SLOT_FACTORS = ('present', 'kind', 'colour', 'radius', 'x', 'y', 'rotation')
 SCENE_FACTORS = ('background', 'shading', 'direction')
 FACTORS = tuple(f'{name}_{slot}' for slot in range(SLOTS) for name in SLOT_FACTORS) + SCENE_FACTORS
@@ -26,7 +26,7 @@ def uniforms(seed, indices, count):
     with np.errstate(over='ignore'):
         start = _mixed(np.asarray(indices).astype(np.uint64) + _mixed(np.uint64(seed) + _GOLDEN))
         state = start[:, None] + np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
-        return (_mixed(state) >> np.uint64(11)) * 2. ** -53
+        return (_mixed(state) >> np.uint64(11)) * 2.0**-53
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -48,16 +48,25 @@ def layout(seed, indices):
     draws = uniforms(seed, indices, 4 + 4 * SLOTS + 2 * SLOTS * TRIES)
     count = 1 + np.floor(draws[:, 0] * SLOTS).astype(np.int64)
     present = np.arange(SLOTS) < count[:, None]
-    kind, colour, size, turn = draws[:, 4:4 + 4 * SLOTS].reshape(-1, 4, SLOTS).transpose(1, 0, 2)
+    kind, colour, size, turn = draws[:, 4 : 4 + 4 * SLOTS].reshape(-1, 4, SLOTS).transpose(1, 0, 2)
     radius = np.where(present, _radii(size, count), 0)
-    places = draws[:, 4 + 4 * SLOTS:].reshape(-1, SLOTS, TRIES, 2)
+    places = draws[:, 4 + 4 * SLOTS :].reshape(-1, SLOTS, TRIES, 2)
     radius, x, y = _place(radius, places)
     shaded = draws[:, 2] < 0.5
-    known = {'kind': np.floor(kind * len(KINDS)).astype(np.int64), 'radius': radius, 'x': x, 'y': y,
-             'colour': np.floor(colour * len(COLOURS)).astype(np.int64), 'rotation': (2 * turn - 1) * TILT}
+    known = {
+        'kind': np.floor(kind * len(KINDS)).astype(np.int64),
+        'radius': radius,
+        'x': x,
+        'y': y,
+        'colour': np.floor(colour * len(COLOURS)).astype(np.int64),
+        'rotation': (2 * turn - 1) * TILT,
+    }
     return {name: np.where(present, array, 0) for name, array in known.items()} | {
-        'present': present, 'background': np.floor(draws[:, 1] * len(BACKGROUNDS)).astype(np.int64),
-        'shading': np.where(shaded, 0.5 + draws[:, 2], 0), 'direction': np.where(shaded, 2 * np.pi * draws[:, 3], 0)}
+        'present': present,
+        'background': np.floor(draws[:, 1] * len(BACKGROUNDS)).astype(np.int64),
+        'shading': np.where(shaded, 0.5 + draws[:, 2], 0),
+        'direction': np.where(shaded, 2 * np.pi * draws[:, 3], 0),
+    }
 
 
 def _radii(draws, count):

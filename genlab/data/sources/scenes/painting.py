@@ -5,10 +5,10 @@ import numpy as np
 from genlab.data.sources.scenes.layout import SLOTS
 from genlab.data.sources.scenes.shapes import BACKGROUNDS, COLOURS, distance
 
-EDGE = 1 / 90          # half the width of a drawn line, a part of the image's side, and at least 0.6 pixels
-HATCH = 1 / 12         # distance of the hatching's lines in the second style
-INK = 0.22             # how much of a background's colour is left on the dark paper of the second style
-SHADE = 0.22           # how much darker a shaded background ends
+EDGE = 1 / 90  # half the width of a drawn line, a part of the image's side, and at least 0.6 pixels
+HATCH = 1 / 12  # distance of the hatching's lines in the second style
+INK = 0.22  # how much of a background's colour is left on the dark paper of the second style
+SHADE = 0.22  # how much darker a shaded background ends
 
 
 class Canvas:

@@ -4,7 +4,6 @@ For layout-conditional models there are boxes and their classes, for text-condit
 image-to-image models a map of kinds, edges and a second style of the same scene, for disentanglement the factors.
 """
 
-
 import numpy as np
 
 from genlab.data import captions
@@ -16,8 +15,8 @@ from genlab.data.sources.scenes.shapes import KINDS
 from genlab.errors import ConfigError, meant
 
 SEED = 2026
-SCENES = {'train': (0, 100_000), 'test': (2 ** 32, 10_000)}    # first index and number: the ranges are disjoint
-BLOCK = 64                                                     # scenes drawn at once: their pixels fit a core's cache
+SCENES = {'train': (0, 100_000), 'test': (2**32, 10_000)}  # first index and number: the ranges are disjoint
+BLOCK = 64  # scenes drawn at once: their pixels fit a core's cache
 PIXELS = ('image', 'style', 'edges', 'segmentation')
 
 
@@ -37,17 +36,28 @@ def scenes(resolution=32, channels=3, split='train', fields=('image', 'label')):
     declared = declare(resolution, channels)
     for field in fields:
         if field not in declared:
-            raise ConfigError(f'scenes have no field {field}{meant(field, declared)}: choose from {", ".join(declared)}')
+            raise ConfigError(
+                f'scenes have no field {field}{meant(field, declared)}: choose from {", ".join(declared)}'
+            )
     start, length = SCENES[split]
 
     def rows(indices):
-        blocks = [draw(np.asarray(indices[n:n + BLOCK]) + start, resolution, channels, fields)
-                  for n in range(0, len(indices), BLOCK)]
+        blocks = [
+            draw(np.asarray(indices[n : n + BLOCK]) + start, resolution, channels, fields)
+            for n in range(0, len(indices), BLOCK)
+        ]
         return {field: np.concatenate([block[field] for block in blocks]) for field in fields}
 
-    return Source(name=f'scenes/{split}', fields={field: declared[field] for field in fields}, length=length,
-                  rows=rows, in_memory=False, classes=KINDS, vocabulary=captions.VOCABULARY,
-                  captions=lambda indices: captions.sentences(layout.layout(SEED, np.asarray(indices) + start)))
+    return Source(
+        name=f'scenes/{split}',
+        fields={field: declared[field] for field in fields},
+        length=length,
+        rows=rows,
+        in_memory=False,
+        classes=KINDS,
+        vocabulary=captions.VOCABULARY,
+        captions=lambda indices: captions.sentences(layout.layout(SEED, np.asarray(indices) + start)),
+    )
 
 
 def declare(resolution, channels):
@@ -55,11 +65,17 @@ def declare(resolution, channels):
     map_of_kinds = Field((resolution, resolution, 1), np.dtype(np.uint8), 0, len(KINDS))
     numbers, integers = np.dtype(np.float32), np.dtype(np.int32)
     slots, columns = layout.SLOTS, len(layout.FACTORS)
-    return {'image': image_field(resolution, channels), 'style': image_field(resolution, channels),
-            'edges': image_field(resolution, 1), 'segmentation': map_of_kinds, 'label': label_field(len(KINDS)),
-            'factors': Field((columns,), numbers, -layout.TILT, 7), 'boxes': Field((slots, 4), numbers, 0, 1),
-            'box_classes': Field((slots,), integers, -1, len(KINDS) - 1),
-            'caption': Field((captions.LENGTH,), integers, 0, len(captions.VOCABULARY) - 1)}
+    return {
+        'image': image_field(resolution, channels),
+        'style': image_field(resolution, channels),
+        'edges': image_field(resolution, 1),
+        'segmentation': map_of_kinds,
+        'label': label_field(len(KINDS)),
+        'factors': Field((columns,), numbers, -layout.TILT, 7),
+        'boxes': Field((slots, 4), numbers, 0, 1),
+        'box_classes': Field((slots,), integers, -1, len(KINDS) - 1),
+        'caption': Field((captions.LENGTH,), integers, 0, len(captions.VOCABULARY) - 1),
+    }
 
 
 def draw(indices, resolution, channels, fields):

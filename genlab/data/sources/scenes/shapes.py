@@ -7,10 +7,24 @@ functions", iquilezles.org).
 
 import numpy as np
 
-COLOURS = {'red': (220, 38, 38), 'orange': (249, 115, 22), 'yellow': (250, 204, 21), 'green': (34, 160, 75),
-           'teal': (20, 184, 180), 'blue': (37, 99, 235), 'purple': (147, 51, 234), 'pink': (244, 114, 182)}
-BACKGROUNDS = {'white': (250, 250, 248), 'grey': (178, 184, 194), 'black': (30, 30, 36),
-               'cream': (250, 236, 206), 'sky': (196, 226, 250), 'mint': (204, 240, 216)}
+COLOURS = {
+    'red': (220, 38, 38),
+    'orange': (249, 115, 22),
+    'yellow': (250, 204, 21),
+    'green': (34, 160, 75),
+    'teal': (20, 184, 180),
+    'blue': (37, 99, 235),
+    'purple': (147, 51, 234),
+    'pink': (244, 114, 182),
+}
+BACKGROUNDS = {
+    'white': (250, 250, 248),
+    'grey': (178, 184, 194),
+    'black': (30, 30, 36),
+    'cream': (250, 236, 206),
+    'sky': (196, 226, 250),
+    'mint': (204, 240, 216),
+}
 
 
 def _fold(x, y, points):
@@ -71,7 +85,7 @@ def _cross(x, y):
     return np.maximum(long - CROSS_LONG, np.minimum(short, long) - CROSS_HALF)
 
 
-HEART, HEART_MIDDLE = np.float32(1.45), np.float32(0.58)      # Quilez' heart reaches from its point, 0, up to 1.1
+HEART, HEART_MIDDLE = np.float32(1.45), np.float32(0.58)  # Quilez' heart reaches from its point, 0, up to 1.1
 
 
 def _heart(x, y):
@@ -83,8 +97,16 @@ def _heart(x, y):
     return HEART * np.where(x + y > 1, lobe, np.sqrt(edge) * np.sign(x - y))
 
 
-DISTANCES = {'circle': _circle, 'square': _square, 'triangle': _triangle, 'pentagon': _pentagon, 'star': _star,
-             'ring': _ring, 'cross': _cross, 'heart': _heart}
+DISTANCES = {
+    'circle': _circle,
+    'square': _square,
+    'triangle': _triangle,
+    'pentagon': _pentagon,
+    'star': _star,
+    'ring': _ring,
+    'cross': _cross,
+    'heart': _heart,
+}
 KINDS = tuple(DISTANCES)
 
 
@@ -105,8 +127,8 @@ def _regular(radii):
 
 
 def _heart_outline():
-    angles = np.linspace(-np.pi / 4, 3 * np.pi / 4, 30)       # the lobe of the right half
-    radius = np.sqrt(2) / 4 / np.cos(np.pi / 58)              # around the arc, not inside it
+    angles = np.linspace(-np.pi / 4, 3 * np.pi / 4, 30)  # the lobe of the right half
+    radius = np.sqrt(2) / 4 / np.cos(np.pi / 58)  # around the arc, not inside it
     right = np.stack([0.25 + radius * np.cos(angles), 0.75 + radius * np.sin(angles)], 1)
     half = np.concatenate([right, [[0, 0]]])
     both = np.concatenate([half, half * [-1, 1]])
@@ -117,11 +139,19 @@ def outlines():
     """Points whose hull is each shape's, for its box: float32 [kinds, 64, 2], the last point repeated."""
     arm, half = CROSS_LONG, CROSS_HALF
     cross = [(sx * a, sy * b) for a, b in ((arm, half), (half, arm)) for sx in (-1, 1) for sy in (-1, 1)]
-    square = [(-.78, -.78), (.78, -.78), (.78, .78), (-.78, .78)]
-    around = np.full(64, 1 / np.cos(np.pi / 64))      # around the circle, so that no pixel sticks out of a box
-    known = {'circle': _regular(0.9 * around), 'square': square, 'triangle': _regular([1] * 3),
-             'pentagon': _regular([1] * 5), 'star': _regular([1] * 5),
-             'ring': _regular((RING_MIDDLE + RING_HALF) * around), 'cross': cross, 'heart': _heart_outline()}
-    padded = [np.pad(np.asarray(known[kind], np.float32), ((0, 64 - len(known[kind])), (0, 0)), mode='edge')
-              for kind in KINDS]
+    square = [(-0.78, -0.78), (0.78, -0.78), (0.78, 0.78), (-0.78, 0.78)]
+    around = np.full(64, 1 / np.cos(np.pi / 64))  # around the circle, so that no pixel sticks out of a box
+    known = {
+        'circle': _regular(0.9 * around),
+        'square': square,
+        'triangle': _regular([1] * 3),
+        'pentagon': _regular([1] * 5),
+        'star': _regular([1] * 5),
+        'ring': _regular((RING_MIDDLE + RING_HALF) * around),
+        'cross': cross,
+        'heart': _heart_outline(),
+    }
+    padded = [
+        np.pad(np.asarray(known[kind], np.float32), ((0, 64 - len(known[kind])), (0, 0)), mode='edge') for kind in KINDS
+    ]
     return np.stack(padded)

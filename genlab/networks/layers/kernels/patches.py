@@ -14,13 +14,17 @@ from jax import lax
 
 from genlab.networks.layers.kernels import winograd
 
-WIDE = 96           # channels from which on a dot for each place of a window is fast
-MANY = 2 ** 22      # numbers that the columns of all windows may be: 16 MB
-FEW, SOME = 16, 32  # channels of the two sides from which on those dots are faster than XLA's own loop over so many columns
+WIDE = 96  # channels from which on a dot for each place of a window is fast
+MANY = 2**22  # numbers that the columns of all windows may be: 16 MB
+FEW, SOME = (
+    16,
+    32,
+)  # channels of the two sides from which on those dots are faster than XLA's own loop over so many columns
 
 
 class Geometry(NamedTuple):
     """What the shapes of two of the three arrays do not say of the third."""
+
     size: tuple[int, int]  # of x
     window: tuple[int, int]
     strides: tuple[int, int]
@@ -100,8 +104,11 @@ def _place_by_place(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array
     (rows, columns), (height, width) = geometry.window, geometry.output
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in geometry.padding), (0, 0, 0)])
     pixels = lax.optimization_barrier(y.reshape(-1, y.shape[-1]).T)
-    products = [_dot(pixels, x[:, row:row + height, column:column + width].reshape(-1, x.shape[-1]), 0)
-                for row in range(rows) for column in range(columns)]
+    products = [
+        _dot(pixels, x[:, row : row + height, column : column + width].reshape(-1, x.shape[-1]), 0)
+        for row in range(rows)
+        for column in range(columns)
+    ]
     kernel = jnp.stack(products).reshape(rows, columns, y.shape[-1], x.shape[-1]).swapaxes(2, 3).astype(x.dtype)
     return turn(kernel) if geometry.turned else kernel
 
@@ -120,7 +127,8 @@ def kernel_shape(x: tuple, y: tuple, geometry: Geometry) -> tuple[int, ...]:
 def plain(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """`convolve` as XLA's own convolution."""
     return lax.conv_general_dilated(
-        x, _upright(kernel, geometry), geometry.strides, geometry.padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+        x, _upright(kernel, geometry), geometry.strides, geometry.padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
 
 
 def turn(kernel: jax.Array) -> jax.Array:
@@ -155,7 +163,9 @@ def gather(x: jax.Array, geometry: Geometry) -> jax.Array:
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in geometry.padding), (0, 0, 0)])
     pieces = [
         lax.slice_in_dim(x[:, row:, column:], 0, down * (height - 1) + 1, down, axis=1)
-        for row in range(rows) for column in range(0, columns, block)]
+        for row in range(rows)
+        for column in range(0, columns, block)
+    ]
     pieces = [_columns(piece, block, right, width) for piece in pieces]
     return jnp.stack(pieces, 3).reshape(-1, rows * columns * x.shape[-1])
 
@@ -183,11 +193,12 @@ def _overlap(
         ahead, first = divmod(phase + padding[0], stride)
         terms = [
             _shift(lax.index_in_dim(products, place, 3, keepdims=False), axis, back - ahead, length)
-            for back, place in enumerate(range(first, window, stride))]
+            for back, place in enumerate(range(first, window, stride))
+        ]
         phases.append(sum(terms[1:], terms[0]) if terms else None)
     phases = [jnp.zeros_like(phases[-padding[0] % stride]) if phase is None else phase for phase in phases]
     pixels = jnp.stack(phases, axis + 1)
-    pixels = pixels.reshape(*pixels.shape[:axis], length * stride, *pixels.shape[axis + 2:])
+    pixels = pixels.reshape(*pixels.shape[:axis], length * stride, *pixels.shape[axis + 2 :])
     return lax.slice_in_dim(pixels, 0, size, axis=axis)
 
 

@@ -9,13 +9,19 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-SIDE, CHANNELS = 16, 128   # from which on it is faster than XLA's own loop on a CPU: below, transforms cost more than they save
+SIDE, CHANNELS = (
+    16,
+    128,
+)  # from which on it is faster than XLA's own loop on a CPU: below, transforms cost more than they save
 
 
 def pays(shape: tuple[int, ...], kernel: tuple[int, ...], dtype: jnp.dtype) -> bool:
     """Whether images of this shape [B, H, W, I] and a kernel [3, 3, I, O] are better convolved so. bfloat16 is too coarse."""
-    return (min(kernel[2:]) >= CHANNELS and dtype == jnp.float32
-            and all(side >= SIDE and side % 2 == 0 for side in shape[1:3]))
+    return (
+        min(kernel[2:]) >= CHANNELS
+        and dtype == jnp.float32
+        and all(side >= SIDE and side % 2 == 0 for side in shape[1:3])
+    )
 
 
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -24,9 +30,11 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     places = [_pixels(*_tiles(row, 2)) for row in _pixels(*_tiles(x, 1))]
     kernels = [_kernel(*row) for row in zip(*(_kernel(*column) for column in kernel.swapaxes(0, 1)))]
-    products = [[lax.dot(pixels.reshape(-1, channels), one) for pixels, one in zip(*pair)] for pair in zip(places, kernels)]
+    products = [
+        [lax.dot(pixels.reshape(-1, channels), one) for pixels, one in zip(*pair)] for pair in zip(places, kernels)
+    ]
     columns = zip(*(_output(*row) for row in products))
-    y = jnp.stack([jnp.stack(_output(*column)) for column in columns])   # [2 (column), 2 (row), B H/2 W/2, O]
+    y = jnp.stack([jnp.stack(_output(*column)) for column in columns])  # [2 (column), 2 (row), B H/2 W/2, O]
     y = y.reshape(2, 2, batch, height // 2, width // 2, -1).transpose(2, 3, 1, 4, 0, 5)
     return y.reshape(batch, height, width, -1)
 

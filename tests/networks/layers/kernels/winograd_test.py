@@ -16,14 +16,21 @@ def test_is_a_convolution():
     generator = np.random.default_rng(0)
     x, kernel = generator.normal(size=(2, 6, 8, 3)), generator.normal(size=(3, 3, 3, 5))
     around = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    exact = sum(around[:, i:i + 6, j:j + 8] @ kernel[i, j] for i in range(3) for j in range(3))
+    exact = sum(around[:, i : i + 6, j : j + 8] @ kernel[i, j] for i in range(3) for j in range(3))
     found = winograd.convolve(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
     np.testing.assert_allclose(found, exact, atol=1e-5)
 
 
-@pytest.mark.parametrize('side, channels, dtype, taken', [
-    (16, 128, jnp.float32, True), (16, 128, jnp.bfloat16, False), (14, 128, jnp.float32, False), (17, 128, jnp.float32, False),
-    (16, 127, jnp.float32, False)])
+@pytest.mark.parametrize(
+    'side, channels, dtype, taken',
+    [
+        (16, 128, jnp.float32, True),
+        (16, 128, jnp.bfloat16, False),
+        (14, 128, jnp.float32, False),
+        (17, 128, jnp.float32, False),
+        (16, 127, jnp.float32, False),
+    ],
+)
 def test_where_it_is_taken(side, channels, dtype, taken):
     x, kernel = jnp.ones((1, side, 18, channels), dtype), jnp.ones((3, 3, channels, 128), dtype)
     text = jax.jit(convolve).trace(x, kernel).lower(lowering_platforms=('cpu',)).as_text()
@@ -34,9 +41,12 @@ def test_where_it_is_taken(side, channels, dtype, taken):
 
 def test_gradients_are_those_of_lax():
     generator = np.random.default_rng(1)
-    x, kernel = (jnp.asarray(generator.normal(size=size) / 30, jnp.float32) for size in ((1, 16, 16, 128), (3, 3, 128, 128)))
+    x, kernel = (
+        jnp.asarray(generator.normal(size=size) / 30, jnp.float32) for size in ((1, 16, 16, 128), (3, 3, 128, 128))
+    )
     plain = lambda x, kernel: lax.conv_general_dilated(x, kernel, (1, 1), 'SAME', dimension_numbers=DIMENSIONS)
-    gradients = [jax.jit(jax.value_and_grad(lambda *both: jnp.sin(f(*both)).sum(), (0, 1)))(x, kernel)
-                 for f in (convolve, plain)]
+    gradients = [
+        jax.jit(jax.value_and_grad(lambda *both: jnp.sin(f(*both)).sum(), (0, 1)))(x, kernel) for f in (convolve, plain)
+    ]
     for ours, theirs in zip(*map(jax.tree.leaves, gradients)):
         np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
