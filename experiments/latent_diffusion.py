@@ -1,16 +1,22 @@
-"""Latent diffusion (Rombach et al. 2022): a denoiser of the codes of an autoencoder that no longer learns.
+"""Latent diffusion (Rombach et al. 2022): a denoiser of the codes of a frozen autoencoder.
 
-The terms of `denoiser` are those of experiments/diffusion.py. The autoencoder is that of experiments/variational.py with codes
-on a grid, or that of experiments/vq_vae.py, whose codes are those before quantisation, a part of its decoder here: another
-run's, or trained first by the player `vae`, whose terms are those there. Its networks lie in the state beside the denoiser
-either way, so that a checkpoint is complete."""
+The terms of `denoiser` are those of `genlab.models.diffusion`. The first stage is a spatial VAE, or a VQ-VAE, whose quantiser
+counts as part of the decoder. It is loaded from another run, or trained first by the player `vae`. Its networks lie in the
+state beside the denoiser either way, so that a checkpoint is complete.
+"""
+
+from functools import partial
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from experiments import diffusion, variational, vq_vae
+from genlab import conditioning
+from genlab.abilities import Codec, Sampler
+from genlab.diffusion import conditions
 from genlab.errors import ConfigError
-from genlab.experiment import Experiment, compose
+from genlab.experiment import Experiment, Role, compose
+from genlab.models import diffusion, quantized, variational
+from genlab.models.first_stage import FirstStage
 from genlab.networks.layers.latent_scale import LatentScale
 from genlab.training import pretrained
 from genlab.training.state import Network
@@ -21,86 +27,100 @@ FLAG = 'config.model.first_stage'
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
     """`config.model`: as of diffusion (genlab.diffusion.settings), and
 
-    autoencoder: what `config.model` is in experiments/variational.py, with networks='spatial', or, if it has entries of a
-    codebook, in experiments/vq_vae.py.
+    autoencoder: `config.model` of experiments/variational.py with networks='spatial', or, if it has codebook entries, of
+        experiments/vq_vae.py.
     first_stage: the folder of the run that it is from; '': config.phases train it first, by `vae`, and then `denoiser`.
-    scale_steps: the denoiser's first steps, over which the deviation of the codes is measured.
+    scale_steps: the first steps of the denoiser, over which the deviation of the codes is measured.
 
-    Codes are those of the autoencoder, [B, D], and `prior` draws them by diffusion."""
+    Codes of the experiment are those of the autoencoder, [B, D]. Its prior is the diffusion.
+    """
     check(config)
-    first, family = first_stage(config), vq_vae if has_codebook(config) else variational
-    make_first, learns, autoencoder = family.parts(first, axis)
-    shape, encode, decode = family.continuous(first)
+    first = first_stage(config, axis)
     scale = LatentScale(config.model.scale_steps, axis)
+    model = diffusion.from_config(config, scaled(first, scale))
+    latent = model._replace(space=model.space._replace(leave=partial(unscale, scale)))  # its samples are codes
+    declared = conditions.declared(config.model)
 
-    def into(variables, batch, keys, train):
-        """A draw of the codes of each example, at about unit variance."""
-        codes = encode(variables, batch, keys)
-        deviation, statistics = scale.apply(variables['scale'], codes, train, mutable=['latents'])
-        return codes / deviation, {'scale': statistics}
+    def prior(variables, keys):
+        length = variables['text']['params']['positions'].shape[0] if declared.words else 0
+        return diffusion.sample(latent, variables, keys, conditioning.random(declared, keys, length))
 
-    def out_of(variables, x):
-        """The codes [B, D] that x [B, *shape] are at unit variance."""
-        codes = x.reshape(len(x), -1)
-        return codes * scale.apply(variables['scale'], codes, False)
+    def decode(variables, codes):
+        return first.decode(variables, codes.reshape(len(codes), *first.grid))
 
-    def image(variables, codes):
-        return decode(variables, codes.reshape(len(codes), *shape))
-
-    def networks(batch):
-        return {**make_first(batch), 'scale': Network(scale, (jnp.zeros((len(batch['x']), *shape)), False))}
-
-    def decoded(ability):
-        """The same, of images."""
-        return lambda variables, *given: image(variables, ability(variables, *given))
+    def encode(variables, batch):
+        return first.encode(variables, batch, None).reshape(len(batch['x']), -1)
 
     def measure(variables, batch, keys):
-        return {**autoencoder['measure'](variables, batch, keys), **denoises['measure'](variables, batch, keys)}
+        return {**first.measure(variables, batch, keys), **diffusion.measure(model, variables, batch, keys)}
 
-    def adopt(state, placement):
+    def load(state, source, placement):
         run, variables = pretrained.load(config.model.first_stage, placement, FLAG)
         pretrained.expect(run, config.model.autoencoder, FLAG, 'config.model.autoencoder')
-        return pretrained.adopt(state, {name: variables[name] for name in learns['vae'][0]})
+        return pretrained.adopt(state, {name: variables[name] for name in first.trains})
 
-    space = diffusion.Space(shape, into, out_of, networks, trains=('scale',))
-    make, objectives, denoises = diffusion.parts(config, space)
-    made = {name: decoded(denoises[name]) for name in ('sample', 'inpaint', 'redraw') if name in denoises}
+    roles = {'denoiser': Role(model.trains, partial(diffusion.terms, model), model.space.updates)}
+    if not config.model.first_stage:
+        roles = {'vae': Role(first.trains, first.objective, first.updates), **roles}
     return compose(
         config,
         axis,
-        make,
-        objectives if config.model.first_stage else {**learns, **objectives},
-        **made,
-        prior=lambda variables, keys: denoises['sample'](variables, keys, None),
+        partial(diffusion.networks, model),
+        roles,
+        sampler=Sampler(
+            partial(diffusion.sample, model),
+            inpaint=partial(diffusion.inpaint, model) if config.sample.sampler != 'ode' else None,
+            image_to_image=partial(diffusion.image_to_image, model),
+        ),
+        codec=Codec(decode, encode=encode, prior=prior),
         measure=measure,
-        decode=image,
-        encode=lambda variables, batch: encode(variables, batch, None).reshape(len(batch['x']), -1),
-        reconstruct=autoencoder['reconstruct'],
-        adopt=adopt if config.model.first_stage else None,
+        reconstruct=first.reconstruct,
+        conditions=declared,
+        start=load if config.model.first_stage else None,
     )
 
 
-def first_stage(config: ConfigDict) -> ConfigDict:
-    """The autoencoder's config: this one, with its model."""
+def scaled(first: FirstStage, scale: LatentScale) -> diffusion.Space:
+    """Returns the space of codes at about unit variance."""
+
+    def enter(variables, batch, keys, train):
+        codes = first.encode(variables, batch, keys)
+        deviation, stats = scale.apply(variables['scale'], codes, train, mutable=['latents'])
+        return codes / deviation, {'scale': stats} if train else {}
+
+    def leave(variables, x):
+        return first.decode(variables, unscale(scale, variables, x).reshape(len(x), *first.grid))
+
+    def networks(batch):
+        codes = jnp.zeros((len(batch['x']), *first.grid))
+        return {**first.networks(batch), 'scale': Network(scale, (codes, False))}
+
+    return diffusion.Space(first.grid, enter, leave, networks, updates=('scale',))
+
+
+def unscale(scale: LatentScale, variables, x):
+    """Returns the codes [B, D] of x [B, h, w, D] at unit variance."""
+    codes = x.reshape(len(x), -1)
+    return codes * scale.apply(variables['scale'], codes, False)
+
+
+def first_stage(config: ConfigDict, axis: str | None) -> FirstStage:
+    """Makes the autoencoder of `config.model.autoencoder`."""
     config = config.copy_and_resolve_references()
     config.model = ConfigDict({'dtype': config.model.dtype, **config.model.autoencoder})
-    return config
-
-
-def has_codebook(config: ConfigDict) -> bool:
-    return 'entries' in config.model.autoencoder
+    if 'entries' in config.model:
+        return quantized.first_stage(quantized.from_config(config, axis))
+    return variational.first_stage(variational.from_config(config, axis), variational.grid_of(config))
 
 
 def check(config: ConfigDict) -> None:
-    """Raises where parts of the config do not fit together."""
-    if config.model.autoencoder.networks != 'spatial' and not has_codebook(config):
+    """Raises ConfigError where parts of the config do not fit together."""
+    if config.model.autoencoder.networks != 'spatial' and 'entries' not in config.model.autoencoder:
         raise ConfigError("config.model.autoencoder.networks: codes lie on a grid only where it is 'spatial'")
     if bool(config.model.first_stage) == ('vae' in config.losses):
         raise ConfigError(
-            f'{FLAG}={config.model.first_stage!r} and a player vae (config.losses, config.optimizer, its turns '
-            'in config.phases) exclude each other: have one of them, as configs/latent_diffusion.py:frozen'
+            f'{FLAG}={config.model.first_stage!r} and a player vae (config.losses, config.optimizer, its turns in '
+            'config.phases) exclude each other: have one of them, as configs/latent_diffusion.py:frozen'
         )
     if config.model.bound != 'none':
-        raise ConfigError(
-            f'config.model.bound={config.model.bound!r} is one of 8-bit levels, not of codes: set it to none'
-        )
+        raise ConfigError(f'config.model.bound={config.model.bound!r} is for 8-bit levels, not codes: set it to none')

@@ -1,50 +1,121 @@
-"""What samples are told, where a user says it: one sentence or one class for all of them, not what held-out examples say."""
+"""Conditions: what samples depend on beside noise. One place makes them, from a batch, from a user's words, at random, empty.
 
-from collections.abc import Sequence
+A condition is a mapping from a field to an array with one row per example: `label` int32 [N], `caption` int32 [N, L]. It holds
+raw values; a network embeds them. The null condition stands for "not given": label `classes`, a caption of padding. An
+unconditional model has the condition {}.
+"""
 
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from genlab.data import captions
 from genlab.data.source import Source
 from genlab.errors import ConfigError, meant
 
+Condition = Mapping[str, jax.Array]
 
-def fields(config: ConfigDict, source: Source, words: str) -> dict[str, np.ndarray]:
-    """The fields of an example that says `words`: caption int32 [L] where the source has captions, else label int32."""
-    if 'caption' in source.fields:
-        return {'caption': sentence(words, source.vocabulary, source.fields['caption'].shape[0])}
-    if not config.model.get('classes', 0):
+
+class Conditions(NamedTuple):
+    """Declares what a model is conditioned on. The default is nothing."""
+
+    classes: int = 0  # class labels 0 ... classes - 1; 0: none
+    words: int = 0  # size of the vocabulary of captions; 0: no captions
+
+    @property
+    def any(self) -> bool:
+        return bool(self.classes or self.words)
+
+
+def from_batch(conditions: Conditions, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Takes the condition of the examples of a batch."""
+    label = {'label': batch['label']} if conditions.classes else {}
+    return {**label, 'caption': batch['caption']} if conditions.words else label
+
+
+def null(conditions: Conditions, count: int, length: int = 0) -> dict[str, jax.Array]:
+    """Makes the null condition of `count` examples. `length`: tokens per caption."""
+    label = {'label': jnp.full(count, conditions.classes, jnp.int32)} if conditions.classes else {}
+    return {**label, 'caption': jnp.zeros((count, length), jnp.int32)} if conditions.words else label
+
+
+def random(conditions: Conditions, keys: jax.Array, length: int = 0) -> dict[str, jax.Array]:
+    """Draws a class per key [N], uniformly. Captions are null."""
+    condition = null(conditions, keys.shape[0], length)
+    if conditions.classes:
+        draw = lambda key: jax.random.randint(jax.random.fold_in(key, 5), (), 0, conditions.classes)
+        condition['label'] = jax.vmap(draw)(keys)
+    return condition
+
+
+def from_text(
+    conditions: Conditions, source: Source, count: int, prompt: str = '', label: str = ''
+) -> dict[str, np.ndarray]:
+    """Makes the condition that a user gives in words, the same for `count` samples. What is not given is null.
+
+    Args:
+      source: names the classes and holds the vocabulary of captions.
+      prompt: a caption; '': none.
+      label: the name or the number of a class; '': none.
+
+    Raises:
+      ConfigError: the model has no such condition, or the word or class is unknown.
+    """
+    if prompt and not conditions.words:
         raise ConfigError(
-            f'--told={words!r}: this model is told nothing: leave it out, or train one with config.model.classes'
+            f'--prompt={prompt!r}: this model is not conditioned on captions: leave it out{_instead(conditions)}'
         )
-    return {'label': np.int32(label(words, source.classes))}
+    if label and not conditions.classes:
+        raise ConfigError(
+            f'--label={label!r}: this model is not conditioned on classes: leave it out{_instead(conditions)}'
+        )
+    condition = {name: np.array(value) for name, value in null(conditions, count, caption_length(source)).items()}
+    if prompt:
+        condition['caption'][:] = tokens(prompt, source.vocabulary, caption_length(source))
+    if label:
+        condition['label'][:] = class_number(label, source.classes)
+    return condition
 
 
-def sentence(words: str, vocabulary: Sequence[str], length: int) -> np.ndarray:
-    """Its tokens, int32 [length]."""
-    found, known = captions.words_of(words), vocabulary[1:]
-    for word in found:
+def caption_length(source: Source) -> int:
+    """Returns the tokens per caption of a source; 0 without captions."""
+    return source.fields['caption'].shape[0] if 'caption' in source.fields else 0
+
+
+def tokens(prompt: str, vocabulary: Sequence[str], length: int) -> np.ndarray:
+    """Tokenises a caption: int32 [length]."""
+    words, known = captions.words_of(prompt), vocabulary[1:]
+    for word in words:
         if word not in known:
-            raise ConfigError(
-                f'--told: no caption has the word {word!r}{meant(word, known)}: there are {", ".join(known)}'
-            )
-    if not 0 < len(found) <= length:
-        raise ConfigError(f'--told: a caption has 1 to {length} words, not {len(found)}')
-    return captions.tokens([words], vocabulary, length)[0]
+            hint = meant(word, known)
+            raise ConfigError(f'--prompt: no caption has the word {word!r}{hint}: there are {", ".join(known)}')
+    if not 0 < len(words) <= length:
+        raise ConfigError(f'--prompt: a caption has 1 to {length} words, not {len(words)}')
+    return captions.tokens([prompt], vocabulary, length)[0]
 
 
-def label(words: str, classes: Sequence[str]) -> int:
-    """The class of this name or number."""
-    if words in classes:
-        return classes.index(words)
-    if words.isdecimal() and int(words) < len(classes):
-        return int(words)
-    raise ConfigError(f'--told={words!r}: there is no such class: choose one of {", ".join(classes)}')
+def class_number(label: str, classes: Sequence[str]) -> int:
+    """Returns the number of a class that is given by its name or number."""
+    if label in classes:
+        return classes.index(label)
+    if label.isdecimal() and int(label) < len(classes):
+        return int(label)
+    raise ConfigError(f'--label={label!r}: there is no such class: choose one of {", ".join(classes)}')
 
 
-def lines(source: Source, rows: dict[str, np.ndarray]) -> list[str]:
-    """What each of these examples says; nothing where they have neither caption nor label."""
-    if 'caption' in rows:
-        return [captions.text(row, source.vocabulary) for row in rows['caption']]
-    return [source.classes[number] for number in rows['label']] if source.classes and 'label' in rows else []
+def describe(source: Source, condition: Mapping[str, np.ndarray]) -> list[str]:
+    """Puts the condition of each example into words; returns [] where there are none."""
+    if 'caption' in condition:
+        return [captions.text(row, source.vocabulary) for row in condition['caption']]
+    if 'label' not in condition or not source.classes:
+        return []
+    names = [*source.classes, 'no class']
+    return [names[min(int(number), len(source.classes))] for number in condition['label']]
+
+
+def _instead(conditions: Conditions) -> str:
+    given = [flag for flag, there in (('--label', conditions.classes), ('--prompt', conditions.words)) if there]
+    return f', or give {" or ".join(given)}' if given else ', or train a conditional variant'

@@ -2,7 +2,8 @@
 
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 PREEMPTED = 42  # exit code of a run that saved and stopped because it was asked to: run the same command again
 
@@ -23,6 +24,13 @@ def meant(name: object, known: Iterable[str]) -> str:
     """' (did you mean ...?)' with the nearest of the names known; nothing where none is near."""
     near = difflib.get_close_matches(str(name), known, 1)
     return f' (did you mean {near[0]}?)' if near else ''
+
+
+def choose(table: Mapping[str, Any], name: str, where: str) -> Any:
+    """Returns table[name]. Raises ConfigError, with the names that there are, for an unknown name that `where` holds."""
+    if name not in table:
+        raise ConfigError(f'{where}={name!r}: choose one of {", ".join(table)}{meant(name, table)}')
+    return table[name]
 
 
 def warn(message: str) -> None:

@@ -3,76 +3,100 @@
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import jax
 from ml_collections import ConfigDict
 
+from genlab.abilities import Batch, Codec, Likelihood, Measure, Reconstruct, Sampler
+from genlab.conditioning import Conditions
 from genlab.config import weights
+from genlab.data.source import Source
 from genlab.errors import ConfigError
 from genlab.training import optimizers, state
 from genlab.training.players import Objective, Player, batches_per_step, make_step
+
+
+class Init(Protocol):
+    def __call__(self, batch: Batch, key: jax.Array) -> state.State:
+        """Makes the state before the first step. It is traced: a prepared batch may be abstract."""
+
+
+class Step(Protocol):
+    def __call__(self, state: state.State, batches: Batch, key: jax.Array) -> tuple[state.State, dict[str, jax.Array]]:
+        """Does one training step: batches with leaves [turns, B, ...] -> (state with step + 1, {metric: scalar})."""
+
+
+class Start(Protocol):
+    def __call__(self, state: state.State, source: Source, placement: Any) -> state.State:
+        """Completes a fresh state on the host, once per run: networks of other runs, or statistics of the whole source."""
 
 
 class Experiment(NamedTuple):
     """All that the loop and the tools know of a model. Each experiments/*.py has a `build(config, axis=None)` that makes one.
 
     A prepared batch is a dict of arrays [B, ...]: `x` is what is modelled (float32: images [B, H, W, C] in [-1, 1], or points
-    [B, D]), `position` the place in the global batch; labels, captions, boxes ... are there if the source has them.
-    `variables` are `State.variables()`; keys [N] are one typed key per example. A model has the abilities that it has: what it
-    cannot do is None, and the tools do without.
+    [B, D]), `position` the index in the global batch; labels, captions, boxes ... are there if the source has them.
+    `compose` makes `init` and `step` of players. A model that does not learn by gradients writes its own step.
+    """
 
-    The names that `measure` may use are free, but three mean the same everywhere: `nll`, nats of the data as they are (8-bit
-    levels, or bits where they are binarised), `nll_bound`, an upper bound of it, and `squared_error`, summed over the pixels
-    of an image in [0, 1] or the coordinates of a point."""
+    init: Init
+    step: Step
+    sampler: Sampler | None = None
+    codec: Codec | None = None
+    likelihood: Likelihood | None = None
+    measure: Measure | None = None
+    reconstruct: Reconstruct | None = None
+    conditions: Conditions = Conditions()  # what samples are conditioned on
+    start: Start | None = None
+    batches: int = 1  # that one step reads
 
-    init: Callable  # (batch, key) -> State
-    step: Callable  # (state, batches with leaves [turns, B, ...], key) -> (state, {name: scalar})
-    sample: Callable | None = None  # (variables, keys [N], condition) -> images or points [N, ...]
-    measure: Callable | None = None  # (variables, batch, keys [B]) -> {name: [B]}, numbers on held-out examples
-    encode: Callable | None = None  # (variables, batch) -> codes [B, ...]: floats, or int32 entries of a codebook
-    decode: Callable | None = None  # (variables, codes [B, ...]) -> images or points [B, ...]
-    prior: Callable | None = None  # (variables, keys [N]) -> codes [N, ...] that `decode` turns into samples
-    mix: Callable | None = None  # (variables, coarse codes [B, ...], fine codes [B, ...]) -> images [B, ...]
-    log_weight: Callable | None = (
-        None  # (variables, batch, keys [B]) -> [B], nats: log p(x, z) - log q(z | x), one z a key
-    )
-    reconstruct: Callable | None = (
-        None  # (variables, batch, keys [B]) -> {'input', 'output'}: what it sees and makes of it
-    )
-    log_likelihood: Callable | None = (
-        None  # (variables, batch, keys [B]) -> [B], nats: an exact density, that takes its time
-    )
-    inpaint: Callable | None = (
-        None  # (variables, batch, mask [B, H, W, 1], keys [B]) -> images, anew where the mask is 0
-    )
-    redraw: Callable | None = None  # (variables, batch, keys [B]) -> images that keep what is coarse in the batch's
-    adopt: Callable | None = None  # (state, placement) -> the state to begin with, networks of other runs in it
-    codebook: int = 0  # its entries, where codes are discrete
-    batches: int = 1  # the batches that one step reads
+
+class Role(NamedTuple):
+    """What a player does, without the weights and the optimizer, which the config gives."""
+
+    trains: tuple[str, ...]  # networks whose parameters it moves
+    objective: Objective
+    updates: tuple[str, ...] = ()  # networks whose state collections its turn writes
 
 
 def compose(
     config: ConfigDict,
     axis: str | None,
-    networks: Callable[[Any], Mapping[str, state.Network]],
-    objectives: Mapping[str, tuple[tuple[str, ...], Objective]],
-    **abilities,
+    networks: Callable[[Batch], Mapping[str, state.Network]],
+    roles: Mapping[str, Role],
+    *,
+    sampler: Sampler | None = None,
+    codec: Codec | None = None,
+    likelihood: Likelihood | None = None,
+    measure: Measure | None = None,
+    reconstruct: Reconstruct | None = None,
+    conditions: Conditions = Conditions(),
+    start: Start | None = None,
 ) -> Experiment:
-    """The experiment of players who learn by gradients: nearly every one.
+    """Makes the experiment of players who learn by gradients: nearly every one.
 
     Args:
-      networks: a prepared batch -> name -> Network, the module and what to initialise it with.
-      objectives: player -> (the networks it trains, its objective); weights and optimizer are the config's, by its name.
-      abilities: sample, measure, encode ... of the Experiment."""
-    _known('config.losses', {*config.losses}, {*objectives}, all_of_them=True)
-    _known('config.optimizer', {*config.optimizer}, {*objectives}, all_of_them=True)
-    _known('config.train.order', {*config.train.order}, {*objectives})
+      config: names a weight for each term, an optimizer for each player, and the order of turns.
+      axis: the name of the device axis under pmap; None under jit.
+      networks: from a prepared batch to name -> Network, the module and what to initialise it with.
+      roles: player -> its role. The config names the players by the same names.
+      sampler, codec, likelihood, measure, reconstruct, conditions, start: of the Experiment.
+
+    Raises:
+      ConfigError: the config names other players than `roles`, or an average of an unknown network.
+    """
+    _check_players('config.losses', {*config.losses}, {*roles}, all_of_them=True)
+    _check_players('config.optimizer', {*config.optimizer}, {*roles}, all_of_them=True)
+    _check_players('config.train.order', {*config.train.order}, {*roles})
     players = {
-        name: Player(trains, objective, weights(config, name), optimizers.build(config.optimizer[name]))
-        for name, (trains, objective) in objectives.items()
+        name: Player(
+            role.trains, role.updates, role.objective, weights(config, name), optimizers.build(config.optimizer[name])
+        )
+        for name, role in roles.items()
     }
 
-    def init(batch, key):
+    def init(batch: Batch, key: jax.Array) -> state.State:
         variables = state.initialize(networks(batch), key)
         if unknown := sorted({*config.average} - {*variables}):
             raise ConfigError(
@@ -88,20 +112,25 @@ def compose(
         microbatches=config.train.microbatches,
         skip_nonfinite=config.train.on_nan == 'skip',
     )
-    return Experiment(init, step, batches=batches_per_step(config.train.order), **abilities)
+    return Experiment(
+        init,
+        step,
+        sampler,
+        codec,
+        likelihood,
+        measure,
+        reconstruct,
+        conditions,
+        start,
+        batches=batches_per_step(config.train.order),
+    )
 
 
-def shape(config: ConfigDict) -> tuple[int, ...]:
-    """Of one example of x: a point where `config.model.dimensions` says so, else an image."""
-    data, dimensions = config.data, config.model.dimensions
-    return (dimensions,) if dimensions else (data.resolution, data.resolution, data.channels)
-
-
-def _known(where: str, named: set[str], players: set[str], all_of_them: bool = False) -> None:
+def _check_players(where: str, named: set[str], players: set[str], all_of_them: bool = False) -> None:
     """Raises where a part of the config names other players than the experiment's, or none."""
     if not named or not named <= players or (all_of_them and named != players):
         raise ConfigError(
-            f'{where} names {", ".join(sorted(named)) or "nobody"}; the players are {", ".join(sorted(players))}'
+            f'{where} names {", ".join(sorted(named)) or "none"}; the players are {", ".join(sorted(players))}'
         )
 
 

@@ -23,7 +23,8 @@ flags.DEFINE_string('workdir', None, 'The folder of the run (default: runs/<conf
 flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 flags.DEFINE_integer('count', None, 'sample: how many (default: config.sample.count).', lower_bound=1)
 flags.DEFINE_integer('seed', None, 'sample: of the noise (default: config.seed).')
-flags.DEFINE_string('told', '', 'sample: the sentence, or the class, that all of them are told.')
+flags.DEFINE_string('prompt', '', 'sample: the caption that conditions all of them.')
+flags.DEFINE_string('label', '', 'sample: the class that conditions all of them, by name or number.')
 flags.DEFINE_bool('json', False, 'describe: the totals as JSON.')
 flags.DEFINE_string('topology', None, 'plan: a TPU topology to compile for, e.g. v5e:4x4 (needs the extra "tpu").')
 flags.DEFINE_enum(
@@ -157,7 +158,7 @@ def run() -> int:
     elif FLAGS.mode == 'evaluate':
         modes.evaluate(config, build, folder)
     elif FLAGS.mode == 'sample':
-        modes.sample(config, build, folder, FLAGS.count, FLAGS.seed, FLAGS.told)
+        modes.sample(config, build, folder, FLAGS.count, FLAGS.seed, FLAGS.prompt, FLAGS.label)
     elif FLAGS.mode == 'explore':
         modes.explore(config, build, folder)
     elif FLAGS.mode == 'describe':

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab import data, evaluation
+from genlab import conditioning, data, evaluation
 from genlab.data import captions
 from genlab.errors import ConfigError, UserError
 from genlab.experiment import Build, Experiment
@@ -66,13 +66,20 @@ def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
 
 
 def sample(
-    config: ConfigDict, build: Build, folder: pathlib.Path, count: int | None, seed: int | None, words: str = ''
+    config: ConfigDict,
+    build: Build,
+    folder: pathlib.Path,
+    count: int | None,
+    seed: int | None,
+    prompt: str = '',
+    label: str = '',
 ) -> None:
-    """Draws samples of the newest checkpoint: a grid, single PNGs of images, all of them as .npz, and what each was told."""
+    """Draws samples of the newest checkpoint: a grid, single PNGs of images, all as .npz, and the condition of each."""
     step, state, experiment, placement = restore(config, build, folder)
     seed = config.seed if seed is None else seed
-    drawn = drawing.draw(experiment, placement, state.variables(averaged=True), config, count, seed, words)
-    target = folder / 'samples' / '-'.join([f'step-{step}-seed-{seed}', *captions.words_of(words)])
+    variables = state.variables(averaged=True)
+    drawn = drawing.draw(experiment, placement, variables, config, count, seed, prompt, label)
+    target = folder / 'samples' / '-'.join([f'step-{step}-seed-{seed}', *captions.words_of(f'{label} {prompt}')])
     if jax.process_index() == 0:
         target.mkdir(parents=True, exist_ok=True)
         reference = drawing.reference(data.load(config.data), config) if drawn.ndim == 2 else None
@@ -81,8 +88,10 @@ def sample(
             for number, image in enumerate(drawn):
                 images.save_png(target / f'{number:05d}.png', images.to_uint8(image))
         np.savez_compressed(target / 'samples.npz', samples=drawn)
-        if said := drawing.spoken(config, len(drawn), words):
-            (target / 'told.txt').write_text(''.join(f'{number:05d} {line}\n' for number, line in enumerate(said)))
+        condition = drawing.condition_at(config, experiment.conditions, seed, prompt, label)(np.arange(len(drawn)))
+        if condition and (lines := conditioning.describe(data.load(config.data, 'test'), condition)):
+            text = ''.join(f'{number:05d} {line}\n' for number, line in enumerate(lines))
+            (target / 'conditions.txt').write_text(text)
         print(f'{len(drawn)} samples of step {step}: {target}')
 
 

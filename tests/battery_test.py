@@ -73,7 +73,7 @@ def test_two_and_two_are_four(trained):
 def test_a_sample_does_not_depend_on_the_others(trained):
     state, config = trained.two[0], trained.config.copy_and_resolve_references()
     variables, model = state.variables(averaged=True), trained.program.experiment
-    if model.sample is None:
+    if model.sampler is None:
         pytest.skip('it cannot sample')
     four = drawing.draw(model, trained.placement, variables, config, 4)
     config.sample.chunk = 3

@@ -9,7 +9,7 @@ from flax import linen as nn
 from genlab import config as configs
 from genlab import experiment
 from genlab.errors import ConfigError
-from genlab.experiment import compose
+from genlab.experiment import Role, compose
 from genlab.training.optimizers import sgd
 from genlab.training.state import Network
 
@@ -40,8 +40,8 @@ def build(config):
         config,
         None,
         lambda batch: {name: Network(Offset(), (batch['x'],)) for name in 'ab'},
-        {'first': (('a',), objective('a')), 'second': (('b',), objective('b'))},
-        sample='sample',
+        {'first': Role(('a',), objective('a')), 'second': Role(('b',), objective('b'))},
+        sampler='sampler',
     )
 
 
@@ -52,7 +52,7 @@ def begun(config):
 
 def test_players_have_the_weights_and_the_optimizer_of_their_name():
     made, state = begun(config())
-    assert made.batches == 2 and made.sample == 'sample' and made.measure is None and set(state.average) == {'a'}
+    assert made.batches == 2 and made.sampler == 'sampler' and made.measure is None and set(state.average) == {'a'}
     batches = {'x': np.zeros((2, 3, 2), np.float32), 'position': np.zeros((2, 3), np.int32)}
     moved, metrics = made.step(state, batches, jax.random.key(0))
     np.testing.assert_allclose(moved.params['a']['offset'], -0.2, rtol=1e-6)
@@ -78,7 +78,7 @@ def test_players_have_the_weights_and_the_optimizer_of_their_name():
             dict(order=('first', 'secnd')),
             r'config\.train\.order names first, secnd; the players are first, second',
         ),
-        ('train', dict(order=()), r'config\.train\.order names nobody; the players are first, second'),
+        ('train', dict(order=()), r'config\.train\.order names none; the players are first, second'),
         ('average', dict(c=0.9), r'config\.average has c; the networks are a, b'),
     ],
 )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 
 class Field(NamedTuple):
@@ -82,6 +83,14 @@ def subset(source, indices, name):
     return dataclasses.replace(
         source, name=name, length=len(indices), rows=lambda chosen: source.rows(indices[chosen]), captions=captions
     )
+
+
+def example_shape(config: ConfigDict) -> tuple[int, ...]:
+    """Returns the shape of one example of `x`: a point where `config.model.dimensions` says so, else an image [H, W, C]."""
+    data, model = config.data, config.model
+    if 'dimensions' in model and model.dimensions:
+        return (model.dimensions,)
+    return (data.resolution, data.resolution, data.channels)
 
 
 def image_field(resolution, channels):

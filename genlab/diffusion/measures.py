@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from genlab.diffusion import bounds, conditions
+from genlab.diffusion import bounds
 from genlab.diffusion.model import EARLIEST, Model
 from genlab.diffusion.predictions import Estimate
 from genlab.diffusion.processes import Process, diffuse
@@ -34,11 +34,11 @@ class Bound(NamedTuple):
 
 
 def measures(model: Model, levels: int) -> Callable:
-    """(variables, batch, keys) -> {name: [B]} for data of so many levels; batch['x']: where the model diffuses."""
+    """(variables, x0 [B, ...], embedded condition, keys [B]) -> {name: [B]}, for data of `levels` levels per value."""
     settings, chosen = model.settings, BOUNDS[model.settings.bound](model, levels)
 
-    def measure(variables, batch, keys):
-        process, x0, condition = model.process(variables), batch['x'], conditions.told(settings, variables, batch)
+    def measure(variables, x0, condition, keys):
+        process = model.process(variables)
 
         def look_at(t, number):
             epsilon = gaussian(keys, model.shape, number)

@@ -56,6 +56,11 @@ class Subject:
         return len(self.test.fields[self.config.data.observe].shape) == 3
 
     @property
+    def encodes(self) -> bool:
+        """Whether the model encodes examples."""
+        return self.experiment.codec is not None and self.experiment.codec.encode is not None
+
+    @property
     def held_out(self) -> int:
         """How many held-out examples are looked at."""
         return min(len(self.test), self.config.evaluate.count)
@@ -98,7 +103,7 @@ class Subject:
 
     def codes(self, split: str) -> np.ndarray:
         """The codes of the chosen examples of a split; [N, ...]."""
-        encode = drawing.jitted(self.experiment.encode)
+        encode = drawing.jitted(self.experiment.codec.encode)
         return self.over(lambda variables, batch, keys: {'codes': encode(variables, batch)}, split)['codes']
 
     def over(

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genlab import data
-from genlab.experiment import Experiment
+from genlab.abilities import Codec, Variables
 from genlab.sampling import drawing
 from genlab.training import parallel
 
@@ -35,7 +35,7 @@ class Codes(NamedTuple):
         return made.reshape(*codes.shape[:2], *made.shape[1:])
 
 
-def learn(config: ConfigDict, experiment: Experiment, placement: parallel.Placement, variables) -> Codes:
+def learn(config: ConfigDict, codec: Codec, placement: parallel.Placement, variables: Variables) -> Codes:
     """`config.explore.examples` codes of a model, encoded from training examples or else drawn from its prior."""
     chunk = config.sample.chunk
 
@@ -49,19 +49,19 @@ def learn(config: ConfigDict, experiment: Experiment, placement: parallel.Placem
 
     def encode(batch):
         return blocks(
-            experiment.encode,
+            codec.encode,
             lambda indices: {name: np.asarray(array)[indices % len(batch['x'])] for name, array in batch.items()},
             len(batch['x']),
         )
 
     def prior(count):
-        return blocks(experiment.prior, lambda indices: drawing.keys(config.seed, indices[0], chunk, 'explore'), count)
+        return blocks(codec.prior, lambda indices: drawing.keys(config.seed, indices[0], chunk, 'explore'), count)
 
     def decode(codes):
-        return blocks(experiment.decode, lambda indices: codes[indices % len(codes)], len(codes))
+        return blocks(codec.decode, lambda indices: codes[indices % len(codes)], len(codes))
 
     def mixed(variables, both):
-        return experiment.mix(variables, *both)
+        return codec.mix(variables, *both)
 
     def mix(coarse, fine):
         return blocks(mixed, lambda indices: (coarse[indices % len(coarse)], fine[indices % len(coarse)]), len(coarse))
@@ -69,11 +69,11 @@ def learn(config: ConfigDict, experiment: Experiment, placement: parallel.Placem
     count = config.explore.examples
     ways = (
         decode,
-        encode if experiment.encode else None,
-        prior if experiment.prior else None,
-        mix if experiment.mix else None,
+        encode if codec.encode else None,
+        prior if codec.prior else None,
+        mix if codec.mix else None,
     )
-    if experiment.encode:
+    if codec.encode:
         batch = jax.device_get(drawing.examples(config, 'train')(np.arange(min(count, len(data.load(config.data))))))
         return Codes(encode(batch), batch['x'], batch.get('label'), *ways)
     codes = prior(count)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab import data
+from genlab import conditioning, data
 from genlab.errors import UserError, warn
 from genlab.evaluation.features import classifier
 from genlab.experiment import Experiment
@@ -35,21 +35,24 @@ class Explored(NamedTuple):
 
 def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Placement, state: State) -> Explored:
     """Everything that the abilities of a model allow. Averaged weights are used."""
-    if experiment.decode is None or not (experiment.encode or experiment.prior):
+    codec = experiment.codec
+    if codec is None or not (codec.encode or codec.prior):
         raise UserError(
             f'a model of config.experiment={config.experiment!r} has no codes that it could decode: there is '
             'nothing to explore; --mode=evaluate shows what it can'
         )
-    if experiment.codebook:
-        warn('its codes are entries of a codebook: there is nothing between them to explore')
-        return Explored({}, {}, {})
+    if codec.entries:
+        if codec.continuous is None:
+            warn('its codes are entries of a codebook: there is nothing between them to explore')
+            return Explored({}, {}, {})
+        codec = codec.continuous  # codes before quantisation, which `decode` quantises
     variables = state.variables(averaged=True)
-    codes, source = learn(config, experiment, placement, variables), data.load(config.data, 'test')
+    codes, source = learn(config, codec, placement, variables), data.load(config.data, 'test')
     held_out = drawing.examples(config)(np.arange(max(4 * config.explore.pairs, config.explore.inversions)))
     beside = drawing.reference(source, config)
     parts = [interpolate(config, codes, held_out, beside), traverse(config, codes, held_out, beside)]
     if config.explore.inversions:
-        parts.append(invert(config, experiment, placement, variables, codes, held_out))
+        parts.append(invert(config, codec, placement, variables, codes, held_out))
     if codes.decoded.ndim == 4:
         judge = classifier.load(config.data) if has_classes(source, config) else None
         parts += [
@@ -151,7 +154,7 @@ def classes(config, codes: Codes, held_out, judge: classifier.Classifier | None)
     )
 
 
-def invert(config, experiment, placement, variables, codes: Codes, held_out) -> Explored:
+def invert(config, codec, placement, variables, codes: Codes, held_out) -> Explored:
     """Held-out examples, and the nearest that the decoder comes to them: from their codes where the model encodes.
 
     Squared errors are means over pixels in [0, 1], or over the coordinates of points."""
@@ -162,7 +165,7 @@ def invert(config, experiment, placement, variables, codes: Codes, held_out) -> 
         begin[:, 0] = codes.encode(held_out)[: len(targets)]
     begin = begin.reshape(-1, *codes.known.shape[1:])
     examples = np.repeat(targets, RESTARTS, 0), begin, np.broadcast_to(codes.known.std(0), begin.shape)
-    inverter = inversion.inverter(experiment.decode, config.explore.inversion_steps)
+    inverter = inversion.inverter(codec.decode, config.explore.inversion_steps)
     found, errors = inversion.best(*parallel.run(placement, inverter, variables, examples), RESTARTS)
     before, after = errors.mean(1) / targets[0].size / (4 if targets.ndim == 4 else 1)
     figures = {'inversion_error_before': float(before), 'inversion_error_after': float(after)}
@@ -183,22 +186,25 @@ def mix(config, codes: Codes, held_out) -> Explored:
 
 
 def edit(config, experiment, placement, variables) -> Explored:
-    """Held-out examples of which the right half, or the middle, is made anew, and others like them, VERSIONS of each."""
+    """Resamples the right half or the middle of held-out examples, and translates others, VERSIONS times each."""
+    sampler = experiment.sampler
+    if sampler is None:
+        return Explored({}, {}, {})
     rows = np.repeat(np.arange(config.explore.pairs), VERSIONS)
     batch = jax.device_get(drawing.examples(config)(rows))
+    condition = conditioning.from_batch(experiment.conditions, batch)
     keys = drawing.keys(config.seed, 0, len(rows), 'edit')
     pictures = {}
-    if experiment.inpaint is not None:
-        inpaint, mask = drawing.jitted(experiment.inpaint), masks(batch['x'].shape)
-        seen = np.where(mask > 0, batch['x'], 0)
-        made = parallel.run(
-            placement, lambda variables, both: inpaint(variables, *both), variables, (batch, mask, keys)
-        )
-        pictures['inpainting'] = strips.strip(beside_first(seen, made))
-    if experiment.redraw is not None:
-        redraw = drawing.jitted(experiment.redraw)
-        made = parallel.run(placement, lambda variables, both: redraw(variables, *both), variables, (batch, keys))
-        pictures['redrawn'] = strips.strip(beside_first(batch['x'], made))
+    if sampler.inpaint is not None:
+        inpaint, mask = drawing.jitted(sampler.inpaint), masks(batch['x'].shape)
+        known = np.where(mask > 0, batch['x'], 0)
+        given = batch, mask, keys, condition
+        output = parallel.run(placement, lambda variables, given: inpaint(variables, *given), variables, given)
+        pictures['inpainting'] = strips.strip(beside_first(known, output))
+    if sampler.image_to_image is not None:
+        translate, given = drawing.jitted(sampler.image_to_image), (batch, keys, condition)
+        output = parallel.run(placement, lambda variables, given: translate(variables, *given), variables, given)
+        pictures['image_to_image'] = strips.strip(beside_first(batch['x'], output))
     return Explored(pictures, {}, {})
 
 

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from genlab import conditioning as told
-from genlab import data
+from genlab import conditioning, data
+from genlab.abilities import Variables
+from genlab.conditioning import Condition, Conditions
 from genlab.errors import UserError
 from genlab.experiment import Experiment
 from genlab.run import images
@@ -30,11 +31,15 @@ def keys_at(seed: int, indices: np.ndarray, purpose: str = 'sample') -> jax.Arra
 
 
 def picture(
-    experiment: Experiment, placement: parallel.Placement, variables, config: ConfigDict, source: data.Source
-) -> np.ndarray:
-    """What a model makes, as uint8 [H, W, C]: samples, or held-out examples and their reconstructions if it cannot sample."""
-    if experiment.sample:
+    experiment: Experiment, placement: parallel.Placement, variables: Variables, config: ConfigDict, source: data.Source
+) -> np.ndarray | None:
+    """Draws samples as a picture uint8 [H, W, C]; held-out examples and their reconstructions if a model cannot sample.
+
+    A model that can do neither gives None."""
+    if experiment.sampler:
         return images.picture(draw(experiment, placement, variables, config), reference(source, config))
+    if experiment.reconstruct is None:
+        return None
     indices, reconstruct = np.arange(config.sample.count), jitted(experiment.reconstruct)
     batch = examples(config)(indices)
     made = parallel.run(
@@ -49,47 +54,51 @@ def picture(
 def draw(
     experiment: Experiment,
     placement: parallel.Placement,
-    variables,
+    variables: Variables,
     config: ConfigDict,
     count: int | None = None,
     seed: int | None = None,
-    words: str = '',
+    prompt: str = '',
+    label: str = '',
 ) -> np.ndarray:
-    """Samples [count, ...], images in [-1, 1] or points, drawn `config.sample.chunk` at a time.
+    """Draws samples [count, ...], images in [-1, 1] or points, `config.sample.chunk` at a time.
 
-    count and seed are the config's unless given. words: what all are told, a sentence or a class; '': as the config says."""
-    if experiment.sample is None:
+    Args:
+      count, seed: those of the config unless given.
+      prompt, label: a caption or a class that conditions every sample; '': see `condition_at`.
+    """
+    if experiment.sampler is None:
         raise UserError(
             f'a model of config.experiment={config.experiment!r} cannot sample; --mode=evaluate shows what it can'
         )
     count, seed, chunk = count or config.sample.count, config.seed if seed is None else seed, config.sample.chunk
-    conditions = conditioned(config, words)
-    sample = jitted(experiment.sample)
+    condition = condition_at(config, experiment.conditions, seed, prompt, label)
+    sample = jitted(experiment.sampler.sample)
     parts = []
     for first in range(0, count, chunk):
-        both = keys(seed, first, chunk), conditions(np.arange(first, first + chunk))
+        both = keys(seed, first, chunk), condition(np.arange(first, first + chunk))
         parts.append(parallel.run(placement, lambda variables, both: sample(variables, *both), variables, both))
     return np.concatenate(parts)[:count]
 
 
-def conditioned(config: ConfigDict, words: str = '') -> Callable[[np.ndarray], dict | None]:
-    """A function that gives what samples [N] go by: nothing, or held-out examples, which say `words` if there are any."""
-    if not (config.sample.condition or words):
-        return lambda indices: None
-    source, at = prepared(FrozenConfigDict(config.data), 'test')[0], examples(config)
-    said = told.fields(config, source, words) if words else {}
-    return lambda indices: {**at(indices), **{name: np.stack([value] * len(indices)) for name, value in said.items()}}
+def condition_at(
+    config: ConfigDict, conditions: Conditions, seed: int = 0, prompt: str = '', label: str = ''
+) -> Callable[[np.ndarray], Condition]:
+    """Returns a function from sample numbers [N] to their condition.
 
-
-def spoken(config: ConfigDict, count: int, words: str = '') -> list[str]:
-    """What each sample is told, as words; nothing where they are told nothing."""
-    if not (config.sample.condition or words):
-        return []
-    source, _ = prepared(FrozenConfigDict(config.data), 'test')
-    if words:
-        one = {name: value[None] for name, value in told.fields(config, source, words).items()}
-        return told.lines(source, one) * count
-    return told.lines(source, source.rows(np.arange(count) % len(source)))
+    It is what `prompt` and `label` say; else, with `config.sample.condition`, that of held-out examples; else random.
+    """
+    if prompt or label:
+        source = prepared(FrozenConfigDict(config.data), 'test')[0]
+        one = conditioning.from_text(conditions, source, 1, prompt, label)
+        return lambda indices: {name: np.repeat(value, len(indices), 0) for name, value in one.items()}
+    if not conditions.any:
+        return lambda indices: {}
+    source = prepared(FrozenConfigDict(config.data), 'test')[0]
+    if config.sample.condition:
+        return lambda indices: conditioning.from_batch(conditions, source.rows(indices % len(source)))
+    length = conditioning.caption_length(source)
+    return lambda indices: jax.device_get(conditioning.random(conditions, keys_at(seed, indices), length))
 
 
 def examples(config: ConfigDict, split: str = 'test') -> Callable[[np.ndarray], dict]:

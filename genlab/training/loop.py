@@ -74,8 +74,8 @@ class Loop:
 
     def fresh(self, program: Program, init: Callable[[], State]) -> State:
         """The state before the first step."""
-        state, adopt = parallel.initial(self.placement, init), program.experiment.adopt
-        return adopt(state, self.placement) if adopt else state
+        state, start = parallel.initial(self.placement, init), program.experiment.start
+        return start(state, program.batches.source, self.placement) if start else state
 
     def run(self, program: Program) -> None:
         """The steps of one phase."""

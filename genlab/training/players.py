@@ -23,8 +23,16 @@ Tree = Any
 Objective = Callable[[Mapping[str, Tree], Mapping[str, jax.Array], jax.Array, jax.Array], tuple[dict, dict]]
 
 
+# Collections that are means by nature, over examples: those of the devices are averaged. Every other collection (codebook,
+# scale, chains, ...) must come out equal on all devices: its network gathers what it needs from all of them first.
+MEANS = ('batch_stats',)
+
+
 class Player(NamedTuple):
-    trains: tuple[str, ...]  # the networks it moves
+    """One player of the game: what it changes, and why."""
+
+    trains: tuple[str, ...]  # networks whose parameters it moves; its optimizer holds their moments
+    updates: tuple[str, ...]  # networks whose state collections its turn writes
     objective: Objective
     weights: Mapping[str, Schedule]  # term -> its weight, a number or a function of the step; 0 reports the term only
     optimizer: optax.GradientTransformation
@@ -89,17 +97,18 @@ def batches_per_step(order: tuple[str, ...]) -> int:
 
 
 def take_turn(state: State, name: str, player: Player, batch, keys, axis, microbatches, skip_nonfinite):
-    """One player moves its networks once. Returns the state and this turn's metrics (scalars)."""
+    """Moves the networks of one player once. Returns the state and the metrics of this turn, scalars."""
     own = {network: state.params[network] for network in player.trains}
+    old_stats = {network: state.stats[network] for network in player.updates}
     weights = {term: weight(state.step) if callable(weight) else weight for term, weight in player.weights.items()}
-    (stats, metrics), gradients = _gradients(state, name, player, weights, own, batch, keys, microbatches)
-    gradients, metrics, stats = _mean_over_devices((gradients, metrics, stats), axis)
+    (stats, metrics), gradients = _gradients(state, name, player, weights, own, old_stats, batch, keys, microbatches)
+    gradients, metrics, stats = _agree(gradients, metrics, stats, axis)
     metrics['gradient_norm'] = optax.tree.norm(gradients)
     updates, moments = player.optimizer.update(gradients, state.optimizer[name], own)
     new = (optax.apply_updates(own, updates), moments, stats)
     if skip_nonfinite:
         finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['gradient_norm'])
-        old = (own, state.optimizer[name], {network: state.stats[network] for network in player.trains})
+        old = (own, state.optimizer[name], old_stats)
         new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, old)
         metrics['skipped'] = 1 - finite.astype(jnp.float32)
     params, moments, stats = new
@@ -108,20 +117,19 @@ def take_turn(state: State, name: str, player: Player, batch, keys, axis, microb
     ), metrics
 
 
-def _gradients(state, name, player, weights, own, batch, keys, microbatches):
-    """((statistics, metrics), gradients) of the weighted loss, averaged over `microbatches` parts of the batch."""
+def _gradients(state, name, player, weights, own, stats, batch, keys, microbatches):
+    """((collections, metrics), gradients) of the weighted loss, averaged over `microbatches` parts of the batch."""
 
     def loss(own, stats, batch, keys):
-        others = state.replace(params={**state.params, **own}, stats={**state.stats, **stats})
-        terms, new_stats = player.objective(others.variables(), batch, keys, state.step)
+        current = state.replace(params={**state.params, **own}, stats={**state.stats, **stats})
+        terms, new_stats = player.objective(current.variables(), batch, keys, state.step)
+        if unknown := sorted({*new_stats} - {*stats}):
+            raise ValueError(f'player {name} returns collections of {", ".join(unknown)}: name them in its `updates`')
         metrics = _weigh(name, terms, weights)
-        return metrics['loss'], (
-            {network: {**stats[network], **new_stats.get(network, {})} for network in stats},
-            metrics,
-        )
+        new_stats = {network: {**stats[network], **new_stats.get(network, {})} for network in stats}
+        return metrics['loss'], (new_stats, metrics)
 
     differentiate = jax.grad(loss, has_aux=True)
-    stats = {network: state.stats[network] for network in player.trains}
     if microbatches == 1:
         gradients, aux = differentiate(own, stats, batch, keys)
         return aux, gradients
@@ -160,10 +168,24 @@ def _weigh(name: str, terms: Mapping[str, jax.Array], weights: Mapping[str, Any]
     return {**metrics, 'loss': jnp.asarray(sum(weights[term] * metrics[term] for term in paid), jnp.float32)}
 
 
-def _mean_over_devices(tree: Tree, axis: str | None) -> Tree:
-    """The one place where devices agree; without it pmap would call diverged copies replicated and nobody would notice."""
+def _agree(gradients: Tree, metrics: Tree, stats: Tree, axis: str | None) -> tuple[Tree, Tree, Tree]:
+    """Averages gradients, metrics and the collections in MEANS over devices: the one place where devices agree.
+
+    Without it pmap would call diverged copies replicated and nobody would notice. Other collections are left alone.
+    """
     if axis is None:
-        return tree
+        return gradients, metrics, stats
+    gradients, metrics = _mean((gradients, metrics), axis)
+    stats = {
+        network: {
+            collection: _mean(tree, axis) if collection in MEANS else tree for collection, tree in collections.items()
+        }
+        for network, collections in stats.items()
+    }
+    return gradients, metrics, stats
+
+
+def _mean(tree: Tree, axis: str) -> Tree:
     return jax.tree.map(
         lambda mean, leaf: mean.astype(leaf.dtype), jax.lax.pmean(tree, axis), tree
     )  # counts stay integers

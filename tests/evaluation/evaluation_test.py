@@ -14,9 +14,9 @@ from genlab.errors import ConfigError
 from genlab.evaluation.evaluators.quality import class_shares
 from genlab.evaluation.features import classifier
 from genlab.evaluation.metrics import toy
-from genlab.experiment import Experiment
 from genlab.training import parallel
 from genlab.training.state import State
+from support.experiments import stub
 
 
 def ring(count=1000):
@@ -173,7 +173,7 @@ def test_evaluate_uses_the_averages_and_writes_down_what_its_figures_depend_on(t
     params = {'g': np.full(2, 5, np.float32)}
     state = State(np.int32(3), params, {'g': {}}, {}, {'g': np.zeros(2, np.float32)})
     placement, state = on_devices(state)
-    judged = evaluation.evaluate(config, Experiment(None, None, sample, measure), placement, state)
+    judged = evaluation.evaluate(config, stub(sample=sample, measure=measure), placement, state)
     assert judged.figures['offset'] == 0 and judged.figures['modes'] == 8 and judged.figures['high_quality'] == 1
     assert judged.protocol['held_out'] == {
         'id': judged.protocol['held_out']['id'],
@@ -184,7 +184,7 @@ def test_evaluate_uses_the_averages_and_writes_down_what_its_figures_depend_on(t
         'seed': 0,
         'parameters': 'averaged',
     }
-    raw = evaluation.evaluate(config, Experiment(None, None, sample), placement, state.replace(average={}))
+    raw = evaluation.evaluate(config, stub(sample=sample), placement, state.replace(average={}))
     assert raw.protocol['points']['parameters'] == 'raw' and raw.figures['modes'] == 0
     assert raw.alarms and 'modes' in raw.alarms[0] and not judged.alarms
 
@@ -204,7 +204,7 @@ def test_the_id_is_that_of_what_the_figures_depend_on():
         config = ring(count=100)
         config.update_from_flattened_dict(change)
         placement, state = on_devices(State(np.int32(0), {'g': np.zeros(2, np.float32)}, {'g': {}}, {}, {}))
-        model = Experiment(None, None, lambda variables, keys, condition: jnp.zeros((len(keys), 2)))
+        model = stub(sample=lambda variables, keys, condition: jnp.zeros((len(keys), 2)))
         ids.append(evaluation.evaluate(config, model, placement, state).protocol['points']['id'])
     assert ids[0] == ids[3] == ids[4] and len({*ids}) == 3  # another seed of training is judged alike
 
@@ -214,7 +214,7 @@ def test_an_unknown_part_is_refused():
     config.evaluate.parts = ('qualty',)
     placement, state = on_devices(State(np.int32(0), {'g': np.zeros(2, np.float32)}, {'g': {}}, {}, {}))
     with pytest.raises(ConfigError, match='parts has qualty: choose from quality, points'):
-        evaluation.evaluate(config, Experiment(None, None), placement, state)
+        evaluation.evaluate(config, stub(), placement, state)
 
 
 def test_samples_that_are_not_finite_are_said_to_be():
@@ -224,7 +224,7 @@ def test_samples_that_are_not_finite_are_said_to_be():
     def sample(variables, keys, condition):
         return jnp.full((len(keys), 2), jnp.nan)
 
-    judged = evaluation.evaluate(config, Experiment(None, None, sample), placement, state)
+    judged = evaluation.evaluate(config, stub(sample=sample), placement, state)
     assert judged.figures['finite'] == 0 and 'not finite' in judged.alarms[0]
 
 

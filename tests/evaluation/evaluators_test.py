@@ -10,8 +10,8 @@ from genlab import data
 from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction
 from genlab.evaluation.features import classifier
 from genlab.evaluation.subject import Subject
-from genlab.experiment import Experiment
 from genlab.training import parallel
+from support.experiments import stub
 
 
 def digits(**changes):
@@ -25,7 +25,7 @@ def subject_of(config, variables=None, **abilities):
     placement = parallel.place('pmap')
     return Subject(
         config,
-        Experiment(None, None, **abilities),
+        stub(**abilities),
         placement,
         parallel.replicate(placement, variables or {'scale': np.float32(1)}),
     )
@@ -168,7 +168,7 @@ def test_discrete_codes_are_counted():
     def encode(variables, batch):
         return jnp.tile(batch['label'][:, None], (1, 4))
 
-    part = codes.judge(subject_of(config, encode=encode, codebook=20))
+    part = codes.judge(subject_of(config, encode=encode, decode=None, entries=20))
     assert part.figures['codebook_used'] == 0.5 and 9.5 < part.figures['perplexity'] <= 10
 
 

@@ -86,7 +86,7 @@ def test_a_stack_of_blocks_is_the_one_deep_autoencoder(stacked):
         params |= {f'encoder_{number}': block['encoder_0'], f'decoder_{1 - number}': block['decoder_0']}
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, whole.params['block_1'])
     variables = {'block_1': {'params': params}}
-    np.testing.assert_allclose(model.encode(state.variables(), batch), deep.encode(variables, batch), atol=1e-6)
+    np.testing.assert_allclose(model.codec.encode(state.variables(), batch), deep.encode(variables, batch), atol=1e-6)
     for name, values in model.reconstruct(state.variables(), batch, keys).items():
         np.testing.assert_allclose(values, deep.reconstruct(variables, batch, keys)[name], atol=1e-6)
 
@@ -105,8 +105,10 @@ def test_codes_and_measures_are_of_clean_images_and_reconstructions_of_corrupted
     measure, reconstruct = jax.jit(model.measure), jax.jit(model.reconstruct)
     clean, others = (measure(state.variables(), batch, keys) for keys in (keys, keys[::-1]))
     np.testing.assert_array_equal(clean['squared_error'], others['squared_error'])
-    codes = model.encode(state.variables(), batch)
-    error = np.square((model.decode(state.variables(), codes) - batch['x']) / 2).sum((1, 2, 3))  # of images in [0, 1]
+    codes = model.codec.encode(state.variables(), batch)
+    error = np.square((model.codec.decode(state.variables(), codes) - batch['x']) / 2).sum(
+        (1, 2, 3)
+    )  # of images in [0, 1]
     np.testing.assert_allclose(clean['squared_error'], error, rtol=1e-5)
     seen = reconstruct(state.variables(), batch, keys)
     np.testing.assert_allclose((seen['input'] - batch['x']).std(), 1.0, rtol=0.05)

@@ -1,5 +1,7 @@
 """Diffusion models as experiments: what they promise beside the battery, on points and tiny images."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from genlab.diffusion import settings
 from genlab.diffusion.model import Model
 from genlab.diffusion.settings import named
 from genlab.errors import ConfigError
+from genlab.models import diffusion as models
 from genlab.sampling import drawing
 from genlab.training.players import example_keys
 from support.runs import FILES, module_of
@@ -98,7 +101,7 @@ def test_redrawing_with_little_noise_changes_little(ddpm):
     changes = []
     for strength in (0.02, 0.9):
         config.sample.strength = strength
-        made = jax.jit(experiment.load(config.experiment)(config).redraw)(variables, batch, keys)
+        made = jax.jit(experiment.load(config.experiment)(config).sampler.image_to_image)(variables, batch, keys)
         changes.append(float(np.abs(made - batch['x']).mean()))
     assert changes[0] < 0.2 < changes[1]
 
@@ -133,7 +136,7 @@ def test_the_learned_schedule_learns():
 def test_images_are_moved_and_the_network_told_in_training_and_nowhere_else(monkeypatch):
     config = config_of('edm', augmentation=0.9)
     with pytest.raises(ConfigError, match='config.model.network.augmentation=9'):
-        diffusion.parts(config)
+        diffusion.build(config)
     config.model.network.augmentation = 9
     batch, keys = drawing.examples(config)(np.arange(8)), example_keys(jax.random.key(1), jnp.arange(8))
     seen, told = [], []
@@ -146,13 +149,13 @@ def test_images_are_moved_and_the_network_told_in_training_and_nowhere_else(monk
     monkeypatch.setattr(Model, 'predict', listen)
 
     def train():
-        objective = diffusion.parts(config)[1]['denoiser'][1]
+        objective = partial(models.terms, models.from_config(config, models.pixels(config)))
         return np.asarray(jax.jit(lambda: (objective({}, batch, keys, 0), seen[-1])[1])())
 
     moved, numbers = train(), told.pop()
     assert numbers.shape == (8, 9)
-    abilities = diffusion.parts(config)[2]
-    jax.eval_shape(lambda: (abilities['measure']({}, batch, keys), abilities['sample']({}, keys, None)))
+    model = diffusion.build(config)
+    jax.eval_shape(lambda: (model.measure({}, batch, keys), model.sampler.sample({}, keys, {})))
     difference = jax.jit(Model(config, (16, 16, 1)).augment)(batch['x'], keys)[0] - batch['x']
     config.model.augmentation = 0.0
     still = train()

@@ -4,15 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from experiments import diffusion, variational
-from experiments.latent_diffusion import first_stage
-from genlab import data, experiment
+from genlab import conditioning, data, experiment
 from genlab.config import small
 from genlab.diffusion import conditions
 from genlab.diffusion.model import Model
 from genlab.diffusion.settings import named
 from genlab.errors import ConfigError
+from genlab.models import diffusion, variational
 from genlab.run.describe import describe, totals
 from genlab.sampling import drawing
 from support.runs import FILES, module_of
@@ -60,7 +60,9 @@ def test_the_autoencoder_stays_and_the_scale_is_that_of_its_codes(begun):
         for name in before.params
     }
     assert moved == {'encoder': False, 'decoder': False, 'denoiser': True, 'text': True, 'scale': False}
-    encoder, _ = variational.networks(first_stage(config))
+    vae = config.copy_and_resolve_references()
+    vae.model = ConfigDict({'dtype': 'float32', **config.model.autoencoder})
+    encoder = variational.from_config(vae).encoder
     mean, log_variance = encoder.apply(before.variables()['encoder'], batch['x'], jnp.zeros((8, 0)), False)
     expected = np.sqrt(mean.var() + np.exp(log_variance).mean())
     latents = state.stats['scale']['latents']
@@ -80,21 +82,26 @@ def test_words_and_classes_matter_and_padding_does_not(begun, variables):
     np.testing.assert_allclose(error({**variables, 'text': {'params': padding}}, batch), whole, rtol=1e-5)
 
 
-def test_a_dropped_condition_is_that_of_nobody(begun, variables):
+def test_a_dropped_condition_is_the_null_condition(begun, variables):
     config, _, _, batch = begun
-    dropped = Model(config, (8, 8, 4)).without(conditions.told(config.model, variables, batch))
-    nobody = conditions.untold(config.model, variables, 8)
-    np.testing.assert_array_equal(dropped['labels'], nobody['labels'])
-    np.testing.assert_array_equal(dropped['context_mask'], nobody['context_mask'])
-    np.testing.assert_array_equal(dropped['context'][:, 0], nobody['context'][:, 0])  # all that the mask leaves
+    dropped = Model(config, (8, 8, 4)).without(
+        conditions.embed(config.model, variables, {'label': batch['label'], 'caption': batch['caption']})
+    )
+    null = conditions.null(config.model, variables, 8)
+    np.testing.assert_array_equal(dropped['labels'], null['labels'])
+    np.testing.assert_array_equal(dropped['context_mask'], null['context_mask'])
+    np.testing.assert_array_equal(dropped['context'][:, 0], null['context'][:, 0])  # all that the mask leaves
 
 
 def test_samples_are_decoded_draws_of_codes(begun, variables):
     _, model, _, batch = begun
     keys = jax.random.split(jax.random.key(3), 2)
-    codes, samples = jax.jit(lambda: (model.prior(variables, keys), model.sample(variables, keys, None)))()
+    random = conditioning.random(model.conditions, keys, batch['caption'].shape[1])
+    codes, samples = jax.jit(
+        lambda: (model.codec.prior(variables, keys), model.sampler.sample(variables, keys, random))
+    )()
     assert codes.shape == (2, 8 * 8 * 4) and samples.shape == (2, 16, 16, 3)
-    np.testing.assert_allclose(model.decode(variables, codes), samples, atol=1e-5)
+    np.testing.assert_allclose(model.codec.decode(variables, codes), samples, atol=1e-5)
 
 
 def test_codes_around_a_codebook_are_those_before_quantisation():
@@ -111,18 +118,18 @@ def test_codes_around_a_codebook_are_those_before_quantisation():
         'sum',
         'steps',
         'idle',
-    } and model.codebook == 0
+    } and model.codec.entries == 0
     variables = state.variables()
-    codes = model.encode(variables, batch)
+    codes = model.codec.encode(variables, batch)
     assert codes.shape == (2, 8 * 8 * 4) and codes.dtype == jnp.float32
     made = model.reconstruct(variables, batch, None)['output']
-    np.testing.assert_allclose(model.decode(variables, codes), made, atol=1e-4)
+    np.testing.assert_allclose(model.codec.decode(variables, codes), made, atol=1e-4)
 
 
 def test_a_place_is_known_where_all_of_its_pixels_are():
     mask = jnp.ones((1, 8, 8, 1)).at[0, 3, 4, 0].set(0)
-    np.testing.assert_array_equal(np.argwhere(diffusion.coarse(mask, (4, 4, 3)) == 0), [[0, 1, 2, 0]])
-    np.testing.assert_array_equal(diffusion.coarse(mask, (8, 8, 1)), mask)
+    np.testing.assert_array_equal(np.argwhere(diffusion.coarse_mask(mask, (4, 4, 3)) == 0), [[0, 1, 2, 0]])
+    np.testing.assert_array_equal(diffusion.coarse_mask(mask, (8, 8, 1)), mask)
 
 
 def test_dit_s2_over_kl_f8():

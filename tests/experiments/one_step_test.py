@@ -153,15 +153,15 @@ def test_a_perfect_network_samples_the_data_at_once(name, monkeypatch):
     keys, made = drawing.keys(0, 0, 4000), []
     for config.sample.steps in (1, 3):
         model = experiment.load('one_step')(config.copy_and_resolve_references())
-        made.append(jax.jit(model.sample)({}, keys, None))
-        noise = model.prior({}, keys[:8])
+        made.append(jax.jit(model.sampler.sample)({}, keys, {}))
+        noise = model.codec.prior({}, keys[:8])
         measured = model.measure({}, {'x': MEAN + DEVIATION * points()[:8]}, keys[:8])
     for points_made in made:
         np.testing.assert_allclose(points_made.mean(0), MEAN, atol=0.03)
         np.testing.assert_allclose(points_made.std(0), DEVIATION, rtol=0.04)
     if name != 'consistency':  # which adds noise in between
         np.testing.assert_allclose(made[0], made[1], atol=1e-5)
-        np.testing.assert_allclose(model.decode({}, noise), made[0][:8], atol=1e-5)
+        np.testing.assert_allclose(model.codec.decode({}, noise), made[0][:8], atol=1e-5)
         assert measured['jump_error'].max() < 1e-8
 
 

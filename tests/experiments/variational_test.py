@@ -60,7 +60,9 @@ def log_weights(linear):
     """[samples, B]"""
     model, variables, batch, keys = linear
     many = jax.vmap(lambda key: jax.random.split(key, 4000), out_axes=1)(keys)
-    return np.asarray(jax.jit(jax.vmap(lambda keys: model.log_weight(variables, batch, keys)))(many), np.float64)
+    return np.asarray(
+        jax.jit(jax.vmap(lambda keys: model.likelihood.log_weight(variables, batch, keys)))(many), np.float64
+    )
 
 
 def test_the_bound_of_many_samples_is_the_known_log_likelihood(linear, log_weights):
@@ -98,7 +100,9 @@ def test_the_importance_weighted_term_is_the_bound_of_its_samples():
     for config.model.importance in (1, 32):
         metrics, model, variables, keys = terms(config, batch, jax.random.key(1))
         values.append(metrics['importance_weighted'])
-    np.testing.assert_allclose(values[0], -model.log_weight(variables, batch, keys).mean(), rtol=1e-5)  # the same draw
+    np.testing.assert_allclose(
+        values[0], -model.likelihood.log_weight(variables, batch, keys).mean(), rtol=1e-5
+    )  # the same draw
     assert values[1] < values[0] - 0.05
 
 
@@ -145,7 +149,7 @@ def test_only_a_likelihood_of_the_data_gives_nll_bound(likelihood, data, expecte
     config.model.likelihood, config.data.binarise = likelihood, False
     config.data.update(data)
     model = build(config)
-    assert (model.log_weight is not None) == expected
+    assert (model.likelihood is not None) == expected
     x = jnp.zeros((2, 16, 16, 1))
     variables = jax.eval_shape(model.init, {'x': x}, jax.random.key(0)).variables()
     names = jax.eval_shape(model.measure, variables, {'x': x}, jax.random.split(jax.random.key(0), 2))
@@ -168,19 +172,22 @@ def test_classes_are_the_conditions_own_and_a_part_of_the_code():
     model = build(small(CONFIGS['conditional_vae'].get_config()))
     batch = {'x': jnp.zeros((3, 16, 16, 1)), 'label': jnp.array([7, 0, 9])}
     variables, keys = jax.jit(model.init)(batch, jax.random.key(0)).variables(), jax.random.split(jax.random.key(1), 3)
-    np.testing.assert_array_equal(model.encode(variables, batch)[:, -10:].argmax(1), batch['label'])
-    codes = model.prior(variables, keys)
+    np.testing.assert_array_equal(model.codec.encode(variables, batch)[:, -10:].argmax(1), batch['label'])
+    codes = model.codec.prior(variables, keys)
     np.testing.assert_array_equal(codes[:, -10:].sum(1), 1)
     told = jnp.concatenate([codes[:, :-10], jax.nn.one_hot(batch['label'], 10)], 1)
-    np.testing.assert_allclose(model.sample(variables, keys, batch), model.decode(variables, told), atol=1e-6)
-    np.testing.assert_allclose(model.sample(variables, keys, None), model.decode(variables, codes), atol=1e-6)
+    np.testing.assert_allclose(
+        model.sampler.sample(variables, keys, {'label': batch['label']}), model.codec.decode(variables, told), atol=1e-6
+    )
 
 
 def test_points_are_drawn_with_the_noise_of_the_likelihood():
     model = build(points())
     batch, keys = batch_of(1000)
     variables = jax.jit(model.init)(batch, jax.random.key(0)).variables()
-    noise = jax.jit(model.sample)(variables, keys, None) - model.decode(variables, model.prior(variables, keys))
+    noise = jax.jit(model.sampler.sample)(variables, keys, {}) - model.codec.decode(
+        variables, model.codec.prior(variables, keys)
+    )
     assert stats.kstest(np.asarray(noise).ravel(), 'norm', (0, 1)).pvalue > 0.01
 
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import vq_vae
 from genlab import experiment
 from genlab.config import small
 from genlab.errors import ConfigError
+from genlab.models import quantized
 from genlab.run.describe import describe, totals
 from genlab.training import pretrained
 from support.runs import FILES, module_of
@@ -46,11 +46,11 @@ def test_the_known_size_of_cifar10():
 def test_codes_are_entries_that_decode_to_the_reconstruction(begun):
     config, model, state, batch = begun
     variables = state.variables()
-    codes = model.encode(variables, batch)
-    assert codes.shape == (8, 4, 4) and codes.dtype == jnp.int32 and model.codebook == 6
+    codes = model.codec.encode(variables, batch)
+    assert codes.shape == (8, 4, 4) and codes.dtype == jnp.int32 and model.codec.entries == 6
     assert codes.min() >= 0 and codes.max() < 6 and len(np.unique(codes)) > 1
     made = model.reconstruct(variables, batch, None)
-    np.testing.assert_allclose(model.decode(variables, codes), made['output'], atol=1e-5)
+    np.testing.assert_allclose(model.codec.decode(variables, codes), made['output'], atol=1e-5)
     error = np.square((made['output'] - batch['x']) / 2).sum((1, 2, 3))
     measures = model.measure(variables, batch, None)
     np.testing.assert_allclose(measures['squared_error'], error, rtol=1e-4)
@@ -60,11 +60,12 @@ def test_codes_are_entries_that_decode_to_the_reconstruction(begun):
 def test_codes_before_quantisation_are_quantised_by_the_decoder(begun):
     config, model, state, batch = begun
     variables = state.variables()
-    shape, encode, decode = vq_vae.continuous(config)
+    first = quantized.first_stage(quantized.from_config(config))
+    shape, encode, decode = first[:3]
     codes = encode(variables, batch, None)
     assert codes.shape == (8, *shape) == (8, 4, 4, 2)
     np.testing.assert_allclose(decode(variables, codes), model.reconstruct(variables, batch, None)['output'], atol=1e-5)
-    entries = variables['quantizer']['params']['entries'][model.encode(variables, batch)]
+    entries = variables['quantizer']['params']['entries'][model.codec.encode(variables, batch)]
     np.testing.assert_allclose(decode(variables, 0.9 * entries + 0.1 * codes), decode(variables, codes), atol=1e-5)
 
 
@@ -78,7 +79,7 @@ def test_the_terms_of_a_step_are_those_measured_before_it(begun):
         'codebook': 'commitment',
     }.items():
         np.testing.assert_allclose(metrics[f'vae/{term}'], measures[measure].mean(), rtol=1e-4)
-    usage = np.bincount(model.encode(state.variables(), batch).ravel(), minlength=6) / 128
+    usage = np.bincount(model.codec.encode(state.variables(), batch).ravel(), minlength=6) / 128
     np.testing.assert_allclose(metrics['vae/perplexity'], np.exp(-sum(p * np.log(p) for p in usage if p)), rtol=1e-4)
     assert int(after.stats['quantizer']['codebook']['steps']) == 1
 

@@ -10,13 +10,14 @@ from PIL import Image
 
 from genlab import config as configs
 from genlab import data, modes
+from genlab.abilities import Codec
 from genlab.errors import UserError
-from genlab.experiment import Experiment
 from genlab.latents import explore as exploration
 from genlab.latents.codes import learn
 from genlab.run import images
 from genlab.training import parallel
 from genlab.training.state import State
+from support.experiments import stub
 
 SIZE = 20  # of the codes, [4, 5]
 
@@ -86,7 +87,7 @@ def written(linear, tmp_path_factory):
     placement, state, judge = linear
     folder = tmp_path_factory.mktemp('run')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(modes, 'restore', lambda *_: (3, state, Experiment(None, None, **ABILITIES), placement))
+        patch.setattr(modes, 'restore', lambda *_: (3, state, stub(**ABILITIES), placement))
         patch.setattr(exploration.classifier, 'load', lambda _: judge)
         modes.explore(settings(), None, folder)
     return folder
@@ -142,7 +143,7 @@ def explored(linear, monkeypatch, config=None, codebook=0, **abilities):
     placement, state, judge = linear
     monkeypatch.setattr(exploration.classifier, 'load', lambda _: judge)
     return exploration.explore(
-        config or settings(), Experiment(None, None, codebook=codebook, **abilities), placement, state
+        config or settings(), stub(**abilities, **({'entries': codebook} if codebook else {})), placement, state
     )
 
 
@@ -177,7 +178,7 @@ def test_points_are_drawn_as_curves(linear, monkeypatch):
 
 def test_mixing_takes_the_coarse_from_the_left_and_the_fine_from_above(linear):
     placement, state, _ = linear
-    codes = learn(settings(), Experiment(None, None, **ABILITIES), placement, state.variables())
+    codes = learn(settings(), stub(**ABILITIES).codec, placement, state.variables())
     sheet = exploration.mix(settings(), codes, None).pictures['mixing']
     beside, above = codes.prior(6)[:3], codes.prior(6)[3:]
     expected = codes.decode(np.concatenate([beside[2:3, :1], above[:1, 1:]], 1))  # third row, first column
@@ -186,9 +187,12 @@ def test_mixing_takes_the_coarse_from_the_left_and_the_fine_from_above(linear):
     np.testing.assert_allclose(np.int32(sheet[30:38, :8]), images.to_uint8(codes.decode(beside[2:]))[0], atol=1)
 
 
-def test_codes_of_a_codebook_are_left_alone(linear, monkeypatch, capsys):
+def test_discrete_codes_are_explored_before_quantisation_or_left_alone_with_a_line(linear, monkeypatch, capsys):
     assert explored(linear, monkeypatch, codebook=8, decode=decode, prior=prior) == ({}, {}, {})
     assert 'codebook' in capsys.readouterr().err
+    continuous = Codec(decode, prior=prior)
+    seen = explored(linear, monkeypatch, codebook=8, decode=None, continuous=continuous)
+    assert {'interpolation_prior', 'traversal'} <= {*seen.pictures} and not capsys.readouterr().err
 
 
 @pytest.mark.parametrize('abilities', [{'prior': prior}, {'decode': decode}])
@@ -208,7 +212,7 @@ def test_blocks_and_devices_do_not_change_the_codes(linear):
     placement, state, _ = linear
     config = settings()
     config.sample.chunk, config.explore.examples = 7, 40
-    codes = learn(config, Experiment(None, None, **ABILITIES), placement, state.variables())
+    codes = learn(config, stub(**ABILITIES).codec, placement, state.variables())
     batch = {'x': data.load(config.data).rows(np.arange(40))['image'] / np.float32(127.5) - 1}
     params = {'linear': {'params': jax.device_get(state.params['linear'])}}
     np.testing.assert_allclose(codes.known, ABILITIES['encode'](params, batch), atol=1e-5)
@@ -218,23 +222,23 @@ def test_blocks_and_devices_do_not_change_the_codes(linear):
     np.testing.assert_array_equal(codes.decode_all(grid)[1, 2], codes.decode(codes.known[5:6])[0])
 
 
-def test_inpainting_and_redrawing_stand_beside_what_they_were_given():
+def test_inpainting_and_image_to_image_stand_beside_what_they_were_given():
     """A model that fills with white, and one that turns black to white: what is known, and what was made, can be read off."""
 
-    def inpaint(variables, batch, mask, keys):
+    def inpaint(variables, batch, mask, keys, condition):
         return jnp.where(mask > 0, batch['x'], 1.0)
 
-    def redraw(variables, batch, keys):
+    def image_to_image(variables, batch, keys, condition):
         return -batch['x']
 
     config = settings()
-    experiment = Experiment(None, None, inpaint=inpaint, redraw=redraw)
+    experiment = stub(sample=image_to_image, inpaint=inpaint, image_to_image=image_to_image)
     placement = parallel.place('pmap')
     seen = exploration.edit(config, experiment, placement, parallel.replicate(placement, {'scale': np.float32(1)}))
-    assert set(seen.pictures) == {'inpainting', 'redrawn'}
-    x = np.asarray(exploration.sampling.examples(config)(np.arange(3))['x'])
+    assert set(seen.pictures) == {'inpainting', 'image_to_image'}
+    x = np.asarray(exploration.drawing.examples(config)(np.arange(3))['x'])
     pairs = exploration.beside_first(np.repeat(x, exploration.VERSIONS, 0), -np.repeat(x, exploration.VERSIONS, 0))
-    np.testing.assert_array_equal(seen.pictures['redrawn'], exploration.strips.strip(pairs))
+    np.testing.assert_array_equal(seen.pictures['image_to_image'], exploration.strips.strip(pairs))
     mask = exploration.masks((4, 8, 8, 1))
     assert mask[0, :, :4].all() and not mask[0, :, 4:].any()
     assert mask[1].sum() == 64 - 16 and not mask[1, 2:6, 2:6].any()

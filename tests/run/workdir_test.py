@@ -63,7 +63,7 @@ def test_what_does_not_move_the_curve_may_change_and_is_written_down(tmp_path):
 
 LOCK = """
 import pathlib, sys
-from genlab import workdir
+from genlab.run import workdir
 with workdir.lock(pathlib.Path(sys.argv[1])):
     print('held', flush=True)
     sys.stdin.read()

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genlab import conditioning, data
 from genlab import config as configs
-from genlab import data
+from genlab.abilities import Sampler
+from genlab.conditioning import Conditions
 from genlab.data import captions
 from genlab.errors import ConfigError
 from genlab.experiment import Experiment
@@ -20,21 +22,21 @@ def digits(**changes):
     return config
 
 
-def experiment(traces):
+def experiment(traces, conditional=False):
     def sample(variables, keys, condition):
         traces.append(1)
         z = jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)
-        if condition is not None:
-            z = z + condition['x'].mean((1, 2))
+        if condition:
+            z = z + condition['label'][:, None]
         return z * variables['scale']
 
-    return Experiment(None, None, sample)
+    return Experiment(None, None, Sampler(sample), conditions=Conditions(classes=10 if conditional else 0))
 
 
 @pytest.mark.parametrize('conditional', [False, True])
 def test_sample_i_depends_neither_on_the_chunk_nor_on_the_count(conditional):
     traces = []
-    model, config = experiment(traces), digits(dequantise=True)
+    model, config = experiment(traces, conditional), digits(dequantise=True)
     config.sample.condition, config.seed = conditional, 1
     placement = parallel.place('pmap')
     variables = parallel.replicate(placement, {'scale': np.float32(2)})
@@ -105,48 +107,54 @@ def scenes():
     return config
 
 
-def test_samples_can_all_be_told_one_class_or_one_sentence():
-    config = digits()
-    config.model.classes = 10
-    asked, held_out = drawing.conditioned(config, '3')(np.arange(4)), drawing.examples(config)(np.arange(4))
-    np.testing.assert_array_equal(asked['label'], [3, 3, 3, 3])
-    np.testing.assert_array_equal(asked['x'], held_out['x'])
-    sentence = 'A small red ring, on grey.'
-    caption = drawing.conditioned(scenes(), sentence)(np.arange(2))['caption']
-    np.testing.assert_array_equal(caption, captions.tokens([sentence] * 2))
-    assert drawing.spoken(scenes(), 2, sentence) == ['a small red ring on grey'] * 2
-    assert drawing.conditioned(config)(np.arange(2)) is None and drawing.spoken(config, 2) == []
+CLASSES, CAPTIONS = Conditions(classes=10), Conditions(words=len(captions.VOCABULARY))
 
 
-def test_what_held_out_examples_say():
+def test_a_prompt_or_a_label_conditions_every_sample():
+    condition = drawing.condition_at(digits(), CLASSES, label='3')(np.arange(4))
+    np.testing.assert_array_equal(condition['label'], [3, 3, 3, 3])
+    prompt = 'A small red ring, on grey.'
+    condition = drawing.condition_at(scenes(), CAPTIONS, prompt=prompt)(np.arange(2))
+    np.testing.assert_array_equal(condition['caption'], captions.tokens([prompt] * 2))
+    source = data.load(scenes().data, 'test')
+    assert conditioning.describe(source, condition) == ['a small red ring on grey'] * 2
+    assert drawing.condition_at(digits(), Conditions())(np.arange(2)) == {}
+
+
+def test_without_words_the_condition_is_that_of_held_out_examples_or_random():
     config, plain = scenes(), digits()
     config.sample.condition = plain.sample.condition = True
-    assert drawing.spoken(config, 5) == data.load(config.data, 'test').captions(np.arange(5))
+    source = data.load(config.data, 'test')
+    condition = drawing.condition_at(config, CAPTIONS)(np.arange(5))
+    assert conditioning.describe(source, condition) == source.captions(np.arange(5))
     labels = data.load(plain.data, 'test').rows(np.array([296, 0]))['label']
-    assert drawing.spoken(plain, 300)[296:298] == [str(label) for label in labels]
+    np.testing.assert_array_equal(drawing.condition_at(plain, CLASSES)(np.array([296, 297]))['label'], labels)
+    plain.sample.condition = False
+    some, rest = (
+        drawing.condition_at(plain, CLASSES, seed=1)(np.arange(*ends))['label'] for ends in ((0, 90), (90, 200))
+    )
+    assert set(np.concatenate([some, rest])) == set(range(10))
+    np.testing.assert_array_equal(rest[:5], drawing.condition_at(plain, CLASSES, seed=1)(np.arange(90, 95))['label'])
 
 
 @pytest.mark.parametrize(
-    'config, words, says',
+    'config, conditions, words, says',
     [
-        (scenes(), 'a small red rnig', 'did you mean ring'),
-        (scenes(), 'a red elephant', 'elephant.*there are a, on'),
-        (scenes(), 'a ' * 27, '1 to 26 words, not 27'),
-        (scenes(), '!', '1 to 26 words, not 0'),
-        (digits(), '3', 'told nothing'),
+        (scenes(), CAPTIONS, {'prompt': 'a small red rnig'}, 'did you mean ring'),
+        (scenes(), CAPTIONS, {'prompt': 'a red elephant'}, 'elephant.*there are a, on'),
+        (scenes(), CAPTIONS, {'prompt': 'a ' * 27}, '1 to 26 words, not 27'),
+        (scenes(), CAPTIONS, {'prompt': '!'}, '1 to 26 words, not 0'),
+        (scenes(), CAPTIONS, {'label': '3'}, 'not conditioned on classes: leave it out, or give --prompt'),
+        (digits(), Conditions(), {'label': '3'}, 'not conditioned on classes'),
+        (digits(), CLASSES, {'prompt': 'three'}, 'not conditioned on captions: leave it out, or give --label'),
+        (digits(), CLASSES, {'label': '10'}, 'no such class: choose one of 0, 1, 2'),
+        (digits(), CLASSES, {'label': 'cat'}, 'no such class: choose one of 0, 1, 2'),
+        (digits(), CLASSES, {'label': '-1'}, 'no such class: choose one of 0, 1, 2'),
     ],
 )
-def test_what_cannot_be_told(config, words, says):
+def test_a_condition_that_cannot_be_is_refused(config, conditions, words, says):
     with pytest.raises(ConfigError, match=says):
-        drawing.conditioned(config, words)
-
-
-def test_a_class_that_is_not_there():
-    config = digits()
-    config.model.classes = 10
-    for words in ('10', 'cat', '-1'):
-        with pytest.raises(ConfigError, match='no such class: choose one of 0, 1, 2'):
-            drawing.conditioned(config, words)
+        drawing.condition_at(config, conditions, **words)
 
 
 def test_points_are_drawn_over_real_ones_and_images_over_nothing():

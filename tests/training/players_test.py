@@ -22,7 +22,7 @@ def player(network, terms, weights, rate=1.0, optimizer=None, stats=None):
     def objective(variables, batch, keys, step):
         return terms(variables, batch, keys), stats(variables, batch) if stats else {}
 
-    return Player((network,), objective, weights, optimizer or optax.sgd(rate))
+    return Player((network,), (network,), objective, weights, optimizer or optax.sgd(rate))
 
 
 def pushed(network, by, weight=1.0, **kwargs):
@@ -238,16 +238,43 @@ def test_metrics_are_means_over_the_turns_of_their_player():
     np.testing.assert_allclose(metrics['b/loss'], 3 * means[0], rtol=1e-6)
 
 
-def test_statistics_of_a_network_come_only_from_the_turns_of_who_trains_it():
-    def count_all(variables, batch):
-        return {network: {'seen': {'count': variables[network]['seen']['count'] + 1}} for network in variables}
+def test_collections_come_from_the_turns_of_who_updates_them():
+    def counts(*networks):
+        return lambda variables, batch: {
+            network: {'seen': {'count': variables[network]['seen']['count'] + 1}} for network in networks
+        }
 
-    players = {'a': pushed('a', examples, stats=count_all), 'b': pushed('b', examples, stats=count_all)}
-    stats = {network: {'seen': {'count': jnp.int32(10)}, 'other': {'kept': jnp.float32(3)}} for network in 'abc'}
-    state = begin(players, stats=stats, a=0.0, b=0.0, c=0.0)
-    state, _ = make_step(players, ('a', 'a', 'a', 'b'))(state, rounds(3, 4), KEY)
-    assert [int(state.stats[network]['seen']['count']) for network in 'abc'] == [13, 11, 10]
-    assert all(state.stats[network]['other']['kept'] == 3 for network in 'abc')  # what is not returned stays
+    players = {
+        'a': pushed('a', examples, stats=counts('a')),
+        'b': pushed('b', examples, stats=counts('b', 'c'))._replace(updates=('b', 'c')),  # c without training it
+    }
+    stats = {network: {'seen': {'count': jnp.int32(10)}, 'other': {'kept': jnp.float32(3)}} for network in 'abcd'}
+    begun = begin(players, stats=stats, a=0.0, b=0.0, c=0.0, d=0.0)
+    state, _ = make_step(players, ('a', 'a', 'a', 'b'))(begun, rounds(3, 4), KEY)
+    assert [int(state.stats[network]['seen']['count']) for network in 'abcd'] == [13, 11, 11, 10]
+    assert all(state.stats[network]['other']['kept'] == 3 for network in 'abcd')  # what is not returned stays
+    assert state.params['c'] == 0 and not any(
+        'c' in str(path) for path, _ in jax.tree.leaves_with_path(state.optimizer)
+    )
+    foreign = {'a': pushed('a', examples, stats=counts('d'))}
+    with pytest.raises(ValueError, match='player a returns collections of d: name them in its `updates`'):
+        make_step(foreign, ('a',))(begun, rounds(1, 4), KEY)
+
+
+def test_only_means_by_nature_are_averaged_over_devices():
+    """Another collection that differs on devices stays different, for the battery to find."""
+
+    def stats(variables, batch):
+        return {'a': {'batch_stats': {'mean': batch['x'].mean()}, 'scale': {'mean': batch['x'].mean()}}}
+
+    players = {'a': pushed('a', examples, stats=stats)}
+    zero = {'mean': jnp.float32(0)}
+    state = begin(players, stats={'a': {'batch_stats': zero, 'scale': zero}}, a=0.0)
+    step = make_step(players, ('a',), axis='batch')
+    parts = jax.tree.map(lambda leaf: leaf.reshape(1, 4, 2).swapaxes(0, 1), rounds(1, 8))
+    moved, _ = jax.vmap(step, (None, 0, None), axis_name='batch')(state, parts, KEY)
+    np.testing.assert_allclose(moved.stats['a']['scale']['mean'], parts['x'].mean((1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(moved.stats['a']['batch_stats']['mean'], [parts['x'].mean()] * 4, rtol=1e-5)
 
 
 def test_a_network_that_nobody_trains_is_used_and_never_changes():
@@ -272,12 +299,12 @@ def regression(optimizer=None):
         return {'fit': (w[0] * batch['x'] + w[1] * noise(batch, keys) - 0.3) ** 2, 'shrink': 0.01 * (w**2).sum()}
 
     def stats(variables, batch):
-        old = variables['w']['running']
-        return {'w': {'running': {'mean': 0.9 * old['mean'] + 0.1 * batch['x'].mean(), 'count': old['count'] + 1}}}
+        old = variables['w']['batch_stats']
+        return {'w': {'batch_stats': {'mean': 0.9 * old['mean'] + 0.1 * batch['x'].mean(), 'count': old['count'] + 1}}}
 
     def build():
         players = {'p': player('w', menu, {'fit': 1.0, 'shrink': 1.0}, 0.1, optimizer, stats)}
-        running = {'w': {'running': {'mean': jnp.float32(0), 'count': jnp.int32(0)}}}
+        running = {'w': {'batch_stats': {'mean': jnp.float32(0), 'count': jnp.int32(0)}}}
         return players, begin(players, ('w',), running, w=[0.5, -1.0])
 
     return build
@@ -296,7 +323,7 @@ def test_microbatches_give_the_numbers_of_the_whole_batch(microbatches):
             np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, err_msg=name)
     np.testing.assert_allclose(two.params['w'], one.params['w'], rtol=1e-6)
     np.testing.assert_allclose(two.average['w'], one.average['w'], rtol=1e-6)
-    assert two.stats['w']['running']['count'] == 4 * microbatches  # statistics pass from part to part
+    assert two.stats['w']['batch_stats']['count'] == 4 * microbatches  # statistics pass from part to part
 
 
 def test_microbatches_do_not_keep_a_gradient_each():
@@ -318,18 +345,19 @@ def test_microbatches_do_not_keep_a_gradient_each():
 
 
 def test_a_turn_that_is_not_finite_leaves_its_player_as_it_was_and_only_that_one():
-    def stats(variables, batch):
-        return {
-            network: {'seen': {'mean': batch['x'].mean(), 'count': variables[network]['seen']['count'] + 1}}
-            for network in variables
+    def stats(network):
+        return lambda variables, batch: {
+            network: {
+                'batch_stats': {'mean': batch['x'].mean(), 'count': variables[network]['batch_stats']['count'] + 1}
+            }
         }
 
-    seen = {network: {'seen': {'mean': jnp.float32(9), 'count': jnp.int32(0)}} for network in 'ab'}
+    seen = {network: {'batch_stats': {'mean': jnp.float32(9), 'count': jnp.int32(0)}} for network in 'ab'}
 
     def build():
         players = {
-            'a': pushed('a', examples, optimizer=optax.adam(0.1), stats=stats),
-            'b': pushed('b', lambda batch, keys: jnp.ones(4), optimizer=optax.adam(0.1), stats=stats),
+            'a': pushed('a', examples, optimizer=optax.adam(0.1), stats=stats('a')),
+            'b': pushed('b', lambda batch, keys: jnp.ones(4), optimizer=optax.adam(0.1), stats=stats('b')),
         }
         return players, begin(players, stats=seen, a=1.0, b=1.0)
 
@@ -345,7 +373,7 @@ def test_a_turn_that_is_not_finite_leaves_its_player_as_it_was_and_only_that_one
     skipped, metrics = step(good, bad, KEY)
     assert a_part(skipped) == a_part(good)
     assert np.isnan(metrics['a/loss']) and np.isfinite(metrics['b/loss'])
-    assert skipped.params['b'] < good.params['b'] and skipped.stats['b']['seen']['count'] == 2
+    assert skipped.params['b'] < good.params['b'] and skipped.stats['b']['batch_stats']['count'] == 2
     assert skipped.step == 2 and metrics['skipped'] == 1
 
     unguarded, _ = jax.jit(make_step(players, ('a', 'b')))(good, bad, KEY)
@@ -407,7 +435,9 @@ def test_four_devices_give_the_numbers_of_one_and_agree_in_every_array(microbatc
         for got, wanted in zip(jax.tree.leaves(getattr(many, part)), jax.tree.leaves(getattr(one, part))):
             np.testing.assert_allclose(got, wanted, rtol=1e-5, err_msg=part)
     if microbatches == 1:
-        np.testing.assert_allclose(many.stats['w']['running']['mean'], one.stats['w']['running']['mean'], rtol=1e-5)
+        np.testing.assert_allclose(
+            many.stats['w']['batch_stats']['mean'], one.stats['w']['batch_stats']['mean'], rtol=1e-5
+        )
     for leaf in jax.tree.leaves((many, metrics)):
         shards = [np.asarray(shard.data).tobytes() for shard in leaf.addressable_shards]
         assert len(shards) == 4 and len(set(shards)) == 1

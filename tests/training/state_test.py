@@ -21,7 +21,7 @@ class Normed(nn.Module):
 
 
 def player(*networks):
-    return Player(networks, None, {}, optax.sgd(0.1, momentum=0.9))
+    return Player(networks, (), None, {}, optax.sgd(0.1, momentum=0.9))
 
 
 def equal(a, b):

@@ -22,7 +22,7 @@ def judge(subject: Subject) -> Part:
     anomalous = np.isin(subject.rows('test', 'label'), left_out)
     found = detection(values[name], anomalous)
     figures = {f'anomaly_{figure}': value for figure, value in found.items()}
-    if subject.experiment.encode is not None and not subject.experiment.codebook:
+    if subject.encodes and not subject.experiment.codec.entries:
         size = int(np.prod(subject.codes('test').shape[1:]))
         errors = pca_squared_error(pca(subject.flat('train'), size), subject.flat('test'))
         baseline = detection(errors, anomalous)

@@ -13,14 +13,14 @@ MAPPED = 5000  # examples on a map
 
 
 def applies(subject: Subject) -> bool:
-    return subject.experiment.encode is not None
+    return subject.encodes
 
 
 def judge(subject: Subject) -> Part:
     """Judges are fitted to codes of training examples and measured on those of held-out ones."""
     protocol = {'held_out': subject.held_out, 'fitted_to': len(subject.chosen('train'))}
-    if subject.experiment.codebook:
-        return Part(protocol, codes.usage(subject.codes('test'), subject.experiment.codebook))
+    if subject.experiment.codec.entries:
+        return Part(protocol, codes.usage(subject.codes('test'), subject.experiment.codec.entries))
     train, test = (subject.codes(split).reshape(len(subject.chosen(split)), -1) for split in ('train', 'test'))
     figures: dict[str, Any] = {'code_size': test.shape[1], **_units(subject, test)}
     if test.shape[1] < subject.flat('test').shape[1]:
@@ -45,7 +45,7 @@ def judge(subject: Subject) -> Part:
 
 def _units(subject: Subject, test: np.ndarray) -> dict[str, Any]:
     """Active units of a posterior's mean; mean activation, sparsity and dead units of codes that are activations in [0, 1]."""
-    if subject.experiment.log_weight is not None:
+    if subject.experiment.likelihood and subject.experiment.likelihood.log_weight:
         active, units = codes.active_units(test)
         return {'active_units': active, 'of_units': units}
     return codes.activation(test) if test.min() >= 0 and test.max() <= 1 else {}
@@ -57,8 +57,8 @@ def _beside_pca(subject: Subject, size: int) -> dict[str, Any]:
     fitted = codes.pca(subject.flat('train'), size)
     unit = 4 if subject.images else 1  # pixels in [-1, 1] are twice as far apart as in [0, 1]
     figures = {'squared_error_of_pca': float(codes.pca_squared_error(fitted, subject.flat('test')).mean()) / unit}
-    if subject.experiment.decode is not None:
-        shape, decode = subject.codes('test').shape[1:], drawing.jitted(subject.experiment.decode)
+    if subject.experiment.codec is not None:
+        shape, decode = subject.codes('test').shape[1:], drawing.jitted(subject.experiment.codec.decode)
         span = codes.affine_span(lambda z: np.asarray(decode(subject.variables, z.reshape(-1, *shape))), size)
         if span is not None:
             figures['angle_to_pca'] = codes.principal_angle(span, fitted.components)

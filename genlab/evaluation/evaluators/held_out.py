@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 
+from genlab.abilities import Likelihood
 from genlab.evaluation.metrics import likelihood
 from genlab.evaluation.subject import Part, Subject
 from genlab.sampling import drawing
@@ -22,11 +23,12 @@ def judge(subject: Subject) -> Part:
     experiment, evaluate = subject.experiment, subject.config.evaluate
     values = subject.over(drawing.jitted(experiment.measure))
     protocol = {'held_out': subject.held_out}
-    if evaluate.importance and experiment.log_weight is not None:
-        estimate = importance(experiment.log_weight, evaluate.importance, evaluate.importance_chunk)
+    estimates = experiment.likelihood or Likelihood()
+    if estimates.log_weight and evaluate.importance:
+        estimate = importance(estimates.log_weight, evaluate.importance, evaluate.importance_chunk)
         values |= subject.over(estimate, purpose='importance')
         protocol |= {'importance': evaluate.importance}
-    if evaluate.exact and experiment.log_likelihood is not None:
+    if estimates.exact and evaluate.exact:
         values |= exact(subject)
         protocol |= {'exact': min(evaluate.exact, subject.held_out)}
     figures = {name: float(np.mean(value, dtype=np.float64)) for name, value in values.items()}
@@ -40,7 +42,7 @@ def judge(subject: Subject) -> Part:
 
 def exact(subject: Subject) -> dict[str, np.ndarray]:
     """Minus the exact log-likelihood of the first held-out examples, nats; of the 8-bit levels where they are dequantised."""
-    log_likelihood = drawing.jitted(subject.experiment.log_likelihood)
+    log_likelihood = drawing.jitted(subject.experiment.likelihood.exact)
     found = subject.over(
         lambda *arguments: {'nats': log_likelihood(*arguments)}, purpose='exact', count=subject.config.evaluate.exact
     )['nats']

@@ -8,7 +8,7 @@ from genlab.evaluation.subject import Part, Subject
 
 
 def applies(subject: Subject) -> bool:
-    return subject.experiment.sample is not None and not subject.images
+    return subject.experiment.sampler is not None and not subject.images
 
 
 def judge(subject: Subject) -> Part:

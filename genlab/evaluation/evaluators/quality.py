@@ -18,7 +18,7 @@ SHOWN, NEIGHBOURS = 12, 5  # samples in the picture of nearest training examples
 
 
 def applies(subject: Subject) -> bool:
-    return subject.experiment.sample is not None and subject.images
+    return subject.experiment.sampler is not None and subject.images
 
 
 def judge(subject: Subject) -> Part:

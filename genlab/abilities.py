@@ -1,0 +1,102 @@
+"""The abilities of a model: what tools may ask of it beside training. Each is a typed function; related ones form a group.
+
+Every group is optional, and so is every field with a default. Tools skip what a model does not have. Shapes: B and N are
+numbers of examples, H x W x C the sides and channels of an image. Images lie in [-1, 1]; points are [B, D] as they are.
+Keys [N] are one typed key per example, so that example i does not depend on the batch that it is in.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from genlab.conditioning import Condition
+
+Variables = Mapping[str, Any]  # network -> {'params': ..., collection: ...}, as `State.variables()` gives
+Batch = Mapping[
+    str, jax.Array
+]  # a prepared batch, leaves [B, ...]: `x`, `position`, and `label`, `caption`, ... if any
+Codes = Any  # a pytree with leaves [B, ...]: floats, or int32 entries of a codebook
+
+
+class Sample(Protocol):
+    def __call__(self, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
+        """Draws one sample per key, [N, ...]. `condition` has leaves [N, ...]; see `genlab.conditioning`."""
+
+
+class Inpaint(Protocol):
+    def __call__(
+        self, variables: Variables, batch: Batch, mask: jax.Array, keys: jax.Array, condition: Condition
+    ) -> jax.Array:
+        """Resamples the pixels of batch['x'] where `mask` [B, H, W, 1] is 0, and keeps those where it is 1: [B, H, W, C]."""
+
+
+class ImageToImage(Protocol):
+    def __call__(self, variables: Variables, batch: Batch, keys: jax.Array, condition: Condition) -> jax.Array:
+        """Translates batch['x'], keeping its coarse structure: [B, H, W, C]."""
+
+
+class Encode(Protocol):
+    def __call__(self, variables: Variables, batch: Batch) -> Codes:
+        """Encodes a batch. The codes carry everything that `decode` needs, a class included."""
+
+
+class Decode(Protocol):
+    def __call__(self, variables: Variables, codes: Codes) -> jax.Array:
+        """Decodes codes to images or points, [B, ...]."""
+
+
+class Prior(Protocol):
+    def __call__(self, variables: Variables, keys: jax.Array) -> Codes:
+        """Draws one code per key. Decoded, they are samples."""
+
+
+class Mix(Protocol):
+    def __call__(self, variables: Variables, coarse: Codes, fine: Codes) -> jax.Array:
+        """Combines the coarse features of one code with the fine features of another: [B, H, W, C]."""
+
+
+class Measure(Protocol):
+    def __call__(self, variables: Variables, batch: Batch, keys: jax.Array) -> Mapping[str, jax.Array]:
+        """Measures held-out examples: {name: [B]}.
+
+        Names are free, but three mean the same everywhere. `nll`: negative log-likelihood of the data, in nats (8-bit
+        levels, or bits where they are binarised). `nll_bound`: an upper bound of it. `squared_error`: summed over the pixels
+        of an image in [0, 1], or over the coordinates of a point.
+        """
+
+
+class PerExample(Protocol):
+    def __call__(self, variables: Variables, batch: Batch, keys: jax.Array) -> jax.Array:
+        """Returns one number per example, [B]."""
+
+
+class Reconstruct(Protocol):
+    def __call__(self, variables: Variables, batch: Batch, keys: jax.Array) -> Mapping[str, jax.Array]:
+        """Returns {'input', 'output'}: what the model sees of each example, and its reconstruction."""
+
+
+class Sampler(NamedTuple):
+    """Ways to make new data."""
+
+    sample: Sample
+    inpaint: Inpaint | None = None
+    image_to_image: ImageToImage | None = None
+
+
+class Codec(NamedTuple):
+    """Ways between data and codes."""
+
+    decode: Decode
+    encode: Encode | None = None
+    prior: Prior | None = None
+    mix: Mix | None = None
+    entries: int = 0  # of the codebook; 0 where codes are continuous
+    continuous: Any = None  # with a codebook: the Codec before quantisation, whose `decode` quantises first
+
+
+class Likelihood(NamedTuple):
+    """Estimates of the log-likelihood, in nats per example."""
+
+    log_weight: PerExample | None = None  # log p(x, z) - log q(z | x), one latent per key
+    exact: PerExample | None = None  # an exact log-density; expensive

@@ -1,0 +1,86 @@
+"""Generative adversarial networks (Goodfellow et al. 2014): a generator and a discriminator, any pair of losses."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from genlab.abilities import Batch, Variables
+from genlab.conditioning import Condition
+from genlab.losses import penalties
+from genlab.losses.adversarial import Pair
+from genlab.noise import normal, uniform
+from genlab.training.state import Network
+
+
+class GAN(NamedTuple):
+    """A generator from z ~ N(0, 1) [N, latent_size], and a discriminator from examples to logits. Both take (input, train)."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    pair: Pair  # losses of the two
+    latent_size: int
+
+
+def networks(model: GAN, batch: Batch) -> dict[str, Network]:
+    z = jnp.zeros((batch['x'].shape[0], model.latent_size))
+    return {
+        'generator': Network(model.generator, (z, False)),
+        'discriminator': Network(model.discriminator, (batch['x'], False)),
+    }
+
+
+def prior(model: GAN, variables: Variables, keys: jax.Array) -> jax.Array:
+    """Draws latents [N, latent_size]."""
+    return normal(keys, (model.latent_size,), 'latent')
+
+
+def decode(model: GAN, variables: Variables, z: jax.Array) -> jax.Array:
+    """Generates from latents, with running statistics."""
+    return model.generator.apply(variables['generator'], z, False)
+
+
+def sample(model: GAN, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
+    return decode(model, variables, prior(model, variables, keys))
+
+
+def generate(model: GAN, variables: Variables, keys: jax.Array) -> tuple[jax.Array, dict]:
+    """Generates fakes in training. Returns (fakes, new collections of the generator)."""
+    z = prior(model, variables, keys)
+    return model.generator.apply(variables['generator'], z, True, mutable=['batch_stats'])
+
+
+def discriminate(model: GAN, variables: Variables, x: jax.Array) -> tuple[jax.Array, dict]:
+    """Returns (logits [B], new collections of the discriminator). Real and fake are separate batches to BatchNorm."""
+    logits, stats = model.discriminator.apply(variables['discriminator'], x, True, mutable=['batch_stats'])
+    return logits.reshape(x.shape[0]), stats
+
+
+def discriminator_terms(model: GAN, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
+    """Terms of the discriminator: adversarial, penalties, and logit_gap = D(real) - D(fake), a diagnostic."""
+    real, (fake, _) = batch['x'], generate(model, variables, keys)
+    real_logits, stats = discriminate(model, variables, real)
+    seen = {'discriminator': {**variables['discriminator'], **stats}}
+    fake_logits, stats = discriminate(model, seen, fake)
+
+    def logits(x: jax.Array) -> jax.Array:
+        return discriminate(model, variables, x)[0]
+
+    terms = {
+        'adversarial': model.pair.discriminator(real_logits, fake_logits),
+        'r1': lambda: penalties.r1(logits, real),
+        'r2': lambda: penalties.r2(logits, fake),
+        'gradient_penalty': lambda: penalties.gradient_penalty(logits, real, fake, uniform(keys, (), 'mixing')),
+        'drift': penalties.drift(real_logits),
+        'logit_gap': real_logits - fake_logits,
+    }
+    return terms, {'discriminator': stats}
+
+
+def generator_terms(model: GAN, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
+    """Terms of the generator: adversarial."""
+    fake, stats = generate(model, variables, keys)
+    fake_logits, _ = discriminate(model, variables, fake)
+    real_logits, _ = discriminate(model, variables, batch['x'])
+    return {'adversarial': model.pair.generator(fake_logits, real_logits)}, {'generator': stats}

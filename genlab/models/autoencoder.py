@@ -1,0 +1,138 @@
+"""Deterministic autoencoders: a stack of blocks, each an autoencoder of the codes of the block below it.
+
+A function that takes `through` uses the named blocks, from the data up, as one autoencoder.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from genlab.abilities import Batch, Variables
+from genlab.losses import reconstruction, sparsity
+from genlab.losses.isometry import isometry
+from genlab.networks.autoencoders.deterministic import truncate
+from genlab.noise import normal, stream
+from genlab.training.state import Network
+
+
+class Block(NamedTuple):
+    """One autoencoder with methods `encode`, `decode` and `logits`."""
+
+    module: nn.Module
+    bounds: tuple[float, float]  # range of its input; (0, 1), which changes nothing, for points
+    code: str  # the function of its code
+    output: str  # the function of its last layer
+
+
+class Stack(NamedTuple):
+    """Blocks by name, from the data up, and how they are trained."""
+
+    blocks: Mapping[str, Block]
+    corrupt: Callable[..., jax.Array]  # (example, key, amount, low, high) -> corrupted example
+    amount: float  # of the corruption
+    rho: float | None  # mean activation that `sparsity` aims at
+    axis: str | None = None  # of devices
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.blocks)
+
+
+def networks(stack: Stack, batch: Batch) -> dict[str, Network]:
+    inputs, found = batch['x'], {}
+    for name, block in stack.blocks.items():
+        found[name] = Network(block.module, (inputs, False))
+        inputs = jnp.zeros((inputs.shape[0], block.module.features[-1]))
+    return found
+
+
+def encode(stack: Stack, through: tuple[str, ...], variables: Variables, x: jax.Array) -> jax.Array:
+    for name in through:
+        x = stack.blocks[name].module.apply(variables[name], x, method='encode')
+    return x
+
+
+def decode(stack: Stack, through: tuple[str, ...], variables: Variables, codes: jax.Array) -> jax.Array:
+    for name in through[::-1]:
+        codes = stack.blocks[name].module.apply(variables[name], codes, method='decode')
+    return codes
+
+
+def corrupt(stack: Stack, block: Block, x: jax.Array, keys: jax.Array) -> jax.Array:
+    """Corrupts the input of a block, one key per example."""
+    corrupted = jax.vmap(lambda x, key: stack.corrupt(x, key, stack.amount, *block.bounds))
+    return corrupted(x, stream(keys, 'corruption'))
+
+
+def unit(block: Block, x: jax.Array) -> jax.Array:
+    """Rescales the input or output of a block to [0, 1]."""
+    low, high = block.bounds
+    return (x - low) / (high - low)
+
+
+def terms(stack: Stack, through: tuple[str, ...], variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
+    """Terms of the player who trains the blocks `through` together, on clean codes of the blocks below them.
+
+    Reconstruction, on values rescaled to [0, 1]: squared_error, absolute_error, cross_entropy (sigmoid outputs only), nested
+    (the squared error under nested dropout). Of the decoder: isometry. Of the code: l1, and sparsity (sigmoid codes only).
+    """
+    lowest, highest = stack.blocks[through[0]], stack.blocks[through[-1]]
+    below = stack.names[: stack.names.index(through[0])]
+    clean = encode(stack, below, variables, batch['x'])
+    codes = encode(stack, through, variables, corrupt(stack, lowest, clean, keys))
+    target = unit(lowest, clean)
+
+    def output(codes: jax.Array) -> jax.Array:
+        return unit(lowest, decode(stack, through, variables, codes))
+
+    def nested() -> jax.Array:
+        return reconstruction.squared_error(output(truncate(codes, stream(keys, 'nested'))), target)
+
+    def isometric() -> jax.Array:
+        direction = normal(keys, codes.shape[1:], 'isometry')
+        return isometry(output, codes, direction / jnp.linalg.norm(direction, axis=1, keepdims=True))
+
+    def cross_entropy() -> jax.Array:
+        above = decode(stack, through[1:], variables, codes)
+        logits = lowest.module.apply(variables[through[0]], above, method='logits')
+        return reconstruction.cross_entropy(logits, target)
+
+    def sparse() -> jax.Array:
+        activation = codes.mean(0) if stack.axis is None else jax.lax.pmean(codes.mean(0), stack.axis)  # whole batch
+        return sparsity.divergence(activation, rho=stack.rho)
+
+    offered = {
+        'squared_error': lambda: reconstruction.squared_error(output(codes), target),
+        'absolute_error': lambda: reconstruction.absolute_error(output(codes), target),
+        'nested': nested,
+        'isometry': isometric,
+        'l1': lambda: sparsity.l1(codes),
+    }
+    if lowest.output == 'sigmoid':
+        offered['cross_entropy'] = cross_entropy
+    if highest.code == 'sigmoid' and stack.rho is not None:
+        offered['sparsity'] = sparse
+    return offered, {}
+
+
+def encode_batch(stack: Stack, through: tuple[str, ...], variables: Variables, batch: Batch) -> jax.Array:
+    """Encodes clean examples."""
+    return encode(stack, through, variables, batch['x'])
+
+
+def measure(stack: Stack, through: tuple[str, ...], variables: Variables, batch: Batch, keys: jax.Array):
+    """Measures squared_error, and the mean absolute activation of the code."""
+    codes = encode(stack, through, variables, batch['x'])
+    first = stack.blocks[through[0]]
+    output, target = unit(first, decode(stack, through, variables, codes)), unit(first, batch['x'])
+    return {'squared_error': reconstruction.squared_error(output, target), 'activation': jnp.abs(codes).mean(1)}
+
+
+def reconstruct(stack: Stack, through: tuple[str, ...], variables: Variables, batch: Batch, keys: jax.Array):
+    """Reconstructs examples from their corrupted versions."""
+    corrupted = corrupt(stack, stack.blocks[through[0]], batch['x'], keys)
+    codes = encode(stack, through, variables, corrupted)
+    return {'input': corrupted, 'output': decode(stack, through, variables, codes)}

@@ -1,0 +1,221 @@
+"""Diffusion models and flows: the objective and the abilities of one denoiser, among the data or among codes.
+
+Ho et al. 2020; Karras et al. 2022; Kingma et al. 2021; Lipman et al. 2023.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from genlab import conditioning
+from genlab.abilities import Batch, Variables
+from genlab.conditioning import Condition
+from genlab.data.source import example_shape
+from genlab.diffusion import bounds, conditions, ode, predictions
+from genlab.diffusion.guidance import keep_known
+from genlab.diffusion.measures import measures
+from genlab.diffusion.model import Model
+from genlab.diffusion.processes import diffuse, log_snr
+from genlab.diffusion.samplers import gaussian
+from genlab.diffusion.settings import check_sampling
+from genlab.errors import ConfigError
+from genlab.losses.denoising import mean_squared_error
+from genlab.training.state import Network
+
+
+class Space(NamedTuple):
+    """The space that a model diffuses in: the data themselves, or codes."""
+
+    shape: tuple[int, ...]  # of one example there
+    enter: Callable  # (variables, batch, keys, train) -> (x [B, *shape], new collections of networks)
+    leave: Callable  # (variables, x [B, *shape]) -> samples [B, ...]
+    networks: Callable[[Batch], dict[str, Network]]  # those that the two need
+    updates: tuple[str, ...] = ()  # of them, the ones whose collections training writes
+
+
+class Diffusion(NamedTuple):
+    """A denoiser with its process, the space, and the levels per value of the data."""
+
+    model: Model
+    space: Space
+    levels: int  # 256, or 2 for binarised data
+
+    @property
+    def settings(self) -> ConfigDict:
+        return self.model.settings
+
+    @property
+    def trains(self) -> tuple[str, ...]:
+        learned = {'schedule': self.model.learned, 'text': bool(self.settings.words)}
+        return ('denoiser', *(name for name, there in learned.items() if there))
+
+
+def pixels(config: ConfigDict) -> Space:
+    """Returns the space of the data as they are."""
+    return Space(
+        example_shape(config),
+        enter=lambda variables, batch, keys, train: (batch['x'], {}),
+        leave=lambda variables, x: x,
+        networks=lambda batch: {},
+    )
+
+
+def from_config(config: ConfigDict, space: Space) -> Diffusion:
+    """Makes the model of `config.model` and `config.sample` (genlab.diffusion.settings)."""
+    check(config)
+    return Diffusion(Model(config, space.shape), space, 2 if config.data.binarise else 256)
+
+
+def networks(diffusion: Diffusion, batch: Batch) -> dict[str, Network]:
+    settings, x = diffusion.settings, jnp.zeros((batch['x'].shape[0], *diffusion.space.shape))
+    return {
+        **conditions.networks(settings, batch),
+        **diffusion.model.networks(x, conditions.zeros(settings, batch)),
+        **diffusion.space.networks(batch),
+    }
+
+
+def terms(diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
+    """Terms of the denoiser.
+
+    epsilon, x0, v, velocity, edm: mean squared errors. The one of another prediction than the network's is its error with
+    another weighting (diffusion.predictions). min_snr: the error of x0 times min(SNR, config.model.gamma) (Hang et al. 2023).
+    variance: the bound of one step, in bits per dimension times T / 1000, with a mean that is not trained, for learned
+    variances (Nichol & Dhariwal 2021, equation 16, weight 0.001). bound: the bound in continuous time, bits per dimension
+    (Kingma et al. 2021, equation 17).
+    """
+    model, space, levels = diffusion.model, diffusion.space, diffusion.levels
+    settings, bits = model.settings, 1 / (math.prod(space.shape) * math.log(2))
+    x_seen, augmentation = model.augment(batch['x'], keys)
+    x0, collections = space.enter(variables, {**batch, 'x': x_seen}, keys, True)
+    process, epsilon = model.process(variables), gaussian(keys, space.shape)
+    t = model.draw_times(process, batch['position'], keys, step)
+    x = diffuse(process, x0, epsilon, t)
+    embedded = conditions.embed(settings, variables, _condition_of(diffusion, batch), train=True)
+    condition = {**model.drop(embedded, keys), **augmentation}
+    deviation = settings.deviation or 1.0
+    prediction, fraction = model.predict(variables, process, x, t, condition, train=True, keys=keys)
+    estimate = model.estimate(process, prediction, fraction, x, t)
+    target = predictions.target(settings.prediction, process, x0, epsilon, t, deviation)
+    error = mean_squared_error(prediction, target)
+
+    def weighed(name: str) -> jax.Array:
+        return error * predictions.error_ratio(settings.prediction, name, process, t, deviation)
+
+    def min_snr() -> jax.Array:
+        return jnp.minimum(jnp.exp(log_snr(process, t)), settings.gamma) * weighed('x0')
+
+    def variance() -> jax.Array:
+        steps = settings.times.steps
+        fixed = estimate._replace(x0=jax.lax.stop_gradient(estimate.x0))
+        return bits * steps**2 / 1000 * bounds.step(process, x0, x, fixed, t, t - 1 / steps, 'learned', levels)
+
+    def bound() -> jax.Array:
+        first = diffuse(process, x0, gaussian(keys, space.shape, 4), jnp.zeros(()))
+        ends = bounds.prior(process, x0) + bounds.reconstruction(process, x0, first, levels)
+        return bits * (ends + process.end * bounds.continuous(process, epsilon, estimate, t))
+
+    offered = {name: lambda name=name: weighed(name) for name in predictions.PREDICTIONS}
+    return {**offered, 'min_snr': min_snr, 'variance': variance, 'bound': bound}, collections
+
+
+def sample(diffusion: Diffusion, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
+    return diffusion.space.leave(variables, sample_space(diffusion, variables, keys, condition))
+
+
+def sample_space(diffusion: Diffusion, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
+    """Samples x [N, *shape] in the space of the diffusion."""
+    embedded = conditions.embed(diffusion.settings, variables, condition)
+    return diffusion.model.generate(variables, keys, embedded)
+
+
+def inpaint(
+    diffusion: Diffusion,
+    variables: Variables,
+    batch: Batch,
+    mask: jax.Array,
+    keys: jax.Array,
+    condition: Condition,
+) -> jax.Array:
+    """Resamples what is outside the mask, putting back the known part after each step."""
+    known = diffusion.space.enter(variables, batch, keys, False)[0]
+    embedded = conditions.embed(diffusion.settings, variables, condition)
+    between = lambda process: keep_known(process, known, coarse_mask(mask, diffusion.space.shape))
+    return diffusion.space.leave(variables, diffusion.model.generate(variables, keys, embedded, between=between))
+
+
+def image_to_image(
+    diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Array, condition: Condition
+) -> jax.Array:
+    """Adds noise up to config.sample.strength of the end, and denoises again (SDEdit, Meng et al. 2022)."""
+    model, space = diffusion.model, diffusion.space
+    x0 = space.enter(variables, batch, keys, False)[0]
+    noise = gaussian(keys, space.shape)
+    start = lambda process, keys: diffuse(process, x0, noise, jnp.asarray(process.end, jnp.float32))
+    embedded = conditions.embed(diffusion.settings, variables, condition)
+    x = model.generate(variables, keys, embedded, start=start, part=model.solving.strength)
+    return space.leave(variables, x)
+
+
+def measure(diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Array) -> Mapping[str, jax.Array]:
+    """Measures errors and bounds; see `genlab.diffusion.measures`."""
+    x0 = diffusion.space.enter(variables, batch, keys, False)[0]
+    embedded = conditions.embed(diffusion.settings, variables, _condition_of(diffusion, batch))
+    return measures(diffusion.model, diffusion.levels)(variables, x0, embedded, keys)
+
+
+def log_likelihood(diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Array) -> jax.Array:
+    """Computes the exact log-density along the probability-flow ODE, nats [B]."""
+    model = diffusion.model
+    embedded = conditions.embed(diffusion.settings, variables, _condition_of(diffusion, batch))
+    denoise = model.denoiser(variables, embedded)
+    return ode.log_likelihood(denoise, model.process(variables), batch['x'], keys, tolerance=model.solving.tolerance)
+
+
+def prior(diffusion: Diffusion, variables: Variables, keys: jax.Array) -> jax.Array:
+    """Draws x at the end of the process: the codes are noise."""
+    return diffusion.model.noise(diffusion.model.process(variables), keys)
+
+
+def encode(diffusion: Diffusion, variables: Variables, batch: Batch) -> jax.Array:
+    """Maps data to noise by DDIM's steps, under the null condition."""
+    null = conditions.null(diffusion.settings, variables, batch['x'].shape[0])
+    return diffusion.model.flow(variables, batch['x'], null, forwards=True)
+
+
+def decode(diffusion: Diffusion, variables: Variables, noise: jax.Array) -> jax.Array:
+    """Maps noise to data by DDIM's steps, under the null condition."""
+    return diffusion.model.flow(variables, noise, conditions.null(diffusion.settings, variables, noise.shape[0]))
+
+
+def coarse_mask(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Reduces a mask [B, H, W, 1] to the sides of `shape`: 1 where it is 1 at all of its pixels there."""
+    batch, height, width = mask.shape[0], *shape[:2]
+    return mask.reshape(batch, height, mask.shape[1] // height, width, mask.shape[2] // width, 1).min((2, 4))
+
+
+def _condition_of(diffusion: Diffusion, batch: Batch) -> Condition:
+    return conditioning.from_batch(conditions.declared(diffusion.settings), batch)
+
+
+def check(config: ConfigDict) -> None:
+    """Raises ConfigError where parts of the config do not fit together."""
+    check_sampling(config)
+    model = config.model
+    if model.bound not in ('none', 'discrete', 'continuous'):
+        raise ConfigError(f"config.model.bound={model.bound!r}: choose 'none', 'discrete' or 'continuous'")
+    if model.times.name != 'discrete' and (model.bound == 'discrete' or 'variance' in config.losses.denoiser):
+        raise ConfigError(
+            'the bound of a chain needs its times: set config.model.times.name=discrete, or config.model.bound=none '
+            'and no variance in config.losses.denoiser'
+        )
+    if model.learned_variance != ('variance' in config.losses.denoiser):
+        raise ConfigError('config.losses.denoiser.variance and config.model.learned_variance=True need each other')
+    if model.bound != 'none' and (config.data.dequantise or model.dimensions):
+        raise ConfigError(f'config.model.bound={model.bound!r} is for 8-bit levels: set it to none')
+    if 'bound' in config.losses.denoiser and model.times.name != 'uniform':
+        raise ConfigError('config.losses.denoiser.bound needs uniform times: set config.model.times.name=uniform')

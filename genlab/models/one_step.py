@@ -1,0 +1,246 @@
+"""Models that sample in one evaluation, trained from scratch: average velocities and consistency functions.
+
+Geng et al. 2025; Frans et al. 2024; Song & Dhariwal 2024. `config.model.prediction` says which: 'velocity' of the process
+interpolant is an average velocity, 'edm' of the process ve a consistency function.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from genlab import conditioning
+from genlab.abilities import Batch, Variables
+from genlab.conditioning import Condition
+from genlab.data.source import example_shape
+from genlab.diffusion import conditions, one_step, times
+from genlab.diffusion.model import TIMES, Model
+from genlab.diffusion.processes import diffuse, like
+from genlab.diffusion.samplers import Sampler, gaussian, solve
+from genlab.errors import ConfigError
+from genlab.losses.denoising import adaptive, mean_squared_error, pseudo_huber
+from genlab.training.state import Network
+
+MANY = 16  # jumps that `measure` compares one jump with
+
+
+class OneStep(NamedTuple):
+    """A denoising network, and how it is trained to jump."""
+
+    model: Model
+    options: ConfigDict  # genlab.diffusion.one_step.settings
+    steps: int  # of sampling
+    train_steps: int  # of the run
+
+    @property
+    def averages(self) -> bool:
+        """Whether the network is an average velocity; else a consistency function."""
+        return self.model.settings.prediction == 'velocity'
+
+
+def from_config(config: ConfigDict) -> OneStep:
+    """Makes the model of `config.model` (genlab.diffusion.settings, and `one_step` of genlab.diffusion.one_step)."""
+    check(config)
+    model = Model(config, example_shape(config))
+    return OneStep(model, config.model.one_step, config.sample.steps, config.train.steps)
+
+
+def networks(jumper: OneStep, batch: Batch) -> dict[str, Network]:
+    span = {'span': jnp.zeros(batch['x'].shape[0])} if jumper.averages else {}
+    return jumper.model.networks(batch['x'], {**conditions.zeros(jumper.model.settings, batch), **span})
+
+
+def average_velocity(
+    jumper: OneStep, variables: Variables, condition: Condition, train: bool = False, keys: jax.Array | None = None
+) -> one_step.Average:
+    """Returns u(x, t, span) of the network, which sees the span as it sees the time."""
+    model = jumper.model
+    scale = TIMES[model.settings.level]
+
+    def average(x: jax.Array, t: jax.Array, span: jax.Array) -> jax.Array:
+        given = {**condition, 'span': scale * span}
+        return model.predict(variables, model.fixed, x, t, given, train, keys)[0]
+
+    return average
+
+
+def consistency_function(
+    jumper: OneStep, variables: Variables, condition: Condition, train: bool = False, keys: jax.Array | None = None
+) -> one_step.Consistency:
+    """Returns f(x, sigma) of the network."""
+    model = jumper.model
+
+    def function(x: jax.Array, sigma: jax.Array) -> jax.Array:
+        prediction = model.predict(variables, model.fixed, x, sigma, condition, train, keys)[0]
+        return one_step.with_boundary(prediction, x, sigma, model.settings.deviation, jumper.options.lowest)
+
+    return function
+
+
+def terms(jumper: OneStep, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
+    """Terms of the denoiser.
+
+    Of an average velocity: mean_flow (its own derivative along the path), shortcut (its own two halves, and the plain
+    velocity), velocity (only that), mean_flow_error (a diagnostic). Of a consistency function: consistency, and the diagnostic
+    consistency_error. The diagnostics are the mean squared errors behind the weighted ones.
+    """
+    model = jumper.model
+    x0, epsilon = batch['x'], gaussian(keys, model.shape)
+    u = model.draw_uniform(batch['position'], keys, step)
+    embedded = conditions.embed(model.settings, variables, _condition_of(jumper, batch))
+    condition = model.drop(embedded, keys)
+    if jumper.averages:
+        share = one_step.chosen(batch['position'], jumper.options.share)
+        average = average_velocity(jumper, variables, condition, True, keys)
+        return velocity_terms(jumper, average, x0, epsilon, keys, u, share), {}
+    function = consistency_function(jumper, variables, condition, True, keys)
+    return consistency_terms(jumper, function, x0, epsilon, u, step), {}
+
+
+def velocity_terms(
+    jumper: OneStep,
+    average: one_step.Average,
+    x0: jax.Array,
+    epsilon: jax.Array,
+    keys: jax.Array,
+    u: jax.Array,
+    share: jax.Array,
+) -> dict[str, Callable[[], jax.Array]]:
+    """Terms of an average velocity.
+
+    Args:
+      average: u(x, t, span).
+      x0, epsilon: data and noise [B, ...].
+      keys: [B].
+      u: [B] in [0, 1), of which the times are quantiles.
+      share: [B], which examples have a span.
+    """
+    model, options = jumper.model, jumper.options
+    process, v = model.fixed, epsilon - x0
+
+    @functools.cache
+    def mean_flow_error() -> jax.Array:
+        other = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 6)))(keys)
+        one, two = model.quantile(process, u), model.quantile(process, other)
+        t = jnp.maximum(one, two)
+        span = jnp.where(share, t - jnp.minimum(one, two), 0)
+        return mean_squared_error(*one_step.mean_flow(average, diffuse(process, x0, epsilon, t), v, t, span))
+
+    def mean_flow() -> jax.Array:
+        return adaptive(math.prod(model.shape) * mean_flow_error(), power=options.power)
+
+    def shortcut() -> jax.Array:
+        draw = lambda key, u: one_step.draw_jump(jax.random.fold_in(key, 6), u, options.halvings)
+        far, span = jax.vmap(draw)(keys, u)
+        t, span = jnp.where(share, far, model.quantile(process, u)), jnp.where(share, span, 0)
+        x = diffuse(process, x0, epsilon, t)
+        halves = one_step.shortcut_target(average, x, t, span, 0.5**options.halvings)
+        return mean_squared_error(average(x, t, span), jnp.where(like(share, x), halves, v))
+
+    def velocity() -> jax.Array:
+        t = model.quantile(process, u)
+        return mean_squared_error(average(diffuse(process, x0, epsilon, t), t, jnp.zeros_like(t)), v)
+
+    return {'mean_flow': mean_flow, 'mean_flow_error': mean_flow_error, 'shortcut': shortcut, 'velocity': velocity}
+
+
+def consistency_terms(
+    jumper: OneStep,
+    function: one_step.Consistency,
+    x0: jax.Array,
+    epsilon: jax.Array,
+    u: jax.Array,
+    step: jax.Array,
+) -> dict[str, jax.Array]:
+    """Terms of a consistency function f(x, sigma), for data and noise [B, ...] and u [B] in [0, 1)."""
+    model, options = jumper.model, jumper.options
+    count = one_step.intervals(step, jumper.train_steps, options.first, options.last)
+    law = model.settings.times
+    larger, smaller = one_step.draw_pair(
+        u, count, law.mean, law.deviation, lowest=options.lowest, highest=model.fixed.end, rho=options.rho
+    )
+    student, teacher = one_step.consistency(function, x0, epsilon, larger, smaller)
+    width = options.width * math.sqrt(math.prod(model.shape))
+    return {
+        'consistency': pseudo_huber(student, teacher, width=width) / (larger - smaller),
+        'consistency_error': mean_squared_error(student, teacher),
+    }
+
+
+def generate(
+    jumper: OneStep, variables: Variables, x: jax.Array, condition: Condition, keys: jax.Array, steps: int
+) -> jax.Array:
+    """Turns noise x into data in `steps` evaluations, under an embedded condition."""
+    process, options = jumper.model.fixed, jumper.options
+    if jumper.averages:
+        grid = times.even(process, steps)
+        return solve(Sampler(one_step.jump), average_velocity(jumper, variables, condition), process, x, grid, keys)
+    grid = times.karras(process, steps + 1, options.lowest, options.rho)[:-1]
+    sampler = Sampler(one_step.denoise_again(options.lowest))
+    return solve(sampler, consistency_function(jumper, variables, condition), process, x, grid, keys)
+
+
+def sample(jumper: OneStep, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
+    embedded = conditions.embed(jumper.model.settings, variables, condition)
+    return generate(jumper, variables, prior(jumper, variables, keys), embedded, keys, jumper.steps)
+
+
+def prior(jumper: OneStep, variables: Variables, keys: jax.Array) -> jax.Array:
+    """Draws x at the end of the process: the codes are noise."""
+    return jumper.model.noise(jumper.model.fixed, keys)
+
+
+def decode(jumper: OneStep, variables: Variables, noise: jax.Array) -> jax.Array:
+    """Maps noise to data under the null condition. Noise between several steps is the same for all examples."""
+    keys = jax.vmap(jax.random.key)(jnp.zeros(noise.shape[0], jnp.uint32))
+    null = conditions.null(jumper.model.settings, variables, noise.shape[0])
+    return generate(jumper, variables, noise, null, keys, jumper.steps)
+
+
+def measure(jumper: OneStep, variables: Variables, batch: Batch, keys: jax.Array) -> dict[str, jax.Array]:
+    """Measures denoising_error, of data from x_t in one evaluation, and jump_error, of one jump against many."""
+    model = jumper.model
+    process = model.fixed
+    embedded = conditions.embed(model.settings, variables, _condition_of(jumper, batch))
+    t, epsilon = model.quantile(process, jax.vmap(jax.random.uniform)(keys)), gaussian(keys, model.shape)
+    x = diffuse(process, batch['x'], epsilon, t)
+    if not jumper.averages:
+        denoised = consistency_function(jumper, variables, embedded)(x, t)
+        return {'denoising_error': mean_squared_error(denoised, batch['x'])}
+    straight = x - like(t, x) * average_velocity(jumper, variables, embedded)(x, t, t)
+    one, many = (generate(jumper, variables, epsilon, embedded, keys, steps) for steps in (1, MANY))
+    return {
+        'denoising_error': mean_squared_error(straight, batch['x']),
+        'jump_error': mean_squared_error(one, many),
+    }
+
+
+def _condition_of(jumper: OneStep, batch: Batch) -> Condition:
+    return conditioning.from_batch(conditions.declared(jumper.model.settings), batch)
+
+
+def check(config: ConfigDict) -> None:
+    """Raises ConfigError where parts of the config do not fit together."""
+    model = config.model
+    if model.augmentation:
+        raise ConfigError(
+            f'config.model.augmentation={model.augmentation}: one-step models are trained without it: set it to 0'
+        )
+    if (model.prediction, model.process.name) not in (('velocity', 'interpolant'), ('edm', 've')):
+        raise ConfigError(
+            f'config.model.prediction={model.prediction!r} with process {model.process.name!r}: here it is '
+            "'velocity' with 'interpolant' (mean_flow, shortcut) or 'edm' with 've' (consistency)"
+        )
+    if model.prediction == 'edm' and (model.times.name != 'log_normal' or not model.deviation):
+        raise ConfigError(
+            'a consistency function needs config.model.times.name=log_normal and config.model.deviation above 0'
+        )
+    if model.prediction == 'velocity' and (model.level not in TIMES or not model.network.get('span')):
+        raise ConfigError(
+            'an average velocity depends on times and spans: set config.model.level to time or unit_time, and '
+            'config.model.network.span=True'
+        )
