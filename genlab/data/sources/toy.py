@@ -35,9 +35,7 @@ def toy(name, split='train'):
     """
     known = densities()
     if name not in known:
-        raise ConfigError(
-            f'config.data.name={name} is no toy density{meant(name, known)}: choose from {", ".join(known)}'
-        )
+        raise ConfigError(f'config.data.name={name!r}: choose one of {", ".join(known)}{meant(name, known)}')
     one = known[name]
     arrays = one.draw(np.random.default_rng([SEEDS[split], *name.encode()]), POINTS[split])
     fields = {'point': Field((one.dimensions,), FLOAT, -np.inf, np.inf)}

@@ -18,6 +18,7 @@ SEED = 2026
 SCENES = {'train': (0, 100_000), 'test': (2**32, 10_000)}  # first index and number: the ranges are disjoint
 BLOCK = 64  # scenes drawn at once: their pixels fit a core's cache
 PIXELS = ('image', 'style', 'edges', 'segmentation')
+ON_DEMAND = ('factors', 'boxes', 'caption')  # what is known about a scene besides its pixels
 
 
 def scenes(resolution=32, channels=3, split='train', fields=('image', 'label')):
@@ -37,7 +38,7 @@ def scenes(resolution=32, channels=3, split='train', fields=('image', 'label')):
     for field in fields:
         if field not in declared:
             raise ConfigError(
-                f'scenes have no field {field}{meant(field, declared)}: choose from {", ".join(declared)}'
+                f'the field of scenes={field!r}: choose one of {", ".join(declared)}{meant(field, declared)}'
             )
     start, length = SCENES[split]
 
@@ -56,6 +57,7 @@ def scenes(resolution=32, channels=3, split='train', fields=('image', 'label')):
         in_memory=False,
         classes=KINDS,
         vocabulary=captions.VOCABULARY,
+        on_demand=ON_DEMAND,
         captions=lambda indices: captions.sentences(layout.layout(SEED, np.asarray(indices) + start)),
     )
 
