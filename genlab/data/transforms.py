@@ -113,11 +113,11 @@ def _move(
     flipped = jax.random.bernoulli(jax.random.fold_in(key, FLIP)) if flip else None
     moved = dict(example)
     for name, array in example.items():
-        if flip and name == 'boxes':
+        if flipped is not None and name == 'boxes':
             moved[name] = flip_boxes_if(flipped, array)
         if name not in fields or not is_map(fields[name]):
             continue
-        if flip:
+        if flipped is not None:
             array = flip_if(flipped, array)
         moved[name] = crop(array, jax.random.fold_in(key, CROP), padding) if padding else array
     return moved
