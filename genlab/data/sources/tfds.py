@@ -98,7 +98,7 @@ def _features(features: Any, name: str) -> tuple[str, Any]:
     pictures = [key for key, feature in features.items() if type(feature) is Image]
     if not pictures:
         raise ConfigError(f'config.data.name={name}: the set has no images, only {", ".join(features)}')
-    label = features.get('label', None)
+    label = dict(features.items()).get('label')
     return 'image' if 'image' in pictures else pictures[0], label if isinstance(label, ClassLabel) else None
 
 
