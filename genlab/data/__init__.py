@@ -1,9 +1,10 @@
-"""Data: sources with random access, batches as a function of their number, and what happens to them on the device."""
+"""Loads data: sources with random access, batches as a function of their number, transforms on the device."""
 
 from genlab.data.batches import Batches
 from genlab.data.checks import check
+from genlab.data.facts import Facts, facts
 from genlab.data.load import declared, load
 from genlab.data.source import Field, Source
 from genlab.data.transforms import prepare_batch
 
-__all__ = ['Batches', 'Field', 'Source', 'check', 'declared', 'load', 'prepare_batch']
+__all__ = ['Batches', 'Facts', 'Field', 'Source', 'check', 'declared', 'facts', 'load', 'prepare_batch']

@@ -1,19 +1,23 @@
-"""Batches as a pure function of (seed, number): nothing to save, nothing tied to the number of processes."""
+"""Computes batches as a pure function of (seed, number), independent of the number of processes."""
 
 import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from genlab.data.source import Source
 from genlab.errors import ConfigError
 
-KEPT = 2  # permutations kept: a batch may straddle two epochs
+KEPT = 2  # cached permutations: a batch may straddle two epochs
+
+Batch = dict[str, np.ndarray]
 READ_AHEAD = 4  # batches that grain's threads prepare ahead of the loop
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batches:
-    """Batch n of a source, n = 0, 1, ...: one permutation of the source per epoch, laid end to end.
+    """Returns batch n = 0, 1, ... of a source: the permutations of all epochs, concatenated.
 
     The stream's position p = n * batch_size + j is row p % length of the permutation of epoch p // length, so every
     example is seen once per epoch, a batch may straddle epochs, and no example is left out at an epoch's end.
@@ -22,23 +26,23 @@ class Batches:
     source: Source
     batch_size: int
     seed: int
-    _permutations: dict = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _permutations: dict[int, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.batch_size < 1 or len(self.source) < 1:
             raise ConfigError(
                 f'config.data.batch_size={self.batch_size} of {self.source.name}, which has '
                 f'{len(self.source)} examples: both must be at least 1'
             )
 
-    def __getstate__(self):
-        return dict(self.__dict__, _permutations={})  # worker processes draw their own
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.__dict__, _permutations={})  # worker processes recompute them
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
-    def permutation(self, epoch):
-        """The order of the examples in an epoch: int64 [length]."""
+    def permutation(self, epoch: int) -> np.ndarray:
+        """Returns the order of the examples in an epoch: int64 [length]."""
         known = self._permutations.get(epoch)
         if known is None:
             known = np.random.default_rng([self.seed, epoch]).permutation(len(self.source))
@@ -47,8 +51,8 @@ class Batches:
             self._permutations[epoch] = known
         return known
 
-    def indices(self, first, count=1):
-        """The global batches first..first+count-1 as indices into the source: int64 [count, batch_size]."""
+    def indices(self, first: int, count: int = 1) -> np.ndarray:
+        """Returns the source indices of batches first..first+count-1: int64 [count, batch_size]."""
         positions = np.arange(first * self.batch_size, (first + count) * self.batch_size)
         epochs, offsets = np.divmod(positions, len(self.source))
         out = np.empty(len(positions), np.int64)
@@ -57,11 +61,17 @@ class Batches:
             out[inside] = self.permutation(epoch)[offsets[inside]]
         return out.reshape(count, self.batch_size)
 
-    def __call__(self, first, count=1, rows=slice(None)):
-        """{field: [count, b, ...], 'position': int32 [count, b]}: this process's rows of `count` batches.
+    def __call__(self, first: int, count: int = 1, rows: slice = slice(None)) -> Batch:
+        """Returns the rows that this process loads of `count` batches.
 
-        rows: the part of each global batch that this process loads (b of batch_size examples).
-        position: the index in the global batch, 0..batch_size-1; it keys the noise of an example.
+        Args:
+            first: number of the first batch.
+            count: number of batches.
+            rows: the part of each global batch that this process loads (b of batch_size examples).
+
+        Returns:
+            {field: [count, b, ...], 'position': int32 [count, b]}. The position is the index in the global batch,
+            0..batch_size-1; it keys the noise of an example.
         """
         chosen = self.indices(first, count)[:, rows]
         batch = {
@@ -71,16 +81,28 @@ class Batches:
         position = np.arange(self.batch_size, dtype=np.int32)[rows]
         return batch | {'position': np.repeat(position[None], count, axis=0)}
 
-    def stream(self, first, count, stop, rows=slice(None), workers=0):
+    def stream(
+        self, first: int, count: int, stop: int, rows: slice = slice(None), workers: int = 0
+    ) -> Iterator[tuple[int, Batch]]:
         """Iterates over (number of the first batch, `count` batches) from batch `first` until `stop`, in order.
 
-        The last item is shorter when `count` does not divide stop - first. Sources in memory are gathered in this
-        thread; others are read ahead by grain's threads, in `workers` processes when workers > 0 (a script that uses
-        processes needs `if __name__ == '__main__':`). Close it (`contextlib.closing`) to stop threads and processes.
+        Sources in memory are gathered in this thread; grain's threads read ahead for other sources. Close the
+        iterator (`contextlib.closing`) to stop threads and processes.
+
+        Args:
+            first: number of the first batch.
+            count: batches per item; the last item is shorter if `count` does not divide stop - first.
+            stop: number after the last batch.
+            rows: as in `__call__`.
+            workers: processes that read ahead, 0 for none. A script that uses them needs
+                `if __name__ == '__main__':`.
+
+        Returns:
+            Pairs (number, batch {field: [count, b, ...]}).
         """
         starts = range(first, stop, count)
 
-        def item(n):
+        def item(n: int) -> tuple[int, Batch]:
             return n, self(n, min(count, stop - n), rows)
 
         if self.source.in_memory:
@@ -88,8 +110,8 @@ class Batches:
         return _read_ahead(starts, item, workers)
 
 
-def _read_ahead(starts, item, workers):
-    """Items in order, prepared ahead by grain; closing this generator ends its threads and processes."""
+def _read_ahead(starts: range, item: Callable[[int], tuple[int, Batch]], workers: int) -> Iterator[tuple[int, Batch]]:
+    """Yields items in order, read ahead by grain; closing this generator ends its threads and processes."""
     if not starts:
         return
     import grain
@@ -102,14 +124,14 @@ def _read_ahead(starts, item, workers):
     iterator = iter(data)
     try:
         for n, batch in iterator:
-            # arrays of a process live in shared memory, which ends with the process: copied out
+            # copied because the arrays live in shared memory, which ends with the process
             yield int(n), {name: np.array(array) for name, array in batch.items()} if workers > 0 else batch
     finally:
         iterator.close()
 
 
-def _allow_workers():
-    """grain's processes refuse to start before absl has parsed its flags, which a notebook or a test never does."""
+def _allow_workers() -> None:
+    """Marks absl's flags as parsed; grain's processes need it, and a notebook or a test does not parse flags."""
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

@@ -1,7 +1,8 @@
-"""Decoded sets on disk, so that the second run starts at once: ~/.cache/genlab/data, or $GENLAB_CACHE.
+"""Caches decoded sets on disk, in ~/.cache/genlab/data or $GENLAB_CACHE, so that later runs start faster.
 
-An entry is a folder of .npy files and a manifest with their checksums. It is written beside its place and renamed, so
-it is there whole or not at all; an entry that is damaged is made anew. An empty $GENLAB_CACHE turns the cache off.
+An entry is a folder of .npy files and a manifest with their checksums. It is written to a temporary
+folder and renamed, so no entry is incomplete. A damaged entry is decoded again. An empty $GENLAB_CACHE turns the
+cache off.
 """
 
 import hashlib
@@ -10,38 +11,49 @@ import os
 import shutil
 import tempfile
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
 
-VERSION = 1  # of what is decoded and how: a change of the resize makes the old entries useless
+VERSION = 1  # of the decoding: increase it when the resize changes, to invalidate old entries
 
 
-def cached(name, key, make):
-    """The arrays {field: [N, ...]} that make() gives, kept under a name and a key of plain values."""
+def cached(name: str, key: Any, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Returns the arrays of make() from the cache, or computes and stores them.
+
+    Args:
+        name: start of the entry's name.
+        key: plain JSON values that identify the entry.
+        make: computes {field: [N, ...]}.
+
+    Returns:
+        {field: [N, ...]}.
+    """
     folder = root()
     if folder is None:
-        return make()
+        return dict(make())
     digest = hashlib.sha256(json.dumps([VERSION, key], sort_keys=True).encode()).hexdigest()[:16]
     place = folder / f'{name.replace("/", "-")}-{digest}'
     arrays = _read(place)
     if arrays is None:
-        arrays = make()
+        arrays = dict(make())
         _write(place, arrays)
     return arrays
 
 
-def root():
-    """The folder of the cache, or None where $GENLAB_CACHE is empty."""
+def root() -> Path | None:
+    """Returns the folder of the cache, or None if $GENLAB_CACHE is empty."""
     chosen = os.environ.get('GENLAB_CACHE')
     if chosen is None:
         return Path.home() / '.cache' / 'genlab' / 'data'
     return Path(chosen).expanduser() if chosen else None
 
 
-def _read(place):
-    """The arrays of an entry, or None where there is none or it is damaged."""
+def _read(place: Path) -> dict[str, np.ndarray] | None:
+    """Returns the arrays of an entry, or None if it is absent or damaged."""
     try:
         sums = json.loads((place / 'manifest.json').read_text())
         arrays = {field: np.load(place / f'{field}.npy', allow_pickle=False) for field in sums}
@@ -57,8 +69,8 @@ def _read(place):
     return arrays
 
 
-def _write(place, arrays):
-    """Writes an entry; a disk that is full or read-only costs the cache, not the run."""
+def _write(place: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an entry; a full or read-only disk causes a warning, not an error."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent, prefix='.writing-') as parent:
@@ -75,5 +87,5 @@ def _write(place, arrays):
             logging.warning('the decoded data is not kept: %s (set GENLAB_CACHE to a folder with room)', error)
 
 
-def _checksum(array):
-    return zlib.crc32(np.ascontiguousarray(array))
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).data)

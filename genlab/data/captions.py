@@ -1,6 +1,7 @@
-"""Sentences about scenes, and their words as tokens."""
+"""Describes scenes in sentences and converts words to tokens."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -32,10 +33,10 @@ VOCABULARY = (
 LENGTH = 4 * SLOTS + 3 * (SLOTS - 1) - 1 + 2  # tokens of the longest sentence: four shapes, three relations
 
 
-def sentences(scene):
+def sentences(scene: dict[str, np.ndarray]) -> list[str]:
     """'a large red circle left of a small blue star and above a small pink ring on grey', for each scene of a layout.
 
-    Every relation is that of the first shape, the largest, to another one; a lone shape has its place instead, as in
+    Every relation is between the first (largest) shape and another one; a single shape has its place instead, as in
     'a large red circle in the top left on grey'. left/right/above/below: the larger of the two distances decides.
     """
     rows = zip(*(scene[name].tolist() for name in ('present', 'kind', 'colour', 'radius', 'x', 'y', 'background')))
@@ -58,24 +59,24 @@ def _sentence(present, kind, colour, radius, x, y, background):
 _COLOURS, _BACKGROUNDS = tuple(COLOURS), tuple(BACKGROUNDS)
 
 
-def relation(right, down):
-    """How a shape lies to another one that it is `right` and `down` of."""
+def relation(right: float, down: float) -> str:
+    """Names the relation of a shape to another one, from its offset to the right and down."""
     if abs(right) >= abs(down):
         return 'right of' if right > 0 else 'left of'
     return 'below' if down > 0 else 'above'
 
 
-def place(x, y):
-    """Where a lone shape lies, in thirds of the middle half: 'in the top left', 'in the centre', ..."""
+def place(x: float, y: float) -> str:
+    """Names the place of a single shape, in thirds of the middle half: 'in the top left', 'in the centre', ..."""
     rows, columns = ('top', '', 'bottom'), ('left', '', 'right')
     words = [names[(value > 0.45) + (value > 0.55)] for names, value in ((rows, y), (columns, x))]
     return f'in the {" ".join(word for word in words if word) or "centre"}'
 
 
-def tokens(texts, vocabulary=VOCABULARY, length=LENGTH):
-    """Texts -> int32 [N, length]: the place of each word in the vocabulary, then zeros; a longer text is cut.
+def tokens(texts: Sequence[str], vocabulary: Sequence[str] = VOCABULARY, length: int = LENGTH) -> np.ndarray:
+    """Encodes texts as int32 [N, length]: the place of each word in the vocabulary, then zeros; a longer text is truncated.
 
-    A word that the vocabulary lacks is left out.
+    Words outside the vocabulary are dropped.
     """
     known = {word: number for number, word in enumerate(vocabulary)}
     out = np.zeros((len(texts), length), np.int32)
@@ -85,11 +86,11 @@ def tokens(texts, vocabulary=VOCABULARY, length=LENGTH):
     return out
 
 
-def words_of(text):
-    """The words of a text in lower case; punctuation separates."""
+def words_of(text: str) -> list[str]:
+    """Returns the words of a text in lower case; punctuation separates."""
     return re.findall(r"[\w']+", text.lower())
 
 
-def text(row, vocabulary=VOCABULARY):
-    """Tokens [length] -> the words up to the padding."""
+def text(row: np.ndarray, vocabulary: Sequence[str] = VOCABULARY) -> str:
+    """Decodes tokens [length] to the words up to the padding."""
     return ' '.join(vocabulary[number] for number in row if number)

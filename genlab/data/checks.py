@@ -1,14 +1,17 @@
-"""Holds a batch against what its source declares: a wrong range is found in a second instead of after a night."""
+"""Compares a batch with the declaration of its source, to detect wrong ranges before training."""
+
+from collections.abc import Mapping
 
 import numpy as np
 
+from genlab.data.source import Field, Source
 from genlab.errors import UserError
 
 
-def check(source, batch):
-    """Raises UserError where a batch {field: [..., *shape]} differs from `source.fields`; returns the batch.
+def check(source: Source, batch: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Raises UserError if a batch {field: [..., *shape]} differs from `source.fields`; returns the batch.
 
-    Any leading axes are allowed; fields that the source does not declare (`position`) are passed over.
+    Any leading axes are allowed. Undeclared fields (`position`) are ignored.
     """
     for name, field in source.fields.items():
         fault = _fault(field, np.asarray(batch[name])) if name in batch else f'found only {", ".join(sorted(batch))}'
@@ -20,13 +23,13 @@ def check(source, batch):
     return batch
 
 
-def describe(field):
-    """A field in words: `uint8 [32, 32, 1] in 0..255`."""
+def describe(field: Field) -> str:
+    """Formats a field: `uint8 [32, 32, 1] in 0..255`."""
     return f'{np.dtype(field.dtype).name} {list(field.shape)} in {field.low:g}..{field.high:g}'
 
 
-def _fault(field, array):
-    """What is wrong with an array [..., *shape], or '' where nothing is."""
+def _fault(field: Field, array: np.ndarray) -> str:
+    """Describes the first fault of an array [..., *shape]; '' if there is none."""
     lead = array.ndim - len(field.shape)
     if lead < 1 or array.shape[lead:] != tuple(field.shape):
         return f'found shape {list(array.shape)}'

@@ -1,30 +1,31 @@
-"""Noise that a denoising autoencoder learns to undo (Vincent et al. 2010, section 3.3): functions of one example and a key.
+"""Corrupts examples for denoising autoencoders (Vincent et al. 2010, section 3.3).
 
-All are called as (example, key, amount, low, high), values [...] that lie between low and high (-1 and 1 for images, 0 and 1
-for sigmoid units), and return the same shape. A deviation is in the unit of the values: 1.0 in [-1, 1] is 0.5 in [0, 1].
+All are called as (example, key, amount, low, high) and return the shape of the example, [...]. Its values lie between
+low and high: -1 and 1 for images, 0 and 1 for sigmoid units. A standard deviation is in the unit of the values: 1.0 in
+[-1, 1] is 0.5 in [0, 1].
 """
 
 import jax
 import jax.numpy as jnp
 
 
-def none(example, key, amount, low, high):
-    """The example as it is."""
+def none(example: jax.Array, key: jax.Array, amount: float, low: float, high: float) -> jax.Array:
+    """Returns the example unchanged."""
     return example
 
 
-def gaussian(example, key, amount, low, high):
-    """Adds Gaussian noise of the deviation `amount`; what leaves the range stays outside."""
+def gaussian(example: jax.Array, key: jax.Array, amount: float, low: float, high: float) -> jax.Array:
+    """Adds Gaussian noise with standard deviation `amount`; values may leave the range."""
     return example + amount * jax.random.normal(key, example.shape)
 
 
-def masking(example, key, amount, low, high):
-    """Sets a share `amount` of the values, each drawn by itself, to the lowest: pixels go black, units go quiet."""
+def masking(example: jax.Array, key: jax.Array, amount: float, low: float, high: float) -> jax.Array:
+    """Sets each value to the lowest with probability `amount`, independently: pixels to black, units to off."""
     return jnp.where(jax.random.bernoulli(key, amount, example.shape), low, example)
 
 
-def salt_and_pepper(example, key, amount, low, high):
-    """Sets a share `amount` of the values, each drawn by itself, to the lowest or the highest by the toss of a fair coin."""
+def salt_and_pepper(example: jax.Array, key: jax.Array, amount: float, low: float, high: float) -> jax.Array:
+    """Sets each value with probability `amount`, independently, to the lowest or the highest with equal probability."""
     draw = jax.random.uniform(key, example.shape)
     return jnp.where(draw < amount / 2, low, jnp.where(draw < amount, high, example))
 

@@ -1,17 +1,23 @@
-"""Images on the host: any file or array to uint8 [R, R, C]. numpy and Pillow, one image at a time."""
+"""Converts any image file or array to uint8 [R, R, C] on the host, one image at a time (numpy and Pillow)."""
+
+from __future__ import annotations
 
 import io
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's convert('L')
 
 
-def decode(data, resolution, channels):
-    """The bytes of an image file, or an open binary file -> uint8 [resolution, resolution, channels].
+def decode(data: bytes | IO[bytes], resolution: int, channels: int) -> np.ndarray:
+    """Decodes the bytes of an image file, or an open binary file -> uint8 [resolution, resolution, channels].
 
-    Turned as its EXIF orientation says, laid over white where it is transparent, brought to `channels`, cut to the
-    central square and resized.
+    Applies the EXIF orientation, composites transparent pixels over white, converts to `channels` (1 or 3), crops to
+    the central square and resizes.
     """
     from PIL import Image, ImageOps
 
@@ -20,8 +26,8 @@ def decode(data, resolution, channels):
     return np.asarray(fit(flat, resolution)).reshape(resolution, resolution, channels)
 
 
-def plain(image, channels):
-    """A Pillow image of any mode -> mode L (1 channel) or RGB (3 channels)."""
+def plain(image: Picture, channels: int) -> Picture:
+    """Converts a Pillow image of any mode -> mode L (1 channel) or RGB (3 channels)."""
     from PIL import Image
 
     if image.mode[0] in 'IF':
@@ -34,16 +40,16 @@ def plain(image, channels):
     return image.convert('L' if channels == 1 else 'RGB')
 
 
-def eight_bits(array):
-    """Grey values of 16-bit integers (0..65535) or floats (0..1) -> uint8 0..255, of the same shape."""
+def eight_bits(array: np.ndarray) -> np.ndarray:
+    """Converts grey values of 16-bit integers (0..65535) or floats (0..1) -> uint8 0..255, of the same shape."""
     scale = 255 if np.issubdtype(array.dtype, np.floating) else 1 / 257
     return np.clip(np.rint(array * scale), 0, 255).astype(np.uint8)
 
 
-def fit(image, resolution):
-    """A Pillow image -> its central square at resolution x resolution.
+def fit(image: Picture, resolution: int) -> Picture:
+    """Crops a Pillow image to its central square and resizes it to resolution x resolution.
 
-    Pillow's bilinear filter is antialiased: where it shrinks, its triangle widens to cover all source pixels.
+    Pillow's bilinear filter is antialiased: when it shrinks an image, its triangle widens to cover all source pixels.
     """
     from PIL import Image
 
@@ -54,16 +60,16 @@ def fit(image, resolution):
     return image.resize((resolution, resolution), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
 
 
-def resize(array, resolution):
-    """uint8 [H, W, C], C 1 or 3 -> uint8 [resolution, resolution, C], as `fit`."""
+def resize(array: np.ndarray, resolution: int) -> np.ndarray:
+    """Resizes uint8 [H, W, C], C 1 or 3 -> uint8 [resolution, resolution, C], as `fit`."""
     from PIL import Image
 
     image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
     return np.asarray(fit(image, resolution)).reshape(resolution, resolution, array.shape[-1])
 
 
-def to_channels(images, channels):
-    """uint8 [..., C] with C 1 or 3 -> uint8 [..., channels]: grey is repeated, colour becomes its luma."""
+def to_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Converts uint8 [..., C] with C 1 or 3 -> uint8 [..., channels]: grey is repeated, colour becomes luma."""
     if images.shape[-1] == channels:
         return images
     if channels == 3:

@@ -1,6 +1,10 @@
-"""From a config to a source: the one place that reads `config.data` for it."""
+"""Builds a source from `config.data`."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from genlab.data.source import Source, image_field, label_field, subset
 from genlab.data.sources.digits import digits
@@ -13,57 +17,59 @@ from genlab.errors import ConfigError, meant
 SPLITS = ('train', 'test')
 
 
-def defaults(**changes):
-    """`config.data` with every line that `load`, `prepare` and the loop read; `changes` are set over it.
-
-    source: digits, toy, scenes, tfds or folder.
-    name: the toy density (ring, grid, moons, roll2d, roll3d, curve) or the TFDS set (mnist, cifar10, ...).
-    dir: the folder of images, or TFDS's data_dir; '' is TFDS's default.
-    resolution: pixels of a side; images are cut to the central square and resized (bilinear, antialiased).
-    channels: 1 or 3; grey is repeated, colour becomes its luma.
-    batch_size: examples in a global batch.
-    observe: the field that the model models, `x` after `prepare`.
-    fields: what it needs beside that one and `label`, e.g. ('caption',).
-    resident: whether the loop keeps the whole set on the accelerator and sends only `Batches.indices`.
-    workers: processes that read ahead for a set that is not in memory; 0 reads in threads.
-    flip: mirror images left to right with probability 1/2, when training.
-    binarise: draw pixels -1 or 1 with the intensity as the probability.
-    dequantise: add uniform noise of one level, for densities of continuous values.
-    crop_padding: pixels of reflected border that a random crop may reach into, when training; 0 is no crop.
-    leave_out: labels whose examples are kept out of the training set, e.g. (3,), to be found as anomalies.
-    """
-    from ml_collections import ConfigDict
-
+def defaults(**changes: Any) -> ConfigDict:
+    """Returns `config.data` with every field that `load`, `prepare_batch` and the loop read, updated by `changes`."""
     known = ConfigDict(
         {
+            # The source: digits, toy, scenes, tfds or folder.
             'source': 'digits',
+            # The toy density (ring, grid, moons, roll2d, roll3d, curve) or the TFDS set (mnist, cifar10, ...).
             'name': '',
+            # The folder of images, or the data_dir of TFDS; '' is the default of TFDS.
             'dir': '',
+            # Pixels per side; images are cropped to the central square and resized (bilinear, antialiased).
             'resolution': 32,
+            # 1 or 3; grey is repeated, colour is converted to luma.
             'channels': 1,
+            # Examples per global batch.
             'batch_size': 64,
+            # The modelled field, called `x` after `prepare_batch`.
             'observe': 'image',
+            # Fields needed in addition to the observed one and `label`, e.g. ('caption',).
             'fields': (),
+            # Keep the whole set on the accelerator and send only `Batches.indices`.
             'resident': False,
+            # Processes that read ahead if the set is not in memory; 0 reads in threads.
             'workers': 0,
+            # Mirror training images left to right with probability 1/2.
             'flip': False,
+            # Draw pixels in {-1, 1} with the intensity as the probability.
             'binarise': False,
+            # Add uniform noise of one level, for densities of continuous values.
             'dequantise': False,
+            # Pixels of reflected border that a random training crop may reach into; 0 turns crops off.
             'crop_padding': 0,
+            # Labels to exclude from the training set, e.g. (3,), for anomaly detection.
             'leave_out': (),
         }
     )
     for name in changes:
-        _known(f'config.data.{name}', name, known)
+        _known('the field of config.data', name, known)
     known.update(changes)
     return known
 
 
-def load(config_data, split='train', fields=()):
-    """The source that `config_data` (see `defaults`) names -> Source.
+def load(config_data: ConfigDict, split: str = 'train', fields: Sequence[str] = ()) -> Source:
+    """Returns the source that `config_data` selects.
 
-    split: 'train' or 'test'. fields: those that are needed beside the observed one, `label` and the config's own; only
-    scenes draw less when fewer are asked for, the other sources give what they have.
+    Args:
+        config_data: the fields that `defaults` lists.
+        split: 'train' or 'test'.
+        fields: fields needed in addition to the observed one, `label` and `config_data.fields`. A source with
+            `on_demand` fields adds them; other sources always return all their fields.
+
+    Returns:
+        A source whose fields include every requested one.
     """
     name, observe, fields = config_data.source, config_data.observe, (*config_data.fields, *fields)
     _known('config.data.source', name, SOURCES)
@@ -78,22 +84,24 @@ def load(config_data, split='train', fields=()):
     return _leave_out(source, config_data.leave_out) if config_data.leave_out and split == 'train' else source
 
 
-def declared(config_data):
-    """A source like the one that `load` gives, without its data where those lie outside the package -> Source.
+def declared(config_data: ConfigDict) -> Source:
+    """Returns a source with the fields of `load(config_data)` that reads no external files.
 
-    It has the fields, and rows of zeros, that a set of images with labels would have: enough to describe or compile."""
+    A tfds or folder source is replaced by rows of zeros with an image and a label. This suffices to describe or
+    compile a model.
+    """
     if config_data.source not in ('tfds', 'folder'):
         return load(config_data)
     fields = {'image': image_field(config_data.resolution, config_data.channels), 'label': label_field(10)}
 
-    def rows(indices):
+    def rows(indices: np.ndarray) -> dict[str, np.ndarray]:
         return {name: np.zeros((len(indices), *field.shape), field.dtype) for name, field in fields.items()}
 
     return Source(config_data.name or config_data.source, fields, 2**20, rows, in_memory=True)
 
 
-def _leave_out(source, labels):
-    """The source without the examples of some labels."""
+def _leave_out(source: Source, labels: Sequence[int]) -> Source:
+    """Returns the source without the examples of the given labels."""
     if 'label' not in source.fields:
         raise ConfigError(f'config.data.leave_out={tuple(labels)}: {source.name} has no labels: leave it empty')
     every = np.concatenate(
@@ -109,32 +117,37 @@ def _leave_out(source, labels):
     return subset(source, np.flatnonzero(~np.isin(every, labels)), f'{source.name} without {words}')
 
 
-def _digits(config, split, fields):
+def _digits(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     return digits(config.resolution, config.channels, split)
 
 
-def _toy(config, split, fields):
+def _toy(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     return toy(config.name, split)
 
 
-def _scenes(config, split, fields):
-    asked = dict.fromkeys((config.observe, 'label', *fields))  # in order, each once
+def _scenes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
+    asked = dict.fromkeys((config.observe, 'label', *fields))  # in order, without repeats
     return scenes(config.resolution, config.channels, split, tuple(asked))
 
 
-def _tfds(config, split, fields):
+def _tfds(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     return tfds(config.name, config.dir, config.resolution, config.channels, split)
 
 
-def _folder(config, split, fields):
+def _folder(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     return folder(config.dir, config.resolution, config.channels, split)
 
 
-SOURCES = {'digits': _digits, 'toy': _toy, 'scenes': _scenes, 'tfds': _tfds, 'folder': _folder}
+SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
+    'digits': _digits,
+    'toy': _toy,
+    'scenes': _scenes,
+    'tfds': _tfds,
+    'folder': _folder,
+}
 
 
-def _known(what, name, known):
-    """Raises ConfigError where a name is not among those known, with the nearest one."""
-    if name in known:
-        return
-    raise ConfigError(f'{what}={name} is not known{meant(name, known)}: choose from {", ".join(known)}')
+def _known(where: str, name: str, known: Collection[str]) -> None:
+    """Raises ConfigError if a name is not among the known ones; the message suggests the nearest name."""
+    if name not in known:
+        raise ConfigError(f'{where}={name!r}: choose one of {", ".join(known)}{meant(name, known)}')

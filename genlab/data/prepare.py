@@ -6,13 +6,15 @@ TFDS's own builders need TensorFlow while they write, which reading does not: pi
 import argparse
 import importlib.util
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from genlab.data.sources import tfds
 from genlab.errors import UserError
 
 
-def main(arguments):
-    parser = argparse.ArgumentParser(prog='python -m genlab.data.prepare', description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog='python -m genlab.data.prepare', description=(__doc__ or '').splitlines()[0])
     parser.add_argument('name', help='as TFDS writes it: mnist, cifar10, celeb_a, oxford_flowers102, ...')
     parser.add_argument('--dir', default='', help="where to write it, config.data.dir later (default: TFDS's own)")
     parser.add_argument('--manual', default='', help='folder of files downloaded by hand, for sets that need them')
@@ -25,8 +27,8 @@ def main(arguments):
     return 0
 
 
-def prepared(name, folder, manual=''):
-    """Downloads and writes a set unless it is there -> one line that says what there is."""
+def prepared(name: str, folder: str, manual: str = '') -> str:
+    """Downloads and writes a set unless it exists; returns one line that lists its splits."""
     if importlib.util.find_spec('tensorflow') is None:
         raise UserError('preparing a set needs TensorFlow, which reading does not: pip install "genlab[prepare]"')
     builder, form = tfds.find(name, folder)
@@ -38,8 +40,8 @@ def prepared(name, folder, manual=''):
     return f'{builder.info.full_name} in {builder.data_dir}: {splits}'
 
 
-def _write(name, folder, manual):
-    """Runs TFDS's own builder; whatever stops it becomes one line."""
+def _write(name: str, folder: str, manual: str) -> Any:
+    """Runs the builder of TFDS; any failure becomes a one-line UserError."""
     import tensorflow_datasets
 
     where = {'data_dir': folder} if folder else {}

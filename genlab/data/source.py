@@ -1,18 +1,18 @@
-"""What a data set is here: named fields, a length, and a function from indices to rows of numpy arrays."""
+"""Defines a data set: named fields, a length, and a function from indices to rows of numpy arrays."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
 
 class Field(NamedTuple):
-    """What a source declares of one field of its examples; `check` holds the first batch against it.
+    """Declares one field of a source's examples; `check` compares the first batch with it.
 
-    shape: of one example. dtype: uint8 for images (0..255) and maps of classes, float32 for points, int32 for labels.
-    low, high: the inclusive range (labels: 0..classes-1); infinite where a field of floats has no bound.
+    shape: per example. dtype: uint8 for images (0..255) and maps of classes, float32 for points, int32 for labels.
+    low, high: the inclusive range (labels: 0..classes-1); infinite if a float field is unbounded.
     """
 
     shape: tuple[int, ...]
@@ -23,14 +23,15 @@ class Field(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """Random access to examples: the same indices always give the same rows, in whatever order and process.
+    """Gives random access to examples: the same indices give the same rows, in any order and process.
 
-    rows: int64 indices [N], each in 0..length-1 -> {field: [N, ...]} with exactly the fields declared.
-    in_memory: the rows are gathered from arrays, which is faster than handing them between threads or processes.
-    classes: names of the labels.  captions: indices [N] -> N strings, where the examples have captions.
+    rows: int64 indices [N], each in 0..length-1 -> {field: [N, ...]} with exactly the declared fields.
+    in_memory: rows are gathered from arrays, which is faster than passing them between threads or processes.
+    classes: names of the labels.  captions: indices [N] -> N strings, if the examples have captions.
     vocabulary: the word of each token of a `caption` field; token 0 is the padding.
-    log_density: toy densities, points [N, D] -> nats [N], where it is exact; `centres` [modes, D] and `spread` (one
-    standard deviation around each centre) where the density has modes.
+    log_density: points [N, D] -> nats [N], for toy densities with an exact density.
+    centres, spread: [modes, D] and the standard deviation around each centre, if the density has modes.
+    on_demand: fields that `load(..., fields=...)` can add; a source computes them only if they are requested.
     """
 
     name: str
@@ -44,42 +45,44 @@ class Source:
     vocabulary: tuple[str, ...] = ()
     centres: np.ndarray | None = None
     spread: float | None = None
+    on_demand: tuple[str, ...] = ()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.length
 
 
-def from_arrays(name, arrays, fields, **known):
-    """A source in memory of arrays {field: [N, ...]}, declared by `fields`; `known` are the other fields of Source."""
+def from_arrays(name: str, arrays: Mapping[str, np.ndarray], fields: Mapping[str, Field], **known: Any) -> Source:
+    """Returns a source in memory.
+
+    Args:
+        name: of the source, for messages.
+        arrays: {field: [N, ...]}.
+        fields: the declaration of each array.
+        known: other fields of `Source`.
+    """
     length = len(next(iter(arrays.values())))
 
-    def rows(indices):
+    def rows(indices: np.ndarray) -> dict[str, np.ndarray]:
         return {field: np.take(array, indices, axis=0) for field, array in arrays.items()}
 
     return Source(name=name, fields=fields, length=length, rows=rows, in_memory=True, **known)
 
 
-def held(source, block=1024):
-    """The same source with every row drawn or decoded once and kept in memory."""
+def held(source: Source, block: int = 1024) -> Source:
+    """Returns the source with every row computed or decoded once, `block` rows per read, and kept in memory."""
     arrays = {name: np.empty((len(source), *field.shape), field.dtype) for name, field in source.fields.items()}
     for start in range(0, len(source), block):
         part = source.rows(np.arange(start, min(start + block, len(source))))
         for name, array in arrays.items():
             array[start : start + block] = part[name]
-    return dataclasses.replace(
-        from_arrays(source.name, arrays, source.fields),
-        classes=source.classes,
-        log_density=source.log_density,
-        captions=source.captions,
-        vocabulary=source.vocabulary,
-        centres=source.centres,
-        spread=source.spread,
-    )
+    gather = from_arrays(source.name, arrays, source.fields).rows
+    return dataclasses.replace(source, rows=gather, in_memory=True)
 
 
-def subset(source, indices, name):
-    """The examples of a source at `indices` [N], as a source of their own."""
-    captions = source.captions and (lambda chosen: source.captions(indices[chosen]))
+def subset(source: Source, indices: np.ndarray, name: str) -> Source:
+    """Returns a source with only the examples at `indices`, int64 [N], under a new name."""
+    every = source.captions
+    captions = None if every is None else (lambda chosen: every(indices[chosen]))
     return dataclasses.replace(
         source, name=name, length=len(indices), rows=lambda chosen: source.rows(indices[chosen]), captions=captions
     )
@@ -93,11 +96,11 @@ def example_shape(config: ConfigDict) -> tuple[int, ...]:
     return (data.resolution, data.resolution, data.channels)
 
 
-def image_field(resolution, channels):
-    """uint8 [resolution, resolution, channels], 0..255."""
+def image_field(resolution: int, channels: int) -> Field:
+    """Declares uint8 [resolution, resolution, channels], 0..255."""
     return Field((resolution, resolution, channels), np.dtype(np.uint8), 0, 255)
 
 
-def label_field(classes):
-    """int32 scalar, 0..classes-1."""
+def label_field(classes: int) -> Field:
+    """Declares an int32 scalar, 0..classes-1."""
     return Field((), np.dtype(np.int32), 0, classes - 1)

@@ -1,60 +1,64 @@
-"""What happens to a batch on the device, inside the jitted step: range, flip, crop, binarisation, dequantisation.
+"""Transforms a batch on the device, inside the jitted step: range, flip, crop, binarisation, dequantisation.
 
-Each transform is a pure function of one example and a key, so nothing depends on what else is in the batch.
+Each transform is a pure function of one example and a key, so the result is independent of the rest of the batch.
 Images are float32 [H, W, C]; "levels" are the values 0..255 of uint8 images.
 """
+
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
+from genlab.data.source import Field, Source
 from genlab.errors import ConfigError
 
 FLIP, CROP, BINARISE, DEQUANTISE = range(4)  # folded into an example's key: one stream of noise per transform
-DIRECTED = ('caption', 'factors')  # fields that say left and right in a way that a flip cannot follow
-PLACED = ('caption', 'factors', 'boxes')  # fields that say where things are: a crop would make them untrue
+DIRECTED = ('caption', 'factors')  # fields that name left and right, which a flip does not update
+PLACED = ('caption', 'factors', 'boxes')  # fields that hold positions: a crop would invalidate them
 
 
-def to_range(levels, low=0.0, high=255.0):
-    """Levels in [low, high] -> float32 in [-1, 1]: v / 127.5 - 1 for 8-bit images."""
+def to_range(levels: jax.Array, low: float = 0.0, high: float = 255.0) -> jax.Array:
+    """Rescales levels in [low, high] -> float32 in [-1, 1]: v / 127.5 - 1 for 8-bit images."""
     return (levels.astype(jnp.float32) - low) / ((high - low) / 2) - 1
 
 
-def to_uint8(images):
-    """float in [-1, 1] -> uint8 0..255, rounded to the nearest level; values outside are clipped.
+def to_uint8(images: jax.Array) -> jax.Array:
+    """Converts floats in [-1, 1] -> uint8 0..255, rounded to the nearest level; values outside are clipped.
 
     to_uint8(to_range(v)) == v for every level v.
     """
     return jnp.clip(jnp.round((images.astype(jnp.float32) + 1) * 127.5), 0, 255).astype(jnp.uint8)
 
 
-def flip_if(flipped, image):
-    """[H, W, C] mirrored left to right where the boolean scalar `flipped` is true."""
+def flip_if(flipped: jax.Array, image: jax.Array) -> jax.Array:
+    """Mirrors [H, W, C] left to right if the boolean scalar `flipped` is true."""
     return jnp.where(flipped, image[:, ::-1], image)
 
 
-def flip_boxes_if(flipped, boxes):
-    """[M, 4] as (x0, y0, x1, y1) in [0, 1], mirrored where `flipped`; absent boxes (all zeros) stay zeros."""
+def flip_boxes_if(flipped: jax.Array, boxes: jax.Array) -> jax.Array:
+    """Mirrors boxes [M, 4], (x0, y0, x1, y1) in [0, 1], if `flipped`; absent boxes (all zeros) stay zeros."""
     mirrored = jnp.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], axis=1)
     present = jnp.any(boxes != 0, axis=1, keepdims=True)
     return jnp.where(jnp.logical_and(flipped, present), mirrored, boxes)
 
 
-def crop(image, key, padding):
-    """[H, W, C] reflected at its borders by `padding` pixels and cut back to [H, W, C] at a random place."""
+def crop(image: jax.Array, key: jax.Array, padding: int) -> jax.Array:
+    """Pads [H, W, C] by reflection by `padding` pixels and crops it to [H, W, C] at a random position."""
     around = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)), mode='reflect')
     down, right = jax.random.randint(key, (2,), 0, 2 * padding + 1)
     return jax.lax.dynamic_slice(around, (down, right, 0), image.shape)
 
 
-def binarise(levels, key):
-    """Levels 0..255 -> -1 or 1, drawn with P(1) = level / 255 (Salakhutdinov & Murray 2008, drawn anew each time)."""
+def binarise(levels: jax.Array, key: jax.Array) -> jax.Array:
+    """Draws -1 or 1 with P(1) = level / 255, resampled on each call (Salakhutdinov & Murray 2008)."""
     on = jax.random.bernoulli(key, levels.astype(jnp.float32) / 255)
     return jnp.where(on, 1.0, -1.0)
 
 
-def dequantise(levels, key):
-    """Levels v -> (v + u) / 128 - 1 in [-1, 1), u uniform in [0, 1) (Theis, van den Oord & Bethge 2016, sec. 3.1).
+def dequantise(levels: jax.Array, key: jax.Array) -> jax.Array:
+    """Adds noise to levels v -> (v + u) / 128 - 1 in [-1, 1), u uniform in [0, 1) (Theis, van den Oord & Bethge 2016, sec. 3.1).
 
     A density p over these values bounds the probability of the image: log P >= log p - values * log 128 in nats.
     """
@@ -62,29 +66,39 @@ def dequantise(levels, key):
     return jnp.minimum((levels.astype(jnp.float32) + noise) / 128 - 1, 1 - 2.0**-24)  # v + u rounds up to 256
 
 
-def is_image(field):
-    """Whether a field holds 8-bit images, uint8 [H, W, C] in 0..255; a smaller `high` declares a map of classes."""
+def is_image(field: Field) -> bool:
+    """Returns whether a field holds 8-bit images, uint8 [H, W, C] in 0..255; a smaller `high` declares a map of classes."""
     return is_map(field) and field.high == 255
 
 
-def is_map(field):
-    """Whether a field lies on a grid of pixels, and so moves with the image: uint8 [H, W, C]."""
+def is_map(field: Field) -> bool:
+    """Returns whether a field is a grid of pixels, transformed together with the image: uint8 [H, W, C]."""
     return len(field.shape) == 3 and field.dtype == np.uint8
 
 
-def prepare_batch(config_data, source, train=True):
-    """-> function (batch {field: [B, ...]}, keys [B] of typed JAX keys) -> batch, to be called in the jitted step.
+def prepare_batch(
+    config_data: ConfigDict, source: Source, train: bool = True
+) -> Callable[[Mapping[str, jax.Array], jax.Array], dict[str, jax.Array]]:
+    """Returns the function that prepares a batch in the jitted step.
 
-    It adds `x`, float32 [B, ...]: the field that `config_data.observe` names, in [-1, 1] if it is uint8 and as it is
-    if it is float; binarised (-1 or 1) or dequantised ([-1, 1)) where the config says, at test time too. Flips and
-    crops happen when `train`, to all fields of pixels and boxes together, so that pairs stay aligned. 8-bit images
-    become float32 in [-1, 1], maps of classes and integers int32, other floats stay.
+    It adds `x`, float32 [B, ...]: the observed field, rescaled to [-1, 1] if it is uint8 and unchanged if it is float.
+    The config may binarise it (-1 or 1) or dequantise it ([-1, 1)), at test time too. Flips and crops move all fields
+    of pixels and boxes together, so that pairs stay aligned. 8-bit images become float32 in [-1, 1]; maps of classes
+    and integers become int32; other floats are unchanged.
+
+    Args:
+        config_data: reads `observe`, `flip`, `crop_padding`, `binarise` and `dequantise`.
+        source: declares the fields of the batch.
+        train: whether to flip and crop.
+
+    Returns:
+        Function (batch {field: [B, ...]}, keys [B] of typed JAX keys) -> batch {field: [B, ...]} with `x`.
     """
     _validate(config_data, source)
     flip, padding = config_data.flip and train, config_data.crop_padding if train else 0
     observe, observed = config_data.observe, source.fields[config_data.observe]
 
-    def one(example, key):
+    def one(example: Mapping[str, jax.Array], key: jax.Array) -> dict[str, jax.Array]:
         moved = _move(example, source.fields, key, flip, padding)
         out = {name: _ready(array, source.fields.get(name)) for name, array in moved.items()}
         return out | {'x': _observed(moved[observe], observed, key, config_data.binarise, config_data.dequantise)}
@@ -92,30 +106,32 @@ def prepare_batch(config_data, source, train=True):
     return jax.vmap(one)
 
 
-def _move(example, fields, key, flip, padding):
-    """Flips and crops every field of pixels of one example by the same draw."""
+def _move(
+    example: Mapping[str, jax.Array], fields: Mapping[str, Field], key: jax.Array, flip: bool, padding: int
+) -> dict[str, jax.Array]:
+    """Flips and crops all pixel fields of one example by the same draw."""
     flipped = jax.random.bernoulli(jax.random.fold_in(key, FLIP)) if flip else None
     moved = dict(example)
     for name, array in example.items():
-        if flip and name == 'boxes':
+        if flipped is not None and name == 'boxes':
             moved[name] = flip_boxes_if(flipped, array)
         if name not in fields or not is_map(fields[name]):
             continue
-        if flip:
+        if flipped is not None:
             array = flip_if(flipped, array)
         moved[name] = crop(array, jax.random.fold_in(key, CROP), padding) if padding else array
     return moved
 
 
-def _ready(array, field):
-    """A field as the objectives want it: images in [-1, 1], integers int32, floats float32."""
+def _ready(array: jax.Array, field: Field | None) -> jax.Array:
+    """Converts a field for the objectives: images in [-1, 1], integers int32, floats float32."""
     if field is not None and is_image(field):
         return to_range(array)
     return array.astype(jnp.float32 if jnp.issubdtype(array.dtype, jnp.floating) else jnp.int32)
 
 
-def _observed(array, field, key, binary, continuous):
-    """The observed field of one example as the model sees it: float32."""
+def _observed(array: jax.Array, field: Field, key: jax.Array, binary: bool, continuous: bool) -> jax.Array:
+    """Converts the observed field of one example for the model: float32."""
     if not is_map(field):
         return array.astype(jnp.float32)
     if binary:
@@ -125,12 +141,10 @@ def _observed(array, field, key, binary, continuous):
     return to_range(array, field.low, field.high)
 
 
-def _validate(config_data, source):
-    """Raises ConfigError where the config asks for something that the source's fields do not allow."""
-    observe, asked = (
-        config_data.observe,
-        [name for name in ('flip', 'crop_padding', 'binarise', 'dequantise') if config_data[name]],
-    )
+def _validate(config_data: ConfigDict, source: Source) -> None:
+    """Raises ConfigError if the source's fields do not allow an option of the config."""
+    observe = config_data.observe
+    asked = [name for name in ('flip', 'crop_padding', 'binarise', 'dequantise') if config_data[name]]
     if observe not in source.fields:
         raise ConfigError(f'config.data.observe={observe}: {source.name} has {", ".join(source.fields)}')
     if asked and not is_map(source.fields[observe]):

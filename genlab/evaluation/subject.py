@@ -91,8 +91,8 @@ class Subject:
         )
 
     def _drawn(self) -> tuple[str, ...]:
-        """The fields that a source draws only when it is asked for them."""
-        return () if self.config.data.source != 'scenes' else ('factors', 'boxes', 'caption')
+        """Returns the fields that the source adds only if they are requested."""
+        return self.test.on_demand
 
     def has(self, field: str) -> bool:
         return field in self.test.fields or field in self._drawn()

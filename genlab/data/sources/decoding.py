@@ -1,23 +1,24 @@
-"""Decodes many images at once: threads, because Pillow lets go of Python's lock while it decodes."""
+"""Decodes many images in threads; Pillow releases Python's lock while it decodes."""
 
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from absl import logging
 
-IN_MEMORY = 2 << 30  # sets of up to so many bytes, decoded, are kept in memory
+IN_MEMORY = 2 << 30  # bytes; decoded sets up to this size are kept in memory
 BLOCK = 256  # images that a thread decodes at a time
 
 
-def fits(length, resolution, channels):
-    """Whether so many images are kept in memory."""
+def fits(length: int, resolution: int, channels: int) -> bool:
+    """Returns whether `length` decoded images are kept in memory."""
     return length * resolution * resolution * channels <= IN_MEMORY
 
 
-def decode_all(name, length, block):
-    """Runs block(start, stop) -> {field: [stop - start, ...]} over 0..length in threads, and joins the parts."""
+def decode_all(name: str, length: int, block: Callable[[int, int], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Runs block(start, stop) -> {field: [stop - start, ...]} over 0..length in threads and concatenates the parts."""
     began = time.perf_counter()
     starts = range(0, length, BLOCK)
     with ThreadPoolExecutor(max(1, min(16, os.cpu_count() or 1))) as pool:

@@ -1,15 +1,15 @@
-"""The 1,797 handwritten digits that scikit-learn carries (UCI optical recognition of digits): no download."""
+"""Loads the 1,797 handwritten digits of scikit-learn (UCI optical recognition of digits), without a download."""
 
 import numpy as np
 
 from genlab.data.images import resize, to_channels
-from genlab.data.source import from_arrays, image_field, label_field
+from genlab.data.source import Source, from_arrays, image_field, label_field
 
-TEST = 297  # examples held out: the last ones of one fixed permutation
+TEST = 297  # examples held out: the last ones in a fixed permutation
 
 
-def digits(resolution=32, channels=1, split='train'):
-    """`image` uint8 [R, R, C] and `label` int32 0..9; 1,500 to train and 297 to test.
+def digits(resolution: int = 32, channels: int = 1, split: str = 'train') -> Source:
+    """Returns `image` uint8 [R, R, C] and `label` int32 0..9; 1,500 to train and 297 to test.
 
     The originals are 8x8 with values 0..16, here 0..255 (v * 255 / 16, rounded) and enlarged bilinearly.
     """

@@ -1,4 +1,8 @@
-"""A folder of a person's own images: any sizes and modes, labels by subfolder or by a table."""
+"""Loads a folder of images of any sizes and modes, with labels by subfolder or by a table."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -15,12 +19,12 @@ NAMED = 3  # corrupt files named in a warning; the rest are counted
 WORDS = 64  # longest caption in tokens
 
 
-def folder(place, resolution=32, channels=3, split='train'):
-    """`image` uint8 [R, R, C]; `label` int32 if every image has one; `caption` int32 [words] if there are captions.
+def folder(place: str, resolution: int = 32, channels: int = 3, split: str = 'train') -> Source:
+    """Returns `image` uint8 [R, R, C]; `label` int32 if every image has one; `caption` int32 [words] if there are captions.
 
-    place: searched with all its subfolders, see `listing` for splits, labels and captions. Images are turned by their
-    EXIF orientation, laid over white, cut to the central square and resized. Corrupt files are named in a warning and
-    left out. Up to 2 GiB, decoded, is held in memory and cached on disk; more is decoded as it is read.
+    place: searched with all its subfolders, see `listing` for splits, labels and captions. Images are decoded as
+    by `images.decode`. Corrupt files are skipped with a warning. Decoded sets up to 2 GiB are kept in memory and cached
+    on disk; larger sets are decoded when read.
     """
     found = listing.find(place)
     files = listing.of_split(found, split)
@@ -34,17 +38,19 @@ def folder(place, resolution=32, channels=3, split='train'):
     if keep:
         return from_arrays(title, {'image': decoded['image'][readable]} | arrays, fields, **known)
 
-    def rows(indices):
+    def rows(indices: np.ndarray) -> dict[str, np.ndarray]:
         images = [decode((found.root / files[index]).read_bytes(), resolution, channels) for index in indices]
         return {'image': np.stack(images)} | {name: array[indices] for name, array in arrays.items()}
 
     return Source(name=title, fields=fields, length=len(files), rows=rows, in_memory=False, **known)
 
 
-def _decoded(title, root, files, resolution, channels, keep):
-    """{'readable': bool [N]}, and 'image' [N, R, R, C] if they are to be kept; every file is decoded once for it."""
+def _decoded(
+    title: str, root: Path, files: Sequence[str], resolution: int, channels: int, keep: bool
+) -> dict[str, np.ndarray]:
+    """Decodes every file once: {'readable': bool [N]}, and 'image' [N, R, R, C] if `keep`."""
 
-    def block(start, stop):
+    def block(start: int, stop: int) -> dict[str, np.ndarray]:
         images = np.zeros((stop - start, resolution, resolution, channels), np.uint8)
         readable = np.zeros(stop - start, bool)
         for n, file in enumerate(files[start:stop]):
@@ -59,8 +65,8 @@ def _decoded(title, root, files, resolution, channels, keep):
     return cached(title, key, lambda: decode_all(title, len(files), block))
 
 
-def _warn(root, files, readable):
-    """Names the first files that could not be read, and counts them."""
+def _warn(root: Path, files: Sequence[str], readable: np.ndarray) -> None:
+    """Warns about unreadable files: names the first ones and counts all."""
     corrupt = sorted(set(files) - {files[n] for n in readable})
     if not corrupt:
         return
@@ -70,9 +76,13 @@ def _warn(root, files, readable):
     logging.warning('%s: left out %d of %d images that cannot be read: %s', root, len(corrupt), len(files), named)
 
 
-def _facts(found, files):
-    """Labels and captions of files: (fields, arrays {field: [N, ...]}, what Source is told beside)."""
-    fields, arrays, known = {}, {}, {}
+def _facts(
+    found: listing.Listing, files: Sequence[str]
+) -> tuple[dict[str, Field], dict[str, np.ndarray], dict[str, Any]]:
+    """Returns labels and captions of files: (fields, arrays {field: [N, ...]}, other fields of `Source`)."""
+    fields: dict[str, Field] = {}
+    arrays: dict[str, np.ndarray] = {}
+    known: dict[str, Any] = {}
     if found.classes:
         number = {name: n for n, name in enumerate(found.classes)}
         fields['label'] = label_field(len(found.classes))
@@ -87,8 +97,8 @@ def _facts(found, files):
     return fields, arrays, known
 
 
-def _words(texts):
-    """The vocabulary of texts in the order of the alphabet, padding first, and the length of the longest in words."""
+def _words(texts: Collection[str]) -> tuple[tuple[str, ...], int]:
+    """Returns the vocabulary, padding first and then in alphabetical order, and the words of the longest text."""
     split = [captions.words_of(text) for text in texts]
     longest = max(1, max(map(len, split)))
     return (captions.PADDING, *sorted({word for words in split for word in words})), min(WORDS, longest)

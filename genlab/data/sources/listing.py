@@ -1,4 +1,4 @@
-"""Which images a folder holds, to which split each belongs, and what is known about it.
+"""Lists the images of a folder with their splits, labels and captions.
 
 Splits: the folders train/ and test/ if there are both, else a tenth is held out by a hash of the paths, which stays
 the same when images are added. Labels and captions: labels.csv or captions.tsv at the top, with the columns file (the
@@ -8,7 +8,7 @@ path from the top) and label or caption or both; without a table of labels, the 
 import csv
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ class Listing(NamedTuple):
     captions: Mapping[str, str]
 
 
-def find(place):
+def find(place: str) -> Listing:
     """Lists the images under a folder and reads its table."""
     root = Path(place).expanduser()
     if not place or not root.is_dir():
@@ -53,8 +53,8 @@ def find(place):
     return Listing(root, files, tuple(sorted(set(labels.values()))), labels, captions if any(captions.values()) else {})
 
 
-def of_split(listing, split):
-    """The files of 'train' or 'test'. A single image is in both."""
+def of_split(listing: Listing, split: str) -> list[str]:
+    """Returns the files of 'train' or 'test'. A single image is in both."""
     if split not in SPLITS:
         raise UserError(f'a folder has the splits train and test, and {split} is neither: choose one of them')
     if _divided(listing.root):
@@ -69,8 +69,8 @@ def of_split(listing, split):
     return test if split == 'test' or not train else train
 
 
-def fingerprint(root, files):
-    """Tells whether files have changed: their paths, sizes and times, hashed."""
+def fingerprint(root: Path, files: Sequence[str]) -> str:
+    """Hashes the paths, sizes and times of files, to detect changes."""
     digest = hashlib.sha256()
     for file in files:
         status = (root / file).stat()
@@ -78,8 +78,8 @@ def fingerprint(root, files):
     return digest.hexdigest()
 
 
-def _files(root):
-    """Paths from root of all files with an image's ending; hidden files and folders are passed over."""
+def _files(root: Path) -> Iterator[str]:
+    """Yields paths from root of all image files; skips hidden files and folders."""
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(('.', '__MACOSX'))]
         for name in names:
@@ -87,17 +87,17 @@ def _files(root):
                 yield (Path(folder) / name).relative_to(root).as_posix()
 
 
-def _divided(root):
+def _divided(root: Path) -> bool:
     return all((root / split).is_dir() for split in SPLITS)
 
 
-def _share(file):
-    """A number in [0, 1) that depends on the path alone."""
+def _share(file: str) -> float:
+    """Returns a number in [0, 1) that depends on the path alone."""
     return int.from_bytes(hashlib.sha256(file.encode(errors='surrogateescape')).digest()[:8], 'big') / 2**64
 
 
-def _table(root):
-    """{file: row} of the table at the top of a folder, empty if there is none."""
+def _table(root: Path) -> dict[str, dict[str, str]]:
+    """Reads {file: row} of the table at the top of a folder, empty if there is none."""
     for name, delimiter in TABLES.items():
         if not (root / name).exists():
             continue
@@ -114,10 +114,10 @@ def _table(root):
     return {}
 
 
-def _labels(root, files, table):
-    """{file: class} where every image has a class, else {}."""
+def _labels(root: Path, files: Sequence[str], table: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Returns {file: class} if every image has a class, else {}."""
     if any(row.get('label') for row in table.values()):
-        labels = {file: table.get(file, {}).get('label') for file in files}
+        labels = {file: table.get(file, {}).get('label') or '' for file in files}
     else:
         labels = _class_folders(files, _divided(root))
     without = [file for file, label in labels.items() if not label]
@@ -126,8 +126,8 @@ def _labels(root, files, table):
     return {} if without else labels
 
 
-def _class_folders(files, divided):
-    """{file: the first folder in which paths differ, below train/ or test/}; '' for an image that lies above it."""
+def _class_folders(files: Sequence[str], divided: bool) -> dict[str, str]:
+    """Returns {file: the first folder in which paths differ, below train/ or test/}; '' for an image that lies above it."""
     folders = {file: PurePosixPath(file).parts[:-1][int(divided) :] for file in files}
     shared = len(os.path.commonprefix(list(folders.values())))
     return {file: parts[shared] if len(parts) > shared else '' for file, parts in folders.items()}

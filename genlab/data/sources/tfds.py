@@ -1,6 +1,8 @@
-"""Image sets of TensorFlow Datasets, read from ArrayRecord files without TensorFlow."""
+"""Reads image sets of TensorFlow Datasets from ArrayRecord files without TensorFlow."""
 
 import difflib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +13,8 @@ from genlab.data.sources.decoding import decode_all, fits
 from genlab.errors import ConfigError, UserError
 
 
-def tfds(name, folder='', resolution=32, channels=3, split='train'):
-    """`image` uint8 [R, R, C], central square, resized; and `label` int32 where the set has labels.
+def tfds(name: str, folder: str = '', resolution: int = 32, channels: int = 3, split: str = 'train') -> Source:
+    """Returns `image` uint8 [R, R, C], central square, resized; and `label` int32 where the set has labels.
 
     name: as TFDS writes it, e.g. mnist, cifar10 or celeb_a/1.0.0. folder: its data_dir, '' for TFDS's default.
     split: TFDS's own, e.g. train, test or train[:90%]. Up to 2 GiB, decoded, it is held in memory and cached on disk;
@@ -24,7 +26,7 @@ def tfds(name, folder='', resolution=32, channels=3, split='train'):
     if classes is not None:
         fields['label'] = label_field(classes.num_classes)
 
-    def rows(indices):
+    def rows(indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         read = records.__getitems__([int(index) for index in indices])
         images = np.empty((len(read), resolution, resolution, channels), np.uint8)
         for image, record in zip(images, read):
@@ -32,7 +34,7 @@ def tfds(name, folder='', resolution=32, channels=3, split='train'):
         labels = {'label': np.array([record['label'] for record in read], np.int32)} if classes is not None else {}
         return {'image': images} | labels
 
-    known = {'classes': tuple(classes.names) if classes is not None else ()}
+    known: dict[str, Any] = {'classes': tuple(classes.names) if classes is not None else ()}
     title = f'{info.full_name}/{split}'
     if not fits(len(records), resolution, channels):
         return Source(name=title, fields=fields, length=len(records), rows=rows, in_memory=False, **known)
@@ -41,15 +43,15 @@ def tfds(name, folder='', resolution=32, channels=3, split='train'):
     return from_arrays(title, arrays, fields, **known)
 
 
-def command(name, folder):
-    """What a person types to download a set and write it as ArrayRecord."""
+def command(name: str, folder: str) -> str:
+    """Returns the command that downloads a set and writes it as ArrayRecord."""
     return f'python -m genlab.data.prepare {name}' + (f' --dir {folder}' if folder else '')
 
 
-def find(name, folder):
-    """The builder of a name, which also finds sets whose code is not here, by their files -> (builder, format).
+def find(name: str, folder: str) -> tuple[Any, str]:
+    """Returns (builder, format); finds sets without builder code by their files.
 
-    The format is that of the files, such as array_record or tfrecord, and '' where the set is not prepared.
+    The format is the file format, such as array_record or tfrecord; '' if the set is not prepared.
     """
     import tensorflow_datasets
 
@@ -69,8 +71,8 @@ def find(name, folder):
     return builder, builder.info.file_format.value if there else ''
 
 
-def _open(name, folder, split):
-    """The records with undecoded images, and the DatasetInfo; a UserError says what to do where there are none."""
+def _open(name: str, folder: str, split: str) -> tuple[Any, Any]:
+    """Returns the records with undecoded images, and the DatasetInfo; a UserError says what to do where there are none."""
     from tensorflow_datasets import decode as decoders
 
     builder, form = find(name, folder)
@@ -89,17 +91,17 @@ def _open(name, folder, split):
         raise ConfigError(f'{name} has no split {split}: it has {", ".join(builder.info.splits)}') from error
 
 
-def _features(features, name):
-    """(name of the image feature, the label's feature or None)."""
+def _features(features: Any, name: str) -> tuple[str, Any]:
+    """Returns (name of the image feature, the label's feature or None)."""
     from tensorflow_datasets.core.features import ClassLabel, Image
 
     pictures = [key for key, feature in features.items() if type(feature) is Image]
     if not pictures:
         raise ConfigError(f'config.data.name={name}: the set has no images, only {", ".join(features)}')
-    label = features.get('label', None)
+    label = dict(features.items()).get('label')
     return 'image' if 'image' in pictures else pictures[0], label if isinstance(label, ClassLabel) else None
 
 
-def _checksums(info):
-    """What tells one preparation of a set from another: bytes and lengths of the shards of every split."""
+def _checksums(info: Any) -> dict[str, list[Any]]:
+    """Identifies a preparation of a set: bytes and lengths of the shards of every split."""
     return {name: [split.num_bytes, list(split.shard_lengths)] for name, split in info.splits.items()}

@@ -6,11 +6,12 @@ Gaussian, integrated by Gauss-Legendre to about 1e-9; curve is a Gaussian x and 
 no density in closed form.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from genlab.data.source import Field, from_arrays, label_field
+from genlab.data.source import Field, Source, from_arrays, label_field
 from genlab.errors import ConfigError, meant
 
 POINTS = {'train': 100_000, 'test': 10_000}
@@ -19,25 +20,23 @@ FLOAT = np.dtype(np.float32)
 
 
 class Toy(NamedTuple):
-    """A density: draw(rng, N) -> {field: [N, ...]} float64; the rest as in `Source`."""
+    """Defines a density: draw(rng, N) -> {field: [N, ...]} float64; the rest as in `Source`."""
 
-    draw: object
+    draw: Callable[[np.random.Generator, int], dict[str, np.ndarray]]
     dimensions: int
-    log_density: object = None
+    log_density: Callable[[np.ndarray], np.ndarray] | None = None
     centres: np.ndarray | None = None
     spread: float | None = None
 
 
-def toy(name, split='train'):
-    """`point` float32 [D]; `label` int32 (the mode) for ring, grid and moons; `angle` float32 [1] for the rolls.
+def toy(name: str, split: str = 'train') -> Source:
+    """Returns `point` float32 [D]; `label` int32 (the mode) for ring, grid and moons; `angle` float32 [1] for the rolls.
 
     100,000 points to train and 10,000 to test, independent draws.
     """
     known = densities()
     if name not in known:
-        raise ConfigError(
-            f'config.data.name={name} is no toy density{meant(name, known)}: choose from {", ".join(known)}'
-        )
+        raise ConfigError(f'config.data.name={name!r}: choose one of {", ".join(known)}{meant(name, known)}')
     one = known[name]
     arrays = one.draw(np.random.default_rng([SEEDS[split], *name.encode()]), POINTS[split])
     fields = {'point': Field((one.dimensions,), FLOAT, -np.inf, np.inf)}
@@ -51,8 +50,8 @@ def toy(name, split='train'):
     )
 
 
-def densities():
-    """{name: Toy}: ring, grid, moons, roll2d, roll3d, curve."""
+def densities() -> dict[str, Toy]:
+    """Returns {name: Toy}: ring, grid, moons, roll2d, roll3d, curve."""
     angles = np.arange(8) * (np.pi / 4)
     ring = np.stack([np.cos(angles), np.sin(angles)], 1) * np.sqrt(2)  # the radius that gives variance 1 per axis
     grid = np.stack(np.meshgrid(np.arange(-2, 3), np.arange(-2, 3), indexing='ij'), -1).reshape(25, 2) / np.sqrt(2)
@@ -66,30 +65,30 @@ def densities():
     }
 
 
-def mixture(centres, spread):
-    """Equal isotropic Gaussians: centres [K, D], one standard deviation `spread`.
+def mixture(centres: np.ndarray, spread: float) -> Toy:
+    """Defines equal isotropic Gaussians: centres [K, D], one standard deviation `spread`.
 
     The proportions are those of Dieng et al. 2019 and Lin et al. 2018: ring of radius 1 with 0.02, here times sqrt(2);
     grid of spacing 1 with 0.05, here divided by sqrt(2).
     """
     count, dimensions = centres.shape
 
-    def draw(rng, number):
+    def draw(rng: np.random.Generator, number: int) -> dict[str, np.ndarray]:
         label = rng.integers(count, size=number)
         return {'point': centres[label] + spread * rng.standard_normal((number, dimensions)), 'label': label}
 
-    def log_density(points):
+    def log_density(points: np.ndarray) -> np.ndarray:
         return _log_mean(_log_gaussian(points[:, None] - centres, spread).sum(-1))
 
     return Toy(draw, dimensions, log_density, centres, spread)
 
 
-def _log_gaussian(difference, spread):
+def _log_gaussian(difference: np.ndarray, spread: float) -> np.ndarray:
     """log N(difference; 0, spread^2), elementwise."""
     return -0.5 * (np.asarray(difference, np.float64) / spread) ** 2 - np.log(spread * np.sqrt(2 * np.pi))
 
 
-def _log_mean(terms, weights=None):
+def _log_mean(terms: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """log of the (weighted) mean of exp(terms) over the last axis: [..., K] -> [...]."""
     top = terms.max(-1, keepdims=True)
     return np.log(np.average(np.exp(terms - top), axis=-1, weights=weights)) + top[..., 0]
@@ -98,19 +97,19 @@ def _log_mean(terms, weights=None):
 MOON_SCALE, MOON_NOISE = 1.2, 0.06  # after centring, the raw moons have deviations of 0.87 and 0.50
 
 
-def _arcs(angle):
+def _arcs(angle: np.ndarray) -> np.ndarray:
     """The two arcs at angles [N] in 0..pi: [2, N, 2], centred and scaled."""
     upper = np.stack([np.cos(angle) - 0.5, np.sin(angle) - 0.25], -1)
     return MOON_SCALE * np.stack([upper, -upper])
 
 
-def _draw_moons(rng, number):
+def _draw_moons(rng: np.random.Generator, number: int) -> dict[str, np.ndarray]:
     label = rng.integers(2, size=number)
     places = _arcs(rng.uniform(0, np.pi, number))[label, np.arange(number)]
     return {'point': places + MOON_NOISE * rng.standard_normal((number, 2)), 'label': label}
 
 
-def moons_log_density(points):
+def moons_log_density(points: np.ndarray) -> np.ndarray:
     """Exact: the mean over both arcs and the angle of the Gaussian around the arc; points [N, 2] -> nats [N]."""
     nodes, weights = np.polynomial.legendre.leggauss(200)
     arcs = _arcs((nodes + 1) * (np.pi / 2)).reshape(-1, 2)
@@ -126,18 +125,18 @@ ROLL_ANGLES = (1.5 * np.pi, 4.5 * np.pi)
 ROLL_SCALE, ROLL_NOISE, ROLL_WIDTH = 7.0, 0.05, np.sqrt(3)  # a uniform in +-sqrt(3) has variance 1
 
 
-def _roll(rng, number):
+def _roll(rng: np.random.Generator, number: int) -> tuple[np.ndarray, np.ndarray]:
     """[N, 2] on the spiral (t cos t, t sin t) / 7 and the angle t [N, 1], uniform in 1.5 pi .. 4.5 pi."""
     angle = rng.uniform(*ROLL_ANGLES, (number, 1))
     return angle * np.concatenate([np.cos(angle), np.sin(angle)], 1) / ROLL_SCALE, angle
 
 
-def _draw_roll2d(rng, number):
+def _draw_roll2d(rng: np.random.Generator, number: int) -> dict[str, np.ndarray]:
     spiral, angle = _roll(rng, number)
     return {'point': spiral + ROLL_NOISE * rng.standard_normal((number, 2)), 'angle': angle}
 
 
-def _draw_roll3d(rng, number):
+def _draw_roll3d(rng: np.random.Generator, number: int) -> dict[str, np.ndarray]:
     """As scikit-learn's: x and z on the spiral, y the width of the roll."""
     spiral, angle = _roll(rng, number)
     width = rng.uniform(-ROLL_WIDTH, ROLL_WIDTH, number)
@@ -148,13 +147,13 @@ def _draw_roll3d(rng, number):
 CURVE_NOISE = 0.1
 
 
-def _draw_curve(rng, number):
+def _draw_curve(rng: np.random.Generator, number: int) -> dict[str, np.ndarray]:
     first = rng.standard_normal(number)
     second = (first**2 - 1) / np.sqrt(2) + CURVE_NOISE * rng.standard_normal(number)
     return {'point': np.stack([first, second], 1)}
 
 
-def curve_log_density(points):
+def curve_log_density(points: np.ndarray) -> np.ndarray:
     """x ~ N(0, 1), y ~ N((x^2 - 1) / sqrt(2), 0.1^2); points [N, 2] -> nats [N]."""
     first, second = np.asarray(points, np.float64).T
     return _log_gaussian(first, 1) + _log_gaussian(second - (first**2 - 1) / np.sqrt(2), CURVE_NOISE)

@@ -34,7 +34,7 @@ def judge(subject: Subject) -> Part:
             figures['linear_probe_of_pca'] = _probe_of_pca(subject, test.shape[1], known, labels)
     if subject.has('angle'):
         figures['angle_correlation'] = _order(test, subject.rows('test', 'angle')[:, 0])
-    if subject.config.data.source == 'scenes':
+    if subject.has('factors'):
         factors = disentanglement.scene_factors(subject.rows('test', 'factors'))
         figures |= disentanglement.scores(test, *factors, seed=subject.config.evaluate.seed)
     for method in subject.config.evaluate.maps if test.shape[1] > 1 else ():

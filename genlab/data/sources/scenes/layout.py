@@ -1,4 +1,4 @@
-"""What is in a scene, drawn from its index alone: counts, kinds, colours, sizes, places, rotations, background.
+"""Draws the content of a scene from its index: counts, kinds, colours, sizes, places, rotations, background.
 
 A counter-based generator (splitmix64 of seed, index and a counter) makes the draws of a whole batch at once and in any
 order; a scene does not depend on the resolution or on what else is drawn.
@@ -21,8 +21,8 @@ SCENE_FACTORS = ('background', 'shading', 'direction')
 FACTORS = tuple(f'{name}_{slot}' for slot in range(SLOTS) for name in SLOT_FACTORS) + SCENE_FACTORS
 
 
-def uniforms(seed, indices, count):
-    """Uniform numbers in [0, 1) from (seed, index, counter): float64 [N, count] (Steele et al. 2014, splitmix64)."""
+def uniforms(seed: int, indices: np.ndarray, count: int) -> np.ndarray:
+    """Draws uniform numbers in [0, 1) from (seed, index, counter): float64 [N, count] (Steele et al. 2014, splitmix64)."""
     with np.errstate(over='ignore'):
         start = _mixed(np.asarray(indices).astype(np.uint64) + _mixed(np.uint64(seed) + _GOLDEN))
         state = start[:, None] + np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
@@ -38,8 +38,8 @@ def _mixed(state):
     return state ^ (state >> np.uint64(31))
 
 
-def layout(seed, indices):
-    """The scenes of indices [N] as arrays: {name: [N, SLOTS]} for SLOT_FACTORS and {name: [N]} for SCENE_FACTORS.
+def layout(seed: int, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Draws the scenes of indices [N] as arrays: {name: [N, SLOTS]} for SLOT_FACTORS and {name: [N]} for SCENE_FACTORS.
 
     present bool; kind, colour, background int64; radius, x, y as parts of the image's side, x to the right and y down;
     rotation in radians, clockwise; shading 0 (plain) or up to 1; direction of the shading in 0..2 pi. Absent slots are
@@ -106,14 +106,14 @@ def _largest_first(radius, *others):
     return [np.take_along_axis(array, order, axis=1) for array in (radius, *others)]
 
 
-def factors(scene):
-    """A layout as one row of numbers per scene, named by FACTORS: float32 [N, 31]."""
+def factors(scene: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns one row of numbers per scene, named by FACTORS: float32 [N, 31]."""
     slots = np.stack([scene[name] for name in SLOT_FACTORS], axis=2).reshape(len(scene['x']), -1)
     return np.concatenate([slots, np.stack([scene[name] for name in SCENE_FACTORS], 1)], 1).astype(np.float32)
 
 
-def boxes(scene):
-    """(x0, y0, x1, y1) around each shape, parts of the image's side: float32 [N, SLOTS, 4]; zeros when absent."""
+def boxes(scene: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns (x0, y0, x1, y1) around each shape, parts of the image's side: float32 [N, SLOTS, 4]; zeros when absent."""
     points = outlines()[scene['kind']]
     cosine, sine = np.cos(scene['rotation'])[..., None], np.sin(scene['rotation'])[..., None]
     x = points[..., 0] * cosine - points[..., 1] * sine
@@ -123,6 +123,6 @@ def boxes(scene):
     return np.where(scene['present'][..., None], np.clip(around, 0, 1), 0).astype(np.float32)
 
 
-def box_classes(scene):
-    """Kind of each shape, -1 when absent: int32 [N, SLOTS]."""
+def box_classes(scene: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns the kind of each shape, -1 when absent: int32 [N, SLOTS]."""
     return np.where(scene['present'], scene['kind'], -1).astype(np.int32)

@@ -17,14 +17,14 @@ class Canvas:
     distances: float32 [N, SLOTS, R, R] in pixels, absent shapes far away. Pixel centres lie at (i + 0.5) / R.
     """
 
-    def __init__(self, scene, resolution):
+    def __init__(self, scene: dict[str, np.ndarray], resolution: int) -> None:
         self.scene, self.resolution = scene, resolution
         self.centres = ((np.arange(resolution) + 0.5) / resolution).astype(np.float32)
         self.distances = self._distances()
         self.coverage = np.clip(0.5 - self.distances, 0, 1)
         self.visible = self._visible()
 
-    def _distances(self):
+    def _distances(self) -> np.ndarray:
         scene, size = self.scene, self.resolution
         out = np.full((len(scene['x']), SLOTS, size, size), 1e4, np.float32)
         image, slot = np.nonzero(scene['present'])
@@ -41,7 +41,7 @@ class Canvas:
         down = (along * cosine).astype(np.float32)[:, :, None] - (across * sine).astype(np.float32)[:, None, :]
         return right, down
 
-    def _visible(self):
+    def _visible(self) -> np.ndarray:
         """Part of each pixel that shows each shape, later slots lying above: [N, SLOTS, R, R]."""
         out, rest = np.empty_like(self.coverage), np.ones_like(self.coverage[:, 0])
         for slot in reversed(range(SLOTS)):
@@ -49,13 +49,13 @@ class Canvas:
             rest = rest * (1 - self.coverage[:, slot])
         return out
 
-    def _shade(self):
+    def _shade(self) -> np.ndarray:
         """0 where the background has its full colour, up to 1 where it is darkest: [N, R, R]."""
         angle, middle = self.scene['direction'].astype(np.float32)[:, None], self.centres - 0.5
         ramp = (np.cos(angle) * middle)[:, None, :] + (np.sin(angle) * middle)[:, :, None]
         return (ramp / np.sqrt(np.float32(2)) + 0.5) * self.scene['shading'].astype(np.float32)[:, None, None]
 
-    def _lines(self):
+    def _lines(self) -> np.ndarray:
         """Coverage of each shape's outline, hidden where another shape lies above: [N, SLOTS, R, R]."""
         half = max(EDGE * self.resolution, 0.6)
         own = np.clip(0.5 + half - np.abs(self.distances), 0, 1)
@@ -65,14 +65,14 @@ class Canvas:
             rest = rest * (1 - self.coverage[:, slot])
         return own
 
-    def image(self):
+    def image(self) -> np.ndarray:
         """The flat picture: uint8 [N, R, R, 3]."""
         ground, colours = palette(BACKGROUNDS)[self.scene['background']], palette(COLOURS)[self.scene['colour']]
         rest = 1 - self.visible.sum(1)
         dark = rest * self._shade() * SHADE
         return self._mix([rest - dark], self.visible, ground, colours)
 
-    def style(self):
+    def style(self) -> np.ndarray:
         """The same scene as chalk on dark paper, outlined and hatched in its colours: uint8 [N, R, R, 3]."""
         ground = palette(BACKGROUNDS)[self.scene['background']] * INK + [6, 8, 16]
         colours = palette(COLOURS)[self.scene['colour']] * 0.72 + 255 * 0.28
@@ -80,7 +80,7 @@ class Canvas:
         chalk = np.maximum(hatched, self._lines())
         return self._mix([np.clip(1 - chalk.sum(1), 0, 1)], chalk, ground, colours)
 
-    def _hatching(self):
+    def _hatching(self) -> np.ndarray:
         """Diagonal stripes over the whole picture: [1, R, R] in 0..1."""
         phase = (self.centres[:, None] + self.centres) / (HATCH * np.sqrt(2)) % 1
         width = np.float32(HATCH * self.resolution)
@@ -94,12 +94,12 @@ class Canvas:
         mixed = weights.transpose(0, 2, 1) @ table
         return np.minimum(mixed + 0.5, 255).astype(np.uint8).reshape(-1, size, size, 3)
 
-    def edges(self):
+    def edges(self) -> np.ndarray:
         """White outlines of the visible shapes on black: uint8 [N, R, R, 1]."""
         lines = self._lines().max(1)
         return (lines * 255 + 0.5).astype(np.uint8)[..., None]
 
-    def segmentation(self):
+    def segmentation(self) -> np.ndarray:
         """0 where the background shows, 1 + kind where a shape does: uint8 [N, R, R, 1]."""
         out = np.zeros_like(self.coverage[:, 0], np.uint8)
         for slot in range(SLOTS):
@@ -108,6 +108,6 @@ class Canvas:
         return out[..., None]
 
 
-def palette(table):
-    """A table of named colours as float32 [colours, 3]."""
+def palette(table: dict[str, tuple[int, int, int]]) -> np.ndarray:
+    """Returns a table of named colours as float32 [colours, 3]."""
     return np.array(list(table.values()), np.float32)

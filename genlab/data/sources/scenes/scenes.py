@@ -1,8 +1,10 @@
-"""Scenes: one to four shapes on a background, with everything that is known about them. Made here, from the index.
+"""Generates scenes from their index: one to four shapes on a background, with labels of many kinds.
 
 For layout-conditional models there are boxes and their classes, for text-conditional ones captions as tokens, for
 image-to-image models a map of kinds, edges and a second style of the same scene, for disentanglement the factors.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,10 +20,13 @@ SEED = 2026
 SCENES = {'train': (0, 100_000), 'test': (2**32, 10_000)}  # first index and number: the ranges are disjoint
 BLOCK = 64  # scenes drawn at once: their pixels fit a core's cache
 PIXELS = ('image', 'style', 'edges', 'segmentation')
+ON_DEMAND = ('factors', 'boxes', 'caption')  # what is known about a scene besides its pixels
 
 
-def scenes(resolution=32, channels=3, split='train', fields=('image', 'label')):
-    """A source of scenes with the given fields, of which only those asked for are drawn:
+def scenes(
+    resolution: int = 32, channels: int = 3, split: str = 'train', fields: Sequence[str] = ('image', 'label')
+) -> Source:
+    """Returns a source of scenes that draws only the requested fields:
 
     image         uint8 [R, R, C]: the picture
     style         uint8 [R, R, C]: the same scene as chalk on dark paper
@@ -37,11 +42,11 @@ def scenes(resolution=32, channels=3, split='train', fields=('image', 'label')):
     for field in fields:
         if field not in declared:
             raise ConfigError(
-                f'scenes have no field {field}{meant(field, declared)}: choose from {", ".join(declared)}'
+                f'the field of scenes={field!r}: choose one of {", ".join(declared)}{meant(field, declared)}'
             )
     start, length = SCENES[split]
 
-    def rows(indices):
+    def rows(indices: np.ndarray) -> dict[str, np.ndarray]:
         blocks = [
             draw(np.asarray(indices[n : n + BLOCK]) + start, resolution, channels, fields)
             for n in range(0, len(indices), BLOCK)
@@ -56,12 +61,13 @@ def scenes(resolution=32, channels=3, split='train', fields=('image', 'label')):
         in_memory=False,
         classes=KINDS,
         vocabulary=captions.VOCABULARY,
+        on_demand=ON_DEMAND,
         captions=lambda indices: captions.sentences(layout.layout(SEED, np.asarray(indices) + start)),
     )
 
 
-def declare(resolution, channels):
-    """Every field that a scene can have."""
+def declare(resolution: int, channels: int) -> dict[str, Field]:
+    """Declares every field that a scene can have."""
     map_of_kinds = Field((resolution, resolution, 1), np.dtype(np.uint8), 0, len(KINDS))
     numbers, integers = np.dtype(np.float32), np.dtype(np.int32)
     slots, columns = layout.SLOTS, len(layout.FACTORS)
@@ -78,7 +84,7 @@ def declare(resolution, channels):
     }
 
 
-def draw(indices, resolution, channels, fields):
+def draw(indices: np.ndarray, resolution: int, channels: int, fields: Sequence[str]) -> dict[str, np.ndarray]:
     """Draws the given fields of scenes [N] -> {field: [N, ...]}."""
     scene = layout.layout(SEED, indices)
     canvas = Canvas(scene, resolution) if set(fields) & set(PIXELS) else None

@@ -110,8 +110,8 @@ DISTANCES = {
 KINDS = tuple(DISTANCES)
 
 
-def distance(kinds, x, y):
-    """Signed distance of points to shapes: kinds int [N], x and y float32 [N, ...] in shape units -> [N, ...]."""
+def distance(kinds: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns the signed distance of points to shapes: kinds int [N], x and y float32 [N, ...] in shape units -> [N, ...]."""
     out = np.empty_like(x)
     for number, name in enumerate(KINDS):
         chosen = np.flatnonzero(kinds == number)
@@ -135,8 +135,8 @@ def _heart_outline():
     return np.stack([both[:, 0], HEART_MIDDLE - both[:, 1]], 1) * HEART
 
 
-def outlines():
-    """Points whose hull is each shape's, for its box: float32 [kinds, 64, 2], the last point repeated."""
+def outlines() -> np.ndarray:
+    """Returns points whose hull is each shape's, for its box: float32 [kinds, 64, 2], the last point repeated."""
     arm, half = CROSS_LONG, CROSS_HALF
     cross = [(sx * a, sy * b) for a, b in ((arm, half), (half, arm)) for sx in (-1, 1) for sy in (-1, 1)]
     square = [(-0.78, -0.78), (0.78, -0.78), (0.78, 0.78), (-0.78, 0.78)]
