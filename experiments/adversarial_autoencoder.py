@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from genlab.errors import ConfigError
 from genlab.experiment import Experiment, compose
 from genlab.losses import adversarial, divergences, likelihoods, reconstruction
+from genlab.networks.adversarial.convolutional import ConvolutionalDiscriminator
 from genlab.networks.autoencoders import variational
 from genlab.networks.layers.mlp import MLP
 from genlab.training.state import Network
@@ -137,7 +138,7 @@ def networks(config: ConfigDict) -> tuple[nn.Module, nn.Module, nn.Module]:
     else:
         raise ConfigError(f'config.model.networks={model.networks!r}: choose dense or convolutional')
     if model.judges == 'images':
-        return *pair, variational.Critic(model.critic.width, dtype=dtype)
+        return *pair, ConvolutionalDiscriminator(model.critic.width, dtype=dtype)
     if model.judges == 'codes':
         return *pair, MLP((*model.critic.features, 1), nn.relu, dtype=dtype)
     raise ConfigError(f'config.model.judges={model.judges!r}: choose codes or images')

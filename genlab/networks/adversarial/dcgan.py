@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genlab.networks.layers.convolution import Conv, ConvTranspose
+from genlab.networks.layers.convolution import STRIDE_TWO, Conv, ConvTranspose
 from genlab.networks.layers.normalization import BatchNorm
 
-DOUBLE = {'kernel_size': (4, 4), 'strides': (2, 2)}  # a stride of two with an even kernel leaves no chequerboard
 EDGE = {'kernel_size': (4, 4), 'padding': 'VALID'}  # between one vector and a map of 4x4
 
 
@@ -52,9 +51,9 @@ class Generator(nn.Module):
         x = ConvTranspose(self.width * 2 ** (doublings - 1), **EDGE, **settings)(z[:, None, None, :])
         for level in reversed(range(doublings - 1)):
             x = nn.relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train))
-            x = ConvTranspose(self.width * 2**level, **DOUBLE, **settings)(x)
+            x = ConvTranspose(self.width * 2**level, **STRIDE_TWO, **settings)(x)
         x = nn.relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train))
-        return nn.tanh(ConvTranspose(self.channels, **DOUBLE, **settings)(x))
+        return nn.tanh(ConvTranspose(self.channels, **STRIDE_TWO, **settings)(x))
 
 
 class Discriminator(nn.Module):
@@ -71,8 +70,8 @@ class Discriminator(nn.Module):
             raise ValueError(f'images of side {self.resolution} expected, not {images.shape[1:3]}')
         settings = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
         doublings = depth(self.resolution)
-        x = nn.leaky_relu(Conv(self.width, **DOUBLE, **settings)(images), 0.2)
+        x = nn.leaky_relu(Conv(self.width, **STRIDE_TWO, **settings)(images), 0.2)
         for level in range(1, doublings):
-            x = Conv(self.width * 2**level, **DOUBLE, **settings)(x)
+            x = Conv(self.width * 2**level, **STRIDE_TWO, **settings)(x)
             x = nn.leaky_relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train), 0.2)
         return Conv(1, **EDGE, **settings)(x)[:, 0, 0, 0]

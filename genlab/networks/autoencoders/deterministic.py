@@ -12,10 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genlab.networks.layers.convolution import Conv, ConvTranspose
+from genlab.networks.layers.convolution import STRIDE_TWO, Conv, ConvTranspose
 from genlab.networks.layers.mlp import identity
-
-DOUBLE = {'kernel_size': (4, 4), 'strides': (2, 2)}  # a stride of two with an even kernel leaves no chequerboard
 
 
 class Transposed(nn.Module):
@@ -104,7 +102,7 @@ class ConvolutionalAutoencoder(nn.Module):
         height, width, channels = self.shape
         if height % 2**self.halvings or width % 2**self.halvings:
             raise ValueError(f'{self.halvings} halvings of {height}x{width}: take a multiple of {2**self.halvings}')
-        settings: dict[str, Any] = {**DOUBLE, 'dtype': self.dtype, 'kernel_init': self.kernel_init}
+        settings: dict[str, Any] = {**STRIDE_TWO, 'dtype': self.dtype, 'kernel_init': self.kernel_init}
         widths = [self.width * 2**level for level in range(self.halvings)]
         self.down = [Conv(width, **settings) for width in widths]
         self.up = [ConvTranspose(width, **settings) for width in (channels, *widths[:-1])[::-1]]

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genlab.networks.autoencoders.variational import Gaussian, Scale
-from genlab.networks.diffusion.unet import normalization
 from genlab.networks.layers.attention import Attention
 from genlab.networks.layers.convolution import Conv, DoubledConv
+from genlab.networks.layers.normalization import group_normalization
+from genlab.networks.layers.residual import ResidualBlock, attend_pixels
 
 LOG_VARIANCES = (-30.0, 20.0)  # between which a code's log-variance stays
 
@@ -49,9 +50,9 @@ class SpatialEncoder(nn.Module):
             if i:
                 x = Conv(x.shape[-1], (3, 3), (2, 2), dtype=self.dtype, name=f'down_{i}')(x)
             for j in range(self.blocks):
-                x = Residual(self.width * multiplier, self.dtype, name=f'block_{i}_{j}')(x)
+                x = ResidualBlock(self.width * multiplier, self.dtype, name=f'block_{i}_{j}')(x)
         x = Middle(self.dtype, name='middle')(x)
-        x = nn.silu(normalization(x, 'normalization', self.dtype))
+        x = nn.silu(group_normalization(x, 'normalization', self.dtype))
         outputs = 2 * self.latent_size if self.variance else self.latent_size
         x = Conv(outputs, (3, 3), dtype=self.dtype, name='output')(x)
         x = Conv(outputs, (1, 1), dtype=self.dtype, name='moments')(x)
@@ -83,10 +84,10 @@ class SpatialDecoder(nn.Module):
         x = Middle(self.dtype, name='middle')(x)
         for i, multiplier in reversed([*enumerate(self.multipliers)]):
             for j in range(self.blocks + 1):
-                x = Residual(self.width * multiplier, self.dtype, name=f'block_{i}_{j}')(x)
+                x = ResidualBlock(self.width * multiplier, self.dtype, name=f'block_{i}_{j}')(x)
             if i:
                 x = DoubledConv(x.shape[-1], (3, 3), dtype=self.dtype, name=f'up_{i}')(x)
-        x = nn.silu(normalization(x, 'normalization', self.dtype))
+        x = nn.silu(group_normalization(x, 'normalization', self.dtype))
         location = Conv(self.shape[-1], (3, 3), dtype=self.dtype, name='output')(x).astype(jnp.float32)
         return location if self.scale is None else (location, Scale(self.scale)(location))
 
@@ -98,24 +99,7 @@ class Middle(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = Residual(x.shape[-1], self.dtype, name='block_0')(x)
-        h = normalization(x, 'normalization', self.dtype).reshape(len(x), -1, x.shape[-1])
-        x = x + Attention(1, self.dtype, name='attention')(h).reshape(x.shape)
-        return Residual(x.shape[-1], self.dtype, name='block_1')(x)
-
-
-class Residual(nn.Module):
-    """Two normalised convolutions beside a shortcut: [B, H, W, C] -> [B, H, W, width]."""
-
-    width: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        h = x
-        for j in range(2):
-            h = nn.silu(normalization(h, f'normalization_{j}', self.dtype))
-            h = Conv(self.width, (3, 3), dtype=self.dtype, name=f'convolution_{j}')(h)
-        if x.shape[-1] != self.width:
-            x = Conv(self.width, (1, 1), dtype=self.dtype, name='shortcut')(x)
-        return x + h
+        x = ResidualBlock(x.shape[-1], self.dtype, name='block_0')(x)
+        h = group_normalization(x, 'normalization', self.dtype)
+        x = x + attend_pixels(Attention(1, self.dtype, name='attention'), h)
+        return ResidualBlock(x.shape[-1], self.dtype, name='block_1')(x)

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genlab.networks.layers.convolution import Conv, ConvTranspose
+from genlab.networks.layers.convolution import STRIDE_TWO, Conv, ConvTranspose
 from genlab.networks.layers.mlp import MLP
+from genlab.networks.layers.resampling import sides
 
-HALVE = {'kernel_size': (4, 4), 'strides': (2, 2)}
 Gaussian = tuple[jax.Array, jax.Array]  # mean and log-variance, [B, D] each
 
 
@@ -79,14 +79,6 @@ class DenseDecoder(nn.Module):
         return location, Scale(self.scale)(location)
 
 
-def sides(resolution: int) -> list[int]:
-    """The sides of the maps from the image down to the smallest: halved while even and above 4, e.g. 28, 14, 7."""
-    found = [resolution]
-    while found[-1] % 2 == 0 and found[-1] > 4:
-        found.append(found[-1] // 2)
-    return found
-
-
 class ConvolutionalEncoder(nn.Module):
     """Convolutions that halve the side and double the channels from `width` on, then one dense layer."""
 
@@ -97,7 +89,7 @@ class ConvolutionalEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> Gaussian:
         for level in range(len(sides(x.shape[1])) - 1):
-            x = nn.relu(Conv(self.width * 2**level, **HALVE, dtype=self.dtype)(x))
+            x = nn.relu(Conv(self.width * 2**level, **STRIDE_TWO, dtype=self.dtype)(x))
         return halves(nn.Dense(2 * self.latent_size, dtype=self.dtype)(join(x, condition)))
 
 
@@ -116,8 +108,8 @@ class ConvolutionalDecoder(nn.Module):
         x = nn.relu(nn.Dense(smallest**2 * channels, dtype=self.dtype)(join(z, condition)))
         x = x.reshape(-1, smallest, smallest, channels)
         for level in reversed(range(doublings - 1)):
-            x = nn.relu(ConvTranspose(self.width * 2**level, **HALVE, dtype=self.dtype)(x))
-        location = ConvTranspose(self.shape[-1], **HALVE, dtype=self.dtype)(x).astype(jnp.float32)
+            x = nn.relu(ConvTranspose(self.width * 2**level, **STRIDE_TWO, dtype=self.dtype)(x))
+        location = ConvTranspose(self.shape[-1], **STRIDE_TWO, dtype=self.dtype)(x).astype(jnp.float32)
         return location, Scale(self.scale)(location)
 
 
@@ -186,17 +178,3 @@ class LadderDecoder(nn.Module):
         width, above = self.features[level], (condition,) if h is None else (h,)
         new = nn.relu(nn.Dense(width, dtype=self.dtype, name=f'merge_{level}')(join(z, *above)))
         return nn.relu(new + nn.Dense(width, dtype=self.dtype, name=f'mix_{level}')(new))
-
-
-class Critic(nn.Module):
-    """A convolutional discriminator of images [B, H, W, C] -> logits [B], and the features [B, ...] of its last convolution."""
-
-    width: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        for level in range(len(sides(x.shape[1])) - 1):
-            x = nn.leaky_relu(Conv(self.width * 2**level, **HALVE, dtype=self.dtype)(x), 0.2)
-        features = x.astype(jnp.float32)
-        return nn.Dense(1, dtype=self.dtype)(join(x)).astype(jnp.float32)[:, 0], features

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genlab.networks.layers.attention import Attention
+from genlab.networks.layers.conditioning import embed_label, span_or_zero
 from genlab.networks.layers.embedding import grid_positions, sinusoidal
+from genlab.networks.layers.resampling import patchify, unpatchify
 
 FREQUENCIES = 256  # numbers of the sinusoidal embedding of a level
 ZEROS, XAVIER, SMALL = nn.initializers.zeros_init(), nn.initializers.xavier_uniform(), nn.initializers.normal(0.02)
@@ -57,24 +59,23 @@ class DiT(nn.Module):
         size, side = x.shape[0], x.shape[1] // self.patch
         condition = nn.silu(self._condition(level, labels, span))
         positions = self.variable('constants', 'positions', lambda: jnp.asarray(grid_positions(side, self.width))[None])
-        x = dense(self.width, XAVIER, self.dtype, 'patches')(tokens(x, self.patch)) + positions.value.astype(self.dtype)
+        patches = patchify(x, self.patch).reshape(size, side * side, -1)
+        x = dense(self.width, XAVIER, self.dtype, 'patches')(patches) + positions.value.astype(self.dtype)
         block = nn.remat(Block) if self.remat else Block
         for layer in range(self.depth):
             x = block(self.heads, self.ratio, self.dtype, name=f'block_{layer}')(x, condition, context, context_mask)
         shift, scale = modulation(2, self.width, self.dtype, 'output_modulation')(condition)
         x = normalized(x, shift, scale, 'output_norm')
         x = dense(self.patch**2 * self.channels, ZEROS, jnp.float32, 'output')(x)
-        return image(x.reshape(size, side, side, self.patch, self.patch, self.channels))
+        return unpatchify(x.reshape(size, side, side, -1), self.patch)
 
     def _condition(self, level, labels, span) -> jax.Array:
         """One float32 vector [B, width] of all that steers the blocks."""
         condition = LevelEmbedding(self.width, name='level')(level)
         if self.span:
-            span = jnp.zeros_like(level) if span is None else span
-            condition += LevelEmbedding(self.width, name='span')(span)
+            condition += LevelEmbedding(self.width, name='span')(span_or_zero(span, level))
         if self.classes:
-            labels = jnp.full(level.shape, self.classes) if labels is None else labels
-            condition += nn.Embed(self.classes + 1, self.width, embedding_init=SMALL, name='label')(labels)
+            condition += embed_label(labels, level, self.classes, self.width, embedding_init=SMALL)
         return condition
 
 
@@ -137,16 +138,3 @@ def normalized(x: jax.Array, shift: jax.Array | float, scale: jax.Array | float,
     """Tokens [B, N, width] of mean 0 and variance 1, by float32 statistics, then scaled by 1 + scale and shifted."""
     x = nn.LayerNorm(epsilon=1e-6, use_bias=False, use_scale=False, dtype=x.dtype, name=name)(x)
     return x * (1 + scale) + shift
-
-
-def tokens(x: jax.Array, patch: int) -> jax.Array:
-    """Images [B, H, W, C] as their patches, row by row: [B, H W / patch^2, patch^2 C]."""
-    size, height, width, channels = x.shape
-    x = x.reshape(size, height // patch, patch, width // patch, patch, channels)
-    return x.swapaxes(2, 3).reshape(size, -1, patch**2 * channels)
-
-
-def image(patches: jax.Array) -> jax.Array:
-    """Patches [B, rows, columns, p, p, C] as one image: [B, rows p, columns p, C]."""
-    size, rows, columns, patch, _, channels = patches.shape
-    return patches.swapaxes(2, 3).reshape(size, rows * patch, columns * patch, channels)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from genlab.networks.layers.conditioning import embed_label, span_or_zero
 from genlab.networks.layers.embedding import sinusoidal
 from genlab.networks.layers.mlp import MLP
 
@@ -50,11 +51,9 @@ class PointNetwork(nn.Module):
         widths = self.features[:1] * 2
         condition = MLP(widths, nn.silu, name='level')(sinusoidal(level, FREQUENCIES))
         if self.span:
-            span = jnp.zeros_like(level) if span is None else span
-            condition += MLP(widths, nn.silu, name='span')(sinusoidal(span, FREQUENCIES))
+            condition += MLP(widths, nn.silu, name='span')(sinusoidal(span_or_zero(span, level), FREQUENCIES))
         if self.classes:
-            labels = jnp.full(level.shape, self.classes) if labels is None else labels
-            condition += nn.Embed(self.classes + 1, widths[0], name='label')(labels)
+            condition += embed_label(labels, level, self.classes, widths[0])
         return condition
 
 

@@ -14,11 +14,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genlab.networks.layers.attention import Attention
+from genlab.networks.layers.conditioning import embed_label, label_or_null, span_or_zero
 from genlab.networks.layers.convolution import Conv, DoubledConv
 from genlab.networks.layers.dropout import Dropout
 from genlab.networks.layers.embedding import fourier_features, sinusoidal
-from genlab.networks.layers.normalization import GroupNorm
-from genlab.networks.layers.resampling import double, filtered, halve, pixels, squares
+from genlab.networks.layers.normalization import group_normalization
+from genlab.networks.layers.resampling import double, filtered, halve, patchify, unpatchify
+from genlab.networks.layers.residual import attend_pixels, shortcut
 
 UNIFORM = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 ZEROS = nn.initializers.zeros_init()
@@ -70,7 +72,7 @@ class UNet(nn.Module):
         augmentation: jax.Array | None = None,
     ) -> jax.Array:
         """Dropout takes one key an example [B]. `context` [B, L, D] is attended to wherever pixels attend to each other."""
-        x, halvings = squares(x, self.patch), len(self.multipliers) - 1
+        x, halvings = patchify(x, self.patch), len(self.multipliers) - 1
         side = x.shape[1]
         if any(size % 2**halvings for size in x.shape[1:3]):
             raise ValueError(
@@ -98,9 +100,9 @@ class UNet(nn.Module):
                 x = self.block(self.width * multiplier, attend, name=f'up_{i}_{j}')(x, *rest)
             if i:
                 x = self.resampled('up', i, x, rest)
-        x = nn.silu(normalization(x, 'normalization', self.dtype))
+        x = nn.silu(group_normalization(x, 'normalization', self.dtype))
         x = self.convolution(self.channels * self.patch**2, kernel_init=ZEROS, name='output')(x)
-        return pixels(x, self.patch).astype(jnp.float32)
+        return unpatchify(x, self.patch).astype(jnp.float32)
 
     def convolution(self, width: int, kind: type[Conv] = Conv, **settings) -> Conv:
         return kind(width, (3, 3), **{'dtype': self.dtype, 'kernel_init': UNIFORM} | settings)
@@ -134,22 +136,22 @@ class UNet(nn.Module):
 
     def embed(self, level, labels, span, augmentation) -> jax.Array:
         """What every block is told beside the image: [B, 4 * width]."""
-        if self.classes and labels is None:
-            labels = jnp.full(level.shape, self.classes)
         h = self.waves(level)
         width = h.shape[-1]
         if self.augmentation:
             numbers = jnp.zeros((len(level), self.augmentation)) if augmentation is None else augmentation
             h += self.dense(width, use_bias=False, name='augmentation')(numbers)
         if self.classes and not self.label_table:
-            one_hot = jax.nn.one_hot(labels, self.classes)  # zeros for the class `classes`
+            one_hot = jax.nn.one_hot(
+                label_or_null(labels, level, self.classes), self.classes
+            )  # the null label gives zeros
             h += self.dense(width, name='labels')(one_hot * math.sqrt(self.classes))
         h = self.two_layers(h, 'level')
         if self.span:
-            h += self.two_layers(self.waves(jnp.zeros_like(level) if span is None else span), 'span')
+            h += self.two_layers(self.waves(span_or_zero(span, level)), 'span')
         if self.classes and self.label_table:
             normal = nn.initializers.normal(1.0)
-            h += nn.Embed(self.classes + 1, 4 * self.width, embedding_init=normal, name='labels')(labels)
+            h += embed_label(labels, level, self.classes, 4 * self.width, name='labels', embedding_init=normal)
         return h
 
     def waves(self, values: jax.Array) -> jax.Array:
@@ -179,7 +181,7 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, embedding: jax.Array, keys: jax.Array | None, context: Context) -> jax.Array:
         settings = {'features': self.width, 'kernel_size': (3, 3), 'dtype': self.dtype}
         resample = {'': lambda x, smooth: x, 'down': halve, 'up': double}[self.resample]
-        h = nn.silu(normalization(x, 'normalization_0', self.dtype))
+        h = nn.silu(group_normalization(x, 'normalization_0', self.dtype))
         repeats = self.resample == 'up' and not self.smooth
         h, first = (h, DoubledConv) if repeats else (resample(h, self.smooth), Conv)
         h = first(**settings, kernel_init=UNIFORM, name='convolution_0')(h)
@@ -187,28 +189,21 @@ class Block(nn.Module):
         numbers = numbers(embedding)[:, None, None]
         if self.scale_shift:
             scale, shift = jnp.split(numbers, 2, -1)
-            h = normalization(h, 'normalization_1', self.dtype) * (1 + scale) + shift
+            h = group_normalization(h, 'normalization_1', self.dtype) * (1 + scale) + shift
         else:
-            h = normalization(h + numbers, 'normalization_1', self.dtype)
+            h = group_normalization(h + numbers, 'normalization_1', self.dtype)
         h = Dropout(self.dropout, name='dropout')(nn.silu(h), keys)
         h = Conv(**settings, kernel_init=ZEROS, name='convolution_1')(h)
         x = resample(x, self.smooth)
         if self.resample or x.shape[-1] != self.width:
-            x = Conv(self.width, (1, 1), dtype=self.dtype, kernel_init=UNIFORM, name='shortcut')(x)
+            x = shortcut(x, self.width, self.dtype, UNIFORM)
         x = (x + h) * self.skip_scale
         return self.attend(x, context) if self.heads else x
 
     def attend(self, x: jax.Array, context: Context) -> jax.Array:
         for name, tokens in [('attention', ()), ('cross_attention', context)]:
             if tokens is not None:
-                h = normalization(x, f'{name}_normalization', self.dtype).reshape(len(x), -1, self.width)
-                h = Attention(self.heads, self.dtype, name=name)(h, *tokens)
-                x = (x + h.reshape(x.shape)) * self.skip_scale
+                h = group_normalization(x, f'{name}_normalization', self.dtype)
+                h = attend_pixels(Attention(self.heads, self.dtype, name=name), h, *tokens)
+                x = (x + h) * self.skip_scale
         return x
-
-
-def normalization(x: jax.Array, name: str, dtype: Any) -> jax.Array:
-    """32 groups, or as many as there are with four channels or more in each."""
-    width = x.shape[-1]
-    groups = next(n for n in range(max(1, min(32, width // 4)), 0, -1) if width % n == 0)
-    return GroupNorm(groups, dtype=dtype, name=name)(x)

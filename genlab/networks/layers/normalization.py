@@ -61,6 +61,26 @@ class GroupNorm(nn.Module):
         return y.astype(self.dtype or x.dtype)
 
 
+def group_normalization(x: jax.Array, name: str, dtype: Any = None, groups: int | None = None) -> jax.Array:
+    """Applies a GroupNorm named `name` within the calling module.
+
+    Args:
+        x: feature maps [B, ..., C].
+        name: name of the layer, which its parameters are stored under.
+        dtype: type of the result; None keeps the type of x.
+        groups: number of groups; None takes the largest divisor of C, at most 32, with four channels or more per group.
+
+    Returns:
+        Normalised feature maps [B, ..., C].
+    """
+    return GroupNorm(groups or group_count(x.shape[-1]), dtype=dtype, name=name)(x)
+
+
+def group_count(channels: int, most: int = 32) -> int:
+    """Returns the largest divisor of `channels`, at most `most`, that leaves four channels or more per group (or 1)."""
+    return next(n for n in range(max(1, min(most, channels // 4)), 0, -1) if channels % n == 0)
+
+
 def _moments(x: jax.Array, axis: str | None) -> tuple[jax.Array, jax.Array]:
     """Mean and variance of each channel in one pass, shared over the mapped axis."""
     x = x.astype(jnp.float32)
