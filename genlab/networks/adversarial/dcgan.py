@@ -18,12 +18,12 @@ EDGE = {'kernel_size': (4, 4), 'padding': 'VALID'}  # between one vector and a m
 
 
 def normal(mean: float = 0.0, deviation: float = 0.02):
-    """An initializer that draws from N(mean, deviation^2); the paper's deviation is 0.02 (section 4)."""
+    """Returns an initializer that draws from N(mean, deviation^2); the paper's deviation is 0.02 (section 4)."""
     return lambda key, shape, dtype=jnp.float32: mean + deviation * jax.random.normal(key, shape, dtype)
 
 
 def depth(resolution: int) -> int:
-    """The number of doublings from 4x4 to the resolution, which is a power of two from 16 on."""
+    """Returns the number of doublings from 4x4 to the resolution, which is a power of two from 16 on."""
     if resolution < 16 or resolution & (resolution - 1):
         raise ValueError(f'a DCGAN makes squares with a power of two from 16 on as their side, not {resolution}')
     return resolution.bit_length() - 3
@@ -46,7 +46,7 @@ class Generator(nn.Module):
     def __call__(self, z: jax.Array, train: bool) -> jax.Array:
         if z.shape[-1] != self.latent_size:
             raise ValueError(f'latents of size {self.latent_size} expected, not {z.shape[-1]}')
-        settings = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
+        settings: dict[str, Any] = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
         doublings = depth(self.resolution)
         x = ConvTranspose(self.width * 2 ** (doublings - 1), **EDGE, **settings)(z[:, None, None, :])
         for level in reversed(range(doublings - 1)):
@@ -57,7 +57,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [B, resolution, resolution, C] in [-1, 1] -> logits [B] of being real; `axis`, `dtype` as above."""
+    """Images [B, resolution, resolution, C] in [-1, 1] -> logits [B], positive for real; `axis`, `dtype` as above."""
 
     resolution: int = 64
     width: int = 64
@@ -68,7 +68,7 @@ class Discriminator(nn.Module):
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         if images.shape[1:3] != (self.resolution, self.resolution):
             raise ValueError(f'images of side {self.resolution} expected, not {images.shape[1:3]}')
-        settings = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
+        settings: dict[str, Any] = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
         doublings = depth(self.resolution)
         x = nn.leaky_relu(Conv(self.width, **STRIDE_TWO, **settings)(images), 0.2)
         for level in range(1, doublings):

@@ -15,7 +15,7 @@ from genlab.networks.layers.residual import Bottlenecks
 
 
 def widths(width: int, halvings: int) -> list[int]:
-    """The channels after each halving of the side: the width after the last of them, half of it before."""
+    """Returns the channels after each halving of the side: `width` after the last, half of it before."""
     return [width // 2] * (halvings - 1) + [width]
 
 
@@ -30,7 +30,7 @@ class ResidualEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        del train  # every network is told; this one does the same in training
+        del train  # part of the common signature; training changes nothing here
         for i, width in enumerate(widths(self.width, self.halvings)):
             x = nn.relu(Conv(width, **STRIDE_TWO, dtype=self.dtype, name=f'down_{i}')(x))
         x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(x)

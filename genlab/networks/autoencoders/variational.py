@@ -1,4 +1,4 @@
-"""Encoders and decoders of variational autoencoders: dense, convolutional, and a ladder of levels.
+"""Encoders and decoders of variational autoencoders: dense, convolutional and ladder.
 
 An encoder takes images or points x [B, ...] and a condition [B, K] (one-hot; K is 0 where there is none) and gives the mean
 and log-variance [B, latent_size] of a Gaussian over latents. A decoder takes latents and the condition and gives the location
@@ -21,20 +21,21 @@ Gaussian = tuple[jax.Array, jax.Array]  # mean and log-variance, [B, D] each
 
 
 def join(*arrays: jax.Array) -> jax.Array:
-    """[B, ...] each -> [B, sum of their sizes]."""
+    """Flattens and concatenates arrays [B, ...] to [B, sum of their sizes]."""
     return jnp.concatenate([array.reshape(array.shape[0], -1) for array in arrays], 1)
 
 
 def halves(outputs: jax.Array) -> Gaussian:
-    """[B, 2 D] -> mean and log-variance [B, D], float32."""
+    """Splits outputs [B, 2 D] into mean and log-variance [B, D], float32."""
     mean, log_variance = jnp.split(outputs.astype(jnp.float32), 2, axis=1)
     return mean, log_variance
 
 
 class Scale(nn.Module):
-    """The logarithm of a likelihood's scale, [1, ..., C] for x [B, ..., C]: `scale` if above 0, else one learned a channel.
+    """The logarithm of a likelihood's scale, [1, ..., C] for x [B, ..., C]: `scale` if above 0, else learned per channel.
 
-    Rybkin et al. 2021 (sigma-VAE), section 3.1: one scale for all pixels is learned without the variance collapsing."""
+    Rybkin et al. 2021 (sigma-VAE), section 3.1: one scale for all pixels is learned without the variance collapsing.
+    """
 
     scale: float
 
@@ -47,7 +48,7 @@ class Scale(nn.Module):
 
 
 class DenseEncoder(nn.Module):
-    """Dense layers of widths `features`, then mean and log-variance."""
+    """Encodes by dense layers of widths `features`, then mean and log-variance."""
 
     features: tuple[int, ...]
     latent_size: int
@@ -166,7 +167,7 @@ class LadderDecoder(nn.Module):
         return location, Scale(self.scale)(location), (z, (mean, log_variance), (prior_mean, prior_log_variance))
 
     def above(self, h, noise, level) -> tuple[Gaussian, Gaussian]:
-        """The prior of a level, and what the way down adds to its posterior; N(0, 1) and nothing at the top."""
+        """Returns a level's prior and the decoder's additive part of its posterior; N(0, 1) and zeros at the top."""
         if h is None:
             return (jnp.zeros_like(noise),) * 2, (jnp.zeros_like(noise),) * 2
         outputs = nn.Dense(4 * noise.shape[1], dtype=self.dtype, name=f'prior_{level}')(h)
@@ -174,7 +175,7 @@ class LadderDecoder(nn.Module):
         return tuple(means_and_variances[:2]), tuple(means_and_variances[2:])
 
     def descend(self, h, z, condition, level) -> jax.Array:
-        """The path beside the latents: what came from above and this level's latents, at this level's width."""
+        """Merges the path from the level above with this level's latents, at this level's width."""
         width, above = self.features[level], (condition,) if h is None else (h,)
         new = nn.relu(nn.Dense(width, dtype=self.dtype, name=f'merge_{level}')(join(z, *above)))
         return nn.relu(new + nn.Dense(width, dtype=self.dtype, name=f'mix_{level}')(new))

@@ -1,13 +1,14 @@
-"""DiT: a transformer over the patches of a noisy image, steered by its noise level and class through its normalisations.
+"""DiT: a transformer over the patches of a noisy image, conditioned on noise level and class by adaptive normalisation.
 
 Peebles and Xie 2023, "Scalable Diffusion Models with Transformers", section 3.2. Each block normalises without parameters
 of its own; a dense layer of the condition gives the shift, the scale and the gate of each branch. These layers start at zero
-(adaLN-zero), so a fresh block is the identity, and so does the last layer, so a fresh network says 0.
+(adaLN-zero), so a new block is the identity. The last layer starts at zero too, so a new network returns 0.
 
 On 32x32x4 latents, 8 output channels and 1000 classes, the fixed table of positions counted: S/2 (width 384, depth 12,
 6 heads) has 32,963,360 parameters, B/2 (768, 12, 12) 130,512,416, B/4 130,475,648, XL/2 (1152, 28, 16) 675,129,632.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ class DiT(nn.Module):
     The table of positions is a variable of the collection 'constants': counted and saved, never trained. With `span`, a
     second number is embedded as the level is, and added. A context is attended to in each block, where there is one from the
     first call on. Called with (x, level [B], train, labels [B], keys, span [B], context [B, L, D], context_mask [B, L]);
-    no labels are the class `classes`, "none", and no span is a span of 0. There is no dropout: the keys do nothing.
+    missing labels mean the null label `classes`, a missing span means 0. There is no dropout, so keys are ignored.
     """
 
     channels: int
@@ -55,7 +56,7 @@ class DiT(nn.Module):
         context: jax.Array | None = None,
         context_mask: jax.Array | None = None,
     ) -> jax.Array:
-        del train, keys  # every network is told; this one does the same in training
+        del train, keys  # part of the common signature; training changes nothing here
         size, side = x.shape[0], x.shape[1] // self.patch
         condition = nn.silu(self._condition(level, labels, span))
         positions = self.variable('constants', 'positions', lambda: jnp.asarray(grid_positions(side, self.width))[None])
@@ -70,7 +71,7 @@ class DiT(nn.Module):
         return unpatchify(x.reshape(size, side, side, -1), self.patch)
 
     def _condition(self, level, labels, span) -> jax.Array:
-        """One float32 vector [B, width] of all that steers the blocks."""
+        """Embeds all conditions as one vector, float32 [B, width]."""
         condition = LevelEmbedding(self.width, name='level')(level)
         if self.span:
             condition += LevelEmbedding(self.width, name='span')(span_or_zero(span, level))
@@ -114,7 +115,7 @@ class Block(nn.Module):
 
 
 class LevelEmbedding(nn.Module):
-    """Numbers [B], scaled to the thousands that their sinusoids expect -> float32 [B, width]."""
+    """Embeds numbers [B], scaled to the order of 1000, as float32 [B, width]."""
 
     width: int
 
@@ -124,11 +125,11 @@ class LevelEmbedding(nn.Module):
         return dense(self.width, SMALL, jnp.float32, 'output')(nn.silu(x))
 
 
-def dense(features: int, kernel_init, dtype, name: str) -> nn.Dense:
+def dense(features: int, kernel_init: Callable, dtype: Any, name: str) -> nn.Dense:
     return nn.Dense(features, dtype=dtype, kernel_init=kernel_init, name=name)
 
 
-def modulation(parts: int, width: int, dtype, name: str):
+def modulation(parts: int, width: int, dtype: Any, name: str) -> Callable[[jax.Array], list[jax.Array]]:
     """A layer that starts at zero: condition [B, D] -> `parts` of [B, 1, width], the shifts, scales and gates of tokens."""
     layer = dense(parts * width, ZEROS, dtype, name)
     return lambda condition: jnp.split(layer(condition)[:, None], parts, -1)

@@ -1,4 +1,4 @@
-"""A network for noisy points: dense layers that are told the noise level, for densities in the plane and other small data."""
+"""A dense denoiser conditioned on the noise level, for densities in the plane and other small data."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ FREQUENCIES = 64  # numbers of the sinusoidal embedding of a level
 
 
 class PointNetwork(nn.Module):
-    """Points [B, D] -> float32 [B, channels], zero at first (`channels` None: D).
+    """Denoises points [B, D] -> float32 [B, channels], zero at initialisation (`channels` None: D).
 
-    Layers of widths `features`, each told the condition and followed by a silu, and each added to its input where the widths
-    agree. Called with (x, level [B], train, labels [B], keys, span [B]); no labels are the class `classes`, "none", no span is
-    a span of 0, and there is no dropout: the keys do nothing.
+    Every layer receives the condition, applies a SiLU, and is residual where the widths agree. Called with (x, level [B],
+    train, labels [B], keys, span [B]). Missing labels mean the null label `classes`; a missing span means 0. There is no
+    dropout, so keys are ignored.
     """
 
     features: tuple[int, ...] = (256, 256, 256)
@@ -38,7 +38,7 @@ class PointNetwork(nn.Module):
         keys: jax.Array | None = None,
         span: jax.Array | None = None,
     ) -> jax.Array:
-        del train, keys  # every network is told; this one does the same in training
+        del train, keys  # part of the common signature; training changes nothing here
         channels = self.channels or x.shape[-1]
         condition = nn.silu(self._condition(level, labels, span))
         layer = nn.remat(Layer) if self.remat else Layer
@@ -47,7 +47,7 @@ class PointNetwork(nn.Module):
         return nn.Dense(channels, kernel_init=nn.initializers.zeros_init(), name='output')(x.astype(jnp.float32))
 
     def _condition(self, level, labels, span) -> jax.Array:
-        """One float32 vector [B, features[0]] of all that the layers are told."""
+        """Embeds all conditions as one vector, float32 [B, features[0]]."""
         widths = self.features[:1] * 2
         condition = MLP(widths, nn.silu, name='level')(sinusoidal(level, FREQUENCIES))
         if self.span:

@@ -24,7 +24,7 @@ from genlab.networks.layers.residual import attend_pixels, shortcut
 
 UNIFORM = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 ZEROS = nn.initializers.zeros_init()
-Context = tuple[jax.Array, jax.Array | None] | None  # tokens [B, L, D] and which of them are there [B, L]
+Context = tuple[jax.Array, jax.Array | None] | None  # tokens [B, L, D] and their mask [B, L]
 
 
 class UNet(nn.Module):
@@ -38,25 +38,25 @@ class UNet(nn.Module):
     width: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
     blocks: int = 2
-    patch: int = 1  # the side of the squares of pixels that are taken as one, with as many times the channels
+    patch: int = 1  # side of the square patches moved into the channels
     attention: tuple[int, ...] = (16,)
-    attend_last: bool = False  # on the way up, attend after the last block of a level only
+    attend_last: bool = False  # in the decoder, attend only after the last block of a level
     heads: int = 1
     dropout: float = 0.1
-    scale_shift: bool = False  # the embedding scales and shifts what is normalised; else it is added in front of that
-    resample: str = 'convolution'  # 'convolution': between blocks; 'block': within a block of its own
-    smooth: bool = False  # such a block halves and doubles by the filter [1, 3, 3, 1] / 8; else by means and repeats
-    residual_input: bool = False  # each level on the way down hears the image again, by a convolution of that above it
-    skip_scale: float = 1.0  # times every sum of a residual branch and its shortcut
-    fourier: bool = (
-        False  # the level and the span are seen as random Fourier features, 2 * width; else as sinusoids, width
-    )
+    scale_shift: bool = False  # the embedding scales and shifts after normalisation; else it is added before
+    resample: str = 'convolution'  # 'convolution': between blocks; 'block': within a separate residual block
+    smooth: bool = False  # such a block resamples by the filter [1, 3, 3, 1] / 8; else by means and repeats
+    residual_input: bool = False  # adds a downsampled copy of the input image at every encoder level
+    skip_scale: float = 1.0  # factor on every sum of a residual branch and its shortcut
+    fourier: bool = False  # embed level and span by random Fourier features, 2 * width; else by sinusoids, width
     classes: int = 0
-    label_table: bool = True  # a row for each class and for none; else EDM's layer on one-hot labels, zeros for none
-    augmentation: int = 0  # the numbers that say how an image was augmented
+    label_table: bool = (
+        True  # a row per class and one for the null label; else EDM's layer on one-hot labels, zeros for null
+    )
+    augmentation: int = 0  # size of the vector that describes an augmentation
     span: bool = False
     dtype: Any = jnp.float32
-    remat: bool = False  # keep only what goes into a block, and compute the rest again for gradients
+    remat: bool = False  # store only block inputs, and recompute the rest for gradients
 
     @nn.compact
     def __call__(
@@ -71,7 +71,7 @@ class UNet(nn.Module):
         context_mask: jax.Array | None = None,
         augmentation: jax.Array | None = None,
     ) -> jax.Array:
-        """Dropout takes one key an example [B]. `context` [B, L, D] is attended to wherever pixels attend to each other."""
+        """Dropout takes one key per example [B]. Every self-attention is followed by cross-attention to `context` [B, L, D]."""
         x, halvings = patchify(x, self.patch), len(self.multipliers) - 1
         side = x.shape[1]
         if any(size % 2**halvings for size in x.shape[1:3]):
@@ -122,7 +122,7 @@ class UNet(nn.Module):
         )
 
     def resampled(self, direction: str, i: int, x: jax.Array, rest: tuple) -> jax.Array:
-        """Level i - 1 at the side of level i ('down'), or the other way round ('up'); the channels stay."""
+        """Resamples level i - 1 to the side of level i ('down'), or back ('up'). The channels stay."""
         width, name = x.shape[-1], f'{direction}_{i}'
         if self.resample == 'block':
             return self.block(width, False, name, direction)(x, *rest)
@@ -131,11 +131,11 @@ class UNet(nn.Module):
         return self.convolution(width, DoubledConv, name=name)(x)
 
     def halved_image(self, i: int, image: jax.Array, width: int) -> jax.Array:
-        """A convolution at the side of level i - 1, then the smooth filter; the other way round it is the same for less."""
+        """Convolves at the side of level i - 1, then filters; the reverse order gives the same at lower cost."""
         return self.convolution(width, strides=(2, 2), padding='VALID', name=f'image_{i}')(filtered(image, 2, 1))
 
     def embed(self, level, labels, span, augmentation) -> jax.Array:
-        """What every block is told beside the image: [B, 4 * width]."""
+        """Embeds level, augmentation, span and class label for every block: [B, 4 * width]."""
         h = self.waves(level)
         width = h.shape[-1]
         if self.augmentation:
@@ -185,8 +185,8 @@ class Block(nn.Module):
         repeats = self.resample == 'up' and not self.smooth
         h, first = (h, DoubledConv) if repeats else (resample(h, self.smooth), Conv)
         h = first(**settings, kernel_init=UNIFORM, name='convolution_0')(h)
-        numbers = nn.Dense(self.width * (1 + self.scale_shift), dtype=self.dtype, kernel_init=UNIFORM, name='embedding')
-        numbers = numbers(embedding)[:, None, None]
+        dense = nn.Dense(self.width * (1 + self.scale_shift), dtype=self.dtype, kernel_init=UNIFORM, name='embedding')
+        numbers = dense(embedding)[:, None, None]
         if self.scale_shift:
             scale, shift = jnp.split(numbers, 2, -1)
             h = group_normalization(h, 'normalization_1', self.dtype) * (1 + scale) + shift
