@@ -15,6 +15,7 @@ from genlab.errors import choose
 from genlab.experiment import Experiment, Role, compose
 from genlab.losses.adversarial import PAIRS
 from genlab.models import adversarial_autoencoder as models
+from genlab.networks.adversarial.convolutional import ConvolutionalDiscriminator
 from genlab.networks.autoencoders import variational
 from genlab.networks.layers.mlp import MLP
 
@@ -68,7 +69,7 @@ def _of_codes(config: ConfigDict) -> nn.Module:
 
 
 def _of_images(config: ConfigDict) -> nn.Module:
-    return variational.Critic(config.model.critic.width, dtype=jnp.dtype(config.model.dtype))
+    return ConvolutionalDiscriminator(config.model.critic.width, dtype=jnp.dtype(config.model.dtype))
 
 
 AUTOENCODERS = {'dense': _dense, 'convolutional': _convolutional}

@@ -7,8 +7,8 @@ Every pair has the same two signatures, so that a config can name one:
 
 Logits are the raw outputs D(.) of the discriminator, before any sigmoid; positive means "real". All losses are in nats
 where they are likelihoods (saturating, non-saturating, relativistic) and in units of the logits otherwise. A pair that
-does not compare real with fake takes `real_logits=None` in the generator's loss. A discriminator that judges patches
-has more than one logit an image: reshape [B, h, w] to [B * h * w], every patch is an example.
+does not compare real with fake takes `real_logits=None` in the generator's loss. A patch discriminator
+has more than one logit per image: reshape [B, h, w] to [B * h * w], every patch is an example.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def _check(*logits):
 
 
 def cross_entropy_discriminator(real_logits, fake_logits):
-    """Cross-entropy of telling real from fake, log 4 when the discriminator can only guess.
+    """Cross-entropy of classifying real and fake, log 4 when the discriminator can only guess.
 
     L = -log s(D(x)) - log(1 - s(D(G(z)))), s the sigmoid (Goodfellow et al. 2014, section 3, equation 1, negated).
     Written with softplus, which neither overflows nor loses its gradient at large logits.
@@ -45,7 +45,7 @@ def cross_entropy_discriminator(real_logits, fake_logits):
 
 
 def non_saturating_generator(fake_logits, real_logits=None):
-    """Minus the log-probability that the fake is taken for real: strong gradients while the discriminator wins.
+    """Minus the log-probability that the fake is classified as real: strong gradients while the discriminator wins.
 
     L = -log s(D(G(z))) (Goodfellow et al. 2014, section 3, the paragraph after equation 1).
     fake_logits: [B]; real_logits: ignored. Returns [B], nats.
@@ -75,7 +75,7 @@ def least_squares_discriminator(real_logits, fake_logits, *, real_target=1.0, fa
 
 
 def least_squares_generator(fake_logits, real_logits=None, *, target=1.0):
-    """Squared distance of the outputs on fakes to what the generator wants the discriminator to say.
+    """Squared distance of the outputs on fakes to the generator's target.
 
     L = (D(G(z)) - c)^2 / 2 (Mao et al. 2017, section 3.2, equation 2; c = b is the 0-1 coding, equation 9).
     fake_logits: [B]; real_logits: ignored; target: c. Returns [B].
@@ -115,7 +115,7 @@ def hinge_discriminator(real_logits, fake_logits):
 
 
 def relativistic_discriminator(real_logits, fake_logits):
-    """Cross-entropy of telling which of a real and a fake is the real one; log 2 when it can only guess.
+    """Cross-entropy of identifying the real one in a pair of real and fake; log 2 when it can only guess.
 
     L = -log s(D(x) - D(G(z))) (Jolicoeur-Martineau 2018, section 4.1; the game of R3GAN, Huang et al. 2024, section 2).
     real_logits, fake_logits: [B], paired by position. Returns [B], nats.
@@ -134,7 +134,7 @@ def relativistic_generator(fake_logits, real_logits):
 
 
 def relativistic_average_discriminator(real_logits, fake_logits):
-    """Cross-entropy of telling real from the average fake and fake from the average real; log 4 when it can only guess.
+    """Cross-entropy of real against the average fake and fake against the average real; log 4 when it can only guess.
 
     L = -log s(D(x) - E D(G(z))) - log(1 - s(D(G(z)) - E D(x))) (Jolicoeur-Martineau 2018, section 4.2). E is the mean
     over the examples at hand: over one device's share under `pmap`, over the whole batch under `jit`.

@@ -1,6 +1,6 @@
-"""Divergences between a posterior and a prior, and bounds made of them, in nats.
+"""Divergences between a posterior and a prior, and bounds derived from them, in nats.
 
-Distributions over latents are Gaussian with independent dimensions, given as mean and log-variance [B, D]. What is a number per
+Distributions over latents are Gaussian with independent dimensions, given as mean and log-variance [B, D]. A value per
 latent is [B, D], so that a level or a group can be summed by itself; everything else is one number per example, [B].
 """
 
@@ -20,7 +20,7 @@ def log_normal(z, mean, log_variance):
 
 
 def standard_kl(mean, log_variance):
-    """KL divergence of a Gaussian from N(0, 1), each latent by itself; sum them for that of the example.
+    """KL divergence of a Gaussian from N(0, 1), each latent by itself; sum over latents for the KL divergence per example.
 
     KL = (m^2 + v - log v - 1) / 2 (Kingma and Welling 2014, appendix B). mean, log_variance: [B, D]. Returns [B, D], nats.
     """

@@ -5,8 +5,8 @@ Every likelihood has the same signature, so that a config can name one:
     negative_log(x [B, ...], location [B, ...], log_scale) -> [B], nats, summed over the dimensions of an example
     mean(location) -> [B, ...], the expectation of x as it is shown, images in [-1, 1]
 
-`location` is the decoder's output, float32 like x. `log_scale` has the rank of x and broadcasts to it: one number a channel, or
-one a pixel, learned or fixed; natural logarithm of a length in the units of x.
+`location` is the decoder's output, float32 like x. `log_scale` has the rank of x and broadcasts to it: one number per channel
+or per pixel, learned or fixed; natural logarithm of a length in the units of x.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def bernoulli(x, logits, log_scale=None):
     """Minus the log-probability of black and white pixels.
 
     L = sum_d softplus(l_d) - b_d l_d with b = (x + 1) / 2 (Kingma and Welling 2014, appendix C.1, equation 11).
-    It is a likelihood only where x is -1 or 1. Between them it is a cross-entropy, of no set of data the probability.
+    It is a likelihood only where x is -1 or 1. Between them it is a cross-entropy, not the probability of any data.
     x: [B, ...], [-1, 1]; logits: [B, ...], of x = 1; log_scale: ignored. Returns [B], nats.
     """
     chex.assert_equal_shape([x, logits])
@@ -52,7 +52,7 @@ def gaussian(x, mean, log_scale):
 
 
 def discretized_logistic(x, mean, log_scale, *, levels=256):
-    """Minus the log-probability of levels of grey, each the mass of a logistic density over the level's own bin.
+    """Minus the log-probability of levels of grey, each the mass of a logistic density over the level's bin.
 
     P(x) = s((x + h - m) / s_d) - s((x - h - m) / s_d), s(.) the sigmoid, h half the distance of two levels; the lowest level
     has all that lies below and the highest all above, so the levels sum to one (Salimans et al. 2017, section 2.1, equation

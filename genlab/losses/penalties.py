@@ -1,12 +1,12 @@
-"""Penalties on the gradient and the scale of a critic: what keeps an adversarial game stable, one number per example.
+"""Penalties on the gradient and the scale of a critic: they stabilise adversarial training, one number per example.
 
 `critic` is a function images [B, ...] -> logits [B]. The gradient of the SUM of the logits with respect to the images
-holds every example's own gradient, because logit i depends on image i alone, so one backward pass serves the batch.
+holds every example's gradient, because logit i depends on image i alone, so one backward pass serves the batch.
 That is false where examples mix: with batch normalisation on batch statistics, or minibatch standard deviation, the
 result also holds what an image does to its neighbours' logits. The papers use layer or no normalisation in the critic
 for this reason; Karras et al. 2018 accept the mixing of minibatch standard deviation.
 
-Images are in [-1, 1], so gradients are in logits per unit of that range: a weight found on images in [0, 1] must be
+Images are in [-1, 1], so gradients are in logits per unit of that range: a weight tuned on images in [0, 1] must be
 multiplied by 4 for R1 and R2.
 """
 
@@ -57,7 +57,7 @@ def gradient_penalty(critic, real, fake, mixing, *, target=1.0, one_sided=False)
 
     GP = (|| grad_x D(x) || - t)^2 at x = u x_real + (1 - u) x_fake (Gulrajani et al. 2017, section 4, equation 3; weigh
     it by 10). One-sided, GP = max(0, || grad_x D(x) || - t)^2, punishes only what is too steep.
-    critic: images -> logits [B]; real, fake: [B, ...], [-1, 1]; mixing: [B], u uniform in [0, 1], one number an
+    critic: images -> logits [B]; real, fake: [B, ...], [-1, 1]; mixing: [B], u uniform in [0, 1], one number per
     example; target: t, logits per unit of image. Returns [B], (logits per unit of image)^2.
     """
     chex.assert_equal_shape([real, fake])

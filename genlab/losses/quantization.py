@@ -1,6 +1,6 @@
-"""What codes and the codebook entries that stand for them cost each other, and how many entries are in use.
+"""Losses between codes and their codebook entries, and the number of entries in use.
 
-The means over places and channels are those of the squared differences; the paper sums over channels, which is D times as much.
+Squared differences are averaged over positions and channels; the paper sums over channels, which is D times as much.
 """
 
 import chex
@@ -20,7 +20,7 @@ def commitment(codes, entries):
 
 
 def codebook(codes, entries):
-    """Draws entries to the codes that they stand for, where no moving average does.
+    """Draws entries to the codes assigned to them, for codebooks without moving averages.
 
     L = mean_d (sg[z_d] - e_d)^2 (van den Oord et al. 2017, section 3.2, equation 3, second term).
     codes: [B, ..., D], of the encoder; entries: of that shape, the nearest of the codebook. Returns [B], their unit squared.
@@ -29,9 +29,9 @@ def codebook(codes, entries):
 
 
 def perplexity(usage):
-    """How many entries are in use, were they used alike: a property of the batch, to be reported and not trained.
+    """Effective number of entries in use: a property of the batch, reported and not trained.
 
-    P = exp(- sum_k p_k log p_k). usage: [K], the share of the batch that each entry stands for. Returns a scalar, in entries.
+    P = exp(- sum_k p_k log p_k). usage: [K], the fraction of the batch assigned to each entry. Returns a scalar, in entries.
     """
     chex.assert_rank(usage, 1)
     return jnp.exp(-jnp.sum(usage * jnp.log(jnp.where(usage > 0, usage, 1))))

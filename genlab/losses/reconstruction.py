@@ -1,7 +1,7 @@
-"""How far a reconstruction is from its target: summed over everything that an example has, one number per example.
+"""How far a reconstruction is from its target: summed over all values of an example, one number per example.
 
 Targets in [0, 1] give the figures that papers print. Images in [-1, 1] are twice as far apart: their squared error is four
-times, their absolute error twice that of the same images in [0, 1].
+times as large, their absolute error twice as large, as for the same images in [0, 1].
 """
 
 import chex
@@ -34,7 +34,7 @@ def absolute_error(output, target):
 
 
 def cross_entropy(logits, target):
-    """Binary cross-entropy between the target and the sigmoid of the logits; not zero at the best, but the target's entropy.
+    """Binary cross-entropy between the target and the sigmoid of the logits; its minimum is the target's entropy.
 
     L = - sum_i x_i log s(l_i) + (1 - x_i) log(1 - s(l_i)) (Vincent et al. 2010, section 2.2, equation 3), written as
     softplus(l) - x l, which neither overflows nor loses its gradient.

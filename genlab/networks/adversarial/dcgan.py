@@ -11,20 +11,19 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genlab.networks.layers.convolution import Conv, ConvTranspose
+from genlab.networks.layers.convolution import STRIDE_TWO, Conv, ConvTranspose
 from genlab.networks.layers.normalization import BatchNorm
 
-DOUBLE = {'kernel_size': (4, 4), 'strides': (2, 2)}  # a stride of two with an even kernel leaves no chequerboard
 EDGE = {'kernel_size': (4, 4), 'padding': 'VALID'}  # between one vector and a map of 4x4
 
 
 def normal(mean: float = 0.0, deviation: float = 0.02):
-    """An initializer that draws from N(mean, deviation^2); the paper's deviation is 0.02 (section 4)."""
+    """Returns an initializer that draws from N(mean, deviation^2); the paper's deviation is 0.02 (section 4)."""
     return lambda key, shape, dtype=jnp.float32: mean + deviation * jax.random.normal(key, shape, dtype)
 
 
 def depth(resolution: int) -> int:
-    """The number of doublings from 4x4 to the resolution, which is a power of two from 16 on."""
+    """Returns the number of doublings from 4x4 to the resolution, which is a power of two from 16 on."""
     if resolution < 16 or resolution & (resolution - 1):
         raise ValueError(f'a DCGAN makes squares with a power of two from 16 on as their side, not {resolution}')
     return resolution.bit_length() - 3
@@ -47,18 +46,18 @@ class Generator(nn.Module):
     def __call__(self, z: jax.Array, train: bool) -> jax.Array:
         if z.shape[-1] != self.latent_size:
             raise ValueError(f'latents of size {self.latent_size} expected, not {z.shape[-1]}')
-        settings = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
+        settings: dict[str, Any] = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
         doublings = depth(self.resolution)
         x = ConvTranspose(self.width * 2 ** (doublings - 1), **EDGE, **settings)(z[:, None, None, :])
         for level in reversed(range(doublings - 1)):
             x = nn.relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train))
-            x = ConvTranspose(self.width * 2**level, **DOUBLE, **settings)(x)
+            x = ConvTranspose(self.width * 2**level, **STRIDE_TWO, **settings)(x)
         x = nn.relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train))
-        return nn.tanh(ConvTranspose(self.channels, **DOUBLE, **settings)(x))
+        return nn.tanh(ConvTranspose(self.channels, **STRIDE_TWO, **settings)(x))
 
 
 class Discriminator(nn.Module):
-    """Images [B, resolution, resolution, C] in [-1, 1] -> logits [B] of being real; `axis`, `dtype` as above."""
+    """Images [B, resolution, resolution, C] in [-1, 1] -> logits [B], positive for real; `axis`, `dtype` as above."""
 
     resolution: int = 64
     width: int = 64
@@ -69,10 +68,10 @@ class Discriminator(nn.Module):
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         if images.shape[1:3] != (self.resolution, self.resolution):
             raise ValueError(f'images of side {self.resolution} expected, not {images.shape[1:3]}')
-        settings = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
+        settings: dict[str, Any] = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
         doublings = depth(self.resolution)
-        x = nn.leaky_relu(Conv(self.width, **DOUBLE, **settings)(images), 0.2)
+        x = nn.leaky_relu(Conv(self.width, **STRIDE_TWO, **settings)(images), 0.2)
         for level in range(1, doublings):
-            x = Conv(self.width * 2**level, **DOUBLE, **settings)(x)
+            x = Conv(self.width * 2**level, **STRIDE_TWO, **settings)(x)
             x = nn.leaky_relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train), 0.2)
         return Conv(1, **EDGE, **settings)(x)[:, 0, 0, 0]

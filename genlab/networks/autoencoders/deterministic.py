@@ -1,4 +1,4 @@
-"""Autoencoders that go down to a code and come back the same way: dense layers, or convolutions around dense layers.
+"""Symmetric autoencoders: dense, or convolutional around dense layers.
 
 Both have `encode`, `decode` and `logits` (what `decode` puts through `output`), and are called with (x, train). Parameters,
 codes and outputs are float32 whatever `dtype` they compute in.
@@ -12,14 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genlab.networks.layers.convolution import Conv, ConvTranspose
+from genlab.networks.layers.convolution import STRIDE_TWO, Conv, ConvTranspose
 from genlab.networks.layers.mlp import identity
-
-DOUBLE = {'kernel_size': (4, 4), 'strides': (2, 2)}  # a stride of two with an even kernel leaves no chequerboard
 
 
 class Transposed(nn.Module):
-    """A dense layer whose kernel is the transpose of another's: only the bias is its own."""
+    """A dense layer that uses the transposed kernel of another layer and a separate bias."""
 
     features: int
     use_bias: bool = True
@@ -52,7 +50,7 @@ class DenseAutoencoder(nn.Module):
 
     def setup(self):
         settings: dict[str, Any] = {'use_bias': self.use_bias, 'dtype': self.dtype}
-        kernels = {'kernel_init': self.kernel_init}
+        kernels: dict[str, Any] = {'kernel_init': self.kernel_init}
         back = (math.prod(self.shape), *self.features[:-1])[::-1]
         self.encoder = [nn.Dense(width, **kernels, **settings) for width in self.features]
         self.decoder = [
@@ -60,14 +58,14 @@ class DenseAutoencoder(nn.Module):
         ]
 
     def encode(self, x: jax.Array) -> jax.Array:
-        """Examples [B, *shape] -> codes [B, features[-1]]."""
+        """Encodes examples [B, *shape] -> codes [B, features[-1]]."""
         x = x.reshape(x.shape[0], -1)
         for layer in self.encoder[:-1]:
             x = self.activation(layer(x))
         return self.code(self.encoder[-1](x)).astype(jnp.float32)
 
     def logits(self, codes: jax.Array) -> jax.Array:
-        """Codes [B, features[-1]] -> what the last layer gives, [B, *shape]."""
+        """Returns the last layer's output for codes [B, features[-1]]: [B, *shape]."""
         x = codes
         for number, (layer, opposite) in enumerate(zip(self.decoder, self.encoder[::-1])):
             x = self.activation(x) if number else x
@@ -75,11 +73,11 @@ class DenseAutoencoder(nn.Module):
         return x.reshape(-1, *self.shape).astype(jnp.float32)
 
     def decode(self, codes: jax.Array) -> jax.Array:
-        """Codes [B, features[-1]] -> examples [B, *shape]."""
+        """Decodes codes [B, features[-1]] -> examples [B, *shape]."""
         return self.output(self.logits(codes))
 
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        del train  # every network is told; this one does the same in training
+        del train  # part of the common signature; training changes nothing here
         return self.decode(self.encode(x))
 
 
@@ -104,7 +102,7 @@ class ConvolutionalAutoencoder(nn.Module):
         height, width, channels = self.shape
         if height % 2**self.halvings or width % 2**self.halvings:
             raise ValueError(f'{self.halvings} halvings of {height}x{width}: take a multiple of {2**self.halvings}')
-        settings: dict[str, Any] = {**DOUBLE, 'dtype': self.dtype, 'kernel_init': self.kernel_init}
+        settings: dict[str, Any] = {**STRIDE_TWO, 'dtype': self.dtype, 'kernel_init': self.kernel_init}
         widths = [self.width * 2**level for level in range(self.halvings)]
         self.down = [Conv(width, **settings) for width in widths]
         self.up = [ConvTranspose(width, **settings) for width in (channels, *widths[:-1])[::-1]]
@@ -120,20 +118,20 @@ class ConvolutionalAutoencoder(nn.Module):
         )
 
     def encode(self, x: jax.Array) -> jax.Array:
-        """Images [B, H, W, C] -> codes [B, features[-1]]."""
+        """Encodes images [B, H, W, C] -> codes [B, features[-1]]."""
         for layer in self.down:
             x = self.activation(layer(x))
         return self.dense.encode(x)
 
     def logits(self, codes: jax.Array) -> jax.Array:
-        """Codes [B, features[-1]] -> what the last convolution gives, [B, H, W, C]."""
+        """Returns the last convolution's output for codes [B, features[-1]]: [B, H, W, C]."""
         x = self.dense.decode(codes)
         for number, layer in enumerate(self.up):
             x = layer(self.activation(x) if number else x)
         return x.astype(jnp.float32)
 
     def decode(self, codes: jax.Array) -> jax.Array:
-        """Codes [B, features[-1]] -> images [B, H, W, C]."""
+        """Decodes codes [B, features[-1]] -> images [B, H, W, C]."""
         return self.output(self.logits(codes))
 
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -142,11 +140,11 @@ class ConvolutionalAutoencoder(nn.Module):
 
 
 def truncate(codes: jax.Array, keys: jax.Array) -> jax.Array:
-    """Codes whose first k units are kept and the others set to zero, k uniform in 1 ... K: nested dropout.
+    """Applies nested dropout: keeps the first k units of each code and zeroes the rest, k uniform in 1 ... K.
 
     What is reconstructed from these has its units in order: the first says most, and a linear autoencoder finds the
     principal components themselves, not only their span (Rippel, Gelbart and Adams 2014, sections 2 and 3).
-    codes: [B, K]; keys: [B] typed keys, one an example. Returns [B, K].
+    codes: [B, K]; keys: typed keys [B], one per example. Returns [B, K].
     """
     units = codes.shape[1]
     kept = jax.vmap(lambda key: jax.random.randint(key, (), 1, units + 1))(keys)

@@ -10,13 +10,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genlab.networks.layers.convolution import Conv, ConvTranspose
-
-DOUBLE = {'kernel_size': (4, 4), 'strides': (2, 2)}
+from genlab.networks.layers.convolution import STRIDE_TWO, Conv, ConvTranspose
+from genlab.networks.layers.residual import Bottlenecks
 
 
 def widths(width: int, halvings: int) -> list[int]:
-    """The channels after each halving of the side: the width after the last of them, half of it before."""
+    """Returns the channels after each halving of the side: `width` after the last, half of it before."""
     return [width // 2] * (halvings - 1) + [width]
 
 
@@ -31,11 +30,11 @@ class ResidualEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        del train  # every network is told; this one does the same in training
+        del train  # part of the common signature; training changes nothing here
         for i, width in enumerate(widths(self.width, self.halvings)):
-            x = nn.relu(Conv(width, **DOUBLE, dtype=self.dtype, name=f'down_{i}')(x))
+            x = nn.relu(Conv(width, **STRIDE_TWO, dtype=self.dtype, name=f'down_{i}')(x))
         x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(x)
-        x = Residuals(self.width, self.blocks, self.dtype, name='residuals')(x)
+        x = Bottlenecks(self.width, self.blocks, self.dtype, name='residuals')(x)
         return Conv(self.latent_size, (1, 1), dtype=self.dtype, name='codes')(x).astype(jnp.float32)
 
 
@@ -52,23 +51,8 @@ class ResidualDecoder(nn.Module):
     def __call__(self, codes: jax.Array, train: bool = False) -> jax.Array:
         del train
         x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(codes)
-        x = Residuals(self.width, self.blocks, self.dtype, name='residuals')(x)
+        x = Bottlenecks(self.width, self.blocks, self.dtype, name='residuals')(x)
         for i, width in reversed([*enumerate([self.channels, *widths(self.width, self.halvings)[:-1]])]):
-            x = ConvTranspose(width, **DOUBLE, dtype=self.dtype, name=f'up_{i}')(x)
+            x = ConvTranspose(width, **STRIDE_TWO, dtype=self.dtype, name=f'up_{i}')(x)
             x = nn.relu(x) if i else x
         return x.astype(jnp.float32)
-
-
-class Residuals(nn.Module):
-    """Residual blocks with a quarter of the width inside, and a rectifier at the end: [B, H, W, width] -> the same."""
-
-    width: int
-    blocks: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for i in range(self.blocks):
-            h = Conv(self.width // 4, (3, 3), dtype=self.dtype, name=f'inner_{i}')(nn.relu(x))
-            x = x + Conv(self.width, (1, 1), dtype=self.dtype, name=f'outer_{i}')(nn.relu(h))
-        return nn.relu(x)

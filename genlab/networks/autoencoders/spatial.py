@@ -1,10 +1,10 @@
-"""An autoencoder whose codes lie on a grid: the first stage of latent diffusion (Rombach et al. 2022, appendix G.1).
+"""A spatial autoencoder, with codes on a grid: the first stage of latent diffusion (Rombach et al. 2022, appendix G.1).
 
-Level i has `width * multipliers[i]` channels at a side of R / 2^i, and residual blocks; pixels attend to each other at the
+Level i has `width * multipliers[i]` channels at a side of R / 2^i, and residual blocks; self-attention runs at the
 smallest side only. With width=128, multipliers=(1, 2, 4, 4), blocks=2 and latent_size=4 on 256x256x3 images it is the published
-KL-f8, 83,653,863 parameters. Its grids [B, h, w, latent_size] are given and taken flat, [B, h w latent_size], row by row, as
-those of every variational autoencoder here; see `genlab.networks.autoencoders.variational` for the arguments of the call. Around a codebook
-there is neither variance nor scale: the encoder then gives the grid alone, and the decoder, which takes it, the image.
+KL-f8, 83,653,863 parameters. Codes [B, h, w, latent_size] are returned and taken flat, [B, h w latent_size], row by
+row. See `genlab.networks.autoencoders.variational` for the arguments of the call. With a codebook there is neither variance nor
+scale: the encoder returns the grid alone, and the decoder maps the grid to the image.
 """
 
 from typing import Any
@@ -14,15 +14,16 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genlab.networks.autoencoders.variational import Gaussian, Scale
-from genlab.networks.diffusion.unet import normalization
 from genlab.networks.layers.attention import Attention
 from genlab.networks.layers.convolution import Conv, DoubledConv
+from genlab.networks.layers.normalization import group_normalization
+from genlab.networks.layers.residual import ResidualBlock, attend_pixels
 
-LOG_VARIANCES = (-30.0, 20.0)  # between which a code's log-variance stays
+LOG_VARIANCES = (-30.0, 20.0)  # range that log-variances are clipped to
 
 
 def grid(shape: tuple[int, int, int], multipliers: tuple[int, ...], latent_size: int) -> tuple[int, int, int]:
-    """[h, w, latent_size] of the codes of images of `shape`."""
+    """Returns the shape [h, w, latent_size] of the codes for images of `shape`."""
     halvings = 2 ** (len(multipliers) - 1)
     if any(side % halvings for side in shape[:2]):
         raise ValueError(
@@ -32,7 +33,7 @@ def grid(shape: tuple[int, int, int], multipliers: tuple[int, ...], latent_size:
 
 
 class SpatialEncoder(nn.Module):
-    """Images [B, H, W, C] -> mean and log-variance of their codes, float32 [B, h w latent_size] each."""
+    """Encodes images [B, H, W, C] as mean and log-variance of their codes, float32 [B, h w latent_size] each."""
 
     width: int
     latent_size: int
@@ -43,15 +44,15 @@ class SpatialEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array | None = None, train: bool = False) -> Gaussian | jax.Array:
-        del condition, train  # every encoder is told; this one is for codes that know no class
+        del condition, train  # part of the common signature; this encoder is unconditional
         x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(x)
         for i, multiplier in enumerate(self.multipliers):
             if i:
                 x = Conv(x.shape[-1], (3, 3), (2, 2), dtype=self.dtype, name=f'down_{i}')(x)
             for j in range(self.blocks):
-                x = Residual(self.width * multiplier, self.dtype, name=f'block_{i}_{j}')(x)
+                x = ResidualBlock(self.width * multiplier, self.dtype, name=f'block_{i}_{j}')(x)
         x = Middle(self.dtype, name='middle')(x)
-        x = nn.silu(normalization(x, 'normalization', self.dtype))
+        x = nn.silu(group_normalization(x, 'normalization', self.dtype))
         outputs = 2 * self.latent_size if self.variance else self.latent_size
         x = Conv(outputs, (3, 3), dtype=self.dtype, name='output')(x)
         x = Conv(outputs, (1, 1), dtype=self.dtype, name='moments')(x)
@@ -62,12 +63,12 @@ class SpatialEncoder(nn.Module):
 
 
 class SpatialDecoder(nn.Module):
-    """The mirror image of the encoder, with one block more at each level: codes -> location [B, *shape] and log-scale."""
+    """Decodes codes to location [B, *shape] and log-scale. Mirrors the encoder, with one more block per level."""
 
     width: int
     latent_size: int
     shape: tuple[int, int, int]
-    scale: float | None = 0.0  # None: none is given
+    scale: float | None = 0.0  # None: the decoder returns the location alone
     multipliers: tuple[int, ...] = (1, 2, 4, 4)
     blocks: int = 2
     dtype: Any = jnp.float32
@@ -83,39 +84,22 @@ class SpatialDecoder(nn.Module):
         x = Middle(self.dtype, name='middle')(x)
         for i, multiplier in reversed([*enumerate(self.multipliers)]):
             for j in range(self.blocks + 1):
-                x = Residual(self.width * multiplier, self.dtype, name=f'block_{i}_{j}')(x)
+                x = ResidualBlock(self.width * multiplier, self.dtype, name=f'block_{i}_{j}')(x)
             if i:
                 x = DoubledConv(x.shape[-1], (3, 3), dtype=self.dtype, name=f'up_{i}')(x)
-        x = nn.silu(normalization(x, 'normalization', self.dtype))
+        x = nn.silu(group_normalization(x, 'normalization', self.dtype))
         location = Conv(self.shape[-1], (3, 3), dtype=self.dtype, name='output')(x).astype(jnp.float32)
         return location if self.scale is None else (location, Scale(self.scale)(location))
 
 
 class Middle(nn.Module):
-    """Two residual blocks, and between them attention of the pixels to each other."""
+    """Applies a residual block, self-attention over pixels, and another residual block."""
 
     dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = Residual(x.shape[-1], self.dtype, name='block_0')(x)
-        h = normalization(x, 'normalization', self.dtype).reshape(len(x), -1, x.shape[-1])
-        x = x + Attention(1, self.dtype, name='attention')(h).reshape(x.shape)
-        return Residual(x.shape[-1], self.dtype, name='block_1')(x)
-
-
-class Residual(nn.Module):
-    """Two normalised convolutions beside a shortcut: [B, H, W, C] -> [B, H, W, width]."""
-
-    width: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        h = x
-        for j in range(2):
-            h = nn.silu(normalization(h, f'normalization_{j}', self.dtype))
-            h = Conv(self.width, (3, 3), dtype=self.dtype, name=f'convolution_{j}')(h)
-        if x.shape[-1] != self.width:
-            x = Conv(self.width, (1, 1), dtype=self.dtype, name='shortcut')(x)
-        return x + h
+        x = ResidualBlock(x.shape[-1], self.dtype, name='block_0')(x)
+        h = group_normalization(x, 'normalization', self.dtype)
+        x = x + attend_pixels(Attention(1, self.dtype, name='attention'), h)
+        return ResidualBlock(x.shape[-1], self.dtype, name='block_1')(x)

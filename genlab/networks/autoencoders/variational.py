@@ -1,4 +1,4 @@
-"""Encoders and decoders of variational autoencoders: dense, convolutional, and a ladder of levels.
+"""Encoders and decoders of variational autoencoders: dense, convolutional and ladder.
 
 An encoder takes images or points x [B, ...] and a condition [B, K] (one-hot; K is 0 where there is none) and gives the mean
 and log-variance [B, latent_size] of a Gaussian over latents. A decoder takes latents and the condition and gives the location
@@ -13,28 +13,29 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genlab.networks.layers.convolution import Conv, ConvTranspose
+from genlab.networks.layers.convolution import STRIDE_TWO, Conv, ConvTranspose
 from genlab.networks.layers.mlp import MLP
+from genlab.networks.layers.resampling import sides
 
-HALVE = {'kernel_size': (4, 4), 'strides': (2, 2)}
 Gaussian = tuple[jax.Array, jax.Array]  # mean and log-variance, [B, D] each
 
 
 def join(*arrays: jax.Array) -> jax.Array:
-    """[B, ...] each -> [B, sum of their sizes]."""
+    """Flattens and concatenates arrays [B, ...] to [B, sum of their sizes]."""
     return jnp.concatenate([array.reshape(array.shape[0], -1) for array in arrays], 1)
 
 
 def halves(outputs: jax.Array) -> Gaussian:
-    """[B, 2 D] -> mean and log-variance [B, D], float32."""
+    """Splits outputs [B, 2 D] into mean and log-variance [B, D], float32."""
     mean, log_variance = jnp.split(outputs.astype(jnp.float32), 2, axis=1)
     return mean, log_variance
 
 
 class Scale(nn.Module):
-    """The logarithm of a likelihood's scale, [1, ..., C] for x [B, ..., C]: `scale` if above 0, else one learned a channel.
+    """The logarithm of a likelihood's scale, [1, ..., C] for x [B, ..., C]: `scale` if above 0, else learned per channel.
 
-    Rybkin et al. 2021 (sigma-VAE), section 3.1: one scale for all pixels is learned without the variance collapsing."""
+    Rybkin et al. 2021 (sigma-VAE), section 3.1: one scale for all pixels is learned without the variance collapsing.
+    """
 
     scale: float
 
@@ -47,7 +48,7 @@ class Scale(nn.Module):
 
 
 class DenseEncoder(nn.Module):
-    """Dense layers of widths `features`, then mean and log-variance."""
+    """Encodes by dense layers of widths `features`, then mean and log-variance."""
 
     features: tuple[int, ...]
     latent_size: int
@@ -79,14 +80,6 @@ class DenseDecoder(nn.Module):
         return location, Scale(self.scale)(location)
 
 
-def sides(resolution: int) -> list[int]:
-    """The sides of the maps from the image down to the smallest: halved while even and above 4, e.g. 28, 14, 7."""
-    found = [resolution]
-    while found[-1] % 2 == 0 and found[-1] > 4:
-        found.append(found[-1] // 2)
-    return found
-
-
 class ConvolutionalEncoder(nn.Module):
     """Convolutions that halve the side and double the channels from `width` on, then one dense layer."""
 
@@ -97,7 +90,7 @@ class ConvolutionalEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> Gaussian:
         for level in range(len(sides(x.shape[1])) - 1):
-            x = nn.relu(Conv(self.width * 2**level, **HALVE, dtype=self.dtype)(x))
+            x = nn.relu(Conv(self.width * 2**level, **STRIDE_TWO, dtype=self.dtype)(x))
         return halves(nn.Dense(2 * self.latent_size, dtype=self.dtype)(join(x, condition)))
 
 
@@ -116,8 +109,8 @@ class ConvolutionalDecoder(nn.Module):
         x = nn.relu(nn.Dense(smallest**2 * channels, dtype=self.dtype)(join(z, condition)))
         x = x.reshape(-1, smallest, smallest, channels)
         for level in reversed(range(doublings - 1)):
-            x = nn.relu(ConvTranspose(self.width * 2**level, **HALVE, dtype=self.dtype)(x))
-        location = ConvTranspose(self.shape[-1], **HALVE, dtype=self.dtype)(x).astype(jnp.float32)
+            x = nn.relu(ConvTranspose(self.width * 2**level, **STRIDE_TWO, dtype=self.dtype)(x))
+        location = ConvTranspose(self.shape[-1], **STRIDE_TWO, dtype=self.dtype)(x).astype(jnp.float32)
         return location, Scale(self.scale)(location)
 
 
@@ -174,7 +167,7 @@ class LadderDecoder(nn.Module):
         return location, Scale(self.scale)(location), (z, (mean, log_variance), (prior_mean, prior_log_variance))
 
     def above(self, h, noise, level) -> tuple[Gaussian, Gaussian]:
-        """The prior of a level, and what the way down adds to its posterior; N(0, 1) and nothing at the top."""
+        """Returns a level's prior and the decoder's additive part of its posterior; N(0, 1) and zeros at the top."""
         if h is None:
             return (jnp.zeros_like(noise),) * 2, (jnp.zeros_like(noise),) * 2
         outputs = nn.Dense(4 * noise.shape[1], dtype=self.dtype, name=f'prior_{level}')(h)
@@ -182,21 +175,7 @@ class LadderDecoder(nn.Module):
         return tuple(means_and_variances[:2]), tuple(means_and_variances[2:])
 
     def descend(self, h, z, condition, level) -> jax.Array:
-        """The path beside the latents: what came from above and this level's latents, at this level's width."""
+        """Merges the path from the level above with this level's latents, at this level's width."""
         width, above = self.features[level], (condition,) if h is None else (h,)
         new = nn.relu(nn.Dense(width, dtype=self.dtype, name=f'merge_{level}')(join(z, *above)))
         return nn.relu(new + nn.Dense(width, dtype=self.dtype, name=f'mix_{level}')(new))
-
-
-class Critic(nn.Module):
-    """A convolutional discriminator of images [B, H, W, C] -> logits [B], and the features [B, ...] of its last convolution."""
-
-    width: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        for level in range(len(sides(x.shape[1])) - 1):
-            x = nn.leaky_relu(Conv(self.width * 2**level, **HALVE, dtype=self.dtype)(x), 0.2)
-        features = x.astype(jnp.float32)
-        return nn.Dense(1, dtype=self.dtype)(join(x)).astype(jnp.float32)[:, 0], features

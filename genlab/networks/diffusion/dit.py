@@ -1,13 +1,14 @@
-"""DiT: a transformer over the patches of a noisy image, steered by its noise level and class through its normalisations.
+"""DiT: a transformer over the patches of a noisy image, conditioned on noise level and class by adaptive normalisation.
 
 Peebles and Xie 2023, "Scalable Diffusion Models with Transformers", section 3.2. Each block normalises without parameters
 of its own; a dense layer of the condition gives the shift, the scale and the gate of each branch. These layers start at zero
-(adaLN-zero), so a fresh block is the identity, and so does the last layer, so a fresh network says 0.
+(adaLN-zero), so a new block is the identity. The last layer starts at zero too, so a new network returns 0.
 
 On 32x32x4 latents, 8 output channels and 1000 classes, the fixed table of positions counted: S/2 (width 384, depth 12,
 6 heads) has 32,963,360 parameters, B/2 (768, 12, 12) 130,512,416, B/4 130,475,648, XL/2 (1152, 28, 16) 675,129,632.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +16,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genlab.networks.layers.attention import Attention
+from genlab.networks.layers.conditioning import embed_label, span_or_zero
 from genlab.networks.layers.embedding import grid_positions, sinusoidal
+from genlab.networks.layers.resampling import patchify, unpatchify
 
 FREQUENCIES = 256  # numbers of the sinusoidal embedding of a level
 ZEROS, XAVIER, SMALL = nn.initializers.zeros_init(), nn.initializers.xavier_uniform(), nn.initializers.normal(0.02)
@@ -27,7 +30,7 @@ class DiT(nn.Module):
     The table of positions is a variable of the collection 'constants': counted and saved, never trained. With `span`, a
     second number is embedded as the level is, and added. A context is attended to in each block, where there is one from the
     first call on. Called with (x, level [B], train, labels [B], keys, span [B], context [B, L, D], context_mask [B, L]);
-    no labels are the class `classes`, "none", and no span is a span of 0. There is no dropout: the keys do nothing.
+    missing labels mean the null label `classes`, a missing span means 0. There is no dropout, so keys are ignored.
     """
 
     channels: int
@@ -53,28 +56,27 @@ class DiT(nn.Module):
         context: jax.Array | None = None,
         context_mask: jax.Array | None = None,
     ) -> jax.Array:
-        del train, keys  # every network is told; this one does the same in training
+        del train, keys  # part of the common signature; training changes nothing here
         size, side = x.shape[0], x.shape[1] // self.patch
         condition = nn.silu(self._condition(level, labels, span))
         positions = self.variable('constants', 'positions', lambda: jnp.asarray(grid_positions(side, self.width))[None])
-        x = dense(self.width, XAVIER, self.dtype, 'patches')(tokens(x, self.patch)) + positions.value.astype(self.dtype)
+        patches = patchify(x, self.patch).reshape(size, side * side, -1)
+        x = dense(self.width, XAVIER, self.dtype, 'patches')(patches) + positions.value.astype(self.dtype)
         block = nn.remat(Block) if self.remat else Block
         for layer in range(self.depth):
             x = block(self.heads, self.ratio, self.dtype, name=f'block_{layer}')(x, condition, context, context_mask)
         shift, scale = modulation(2, self.width, self.dtype, 'output_modulation')(condition)
         x = normalized(x, shift, scale, 'output_norm')
         x = dense(self.patch**2 * self.channels, ZEROS, jnp.float32, 'output')(x)
-        return image(x.reshape(size, side, side, self.patch, self.patch, self.channels))
+        return unpatchify(x.reshape(size, side, side, -1), self.patch)
 
     def _condition(self, level, labels, span) -> jax.Array:
-        """One float32 vector [B, width] of all that steers the blocks."""
+        """Embeds all conditions as one vector, float32 [B, width]."""
         condition = LevelEmbedding(self.width, name='level')(level)
         if self.span:
-            span = jnp.zeros_like(level) if span is None else span
-            condition += LevelEmbedding(self.width, name='span')(span)
+            condition += LevelEmbedding(self.width, name='span')(span_or_zero(span, level))
         if self.classes:
-            labels = jnp.full(level.shape, self.classes) if labels is None else labels
-            condition += nn.Embed(self.classes + 1, self.width, embedding_init=SMALL, name='label')(labels)
+            condition += embed_label(labels, level, self.classes, self.width, embedding_init=SMALL)
         return condition
 
 
@@ -113,7 +115,7 @@ class Block(nn.Module):
 
 
 class LevelEmbedding(nn.Module):
-    """Numbers [B], scaled to the thousands that their sinusoids expect -> float32 [B, width]."""
+    """Embeds numbers [B], scaled to the order of 1000, as float32 [B, width]."""
 
     width: int
 
@@ -123,11 +125,11 @@ class LevelEmbedding(nn.Module):
         return dense(self.width, SMALL, jnp.float32, 'output')(nn.silu(x))
 
 
-def dense(features: int, kernel_init, dtype, name: str) -> nn.Dense:
+def dense(features: int, kernel_init: Callable, dtype: Any, name: str) -> nn.Dense:
     return nn.Dense(features, dtype=dtype, kernel_init=kernel_init, name=name)
 
 
-def modulation(parts: int, width: int, dtype, name: str):
+def modulation(parts: int, width: int, dtype: Any, name: str) -> Callable[[jax.Array], list[jax.Array]]:
     """A layer that starts at zero: condition [B, D] -> `parts` of [B, 1, width], the shifts, scales and gates of tokens."""
     layer = dense(parts * width, ZEROS, dtype, name)
     return lambda condition: jnp.split(layer(condition)[:, None], parts, -1)
@@ -137,16 +139,3 @@ def normalized(x: jax.Array, shift: jax.Array | float, scale: jax.Array | float,
     """Tokens [B, N, width] of mean 0 and variance 1, by float32 statistics, then scaled by 1 + scale and shifted."""
     x = nn.LayerNorm(epsilon=1e-6, use_bias=False, use_scale=False, dtype=x.dtype, name=name)(x)
     return x * (1 + scale) + shift
-
-
-def tokens(x: jax.Array, patch: int) -> jax.Array:
-    """Images [B, H, W, C] as their patches, row by row: [B, H W / patch^2, patch^2 C]."""
-    size, height, width, channels = x.shape
-    x = x.reshape(size, height // patch, patch, width // patch, patch, channels)
-    return x.swapaxes(2, 3).reshape(size, -1, patch**2 * channels)
-
-
-def image(patches: jax.Array) -> jax.Array:
-    """Patches [B, rows, columns, p, p, C] as one image: [B, rows p, columns p, C]."""
-    size, rows, columns, patch, _, channels = patches.shape
-    return patches.swapaxes(2, 3).reshape(size, rows * patch, columns * patch, channels)

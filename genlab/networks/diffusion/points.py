@@ -1,4 +1,4 @@
-"""A network for noisy points: dense layers that are told the noise level, for densities in the plane and other small data."""
+"""A dense denoiser conditioned on the noise level, for densities in the plane and other small data."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from genlab.networks.layers.conditioning import embed_label, span_or_zero
 from genlab.networks.layers.embedding import sinusoidal
 from genlab.networks.layers.mlp import MLP
 
@@ -13,11 +14,11 @@ FREQUENCIES = 64  # numbers of the sinusoidal embedding of a level
 
 
 class PointNetwork(nn.Module):
-    """Points [B, D] -> float32 [B, channels], zero at first (`channels` None: D).
+    """Denoises points [B, D] -> float32 [B, channels], zero at initialisation (`channels` None: D).
 
-    Layers of widths `features`, each told the condition and followed by a silu, and each added to its input where the widths
-    agree. Called with (x, level [B], train, labels [B], keys, span [B]); no labels are the class `classes`, "none", no span is
-    a span of 0, and there is no dropout: the keys do nothing.
+    Every layer receives the condition, applies a SiLU, and is residual where the widths agree. Called with (x, level [B],
+    train, labels [B], keys, span [B]). Missing labels mean the null label `classes`; a missing span means 0. There is no
+    dropout, so keys are ignored.
     """
 
     features: tuple[int, ...] = (256, 256, 256)
@@ -37,7 +38,7 @@ class PointNetwork(nn.Module):
         keys: jax.Array | None = None,
         span: jax.Array | None = None,
     ) -> jax.Array:
-        del train, keys  # every network is told; this one does the same in training
+        del train, keys  # part of the common signature; training changes nothing here
         channels = self.channels or x.shape[-1]
         condition = nn.silu(self._condition(level, labels, span))
         layer = nn.remat(Layer) if self.remat else Layer
@@ -46,15 +47,13 @@ class PointNetwork(nn.Module):
         return nn.Dense(channels, kernel_init=nn.initializers.zeros_init(), name='output')(x.astype(jnp.float32))
 
     def _condition(self, level, labels, span) -> jax.Array:
-        """One float32 vector [B, features[0]] of all that the layers are told."""
+        """Embeds all conditions as one vector, float32 [B, features[0]]."""
         widths = self.features[:1] * 2
         condition = MLP(widths, nn.silu, name='level')(sinusoidal(level, FREQUENCIES))
         if self.span:
-            span = jnp.zeros_like(level) if span is None else span
-            condition += MLP(widths, nn.silu, name='span')(sinusoidal(span, FREQUENCIES))
+            condition += MLP(widths, nn.silu, name='span')(sinusoidal(span_or_zero(span, level), FREQUENCIES))
         if self.classes:
-            labels = jnp.full(level.shape, self.classes) if labels is None else labels
-            condition += nn.Embed(self.classes + 1, widths[0], name='label')(labels)
+            condition += embed_label(labels, level, self.classes, widths[0])
         return condition
 
 

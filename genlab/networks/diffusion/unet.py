@@ -14,15 +14,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genlab.networks.layers.attention import Attention
+from genlab.networks.layers.conditioning import embed_label, label_or_null, span_or_zero
 from genlab.networks.layers.convolution import Conv, DoubledConv
 from genlab.networks.layers.dropout import Dropout
 from genlab.networks.layers.embedding import fourier_features, sinusoidal
-from genlab.networks.layers.normalization import GroupNorm
-from genlab.networks.layers.resampling import double, filtered, halve, pixels, squares
+from genlab.networks.layers.normalization import group_normalization
+from genlab.networks.layers.resampling import double, filtered, halve, patchify, unpatchify
+from genlab.networks.layers.residual import attend_pixels, shortcut
 
 UNIFORM = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 ZEROS = nn.initializers.zeros_init()
-Context = tuple[jax.Array, jax.Array | None] | None  # tokens [B, L, D] and which of them are there [B, L]
+Context = tuple[jax.Array, jax.Array | None] | None  # tokens [B, L, D] and their mask [B, L]
 
 
 class UNet(nn.Module):
@@ -36,25 +38,25 @@ class UNet(nn.Module):
     width: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
     blocks: int = 2
-    patch: int = 1  # the side of the squares of pixels that are taken as one, with as many times the channels
+    patch: int = 1  # side of the square patches moved into the channels
     attention: tuple[int, ...] = (16,)
-    attend_last: bool = False  # on the way up, attend after the last block of a level only
+    attend_last: bool = False  # in the decoder, attend only after the last block of a level
     heads: int = 1
     dropout: float = 0.1
-    scale_shift: bool = False  # the embedding scales and shifts what is normalised; else it is added in front of that
-    resample: str = 'convolution'  # 'convolution': between blocks; 'block': within a block of its own
-    smooth: bool = False  # such a block halves and doubles by the filter [1, 3, 3, 1] / 8; else by means and repeats
-    residual_input: bool = False  # each level on the way down hears the image again, by a convolution of that above it
-    skip_scale: float = 1.0  # times every sum of a residual branch and its shortcut
-    fourier: bool = (
-        False  # the level and the span are seen as random Fourier features, 2 * width; else as sinusoids, width
-    )
+    scale_shift: bool = False  # the embedding scales and shifts after normalisation; else it is added before
+    resample: str = 'convolution'  # 'convolution': between blocks; 'block': within a separate residual block
+    smooth: bool = False  # such a block resamples by the filter [1, 3, 3, 1] / 8; else by means and repeats
+    residual_input: bool = False  # adds a downsampled copy of the input image at every encoder level
+    skip_scale: float = 1.0  # factor on every sum of a residual branch and its shortcut
+    fourier: bool = False  # embed level and span by random Fourier features, 2 * width; else by sinusoids, width
     classes: int = 0
-    label_table: bool = True  # a row for each class and for none; else EDM's layer on one-hot labels, zeros for none
-    augmentation: int = 0  # the numbers that say how an image was augmented
+    label_table: bool = (
+        True  # a row per class and one for the null label; else EDM's layer on one-hot labels, zeros for null
+    )
+    augmentation: int = 0  # size of the vector that describes an augmentation
     span: bool = False
     dtype: Any = jnp.float32
-    remat: bool = False  # keep only what goes into a block, and compute the rest again for gradients
+    remat: bool = False  # store only block inputs, and recompute the rest for gradients
 
     @nn.compact
     def __call__(
@@ -69,8 +71,8 @@ class UNet(nn.Module):
         context_mask: jax.Array | None = None,
         augmentation: jax.Array | None = None,
     ) -> jax.Array:
-        """Dropout takes one key an example [B]. `context` [B, L, D] is attended to wherever pixels attend to each other."""
-        x, halvings = squares(x, self.patch), len(self.multipliers) - 1
+        """Dropout takes one key per example [B]. Every self-attention is followed by cross-attention to `context` [B, L, D]."""
+        x, halvings = patchify(x, self.patch), len(self.multipliers) - 1
         side = x.shape[1]
         if any(size % 2**halvings for size in x.shape[1:3]):
             raise ValueError(
@@ -98,9 +100,9 @@ class UNet(nn.Module):
                 x = self.block(self.width * multiplier, attend, name=f'up_{i}_{j}')(x, *rest)
             if i:
                 x = self.resampled('up', i, x, rest)
-        x = nn.silu(normalization(x, 'normalization', self.dtype))
+        x = nn.silu(group_normalization(x, 'normalization', self.dtype))
         x = self.convolution(self.channels * self.patch**2, kernel_init=ZEROS, name='output')(x)
-        return pixels(x, self.patch).astype(jnp.float32)
+        return unpatchify(x, self.patch).astype(jnp.float32)
 
     def convolution(self, width: int, kind: type[Conv] = Conv, **settings) -> Conv:
         return kind(width, (3, 3), **{'dtype': self.dtype, 'kernel_init': UNIFORM} | settings)
@@ -120,7 +122,7 @@ class UNet(nn.Module):
         )
 
     def resampled(self, direction: str, i: int, x: jax.Array, rest: tuple) -> jax.Array:
-        """Level i - 1 at the side of level i ('down'), or the other way round ('up'); the channels stay."""
+        """Resamples level i - 1 to the side of level i ('down'), or back ('up'). The channels stay."""
         width, name = x.shape[-1], f'{direction}_{i}'
         if self.resample == 'block':
             return self.block(width, False, name, direction)(x, *rest)
@@ -129,27 +131,27 @@ class UNet(nn.Module):
         return self.convolution(width, DoubledConv, name=name)(x)
 
     def halved_image(self, i: int, image: jax.Array, width: int) -> jax.Array:
-        """A convolution at the side of level i - 1, then the smooth filter; the other way round it is the same for less."""
+        """Convolves at the side of level i - 1, then filters; the reverse order gives the same at lower cost."""
         return self.convolution(width, strides=(2, 2), padding='VALID', name=f'image_{i}')(filtered(image, 2, 1))
 
     def embed(self, level, labels, span, augmentation) -> jax.Array:
-        """What every block is told beside the image: [B, 4 * width]."""
-        if self.classes and labels is None:
-            labels = jnp.full(level.shape, self.classes)
+        """Embeds level, augmentation, span and class label for every block: [B, 4 * width]."""
         h = self.waves(level)
         width = h.shape[-1]
         if self.augmentation:
             numbers = jnp.zeros((len(level), self.augmentation)) if augmentation is None else augmentation
             h += self.dense(width, use_bias=False, name='augmentation')(numbers)
         if self.classes and not self.label_table:
-            one_hot = jax.nn.one_hot(labels, self.classes)  # zeros for the class `classes`
+            one_hot = jax.nn.one_hot(
+                label_or_null(labels, level, self.classes), self.classes
+            )  # the null label gives zeros
             h += self.dense(width, name='labels')(one_hot * math.sqrt(self.classes))
         h = self.two_layers(h, 'level')
         if self.span:
-            h += self.two_layers(self.waves(jnp.zeros_like(level) if span is None else span), 'span')
+            h += self.two_layers(self.waves(span_or_zero(span, level)), 'span')
         if self.classes and self.label_table:
             normal = nn.initializers.normal(1.0)
-            h += nn.Embed(self.classes + 1, 4 * self.width, embedding_init=normal, name='labels')(labels)
+            h += embed_label(labels, level, self.classes, 4 * self.width, name='labels', embedding_init=normal)
         return h
 
     def waves(self, values: jax.Array) -> jax.Array:
@@ -179,36 +181,29 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, embedding: jax.Array, keys: jax.Array | None, context: Context) -> jax.Array:
         settings = {'features': self.width, 'kernel_size': (3, 3), 'dtype': self.dtype}
         resample = {'': lambda x, smooth: x, 'down': halve, 'up': double}[self.resample]
-        h = nn.silu(normalization(x, 'normalization_0', self.dtype))
+        h = nn.silu(group_normalization(x, 'normalization_0', self.dtype))
         repeats = self.resample == 'up' and not self.smooth
         h, first = (h, DoubledConv) if repeats else (resample(h, self.smooth), Conv)
         h = first(**settings, kernel_init=UNIFORM, name='convolution_0')(h)
-        numbers = nn.Dense(self.width * (1 + self.scale_shift), dtype=self.dtype, kernel_init=UNIFORM, name='embedding')
-        numbers = numbers(embedding)[:, None, None]
+        dense = nn.Dense(self.width * (1 + self.scale_shift), dtype=self.dtype, kernel_init=UNIFORM, name='embedding')
+        numbers = dense(embedding)[:, None, None]
         if self.scale_shift:
             scale, shift = jnp.split(numbers, 2, -1)
-            h = normalization(h, 'normalization_1', self.dtype) * (1 + scale) + shift
+            h = group_normalization(h, 'normalization_1', self.dtype) * (1 + scale) + shift
         else:
-            h = normalization(h + numbers, 'normalization_1', self.dtype)
+            h = group_normalization(h + numbers, 'normalization_1', self.dtype)
         h = Dropout(self.dropout, name='dropout')(nn.silu(h), keys)
         h = Conv(**settings, kernel_init=ZEROS, name='convolution_1')(h)
         x = resample(x, self.smooth)
         if self.resample or x.shape[-1] != self.width:
-            x = Conv(self.width, (1, 1), dtype=self.dtype, kernel_init=UNIFORM, name='shortcut')(x)
+            x = shortcut(x, self.width, self.dtype, UNIFORM)
         x = (x + h) * self.skip_scale
         return self.attend(x, context) if self.heads else x
 
     def attend(self, x: jax.Array, context: Context) -> jax.Array:
         for name, tokens in [('attention', ()), ('cross_attention', context)]:
             if tokens is not None:
-                h = normalization(x, f'{name}_normalization', self.dtype).reshape(len(x), -1, self.width)
-                h = Attention(self.heads, self.dtype, name=name)(h, *tokens)
-                x = (x + h.reshape(x.shape)) * self.skip_scale
+                h = group_normalization(x, f'{name}_normalization', self.dtype)
+                h = attend_pixels(Attention(self.heads, self.dtype, name=name), h, *tokens)
+                x = (x + h) * self.skip_scale
         return x
-
-
-def normalization(x: jax.Array, name: str, dtype: Any) -> jax.Array:
-    """32 groups, or as many as there are with four channels or more in each."""
-    width = x.shape[-1]
-    groups = next(n for n in range(max(1, min(32, width // 4)), 0, -1) if width % n == 0)
-    return GroupNorm(groups, dtype=dtype, name=name)(x)

@@ -13,15 +13,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genlab.networks.layers.attention import Attention
+from genlab.networks.layers.conditioning import embed_label, span_or_zero
 from genlab.networks.layers.convolution import Conv
 from genlab.networks.layers.dropout import Dropout
 from genlab.networks.layers.embedding import sinusoidal
+from genlab.networks.layers.residual import attend_pixels
 
 ZEROS = nn.initializers.zeros_init()
-OCTAVES = (
-    7,
-    8,
-)  # the Fourier features have angles 2^n pi x: fine detail, on which the last bits of the likelihood depend
+# Angles 2^n pi x of the Fourier features: they resolve the fine detail that the last bits of the likelihood depend on.
+OCTAVES = (7, 8)
 
 
 class VariationalUNet(nn.Module):
@@ -37,7 +37,7 @@ class VariationalUNet(nn.Module):
     classes: int = 0
     dropout: float = 0.1
     groups: int = 32
-    attention: bool = False  # after every block, not in the middle alone
+    attention: bool = False  # after every block; else in the middle only
     dtype: Any = jnp.float32
     remat: bool = False
 
@@ -61,7 +61,7 @@ class VariationalUNet(nn.Module):
         h = self._block('middle_late', False)(h, condition, keys)
         for layer in range(self.depth + 1):
             h = self._block(f'up_{layer}', self.attention)(jnp.concatenate([h, skips.pop()], -1), condition, keys)
-        h = nn.silu(normalization(h, self.groups, 'output_norm'))
+        h = nn.silu(normalize(h, self.groups, 'output_norm'))
         return x + Conv(x.shape[-1], (3, 3), kernel_init=ZEROS, dtype=jnp.float32, name='output')(h)
 
     def _block(self, name: str, attention: bool) -> nn.Module:
@@ -69,19 +69,17 @@ class VariationalUNet(nn.Module):
         return block(self.width, self.dropout, self.groups, attention, self.dtype, name=name)
 
     def _condition(self, level, labels, span) -> jax.Array:
-        """One float32 vector [B, 4 width] of all that steers the blocks."""
-        span = jnp.zeros_like(level) if span is None else span
-        h = jnp.concatenate([sinusoidal(level, self.width), span[:, None]], 1)
+        """Embeds all conditions as one vector, float32 [B, 4 * width]."""
+        h = jnp.concatenate([sinusoidal(level, self.width), span_or_zero(span, level)[:, None]], 1)
         h = nn.silu(nn.Dense(4 * self.width, name='level')(h))
         h = nn.Dense(4 * self.width, name='level_output')(h)
         if self.classes:
-            labels = jnp.full(level.shape, self.classes) if labels is None else labels
-            h += nn.Embed(self.classes + 1, 4 * self.width, name='label')(labels)
+            h += embed_label(labels, level, self.classes, 4 * self.width)
         return nn.silu(h)
 
 
 class Block(nn.Module):
-    """Two convolutions of normalised maps, steered in between, beside a shortcut; then, if asked for, attention.
+    """Applies two convolutions with a condition between them, a shortcut, and optionally self-attention.
 
     x [B, H, W, C], condition [B, D], keys [B] or None -> [B, H, W, width].
     """
@@ -95,17 +93,17 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array, keys: jax.Array | None) -> jax.Array:
         settings = {'dtype': self.dtype}
-        h = nn.silu(normalization(x, self.groups, 'norm'))
+        h = nn.silu(normalize(x, self.groups, 'norm'))
         h = Conv(self.width, (3, 3), name='convolution', **settings)(h)
         h += nn.Dense(self.width, use_bias=False, kernel_init=ZEROS, name='condition', **settings)(condition)[
             :, None, None
         ]
-        h = Dropout(self.dropout, name='dropout')(nn.silu(normalization(h, self.groups, 'late_norm')), keys)
+        h = Dropout(self.dropout, name='dropout')(nn.silu(normalize(h, self.groups, 'late_norm')), keys)
         h = Conv(self.width, (3, 3), kernel_init=ZEROS, name='late_convolution', **settings)(h)
         x = h + (x if x.shape[-1] == self.width else nn.Dense(self.width, name='shortcut', **settings)(x))
         if self.attention:
-            pixels = normalization(x, self.groups, 'attention_norm').reshape(x.shape[0], -1, self.width)
-            x += Attention(1, self.dtype, name='attention')(pixels).reshape(x.shape)
+            h = normalize(x, self.groups, 'attention_norm')
+            x += attend_pixels(Attention(1, self.dtype, name='attention'), h)
         return x
 
 
@@ -146,13 +144,22 @@ class MonotoneSchedule(nn.Module):
 
 
 def fourier(x: jax.Array) -> jax.Array:
-    """sin(2^n pi x) and cos(2^n pi x) of every channel for n in 7, 8 (appendix C): [..., C] -> [..., 4 C]."""
+    """Returns sin(2^n pi x) and cos(2^n pi x) of every channel for n in 7, 8 (appendix C): [..., C] -> [..., 4 C]."""
     angles = [2**octave * math.pi * x for octave in OCTAVES]
     return jnp.concatenate([wave(angle) for wave in (jnp.sin, jnp.cos) for angle in angles], -1)
 
 
-def normalization(x: jax.Array, groups: int, name: str) -> jax.Array:
-    """Group normalisation by float32 statistics, in at most `groups` groups of four channels or more.
+def groups_of(channels: int, groups: int) -> int:
+    """Returns the greatest common divisor of the channels and at most `groups` groups of four channels or more.
 
-    Of one channel it would take away what the level adds to it."""
-    return nn.GroupNorm(math.gcd(min(groups, max(x.shape[-1] // 4, 1)), x.shape[-1]), dtype=x.dtype, name=name)(x)
+    A group with a single channel would remove what the noise level adds to it.
+    """
+    return math.gcd(min(groups, max(channels // 4, 1)), channels)
+
+
+def normalize(x: jax.Array, groups: int, name: str) -> jax.Array:
+    """Applies flax's group normalisation to x [B, H, W, C] in at most `groups` groups; the layer is named `name`.
+
+    `layers.normalization.GroupNorm` differs from it by 1e-5 where channel means are three standard deviations from zero.
+    """
+    return nn.GroupNorm(groups_of(x.shape[-1], groups), dtype=x.dtype, name=name)(x)

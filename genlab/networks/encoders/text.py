@@ -1,7 +1,7 @@
-"""A small transformer that turns the words of a caption into a context to attend to.
+"""A small transformer that encodes a caption as a context for cross-attention.
 
-Rombach et al. 2022, appendix E.2.2 (there with 32 layers): learned embeddings of tokens and of positions, trained together
-with the denoiser from nothing.
+Rombach et al. 2022, appendix E.2.2 (there with 32 layers): learned embeddings of tokens and of positions, trained from
+scratch together with the denoiser.
 """
 
 from typing import Any
@@ -16,10 +16,11 @@ SMALL = nn.initializers.normal(0.02)
 
 
 class TextEncoder(nn.Module):
-    """Tokens int32 [B, L], 0 where there is none, of a vocabulary of `words` -> context [B, L + 1, width], float32, and mask.
+    """Encodes tokens int32 [B, L], 0 for padding, as context [B, L + 1, width], float32, and mask, bool [B, L + 1].
 
-    Place 0 of the context is a learned vector for the start of a text. It is there whatever the text, and the same for all, so
-    that a mask of it alone is no text; the words attend to it, and to each other. mask: bool [B, L + 1]."""
+    `words` is the size of the vocabulary. Position 0 is a learned start vector, equal for all texts. A mask that is true there
+    alone is the null condition. Words attend to it and to each other.
+    """
 
     words: int
     width: int = 128
@@ -29,7 +30,7 @@ class TextEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        del train  # every network is told; this one does the same in training
+        del train  # part of the common signature; training changes nothing here
         batch, length = tokens.shape
         start = jnp.broadcast_to(self.param('start', SMALL, (self.width,)), (batch, 1, self.width))
         positions = self.param('positions', SMALL, (length, self.width))
@@ -43,7 +44,7 @@ class TextEncoder(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention of the tokens to those that are there, and a hidden layer, each normalised first and added."""
+    """Applies masked self-attention and a hidden layer, both pre-normalised and residual."""
 
     heads: int
     dtype: Any

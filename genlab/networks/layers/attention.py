@@ -1,4 +1,4 @@
-"""Attention (Vaswani et al. 2017) of tokens to each other, or to a context such as the words of a caption."""
+"""Multi-head self-attention and cross-attention (Vaswani et al. 2017)."""
 
 import functools
 from collections.abc import Callable
@@ -9,9 +9,9 @@ from flax import linen as nn
 
 
 class Attention(nn.Module):
-    """Multi-head attention of x [B, N, C] to itself, or to `context` [B, M, D]: [B, N, C].
+    """Applies attention from x [B, N, C] to itself, or to `context` [B, M, D]: [B, N, C].
 
-    The dot products are scaled by 1 / sqrt(C / heads). `mask` [B, M] tells which tokens of the context are there.
+    The dot products are scaled by 1 / sqrt(C / heads). `mask` [B, M] is true at valid context tokens.
     """
 
     heads: int
@@ -35,6 +35,6 @@ class Attention(nn.Module):
         return nn.Dense(width, dtype=self.dtype, kernel_init=self.output_init, name='output')(mixed.reshape(x.shape))
 
     def _heads(self, x: jax.Array, parts: int) -> list[jax.Array]:
-        """[B, N, parts * C] -> `parts` of [B, N, heads, C / heads]."""
+        """Splits [B, N, parts * C] -> `parts` of [B, N, heads, C / heads]."""
         split = x.reshape(*x.shape[:2], parts, self.heads, -1)
         return [split[:, :, part] for part in range(parts)]

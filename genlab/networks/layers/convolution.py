@@ -20,6 +20,8 @@ from genlab.networks.layers.kernels import patches
 from genlab.networks.layers.kernels.patches import Geometry
 
 Padding = str | Sequence[tuple[int, int]]
+# Settings that halve (Conv) or double (ConvTranspose) the side. A kernel that the stride divides leaves no chequerboard.
+STRIDE_TWO: dict[str, Any] = {'kernel_size': (4, 4), 'strides': (2, 2)}
 
 
 def convolve(

@@ -1,4 +1,4 @@
-"""Dropout by one key an example, so that what is dropped does not depend on the batch or on the number of devices."""
+"""Dropout with one key per example, so that the noise is independent of batch size and number of devices."""
 
 import zlib
 
@@ -8,9 +8,9 @@ from flax import linen as nn
 
 
 class Dropout(nn.Module):
-    """Zeroes numbers of x [B, ...] with probability `rate` and scales up the rest (Srivastava et al. 2014, section 4).
+    """Zeroes values of x [B, ...] with probability `rate` and scales up the rest (Srivastava et al. 2014, section 4).
 
-    keys: one typed key an example [B], or None to drop nothing. Each layer draws its own noise, by its name.
+    keys: one typed key per example [B], or None to disable dropout. The layer's path selects its noise.
     """
 
     rate: float

@@ -1,4 +1,4 @@
-"""Numbers as vectors: sinusoids of a time, a noise level or a position, at set or at random frequencies."""
+"""Embeds times, noise levels and positions as sinusoids of fixed or random frequencies."""
 
 import math
 
@@ -8,9 +8,9 @@ import numpy as np
 
 
 def sinusoidal(values: jax.Array, width: int, *, longest: float = 10_000.0) -> jax.Array:
-    """Sines and cosines of values [B] at `width / 2` frequencies from 1 to 1 / longest radians a unit: [B, width].
+    """Returns sines and cosines of values [B] at `width / 2` frequencies from 1 to 1 / longest radians per unit: [B, width].
 
-    (Vaswani et al. 2017, section 3.5.) A time in [0, 1] wants to be multiplied by about a thousand first.
+    (Vaswani et al. 2017, section 3.5.) Multiply a time in [0, 1] by about 1000 first.
     """
     frequencies = longest ** -np.linspace(0, 1, width // 2, dtype=np.float32)
     angles = values.astype(jnp.float32)[:, None] * frequencies[None]
@@ -18,17 +18,18 @@ def sinusoidal(values: jax.Array, width: int, *, longest: float = 10_000.0) -> j
 
 
 def fourier_features(values: jax.Array, width: int, *, deviation: float = 16.0) -> jax.Array:
-    """Sines and cosines of 2 pi f values, values [B], at `width / 2` fixed frequencies f ~ N(0, deviation^2): [B, width].
+    """Returns sines and cosines of 2 pi f values, values [B], at `width / 2` fixed frequencies f ~ N(0, deviation^2): [B, width].
 
-    (Tancik et al. 2020, section 3; Song et al. 2021, appendix H.) The frequencies never learn, and are the same in every run:
-    those of numpy's frozen RandomState, so that a checkpoint need not hold them."""
+    (Tancik et al. 2020, section 3; Song et al. 2021, appendix H.) The frequencies are constants from
+    numpy's frozen RandomState, equal in every run, so checkpoints omit them.
+    """
     frequencies = deviation * np.random.RandomState(0).normal(size=width // 2)
     angles = values.astype(jnp.float32)[:, None] * np.float32(2 * math.pi * frequencies)[None]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], 1)
 
 
 def grid_positions(side: int, width: int) -> np.ndarray:
-    """The sinusoids of row and column of each cell of a square grid, half of `width` each: float32 [side * side, width]."""
+    """Returns sinusoids of the column and row of each cell of a square grid: float32 [side * side, width], half for each."""
     frequencies = 10_000.0 ** -(np.arange(width // 4) / (width // 4))
     rows, columns = np.divmod(np.arange(side * side), side)
     angles = [place[:, None] * frequencies for place in (columns, rows)]

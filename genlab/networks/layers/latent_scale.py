@@ -1,4 +1,4 @@
-"""How large codes are, measured while a model of them learns."""
+"""Estimates the scale of latent codes during training."""
 
 import jax
 import jax.numpy as jnp
@@ -6,11 +6,12 @@ from flax import linen as nn
 
 
 class LatentScale(nn.Module):
-    """The standard deviation [] of codes [B, ...], over all their numbers; it has statistics and no parameters.
+    """Returns the standard deviation [] of codes [B, ...] over all values. It has statistics and no parameters.
 
-    Rombach et al. 2022, appendix G: codes are divided by it before diffusion, so that the noise meets unit variance. There it
-    is that of the first batch; here the statistics are means over the first `steps` calls with `train`, of the whole batch over
-    the mapped axis `axis`, and stay as they are from then on. 1 before the first of them."""
+    Diffusion divides codes by it, so that they have unit variance (Rombach et al. 2022, appendix G). The paper takes the first
+    batch. Here, statistics are averaged over the first `steps` calls with `train`, then frozen. They cover the whole batch
+    over the mapped axis `axis`. The value is 1 before the first call.
+    """
 
     steps: int = 100
     axis: str | None = None

@@ -1,4 +1,4 @@
-"""A small stack of dense layers, for points, latents and the heads of larger networks."""
+"""A multilayer perceptron for points, latents and the heads of larger networks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +12,9 @@ def identity(x: jax.Array) -> jax.Array:
 
 
 class MLP(nn.Module):
-    """Dense layers of widths `features`: [..., n] -> [..., features[-1]].
+    """Applies dense layers of widths `features`: [..., n] -> [..., features[-1]].
 
-    `activation` follows every layer but the last, which `output` follows (nothing unless given).
+    `activation` follows every layer but the last, which `output` follows (the identity by default).
     """
 
     features: tuple[int, ...]
@@ -24,7 +24,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        del train  # every network is told; this one does the same in training
+        del train  # part of the common signature; training changes nothing here
         for width in self.features[:-1]:
             x = self.activation(nn.Dense(width, dtype=self.dtype)(x))
         return self.output(nn.Dense(self.features[-1], dtype=self.dtype)(x))

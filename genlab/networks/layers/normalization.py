@@ -1,8 +1,8 @@
-"""Batch and group normalisation with the variables and numbers of flax's layers, written as one multiply and one add.
+"""Batch and group normalisation with the variables and numbers of flax's layers, as one multiplication and one addition.
 
-Ioffe and Szegedy 2015, algorithms 1 and 2; Wu and He 2018, section 3. Two evaluations of a network on the same input are
-one for the compiler only if it meets the same operations in both; with flax's layer a gradient hides that, and a GAN's
-images are made twice. Group normalisation is faster so on a CPU, gradients included.
+Ioffe and Szegedy 2015, algorithms 1 and 2; Wu and He 2018, section 3. The compiler merges two
+evaluations of a network on one input only if their operations are equal. Differentiating flax's layer prevents that, so a
+GAN's images would be generated twice. Group normalisation is also faster in this form on a CPU, gradients included.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ class BatchNorm(nn.Module):
                 for running, now in zip((mean, variance), moments):
                     running.value = self.momentum * running.value + (1 - self.momentum) * now
         factor = scale * lax.rsqrt(moments[1] + self.epsilon)
-        y = x * _like(factor, x) + _like(bias - moments[0] * factor, x)
+        y = x * _broadcast(factor, x) + _broadcast(bias - moments[0] * factor, x)
         return y.astype(self.dtype or x.dtype)
 
 
@@ -57,12 +57,31 @@ class GroupNorm(nn.Module):
         bias = self.param('bias', nn.initializers.zeros_init(), (width,))
         mean, variance = _group_moments(x, self.groups)
         factor = scale[None] * lax.rsqrt(variance + self.epsilon)
-        y = x * _like(factor, x) + _like(bias[None] - mean * factor, x)
+        y = x * _broadcast(factor, x) + _broadcast(bias[None] - mean * factor, x)
         return y.astype(self.dtype or x.dtype)
 
 
+def group_normalization(x: jax.Array, name: str, dtype: Any = None) -> jax.Array:
+    """Applies a GroupNorm with `group_count(C)` groups, named `name` within the calling module.
+
+    Args:
+        x: feature maps [B, ..., C].
+        name: name of the layer, which its parameters are stored under.
+        dtype: type of the result; None keeps the type of x.
+
+    Returns:
+        Normalised feature maps [B, ..., C].
+    """
+    return GroupNorm(group_count(x.shape[-1]), dtype=dtype, name=name)(x)
+
+
+def group_count(channels: int, most: int = 32) -> int:
+    """Returns the largest divisor of `channels`, at most `most`, that leaves four channels or more per group (or 1)."""
+    return next(n for n in range(max(1, min(most, channels // 4)), 0, -1) if channels % n == 0)
+
+
 def _moments(x: jax.Array, axis: str | None) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance of each channel in one pass, shared over the mapped axis."""
+    """Returns mean and variance per channel in one pass, averaged over the mapped axis."""
     x = x.astype(jnp.float32)
     axes = tuple(range(x.ndim - 1))
     mean, square = x.mean(axes), jnp.square(x).mean(axes)
@@ -72,7 +91,7 @@ def _moments(x: jax.Array, axis: str | None) -> tuple[jax.Array, jax.Array]:
 
 
 def _group_moments(x: jax.Array, groups: int) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance of each group in one pass, at each of its channels: [B, C] each."""
+    """Returns mean and variance per group in one pass, repeated for its channels: [B, C] each."""
     x = x.astype(jnp.float32)
     axes = tuple(range(1, x.ndim - 1))
     channels = jnp.stack([x.mean(axes), jnp.square(x).mean(axes)])  # first over pixels, where neighbours are contiguous
@@ -81,6 +100,6 @@ def _group_moments(x: jax.Array, groups: int) -> tuple[jax.Array, jax.Array]:
     return mean, jnp.maximum(square - jnp.square(mean), 0)
 
 
-def _like(channels: jax.Array, x: jax.Array) -> jax.Array:
-    """Channels [C], or [B, C], at every pixel of x."""
+def _broadcast(channels: jax.Array, x: jax.Array) -> jax.Array:
+    """Broadcasts channels [C] or [B, C] to every pixel of x."""
     return lax.broadcast_in_dim(channels, x.shape, (x.ndim - 1,) if channels.ndim == 1 else (0, x.ndim - 1))

@@ -1,4 +1,4 @@
-"""A codebook between an encoder and a decoder (van den Oord et al. 2017), learned by moving averages or by gradients."""
+"""Vector quantisation (van den Oord et al. 2017), with a codebook learned by moving averages or by gradients."""
 
 import math
 from typing import NamedTuple
@@ -8,29 +8,30 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-EXACT = jax.lax.Precision.HIGHEST  # of products: accelerators would round what goes into them
+EXACT = jax.lax.Precision.HIGHEST  # for products: accelerators would round their operands
 
 
 class Quantized(NamedTuple):
-    """Codes and the entries that stand for them."""
+    """Quantised codes, the entries assigned to them, and codebook usage."""
 
-    codes: jax.Array  # [B, ..., D]: the entries, and for gradients the codes themselves (straight-through, equation 2)
-    entries: jax.Array  # [B, ..., D]: the entries, whose gradient is the codebook's
+    codes: jax.Array  # [B, ..., D]: the entries; gradients pass straight through to the codes (equation 2)
+    entries: jax.Array  # [B, ..., D]: the entries; gradients reach the codebook
     indices: jax.Array  # int32 [B, ...]
-    usage: jax.Array  # [K]: the share of the batch, over all devices in training, that each entry stands for
+    usage: jax.Array  # [K]: fraction of the batch assigned to each entry, over all devices in training
 
 
 class Quantizer(nn.Module):
-    """Takes the nearest of K = `entries` vectors for each code: float32 [B, ..., width] -> Quantized.
+    """Replaces each code by the nearest of K = `entries` vectors: float32 [B, ..., width] -> Quantized.
 
-    With `decay` above 0 an entry is the mean of the codes that it stood for (appendix A.1): of their number N and their sum M
-    moving averages from zero are kept, over the whole batch of all devices of the mapped axis `axis`, and
-        e_k = M_k / N'_k,  N'_k = (N_k + s) / (sum_j N_j + K s) sum_j N_j,
-    both divided by 1 - decay^t first, with s = `smoothing`. With `decay` 0 entries are parameters, for the codebook loss.
+    With `decay` above 0, an entry is the mean of the codes assigned to it (appendix A.1). The layer keeps moving averages of
+    their number N and their sum M, both from zero, over the batch on all devices of the mapped axis `axis`:
+        e_k = M_k / N'_k,  N'_k = (N_k + s) / (sum_j N_j + K s) sum_j N_j.
+    N and M are divided by 1 - decay^t first; s is `smoothing`. With `decay` 0, entries are parameters for the codebook loss.
 
-    An entry that stood for nothing in more than `patience` batches starts again at a code of the batch, as does in the first
-    batch each that stands for nothing; with `patience` 0 none does. An entry that is a parameter stays with its optimizer: what
-    it starts again by is added to it."""
+    Dead entries are restarted: an entry unused for more than `patience` batches is reset to an encoder output from the
+    current batch (0 disables this). All entries unused in the first batch are reset too. A gradient-trained entry keeps its
+    parameter; the reset is an offset added to it.
+    """
 
     entries: int
     width: int
@@ -53,11 +54,11 @@ class Quantizer(nn.Module):
             self.shift = self.variable('codebook', 'shift', jnp.zeros, shape, jnp.float32)
 
     def table(self) -> jax.Array:
-        """The entries [K, width]."""
+        """Returns the entries [K, width]."""
         return self.means.value if self.decay else self.learned + self.shift.value
 
     def look_up(self, indices: jax.Array) -> jax.Array:
-        """int32 [B, ...] -> their entries [B, ..., width]."""
+        """Looks up entries by index: int32 [B, ...] -> [B, ..., width]."""
         return self.table()[indices]
 
     def __call__(self, codes: jax.Array, train: bool) -> Quantized:
@@ -73,11 +74,11 @@ class Quantizer(nn.Module):
         return Quantized(through, entries, indices.reshape(codes.shape[:-1]), counts / counts.sum())
 
     def _total(self, values):
-        """The sum over devices."""
+        """Sums over devices."""
         return values if self.axis is None else jax.lax.psum(values, self.axis)
 
     def _learn(self, codes, chosen, counts):
-        """Moves the averages, and starts entries again: codes [N, width] of this device, which it chose entries for [N, K]."""
+        """Updates the averages and restarts dead entries, from this device's codes [N, width] and one-hot choices [N, K]."""
         idle = jnp.where(counts > 0, 0, self.idle.value + 1)
         dead = (idle > self.patience) & (self.patience > 0)
         fresh = self._fresh(codes)
@@ -90,7 +91,7 @@ class Quantizer(nn.Module):
             self.shift.value = jnp.where(dead[:, None], fresh - jax.lax.stop_gradient(self.learned), self.shift.value)
 
     def _average(self, dead, counts, sums):
-        """Moves each entry by what it stands for; the dead forget what they stood for before."""
+        """Updates each entry from the codes assigned to it; dead entries discard their past averages."""
         for running, now in ((self.count, counts), (self.sum, sums)):
             forgotten = dead.reshape(-1, *(1,) * (now.ndim - 1))
             running.value = self.decay * jnp.where(forgotten, 0, running.value) + (1 - self.decay) * now
@@ -98,12 +99,10 @@ class Quantizer(nn.Module):
         count, total = self.count.value / weight, self.count.value.sum() / weight
         smooth = (count + self.smoothing) / (total + self.entries * self.smoothing) * total
         moved = self.sum.value / weight / smooth[:, None]
-        self.means.value = jnp.where(
-            count[:, None] > 0, moved, self.means.value
-        )  # one that stood for nothing yet stays
+        self.means.value = jnp.where(count[:, None] > 0, moved, self.means.value)  # an entry that was never used stays
 
     def _fresh(self, codes):
-        """A code of the whole batch for every entry [K, width]: evenly spread over it, at other places in each batch."""
+        """Returns one code per entry [K, width], spread evenly over the global batch; the positions change per batch."""
         devices, device = (1, 0) if self.axis is None else (jax.lax.axis_size(self.axis), jax.lax.axis_index(self.axis))
         count = len(codes) * devices
         spread = np.arange(self.entries, dtype=np.int64) * stride(count) % count
@@ -113,11 +112,11 @@ class Quantizer(nn.Module):
 
 
 def nearest(codes: jax.Array, entries: jax.Array) -> jax.Array:
-    """The entry [K, D] nearest to each code [N, D]: int32 [N], by |z|^2 - 2 z e + |e|^2 without the first, which all share."""
+    """Returns the nearest of the entries [K, D] to each code [N, D], int32 [N]. |z|^2 is omitted: all entries share it."""
     distance = jnp.square(entries).sum(1)[None] - 2 * jnp.matmul(codes, entries.T, precision=EXACT)
     return distance.argmin(1).astype(jnp.int32)
 
 
 def stride(count: int) -> int:
-    """A step of about 0.618 of a circle of `count` places that meets each of them before it meets one again."""
+    """Returns a step near 0.618 * count that is coprime to `count`, so that it visits every position before repeating."""
     return next(step for step in range(max(1, round(0.618 * count)), 2 * count + 1) if math.gcd(step, count) == 1)

@@ -1,4 +1,4 @@
-"""Images [B, H, W, C] at half and at twice their sides: by means and repeats, by a smooth filter, or by squares of pixels."""
+"""Resamples images [B, H, W, C] by a factor of two, with or without a smooth filter, and moves patches into channels."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ TAPS = 1, 3, 3, 1  # of the smooth filter, over their sum (Karras et al. 2022, t
 
 
 def halve(x: jax.Array, smooth: bool = False) -> jax.Array:
-    """The mean of each 2x2 pixels, or of 4x4 by `filtered`: [B, H, W, C] -> [B, H / 2, W / 2, C]."""
+    """Averages 2x2 pixels, or 4x4 by `filtered` if `smooth`: [B, H, W, C] -> [B, H / 2, W / 2, C]."""
     if smooth:
         return filtered(x, 1, 2)
     batch, height, width, channels = x.shape
@@ -16,7 +16,7 @@ def halve(x: jax.Array, smooth: bool = False) -> jax.Array:
 
 
 def double(x: jax.Array, smooth: bool = False) -> jax.Array:
-    """Each pixel four times, or four times the transpose of the smooth `halve`: [B, H, W, C] -> [B, 2 H, 2 W, C]."""
+    """Repeats each pixel 2x2 times: [B, H, W, C] -> [B, 2 H, 2 W, C]. `smooth`: four times the transpose of smooth `halve`."""
     if smooth:
         return _double_smoothly(_double_smoothly(x, 1), 2)
     batch, height, width, channels = x.shape
@@ -25,11 +25,20 @@ def double(x: jax.Array, smooth: bool = False) -> jax.Array:
 
 
 def filtered(x: jax.Array, padding: int, stride: int) -> jax.Array:
-    """Every `stride`-th mean of four neighbours by [1, 3, 3, 1] / 8 along height and width, with `padding` zeros around.
+    """Applies the filter [1, 3, 3, 1] / 8 along height and width, after zero padding, and keeps every `stride`-th value.
 
-    Sums of shifted slices: a convolution of each channel by itself is slow on a CPU."""
+    Sums shifted slices, because a depthwise convolution is slow on a CPU.
+
+    Args:
+        x: images [B, H, W, C].
+        padding: zeros added on each side.
+        stride: distance between kept values, in pixels.
+
+    Returns:
+        Images [B, (H + 2 * padding - 4) // stride + 1, (W + 2 * padding - 4) // stride + 1, C].
+    """
     for axis in (1, 2):
-        x = _surrounded(x, axis, padding)
+        x = _pad(x, axis, padding)
         places = x.shape[axis] - len(TAPS) + 1
         shifted = (lax.slice_in_dim(x, i, i + places, stride, axis) for i in range(len(TAPS)))
         x = sum(tap / sum(TAPS) * part for tap, part in zip(TAPS, shifted))
@@ -37,26 +46,45 @@ def filtered(x: jax.Array, padding: int, stride: int) -> jax.Array:
 
 
 def _double_smoothly(x: jax.Array, axis: int) -> jax.Array:
-    """Between two pixels, 3/4 of the nearer one and 1/4 of the other."""
-    size, around = x.shape[axis], _surrounded(x, axis, 1)
+    """Interpolates linearly: 3/4 of the nearer pixel plus 1/4 of the other."""
+    size, around = x.shape[axis], _pad(x, axis, 1)
     before, after = (lax.slice_in_dim(around, start, start + size, axis=axis) for start in (0, 2))
     both = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
     return both.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
 
 
-def _surrounded(x: jax.Array, axis: int, padding: int) -> jax.Array:
+def _pad(x: jax.Array, axis: int, padding: int) -> jax.Array:
+    """Adds `padding` zeros on both ends of one axis."""
     return jnp.pad(x, [(padding, padding) if i == axis else (0, 0) for i in range(x.ndim)])
 
 
-def squares(x: jax.Array, patch: int) -> jax.Array:
-    """[B, H, W, C] -> [B, H / p, W / p, p p C]: cheaper at once where neighbours say much the same (Luhman & Luhman 2022)."""
+def patchify(x: jax.Array, patch: int) -> jax.Array:
+    """Moves each square patch of pixels into the channels (space to depth).
+
+    Saves compute where neighbouring pixels are redundant (Luhman and Luhman 2022).
+
+    Args:
+        x: images [B, H, W, C].
+        patch: side p of a patch, in pixels; it divides H and W.
+
+    Returns:
+        Patches [B, H / p, W / p, p * p * C], row by row within a patch.
+    """
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // patch, patch, width // patch, patch, channels)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // patch, width // patch, -1)
 
 
-def pixels(x: jax.Array, patch: int) -> jax.Array:
-    """The inverse of `squares`."""
+def unpatchify(x: jax.Array, patch: int) -> jax.Array:
+    """Inverts `patchify` (depth to space): [B, h, w, p * p * C] -> [B, h * p, w * p, C]."""
     batch, height, width, _ = x.shape
     x = x.reshape(batch, height, width, patch, patch, -1)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * patch, width * patch, -1)
+
+
+def sides(resolution: int) -> list[int]:
+    """Returns the sides of all feature maps: halved while even and above 4, for example 28, 14, 7."""
+    found = [resolution]
+    while found[-1] % 2 == 0 and found[-1] > 4:
+        found.append(found[-1] // 2)
+    return found

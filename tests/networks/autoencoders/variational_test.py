@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genlab.networks.adversarial.convolutional import ConvolutionalDiscriminator
 from genlab.networks.autoencoders import variational
+from genlab.networks.layers.resampling import sides
 
 
 def count(module, *inputs):
@@ -22,7 +24,7 @@ def test_counts_of_dense_vaes(features, latents, total):
 
 @pytest.mark.parametrize('resolution, maps', [(16, [16, 8, 4]), (28, [28, 14, 7]), (48, [48, 24, 12, 6, 3])])
 def test_convolutional_shapes(resolution, maps):
-    assert variational.sides(resolution) == maps
+    assert sides(resolution) == maps
     x, condition = jnp.zeros((2, resolution, resolution, 3)), jnp.zeros((2, 10))
     encoder = variational.ConvolutionalEncoder(4, 5)
     (mean, log_variance), variables = jax.eval_shape(encoder.init_with_output, jax.random.key(0), x, condition, False)
@@ -43,7 +45,7 @@ def test_outputs_are_float32_whatever_the_layers_compute_in():
         (variational.DenseDecoder((4,), (16, 16, 1), **low), (z, none, False)),
         (variational.ConvolutionalDecoder(4, (16, 16, 1), **low), (z, none, False)),
         (variational.LadderDecoder((4, 4), (2, 1), (16, 16, 1), **low), (z, none, False)),
-        (variational.Critic(4, **low), (x, False)),
+        (ConvolutionalDiscriminator(4, **low), (x, False)),
     ):
         outputs, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), *inputs)
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((outputs, variables))), module

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genlab.networks.diffusion.dit import Block, DiT, image, tokens
+from genlab.networks.diffusion.dit import Block, DiT
 from genlab.networks.layers.embedding import grid_positions
+from genlab.networks.layers.resampling import patchify, unpatchify
 from genlab.run.describe import count
 
 NETWORK = DiT(6, patch=2, width=8, depth=1, heads=2, classes=3, span=True)
@@ -127,9 +128,9 @@ def test_patches_are_those_of_a_strided_convolution(inputs):
     expected = jax.lax.conv_general_dilated(
         inputs['x'], kernel, (2, 2), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
-    actual = (tokens(inputs['x'], 2) @ kernel.reshape(-1, 5)).reshape(expected.shape)
+    actual = (patchify(inputs['x'], 2).reshape(2, 16, -1) @ kernel.reshape(-1, 5)).reshape(expected.shape)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
-    np.testing.assert_array_equal(image(tokens(inputs['x'], 2).reshape(2, 4, 4, 2, 2, 4)), inputs['x'])
+    np.testing.assert_array_equal(unpatchify(patchify(inputs['x'], 2), 2), inputs['x'])
 
 
 def test_a_block_of_torch_with_the_same_weights(variables):

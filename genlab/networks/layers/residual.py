@@ -1,0 +1,72 @@
+"""Residual blocks of convolutions (He et al. 2016), and the parts that blocks of several networks share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from genlab.networks.layers.attention import Attention
+from genlab.networks.layers.convolution import Conv
+from genlab.networks.layers.normalization import group_normalization
+
+
+class ResidualBlock(nn.Module):
+    """Adds two normalised convolutions to a shortcut: [B, H, W, C] -> [B, H, W, width]."""
+
+    width: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        h = x
+        for j in range(2):
+            h = nn.silu(group_normalization(h, f'normalization_{j}', self.dtype))
+            h = Conv(self.width, (3, 3), dtype=self.dtype, name=f'convolution_{j}')(h)
+        if x.shape[-1] != self.width:
+            x = shortcut(x, self.width, self.dtype)
+        return x + h
+
+
+class Bottlenecks(nn.Module):
+    """Applies `blocks` residual blocks with a quarter of the width inside, then a ReLU: [B, H, W, width] -> the same."""
+
+    width: int
+    blocks: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for i in range(self.blocks):
+            h = Conv(self.width // 4, (3, 3), dtype=self.dtype, name=f'inner_{i}')(nn.relu(x))
+            x = x + Conv(self.width, (1, 1), dtype=self.dtype, name=f'outer_{i}')(nn.relu(h))
+        return nn.relu(x)
+
+
+def shortcut(x: jax.Array, width: int, dtype: Any, kernel_init: Callable = nn.linear.default_kernel_init) -> jax.Array:
+    """Projects x [B, H, W, C] to `width` channels by a 1x1 convolution, named 'shortcut' in the calling module.
+
+    Args:
+        x: feature maps [B, H, W, C].
+        width: number of output channels.
+        dtype: type of the computation.
+        kernel_init: initializer of the kernel.
+
+    Returns:
+        Feature maps [B, H, W, width].
+    """
+    return Conv(width, (1, 1), dtype=dtype, kernel_init=kernel_init, name='shortcut')(x)
+
+
+def attend_pixels(attention: Attention, x: jax.Array, *context: jax.Array | None) -> jax.Array:
+    """Applies attention to the pixels of x as tokens.
+
+    Args:
+        attention: the layer to apply.
+        x: feature maps [B, H, W, C], usually normalised.
+        context: nothing for self-attention; else tokens [B, L, D] and their mask [B, L] or None.
+
+    Returns:
+        Feature maps [B, H, W, C].
+    """
+    return attention(x.reshape(len(x), -1, x.shape[-1]), *context).reshape(x.shape)
