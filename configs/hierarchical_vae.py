@@ -27,17 +27,17 @@ def get_config(variant=''):
     config.optimizer.vae = adam(1e-3)
     config.average.update(encoder=0.999, decoder=0.999)
     config.train.update(
-        order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500, evaluate_every=10_000
+        order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500, evaluate_every='end'
     )
     config.checkpoint.every = 2500
     return configs.vary(config, variant, VARIANTS)
 
 
 def mnist(config):
-    """MNIST, binarised anew (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist')
+    """MNIST, binarised anew."""
+    configs.tfds(config, 'mnist')
     config.sample.chunk = 500
     config.evaluate.update(count=10_000, importance=500)
 
 
-VARIANTS = {'mnist': mnist}
+VARIANTS = configs.variants(mnist)

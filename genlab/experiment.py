@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from genlab.config import weights
+from genlab.config import order, weights
 from genlab.errors import ConfigError
 from genlab.training import optimizers, state
 from genlab.training.players import Objective, Player, batches_per_step, make_step
@@ -66,9 +66,12 @@ def compose(
       abilities: sample, measure, encode ... of the Experiment."""
     _known('config.losses', {*config.losses}, {*objectives}, all_of_them=True)
     _known('config.optimizer', {*config.optimizer}, {*objectives}, all_of_them=True)
-    _known('config.train.order', {*config.train.order}, {*objectives})
+    turns = order(config)
+    _known('config.train.order', {*turns}, {*objectives})
     players = {
-        name: Player(trains, objective, weights(config, name), optimizers.build(config.optimizer[name]))
+        name: Player(
+            trains, objective, weights(config, name), optimizers.build(config.optimizer[name], config.train.steps)
+        )
         for name, (trains, objective) in objectives.items()
     }
 
@@ -82,13 +85,13 @@ def compose(
 
     step = make_step(
         players,
-        config.train.order,
+        turns,
         average=config.average.to_dict(),
         axis=axis,
         microbatches=config.train.microbatches,
         skip_nonfinite=config.train.on_nan == 'skip',
     )
-    return Experiment(init, step, batches=batches_per_step(config.train.order), **abilities)
+    return Experiment(init, step, batches=batches_per_step(turns), **abilities)
 
 
 def shape(config: ConfigDict) -> tuple[int, ...]:
