@@ -47,8 +47,7 @@ def mnist(config):
 
 
 def tied(config):
-    """The same with the transposed kernels of the encoder in the decoder."""
-    mnist(config)
+    """The decoder uses the transposed kernels of the encoder; combine it, e.g. `mnist,tied`."""
     config.model.tied = True
 
 

@@ -19,9 +19,7 @@ def get_config(variant=''):
     config.losses.denoiser = dict(epsilon=1.0)
     config.optimizer.denoiser = adam(ramp(2e-3, 0.0))
     config.average.denoiser = 0.999
-    config.train.update(
-        order=('denoiser',), steps=6000, steps_per_call=200, log_every=1000, sample_every=3000, evaluate_every='end'
-    )
+    config.train.update(steps=6000, steps_per_call=200, log_every=1000, sample_every=3000, evaluate_every='end')
     config.sample.update(settings.sample(sampler='ancestral', steps=250, count=2000, chunk=2000))
     config.evaluate.update(count=10_000, parts=('points', 'held_out'))
     config.checkpoint.every = 3000

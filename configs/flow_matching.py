@@ -28,7 +28,7 @@ def get_config(variant=''):
     config.losses.denoiser = dict(velocity=1.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999
-    config.train.update(order=('denoiser',), steps=2500, log_every=100, sample_every=1250, evaluate_every='end')
+    config.train.update(steps=2500, log_every=100, sample_every=1250, evaluate_every='end')
     config.sample.update(settings.sample(sampler='heun', steps=25, clip=False))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)

@@ -23,7 +23,7 @@ def get_config(variant=''):
     config.losses.denoiser = dict(epsilon=1.0, variance=0.001)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999
-    config.train.update(order=('denoiser',), steps=2000, log_every=100, sample_every=1000, evaluate_every='end')
+    config.train.update(steps=2000, log_every=100, sample_every=1000, evaluate_every='end')
     config.sample.update(settings.sample(sampler='ancestral', variance='learned', steps=50))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)

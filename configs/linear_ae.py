@@ -53,8 +53,7 @@ def mnist(config):
 
 
 def bare(config):
-    """MNIST without biases: 784-32-784, the span of the first singular vectors of pixels that are not centred."""
-    mnist(config)
+    """No biases: the codes span the first singular vectors of pixels that are not centred. Combine it: `mnist,bare`."""
     config.model.bias = False
 
 

@@ -28,9 +28,7 @@ def get_config(variant=''):
     )
     config.losses.vae = dict(reconstruction=1.0, commitment=0.25, perplexity=0.0)
     config.optimizer.vae = adam(1e-3)
-    config.train.update(
-        order=('vae',), steps=2000, steps_per_call=10, log_every=100, sample_every=500, evaluate_every='end'
-    )
+    config.train.update(steps=2000, steps_per_call=10, log_every=100, sample_every=500, evaluate_every='end')
     config.checkpoint.every = 500
     return configs.vary(config, variant, VARIANTS)
 

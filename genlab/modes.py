@@ -66,11 +66,19 @@ def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
 
 
 def sample(
-    config: ConfigDict, build: Build, folder: pathlib.Path, count: int | None, seed: int | None, words: str = ''
+    config: ConfigDict,
+    build: Build,
+    folder: pathlib.Path,
+    count: int | None,
+    seed: int | None,
+    prompt: str = '',
+    label: str = '',
 ) -> None:
     """Draws samples of the newest checkpoint: a grid, single PNGs of images, all of them as .npz, and what each was told."""
+    if prompt and label:
+        raise ConfigError(f'--prompt={prompt!r} --label={label!r}: give one of them')
     step, state, experiment, placement = restore(config, build, folder)
-    seed = config.seed if seed is None else seed
+    seed, words = config.seed if seed is None else seed, prompt or label
     drawn = drawing.draw(experiment, placement, state.variables(averaged=True), config, count, seed, words)
     target = folder / 'samples' / '-'.join([f'step-{step}-seed-{seed}', *captions.words_of(words)])
     if jax.process_index() == 0:
