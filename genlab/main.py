@@ -134,6 +134,8 @@ def read(path_and_variant: str) -> ConfigDict:
     if not pathlib.Path(path).is_file():
         raise ConfigError(f'--config={path}: there is no such file')
     spec = importlib.util.spec_from_file_location('config', path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f'--config={path}: this is not a Python file')
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
