@@ -22,7 +22,8 @@ def genlab_step(batch: int):
     import numpy as np
 
     from genlab import data, experiment
-    from genlab.main import read, set_up_jax
+    from genlab.main import read
+    from genlab.run.platform import set_up_jax
     from genlab.training import parallel, program, totals
 
     set_up_jax()

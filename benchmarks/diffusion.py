@@ -42,7 +42,7 @@ def genlab_step(name: str, step: str, batch: int):
     import jax.numpy as jnp
     import optax
 
-    from genlab.main import set_up_jax
+    from genlab.run.platform import set_up_jax
 
     set_up_jax()
     network, adam, (alpha, sigma) = genlab_network(name), optax.adam(RATE), map(jnp.asarray, signal_and_noise())

@@ -24,8 +24,8 @@ import dcgan
 import gan
 
 from genlab import data, experiment
-from genlab.main import set_up_jax
 from genlab.run.logs import MetricLog
+from genlab.run.platform import set_up_jax
 from genlab.training import parallel
 from genlab.training.checkpoint import Checkpoints
 from genlab.training.loop import Loop, Stop

@@ -45,7 +45,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     asked = {'guidance': 1.0, 'condition': False} if options.unguided else {}
-    from genlab.main import set_up_jax
+    from genlab.run.platform import set_up_jax
 
     set_up_jax()
     print(

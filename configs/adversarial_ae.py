@@ -31,17 +31,17 @@ def get_config(variant=''):
         steps_per_call=50,
         log_every=250,
         sample_every=2500,
-        evaluate_every=10_000,
+        evaluate_every='end',
     )
     config.checkpoint.every = 2500
     return configs.vary(config, variant, VARIANTS)
 
 
 def mnist(config):
-    """MNIST through TFDS, 28x28 (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist')
+    """MNIST through TFDS, 28x28."""
+    configs.tfds(config, 'mnist')
     config.sample.chunk = 500
     config.evaluate.count = 10_000
 
 
-VARIANTS = {'mnist': mnist}
+VARIANTS = configs.variants(mnist)

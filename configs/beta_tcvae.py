@@ -28,16 +28,14 @@ def get_config(variant=''):
     )
     config.optimizer.vae = adam(1e-3)
     config.average.update(encoder=0.999, decoder=0.999)
-    config.train.update(
-        order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500, evaluate_every=10_000
-    )
+    config.train.update(steps=10_000, steps_per_call=50, log_every=250, sample_every=2500, evaluate_every='end')
     config.checkpoint.every = 2500
     return configs.vary(config, variant, VARIANTS)
 
 
 def mnist(config):
-    """MNIST, binarised anew (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist')
+    """MNIST, binarised anew."""
+    configs.tfds(config, 'mnist')
     config.model.examples = 60_000
     config.sample.chunk = 500
     config.evaluate.count = 10_000
@@ -49,8 +47,8 @@ def scenes(config):
     config.model.update(
         networks='convolutional', width=16, latent_size=16, likelihood='gaussian', scale=0.2, examples=100_000
     )
-    config.train.update(steps=8000, steps_per_call=1, sample_every=2000, evaluate_every=8000)
+    config.train.update(steps=8000, steps_per_call=1, sample_every=2000)
     config.checkpoint.every = 2000
 
 
-VARIANTS = {'mnist': mnist, 'scenes': scenes}
+VARIANTS = configs.variants(mnist, scenes)

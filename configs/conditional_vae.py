@@ -25,19 +25,17 @@ def get_config(variant=''):
     config.losses.vae = dict(reconstruction=1.0, kl=1.0)
     config.optimizer.vae = adam(1e-3)
     config.average.update(encoder=0.999, decoder=0.999)
-    config.train.update(
-        order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500, evaluate_every=10_000
-    )
+    config.train.update(steps=10_000, steps_per_call=50, log_every=250, sample_every=2500, evaluate_every='end')
     config.sample.condition = True
     config.checkpoint.every = 2500
     return configs.vary(config, variant, VARIANTS)
 
 
 def mnist(config):
-    """MNIST, binarised anew (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist')
+    """MNIST, binarised anew."""
+    configs.tfds(config, 'mnist')
     config.sample.chunk = 500
     config.evaluate.count = 10_000
 
 
-VARIANTS = {'mnist': mnist}
+VARIANTS = configs.variants(mnist)

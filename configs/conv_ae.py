@@ -29,19 +29,19 @@ def get_config(variant=''):
         amount=0.0,
     )
     config.losses.autoencoder = dict(squared_error=1.0)
-    config.optimizer.autoencoder = adam(ramp(1e-3, 0.0, 4000))
-    config.train.update(order=('autoencoder',), steps=4000, log_every=200, sample_every=1000, evaluate_every=4000)
+    config.optimizer.autoencoder = adam(ramp(1e-3, 0.0))
+    config.train.update(order=('autoencoder',), steps=4000, log_every=200, sample_every=1000, evaluate_every='end')
     config.checkpoint.every = 2000
     return configs.vary(config, variant, VARIANTS)
 
 
 def mnist(config):
-    """MNIST through TFDS, 28x28, 30 codes (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=28)
+    """MNIST through TFDS, 28x28, 30 codes."""
+    configs.tfds(config, 'mnist', 28)
     config.model.update(width=32, features=(30,))
-    config.optimizer.autoencoder = adam(ramp(2e-3, 0.0, 12_000))
-    config.train.update(steps=12_000, evaluate_every=12_000)
+    config.optimizer.autoencoder = adam(ramp(2e-3, 0.0))
+    config.train.update(steps=12_000)
     config.evaluate.count = 10_000
 
 
-VARIANTS = {'mnist': mnist}
+VARIANTS = configs.variants(mnist)

@@ -16,13 +16,13 @@ def get_config(variant=''):
     config.optimizer.discriminator = adam(2e-4, b1=0.5)
     config.optimizer.generator = adam(2e-4, b1=0.5)
     config.average.generator = 0.998
-    config.train.update(order=('discriminator', 'generator'), steps=4000, sample_every=500, evaluate_every=4000)
+    config.train.update(order=('discriminator', 'generator'), steps=4000, sample_every=500, evaluate_every='end')
     return configs.vary(config, variant, VARIANTS)
 
 
 def mnist(config):
-    """MNIST through TFDS, 32x32 (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist')
+    """MNIST through TFDS, 32x32."""
+    configs.tfds(config, 'mnist')
     config.sample.chunk = 256
     config.evaluate.count = 10_000
 
@@ -35,4 +35,4 @@ def paper64(config):
     config.checkpoint.every = 2000
 
 
-VARIANTS = {'mnist': mnist, 'paper64': paper64}
+VARIANTS = configs.variants(mnist, paper64)

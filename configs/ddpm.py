@@ -20,7 +20,7 @@ def get_config(variant=''):
     config.losses.denoiser = dict(epsilon=1.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999
-    config.train.update(order=('denoiser',), steps=2500, log_every=100, sample_every=1250, evaluate_every=2500)
+    config.train.update(steps=2500, log_every=100, sample_every=1250, evaluate_every='end')
     config.sample.update(settings.sample(sampler='ancestral', steps=100))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)  # its codes are noise: a code is as dear as a sample
@@ -29,17 +29,18 @@ def get_config(variant=''):
 
 
 def mnist(config):
-    """MNIST at 32x32 (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=32)
+    """MNIST at 32x32."""
+    configs.tfds(config, 'mnist', 32)
     config.model.network.update(width=32, multipliers=(1, 2), patch=2)
-    config.train.update(steps=6000, evaluate_every=6000)
+    config.train.update(steps=6000)
     config.sample.update(sampler='ddim', steps=50, chunk=250)
     config.evaluate.count = 10_000
 
 
 def cifar10(config):
     """The paper's CIFAR-10: 35,746,307 parameters, 800,000 steps; FID 3.17."""
-    config.data.update(source='tfds', name='cifar10', resolution=32, channels=3, batch_size=128, flip=True)
+    configs.tfds(config, 'cifar10', 32)
+    config.data.update(batch_size=128, flip=True)
     config.model.network = named(
         'unet', width=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), heads=1, dropout=0.1
     )
@@ -59,4 +60,4 @@ def lsun256(config):
     config.optimizer.denoiser.learning_rate = 2e-5
 
 
-VARIANTS = {'mnist': mnist, 'cifar10': cifar10, 'lsun256': lsun256}
+VARIANTS = configs.variants(mnist, cifar10, lsun256)

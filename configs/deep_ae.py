@@ -28,27 +28,27 @@ def get_config(variant=''):
         amount=0.0,
     )
     config.losses.autoencoder = dict(squared_error=1.0)
-    config.optimizer.autoencoder = adam(ramp(1e-3, 0.0, 10_000))
+    config.optimizer.autoencoder = adam(ramp(1e-3, 0.0))
     config.train.update(
-        order=('autoencoder',), steps=10_000, steps_per_call=20, log_every=500, sample_every=5000, evaluate_every=10_000
+        order=('autoencoder',), steps=10_000, steps_per_call=20, log_every=500, sample_every=5000, evaluate_every='end'
     )
     config.checkpoint.every = 5000
     return configs.vary(config, variant, VARIANTS)
 
 
 def mnist(config):
-    """The paper's 784-1000-500-250-30 on MNIST through TFDS (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=28, resident=False)
+    """The paper's 784-1000-500-250-30 on MNIST through TFDS."""
+    configs.tfds(config, 'mnist', 28)
+    config.data.update(resident=False)
     config.model.features = (1000, 500, 250, 30)
-    config.optimizer.autoencoder = adam(ramp(1e-3, 0.0, 20_000))
-    config.train.update(steps=20_000, steps_per_call=1, evaluate_every=20_000)
+    config.optimizer.autoencoder = adam(ramp(1e-3, 0.0))
+    config.train.update(steps=20_000, steps_per_call=1)
     config.evaluate.count = 10_000
 
 
 def tied(config):
-    """The same with the transposed kernels of the encoder in the decoder."""
-    mnist(config)
+    """The decoder uses the transposed kernels of the encoder; combine it, e.g. `mnist,tied`."""
     config.model.tied = True
 
 
-VARIANTS = {'mnist': mnist, 'tied': tied}
+VARIANTS = configs.variants(mnist, tied)

@@ -29,9 +29,9 @@ def get_config(variant=''):
         amount=1.0,
     )
     config.losses.autoencoder = dict(squared_error=1.0)
-    config.optimizer.autoencoder = adam(ramp(1e-3, 0.0, 10_000))
+    config.optimizer.autoencoder = adam(ramp(1e-3, 0.0))
     config.train.update(
-        order=('autoencoder',), steps=10_000, steps_per_call=20, log_every=500, sample_every=5000, evaluate_every=10_000
+        order=('autoencoder',), steps=10_000, steps_per_call=20, log_every=500, sample_every=5000, evaluate_every='end'
     )
     config.checkpoint.every = 5000
     return configs.vary(config, variant, VARIANTS)
@@ -48,12 +48,13 @@ def salt_and_pepper(config):
 
 
 def mnist(config):
-    """MNIST through TFDS, 28x28 (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=28, resident=False)
+    """MNIST through TFDS, 28x28."""
+    configs.tfds(config, 'mnist', 28)
+    config.data.update(resident=False)
     config.model.features = (1000, 500)
-    config.optimizer.autoencoder = adam(ramp(1e-3, 0.0, 12_000))
-    config.train.update(steps=12_000, steps_per_call=1, evaluate_every=12_000)
+    config.optimizer.autoencoder = adam(ramp(1e-3, 0.0))
+    config.train.update(steps=12_000, steps_per_call=1)
     config.evaluate.count = 10_000
 
 
-VARIANTS = {'masking': masking, 'salt_and_pepper': salt_and_pepper, 'mnist': mnist}
+VARIANTS = configs.variants(masking, salt_and_pepper, mnist)

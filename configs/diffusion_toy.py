@@ -17,11 +17,9 @@ def get_config(variant=''):
     config.data.update(source='toy', name='ring', observe='point', batch_size=512, resident=True)
     config.model.update(settings.model(named('points', features=(128, 128, 128)), dimensions=2))
     config.losses.denoiser = dict(epsilon=1.0)
-    config.optimizer.denoiser = adam(ramp(2e-3, 0.0, 6000))
+    config.optimizer.denoiser = adam(ramp(2e-3, 0.0))
     config.average.denoiser = 0.999
-    config.train.update(
-        order=('denoiser',), steps=6000, steps_per_call=200, log_every=1000, sample_every=3000, evaluate_every=6000
-    )
+    config.train.update(steps=6000, steps_per_call=200, log_every=1000, sample_every=3000, evaluate_every='end')
     config.sample.update(settings.sample(sampler='ancestral', steps=250, count=2000, chunk=2000))
     config.evaluate.update(count=10_000, parts=('points', 'held_out'))
     config.checkpoint.every = 3000
@@ -59,4 +57,4 @@ def grid(config):
     config.data.name = 'grid'
 
 
-VARIANTS = {'edm': edm, 'flow': flow, 'moons': moons, 'grid': grid}
+VARIANTS = configs.variants(edm, flow, moons, grid)

@@ -28,7 +28,7 @@ def get_config(variant=''):
     config.losses.denoiser = dict(velocity=1.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=300)
     config.average.denoiser = 0.999
-    config.train.update(order=('denoiser',), steps=3000, log_every=100, sample_every=1500, evaluate_every=3000)
+    config.train.update(steps=3000, log_every=100, sample_every=1500, evaluate_every='end')
     config.sample.update(settings.sample(sampler='heun', steps=25, clip=False, guidance=1.5, condition=True))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
@@ -37,10 +37,11 @@ def get_config(variant=''):
 
 
 def mnist(config):
-    """MNIST at 32x32 (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=32, batch_size=128)
+    """MNIST at 32x32."""
+    configs.tfds(config, 'mnist', 32)
+    config.data.update(batch_size=128)
     config.model.network.update(patch=4, width=128, depth=6)
-    config.train.update(steps=8000, evaluate_every=8000)
+    config.train.update(steps=8000)
     config.sample.chunk = 250
     config.evaluate.count = 10_000
 
@@ -86,4 +87,4 @@ def _latents(config, **size):
     config.sample.update(settings.sample(sampler='ancestral', variance='learned', steps=250, guidance=1.5, clip=False))
 
 
-VARIANTS = {'mnist': mnist, 's2': s2, 'b2': b2, 'xl2': xl2}
+VARIANTS = configs.variants(mnist, s2, b2, xl2)

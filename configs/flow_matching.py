@@ -28,7 +28,7 @@ def get_config(variant=''):
     config.losses.denoiser = dict(velocity=1.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999
-    config.train.update(order=('denoiser',), steps=2500, log_every=100, sample_every=1250, evaluate_every=2500)
+    config.train.update(steps=2500, log_every=100, sample_every=1250, evaluate_every='end')
     config.sample.update(settings.sample(sampler='heun', steps=25, clip=False))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
@@ -47,10 +47,10 @@ def conditional(config):
 
 
 def mnist(config):
-    """MNIST at 32x32 (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=32)
+    """MNIST at 32x32."""
+    configs.tfds(config, 'mnist', 32)
     config.model.network.update(width=32, multipliers=(1, 2), patch=2)
-    config.train.update(steps=6000, evaluate_every=6000)
+    config.train.update(steps=6000)
     config.sample.chunk = 250
     config.evaluate.count = 10_000
 
@@ -62,4 +62,4 @@ def mnist_cond(config):
     config.sample.update(guidance=2.0, condition=True)
 
 
-VARIANTS = {'dequantised': dequantised, 'conditional': conditional, 'mnist': mnist, 'mnist_cond': mnist_cond}
+VARIANTS = configs.variants(dequantised, conditional, mnist, mnist_cond)

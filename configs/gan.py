@@ -22,7 +22,7 @@ def get_config(variant=''):
         steps_per_call=200,
         log_every=1000,
         sample_every=5000,
-        evaluate_every=30_000,
+        evaluate_every='end',
     )
     config.sample.update(count=2000, chunk=2000)
     config.checkpoint.every = 10_000  # a second
@@ -45,4 +45,4 @@ def moons(config):
     config.data.name = 'moons'
 
 
-VARIANTS = {'grid': grid, 'curve': curve, 'moons': moons}
+VARIANTS = configs.variants(grid, curve, moons)

@@ -23,7 +23,7 @@ def get_config(variant=''):
     config.losses.denoiser = dict(epsilon=1.0, variance=0.001)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999
-    config.train.update(order=('denoiser',), steps=2000, log_every=100, sample_every=1000, evaluate_every=2000)
+    config.train.update(steps=2000, log_every=100, sample_every=1000, evaluate_every='end')
     config.sample.update(settings.sample(sampler='ancestral', variance='learned', steps=50))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
@@ -32,17 +32,18 @@ def get_config(variant=''):
 
 
 def mnist(config):
-    """MNIST at 32x32 (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=32)
+    """MNIST at 32x32."""
+    configs.tfds(config, 'mnist', 32)
     config.model.network.update(width=32, multipliers=(1, 2), patch=2)
-    config.train.update(steps=6000, evaluate_every=6000)
+    config.train.update(steps=6000)
     config.sample.chunk = 250
     config.evaluate.count = 10_000
 
 
 def cifar10(config):
     """The paper's CIFAR-10 with 4,000 steps: 52,546,438 parameters; 2.94 bits/dim, FID 2.90 after 500,000 training steps."""
-    config.data.update(source='tfds', name='cifar10', resolution=32, channels=3, batch_size=128, flip=True)
+    configs.tfds(config, 'cifar10', 32)
+    config.data.update(batch_size=128, flip=True)
     config.model.network = named(
         'unet', width=128, multipliers=(1, 2, 2, 2), blocks=3, attention=(16, 8), heads=4, dropout=0.3, scale_shift=True
     )
@@ -54,4 +55,4 @@ def cifar10(config):
     config.checkpoint.every = 10_000
 
 
-VARIANTS = {'mnist': mnist, 'cifar10': cifar10}
+VARIANTS = configs.variants(mnist, cifar10)

@@ -45,8 +45,8 @@ def get_config(variant=''):
 
 
 def mnist(config):
-    """MNIST at 32x32, of 8x8 places with 4 numbers each (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=32)
+    """MNIST at 32x32, of 8x8 places with 4 numbers each."""
+    configs.tfds(config, 'mnist', 32)
     config.model.network.update(patch=2, width=128, depth=6)
     _steps(config, vae=2000, denoiser=6000)
     config.sample.chunk = 250
@@ -110,9 +110,9 @@ def _steps(config, vae=0, denoiser=0):
         steps=vae + denoiser,
         log_every=250,
         sample_every=denoiser // 2,
-        evaluate_every=vae + denoiser,
+        evaluate_every='end',
     )
     config.checkpoint.every = 1000
 
 
-VARIANTS = {'mnist': mnist, 'scenes': scenes, 'frozen': frozen, 'vq': vq, 'vq_frozen': vq_frozen}
+VARIANTS = configs.variants(mnist, scenes, frozen, vq, vq_frozen)

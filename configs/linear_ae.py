@@ -29,33 +29,31 @@ def get_config(variant=''):
         amount=0.0,
     )
     config.losses.autoencoder = dict(squared_error=1.0)
-    config.optimizer.autoencoder = adam(ramp(3e-3, 0.0, 40_000))
+    config.optimizer.autoencoder = adam(ramp(3e-3, 0.0))
     config.train.update(
         order=('autoencoder',),
         steps=40_000,
         steps_per_call=100,
         log_every=2000,
         sample_every=20_000,
-        evaluate_every=40_000,
+        evaluate_every='end',
     )
     config.checkpoint.every = 20_000
     return configs.vary(config, variant, VARIANTS)
 
 
 def mnist(config):
-    """MNIST through TFDS, 28x28, 32 codes (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=28, batch_size=2000)
+    """MNIST through TFDS, 28x28, 32 codes."""
+    configs.tfds(config, 'mnist', 28)
+    config.data.update(batch_size=2000)
     config.model.features = (32,)
-    config.optimizer.autoencoder = adam(
-        ramp(1e-2, 0.0, 20_000)
-    )  # large batches and steps: the last components differ little
-    config.train.update(steps=20_000, evaluate_every=20_000)
+    config.optimizer.autoencoder = adam(ramp(1e-2, 0.0))  # large batches and steps: the last components differ little
+    config.train.update(steps=20_000)
     config.evaluate.count = 10_000
 
 
 def bare(config):
-    """MNIST without biases: 784-32-784, the span of the first singular vectors of pixels that are not centred."""
-    mnist(config)
+    """No biases: the codes span the first singular vectors of pixels that are not centred. Combine it: `mnist,bare`."""
     config.model.bias = False
 
 
@@ -64,4 +62,4 @@ def ordered(config):
     config.losses.autoencoder = dict(nested=1.0, squared_error=0.0)
 
 
-VARIANTS = {'mnist': mnist, 'bare': bare, 'ordered': ordered}
+VARIANTS = configs.variants(mnist, bare, ordered)

@@ -28,7 +28,7 @@ def get_config(variant=''):
     config.losses.denoiser = dict(shortcut=1.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999
-    config.train.update(order=('denoiser',), steps=4000, log_every=100, sample_every=2000, evaluate_every=4000)
+    config.train.update(steps=4000, log_every=100, sample_every=2000, evaluate_every='end')
     config.sample.steps = 1
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
@@ -37,10 +37,10 @@ def get_config(variant=''):
 
 
 def mnist(config):
-    """MNIST at 32x32 (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=32)
+    """MNIST at 32x32."""
+    configs.tfds(config, 'mnist', 32)
     config.model.network.attention = (8,)
-    config.train.update(steps=6000, evaluate_every=6000)
+    config.train.update(steps=6000)
     config.sample.chunk = 250
     config.evaluate.count = 10_000
 
@@ -49,8 +49,8 @@ def moons(config):
     """Two moons, in a minute."""
     config.data.update(source='toy', name='moons', observe='point', batch_size=512)
     config.model.network, config.model.dimensions = named('points', features=(128, 128, 128), span=True), 2
-    config.optimizer.denoiser = adam(ramp(2e-3, 0.0, 6000))
-    config.train.update(steps=6000, steps_per_call=200, log_every=1000, sample_every=3000, evaluate_every=6000)
+    config.optimizer.denoiser = adam(ramp(2e-3, 0.0))
+    config.train.update(steps=6000, steps_per_call=200, log_every=1000, sample_every=3000)
     config.sample.update(count=2000, chunk=2000)
     config.evaluate.update(count=10_000, parts=('points', 'held_out'))
     config.checkpoint.every = 3000
@@ -62,4 +62,4 @@ def ring(config):
     config.data.name = 'ring'
 
 
-VARIANTS = {'mnist': mnist, 'moons': moons, 'ring': ring}
+VARIANTS = configs.variants(mnist, moons, ring)

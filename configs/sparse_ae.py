@@ -28,14 +28,14 @@ def get_config(variant=''):
         amount=0.0,
     )
     config.losses.autoencoder = dict(squared_error=0.5, sparsity=3.0, l1=0.0)
-    config.optimizer.autoencoder = adam(ramp(3e-3, 0.0, 10_000))
+    config.optimizer.autoencoder = adam(ramp(3e-3, 0.0))
     config.train.update(
         order=('autoencoder',),
         steps=10_000,
         steps_per_call=100,
         log_every=500,
         sample_every=5000,
-        evaluate_every=10_000,
+        evaluate_every='end',
     )
     config.checkpoint.every = 5000
     return configs.vary(config, variant, VARIANTS)
@@ -47,10 +47,10 @@ def l1(config):
 
 
 def mnist(config):
-    """MNIST through TFDS, 28x28, 196 units (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=28)
+    """MNIST through TFDS, 28x28, 196 units."""
+    configs.tfds(config, 'mnist', 28)
     config.model.features = (196,)
     config.evaluate.count = 10_000
 
 
-VARIANTS = {'l1': l1, 'mnist': mnist}
+VARIANTS = configs.variants(l1, mnist)

@@ -45,12 +45,13 @@ def schedule(config, greedy, together, rate):
         {},
     )
     steps = greedy * len(layers) + together
-    config.train.update(order=('autoencoder',), steps=steps, evaluate_every=steps)
+    config.train.update(order=('autoencoder',), steps=steps, evaluate_every='end')
 
 
 def mnist(config):
-    """784-1000-500-250-30 on MNIST through TFDS (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=28, resident=False)
+    """784-1000-500-250-30 on MNIST through TFDS."""
+    configs.tfds(config, 'mnist', 28)
+    config.data.update(resident=False)
     config.train.steps_per_call = 1
     config.model.features = (1000, 500, 250, 30)
     schedule(config, greedy=2000, together=16_000, rate=1e-3)
@@ -62,4 +63,4 @@ def denoising(config):
     config.model.update(corruption='masking', amount=0.25)
 
 
-VARIANTS = {'mnist': mnist, 'denoising': denoising}
+VARIANTS = configs.variants(mnist, denoising)

@@ -30,18 +30,18 @@ def get_config(variant=''):
         amount=0.0,
     )
     config.losses.autoencoder = dict(squared_error=1.0, isometry=0.02)
-    config.optimizer.autoencoder = adam(ramp(3e-3, 0.0, 10_000))
+    config.optimizer.autoencoder = adam(ramp(3e-3, 0.0))
     config.train.update(
         order=('autoencoder',),
         steps=10_000,
         steps_per_call=200,
         log_every=1000,
         sample_every=2000,
-        evaluate_every=10_000,
+        evaluate_every='end',
     )
     config.sample.update(count=2000, chunk=2000)
     config.checkpoint.every = 5000
     return configs.vary(config, variant, VARIANTS)
 
 
-VARIANTS = {}
+VARIANTS = configs.variants()

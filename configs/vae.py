@@ -26,9 +26,7 @@ def get_config(variant=''):
     config.losses.vae = dict(reconstruction=1.0, kl=1.0)
     config.optimizer.vae = adam(1e-3)
     config.average.update(encoder=0.999, decoder=0.999)
-    config.train.update(
-        order=('vae',), steps=10_000, steps_per_call=50, log_every=250, sample_every=2500, evaluate_every=10_000
-    )
+    config.train.update(steps=10_000, steps_per_call=50, log_every=250, sample_every=2500, evaluate_every='end')
     config.checkpoint.every = 2500
     return configs.vary(config, variant, VARIANTS)
 
@@ -37,7 +35,7 @@ def convolutional(config):
     """Convolutions at 32x32, and the probability of 256 levels of grey (Salimans et al. 2017, one component)."""
     config.data.update(resolution=32, binarise=False, batch_size=64)
     config.model.update(networks='convolutional', width=16, likelihood='discretized_logistic')
-    config.train.update(steps=4000, steps_per_call=1, evaluate_every=4000, sample_every=1000)
+    config.train.update(steps=4000, steps_per_call=1, sample_every=1000)
     config.checkpoint.every = 1000
 
 
@@ -52,16 +50,17 @@ def spatial(config):
     config.losses.vae.kl = 0.01
     config.optimizer.vae = adam(2e-3, clip=100.0, warmup=100)
     config.average.update(encoder=0.99, decoder=0.99)
-    config.train.update(steps=1000, steps_per_call=1, evaluate_every=1000, sample_every=500)
+    config.train.update(steps=1000, steps_per_call=1, sample_every=500)
     config.checkpoint.every = 500
 
 
 def spatial_mnist(config):
-    """MNIST at 32x32, 8x8 places (config.data.dir: where it was prepared)."""
+    """MNIST at 32x32, 8x8 places."""
     spatial(config)
-    config.data.update(source='tfds', name='mnist', resolution=32, batch_size=128)
+    configs.tfds(config, 'mnist', 32)
+    config.data.update(batch_size=128)
     config.model.width = 16
-    config.train.update(steps=4000, evaluate_every=4000)
+    config.train.update(steps=4000)
     config.sample.chunk = 250
     config.evaluate.count = 10_000
 
@@ -100,12 +99,12 @@ def moons(config):
 
 
 def mnist(config):
-    """MNIST, binarised anew, 784-200-200-50 as in Burda et al. 2016 (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist')
+    """MNIST, binarised anew, 784-200-200-50 as in Burda et al. 2016."""
+    configs.tfds(config, 'mnist')
     config.model.latent_size = 50
     config.losses.vae.kl = ramp(0.0, 1.0, 10_000)  # without it many latents die before they are of use
-    config.optimizer.vae.learning_rate = ramp(2e-3, 1e-4, 110_000)
-    config.train.update(steps=110_000, log_every=1000, sample_every=10_000, evaluate_every=110_000)
+    config.optimizer.vae.learning_rate = ramp(2e-3, 1e-4)
+    config.train.update(steps=110_000, log_every=1000, sample_every=10_000)
     config.checkpoint.every = 10_000
     config.sample.chunk = 500
     config.evaluate.update(count=10_000, importance=500)
@@ -114,8 +113,8 @@ def mnist(config):
 def mnist_long(config):
     """The same for about an hour."""
     mnist(config)
-    config.optimizer.vae.learning_rate = ramp(1e-3, 5e-5, 600_000)
-    config.train.update(steps=600_000, sample_every=100_000, evaluate_every=600_000)
+    config.optimizer.vae.learning_rate = ramp(1e-3, 5e-5)
+    config.train.update(steps=600_000, sample_every=100_000)
     config.checkpoint.every = 50_000
 
 
@@ -125,19 +124,10 @@ def iwae(config):
     config.data.batch_size = 20
     config.model.importance = 50
     config.losses.vae = dict(importance_weighted=1.0, reconstruction=0.0, kl=0.0)
-    config.optimizer.vae.learning_rate = ramp(1e-3, 1e-4, 100_000)
-    config.train.update(steps=100_000, steps_per_call=10, evaluate_every=100_000)
+    config.optimizer.vae.learning_rate = ramp(1e-3, 1e-4)
+    config.train.update(steps=100_000, steps_per_call=10)
 
 
-VARIANTS = {
-    'convolutional': convolutional,
-    'spatial': spatial,
-    'spatial_mnist': spatial_mnist,
-    'kl_f8': kl_f8,
-    'gaussian': gaussian,
-    'ramped': ramped,
-    'moons': moons,
-    'mnist': mnist,
-    'mnist_long': mnist_long,
-    'iwae': iwae,
-}
+VARIANTS = configs.variants(
+    convolutional, spatial, spatial_mnist, kl_f8, gaussian, ramped, moons, mnist, mnist_long, iwae
+)

@@ -26,16 +26,16 @@ def get_config(variant=''):
     config.optimizer.update(encoder=adam(3e-4, b1=0.5), decoder=adam(3e-4, b1=0.5), discriminator=adam(3e-4, b1=0.5))
     config.average.update(encoder=0.998, decoder=0.998)
     config.train.update(
-        order=('discriminator', 'decoder', 'encoder'), steps=3000, sample_every=500, evaluate_every=3000
+        order=('discriminator', 'decoder', 'encoder'), steps=3000, sample_every=500, evaluate_every='end'
     )
     return configs.vary(config, variant, VARIANTS)
 
 
 def mnist(config):
-    """MNIST through TFDS, 32x32 (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist')
+    """MNIST through TFDS, 32x32."""
+    configs.tfds(config, 'mnist')
     config.sample.chunk = 500
     config.evaluate.count = 10_000
 
 
-VARIANTS = {'mnist': mnist}
+VARIANTS = configs.variants(mnist)

@@ -27,7 +27,7 @@ def get_config(variant=''):
     config.losses.denoiser = dict(bound=1.0, epsilon=0.0)
     config.optimizer.denoiser = adam(1e-3, b2=0.99, clip=1.0, warmup=200)
     config.average.update(denoiser=0.999, schedule=0.999)
-    config.train.update(order=('denoiser',), steps=2000, log_every=100, sample_every=1000, evaluate_every=2000)
+    config.train.update(steps=2000, log_every=100, sample_every=1000, evaluate_every='end')
     config.sample.update(settings.sample(sampler='ancestral', variance='small', steps=50))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
@@ -36,9 +36,9 @@ def get_config(variant=''):
 
 
 def mnist(config):
-    """MNIST at 28x28 (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=28)
-    config.train.update(steps=6000, evaluate_every=6000)
+    """MNIST at 28x28."""
+    configs.tfds(config, 'mnist', 28)
+    config.train.update(steps=6000)
     config.sample.chunk = 250
     config.evaluate.count = 10_000
 
@@ -46,7 +46,8 @@ def mnist(config):
 def cifar10(config):
     """The paper's CIFAR-10 by the released network, 30,578,181 parameters with the schedule's two: 2.64 bits/dim in 10 million
     steps."""
-    config.data.update(source='tfds', name='cifar10', resolution=32, channels=3, batch_size=128)
+    configs.tfds(config, 'cifar10', 32)
+    config.data.update(batch_size=128)
     config.model.network = named('variational', width=128, depth=32, dropout=0.1)
     config.model.process.width = 0  # a line with two learned ends, in the released model
     config.optimizer.denoiser = adam(2e-4, b2=0.99, weight_decay=0.01, clip=1.0, warmup=100)
@@ -56,4 +57,4 @@ def cifar10(config):
     config.checkpoint.every = 10_000
 
 
-VARIANTS = {'mnist': mnist, 'cifar10': cifar10}
+VARIANTS = configs.variants(mnist, cifar10)

@@ -28,9 +28,7 @@ def get_config(variant=''):
     )
     config.losses.vae = dict(reconstruction=1.0, commitment=0.25, perplexity=0.0)
     config.optimizer.vae = adam(1e-3)
-    config.train.update(
-        order=('vae',), steps=2000, steps_per_call=10, log_every=100, sample_every=500, evaluate_every=2000
-    )
+    config.train.update(steps=2000, steps_per_call=10, log_every=100, sample_every=500, evaluate_every='end')
     config.checkpoint.every = 500
     return configs.vary(config, variant, VARIANTS)
 
@@ -46,25 +44,27 @@ def spatial(config):
     config.model.update(networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, entries=256, latent_size=4)
     del config.model.halvings
     config.optimizer.vae = adam(2e-3, clip=1.0, warmup=100)
-    config.train.update(steps=1000, evaluate_every=1000)
+    config.train.update(steps=1000)
 
 
 def mnist(config):
-    """MNIST at 28x28, of 7x7 entries (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='mnist', resolution=28, batch_size=128)
+    """MNIST at 28x28, of 7x7 entries."""
+    configs.tfds(config, 'mnist', 28)
+    config.data.update(batch_size=128)
     config.model.update(width=64, entries=128, variance=0.38)
-    config.train.update(steps=5000, evaluate_every=5000)
+    config.train.update(steps=5000)
     config.evaluate.count = 10_000
 
 
 def cifar10(config):
-    """CIFAR-10, of 8x8 entries (config.data.dir: where it was prepared)."""
-    config.data.update(source='tfds', name='cifar10', resolution=32, channels=3, batch_size=32, resident=False)
+    """CIFAR-10, of 8x8 entries."""
+    configs.tfds(config, 'cifar10', 32)
+    config.data.update(batch_size=32, resident=False)
     config.model.update(width=128, entries=512, latent_size=64, variance=0.253)
     config.optimizer.vae = adam(3e-4)
-    config.train.update(steps=10_000, steps_per_call=1, sample_every=2500, evaluate_every=10_000)
+    config.train.update(steps=10_000, steps_per_call=1, sample_every=2500)
     config.checkpoint.every = 1000
     config.evaluate.count = 10_000
 
 
-VARIANTS = {'gradients': gradients, 'spatial': spatial, 'mnist': mnist, 'cifar10': cifar10}
+VARIANTS = configs.variants(gradients, spatial, mnist, cifar10)

@@ -14,6 +14,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from genlab.abilities import Codec
+from genlab.config import order
 from genlab.data import corruption
 from genlab.data.source import example_shape
 from genlab.errors import choose
@@ -38,7 +39,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
     stack = Stack(blocks(config), corrupt, config.model.amount, rho, axis)
     names = stack.names
     trains = {'autoencoder': names, **({name: (name,) for name in names} if config.model.greedy else {})}
-    active = {name for player in config.train.order for name in trains.get(player, ())}
+    active = {name for player in order(config) for name in trains.get(player, ())}
     through = names[: max((names.index(name) + 1 for name in active), default=len(names))]
     return compose(
         config,

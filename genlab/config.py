@@ -1,13 +1,14 @@
 """Configs: the keys that every one has, variants, schedules, phases, and shrinking one for the tests."""
 
+import contextlib
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 
 import jax.numpy as jnp
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from genlab.data.load import defaults as data_defaults
-from genlab.errors import ConfigError
+from genlab.errors import ConfigError, choose
 
 
 def defaults(experiment: str) -> ConfigDict:
@@ -24,13 +25,13 @@ def defaults(experiment: str) -> ConfigDict:
             average=dict(),  # network -> decay of the moving average of its parameters
             train=dict(
                 steps=1000,
-                order=(),  # the turns of a step, e.g. ('critic',) * 5 + ('generator',)
+                order=(),  # turns per step, e.g. ('critic',) * 5 + ('generator',); (): each player once
                 steps_per_call=1,  # steps in one compiled call: more pays for small models
                 microbatches=1,  # parts of a batch whose gradients are averaged
                 on_nan='stop',  # 'stop', or 'skip' the update and count
                 log_every=50,
-                sample_every=500,  # 0: only at the end
-                evaluate_every=0,  # 0: never; otherwise also at the end
+                sample_every=FieldReference(500, field_type=object),  # steps; 'end' or 0: only at the end
+                evaluate_every=FieldReference(0, field_type=object),  # steps; 'end': only at the end; 0: never
             ),
             phases=(),  # overlays in time, see phases()
             sample=dict(count=64, chunk=64, condition=False),  # condition: give `sample` held-out examples to go by
@@ -75,35 +76,94 @@ def untyped(**values) -> ConfigDict:
     return ConfigDict(values, type_safe=False)
 
 
-def vary(config: ConfigDict, variant: str, variants: Mapping[str, Callable[[ConfigDict], None]]) -> ConfigDict:
-    """The config after the overlay that `variant` names ('' for none)."""
-    if variant and variant not in variants:
-        raise ConfigError(f'there is no variant {variant!r}; there are {", ".join(variants) or "none"}')
-    if variant:
-        variants[variant](config)
+Variant = Callable[[ConfigDict], None]
+
+
+def variants(*functions: Variant) -> dict[str, Variant]:
+    """Returns the variants of a config by name."""
+    return {function.__name__: function for function in functions}
+
+
+def vary(config: ConfigDict, variant: str, variants: Mapping[str, Variant]) -> ConfigDict:
+    """Applies variants to a config in place, in the given order.
+
+    Args:
+      config: the base config.
+      variant: names separated by commas, e.g. 'mnist,conditional'; '' for none.
+      variants: name -> function that changes the config.
+
+    Returns:
+      The config.
+    """
+    names = variant.split(',') if variant else []
+    for number, name in enumerate(names):
+        apply = choose(variants, name, 'variant')
+        if name in names[:number]:
+            raise ConfigError(f'variant={variant!r}: {name} stands twice: name each variant once')
+        try:
+            apply(config)
+        except (KeyError, AttributeError, TypeError) as error:
+            if number == 0:
+                raise
+            raise ConfigError(
+                f'variant={variant!r}: {name} does not fit {",".join(names[:number])} ({error})'
+            ) from error
     return config
 
 
-def ramp(start: float, end: float, steps: int, begin: int = 0) -> ConfigDict:
-    """A weight or rate that goes linearly from `start` to `end` in `steps` steps after step `begin`: plain values."""
+# TFDS set -> color channels.
+CHANNELS = {'mnist': 1, 'fashion_mnist': 1, 'cifar10': 3, 'cifar100': 3}
+
+
+def tfds(config: ConfigDict, name: str, resolution: int | None = None) -> None:
+    """Reads a TFDS set, which must be prepared in `config.data.dir`.
+
+    Args:
+      config: the config to change.
+      name: the TFDS set, e.g. 'mnist'.
+      resolution: pixels per side; None keeps the config's.
+    """
+    config.data.update(source='tfds', name=name, channels=CHANNELS.get(name, config.data.channels))
+    if resolution is not None:
+        config.data.resolution = resolution
+
+
+def order(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the players' turns per step: `train.order`, or each player of `losses` once."""
+    return tuple(config.train.order) or tuple(config.losses)
+
+
+def ramp(start: float, end: float, steps: int = 0, begin: int = 0) -> ConfigDict:
+    """Returns a weight or rate that changes linearly from `start` to `end`, as plain values.
+
+    Args:
+      start: the value up to step `begin`.
+      end: the value after the ramp.
+      steps: the length; 0 lasts to the end of the run, `config.train.steps`.
+      begin: the first step of the ramp.
+    """
     return ConfigDict(dict(start=float(start), end=float(end), steps=steps, begin=begin))
 
 
-def schedule(value: float | ConfigDict) -> Callable | float:
-    """A number as it is, or a ramp() as a function of the step."""
+def schedule(value: float | ConfigDict, total_steps: int = 0) -> Callable | float:
+    """Returns a number unchanged, or a ramp() as a function of the step.
+
+    Args:
+      value: a number or a ramp().
+      total_steps: the length of the run; a ramp without steps ends there.
+    """
     if not isinstance(value, ConfigDict):
         return value
-    return lambda step: (
-        value.start + (value.end - value.start) * jnp.clip((step - value.begin) / max(value.steps, 1), 0, 1)
-    )
+    steps = value.steps or total_steps - value.begin
+    return lambda step: value.start + (value.end - value.start) * jnp.clip((step - value.begin) / max(steps, 1), 0, 1)
 
 
 def weights(config: ConfigDict, player: str) -> dict[str, Callable | float]:
-    """term -> weight or schedule, of `config.losses.<player>`."""
+    """Returns term -> weight or schedule for `config.losses.<player>`."""
     for term, value in config.losses[player].items():
         if not isinstance(value, (int, float, ConfigDict)):
             raise ConfigError(f'config.losses.{player}.{term}={value!r}: a weight is a number or a ramp()')
-    return {term: schedule(value) for term, value in config.losses[player].items()}
+    return {term: schedule(value, config.train.steps) for term, value in config.losses[player].items()}
 
 
 def phases(config: ConfigDict) -> Iterator[tuple[int, ConfigDict]]:
@@ -121,8 +181,12 @@ def phases(config: ConfigDict) -> Iterator[tuple[int, ConfigDict]]:
         for key, value in overlay.items():
             if key != 'until':
                 check_key(config, key, 'config.phases: ')
-                phase.update_from_flattened_dict({key: value})
+                with contextlib.nullcontext() if key not in UNTYPED else phase.ignore_type():
+                    phase.update_from_flattened_dict({key: value})
         yield min(overlay.get('until', config.train.steps), config.train.steps), phase
+
+
+UNTYPED = ('train.sample_every', 'train.evaluate_every')  # a number of steps or 'end'
 
 
 def check_key(config: ConfigDict, dotted: str, where: str = '') -> None:
@@ -182,9 +246,9 @@ def small(config: ConfigDict) -> ConfigDict:
         steps_per_call=2,
         microbatches=min(config.train.microbatches, 2),
         log_every=1,
-        sample_every=0,
-        evaluate_every=0,
     )
+    with config.ignore_type():  # 'end' becomes a number
+        config.train.update(sample_every=0, evaluate_every=0)
     config.sample.update(count=4, chunk=4)
     if 'steps' in config.sample:
         config.sample.steps = min(config.sample.steps, 4)

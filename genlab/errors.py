@@ -3,13 +3,15 @@
 import difflib
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TypeVar
+
+Value = TypeVar('Value')
 
 PREEMPTED = 42  # exit code of a run that saved and stopped because it was asked to: run the same command again
 
 
 class UserError(Exception):
-    """Something a person can put right; the message is one line that says what to do."""
+    """An error that the user can correct; the message is one line that says what to do."""
 
     exit_code = 1
 
@@ -21,18 +23,27 @@ class ConfigError(UserError):
 
 
 def meant(name: object, known: Iterable[str]) -> str:
-    """' (did you mean ...?)' with the nearest of the names known; nothing where none is near."""
+    """Returns ' (did you mean ...?)' with the nearest known name, or '' where none is near."""
     near = difflib.get_close_matches(str(name), known, 1)
     return f' (did you mean {near[0]}?)' if near else ''
 
 
-def choose(table: Mapping[str, Any], name: str, where: str) -> Any:
-    """Returns table[name]. Raises ConfigError, with the names that there are, for an unknown name that `where` holds."""
+def choose(table: Mapping[str, Value], name: str, where: str) -> Value:
+    """Returns `table[name]`.
+
+    Args:
+      table: the values to choose from, by name.
+      name: the name given in a config or flag.
+      where: the dotted key or flag that gave the name.
+
+    Raises:
+      ConfigError: the table has no such name; the message lists the names and hints at a near one.
+    """
     if name not in table:
-        raise ConfigError(f'{where}={name!r}: choose one of {", ".join(table)}{meant(name, table)}')
+        raise ConfigError(f'{where}={name!r}: choose one of {", ".join(table) or "none"}{meant(name, table)}')
     return table[name]
 
 
 def warn(message: str) -> None:
-    """One line on stderr; the run goes on."""
+    """Prints one line on stderr; the run continues."""
     print(f'genlab: warning: {message}', file=sys.stderr)

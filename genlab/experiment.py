@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from genlab.abilities import Batch, Codec, Likelihood, Measure, Reconstruct, Sampler
 from genlab.conditioning import Conditions
-from genlab.config import weights
+from genlab.config import order, weights
 from genlab.data.source import Source
 from genlab.errors import ConfigError
 from genlab.training import optimizers, state
@@ -88,10 +88,15 @@ def compose(
     """
     _check_players('config.losses', {*config.losses}, {*roles}, all_of_them=True)
     _check_players('config.optimizer', {*config.optimizer}, {*roles}, all_of_them=True)
-    _check_players('config.train.order', {*config.train.order}, {*roles})
+    turns = order(config)
+    _check_players('config.train.order', {*turns}, {*roles})
     players = {
         name: Player(
-            role.trains, role.updates, role.objective, weights(config, name), optimizers.build(config.optimizer[name])
+            role.trains,
+            role.updates,
+            role.objective,
+            weights(config, name),
+            optimizers.build(config.optimizer[name], config.train.steps),
         )
         for name, role in roles.items()
     }
@@ -106,7 +111,7 @@ def compose(
 
     step = make_step(
         players,
-        config.train.order,
+        turns,
         average=config.average.to_dict(),
         axis=axis,
         microbatches=config.train.microbatches,
@@ -122,7 +127,7 @@ def compose(
         reconstruct,
         conditions,
         start,
-        batches=batches_per_step(config.train.order),
+        batches=batches_per_step(turns),
     )
 
 

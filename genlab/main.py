@@ -1,23 +1,24 @@
-"""The command: `python -m genlab.main --config=configs/dcgan.py[:variant] [--mode=train] [--workdir=...] [--config.key=value]`
+"""The command: `python -m genlab.main --config=configs/dcgan.py[:variant,...] [--mode=train] [--workdir=...] [--config.key=value]`
 
-Exit codes: 0 done; 1 something went wrong that one line on stderr explains; 2 the config, a flag or the workdir cannot work as
-given; 42 asked to stop: saved, run the same command again."""
+Exit codes: 0 done; 1 an error that one line on stderr explains; 2 an invalid config, flag or workdir; 42 stopped by a signal
+after saving: the same command continues the run."""
 
-import ctypes
 import importlib.util
-import os
 import pathlib
 import sys
 from collections.abc import Callable
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from genlab.config import check_key
 from genlab.errors import ConfigError, UserError
+from genlab.run.platform import set_up_jax
 
 FLAGS = flags.FLAGS
-CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/, with :variant for one of its variants.')
+CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'A file of configs/, with :variant or :variant,variant for its variants.'
+)
 flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'explore', 'describe', 'plan'], 'What to do.')
 flags.DEFINE_string('workdir', None, 'The folder of the run (default: runs/<config>-<variant>).')
 flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
@@ -36,12 +37,12 @@ flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
 
 
 def main() -> None:
-    """Parses, runs, and turns every error into one line and an exit code."""
+    """Parses the flags and runs the mode; an error becomes one line and an exit code."""
     app.run(lambda argv: sys.exit(guarded(run)), flags_parser=lambda argv: guarded(parse, argv))
 
 
 def guarded(function: Callable, *arguments):
-    """What `function` returns; an error becomes one line on stderr and an exit code, unless --debug asks for the traceback."""
+    """Calls `function`; an error becomes one line on stderr and an exit code. With --debug it keeps its traceback."""
     try:
         return function(*arguments)
     except Exception as error:
@@ -52,7 +53,7 @@ def guarded(function: Callable, *arguments):
 
 
 def one_line(error: Exception) -> str:
-    """What a person needs to know of an error."""
+    """Formats an error as one line."""
     text = ' '.join(str(error).split())
     if isinstance(error, (UserError, flags.Error)):
         return text
@@ -65,7 +66,7 @@ def one_line(error: Exception) -> str:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """absl's parsing, after a look at the config that finds unknown variants and keys and names the near miss."""
+    """Parses the flags with absl, after a check for unknown variants and keys that hints at near names."""
     argv = [locate(argument) for argument in one_word(argv)]
     given = [argument.removeprefix('--config=') for argument in argv if argument.startswith('--config=')]
     helping = any(argument.lstrip('-').startswith('help') for argument in argv[1:])
@@ -88,7 +89,7 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def one_word(argv: list[str]) -> list[str]:
-    """The arguments with `--config path` and `-config=path`, which absl takes too, as --config=path."""
+    """Rewrites `--config path` and `-config=path`, which absl accepts too, as --config=path."""
     argv = ['-' + argument if argument.startswith('-config') else argument for argument in argv]
     if '--config' in argv[:-1]:
         at = argv.index('--config')
@@ -97,7 +98,7 @@ def one_word(argv: list[str]) -> list[str]:
 
 
 def is_new_term(config: ConfigDict, argument: str) -> bool:
-    """Whether this weighs a term that the config does not mention yet: --config.losses.<player>.<term>=1.0"""
+    """Returns whether the argument weights a term absent from the config: --config.losses.<player>.<term>=1.0."""
     keys = argument.removeprefix('--config.').split('=')[0].split('.')
     return (
         argument.startswith('--config.losses.')
@@ -108,7 +109,7 @@ def is_new_term(config: ConfigDict, argument: str) -> bool:
 
 
 def weigh(config: ConfigDict, argument: str) -> None:
-    """Adds a term and its weight. Whether the player offers it is found before the first step."""
+    """Adds a term and its weight. An unknown term raises before the first step."""
     key, _, value = argument.removeprefix('--config.losses.').partition('=')
     player, term = key.split('.')
     try:
@@ -119,7 +120,7 @@ def weigh(config: ConfigDict, argument: str) -> None:
 
 
 def locate(argument: str) -> str:
-    """--config=configs/x.py works from any folder: a path that is not below this one is looked for beside the package."""
+    """Resolves --config=configs/x.py from any folder: a path absent here is looked up beside the package."""
     path = pathlib.Path(argument.removeprefix('--config=').partition(':')[0])
     beside = pathlib.Path(__file__).parents[1] / path
     if argument.startswith('--config=') and not path.exists() and beside.exists():
@@ -128,11 +129,13 @@ def locate(argument: str) -> str:
 
 
 def read(path_and_variant: str) -> ConfigDict:
-    """The config of `path.py` or `path.py:variant`. The file is Python and is executed."""
+    """Returns the config of `path.py` or `path.py:variant,variant`. The file is Python and is executed."""
     path, _, variant = path_and_variant.partition(':')
     if not pathlib.Path(path).is_file():
         raise ConfigError(f'--config={path}: there is no such file')
     spec = importlib.util.spec_from_file_location('config', path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f'--config={path}: this is not a Python file')
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -142,7 +145,7 @@ def read(path_and_variant: str) -> ConfigDict:
 
 
 def run() -> int:
-    """Does what was asked for."""
+    """Runs the mode."""
     if CONFIG.value is None:
         raise ConfigError('which config? e.g. --config=configs/dcgan.py')
     folder = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else default_workdir()
@@ -169,40 +172,9 @@ def run() -> int:
 
 
 def default_workdir() -> pathlib.Path:
-    """runs/<config>-<variant> below this folder."""
+    """Returns runs/<config>-<variant>-<variant> in the current folder."""
     path, _, variant = config_flags.get_config_filename(FLAGS['config']).partition(':')
-    return pathlib.Path('runs') / '-'.join(filter(None, (pathlib.Path(path).stem, variant)))
-
-
-def set_up_jax(only_compile: bool = False) -> None:
-    """A compilation cache that outlives the process (JAX_COMPILATION_CACHE_DIR names another place; empty: none).
-
-    only_compile: for devices that are not here, so none of those here need be opened."""
-    logging.set_verbosity(logging.WARNING)  # the libraries narrate at INFO
-    keep_freed_memory()
-    import jax
-
-    default = pathlib.Path(os.environ.get('GENLAB_CACHE', '~/.cache/genlab')).expanduser() / 'jax'
-    if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-        jax.config.update('jax_compilation_cache_dir', str(default))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
-    if only_compile:
-        jax.config.update('jax_platforms', 'cpu')
-    jax.config.update('jax_cpu_enable_async_dispatch', False)  # a thread more on a CPU only takes turns with the others
-
-
-def keep_freed_memory() -> None:
-    """Tells glibc to keep large freed blocks for the next allocation.
-
-    A step on the CPU allocates and frees the same large buffers each time; given back to the kernel, they cost a page fault
-    for each 4 KB, a fifth of a step. Large blocks stay only in the first arena: two arenas let nearly all find it and do not
-    make the small ones wait for each other. MALLOC_ARENA_MAX in the environment leaves it all as it is."""
-    if 'MALLOC_ARENA_MAX' in os.environ or not sys.platform.startswith('linux'):
-        return
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # there is none in musl
-    trim, top_pad, mmap, arenas = -1, -2, -3, -8  # malloc.h
-    for option, value in ((arenas, 2), (mmap, 2**30), (trim, 2**31 - 1), (top_pad, 2**26)) if mallopt else ():
-        mallopt(option, value)
+    return pathlib.Path('runs') / '-'.join(filter(None, (pathlib.Path(path).stem, *variant.split(','))))
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from genlab import config as configs
 from genlab import experiment
 from genlab.config import small
 from genlab.run.describe import describe
@@ -40,7 +41,7 @@ def test_two_calls_are_finite(trained):
 def test_trained_networks_move_and_frozen_ones_stay(trained):
     # After four calls: through layers that start as zeros a gradient takes steps to come.
     before, after = jax.device_get(trained.start.params), jax.device_get(trained.four[0].params)
-    moving = set().union(*(moments_of(trained.start, player) for player in trained.program.config.train.order))
+    moving = set().union(*(moments_of(trained.start, player) for player in configs.order(trained.program.config)))
     for network in before:
         for (path, old), new in zip(jax.tree.leaves_with_path(before[network]), jax.tree.leaves(after[network])):
             assert np.array_equal(old, new) != (network in moving), f'{network}{jax.tree_util.keystr(path)}'

@@ -64,9 +64,9 @@ def test_a_variant_changes_the_config_that_it_is_laid_over():
 
     assert vary(model(), 'wide', {'wide': wide}).model.width == 128
     assert vary(model(), '', {'wide': wide}).model.width == 64
-    with pytest.raises(ConfigError, match="no variant 'wied'; there are wide, deep"):
+    with pytest.raises(ConfigError, match=r"variant='wied': choose one of wide, deep \(did you mean wide\?\)"):
         vary(model(), 'wied', {'wide': wide, 'deep': wide})
-    with pytest.raises(ConfigError, match='there are none'):
+    with pytest.raises(ConfigError, match='choose one of none'):
         vary(model(), 'wide', {})
 
 
@@ -77,7 +77,39 @@ def test_a_ramp_is_plain_values_and_a_straight_line_between_flat_ends():
     expected = [2, 2, 2, 2, 1.75, 1.5, 1.25, 1, 1]
     np.testing.assert_allclose([at(jnp.int32(step)) for step in range(9)], expected, rtol=1e-6)
     assert schedule(0.25) == 0.25
-    np.testing.assert_allclose([schedule(ramp(0, 1, 0, begin=2))(step) for step in range(5)], [0, 0, 0, 1, 1])
+    np.testing.assert_allclose([schedule(ramp(0, 1, begin=2), 4)(step) for step in range(6)], [0, 0, 0, 0.5, 1, 1])
+
+
+def test_variants_compose_in_order_and_each_once():
+    def wide(config):
+        config.model.width = 128
+
+    def wider(config):
+        config.model.width *= 2
+
+    def square(config):
+        config.model.latent_shape.x = 1
+
+    known = configs.variants(wide, wider, square)
+    assert vary(model(), 'wide,wider', known).model.width == 256
+    assert vary(model(), 'wider,wide', known).model.width == 128
+    with pytest.raises(ConfigError, match='wide stands twice'):
+        vary(model(), 'wide,wider,wide', known)
+    with pytest.raises(ConfigError, match='square does not fit wide'):
+        vary(model(), 'wide,square', known)
+
+
+def test_a_run_has_one_length_and_each_player_one_turn_unless_said():
+    config = model(steps=10)
+    config.losses.model.kl = ramp(0, 1)
+    assert float(weights(config, 'model')['kl'](5)) == 0.5
+    config.train.steps = 20
+    assert float(weights(config, 'model')['kl'](5)) == 0.25
+    config.losses.other = dict(kl=1.0)
+    assert configs.order(config) == ('model', 'other')
+    config.train.update(order=('other',), evaluate_every='end')
+    assert configs.order(config) == ('other',)
+    assert config.to_dict()['train']['evaluate_every'] == 'end' and small(config).train.evaluate_every == 0
 
 
 def test_weights_are_numbers_or_schedules_and_nothing_else():
@@ -203,5 +235,5 @@ def test_small_shrinks_every_config_and_keeps_its_structure(path, variant):
         config.experiment,
     )
     assert [end % phase.train.steps_per_call for end, phase in phases(shrunk)] == [0] * max(1, len(config.phases))
-    with pytest.raises(ConfigError, match='there is no variant'):
+    with pytest.raises(ConfigError, match='variant=.*choose one of'):
         module(path).get_config('no-such-variant')

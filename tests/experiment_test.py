@@ -78,7 +78,6 @@ def test_players_have_the_weights_and_the_optimizer_of_their_name():
             dict(order=('first', 'secnd')),
             r'config\.train\.order names first, secnd; the players are first, second',
         ),
-        ('train', dict(order=()), r'config\.train\.order names none; the players are first, second'),
         ('average', dict(c=0.9), r'config\.average has c; the networks are a, b'),
     ],
 )

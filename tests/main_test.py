@@ -23,7 +23,7 @@ TINY = [
     '--config.sample.count=8',
     '--config.sample.chunk=8',
     '--config.evaluate.count=16',
-    '--config.train.evaluate_every=12',
+    '--config.train.evaluate_every=end',
     '--config.train.sample_every=0',
 ]
 
@@ -112,7 +112,7 @@ def test_bad_input_is_one_line_and_an_exit_code(tmp_path):
     started['no config'] = start(config=None)
     expected = {name: rest for name, (_, *rest) in BAD.items()}
     expected |= {
-        'unknown variant': (2, "there is no variant 'gird'; there are grid, curve, moons"),
+        'unknown variant': (2, "variant='gird': choose one of grid, curve, moons (did you mean grid?)"),
         'no file': (2, 'there is no such file'),
         'no config': (2, 'which config?'),
     }

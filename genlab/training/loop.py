@@ -139,8 +139,12 @@ class Loop:
         jax.block_until_ready(self.state)
         return self.clock.pause()
 
-    def due(self, every: int) -> bool:
-        """Whether the last call crossed a multiple of `every` steps; never if that is 0."""
+    def due(self, every: int | str) -> bool:
+        """Returns whether the last call crossed a multiple of `every` steps; never for 0 and 'end'."""
+        if isinstance(every, str):
+            if every != 'end':
+                raise ConfigError(f"config.train: every {every!r} steps: give a number of steps, or 'end'")
+            return False
         return every > 0 and self.step // every > (self.step - self.program.calls[0]) // every
 
     def take_up_totals(self):
@@ -218,7 +222,7 @@ class Loop:
         self.evaluated.add(self.step)
 
     def finish(self, program: Program) -> None:
-        """The last samples, evaluation and checkpoint, and the report."""
+        """Writes the last samples, evaluation and checkpoint, and the report."""
         if self.program is None:
             self.progress.note(f'nothing left to train: step {self.step} of {self.config.train.steps} is done')
             self.program, self.clock = program, Clock(self.step)

@@ -1,10 +1,10 @@
-"""Optimizers: `adam(...)` and `sgd(...)` make the plain values of a config; `build` makes the optax chain of them."""
+"""Optimizers: `adam` and `sgd` return the plain values of a config; `build` turns them into an optax chain."""
 
 import optax
 from ml_collections import ConfigDict
 
 from genlab.config import schedule, untyped
-from genlab.errors import ConfigError
+from genlab.errors import choose
 
 
 def adam(
@@ -50,20 +50,26 @@ RULES = {
 }
 
 
-def build(config: ConfigDict) -> optax.GradientTransformation:
-    """Clipping by the global norm (`clip` > 0), the rule, decoupled weight decay, and a rate that is a number or a ramp(),
-    reached linearly over the first `warmup` steps. Its steps are its player's turns: five a round where it has five."""
-    if config.name not in RULES:
-        raise ConfigError(f'config.optimizer: name={config.name!r}: choose one of {", ".join(RULES)}')
+def build(config: ConfigDict, steps: int = 0) -> optax.GradientTransformation:
+    """Builds an optimizer: global-norm clipping (`clip` > 0), the rule, decoupled weight decay and the learning rate.
+
+    The rate is a number or a ramp(); the first `warmup` steps raise it linearly from 0. The rate counts its player's turns:
+    a player with five turns per training step advances it by five.
+
+    Args:
+      config: the values of `adam` or `sgd`.
+      steps: the length of the run, for a ramp() without steps.
+    """
+    rule = choose(RULES, config.name, 'config.optimizer.name')
     chain = [optax.clip_by_global_norm(config.clip)] if config.clip > 0 else []
-    chain.append(RULES[config.name](config))
+    chain.append(rule(config))
     if config.weight_decay > 0:
         chain.append(optax.add_decayed_weights(config.weight_decay))
-    return optax.chain(*chain, optax.scale_by_learning_rate(_rate(config)))
+    return optax.chain(*chain, optax.scale_by_learning_rate(_rate(config, steps)))
 
 
-def _rate(config: ConfigDict):
-    rate, warmup = schedule(config.learning_rate), config.warmup
+def _rate(config: ConfigDict, steps: int):
+    rate, warmup = schedule(config.learning_rate, steps), config.warmup
     if not warmup:
         return rate
     value = rate if callable(rate) else lambda step: rate
