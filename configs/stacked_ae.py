@@ -27,7 +27,7 @@ def get_config(variant=''):
         corruption='none',
         amount=0.0,
     )
-    config.train.update(steps_per_call=20, log_every=500, sample_every=5000)
+    config.train.update(steps_per_call=20, log_every=500, sample_every=5000, evaluate_every='end')
     config.checkpoint.every = 5000
     schedule(config, greedy=1000, together=6000, rate=1e-3)
     return configs.vary(config, variant, VARIANTS)
@@ -45,7 +45,7 @@ def schedule(config, greedy, together, rate):
         {},
     )
     steps = greedy * len(layers) + together
-    config.train.update(order=('autoencoder',), steps=steps, evaluate_every='end')
+    config.train.update(order=('autoencoder',), steps=steps)
 
 
 def mnist(config):

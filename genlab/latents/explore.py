@@ -36,7 +36,7 @@ class Explored(NamedTuple):
 def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Placement, state: State) -> Explored:
     """Everything that the abilities of a model allow. Averaged weights are used."""
     codec = experiment.codec
-    if codec is None or not (codec.encode or codec.prior):
+    if codec is None or not (codec.encode or codec.prior) or not (codec.decode or codec.entries):
         raise UserError(
             f'a model of config.experiment={config.experiment!r} has no codes that it could decode: there is '
             'nothing to explore; --mode=evaluate shows what it can'

@@ -95,8 +95,8 @@ def test_abilities_see_the_blocks_that_a_phase_has_reached(stacked):
     model, state, batch, _ = built(stacked)
     for (_, phase), size in zip(phases(stacked), (12, 6, 6)):
         made = experiment.load('autoencoder')(phase)
-        codes = made.encode(state.variables(), batch)
-        assert codes.shape == (8, size) and made.decode(state.variables(), codes).shape == batch['x'].shape
+        codes = made.codec.encode(state.variables(), batch)
+        assert codes.shape == (8, size) and made.codec.decode(state.variables(), codes).shape == batch['x'].shape
 
 
 def test_codes_and_measures_are_of_clean_images_and_reconstructions_of_corrupted_ones():

@@ -81,8 +81,8 @@ def test_noise_and_data_are_each_others_codes(toy):
     config = config.copy_and_resolve_references()
     config.sample.steps = 200
     built = experiment.load(config.experiment)(config)
-    codes = jax.jit(built.encode)(variables, batch)
-    np.testing.assert_allclose(jax.jit(built.decode)(variables, codes), batch['x'], atol=0.02)
+    codes = jax.jit(built.codec.encode)(variables, batch)
+    np.testing.assert_allclose(jax.jit(built.codec.decode)(variables, codes), batch['x'], atol=0.02)
     assert np.abs(codes - batch['x']).max() > 0.1
 
 
@@ -90,7 +90,7 @@ def test_inpainting_keeps_what_is_known_and_makes_the_rest_anew(ddpm):
     _, built, batch, variables, keys = ddpm
     mask = np.ones((8, 16, 16, 1), np.float32)
     mask[:, :, 8:] = 0
-    made = np.asarray(jax.jit(built.inpaint)(variables, batch, mask, keys))
+    made = np.asarray(jax.jit(built.sampler.inpaint)(variables, batch, mask, keys, {}))
     np.testing.assert_allclose(made[:, :, :8], batch['x'][:, :, :8], atol=1e-3)
     assert np.abs(made[:, :, 8:] - batch['x'][:, :, 8:]).mean() > 0.1
 
@@ -101,7 +101,7 @@ def test_redrawing_with_little_noise_changes_little(ddpm):
     changes = []
     for strength in (0.02, 0.9):
         config.sample.strength = strength
-        made = jax.jit(experiment.load(config.experiment)(config).sampler.image_to_image)(variables, batch, keys)
+        made = jax.jit(experiment.load(config.experiment)(config).sampler.image_to_image)(variables, batch, keys, {})
         changes.append(float(np.abs(made - batch['x']).mean()))
     assert changes[0] < 0.2 < changes[1]
 
@@ -120,7 +120,7 @@ def test_a_network_is_sampled_in_any_way(ddpm, change):
     config, _, _, variables, keys = ddpm
     config = config.copy_and_resolve_references()
     config.sample.update(change)
-    made = jax.jit(experiment.load(config.experiment)(config).sample)(variables, keys, None)
+    made = jax.jit(experiment.load(config.experiment)(config).sampler.sample)(variables, keys, {})
     assert made.shape == (8, 16, 16, 1) and np.isfinite(made).all()
 
 
@@ -204,7 +204,7 @@ def test_what_suits_the_interpolant_is_taken():
     config = config_of('flow_matching')
     for change in (dict(diffusion='sigma'), dict(diffusion='process', process='ve')):
         config.sample.update(sampler='euler_maruyama', **change)
-        assert experiment.load('diffusion')(config).sample
+        assert experiment.load('diffusion')(config).sampler
 
 
 def test_options_that_do_not_exist_are_named():

@@ -143,7 +143,7 @@ def test_dit_s2_over_kl_f8():
     [
         (lambda config: config.model.update(first_stage='runs/vae'), 'exclude each other'),
         (lambda config: config.model.autoencoder.update(networks='dense'), 'codes lie on a grid'),
-        (lambda config: config.model.update(bound='discrete'), "bound='discrete' is one of 8-bit levels"),
+        (lambda config: config.model.update(bound='discrete'), "bound='discrete' is for 8-bit levels"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):

@@ -201,7 +201,7 @@ def test_points_are_drawn_with_the_noise_of_the_likelihood():
         (lambda config: config.losses.update(vae=dict(total_correlation=1.0)), 'needs config.model.examples'),
         (lambda config: config.model.update(likelihood='poisson'), "likelihood='poisson': choose one of bernoulli"),
         (lambda config: config.model.update(dimensions=2), "points need 'gaussian'"),
-        (lambda config: config.model.update(networks='deep'), "networks='deep': choose dense"),
+        (lambda config: config.model.update(networks='deep'), "networks='deep': choose one of dense"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):

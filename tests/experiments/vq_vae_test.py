@@ -99,7 +99,7 @@ def test_the_first_stage_of_latent_diffusion_is_that_of_a_config_here():
             lambda config: config.model.update(halvings=5),
             'resolution=16 cannot be halved 5 times: take a multiple of 32',
         ),
-        (lambda config: config.model.update(networks='dense'), "networks='dense': choose residual or spatial"),
+        (lambda config: config.model.update(networks='dense'), "networks='dense': choose one of residual, spatial"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):

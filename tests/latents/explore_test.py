@@ -191,7 +191,7 @@ def test_discrete_codes_are_explored_before_quantisation_or_left_alone_with_a_li
     assert explored(linear, monkeypatch, codebook=8, decode=decode, prior=prior) == ({}, {}, {})
     assert 'codebook' in capsys.readouterr().err
     continuous = Codec(decode, prior=prior)
-    seen = explored(linear, monkeypatch, codebook=8, decode=None, continuous=continuous)
+    seen = explored(linear, monkeypatch, codebook=8, decode=decode, prior=prior, continuous=continuous)
     assert {'interpolation_prior', 'traversal'} <= {*seen.pictures} and not capsys.readouterr().err
 
 
