@@ -86,7 +86,9 @@ def test_a_stack_of_blocks_is_the_one_deep_autoencoder(stacked):
         params |= {f'encoder_{number}': block['encoder_0'], f'decoder_{1 - number}': block['decoder_0']}
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, whole.params['block_1'])
     variables = {'block_1': {'params': params}}
-    np.testing.assert_allclose(model.codec.encode(state.variables(), batch), deep.encode(variables, batch), atol=1e-6)
+    np.testing.assert_allclose(
+        model.codec.encode(state.variables(), batch), deep.codec.encode(variables, batch), atol=1e-6
+    )
     for name, values in model.reconstruct(state.variables(), batch, keys).items():
         np.testing.assert_allclose(values, deep.reconstruct(variables, batch, keys)[name], atol=1e-6)
 

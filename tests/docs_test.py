@@ -1,0 +1,62 @@
+"""Every command in README and the docs names configs, variants, keys and flags that exist."""
+
+import re
+import shlex
+
+import pytest
+from absl import flags
+
+from genlab import main
+from genlab.config import check_key
+from support.runs import ROOT, module_of
+
+PAGES = sorted(
+    [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *(ROOT / 'docs').glob('*.md'), *(ROOT / 'configs').glob('*.py')]
+)
+COMMAND = re.compile(r'python -m genlab\.main((?:[^\n`\\]|\\\n)*)')
+PLACEHOLDER = re.compile(r'[<>]|\.\.\.')
+
+
+def commands(text):
+    """The arguments of each command in a text, without comments and what follows in the shell."""
+    for found in COMMAND.finditer(text):
+        line = re.split(r'\s+#|&&|\||;|\s{2,}\(', found[1].replace('\\\n', ' '))[0]
+        if not PLACEHOLDER.search(line):
+            yield shlex.split(line)
+
+
+def check(arguments):
+    """Raises where an argument names what there is not."""
+    given = dict(argument.removeprefix('--').partition('=')[::2] for argument in arguments if argument.startswith('--'))
+    path, _, variant = given.pop('config').partition(':')
+    config = module_of(ROOT / path).get_config(variant) if variant else module_of(ROOT / path).get_config()
+    for name, value in given.items():
+        if not name.startswith('config.'):
+            assert name in flags.FLAGS, f'--{name} is no flag'
+        elif not main.is_new_term(config, f'--{name}={value}'):
+            check_key(config, name.removeprefix('config.'))
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_can_be_given(page):
+    for arguments in commands(page.read_text()):
+        if any(argument.startswith('--config=') for argument in arguments):
+            check(arguments)
+
+
+@pytest.mark.parametrize(
+    'command',
+    [
+        'python -m genlab.main --config=configs/dcgan.py --config.train.stpes=3',
+        'python -m genlab.main --config=configs/dcgan.py:paper65',
+        'python -m genlab.main --config=configs/dcgan.py --mood=train',
+    ],
+)
+def test_a_wrong_command_is_found(command):
+    with pytest.raises(Exception, match='stpes|paper65|mood'):
+        check(next(commands(command)))
+
+
+def test_commands_are_found():
+    found = [arguments for page in PAGES for arguments in commands(page.read_text())]
+    assert len(found) > 60
