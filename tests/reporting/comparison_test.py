@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -321,7 +322,7 @@ def test_pictures_are_small_and_lossless_where_that_is_enough():
 
 def test_the_command_names_no_place_of_this_machine():
     typed = lambda *words: command.given('genlab.main', ['/usr/bin/python3', '-m', 'genlab.main', *words])
-    root = os.path.dirname(os.path.dirname(command.__file__))
+    root = pathlib.Path(command.__file__).parents[2]
     assert typed(
         '--config=configs/dcgan.py:mnist', '--workdir=/home/me/r', '--config.data.dir', '/home/me/d', '--debug'
     ) == ('python -m genlab.main --config=configs/dcgan.py:mnist --debug')
