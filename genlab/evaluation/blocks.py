@@ -1,4 +1,4 @@
-"""Many examples through a compiled function, block by block."""
+"""Applies a compiled function to many examples, block by block."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,19 @@ import numpy as np
 
 
 def in_blocks(function: Callable, examples: np.ndarray, block: int) -> np.ndarray:
-    """The outputs [N, ...] of function [block, ...] -> [block, ...] over examples [N, ...] as float32, of which N > 0.
+    """Returns the outputs [N, ...] of `function` on examples [N, ...], converted to float32, N > 0.
 
-    The last block is filled up with zeros, so that one shape is compiled. A block is under way while the one before it
-    is fetched. Products are in full float32: a figure must not depend on what a device rounds them to."""
-    outputs, running = [], None
+    The last block is padded with zeros, so that one shape is compiled. The next block is dispatched before the previous
+    one is fetched. Matrix products are in full float32, so that a figure does not depend on the default precision of a
+    device.
+
+    Args:
+      function: [block, ...] -> [block, ...].
+      examples: [N, ...].
+      block: examples per call.
+    """
+    outputs: list[np.ndarray] = []
+    running = None
     with jax.default_matmul_precision('highest'):
         for first in range(0, len(examples), block):
             part = np.asarray(examples[first : first + block], np.float32)

@@ -1,12 +1,12 @@
-"""How many samples each measure of quality needs, so that a report says what is missing instead of a number."""
+"""How many samples each metric needs. With fewer, a report states the requirement instead of a number."""
 
 
 def needs(metric: str, dimensions: int) -> int:
-    """The least number of samples, and of real examples, that a metric is worth computing on.
+    """Returns the least number of samples, and of real examples, for which a metric is meaningful.
 
-    dimensions: of the features, or the number of classes for the two metrics of class probabilities. Fewer than D + 1
-    examples have a covariance without full rank, and their Frechet distance depends on their number more than on the model;
-    ten a class leave a bias of (K - 1) / 2N = 0.05 nats; a hundred have a quantile of 1 %, and a standard error at all.
+    With fewer than D + 1 examples the covariance is rank-deficient, and the Frechet distance depends more on their
+    number than on the model. Ten per class leave a bias of (K - 1) / 2N = 0.05 nats. A hundred have a 1 % quantile, and
+    a standard error. dimensions: of the features; for `inception_score` and `class_divergence`, the number of classes.
     """
     return {
         'frechet': dimensions + 1,
@@ -21,6 +21,12 @@ def needs(metric: str, dimensions: int) -> int:
 
 
 def shortage(metric: str, dimensions: int, *counts: int) -> str:
-    """What to write instead of the metric, for the numbers of samples and of real examples; '' if there are enough."""
+    """Returns the text that replaces a metric on too few examples; '' if there are enough.
+
+    Args:
+      metric: its name.
+      dimensions: as for `needs`.
+      counts: the numbers of samples and real examples.
+    """
     least, fewest = needs(metric, dimensions), min(counts)
     return '' if fewest >= least else f'needs at least {least:,} samples, there are {fewest:,}'

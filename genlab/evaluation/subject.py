@@ -1,58 +1,85 @@
-"""The model that is judged, and what several judges need of it: drawn, loaded and encoded once."""
+"""The model under evaluation, with everything that several evaluators share: samples, data and codes, computed once."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from genlab import data
+from genlab.abilities import Codec, Variables
 from genlab.experiment import Experiment
+from genlab.latents import vectors
 from genlab.sampling import drawing
 from genlab.training import parallel
 
-KEPT = 10_000  # training examples that judges learn from,
-NUMBERS = 2**26  # except PCA, which takes as many as are this many numbers: all of MNIST
+KEPT = 10_000  # training examples that probes and clusters are fitted to
+NUMBERS = 2**26  # values that PCA is fitted to at most: all of MNIST
+
+Result = TypeVar('Result')
 
 
 class Part(NamedTuple):
-    """What one judge found."""
+    """The result of one evaluator."""
 
     protocol: Mapping[str, Any]  # what its figures depend on, plain values
-    figures: Mapping[str, Any]  # name -> number, class -> number, or words where there are too few examples
+    figures: Mapping[str, Any]  # name -> number, {class: number}, or a text on too few examples
     pictures: Mapping[str, np.ndarray] = {}  # name -> uint8 [H, W, C]
-    rates: Mapping[str, float] = {}  # what was done -> how many a second
+    rates: Mapping[str, float] = {}  # operation -> examples per second
+
+
+def compiled(ability: Callable | None) -> Callable:
+    """Compiles an ability of a model, once per process; `applies` of the evaluator has checked that it is there."""
+    assert ability is not None
+    return drawing.jitted(ability)
+
+
+def _memoised(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Keeps results per subject and arguments. A cache of the class would keep the arrays of every evaluated model."""
+
+    @functools.wraps(method)
+    def recall(self: 'Subject', *arguments: str) -> Result:
+        key = (method.__name__, *arguments)
+        if key not in self.memory:
+            self.memory[key] = method(self, *arguments)
+        return self.memory[key]
+
+    return recall
 
 
 class Subject:
-    """A model, its config and its data. What is dear is made when it is first asked for, and kept."""
+    """A model, its config and its data. Expensive results are computed on first use and kept."""
 
-    def __init__(self, config: ConfigDict, experiment: Experiment, placement: parallel.Placement, variables):
+    def __init__(self, config: ConfigDict, experiment: Experiment, placement: parallel.Placement, variables: Variables):
         self.config, self.experiment, self.placement, self.variables = config, experiment, placement, variables
-        self.whole = config.copy_and_resolve_references()  # a judge knows the classes that the model never saw
+        self.whole = config.copy_and_resolve_references()  # with the classes that training leaves out
         self.whole.data.leave_out = ()
-        # Kept by the subject itself: a cache of the class would keep the arrays of every model that was ever judged.
-        self.rows, self.flat, self.x, self.codes = map(functools.cache, (self.rows, self.flat, self.x, self.codes))
+        self.memory: dict[tuple[str, ...], Any] = {}
 
     @functools.cached_property
     def samples(self) -> np.ndarray:
-        """[config.evaluate.count, ...] by the evaluation's own seed: runs of different seeds are judged alike."""
+        """Samples [config.evaluate.count, ...].
+
+        They use the evaluation's seed, so that runs with different training seeds are evaluated with the same noise.
+        """
         evaluate = self.config.evaluate
         return drawing.draw(self.experiment, self.placement, self.variables, self.config, evaluate.count, evaluate.seed)
 
     @functools.cached_property
     def test(self) -> data.Source:
+        """The held-out split."""
         return data.load(self.config.data, 'test')
 
     @functools.cached_property
     def train(self) -> data.Source:
-        """What the model learnt from."""
+        """The training split."""
         return data.load(self.config.data, 'train')
 
     @property
     def images(self) -> bool:
-        """Whether what is modelled is images."""
+        """Whether the modelled field is an image."""
         return len(self.test.fields[self.config.data.observe].shape) == 3
 
     @property
@@ -61,23 +88,34 @@ class Subject:
         return self.experiment.codec is not None and self.experiment.codec.encode is not None
 
     @property
+    def codec(self) -> Codec:
+        """The model's codec; only for a model that has one."""
+        assert self.experiment.codec is not None
+        return self.experiment.codec
+
+    @property
     def held_out(self) -> int:
-        """How many held-out examples are looked at."""
+        """The number of held-out examples that are used."""
         return min(len(self.test), self.config.evaluate.count)
 
     def chosen(self, split: str) -> np.ndarray:
-        """The indices that judges use: the first held-out examples, or training examples drawn once and for all."""
+        """Returns the indices of the examples that are used: the first held-out ones, or a fixed training subset."""
         if split == 'test':
             return np.arange(self.held_out)
         return np.sort(np.random.default_rng(0).permutation(len(self.train))[:KEPT])
 
+    @_memoised
     def rows(self, split: str, field: str) -> np.ndarray:
-        """A field of the chosen examples of a split as the source has it; [N, ...]."""
-        source = data.load(self.config.data, split, (field,) if field in self._drawn() else ())
+        """Returns a field of the chosen examples as in the source, [N, ...]."""
+        source = data.load(self.config.data, split, (field,) if field in self._on_demand() else ())
         return source.rows(self.chosen(split))[field]
 
+    @_memoised
     def flat(self, split: str) -> np.ndarray:
-        """What is modelled in one row, float32 [N, P]: of the chosen held-out examples, and of nearly all training examples."""
+        """Returns flattened prepared examples, float32 [N, P].
+
+        split: 'test' for the chosen examples, 'train' for as many training examples as NUMBERS allows.
+        """
         x = self.x('test').reshape(self.held_out, -1)
         if split == 'test':
             return x
@@ -90,37 +128,52 @@ class Subject:
             ]
         )
 
-    def _drawn(self) -> tuple[str, ...]:
+    def _on_demand(self) -> tuple[str, ...]:
         """Returns the fields that the source adds only if they are requested."""
         return self.test.on_demand
 
     def has(self, field: str) -> bool:
-        return field in self.test.fields or field in self._drawn()
+        """Returns whether the source has a field."""
+        return field in self.test.fields or field in self._on_demand()
 
+    @_memoised
     def x(self, split: str) -> np.ndarray:
-        """What is modelled, of the chosen examples of a split, prepared."""
+        """Returns the chosen examples of a split, prepared, [N, ...]."""
         return self.over(lambda variables, batch, keys: {'x': batch['x']}, split)['x']
 
-    def codes(self, split: str) -> np.ndarray:
-        """The codes of the chosen examples of a split; [N, ...]."""
-        encode = drawing.jitted(self.experiment.codec.encode)
+    @_memoised
+    def codes(self, split: str) -> Any:
+        """Returns the codes of the chosen examples of a split, with leaves [N, ...]."""
+        encode = compiled(self.codec.encode)
         return self.over(lambda variables, batch, keys: {'codes': encode(variables, batch)}, split)['codes']
+
+    @_memoised
+    def vectors(self, split: str) -> np.ndarray:
+        """Returns the codes of the chosen examples of a split, one vector per example, [N, D]."""
+        return vectors.flatten(self.codes(split))
 
     def over(
         self, function: Callable, split: str = 'test', purpose: str = 'measure', count: int | None = None
-    ) -> dict[str, np.ndarray]:
-        """{name: [N, ...]} of `function(variables, batch, keys) -> {name: [B, ...]}` over the chosen examples of a split, or
-        the first `count` of them.
+    ) -> dict[str, Any]:
+        """Applies a function to the chosen examples of a split.
 
-        The function is not compiled here: give it what `drawing.jitted` made of the model's abilities."""
+        Args:
+          function: (variables, batch, keys [B]) -> {name: [B, ...]}. It is not compiled here: use `compiled`.
+          split: 'test' or 'train'.
+          purpose: the name of the random stream.
+          count: the first of the chosen examples; None for all.
+
+        Returns:
+          {name: [N, ...]}.
+        """
         indices = self.chosen(split)[:count]
-        parts = [*self._blocks(function, split, purpose, indices)]
-        return {name: np.concatenate([part[name] for part in parts])[: len(indices)] for name in parts[0]}
+        blocks = [*self._blocks(function, split, purpose, indices)]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(indices)], *blocks)
 
     def _blocks(
         self, function: Callable, split: str, purpose: str, indices: np.ndarray
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Blocks of one shape, compiled once; the last is filled up with examples from the start."""
+        """Yields the results per block. Blocks have one shape; the last one is padded with its first examples."""
         prepared, size = drawing.examples(self.config, split), self.config.data.batch_size
         for first in range(0, len(indices), size):
             block = np.resize(indices[first : first + size], size)

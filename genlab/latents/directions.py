@@ -1,17 +1,27 @@
-"""Directions of the code space along which an attribute changes, learnt from codes and their attributes."""
+"""Directions in code space along which an attribute changes, estimated from codes and their attributes."""
 
 import numpy as np
 
 
 def direction(codes: np.ndarray, attribute: np.ndarray, ridge: float = 0.1) -> np.ndarray:
-    """The move d such that codes + d have more of an attribute: codes [N, D], attribute [N] -> [D].
+    """Returns the direction d in which an attribute increases: adding d to a code moves the attribute by one unit.
 
-    Of a class (boolean, whether an example is of it): the difference of means d = mean(z | in) - mean(z | out), so one unit
-    leads from the average of the others to that of the class (Larsen et al. 2016, section 4.2). Zero if nobody is in or out.
+    Class (boolean attribute): d = mean(z | in) - mean(z | out), the difference of means, so one unit moves from the
+    mean of the others to the mean of the class (Larsen et al. 2016, section 4.2). It is zero if the class is empty or
+    has all examples.
 
-    Of a number: the direction u of the ridge regression of y on the codes, each dimension in its own standard deviations,
-    (Z'Z / N + ridge) u ~ Z'y / N, as long as it takes to move y, by its least squares on Z u / |u| alone, by one standard
-    deviation. Zero if all have the same."""
+    Number: u solves the ridge regression of y on codes in units of their standard deviations, (Z'Z / N + ridge) u ~ Z'y
+    / N. The length of d moves y by one standard deviation, by least squares of y on Z u / |u|. It is zero if the
+    attribute is constant.
+
+    Args:
+      codes: [N, D].
+      attribute: [N], boolean or a number.
+      ridge: the weight of the penalty.
+
+    Returns:
+      [D], float32.
+    """
     if attribute.dtype == bool:
         return difference_of_means(codes, attribute)
     codes, values = codes.astype(np.float64), attribute.astype(np.float64)
@@ -20,33 +30,40 @@ def direction(codes: np.ndarray, attribute: np.ndarray, ridge: float = 0.1) -> n
     values = values - values.mean()
     normal = _ridge(units, values, ridge * len(codes))
     if not normal.any():
-        return np.zeros_like(normal, np.float32)
+        return np.zeros(normal.shape, np.float32)
     normal /= np.linalg.norm(normal)
     along = units @ normal
     slope = along @ values / (along @ along)
-    return np.float32(normal * deviation * values.std() / slope)
+    return (normal * deviation * values.std() / slope).astype(np.float32)
 
 
 def difference_of_means(codes: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """mean(z | in) - mean(z | out): codes [N, D], members boolean [N] -> [D]."""
+    """Returns mean(z | in) - mean(z | out): codes [N, D], boolean members [N] -> [D]."""
     if members.all() or not members.any():
         return np.zeros(codes.shape[1], np.float32)
-    return np.float32(codes[members].mean(0, dtype=np.float64) - codes[~members].mean(0, dtype=np.float64))
+    difference = codes[members].mean(0, dtype=np.float64) - codes[~members].mean(0, dtype=np.float64)
+    return difference.astype(np.float32)
 
 
 def along(codes: np.ndarray, directions: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-    """codes + alpha direction: codes [N, D], directions [D] or one each [N, D], alphas [A] -> [N, A, D]."""
+    """Returns codes + alpha direction, [N, A, D] float32.
+
+    Args:
+      codes: [N, D].
+      directions: [D], or one per code [N, D].
+      alphas: [A].
+    """
     directions = np.broadcast_to(directions, codes.shape)
-    return np.float32(codes[:, None] + alphas[None, :, None] * directions[:, None])
+    return (codes[:, None] + alphas[None, :, None] * directions[:, None]).astype(np.float32)
 
 
 def thickness(images: np.ndarray) -> np.ndarray:
-    """How much ink is on an image, bright on dark: the mean of (x + 1) / 2. Images [..., H, W, C] in [-1, 1] -> [...]."""
+    """Returns the share of ink on bright-on-dark images, mean((x + 1) / 2): [..., H, W, C] in [-1, 1] -> [...]."""
     return (images.mean((-3, -2, -1), dtype=np.float64) + 1) / 2
 
 
 def _ridge(units: np.ndarray, values: np.ndarray, weight: float) -> np.ndarray:
-    """argmin |Z u - y|^2 + weight |u|^2 by the smaller of its two systems: [N, D], [N] -> [D]."""
+    """Returns argmin |Z u - y|^2 + weight |u|^2, by the smaller of the two linear systems: [N, D], [N] -> [D]."""
     number, size = units.shape
     if size <= number:
         return np.linalg.solve(units.T @ units + weight * np.eye(size), units.T @ values)

@@ -1,78 +1,108 @@
-"""What lies between and around the codes of a model: every tool that it can serve, as pictures and figures."""
+"""Explores the code space of a model: all latent tools that its abilities allow, as pictures and figures."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from genlab import conditioning, data
+from genlab.abilities import Batch, Codec, Variables
 from genlab.errors import UserError, warn
 from genlab.evaluation.features import classifier
 from genlab.experiment import Experiment
 from genlab.latents import directions, inversion, strips, traversal
-from genlab.latents.codes import Codes, learn
+from genlab.latents.codes import Codes, learn, vector_decoder
 from genlab.latents.interpolation import linear, path, spherical
 from genlab.run import images
 from genlab.sampling import drawing
 from genlab.training import parallel
 from genlab.training.state import State
 
-FRAMES = 4  # of an animation, for each step of a strip
-RESTARTS = 4  # codes that an inversion begins from
-CANDIDATES = 64  # dimensions whose effect is looked at
-CLASSES = 10  # that have a row in the picture of their directions
-VERSIONS = 4  # of each image that is inpainted or redrawn
+FRAMES = 4  # animation frames per step of a strip
+RESTARTS = 4  # initial codes per inversion
+CANDIDATES = 64  # dimensions whose effect is measured
+CLASSES = 10  # classes with a row in the picture of directions, at most
+VERSIONS = 4  # outputs per image that is inpainted or translated
 
 
 class Explored(NamedTuple):
-    """What was seen."""
+    """The results of exploring a model."""
 
     pictures: dict[str, np.ndarray]  # name -> uint8 [H, W, C]
     animations: dict[str, np.ndarray]  # name -> uint8 [T, H, W, C]
-    figures: dict[str, Any]  # name -> number, or place -> number
+    figures: dict[str, Any]  # name -> number, or {dimension or step along a direction: number}
 
 
 def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Placement, state: State) -> Explored:
-    """Everything that the abilities of a model allow. Averaged weights are used."""
+    """Runs all latent tools that the abilities of a model allow, with averaged weights.
+
+    With a codebook, the codes before quantisation are explored if the model offers them. Otherwise a warning says so
+    and the result is empty.
+
+    Args:
+      config: of the run.
+      experiment: the model.
+      placement: of the state.
+      state: of the run.
+
+    Raises:
+      UserError: the model has no codes, or cannot decode them.
+    """
     codec = experiment.codec
     if codec is None or not (codec.encode or codec.prior) or not (codec.decode or codec.entries):
         raise UserError(
-            f'a model of config.experiment={config.experiment!r} has no codes that it could decode: there is '
-            'nothing to explore; --mode=evaluate shows what it can'
+            f'a model of config.experiment={config.experiment!r} has no codes to decode, so there is nothing to '
+            'explore; --mode=evaluate measures its other abilities'
         )
     if codec.entries:
-        if codec.continuous is None:
-            warn('its codes are entries of a codebook: there is nothing between them to explore')
-            return Explored({}, {}, {})
         codec = codec.continuous  # codes before quantisation, which `decode` quantises
+        if codec is None or not (codec.encode or codec.prior):
+            warn('the codes are entries of a codebook, and no continuous codes are available: nothing to explore')
+            return Explored({}, {}, {})
     variables = state.variables(averaged=True)
-    codes, source = learn(config, codec, placement, variables), data.load(config.data, 'test')
+    codes = learn(config, codec, placement, variables)
+    source = data.load(config.data, 'test')
     held_out = drawing.examples(config)(np.arange(max(4 * config.explore.pairs, config.explore.inversions)))
-    beside = drawing.reference(source, config)
-    parts = [interpolate(config, codes, held_out, beside), traverse(config, codes, held_out, beside)]
+    reference = drawing.reference(source, config)
+    parts = [interpolate(config, codes, held_out, reference), traverse(config, codes, held_out, reference)]
     if config.explore.inversions:
         parts.append(invert(config, codec, placement, variables, codes, held_out))
     if codes.decoded.ndim == 4:
-        judge = classifier.load(config.data) if has_classes(source, config) else None
+        trained = classifier.load(config.data) if has_classes(source, config) else None
         parts += [
             thicken(config, codes, held_out),
-            classes(config, codes, held_out, judge),
+            classes(config, codes, held_out, trained),
             mix(config, codes, held_out),
             edit(config, experiment, placement, variables),
         ]
-    return Explored(*({name: value for part in parts for name, value in part[kind].items()} for kind in range(3)))
+    return Explored(
+        pictures={name: picture for part in parts for name, picture in part.pictures.items()},
+        animations={name: frames for part in parts for name, frames in part.animations.items()},
+        figures={name: figure for part in parts for name, figure in part.figures.items()},
+    )
 
 
 def has_classes(source: data.Source, config: ConfigDict) -> bool:
-    """Whether a classifier can say what an image is of."""
+    """Returns whether a classifier of these images can be trained."""
     return 'label' in source.fields and source.fields['label'].high > 0 and config.data.observe == 'image'
 
 
-def interpolate(config, codes: Codes, held_out, beside) -> Explored:
-    """Paths between held-out examples of different classes, straight, and between draws from the prior, spherical."""
+def interpolate(config: ConfigDict, codes: Codes, held_out: Batch, reference: np.ndarray | None) -> Explored:
+    """Draws paths between codes, as strips and animations.
+
+    They are linear between held-out examples of different classes, and spherical between draws from the prior.
+
+    Args:
+      config: of the run.
+      codes: of the model.
+      held_out: a prepared batch.
+      reference: real points to draw behind paths of points.
+    """
     steps, count = config.explore.steps, config.explore.pairs
-    ends = {}
+    ends: dict[str, tuple[np.ndarray, np.ndarray, Callable]] = {}
     if codes.encode:
         encoded = codes.encode(held_out)
         first, second = pair_up(np.asarray(held_out.get('label', np.zeros(len(encoded)))), count)
@@ -82,111 +112,178 @@ def interpolate(config, codes: Codes, held_out, beside) -> Explored:
         ends['interpolation_prior'] = drawn[:count], drawn[count:], spherical
     pictures, animations = {}, {}
     for name, (a, b, between) in ends.items():
-        decoded = codes.decode_all(np.asarray(path(a, b, FRAMES * (steps - 1) + 1, between)))
+        points = path(jnp.asarray(a), jnp.asarray(b), FRAMES * (steps - 1) + 1, between)
+        decoded = codes.decode_all(np.asarray(points))
         shown = decoded if decoded.ndim == 3 else decoded[:, ::FRAMES]
-        pictures[name], animations[name] = strips.strip(shown, beside), strips.frames(decoded, beside)
+        pictures[name], animations[name] = strips.strip(shown, reference), strips.frames(decoded, reference)
     return Explored(pictures, animations, {})
 
 
 def pair_up(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices [count] and [count] of examples that follow each other, of different classes while there are such."""
-    left, pairs = list(range(len(labels))), []
+    """Pairs consecutive examples, of different classes as long as there are any: indices [count] and [count].
+
+    labels: [N].
+    """
+    left = list(range(len(labels)))
+    pairs: list[tuple[int, int]] = []
     while len(pairs) < count and len(left) > 1:
         first = left.pop(0)
         second = next((other for other in left if labels[other] != labels[first]), left[0])
         left.remove(second)
         pairs.append((first, second))
-    first, second = np.array(pairs).T
-    return first, second
+    firsts, seconds = np.array(pairs).T
+    return firsts, seconds
 
 
-def starts(codes: Codes, held_out, count: int) -> np.ndarray:
-    """Codes to set out from, flat [count, D]: of held-out examples, or of draws."""
-    chosen = codes.encode(held_out) if codes.encode else codes.prior(count)
-    return chosen[:count].reshape(min(count, len(chosen)), -1)
+def starts(codes: Codes, held_out: Batch, count: int) -> np.ndarray:
+    """Returns initial codes [count, D]: of held-out examples, or from the prior if the model does not encode.
+
+    Args:
+      codes: of the model.
+      held_out: a prepared batch.
+      count: codes at most.
+    """
+    if codes.encode is not None:
+        return codes.encode(held_out)[:count]
+    assert codes.prior is not None
+    return codes.prior(count)
 
 
-def traverse(config, codes: Codes, held_out, beside) -> Explored:
-    """One code, a row for each dimension: those that change most what is decoded, the first first."""
+def traverse(config: ConfigDict, codes: Codes, held_out: Batch, reference: np.ndarray | None) -> Explored:
+    """Draws latent traversals of one code: a row per dimension, ordered by the effect on the decoded output.
+
+    Args:
+      config: of the run.
+      codes: of the model.
+      held_out: a prepared batch.
+      reference: real points to draw behind paths of points.
+    """
     settings, start = config.explore, starts(codes, held_out, 1)[0]
 
-    def decode(flat):
-        return codes.decode_all(flat[:, None])[:, 0]
-
-    candidates = traversal.most_varying(codes.flat, CANDIDATES)
-    change = traversal.effect(decode, start, codes.flat, candidates, settings.reach)
+    candidates = traversal.most_varying(codes.known, CANDIDATES)
+    change = traversal.effect(codes.decode, start, codes.known, candidates, settings.reach)
     order = np.argsort(-change, kind='stable')[: settings.dimensions]
-    steps = (
-        settings.steps if codes.decoded.ndim == 4 else FRAMES * settings.steps
-    )  # points are drawn together, as curves
-    rows = traversal.traverse(start, codes.flat, candidates[order], settings.reach, steps)
+    # Points share one plot, as curves, which need more steps than a strip of images.
+    steps = settings.steps if codes.decoded.ndim == 4 else FRAMES * settings.steps
+    rows = traversal.traverse(start, codes.known, candidates[order], settings.reach, steps)
     figures = {'traversal_change': {str(candidates[place]): float(change[place]) for place in order}}
-    return Explored({'traversal': strips.strip(codes.decode_all(rows), beside)}, {}, figures)
+    return Explored({'traversal': strips.strip(codes.decode_all(rows), reference)}, {}, figures)
 
 
-def thicken(config, codes: Codes, held_out) -> Explored:
-    """Codes moved by -reach to +reach along the direction of thicker strokes, and the thickness that they then have."""
+def thicken(config: ConfigDict, codes: Codes, held_out: Batch) -> Explored:
+    """Moves codes by -reach to +reach along the direction of thicker strokes.
+
+    The figure is the thickness of the decoded images, per step.
+
+    Args:
+      config: of the run.
+      codes: of the model.
+      held_out: a prepared batch.
+    """
     alphas = np.linspace(-config.explore.reach, config.explore.reach, config.explore.steps)
-    move = directions.direction(codes.flat, directions.thickness(codes.decoded))
-    made = codes.decode_all(directions.along(starts(codes, held_out, config.explore.pairs), move, alphas))
-    measured = directions.thickness(made).mean(0)
-    return Explored({'direction_thickness': strips.strip(made)}, {}, {'thickness': _by_place(alphas, measured)})
+    move = directions.direction(codes.known, directions.thickness(codes.decoded))
+    decoded = codes.decode_all(directions.along(starts(codes, held_out, config.explore.pairs), move, alphas))
+    thickness = directions.thickness(decoded).mean(0)
+    return Explored({'direction_thickness': strips.strip(decoded)}, {}, {'thickness': _by_alpha(alphas, thickness)})
 
 
-def classes(config, codes: Codes, held_out, judge: classifier.Classifier | None) -> Explored:
-    """A row for each class: a code of another one, moved by 0 to reach along the direction of the class.
+def classes(config: ConfigDict, codes: Codes, held_out: Batch, trained: classifier.Classifier | None) -> Explored:
+    """Draws a row per class: a code of another class, moved by 0 to `reach` along the direction of the class.
 
-    The figure is the classifier's probability of the class, averaged over the rows."""
-    if judge is None:
+    The figure is the classifier's probability of the target class, averaged over rows.
+
+    Args:
+      config: of the run.
+      codes: of the model.
+      held_out: a prepared batch.
+      trained: the classifier; None without labels, for an empty result.
+    """
+    if trained is None:
         return Explored({}, {}, {})
-    labels = judge.probabilities(codes.decoded).argmax(1) if codes.labels is None else np.asarray(codes.labels)
-    present = [label for label in range(min(len(judge.classes), CLASSES)) if 0 < (labels == label).sum() < len(labels)]
+    labels = trained.probabilities(codes.decoded).argmax(1) if codes.labels is None else np.asarray(codes.labels)
+    present = [
+        label for label in range(min(len(trained.classes), CLASSES)) if 0 < (labels == label).sum() < len(labels)
+    ]
     if not present:
-        warn('every sample looks like one class: there are no directions between classes')
+        warn('all samples are classified as one class, so there are no directions between classes')
         return Explored({}, {}, {})
-    moves = np.stack([directions.direction(codes.flat, labels == label) for label in present])
+    moves = np.stack([directions.direction(codes.known, labels == label) for label in present])
     others = [np.flatnonzero(labels != label)[0] for label in present]
     alphas = np.linspace(0, config.explore.reach, config.explore.steps)
-    made = codes.decode_all(directions.along(codes.flat[others], moves, alphas))
-    sure = np.stack([judge.probabilities(row)[:, label] for row, label in zip(made, present)])
-    return Explored(
-        {'direction_classes': strips.strip(made)}, {}, {'class_probability': _by_place(alphas, sure.mean(0))}
-    )
+    decoded = codes.decode_all(directions.along(codes.known[others], moves, alphas))
+    probability = np.stack([trained.probabilities(row)[:, label] for row, label in zip(decoded, present)]).mean(0)
+    figures = {'class_probability': _by_alpha(alphas, probability)}
+    return Explored({'direction_classes': strips.strip(decoded)}, {}, figures)
 
 
-def invert(config, codec, placement, variables, codes: Codes, held_out) -> Explored:
-    """Held-out examples, and the nearest that the decoder comes to them: from their codes where the model encodes.
+def invert(
+    config: ConfigDict,
+    codec: Codec,
+    placement: parallel.Placement,
+    variables: Variables,
+    codes: Codes,
+    held_out: Batch,
+) -> Explored:
+    """Draws held-out examples beside their inversions, which start from their codes if the model encodes.
 
-    Squared errors are means over pixels in [0, 1], or over the coordinates of points."""
+    Squared errors are means over pixels in [0, 1], or over the coordinates of points.
+
+    Args:
+      config: of the run.
+      codec: of the codes.
+      placement: of the variables.
+      variables: of the model.
+      codes: of the model.
+      held_out: a prepared batch.
+    """
     targets = np.asarray(held_out['x'][: config.explore.inversions])
-    chance = np.random.default_rng(config.seed)
-    begin = codes.known[chance.integers(len(codes.known), size=(len(targets), RESTARTS))]
-    if codes.encode:
+    random = np.random.default_rng(config.seed)
+    begin = codes.known[random.integers(len(codes.known), size=(len(targets), RESTARTS))]
+    if codes.encode is not None:
         begin[:, 0] = codes.encode(held_out)[: len(targets)]
-    begin = begin.reshape(-1, *codes.known.shape[1:])
+    begin = begin.reshape(-1, codes.layout.size)
     examples = np.repeat(targets, RESTARTS, 0), begin, np.broadcast_to(codes.known.std(0), begin.shape)
-    inverter = inversion.inverter(codec.decode, config.explore.inversion_steps)
-    found, errors = inversion.best(*parallel.run(placement, inverter, variables, examples), RESTARTS)
+    decode: Callable = codec.decode
+    inverter = inversion.inverter(vector_decoder(decode, codes.layout), config.explore.inversion_steps)
+    inverted, errors = parallel.run(placement, inverter, variables, examples)
+    best, errors = inversion.best(inverted, errors, RESTARTS)
     before, after = errors.mean(1) / targets[0].size / (4 if targets.ndim == 4 else 1)
     figures = {'inversion_error_before': float(before), 'inversion_error_after': float(after)}
-    versions = {'target': targets, 'inversion': codes.decode(found.astype(np.float32))}
+    versions = {'target': targets, 'inversion': codes.decode(best.astype(np.float32))}
     return Explored({'inversion': images.pairs(versions)}, {}, figures)
 
 
-def mix(config, codes: Codes, held_out) -> Explored:
-    """Coarse features of the images on the left, fine ones of those above, where the model can tell them apart."""
+def mix(config: ConfigDict, codes: Codes, held_out: Batch) -> Explored:
+    """Draws a table of mixed images: coarse features of the left margin, fine features of the top margin.
+
+    The result is empty if the model cannot mix.
+
+    Args:
+      config: of the run.
+      codes: of the model.
+      held_out: a prepared batch.
+    """
     if codes.mix is None:
         return Explored({}, {}, {})
     count = config.explore.pairs
-    both = codes.prior(2 * count) if codes.prior else codes.encode(held_out)[: 2 * count]
+    both = codes.prior(2 * count) if codes.prior else starts(codes, held_out, 2 * count)
     beside, above = both[:count], both[count:]
     mixed = codes.mix(np.repeat(beside, count, 0), np.concatenate([above] * count))
-    made = strips.table(mixed.reshape(count, count, *mixed.shape[1:]), codes.decode(above), codes.decode(beside))
-    return Explored({'mixing': made}, {}, {})
+    grid = mixed.reshape(count, count, *mixed.shape[1:])
+    return Explored({'mixing': strips.table(grid, codes.decode(above), codes.decode(beside))}, {}, {})
 
 
-def edit(config, experiment, placement, variables) -> Explored:
-    """Resamples the right half or the middle of held-out examples, and translates others, VERSIONS times each."""
+def edit(config: ConfigDict, experiment: Experiment, placement: parallel.Placement, variables: Variables) -> Explored:
+    """Draws held-out examples beside inpainted and translated versions, VERSIONS of each.
+
+    The right half or the middle is inpainted.
+
+    Args:
+      config: of the run.
+      experiment: the model.
+      placement: of the variables.
+      variables: of the model.
+    """
     sampler = experiment.sampler
     if sampler is None:
         return Explored({}, {}, {})
@@ -195,21 +292,26 @@ def edit(config, experiment, placement, variables) -> Explored:
     condition = conditioning.from_batch(experiment.conditions, batch)
     keys = drawing.keys(config.seed, 0, len(rows), 'edit')
     pictures = {}
+
+    def apply(ability: Callable, *arguments: Any) -> np.ndarray:
+        compiled = drawing.jitted(ability)
+        return parallel.run(placement, lambda variables, both: compiled(variables, *both), variables, arguments)
+
     if sampler.inpaint is not None:
-        inpaint, mask = drawing.jitted(sampler.inpaint), masks(batch['x'].shape)
-        known = np.where(mask > 0, batch['x'], 0)
-        given = batch, mask, keys, condition
-        output = parallel.run(placement, lambda variables, given: inpaint(variables, *given), variables, given)
-        pictures['inpainting'] = strips.strip(beside_first(known, output))
+        mask = masks(batch['x'].shape)
+        output = apply(sampler.inpaint, batch, mask, keys, condition)
+        pictures['inpainting'] = strips.strip(beside_first(np.where(mask > 0, batch['x'], 0), output))
     if sampler.image_to_image is not None:
-        translate, given = drawing.jitted(sampler.image_to_image), (batch, keys, condition)
-        output = parallel.run(placement, lambda variables, given: translate(variables, *given), variables, given)
+        output = apply(sampler.image_to_image, batch, keys, condition)
         pictures['image_to_image'] = strips.strip(beside_first(batch['x'], output))
     return Explored(pictures, {}, {})
 
 
 def masks(shape: tuple[int, ...]) -> np.ndarray:
-    """1 where an image is known, [B, H, W, 1]: the left half of every other one, all but the middle of the rest."""
+    """Returns masks [B, H, W, 1] that are 1 where an image is known.
+
+    Even images keep their left half, odd images all but the middle.
+    """
     mask = np.ones((*shape[:3], 1), np.float32)
     height, width = shape[1:3]
     mask[0::2, :, width // 2 :] = 0
@@ -217,10 +319,10 @@ def masks(shape: tuple[int, ...]) -> np.ndarray:
     return mask
 
 
-def beside_first(given: np.ndarray, made: np.ndarray) -> np.ndarray:
-    """[rows * VERSIONS, ...] each -> [rows, 2 VERSIONS, ...]: what is given left of what was made of it."""
-    return np.stack([given, made], 1).reshape(-1, 2 * VERSIONS, *made.shape[1:])
+def beside_first(given: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """Arranges [rows * VERSIONS, ...] each as [rows, 2 VERSIONS, ...]: every input to the left of its output."""
+    return np.stack([given, output], 1).reshape(-1, 2 * VERSIONS, *output.shape[1:])
 
 
-def _by_place(alphas: np.ndarray, values: np.ndarray) -> dict[str, float]:
+def _by_alpha(alphas: np.ndarray, values: np.ndarray) -> dict[str, float]:
     return {f'{alpha:+.2f}': float(value) for alpha, value in zip(alphas, values)}

@@ -1,4 +1,4 @@
-"""From one code to another: straight, or along a great circle."""
+"""Interpolation between codes: linear, or spherical."""
 
 import functools
 from collections.abc import Callable
@@ -6,24 +6,33 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-NARROW = 1e-5  # the sine below which two float32 vectors count as parallel
+NARROW = 1e-5  # vectors in float32 count as parallel below this sine
 
 
-def linear(a, b, t):
-    """(1 - t) a + t b. a, b: one code each, of one shape; t: scalar, 0 gives a and 1 gives b exactly."""
+def linear(a: jax.Array, b: jax.Array, t: jax.Array | float) -> jax.Array:
+    """Returns (1 - t) a + t b.
+
+    Args:
+      a, b: one code each, of equal shape.
+      t: scalar; 0 returns a and 1 returns b exactly.
+    """
     return (1 - t) * a + t * b
 
 
-def spherical(a, b, t):
-    """At constant angular speed from the direction of a to that of b; the length goes linearly from |a| to |b|.
+def spherical(a: jax.Array, b: jax.Array, t: jax.Array | float) -> jax.Array:
+    """Interpolates at constant angular speed from the direction of a to the direction of b; the norm is linear in t.
 
-    z(t) = ((1 - t) |a| + t |b|) (cos(t theta) u + sin(t theta) v), theta the angle between a and b, u = a / |a|, and v the unit
-    vector orthogonal to u in their plane (slerp, Shoemake 1985; for latents White 2016, section 2.1). Where codes are Gaussian,
-    the straight line leads through shorter vectors than the model has ever seen.
+    z(t) = ((1 - t) |a| + t |b|) (cos(t theta) u + sin(t theta) v), where theta is the angle between a and b, u = a /
+    |a|, and v the unit vector orthogonal to u in their plane (slerp, Shoemake 1985; for latents White 2016, section
+    2.1). For Gaussian codes a straight line passes through shorter vectors than the model has seen in training.
 
-    a, b: one code each, of one shape, taken as a vector; t: scalar, 0 gives a and 1 gives b exactly. Between antiparallel codes
-    any half circle is as good: v is then orthogonal to the axis that is nearest to orthogonal to a. To or from zero, and for
-    codes of one number, the path is straight."""
+    Antiparallel codes have no unique half circle: v is then orthogonal to u, in the plane of u and the axis most
+    orthogonal to it. If a code is zero, or has a single number, the path is straight.
+
+    Args:
+      a, b: one code each, of equal shape, treated as vectors.
+      t: scalar; 0 returns a and 1 returns b exactly.
+    """
     if a.size == 1:
         return linear(a, b, t)
     from_a, to_b = jnp.ravel(a), jnp.ravel(b)
@@ -34,20 +43,26 @@ def spherical(a, b, t):
     sine = jnp.linalg.norm(aside)
     v = jnp.where(sine > NARROW, aside / jnp.maximum(sine, NARROW), _orthogonal(u))
     angle = t * jnp.arctan2(sine, cosine)
-    around = linear(*lengths, t) * (jnp.cos(angle) * u + jnp.sin(angle) * v)
+    around = linear(lengths[0], lengths[1], t) * (jnp.cos(angle) * u + jnp.sin(angle) * v)
     between = jnp.where(lengths.min() > 0, around, linear(from_a, to_b, t)).reshape(a.shape)
     return jnp.where(t == 0, a, jnp.where(t == 1, b, between))
 
 
 @functools.partial(jax.jit, static_argnames=('steps', 'between'))
 def path(a: jax.Array, b: jax.Array, steps: int, between: Callable = linear) -> jax.Array:
-    """Codes [N, ...] and [N, ...] -> [N, steps, ...], both ends among them. between: linear or spherical."""
+    """Interpolates between codes, with both ends: [N, ...] and [N, ...] -> [N, steps, ...].
+
+    Args:
+      a, b: [N, ...].
+      steps: points per path, at least 2.
+      between: `linear` or `spherical`.
+    """
     along = jax.vmap(between, (None, None, 0))
     return jax.vmap(along, (0, 0, None))(a, b, jnp.linspace(0, 1, steps))
 
 
-def _orthogonal(unit):
-    """A unit vector orthogonal to a unit vector of two or more numbers: [D] -> [D]."""
+def _orthogonal(unit: jax.Array) -> jax.Array:
+    """Returns a unit vector orthogonal to a unit vector with at least two numbers: [D] -> [D]."""
     axis = jax.nn.one_hot(jnp.argmin(jnp.abs(unit)), unit.size, dtype=unit.dtype)
     aside = axis - jnp.vdot(axis, unit) * unit
     return aside / jnp.linalg.norm(aside)

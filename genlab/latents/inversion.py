@@ -1,4 +1,4 @@
-"""The code of a given image, found through the decoder alone."""
+"""Inversion: finds the code of a given image by optimisation through the decoder."""
 
 import functools
 from collections.abc import Callable
@@ -9,33 +9,38 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-RATE = 0.1  # of Adam, in standard deviations of the codes
+RATE = 0.1  # learning rate of Adam, in standard deviations of the codes
 
 
 @functools.lru_cache(maxsize=16)
 def inverter(decode: Callable[[Any, jax.Array], jax.Array], steps: int, rate: float = RATE) -> Callable:
-    """A compiled function (variables, (targets [B, ...], starts [B, ...], scales [B, ...])) -> (codes, errors [2, B]).
+    """Compiles a function (variables, (targets [B, ...], starts [B, ...], scales [B, ...])) -> (codes, errors [2, B]).
 
-    z = argmin |decode(z) - x|^2, summed over the pixels (Zhu et al. 2016, section 3.1), by `steps` of Adam whose rate goes to
-    zero as a cosine. Every code is optimised on its own, in units of `scales`, its standard deviations; the best that was
-    seen is kept. The errors are those of the starts and of the codes returned."""
+    It minimises z = argmin |decode(z) - x|^2, summed over pixels (Zhu et al. 2016, section 3.1), with Adam and a cosine
+    schedule to zero. Codes are optimised independently, in units of `scales`, their standard deviations. The best code
+    of all steps is kept. The two errors are before, at the starts, and after, at the codes returned.
+
+    Args:
+      decode: (variables, codes [B, ...]) -> images [B, ...]. Codes are arrays, not trees.
+      steps: of Adam.
+      rate: of Adam, in units of `scales`.
+    """
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
-    def invert(variables, examples):
+    def invert(variables: Any, examples: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         targets, starts, scales = examples
 
-        def total(units):
+        def total(units: jax.Array) -> tuple[jax.Array, jax.Array]:
             difference = decode(variables, starts + scales * units).astype(jnp.float32) - targets
             errors = jnp.sum(jnp.square(difference), tuple(range(1, targets.ndim)))
-            return jnp.sum(errors), errors  # the gradient of the sum holds each code's own
+            return jnp.sum(errors), errors  # the gradient of the sum contains the gradient of each code
 
-        def keep(best, units, errors):
+        def keep(best: tuple, units: jax.Array, errors: jax.Array) -> tuple:
             better = errors < best[1]
-            return jnp.where(better.reshape(-1, *[1] * (units.ndim - 1)), units, best[0]), jnp.where(
-                better, errors, best[1]
-            )
+            codes = jnp.where(better.reshape(-1, *[1] * (units.ndim - 1)), units, best[0])
+            return codes, jnp.where(better, errors, best[1])
 
-        def step(_, carry):
+        def step(_: jax.Array, carry: tuple) -> tuple:
             units, moments, best = carry
             gradient, errors = jax.grad(total, has_aux=True)(units)
             updates, moments = optimizer.update(gradient, moments)
@@ -51,9 +56,16 @@ def inverter(decode: Callable[[Any, jax.Array], jax.Array], steps: int, rate: fl
 
 
 def best(codes: np.ndarray, errors: np.ndarray, restarts: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of `restarts` neighbours each the one that ends best: codes [N R, ...], errors [2, N R] -> codes [N, ...], errors [2, N].
+    """Returns the best of `restarts` consecutive codes for each target.
 
-    The error before is that of the best start."""
+    Args:
+      codes: [N R, ...].
+      errors: [2, N R], before and after.
+      restarts: R.
+
+    Returns:
+      codes [N, ...], errors [2, N]. The error before is the lowest of the starts.
+    """
     before, after = errors.reshape(2, -1, restarts)
     winner = after.argmin(1)
     codes = codes.reshape(-1, restarts, *codes.shape[1:])[np.arange(len(winner)), winner]

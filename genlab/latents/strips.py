@@ -1,6 +1,7 @@
 """Pictures of paths through a code space: strips, tables and animations."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 
@@ -9,31 +10,50 @@ from genlab.run.files import write_atomically
 
 
 def strip(decoded: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
-    """A row for each path: [rows, columns, ...] -> uint8 [H, W, C]. Paths of points are drawn together, over real ones.
+    """Draws one row per path: [rows, columns, ...] -> uint8 [H, W, C].
 
-    decoded: images [rows, columns, H, W, C] in [-1, 1], or points [rows, columns, 2 or 3]; reference: points [M, 2 or 3]."""
+    decoded: images [rows, columns, H, W, C] in [-1, 1], or points [rows, columns, 2 or 3], which share one plot;
+    reference: points [M, 2 or 3] to draw behind them.
+    """
     flat = decoded.reshape(-1, *decoded.shape[2:])
     return images.points(flat, reference) if flat.ndim == 2 else images.grid(flat, decoded.shape[1])
 
 
 def frames(decoded: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
-    """All paths at once, there and back: [rows, T, ...] -> uint8 [2 T - 2, H, W, C], which can be repeated for ever."""
+    """Animates all paths together, forwards and backwards, so that the animation loops seamlessly.
+
+    decoded: [rows, T, ...], as for `strip`. Returns uint8 [2 T - 2, H, W, C].
+    """
     shown = np.stack([images.picture(decoded[:, number], reference) for number in range(decoded.shape[1])])
     return np.concatenate([shown, shown[-2:0:-1]])
 
 
 def table(mixed: np.ndarray, above: np.ndarray, beside: np.ndarray) -> np.ndarray:
-    """A cross table of images [rows, columns, H, W, C]: `above` [columns, ...] and `beside` [rows, ...] are its margins."""
+    """Draws a table of images with margins: uint8 [H, W, C].
+
+    Args:
+      mixed: [rows, columns, H, W, C].
+      above: [columns, H, W, C], the top margin.
+      beside: [rows, H, W, C], the left margin.
+    """
     corner = np.ones_like(above[:1])
     rows = [np.concatenate([corner, above])] + [np.concatenate([side[None], row]) for side, row in zip(beside, mixed)]
     return images.grid(np.concatenate(rows), len(rows[0]))
 
 
-def save_gif(path, pictures: np.ndarray, per_second: float = 12) -> None:
-    """uint8 [T, H, W, 1 or 3] as a GIF that repeats for ever, in 32 levels, a quarter of the bytes that 256 would take."""
+def save_gif(path: str | Path, pictures: np.ndarray, per_second: float = 12) -> None:
+    """Writes frames as a GIF that loops.
+
+    It has 32 levels per channel, which take a quarter of the bytes of 256 levels.
+
+    Args:
+      path: of the file.
+      pictures: uint8 [T, H, W, 1 or 3].
+      per_second: frames per second.
+    """
     from PIL import Image
 
-    pictures = pictures & 0xF8 | pictures >> 5  # black and white stay what they are
+    pictures = pictures & 0xF8 | pictures >> 5  # keeps black and white exact
     sheets = [Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture) for picture in pictures]
     buffer = io.BytesIO()
     sheets[0].save(

@@ -1,4 +1,4 @@
-"""One dimension of a code at a time: which of them matter, and what they do."""
+"""Latent traversal: varies one dimension at a time, and measures the effect of each."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,20 @@ import numpy as np
 
 
 def traverse(code: np.ndarray, codes: np.ndarray, dimensions: np.ndarray, reach: float, steps: int) -> np.ndarray:
-    """The code with one dimension set to mean - reach ... mean + reach standard deviations of `codes`, the rest as it is.
+    """Sets one dimension of a code at a time, and keeps the others.
 
-    code: [D]; codes: [N, D], of the data or of the prior; dimensions: [K] indices. Returns [K, steps, D]."""
+    The values are mean - reach ... mean + reach, in standard deviations of `codes`.
+
+    Args:
+      code: [D].
+      codes: [N, D], of the data or from the prior.
+      dimensions: [K], indices.
+      reach: standard deviations.
+      steps: values per dimension.
+
+    Returns:
+      [K, steps, D].
+    """
     mean, deviation = codes[:, dimensions].mean(0), codes[:, dimensions].std(0)
     rows = np.broadcast_to(code, (len(dimensions), steps, len(code))).copy()
     values = mean[:, None] + deviation[:, None] * np.linspace(-reach, reach, steps)
@@ -17,7 +28,7 @@ def traverse(code: np.ndarray, codes: np.ndarray, dimensions: np.ndarray, reach:
 
 
 def most_varying(codes: np.ndarray, count: int) -> np.ndarray:
-    """The `count` dimensions of codes [N, D] with the largest standard deviations, the largest first."""
+    """Returns the `count` dimensions of codes [N, D] with the largest standard deviations, largest first."""
     return np.argsort(-codes.std(0), kind='stable')[:count]
 
 
@@ -28,9 +39,15 @@ def effect(
     dimensions: np.ndarray,
     reach: float,
 ) -> np.ndarray:
-    """How much each dimension changes what is decoded, from end to end of its traversal: root mean square, [K].
+    """Returns how much each dimension changes the decoded output, [K].
 
-    decode: [N, D] -> [N, ...]; a prior gives all dimensions the same deviation, and only this tells them apart."""
+    It is the root mean square of the difference between the ends of a traversal. Under a prior all dimensions have the
+    same standard deviation, so only this measure ranks them.
+
+    Args:
+      decode: [N, D] -> [N, ...].
+      code, codes, dimensions, reach: as for `traverse`.
+    """
     ends = decode(traverse(code, codes, dimensions, reach, 2).reshape(-1, len(code)))
     change = (ends[1::2] - ends[::2]).reshape(len(dimensions), -1)
     return np.sqrt(np.square(change, dtype=np.float64).mean(1))

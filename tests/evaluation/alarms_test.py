@@ -30,13 +30,13 @@ CASES = [
 
 
 @pytest.mark.parametrize('bad, good, words', CASES)
-def test_an_alarm_rings_beyond_its_threshold_only(bad, good, words):
+def test_an_alarm_is_raised_beyond_its_threshold_only(bad, good, words):
     found = alarms(bad)
     assert len(found) == 1 and words in found[0] and found[0].endswith('.') and '\n' not in found[0]
     assert alarms(good) == []
 
 
-def test_figures_that_are_missing_or_words_ring_nothing():
+def test_missing_figures_and_texts_raise_no_alarm():
     assert alarms({}) == []
     every = {name: value for bad, _, _ in CASES for name, value in bad.items()}
     assert alarms(dict.fromkeys(every, 'needs at least 10 samples')) == []
@@ -45,7 +45,7 @@ def test_figures_that_are_missing_or_words_ring_nothing():
         assert alarms({name: every[name]}) == []
 
 
-def test_all_that_is_wrong_is_said_the_gravest_first():
+def test_all_alarms_are_listed_most_severe_first():
     every = {name: value for bad, _, _ in CASES for name, value in bad.items()} | {
         'class_share': TEN,
         'largest_share': 0.95,

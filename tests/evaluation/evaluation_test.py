@@ -1,4 +1,4 @@
-"""Figures that must be right: modes and class shares of constructed samples, a classifier that can be trusted, exact means."""
+"""Figures with known values: modes and class shares of constructed samples, an accurate classifier, exact means."""
 
 import dataclasses
 import json
@@ -50,8 +50,8 @@ def test_modes_of_constructed_samples(source):
     assert toy.modes(np.full((10, 2), np.nan), source) == {'modes': 0, 'of_modes': 8, 'high_quality': 0.0}
 
 
-def test_a_mode_is_found_from_a_quarter_of_its_fair_share_on(source):
-    def samples(of_the_first):  # 8 modes and 96 samples: a fair share is 12
+def test_a_mode_is_covered_from_a_quarter_of_an_equal_share_on(source):
+    def samples(of_the_first):  # 8 modes and 96 samples: an equal share is 12
         return np.concatenate(
             [source.centres[:1].repeat(of_the_first, 0), source.centres[1:2].repeat(96 - of_the_first, 0)]
         )
@@ -65,7 +65,7 @@ def test_real_points_have_every_mode(source):
 
 
 class Stub:
-    """Says class by brightness, with the confidence that an image's second pixel says."""
+    """Classifies by brightness, with the confidence in an image's second pixel."""
 
     classes = ('dark', 'grey', 'bright')
 
@@ -90,8 +90,8 @@ def test_class_shares_of_constructed_images():
 
 
 @pytest.fixture(scope='module')
-def judge(tmp_path_factory):
-    """The classifier of the embedded digits with a fifth of its steps, and the cache that it lies in."""
+def trained(tmp_path_factory):
+    """The classifier of the embedded digits with a fifth of its steps, and its cache."""
     with pytest.MonkeyPatch.context() as patch:
         cache = tmp_path_factory.mktemp('cache')
         patch.setenv('GENLAB_CACHE', str(cache))
@@ -99,8 +99,8 @@ def judge(tmp_path_factory):
         yield classifier.load(digits().data), cache
 
 
-def test_the_classifier_can_be_trusted(judge):
-    found, _ = judge
+def test_the_classifier_is_accurate(trained):
+    found, _ = trained
     test = data.load(digits().data, 'test')
     rows = test.rows(np.arange(len(test)))
     images = rows['image'].astype(np.float32) / 127.5 - 1
@@ -114,28 +114,28 @@ def test_the_classifier_can_be_trusted(judge):
     np.testing.assert_allclose(list(shares['class_share'].values()), np.bincount(rows['label']) / 297, atol=0.02)
 
 
-def test_blocks_do_not_change_the_outputs(judge, monkeypatch):
-    found, _ = judge
+def test_blocks_do_not_change_the_outputs(trained, monkeypatch):
+    found, _ = trained
     images = np.random.default_rng(0).uniform(-1, 1, (23, 16, 16, 1)).astype(np.float32)
     whole = found.probabilities(images)
     monkeypatch.setattr(classifier, 'BLOCK', 10)
     np.testing.assert_allclose(found.probabilities(images), whole, rtol=1e-4, atol=1e-6)
 
 
-def test_the_classifier_is_trained_once_and_never_mistaken_for_another(judge, monkeypatch):
-    found, cache = judge
-    trained = []
+def test_the_classifier_is_trained_once_and_never_mistaken_for_another(trained, monkeypatch):
+    found, cache = trained
+    calls = []
     monkeypatch.setenv('GENLAB_CACHE', str(cache))
-    monkeypatch.setattr(classifier, '_fit', lambda *arguments: trained.append(arguments) or found.params)
+    monkeypatch.setattr(classifier, '_fit', lambda *arguments: calls.append(arguments) or found.params)
     again = classifier.load(digits().data)
-    assert trained == [] and again.accuracy == found.accuracy
+    assert calls == [] and again.accuracy == found.accuracy
     assert jax.tree.all(jax.tree.map(np.array_equal, again.params, found.params))
 
     monkeypatch.setattr(classifier, 'VERSION', classifier.VERSION + 1)
     classifier.load(digits().data)
-    assert len(trained) == 1
+    assert len(calls) == 1
     classifier.load(digits().data)
-    assert len(trained) == 1
+    assert len(calls) == 1
     load = data.load
 
     def renamed(config_data, split):  # other images under the same name
@@ -144,7 +144,7 @@ def test_the_classifier_is_trained_once_and_never_mistaken_for_another(judge, mo
 
     monkeypatch.setattr(data, 'load', renamed)
     classifier.load(digits().data)
-    assert len(trained) == 2
+    assert len(calls) == 2
 
 
 def test_training_the_classifier_is_deterministic(monkeypatch):
@@ -159,7 +159,7 @@ def on_devices(tree):
     return placement, parallel.replicate(placement, tree)
 
 
-def test_evaluate_uses_the_averages_and_writes_down_what_its_figures_depend_on(tmp_path, source):
+def test_evaluate_uses_the_averages_and_records_the_conditions_of_its_figures(tmp_path, source):
     config = ring(count=400)
     centres = jnp.asarray(source.centres, jnp.float32)
 
@@ -173,10 +173,12 @@ def test_evaluate_uses_the_averages_and_writes_down_what_its_figures_depend_on(t
     params = {'g': np.full(2, 5, np.float32)}
     state = State(np.int32(3), params, {'g': {}}, {}, {'g': np.zeros(2, np.float32)})
     placement, state = on_devices(state)
-    judged = evaluation.evaluate(config, stub(sample=sample, measure=measure), placement, state)
-    assert judged.figures['offset'] == 0 and judged.figures['modes'] == 8 and judged.figures['high_quality'] == 1
-    assert judged.protocol['held_out'] == {
-        'id': judged.protocol['held_out']['id'],
+    evaluated = evaluation.evaluate(config, stub(sample=sample, measure=measure), placement, state)
+    assert (
+        evaluated.figures['offset'] == 0 and evaluated.figures['modes'] == 8 and evaluated.figures['high_quality'] == 1
+    )
+    assert evaluated.protocol['held_out'] == {
+        'id': evaluated.protocol['held_out']['id'],
         'figures': ['offset'],
         'held_out': 400,
         'data': 'ring/test',
@@ -186,19 +188,19 @@ def test_evaluate_uses_the_averages_and_writes_down_what_its_figures_depend_on(t
     }
     raw = evaluation.evaluate(config, stub(sample=sample), placement, state.replace(average={}))
     assert raw.protocol['points']['parameters'] == 'raw' and raw.figures['modes'] == 0
-    assert raw.alarms and 'modes' in raw.alarms[0] and not judged.alarms
+    assert raw.alarms and 'modes' in raw.alarms[0] and not evaluated.alarms
 
     assert evaluation.steps(tmp_path) == set()
-    evaluation.write(tmp_path, 3, judged)
+    evaluation.write(tmp_path, 3, evaluated)
     assert evaluation.steps(tmp_path) == {3}
     written = json.loads((tmp_path / 'evaluation.json').read_text())
-    assert written == {'step': 3, **evaluation.plain(judged)} and written['figures'] == judged.figures
+    assert written == {'step': 3, **evaluation.plain(evaluated)} and written['figures'] == evaluated.figures
     for damaged in ('', '[]', '{}'):
         (tmp_path / 'evaluation.json').write_text(damaged)
         assert evaluation.steps(tmp_path) == set()
 
 
-def test_the_id_is_that_of_what_the_figures_depend_on():
+def test_the_id_depends_on_the_conditions_of_the_figures():
     ids = []
     for change in ({}, {'evaluate.count': 200}, {'evaluate.seed': 1}, {'seed': 7}, {}):
         config = ring(count=100)
@@ -206,7 +208,7 @@ def test_the_id_is_that_of_what_the_figures_depend_on():
         placement, state = on_devices(State(np.int32(0), {'g': np.zeros(2, np.float32)}, {'g': {}}, {}, {}))
         model = stub(sample=lambda variables, keys, condition: jnp.zeros((len(keys), 2)))
         ids.append(evaluation.evaluate(config, model, placement, state).protocol['points']['id'])
-    assert ids[0] == ids[3] == ids[4] and len({*ids}) == 3  # another seed of training is judged alike
+    assert ids[0] == ids[3] == ids[4] and len({*ids}) == 3  # the training seed does not matter
 
 
 def test_an_unknown_part_is_refused():
@@ -217,17 +219,17 @@ def test_an_unknown_part_is_refused():
         evaluation.evaluate(config, stub(), placement, state)
 
 
-def test_samples_that_are_not_finite_are_said_to_be():
+def test_samples_that_are_not_finite_raise_an_alarm():
     config = ring(count=8)
     placement, state = on_devices(State(np.int32(0), {'g': np.zeros(2, np.float32)}, {'g': {}}, {}, {}))
 
     def sample(variables, keys, condition):
         return jnp.full((len(keys), 2), jnp.nan)
 
-    judged = evaluation.evaluate(config, stub(sample=sample), placement, state)
-    assert judged.figures['finite'] == 0 and 'not finite' in judged.alarms[0]
+    evaluated = evaluation.evaluate(config, stub(sample=sample), placement, state)
+    assert evaluated.figures['finite'] == 0 and 'not finite' in evaluated.alarms[0]
 
 
-def test_scalars_are_the_figures_that_are_one_number():
-    judged = evaluation.Judgement({'a': 1, 'b': 0.5, 'c': {'x': 1}, 'd': 'needs more'}, {}, [], {}, {})
-    assert evaluation.scalars(judged) == {'a': 1, 'b': 0.5}
+def test_scalars_are_the_figures_with_one_number():
+    evaluated = evaluation.Evaluation({'a': 1, 'b': 0.5, 'c': {'x': 1}, 'd': 'needs more'}, {}, [], {}, {})
+    assert evaluation.scalars(evaluated) == {'a': 1, 'b': 0.5}

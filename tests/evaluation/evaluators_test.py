@@ -1,4 +1,4 @@
-"""The judges over a model that is known: what it must find is known too."""
+"""The evaluators on known models, whose figures are known too."""
 
 import jax
 import jax.numpy as jnp
@@ -46,13 +46,13 @@ def test_measures_are_means_over_each_held_out_example_once(count, batch_size):
             'noise': jax.vmap(jax.random.normal)(keys),
         }
 
-    found = held_out.judge(subject_of(config, {'scale': np.float32(2)}, measure=measure)).figures
+    found = held_out.evaluate(subject_of(config, {'scale': np.float32(2)}, measure=measure)).figures
     assert found['one'] == 1
     assert found['label'] == pytest.approx(2 * source.rows(np.arange(total))['label'].mean(), rel=1e-6)
     assert 0 < abs(found['noise']) < 4 / np.sqrt(total)
 
 
-def test_exact_likelihoods_are_of_the_levels_and_of_as_many_examples_as_asked():
+def test_exact_likelihoods_refer_to_the_levels_of_the_requested_examples():
     """An even density over [-1, 1)^64 is 2^-64: every level has a chance of 1 / 256, eight bits."""
     config = digits(dequantise=True)
     config.evaluate.exact = 100
@@ -62,11 +62,15 @@ def test_exact_likelihoods_are_of_the_levels_and_of_as_many_examples_as_asked():
         jax.debug.callback(lambda count: asked.append(int(count)), jnp.asarray(len(keys)))
         return jnp.full(len(keys), -64 * np.log(2))
 
-    part = held_out.judge(subject_of(config, measure=lambda *_: {'one': jnp.ones(128)}, log_likelihood=log_likelihood))
+    part = held_out.evaluate(
+        subject_of(config, measure=lambda *_: {'one': jnp.ones(128)}, log_likelihood=log_likelihood)
+    )
     assert part.figures['bits_per_dimension_exact'] == pytest.approx(8)
     assert part.protocol == {'held_out': 297, 'exact': 100} and asked == [128]
     config.data.dequantise = False
-    part = held_out.judge(subject_of(config, measure=lambda *_: {'one': jnp.ones(128)}, log_likelihood=log_likelihood))
+    part = held_out.evaluate(
+        subject_of(config, measure=lambda *_: {'one': jnp.ones(128)}, log_likelihood=log_likelihood)
+    )
     assert part.figures['negative_log_density'] == pytest.approx(64 * np.log(2)) and 'nll_exact' not in part.figures
 
 
@@ -82,7 +86,7 @@ def test_likelihoods_come_in_bits_per_dimension_too():
     def measure(variables, batch, keys):
         return {'nll_bound': -log_weight(variables, batch, keys)}
 
-    part = held_out.judge(subject_of(config, measure=measure, log_weight=log_weight))
+    part = held_out.evaluate(subject_of(config, measure=measure, log_weight=log_weight))
     assert part.figures['nll_importance_weighted'] == pytest.approx(nat - np.log(1.5), abs=0.01)
     assert part.figures['nll_bound'] == pytest.approx(nat - np.log(2) / 2, abs=0.1)
     assert part.figures['bits_per_dimension_bound'] == pytest.approx(part.figures['nll_bound'] / nat)
@@ -121,9 +125,9 @@ def pca_model():
 def test_pca_is_as_good_as_pca(pca_model):
     variables, abilities = pca_model
     subject = subject_of(digits(), variables, **abilities)
-    part = codes.judge(subject)
+    part = codes.evaluate(subject)
     assert part.figures['code_size'] == 10
-    error = held_out.judge(subject).figures['squared_error']
+    error = held_out.evaluate(subject).figures['squared_error']
     assert part.figures['squared_error_of_pca'] == pytest.approx(error, rel=1e-4)
     assert part.figures['angle_to_pca'] < 0.01
     assert part.figures['linear_probe'] == pytest.approx(part.figures['linear_probe_of_pca'], abs=0.01)
@@ -134,21 +138,21 @@ def test_pca_is_as_good_as_pca(pca_model):
 
 def test_reconstructions_are_compared_with_originals_and_filters(pca_model):
     variables, abilities = pca_model
-    part = reconstruction.judge(subject_of(digits(), variables, **abilities))
+    part = reconstruction.evaluate(subject_of(digits(), variables, **abilities))
     assert 'psnr_of_input' not in part.figures and 10 < part.figures['psnr'] < 40 and 0.5 < part.figures['ssim'] < 1
 
     def restore(variables, batch, keys):
         noise = jax.vmap(lambda key: jax.random.normal(key, (8, 8, 1)))(keys)
         return {'input': batch['x'] + 0.5 * noise, 'output': batch['x'] + 0.05 * noise}
 
-    part = reconstruction.judge(subject_of(digits(), reconstruct=restore))
+    part = reconstruction.evaluate(subject_of(digits(), reconstruct=restore))
     assert part.figures['psnr'] - part.figures['psnr_of_input'] == pytest.approx(20, abs=1e-3)  # a tenth of the noise
     best = max(value for name, value in part.figures.items() if name.startswith('psnr_of_') and name != 'psnr_of_input')
     assert part.figures['psnr_above_filters'] == pytest.approx(part.figures['psnr'] - best, abs=1e-4)
     assert best > part.figures['psnr_of_input'] and {*part.pictures} == {'reconstructions', 'filters'}
 
 
-def test_a_class_left_out_is_found_by_what_knows_it():
+def test_a_class_left_out_is_detected_by_a_measure_of_it():
     config = digits(leave_out=(3,))
 
     def measure(variables, batch, keys):
@@ -156,7 +160,7 @@ def test_a_class_left_out_is_found_by_what_knows_it():
 
     subject = subject_of(config, measure=measure)
     assert anomaly.applies(subject) and not anomaly.applies(subject_of(digits(), measure=measure))
-    part = anomaly.judge(subject)
+    part = anomaly.evaluate(subject)
     assert all(part.figures[f'anomaly_{name}'] == pytest.approx(1) for name in ('auroc', 'aupr', 'recall'))
     assert part.protocol == {'held_out': 297, 'left_out': [3], 'score': 'squared_error'}
     assert len(subject.train) < 1500 and len(subject.test) == 297
@@ -168,8 +172,35 @@ def test_discrete_codes_are_counted():
     def encode(variables, batch):
         return jnp.tile(batch['label'][:, None], (1, 4))
 
-    part = codes.judge(subject_of(config, encode=encode, decode=None, entries=20))
+    part = codes.evaluate(subject_of(config, encode=encode, decode=None, entries=20))
     assert part.figures['codebook_used'] == 0.5 and 9.5 < part.figures['perplexity'] <= 10
+
+
+def test_two_grids_of_discrete_codes_are_counted_apart():
+    def encode(variables, batch):
+        return {'top': batch['label'][:, None], 'bottom': jnp.tile(batch['label'][:, None] % 5, (1, 4))}
+
+    part = codes.evaluate(subject_of(digits(), encode=encode, decode=None, entries=20))
+    assert part.figures['codebook_used_by_grid'] == {'bottom': 0.25, 'top': 0.5}
+    assert part.figures['codebook_used'] == 0.375
+    assert part.figures['perplexity'] == pytest.approx(np.mean([*part.figures['perplexity_by_grid'].values()]))
+
+
+def test_codes_that_are_trees_have_the_figures_of_vectors(pca_model):
+    variables, abilities = pca_model
+
+    def encode(variables, batch):
+        z = abilities['encode'](variables, batch)
+        return {'bottom': z[:, :6].reshape(-1, 3, 2), 'top': z[:, 6:]}
+
+    def decode(variables, z):
+        return abilities['decode'](variables, jnp.concatenate([z['bottom'].reshape(-1, 6), z['top']], 1))
+
+    array = codes.evaluate(subject_of(digits(), variables, **abilities))
+    tree = codes.evaluate(subject_of(digits(), variables, **{**abilities, 'encode': encode, 'decode': decode}))
+    assert {*array.figures} == {*tree.figures} and 'angle_to_pca' in tree.figures
+    for name, figure in array.figures.items():
+        assert tree.figures[name] == pytest.approx(figure, rel=1e-4, abs=1e-4), name
 
 
 def test_samples_of_points_beside_held_out_ones():
@@ -180,7 +211,7 @@ def test_samples_of_points_beside_held_out_ones():
     def sample(variables, keys, condition):
         return jax.vmap(lambda key: jax.random.normal(key, (2,)))(keys)
 
-    part = points.judge(subject_of(config, sample=sample))
+    part = points.evaluate(subject_of(config, sample=sample))
     assert part.figures['sliced_wasserstein'] > 3 * part.figures['sliced_wasserstein_of_data'] > 0
 
 
@@ -193,7 +224,7 @@ def quick_classifier(tmp_path_factory):
 
 
 def real_digits(count, chosen=slice(None), **evaluate):
-    """A model that draws training images, only some of them, and how it is judged."""
+    """Evaluates a model that draws training images, or a subset of them."""
     config = digits()
     config.evaluate.update(count=count, **evaluate)
     config.sample.chunk = count
@@ -205,10 +236,10 @@ def real_digits(count, chosen=slice(None), **evaluate):
     def sample(variables, keys, condition):
         return variables['images'][jax.vmap(lambda key: jax.random.randint(key, (), 0, len(images)))(keys)]
 
-    return quality.judge(subject_of(config, {'images': images}, sample=sample))
+    return quality.evaluate(subject_of(config, {'images': images}, sample=sample))
 
 
-def test_real_images_are_of_high_quality_and_known_by_heart(quick_classifier):
+def test_real_images_have_high_quality_and_are_memorised(quick_classifier):
     part = real_digits(500)
     assert part.figures['precision'] == 1 and part.figures['memorised'] == 1 and part.figures['finite'] == 1
     assert part.figures['coverage'] > 0.6 and part.figures['class_divergence'] < 0.05
@@ -229,7 +260,7 @@ def test_a_model_of_one_class_is_far_from_the_data(quick_classifier):
     )
 
 
-def test_too_few_samples_get_words_instead_of_numbers(quick_classifier):
+def test_too_few_samples_give_texts_instead_of_numbers(quick_classifier):
     figures = real_digits(64).figures
     assert figures['frechet_distance'] == 'needs at least 129 samples, there are 64'
     for name in ('kernel_distance', 'precision', 'coverage', 'memorised', 'birthday_support', 'inception_score'):

@@ -54,7 +54,7 @@ ABILITIES = {
 }
 
 
-class Judge:
+class NearestMean:
     """The class whose mean image is nearest."""
 
     classes = tuple('0123456789')
@@ -70,7 +70,7 @@ class Judge:
 
 @pytest.fixture(scope='module')
 def linear():
-    """(state, judge): the first principal components of the training digits, on the devices."""
+    """(placement, state, classifier): the first principal components of the training digits, on the devices."""
     rows = data.load(settings().data).rows(np.arange(1000))
     vectors = rows['image'].astype(np.float32).reshape(1000, 64) / 127.5 - 1
     mean = vectors.mean(0, keepdims=True)
@@ -78,17 +78,17 @@ def linear():
     params = {'mean': mean, 'basis': basis[:SIZE], 'scale': values[:SIZE] / np.sqrt(1000)}
     placement = parallel.place('pmap')
     state = State(np.int32(3), {'linear': parallel.replicate(placement, params)}, {'linear': {}}, {}, {})
-    return placement, state, Judge(vectors, rows['label'])
+    return placement, state, NearestMean(vectors, rows['label'])
 
 
 @pytest.fixture(scope='module')
 def written(linear, tmp_path_factory):
     """The folder after --mode=explore of a model that can do everything."""
-    placement, state, judge = linear
+    placement, state, nearest = linear
     folder = tmp_path_factory.mktemp('run')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(modes, 'restore', lambda *_: (3, state, stub(**ABILITIES), placement))
-        patch.setattr(exploration.classifier, 'load', lambda _: judge)
+        patch.setattr(exploration.classifier, 'load', lambda _: nearest)
         modes.explore(settings(), None, folder)
     return folder
 
@@ -117,9 +117,9 @@ def test_all_files_are_written(written):
 
 
 def test_the_figures_are_those_of_a_linear_model(linear, written):
-    judged = json.loads((written / 'explore.json').read_text())
-    assert judged['step'] == 3
-    figures = judged['figures']
+    explored = json.loads((written / 'explore.json').read_text())
+    assert explored['step'] == 3
+    figures = explored['figures']
     thickness = np.array(list(figures['thickness'].values()))
     assert list(figures['thickness']) == ['-3.00', '-1.50', '+0.00', '+1.50', '+3.00']
     rows = data.load(settings().data).rows(np.arange(300))
@@ -140,8 +140,8 @@ def test_the_figures_are_those_of_a_linear_model(linear, written):
 
 
 def explored(linear, monkeypatch, config=None, codebook=0, **abilities):
-    placement, state, judge = linear
-    monkeypatch.setattr(exploration.classifier, 'load', lambda _: judge)
+    placement, state, nearest = linear
+    monkeypatch.setattr(exploration.classifier, 'load', lambda _: nearest)
     return exploration.explore(
         config or settings(), stub(**abilities, **({'entries': codebook} if codebook else {})), placement, state
     )
@@ -181,7 +181,8 @@ def test_mixing_takes_the_coarse_from_the_left_and_the_fine_from_above(linear):
     codes = learn(settings(), stub(**ABILITIES).codec, placement, state.variables())
     sheet = exploration.mix(settings(), codes, None).pictures['mixing']
     beside, above = codes.prior(6)[:3], codes.prior(6)[3:]
-    expected = codes.decode(np.concatenate([beside[2:3, :1], above[:1, 1:]], 1))  # third row, first column
+    mixed = np.concatenate([beside[2:3, :5], above[:1, 5:]], 1)  # third row, first column; codes are [4, 5]
+    expected = codes.decode(mixed)
     np.testing.assert_allclose(np.int32(sheet[30:38, 10:18]), images.to_uint8(expected)[0], atol=1)
     np.testing.assert_allclose(np.int32(sheet[:8, 10:18]), images.to_uint8(codes.decode(above[:1]))[0], atol=1)
     np.testing.assert_allclose(np.int32(sheet[30:38, :8]), images.to_uint8(codes.decode(beside[2:]))[0], atol=1)
@@ -190,6 +191,9 @@ def test_mixing_takes_the_coarse_from_the_left_and_the_fine_from_above(linear):
 def test_discrete_codes_are_explored_before_quantisation_or_left_alone_with_a_line(linear, monkeypatch, capsys):
     assert explored(linear, monkeypatch, codebook=8, decode=decode, prior=prior) == ({}, {}, {})
     assert 'codebook' in capsys.readouterr().err
+    continuous = Codec(decode)
+    assert explored(linear, monkeypatch, codebook=8, decode=decode, prior=prior, continuous=continuous) == ({}, {}, {})
+    assert 'no continuous codes' in capsys.readouterr().err
     continuous = Codec(decode, prior=prior)
     seen = explored(linear, monkeypatch, codebook=8, decode=decode, prior=prior, continuous=continuous)
     assert {'interpolation_prior', 'traversal'} <= {*seen.pictures} and not capsys.readouterr().err
@@ -197,8 +201,44 @@ def test_discrete_codes_are_explored_before_quantisation_or_left_alone_with_a_li
 
 @pytest.mark.parametrize('abilities', [{'prior': prior}, {'decode': decode}])
 def test_without_codes_or_a_decoder_it_says_so(linear, monkeypatch, abilities):
-    with pytest.raises(UserError, match='no codes that it could decode'):
+    with pytest.raises(UserError, match='no codes to decode'):
         explored(linear, monkeypatch, **abilities)
+
+
+def as_tree(codes):
+    """Two arrays of different shape per code: 20 = 3 * 2 + 14."""
+    flat = codes.reshape(-1, SIZE)
+    return {'bottom': flat[:, :6].reshape(-1, 3, 2), 'top': flat[:, 6:]}
+
+
+def from_tree(tree):
+    return jnp.concatenate([tree['bottom'].reshape(-1, 6), tree['top']], 1)
+
+
+TREES = {
+    'encode': lambda variables, batch: as_tree(encode(variables, batch)),
+    'decode': lambda variables, codes: decode(variables, from_tree(codes)),
+    'prior': lambda variables, keys: as_tree(prior(variables, keys)),
+    'mix': lambda variables, coarse, fine: decode(
+        variables, from_tree({'bottom': coarse['bottom'], 'top': fine['top']})
+    ),
+}
+
+
+def test_codes_that_are_trees_give_the_same_figures_as_arrays(linear, monkeypatch):
+    """The same numbers as two arrays per code: all tools but mixing must not see the difference."""
+    array, tree = (explored(linear, monkeypatch, **abilities) for abilities in (ABILITIES, TREES))
+    assert jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, rtol=1e-5), array.figures, tree.figures))
+    assert {*array.pictures} == {*tree.pictures} and 'mixing' in tree.pictures
+    for name in {*array.pictures} - {'mixing'}:
+        np.testing.assert_allclose(np.int32(array.pictures[name]), np.int32(tree.pictures[name]), atol=1)
+    placement, state, _ = linear
+    codes = learn(settings(), stub(**TREES).codec, placement, state.variables())
+    assert codes.known.shape == (300, SIZE) and codes.layout.size == SIZE
+    coarse, fine = codes.known[:3], codes.known[3:6]
+    np.testing.assert_allclose(
+        codes.mix(coarse, fine), codes.decode(np.concatenate([coarse[:, :6], fine[:, 6:]], 1)), atol=1e-5
+    )
 
 
 def test_pairs_are_of_different_classes_while_there_are_such():
@@ -215,15 +255,15 @@ def test_blocks_and_devices_do_not_change_the_codes(linear):
     codes = learn(config, stub(**ABILITIES).codec, placement, state.variables())
     batch = {'x': data.load(config.data).rows(np.arange(40))['image'] / np.float32(127.5) - 1}
     params = {'linear': {'params': jax.device_get(state.params['linear'])}}
-    np.testing.assert_allclose(codes.known, ABILITIES['encode'](params, batch), atol=1e-5)
+    np.testing.assert_allclose(codes.known, encode(params, batch), atol=1e-5)
     np.testing.assert_allclose(codes.decode(codes.known[:9]), decode(params, codes.known[:9]), atol=1e-5)
     np.testing.assert_array_equal(codes.prior(9)[:5], codes.prior(5))
-    grid = codes.flat[:6].reshape(2, 3, SIZE)
+    grid = codes.known[:6].reshape(2, 3, SIZE)
     np.testing.assert_array_equal(codes.decode_all(grid)[1, 2], codes.decode(codes.known[5:6])[0])
 
 
-def test_inpainting_and_image_to_image_stand_beside_what_they_were_given():
-    """A model that fills with white, and one that turns black to white: what is known, and what was made, can be read off."""
+def test_inpainting_and_image_to_image_are_shown_beside_their_input():
+    """One model fills with white, one turns black to white: input and output can be told apart."""
 
     def inpaint(variables, batch, mask, keys, condition):
         return jnp.where(mask > 0, batch['x'], 1.0)

@@ -1,8 +1,13 @@
-"""The judges, by the names of `config.evaluate.parts`: each has `applies(subject) -> bool` and `judge(subject) -> Part`."""
+"""The evaluators, by the names in `config.evaluate.parts`.
+
+Each is a module with `applies(subject) -> bool` and `evaluate(subject) -> Part`.
+"""
+
+from typing import Any
 
 from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction
 
-PARTS = {
+PARTS: dict[str, Any] = {
     'quality': quality,
     'points': points,
     'held_out': held_out,

@@ -1,61 +1,78 @@
-"""What a model says of held-out examples: its own measures, and likelihoods in one unit for all families."""
+"""Held-out examples: the measures of the model, and likelihoods in the same unit for all families."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
-from genlab.abilities import Likelihood
+from genlab.abilities import Batch, Likelihood, Variables
 from genlab.evaluation.metrics import likelihood
-from genlab.evaluation.subject import Part, Subject
-from genlab.sampling import drawing
+from genlab.evaluation.subject import Part, Subject, compiled
 
 LIKELIHOODS = ('nll', 'nll_bound', 'nll_importance_weighted', 'nll_exact')
 
 
 def applies(subject: Subject) -> bool:
+    """Returns whether the model measures examples."""
     return subject.experiment.measure is not None
 
 
-def judge(subject: Subject) -> Part:
-    """The means of the model's own measures, the importance-weighted likelihood if the config asks for it, and bits per
-    dimension of every likelihood of images."""
-    experiment, evaluate = subject.experiment, subject.config.evaluate
-    values = subject.over(drawing.jitted(experiment.measure))
+def evaluate(subject: Subject) -> Part:
+    """Averages the measures of the model, and adds the likelihoods that the config requests.
+
+    `config.evaluate.importance` requests the importance-weighted likelihood, `config.evaluate.exact` the exact one.
+    Every likelihood of images is also reported in bits per dimension.
+    """
+    settings = subject.config.evaluate
+    values = subject.over(compiled(subject.experiment.measure))
     protocol = {'held_out': subject.held_out}
-    estimates = experiment.likelihood or Likelihood()
-    if estimates.log_weight and evaluate.importance:
-        estimate = importance(estimates.log_weight, evaluate.importance, evaluate.importance_chunk)
+    estimates = subject.experiment.likelihood or Likelihood()
+    if estimates.log_weight and settings.importance:
+        log_weight: Callable = estimates.log_weight
+        estimate = importance(log_weight, settings.importance, settings.importance_chunk)
         values |= subject.over(estimate, purpose='importance')
-        protocol |= {'importance': evaluate.importance}
-    if estimates.exact and evaluate.exact:
-        values |= exact(subject)
-        protocol |= {'exact': min(evaluate.exact, subject.held_out)}
+        protocol |= {'importance': settings.importance}
+    if estimates.exact and settings.exact:
+        values |= exact(subject, estimates.exact)
+        protocol |= {'exact': min(settings.exact, subject.held_out)}
     figures = {name: float(np.mean(value, dtype=np.float64)) for name, value in values.items()}
-    stated = [name for name in LIKELIHOODS if name in figures]
-    if stated and subject.images:
+    likelihoods = [name for name in LIKELIHOODS if name in figures]
+    if likelihoods and subject.images:
         dimensions = int(np.prod(subject.test.fields[subject.config.data.observe].shape))
-        bits = {name: likelihood.bits_per_dimension(figures[name], dimensions, dequantised=False) for name in stated}
-        figures |= {name.replace('nll', 'bits_per_dimension'): float(value) for name, value in bits.items()}
+        for name in likelihoods:
+            bits = likelihood.bits_per_dimension(np.asarray(figures[name]), dimensions, dequantised=False)
+            figures[name.replace('nll', 'bits_per_dimension')] = float(bits)
     return Part(protocol, figures)
 
 
-def exact(subject: Subject) -> dict[str, np.ndarray]:
-    """Minus the exact log-likelihood of the first held-out examples, nats; of the 8-bit levels where they are dequantised."""
-    log_likelihood = drawing.jitted(subject.experiment.likelihood.exact)
-    found = subject.over(
+def exact(subject: Subject, ability: Callable) -> dict[str, np.ndarray]:
+    """Returns the exact negative log-likelihood of the first held-out examples, [N] in nats.
+
+    For dequantised images it refers to the 8-bit levels. ability: `Likelihood.exact` of the model.
+    """
+    log_likelihood = compiled(ability)
+    nats = subject.over(
         lambda *arguments: {'nats': log_likelihood(*arguments)}, purpose='exact', count=subject.config.evaluate.exact
     )['nats']
     if not subject.config.data.dequantise:
-        return {'nll_exact' if not subject.images else 'negative_log_density': -found}
-    return {'nll_exact': -likelihood.of_levels(found, int(np.prod(subject.x('test').shape[1:])))}
+        return {'nll_exact' if not subject.images else 'negative_log_density': -nats}
+    return {'nll_exact': -likelihood.of_levels(nats, int(np.prod(subject.x('test').shape[1:])))}
 
 
 @functools.lru_cache(maxsize=8)
-def importance(log_weight, count: int, chunk: int):
-    """The compiled estimate (variables, batch, keys) -> {name: [B]}, the same object at each call, so that it compiles once."""
+def importance(log_weight: Callable, count: int, chunk: int) -> Callable:
+    """Returns the compiled estimate (variables, batch, keys) -> {name: [B]}.
 
-    def estimate(variables, batch, keys):
+    It is the same object for the same arguments, so that it compiles once.
+
+    Args:
+      log_weight: `Likelihood.log_weight` of the model.
+      count: latents per example.
+      chunk: latents at a time.
+    """
+
+    def estimate(variables: Variables, batch: Batch, keys: jax.Array) -> dict[str, jax.Array]:
         bound, _ = likelihood.importance_weighted(log_weight, variables, batch, keys, count=count, chunk=chunk)
         return {'nll_importance_weighted': -bound}
 

@@ -1,4 +1,4 @@
-"""How well samples cover a density of points: modes where they are known, and the distance to held-out points."""
+"""Samples of points: covered modes, if the modes are known, and the distance to held-out points."""
 
 import numpy as np
 
@@ -8,12 +8,15 @@ from genlab.evaluation.subject import Part, Subject
 
 
 def applies(subject: Subject) -> bool:
+    """Returns whether the model samples points."""
     return subject.experiment.sampler is not None and not subject.images
 
 
-def judge(subject: Subject) -> Part:
-    """Modes and the share of samples of high quality; the sliced Wasserstein distance to held-out points, and of training
-    points of the same number to the same held-out ones, which is as near as a perfect model comes."""
+def evaluate(subject: Subject) -> Part:
+    """Measures mode coverage, sample quality, and the sliced Wasserstein distance to held-out points.
+
+    The baseline of the distance is `sliced_wasserstein_of_data`, for as many training points.
+    """
     samples, observe, seed = subject.samples, subject.config.data.observe, subject.config.evaluate.seed
     count = min(len(samples), subject.held_out)
     real, other = (source.rows(np.arange(count))[observe] for source in (subject.test, subject.train))

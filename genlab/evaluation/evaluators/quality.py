@@ -1,4 +1,4 @@
-"""Are samples like the data? Fidelity, diversity, classes and memorisation, in the features that the config names."""
+"""Samples of images: fidelity, diversity, classes and memorisation, in the features that the config names."""
 
 import time
 from collections.abc import Mapping
@@ -14,21 +14,23 @@ from genlab.evaluation.metrics.similarity import scales, within_class_ms_ssim
 from genlab.evaluation.needs import shortage
 from genlab.evaluation.subject import Part, Subject
 
-SHOWN, NEIGHBOURS = 12, 5  # samples in the picture of nearest training examples, and of these
+SHOWN = 12  # samples in the picture of nearest neighbours
+NEIGHBOURS = 5  # nearest training examples per sample in that picture
 
 
 def applies(subject: Subject) -> bool:
+    """Returns whether the model samples images."""
     return subject.experiment.sampler is not None and subject.images
 
 
-def judge(subject: Subject) -> Part:
-    """Every measure of samples that the data allow; one on too few examples says so instead of a number."""
-    evaluate, samples = subject.config.evaluate, subject.samples
-    source = data.load(subject.whole.data, evaluate.reference)
+def evaluate(subject: Subject) -> Part:
+    """Computes every metric of samples that applies to the data; a text replaces a metric on too few examples."""
+    settings, samples = subject.config.evaluate, subject.samples
+    source = data.load(subject.whole.data, settings.reference)
     labelled = 'label' in source.fields and subject.config.data.observe == 'image'
-    knows = classifier.load(subject.whole.data) if labelled else None
-    extractor = extractors.load(subject.whole, knows)
-    real = reference.statistics(subject.whole.data, source, extractor, evaluate.reference_count)
+    trained = classifier.load(subject.whole.data) if labelled else None
+    extractor = extractors.load(subject.whole, trained)
+    real = reference.statistics(subject.whole.data, source, extractor, settings.reference_count)
     protocol = {
         **extractor.protocol,
         'samples': len(samples),
@@ -39,65 +41,68 @@ def judge(subject: Subject) -> Part:
     figures: dict[str, Any] = {'finite': float(finite.mean())}
     if not finite.all():
         return Part(protocol, figures)
-    began = time.perf_counter()
-    made = extractor.extract(samples)
-    rates = {'features': len(samples) / (time.perf_counter() - began)}
-    figures |= _distances(made, real, evaluate.seed)
-    if knows:
+    start = time.perf_counter()
+    features = extractor.extract(samples)
+    rates = {'features': len(samples) / (time.perf_counter() - start)}
+    figures |= _distances(features, real, settings.seed)
+    if trained:
         protocol |= {
-            'classes_by': f'classifier, test accuracy {knows.accuracy:.4f}',
+            'classes_by': f'classifier, test accuracy {trained.accuracy:.4f}',
             'ms_ssim_scales': scales(*samples.shape[1:3]),
         }
-        figures |= _classes(subject, knows, knows.probabilities(samples), real['label'])
+        figures |= _classes(subject, trained.classes, trained.probabilities(samples), real['label'])
     if extractor.classify is not None:
-        lacking = shortage('inception_score', len(extractor.classes), len(made))
-        figures['inception_score'] = lacking or diversity.inception_score(extractor.classify(made))[0]
+        lacking = shortage('inception_score', len(extractor.classes), len(features))
+        figures['inception_score'] = lacking or diversity.inception_score(extractor.classify(features))[0]
     held_out = extractor.extract(reference.examples(subject.whole.data, subject.test, subject.chosen('test')))
-    figures |= _novelty(made, real['features'], held_out, evaluate.seed)
-    nearest, _ = neighbours.nearest(made[:SHOWN], real['features'], count=min(NEIGHBOURS, len(real['features'])))
+    figures |= _novelty(features, real['features'], held_out, settings.seed)
+    nearest, _ = neighbours.nearest(features[:SHOWN], real['features'], count=min(NEIGHBOURS, len(real['features'])))
     training = reference.examples(subject.whole.data, source, real['indices'][nearest.reshape(-1)])
     order = np.arange(nearest.size).reshape(nearest.shape)
     return Part(protocol, figures, {'nearest_neighbours': neighbours.picture(samples[:SHOWN], training, order)}, rates)
 
 
-def _distances(made: np.ndarray, real: Mapping[str, np.ndarray], seed: int) -> dict[str, Any]:
-    """How far samples are from the data, and whether they are both good and varied."""
-    dimensions, counts = made.shape[1], (len(made), int(real['count']))
+def _distances(features: np.ndarray, real: Mapping[str, np.ndarray], seed: int) -> dict[str, Any]:
+    """Returns distances between samples and data, and fidelity and coverage as separate figures."""
+    dimensions, counts = features.shape[1], (len(features), int(real['count']))
     lacking = {metric: shortage(metric, dimensions, *counts) for metric in ('frechet', 'kernel_distance', 'manifold')}
     if 'mean' not in real:
         lacking['frechet'] = f'not computed in {dimensions:,} dimensions'
     figures: dict[str, Any] = {
         'frechet_distance': lacking['frechet']
-        or distances.frechet(*distances.moments(made), real['mean'], real['covariance'])
+        or distances.frechet(*distances.moments(features), real['mean'], real['covariance'])
     }
     if lacking['kernel_distance']:
         figures['kernel_distance'] = lacking['kernel_distance']
     else:
-        kernel = distances.kernel_distance(real['features'], made, seed=seed)
+        kernel = distances.kernel_distance(real['features'], features, seed=seed)
         figures |= dict(zip(('kernel_distance', 'kernel_distance_error'), kernel))
     if lacking['manifold']:
         return figures | dict.fromkeys(('precision', 'recall', 'density', 'coverage'), lacking['manifold'])
-    return figures | manifold(real['features'], made)
+    return figures | manifold(real['features'], features)
 
 
 def _classes(
-    subject: Subject, knows: classifier.Classifier, probabilities: np.ndarray, labels: np.ndarray
+    subject: Subject, classes: tuple[str, ...], probabilities: np.ndarray, labels: np.ndarray
 ) -> dict[str, Any]:
-    """The classes of the samples beside those of the data, and how varied each is."""
-    found, number = probabilities.argmax(1), len(knows.classes)
-    figures, shares = class_shares(probabilities, knows.classes), np.bincount(found, minlength=number)
-    lacking = shortage('class_divergence', number, len(found))
-    figures['class_divergence'] = lacking or diversity.class_divergence(shares, np.bincount(labels, minlength=number))
+    """Returns the class histogram of samples, its divergence from the data, and the variation within each class."""
+    predicted, number = probabilities.argmax(1), len(classes)
+    figures, counts = class_shares(probabilities, classes), np.bincount(predicted, minlength=number)
+    lacking = shortage('class_divergence', number, len(predicted))
+    figures['class_divergence'] = lacking or diversity.class_divergence(counts, np.bincount(labels, minlength=number))
     seed = subject.config.evaluate.seed
-    figures['ms_ssim'], figures['ms_ssim_of_class'] = within_class_ms_ssim(subject.samples, found, seed=seed)
+    figures['ms_ssim'], figures['ms_ssim_of_class'] = within_class_ms_ssim(subject.samples, predicted, seed=seed)
     if subject.config.sample.condition:
-        asked = subject.test.rows(np.arange(len(found)) % len(subject.test))['label']
-        figures['condition_accuracy'] = float((asked == found).mean())
+        condition = subject.test.rows(np.arange(len(predicted)) % len(subject.test))['label']
+        figures['condition_accuracy'] = float((condition == predicted).mean())
     return figures
 
 
 def class_shares(probabilities: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
-    """The share of each class by probabilities [N, classes], the smallest and largest, and the mean confidence."""
+    """Returns the share of each class among predicted classes, the smallest and largest share, and the mean confidence.
+
+    probabilities: [N, classes].
+    """
     shares = np.bincount(probabilities.argmax(1), minlength=len(classes)) / len(probabilities)
     return {
         'class_share': dict(zip(classes, map(float, shares))),
@@ -107,16 +112,16 @@ def class_shares(probabilities: np.ndarray, classes: tuple[str, ...]) -> dict[st
     }
 
 
-def _novelty(made: np.ndarray, training: np.ndarray, held_out: np.ndarray, seed: int) -> dict[str, Any]:
-    """Whether samples repeat the training set, and how soon they repeat each other."""
-    lacking = shortage('memorised', made.shape[1], len(made), len(held_out))
+def _novelty(features: np.ndarray, training: np.ndarray, held_out: np.ndarray, seed: int) -> dict[str, Any]:
+    """Returns whether samples repeat the training set, and how soon they repeat each other."""
+    lacking = shortage('memorised', features.shape[1], len(features), len(held_out))
     if lacking:
         return {'memorised': lacking, 'birthday_support': lacking}
-    support = diversity.birthday_support(made, held_out, seed=seed)
+    support = diversity.birthday_support(features, held_out, seed=seed)
     repeated = support['duplicates'] > 0
     return {
-        'memorised': neighbours.memorised(made, training, held_out),
-        'birthday_support': support['support'] if repeated else f'no duplicates among {len(made):,}',
+        'memorised': neighbours.memorised(features, training, held_out),
+        'birthday_support': support['support'] if repeated else f'no duplicates among {len(features):,}',
         'birthday_support_at_least': support['support_at_least'],
         'birthday_support_of_data': support['support_of_data'],
     }

@@ -1,61 +1,64 @@
-"""How well a model gives back what it was shown; where it was shown less than the whole, against classical filters."""
+"""Reconstructions: PSNR and SSIM, and for denoisers a comparison with classical filters."""
+
+from typing import Any
 
 import numpy as np
 
 from genlab.evaluation.metrics import filters
 from genlab.evaluation.metrics.similarity import psnr, ssim
-from genlab.evaluation.subject import Part, Subject
+from genlab.evaluation.subject import Part, Subject, compiled
 from genlab.run import images
-from genlab.sampling import drawing
 
-TUNED, FILTERED, SHOWN = (
-    200,
-    1000,
-    48,
-)  # training examples that filters are tuned on; held-out ones that they are tried on
+TUNED = 200  # training examples that filters are tuned on
+FILTERED = 1000  # held-out examples that filters are applied to
+SHOWN = 48  # examples in a picture
 
 
 def applies(subject: Subject) -> bool:
+    """Returns whether the model reconstructs examples."""
     return subject.experiment.reconstruct is not None
 
 
-def judge(subject: Subject) -> Part:
-    """PSNR and SSIM to the originals of images; if the input is an image of their shape but another one, those of the input
-    and of the best classical filter too."""
-    made, x = _reconstructions(subject, 'test'), subject.x('test')
-    pictures = {
-        'reconstructions': images.pairs({'x': x[:SHOWN], **{name: made[name][:SHOWN] for name in ('input', 'output')}})
-    }
-    protocol = {'held_out': len(x)}
+def evaluate(subject: Subject) -> Part:
+    """Measures PSNR and SSIM between reconstructions and originals.
+
+    If the input is another image of the same shape, as for a denoiser, the input and the best classical filter are
+    measured too.
+    """
+    reconstructed, x = _reconstructions(subject, 'test'), subject.x('test')
+    given, output = reconstructed['input'], reconstructed['output']
+    shown = {'x': x[:SHOWN], 'input': given[:SHOWN], 'output': output[:SHOWN]}
+    pictures = {'reconstructions': images.pairs(shown)}
+    protocol: dict[str, Any] = {'held_out': len(x)}
     if not subject.images:
-        return Part(protocol, {'squared_distance': float(np.square(made['output'] - x).sum(1).mean())}, pictures)
-    figures = {'psnr': float(psnr(made['output'], x).mean()), 'ssim': float(ssim(made['output'], x).mean())}
-    if made['input'].shape == x.shape and not np.array_equal(made['input'], x):
-        noisy, clean, output = (array[:FILTERED] for array in (made['input'], x, made['output']))
-        tuned = _tune(subject)
-        filtered = {name: smooth(noisy) for name, smooth in tuned.items()}
+        return Part(protocol, {'squared_distance': float(np.square(output - x).sum(1).mean())}, pictures)
+    figures = {'psnr': float(psnr(output, x).mean()), 'ssim': float(ssim(output, x).mean())}
+    if given.shape == x.shape and not np.array_equal(given, x):
+        noisy, clean, denoised = given[:FILTERED], x[:FILTERED], output[:FILTERED]
+        filtered = {name: smooth(noisy) for name, smooth in _tune(subject).items()}
         figures |= {
-            'psnr_of_input': float(psnr(made['input'], x).mean()),
-            'ssim_of_input': float(ssim(made['input'], x).mean()),
+            'psnr_of_input': float(psnr(given, x).mean()),
+            'ssim_of_input': float(ssim(given, x).mean()),
         }
         figures |= {f'psnr_of_{name}': float(psnr(image, clean).mean()) for name, image in filtered.items()}
         best = max(filtered, key=lambda name: figures[f'psnr_of_{name}'])
         figures |= {
-            'psnr_above_filters': float(psnr(output, clean).mean()) - figures[f'psnr_of_{best}'],
+            'psnr_above_filters': float(psnr(denoised, clean).mean()) - figures[f'psnr_of_{best}'],
             'ssim_of_filters': max(float(ssim(image, clean).mean()) for image in filtered.values()),
         }
         pictures['filters'] = images.pairs(
-            {'x': x[:SHOWN], 'input': noisy[:SHOWN], best: filtered[best][:SHOWN], 'output': output[:SHOWN]}
+            {'x': x[:SHOWN], 'input': noisy[:SHOWN], best: filtered[best][:SHOWN], 'output': denoised[:SHOWN]}
         )
         protocol |= {'filters': f'tuned by PSNR on {TUNED} training examples, tried on {len(noisy)}'}
     return Part(protocol, figures, pictures)
 
 
 def _reconstructions(subject: Subject, split: str) -> dict[str, np.ndarray]:
-    return subject.over(drawing.jitted(subject.experiment.reconstruct), split, 'reconstruct')
+    """Returns {'input', 'output'} for the chosen examples of a split."""
+    return subject.over(compiled(subject.experiment.reconstruct), split, 'reconstruct')
 
 
-def _tune(subject: Subject):
-    """The filters with the parameters that are best on training examples corrupted as the held-out ones are."""
+def _tune(subject: Subject) -> dict[str, filters.Filter]:
+    """Tunes the filters on training examples, which are corrupted as the held-out examples are."""
     noisy, clean = _reconstructions(subject, 'train')['input'][:TUNED], subject.x('train')[:TUNED]
     return filters.tuned(noisy, clean)

@@ -1,6 +1,8 @@
-"""A small convolutional classifier that is trained once per labelled data set: what generated images are judged by.
+"""A small convolutional classifier, trained once per labelled data set, that describes generated images.
 
-It is deterministic, works for one channel and offline, and is kept outside the run, so that runs are judged alike."""
+Its features and classes are what evaluation compares. Training is deterministic, works for one channel and offline. The
+classifier is cached outside the run, so all runs on one machine share it.
+"""
 
 import zlib
 from typing import Any, NamedTuple
@@ -10,18 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from ml_collections import ConfigDict
 
 from genlab import data
 from genlab.data.cache import cached
 from genlab.evaluation.blocks import in_blocks
 
-VERSION = 1  # of the code below that the numbers here do not tell: another number trains another classifier
-WIDTHS, STEPS, BATCH, SHIFT = (16, 32, 64), 1000, 128, 0.06
-BLOCK = 500  # images that are judged at a time
+VERSION = 1  # of the recipe, as far as the constants below do not describe it; a change retrains all classifiers
+WIDTHS = (16, 32, 64)  # channels of the convolutions
+STEPS = 1000  # of training
+BATCH = 128  # examples per step
+SHIFT = 0.06  # the largest augmentation shift, as a share of an image's side
+BLOCK = 500  # images that are classified at a time
 
 
 class Network(nn.Module):
-    """Images [B, H, W, C] in [-1, 1] -> (logits [B, classes], features [B, 128])."""
+    """Classifies images [B, H, W, C] in [-1, 1]: returns (logits [B, classes], features [B, 128])."""
 
     classes: int
 
@@ -35,31 +41,36 @@ class Network(nn.Module):
 
 
 class Classifier(NamedTuple):
-    """A trained network and how good it is."""
+    """A trained network, its classes, and its test accuracy."""
 
     classes: tuple[str, ...]
     accuracy: float  # on the test split
     params: Any
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Images [N, H, W, C] in [-1, 1] -> probabilities [N, classes]."""
+        """Returns class probabilities [N, classes] of images [N, H, W, C] in [-1, 1]."""
         return self.classify(self.features(images))
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """Images [N, H, W, C] in [-1, 1] -> features [N, 128]."""
+        """Returns features [N, 128] of images [N, H, W, C] in [-1, 1]."""
         return in_blocks(lambda block: features(self.params, block), images, BLOCK)
 
     def classify(self, features: np.ndarray) -> np.ndarray:
-        """Features [N, 128] -> probabilities [N, classes]."""
+        """Returns class probabilities [N, classes] of features [N, 128]."""
         last = self.params['Dense_1']
         return np.asarray(jax.nn.softmax(features @ np.asarray(last['kernel']) + np.asarray(last['bias'])))
 
 
-def load(config_data) -> Classifier:
-    """The classifier of a labelled data set at the config's resolution and channels, trained now if it is not in the cache."""
+def load(config_data: ConfigDict) -> Classifier:
+    """Loads the classifier of a labelled data set, at the resolution and channels of `config_data`.
+
+    It is trained first if the cache does not have it.
+    """
     train, test = data.load(config_data, 'train'), data.load(config_data, 'test')
     classes = train.classes or tuple(map(str, range(int(train.fields['label'].high) + 1)))
-    first = zlib.crc32(train.rows(np.arange(min(len(train), BATCH)))['image'].tobytes())  # names alone get mixed up
+    first = zlib.crc32(
+        train.rows(np.arange(min(len(train), BATCH)))['image'].tobytes()
+    )  # two data sets may share a name
     key = {
         'recipe': [VERSION, WIDTHS, STEPS, BATCH, SHIFT],
         'train': train.name,
@@ -70,12 +81,15 @@ def load(config_data) -> Classifier:
     arrays = cached('classifier', key, lambda: _arrays(_fit(train, len(classes))))
     classifier = Classifier(classes, 0.0, _params(arrays))
     held_out = test.rows(np.arange(min(len(test), 10_000)))
-    right = classifier.probabilities(_floats(held_out['image'])).argmax(1) == held_out['label']
-    return classifier._replace(accuracy=float(right.mean()))
+    correct = classifier.probabilities(_floats(held_out['image'])).argmax(1) == held_out['label']
+    return classifier._replace(accuracy=float(correct.mean()))
 
 
 def _fit(source: data.Source, classes: int) -> Any:
-    """Adam with a cosine to zero, 1,000 batches of 128, each image shifted by up to 6 % of its side."""
+    """Trains the network on 1,000 batches of 128 examples.
+
+    The optimizer is Adam with a cosine schedule to zero. Each image is shifted by up to 6 % of its side.
+    """
     network, batches = Network(classes), data.Batches(source, BATCH, seed=0)
     shape = source.fields['image'].shape
     params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, *shape)))['params']
@@ -105,21 +119,23 @@ def _fit(source: data.Source, classes: int) -> Any:
 
 @jax.jit
 def features(params: Any, images: jax.Array) -> jax.Array:
-    """Images [N, H, W, C] in [-1, 1] -> features [N, 128], of the parameters of a `Network`."""
-    return Network(params['Dense_1']['bias'].shape[0]).apply({'params': params}, images)[1]
+    """Returns features [N, 128] of images [N, H, W, C] in [-1, 1]; `params` are the parameters of a `Network`."""
+    outputs: Any = Network(params['Dense_1']['bias'].shape[0]).apply({'params': params}, images)
+    return outputs[1]
 
 
 def _floats(images: np.ndarray) -> np.ndarray:
+    """Converts uint8 images to [-1, 1]."""
     return images.astype(np.float32) / 127.5 - 1
 
 
 def _arrays(params: Any) -> dict[str, np.ndarray]:
-    """Parameters as a flat dict, 'Conv_0.kernel' -> array."""
+    """Flattens parameters to a dict, 'Conv_0.kernel' -> array."""
     return {'.'.join(key.key for key in path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(params)}
 
 
 def _params(arrays: dict[str, np.ndarray]) -> dict:
-    """The inverse of `_arrays`."""
+    """Inverts `_arrays`."""
     params: dict = {}
     for name, array in arrays.items():
         layer, part = name.split('.')

@@ -1,14 +1,14 @@
-"""What samples and data are compared by: functions from images or points to vectors, with all that a figure depends on.
+"""Feature extractors: functions from images or points to vectors, with a protocol of all that a figure depends on.
 
-`config.evaluate.features` names one. A figure by one is not comparable with a figure by another.
+`config.evaluate.features` names one. Figures with different features do not compare.
 
 classifier: 128 features of the small classifier of this data set, for images with labels.
-random: 128 features of the same network with weights that are drawn and never trained, for any images. Layers of
-    random filters keep images apart that differ in their edges and where these are, without having learned what to
-    overlook, so distances in them rank models roughly where no trained network fits the data (Naeem et al. 2020,
-    "Reliable fidelity and diversity metrics", take a random VGG16 for data far from ImageNet).
-inception: 2,048 features of the network that the Frechet inception distance is defined by, from a file of its weights.
-pixels: the values as they are, for small images and for points.
+random: 128 features of the same network with fixed random weights, for any images. Random filters separate images
+    that differ in their edges and in edge positions. They have not learned to ignore anything, so distances in them
+    rank models roughly where no trained network fits the data. (Naeem et al. 2020, "Reliable fidelity and diversity
+    metrics", use a random VGG16 for data far from ImageNet.)
+inception: 2,048 features of the network that defines the Frechet inception distance, with weights from a file.
+pixels: the values themselves, for small images and for points.
 
 Measured on two shared CPU cores with 32x32 images: classifier and random 25,000 images/s, inception 6 to 10.
 """
@@ -29,19 +29,20 @@ from genlab.evaluation.blocks import in_blocks
 from genlab.evaluation.features import classifier
 
 KINDS = ('auto', 'classifier', 'inception', 'random', 'pixels')
-RANDOM_VERSION = 1
+RANDOM_VERSION = 1  # of the random weights; a change invalidates all figures with them
 INCEPTION_BLOCK = 32  # images of 299x299 at a time
 
 
 class Extractor(NamedTuple):
-    """A judge of samples; all functions take and give numpy arrays of any number N > 0 of examples.
+    """A feature extractor. All functions take and return numpy arrays with any number N > 0 of examples.
 
-    protocol: plain values that tell which figures are comparable. classify: what `probabilities` gives, of features
-    that are already there. probabilities and classify are None, and classes empty, where the features know no classes."""
+    `protocol` has plain values; figures compare only if it is equal. `probabilities` and `classify` are None, and
+    `classes` is empty, if the features have no classes.
+    """
 
     name: str  # with its version
-    dimensions: int
-    protocol: dict
+    dimensions: int  # of the features
+    protocol: dict[str, Any]  # what figures depend on
     extract: Callable[[np.ndarray], np.ndarray]  # images [N, H, W, C] in [-1, 1] -> [N, dimensions] float32
     probabilities: Callable[[np.ndarray], np.ndarray] | None = None  # images -> [N, classes]
     classes: tuple[str, ...] = ()
@@ -49,7 +50,10 @@ class Extractor(NamedTuple):
 
 
 def default_for(config: ConfigDict, source: data.Source) -> str:
-    """`config.evaluate.features`, and if that is 'auto' what suits the data: classifier, random or, for points, pixels."""
+    """Returns `config.evaluate.features`, or the default for the data if it is 'auto'.
+
+    The default is 'classifier' for labelled images, 'random' for other images, and 'pixels' for points.
+    """
     if config.evaluate.features != 'auto':
         return config.evaluate.features
     if not is_map(source.fields[config.data.observe]):
@@ -57,10 +61,16 @@ def default_for(config: ConfigDict, source: data.Source) -> str:
     return 'classifier' if _labelled(config, source) else 'random'
 
 
-def load(config: ConfigDict, knows: classifier.Classifier | None = None) -> Extractor:
-    """The extractor that `config.evaluate.features` and `features_file` name, for the field that the model models.
+def load(config: ConfigDict, loaded: classifier.Classifier | None = None) -> Extractor:
+    """Loads the extractor that `config.evaluate.features` and `features_file` name, for the field that is modelled.
 
-    knows: the classifier of these data, where it is loaded already."""
+    Args:
+      config: of the run.
+      loaded: the classifier of these data, if it is already loaded.
+
+    Raises:
+      ConfigError: the name is unknown, or does not apply to the data.
+    """
     source = data.load(config.data, 'test')
     kind, observe = default_for(config, source), config.data.observe
     if kind not in KINDS:
@@ -69,44 +79,48 @@ def load(config: ConfigDict, knows: classifier.Classifier | None = None) -> Extr
         )
     if kind != 'pixels' and not is_map(source.fields[observe]):
         raise ConfigError(
-            f'config.evaluate.features={kind} is for images, and the {observe} of {source.name} is none: choose pixels'
+            f'config.evaluate.features={kind} needs images, and {observe} of {source.name} is not an image: choose pixels'
         )
     if kind == 'classifier':
         if not _labelled(config, source):
             raise ConfigError(
-                f'config.evaluate.features=classifier needs images with labels, and the {observe} of '
+                f'config.evaluate.features=classifier needs images with labels, and {observe} of '
                 f'{source.name} has none: choose random or pixels'
             )
-        return from_classifier(knows or classifier.load(config.data))
+        return from_classifier(loaded or classifier.load(config.data))
     if kind == 'inception':
         return from_inception(config.evaluate.features_file)
     shape = source.fields[observe].shape
     return random(shape) if kind == 'random' else pixels(shape)
 
 
-def from_classifier(judge: classifier.Classifier) -> Extractor:
-    """The features of a trained classifier, whose weights are part of the protocol: another machine trains others."""
+def from_classifier(trained: classifier.Classifier) -> Extractor:
+    """Returns the features of a trained classifier.
+
+    The checksum of its weights is part of the protocol, because training gives slightly different weights on another
+    machine.
+    """
     protocol = {
         'features': 'classifier',
         'version': classifier.VERSION,
-        'weights': checksum(judge.params),
-        'test_accuracy': judge.accuracy,
+        'weights': checksum(trained.params),
+        'test_accuracy': trained.accuracy,
         'input_range': '[-1, 1]',
     }
     return Extractor(
         f'classifier-{classifier.VERSION}',
         128,
         protocol,
-        judge.features,
-        judge.probabilities,
-        judge.classes,
-        judge.classify,
+        trained.features,
+        trained.probabilities,
+        trained.classes,
+        trained.classify,
     )
 
 
 def from_inception(path: str) -> Extractor:
-    """The features of the Inception network, of images of any size."""
-    from genlab.evaluation.features import inception  # here, because it is a command of its own
+    """Returns the features of the Inception network, for images of any size; `path`: the file of its weights."""
+    from genlab.evaluation.features import inception  # here, because it is also run as a command
 
     variables, weights = inception.load(path)
     compiled = jax.jit(inception.features)
@@ -120,10 +134,10 @@ def from_inception(path: str) -> Extractor:
         'classes': '1008, without bias',
     }
 
-    def extract(images):
+    def extract(images: np.ndarray) -> np.ndarray:
         return in_blocks(lambda block: compiled(variables, block), images, INCEPTION_BLOCK)
 
-    def classify(features):
+    def classify(features: np.ndarray) -> np.ndarray:
         return inception.probabilities(variables, features)
 
     return Extractor(
@@ -137,17 +151,19 @@ def from_inception(path: str) -> Extractor:
     )
 
 
-def random(shape: tuple[int, int, int]) -> Extractor:
-    """The features of the classifier's network with weights after He et al. 2015, for images of one shape [H, W, C].
+def random(shape: tuple[int, ...]) -> Extractor:
+    """Returns the features of the classifier network with random weights, for images of one shape [H, W, C].
 
-    They are drawn by numpy's frozen generator from seed 0, so they are the same on every machine."""
+    The weights follow He et al. 2015. They come from numpy's frozen legacy generator with seed 0, so they are the same
+    on every machine.
+    """
     draw = np.random.RandomState(0)
     shapes = jax.eval_shape(classifier.Network(1).init, jax.random.key(0), jnp.zeros((1, *shape)))['params']
 
-    def leaf(array):
+    def leaf(array: jax.ShapeDtypeStruct) -> np.ndarray:
         if len(array.shape) == 1:
             return np.zeros(array.shape, np.float32)
-        return np.float32(draw.standard_normal(array.shape) * np.sqrt(2 / np.prod(array.shape[:-1])))
+        return (draw.standard_normal(array.shape) * np.sqrt(2 / np.prod(array.shape[:-1]))).astype(np.float32)
 
     params = jax.tree.map(leaf, shapes)
     protocol = {
@@ -166,7 +182,7 @@ def random(shape: tuple[int, int, int]) -> Extractor:
 
 
 def pixels(shape: tuple[int, ...]) -> Extractor:
-    """The values of an image [H, W, C] or a point [D] as they are, in one row."""
+    """Returns the values of an image [H, W, C] or a point [D], flattened."""
     return Extractor(
         'pixels-1',
         int(np.prod(shape)),
@@ -176,7 +192,7 @@ def pixels(shape: tuple[int, ...]) -> Extractor:
 
 
 def checksum(params: Any) -> str:
-    """The first 8 hexadecimal digits of the SHA-256 of all arrays in their order."""
+    """Returns the first 8 hexadecimal digits of the SHA-256 of all arrays, in order."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(params):
         digest.update(np.asarray(leaf).tobytes())
@@ -184,4 +200,5 @@ def checksum(params: Any) -> str:
 
 
 def _labelled(config: ConfigDict, source: data.Source) -> bool:
+    """Returns whether the examples are images with class labels."""
     return config.data.observe == 'image' and 'label' in source.fields

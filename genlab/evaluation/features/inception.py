@@ -1,10 +1,10 @@
-"""The Inception network that the Frechet inception distance is defined by, in Flax: its weights come from a file.
+"""The Inception network that defines the Frechet inception distance, in Flax, with weights from a file.
 
-Inception v3 (Szegedy et al. 2016, "Rethinking the Inception architecture", table 1) as TensorFlow's graph of
-2015-12-05 has it, which Heusel et al. 2017 and Salimans et al. 2016 judge with. It differs from the network of the
-paper in that averages at the border are over the pixels that exist, the last block pools by the maximum where all
-others average, and there are 1,008 classes. Names are those of the public port to PyTorch, so that
-pt_inception-2015-12-05-6726825d.pth (mseitzer/pytorch-fid) feeds it name by name. Nothing is downloaded.
+It is Inception v3 (Szegedy et al. 2016, "Rethinking the Inception architecture", table 1) as in TensorFlow's graph of
+2015-12-05, which Heusel et al. 2017 and Salimans et al. 2016 use. It differs from the paper in three ways. Averages at
+the border are over existing pixels only. The last block pools by the maximum, all others by the average. There are
+1,008 classes. Names follow the public PyTorch port, so that pt_inception-2015-12-05-6726825d.pth (mseitzer/pytorch-fid)
+maps name by name. Nothing is downloaded.
 
     python -m genlab.evaluation.features.inception pt_inception-2015-12-05-6726825d.pth inception.npz
 
@@ -26,13 +26,15 @@ from genlab.errors import ConfigError, UserError
 from genlab.evaluation.features import torch_file
 from genlab.networks.layers.convolution import Conv
 
-SIDE, FEATURES, CLASSES = 299, 2048, 1008
+SIDE = 299  # of an input image, in pixels
+FEATURES, CLASSES = 2048, 1008
 FILE = 'pt_inception-2015-12-05-6726825d.pth'
+# Names of leaves: in Flax -> in the file.
 LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
 
 
 class Unit(nn.Module):
-    """Convolution, batch normalisation on stored statistics, ReLU."""
+    """A convolution, batch normalisation with stored statistics, and ReLU."""
 
     features: int
     size: tuple[int, int]
@@ -46,38 +48,39 @@ class Unit(nn.Module):
 
 
 def average(x: jax.Array) -> jax.Array:
-    """The mean of each 3x3 window, at the border of the pixels that exist."""
+    """Averages each 3x3 window, at the border over the existing pixels."""
     return nn.avg_pool(x, (3, 3), padding='SAME', count_include_pad=False)
 
 
 def maximum(x: jax.Array) -> jax.Array:
-    """The maximum of each 3x3 window."""
+    """Returns the maximum of each 3x3 window."""
     return nn.max_pool(x, (3, 3), padding='SAME')
 
 
 def halved(x: jax.Array) -> jax.Array:
-    """The maximum of each second 3x3 window that lies within the map."""
+    """Returns the maximum of every second 3x3 window within the map."""
     return nn.max_pool(x, (3, 3), (2, 2))
 
 
 def chain(x: jax.Array, *units: tuple) -> jax.Array:
-    """`Unit`s one after the other, each (name, features, height, width); with a stride of 2 if it has a fifth item."""
+    """Applies `Unit`s in sequence, each (name, features, height, width[, stride]); a stride given means 2, unpadded."""
     for name, features, height, width, *stride in units:
         x = Unit(features, (height, width), *(stride and (2, 'VALID')), name=name)(x)
     return x
 
 
 def join(*branches: jax.Array) -> jax.Array:
+    """Concatenates branches along the channels."""
     return jnp.concatenate(branches, axis=-1)
 
 
 class BlockA(nn.Module):
-    """35x35: windows of 1, 5 and twice 3 (figure 5)."""
+    """35x35, with kernels of size 1, 5, and two of size 3 (figure 5)."""
 
     pooled: int
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         return join(
             chain(x, ('branch1x1', 64, 1, 1)),
             chain(x, ('branch5x5_1', 48, 1, 1), ('branch5x5_2', 64, 5, 5)),
@@ -90,7 +93,7 @@ class BlockB(nn.Module):
     """35x35 -> 17x17 (figure 10)."""
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         return join(
             chain(x, ('branch3x3', 384, 3, 3, 2)),
             chain(x, ('branch3x3dbl_1', 64, 1, 1), ('branch3x3dbl_2', 96, 3, 3), ('branch3x3dbl_3', 96, 3, 3, 2)),
@@ -99,12 +102,12 @@ class BlockB(nn.Module):
 
 
 class BlockC(nn.Module):
-    """17x17: windows of 7 as a row and a column (figure 6)."""
+    """17x17, with kernels of size 7 factorised into a row and a column (figure 6)."""
 
     width: int
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         width, seven, double = self.width, 'branch7x7_', 'branch7x7dbl_'
         return join(
             chain(x, ('branch1x1', 192, 1, 1)),
@@ -125,7 +128,7 @@ class BlockD(nn.Module):
     """17x17 -> 8x8."""
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         return join(
             chain(x, ('branch3x3_1', 192, 1, 1), ('branch3x3_2', 320, 3, 3, 2)),
             chain(
@@ -140,12 +143,12 @@ class BlockD(nn.Module):
 
 
 class BlockE(nn.Module):
-    """8x8: windows of 3 that end in a row beside a column (figure 7)."""
+    """8x8, with kernels of size 3 that end in a row and a column in parallel (figure 7)."""
 
     last: bool = False
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         three = chain(x, ('branch3x3_1', 384, 1, 1))
         double = chain(x, ('branch3x3dbl_1', 448, 1, 1), ('branch3x3dbl_2', 384, 3, 3))
         return join(
@@ -159,7 +162,7 @@ class BlockE(nn.Module):
 
 
 class Inception(nn.Module):
-    """Images [B, 299, 299, 3] in [-1, 1] -> (features [B, 2048], logits [B, 1008] with the bias)."""
+    """Maps images [B, 299, 299, 3] in [-1, 1] to (features [B, 2048], logits [B, 1008] with the bias)."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -181,74 +184,81 @@ class Inception(nn.Module):
 
 
 def resized(images: jax.Array) -> jax.Array:
-    """Images [N, H, W, 1 or 3] in [-1, 1] -> [N, 299, 299, 3] in [-1, 1], as the port makes them of 8-bit files.
+    """Resizes images [N, H, W, 1 or 3] in [-1, 1] to [N, 299, 299, 3] in [-1, 1], as the port does for 8-bit files.
 
     Values are rounded to the 256 levels; grey is repeated. The resize is bilinear between pixel centres without
-    antialiasing (torch's interpolate with align_corners=False). The port scales [0, 1] to [-1, 1], which is our range.
-    TensorFlow's own graph samples at i * H / 299 instead of pixel centres, so figures by it differ a little."""
+    antialiasing (torch's interpolate with align_corners=False). The port scales [0, 1] to [-1, 1], which is the range
+    here. TensorFlow's graph samples at i * H / 299 instead of pixel centres, so its figures differ slightly.
+    """
     levels = jnp.round((jnp.clip(images, -1, 1) + 1) * 127.5)
     coloured = jnp.broadcast_to(levels / 127.5 - 1, (*images.shape[:3], 3))
     return jax.image.resize(coloured, (len(images), SIDE, SIDE, 3), 'bilinear', antialias=False)
 
 
 def features(variables: Any, images: jax.Array) -> jax.Array:
-    """Images [N, H, W, 1 or 3] in [-1, 1] -> features [N, 2048]."""
+    """Returns features [N, 2048] of images [N, H, W, 1 or 3] in [-1, 1]."""
     return Inception().apply(variables, resized(images))[0]
 
 
 def probabilities(variables: Any, features: np.ndarray) -> np.ndarray:
-    """Features [N, 2048] -> probabilities [N, 1008]: the softmax without the bias, as the Inception score is taken.
+    """Returns class probabilities [N, 1008] of features [N, 2048]: the softmax without the bias.
 
-    Salimans et al. 2016, section 4: their program multiplies the features with the weights of the last layer alone."""
+    The Inception Score uses them: in Salimans et al. 2016, section 4, the program multiplies the features by the
+    weights of the last layer alone.
+    """
     return np.asarray(jax.nn.softmax(jnp.dot(features, variables['params']['fc']['kernel'], precision='highest')))
 
 
 def template() -> dict:
-    """The variables as shapes."""
+    """Returns the variables as shapes."""
     return jax.eval_shape(Inception().init, jax.random.key(0), jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32))
 
 
 def name_of(path: tuple) -> str:
-    """The name in the file of a leaf of the variables: Mixed_5b.branch1x1.bn.running_mean."""
+    """Returns the name in the file for a leaf of the variables: Mixed_5b.branch1x1.bn.running_mean."""
     *modules, leaf = (key.key for key in path[1:])
     return '.'.join([*modules, LEAVES[leaf]])
 
 
-def load(path) -> tuple[dict, str]:
-    """(variables, the first 8 hexadecimal digits of the .pth file's SHA-256) of a .pth file or an .npz made from it."""
+def load(path: str | Path) -> tuple[dict, str]:
+    """Loads the variables from the .pth file, or from an .npz converted from it.
+
+    Returns (variables, the first 8 hexadecimal digits of the .pth file's SHA-256).
+    """
     if not Path(path).expanduser().is_file():
         raise ConfigError(
             f'config.evaluate.features_file={str(path)!r}: there is no such file; give the path of {FILE} '
-            '(a release file of mseitzer/pytorch-fid), or of an .npz made from it, or other features'
+            '(a release file of mseitzer/pytorch-fid) or of an .npz converted from it, or choose other features'
         )
     path = Path(path).expanduser()
     arrays, checksum = _read_npz(path) if path.suffix == '.npz' else _read_pth(path)
     return from_arrays(arrays, path), checksum
 
 
-def from_arrays(arrays: dict[str, np.ndarray], path) -> dict:
-    """The variables of arrays by their names in the file; `path` is for the message where one is missing."""
+def from_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> dict:
+    """Converts arrays, named as in the file, to variables. `path` is for the error message about a missing array."""
 
-    def leaf(place, expected):
+    def leaf(place: tuple, expected: jax.ShapeDtypeStruct) -> jax.Array:
         array = arrays.get(name_of(place))
         kernel = None if array is None else array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
         if kernel is None or kernel.shape != expected.shape:
-            raise ConfigError(f'{path} is not {FILE}: {name_of(place)} is missing or of another shape')
+            raise ConfigError(f'{path} is not {FILE}: {name_of(place)} is missing or has another shape')
         return jnp.asarray(kernel, jnp.float32)
 
     return jax.tree_util.tree_map_with_path(leaf, template())
 
 
-def convert(source, target) -> None:
-    """Writes the arrays of a .pth file and its checksum as .npz."""
+def convert(source: str | Path, target: str | Path) -> None:
+    """Writes the arrays of a .pth file, and its checksum, as .npz."""
     if Path(target).suffix != '.npz':
         raise UserError(f'{target}: the name must end in .npz')
-    _, checksum = load(source)  # refuses what is not this network
-    np.savez(target, checksum=checksum, **torch_file.read(source))
+    _, checksum = load(source)  # raises if it is not this network
+    arrays: dict[str, Any] = {'checksum': checksum, **torch_file.read(source)}
+    np.savez(target, **arrays)
 
 
 def _read_pth(path: Path) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays and the checksum, which must be the one that the file's name ends in, where it does."""
+    """Returns the arrays and the checksum, which must match the checksum in the file name, if there is one."""
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     named = re.search(r'-([0-9a-f]{8})\.pth$', path.name)
     if named and named[1] != checksum:
@@ -257,13 +267,14 @@ def _read_pth(path: Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    """Returns the arrays and the checksum of a converted file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         return arrays, str(arrays.pop('checksum'))
-    except Exception as error:  # a damaged archive can fail in any way
+    except Exception as error:  # a damaged archive can raise anything
         raise ConfigError(
-            f'{path} was not made by python -m genlab.evaluation.features.inception: make it again'
+            f'{path} was not written by python -m genlab.evaluation.features.inception: convert the .pth file again'
         ) from error
 
 

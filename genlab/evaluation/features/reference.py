@@ -1,8 +1,10 @@
-"""The real examples' side of every comparison, computed once and kept in the cache."""
+"""Statistics of real examples for all comparisons, computed once and cached."""
 
 import collections
 import time
 import zlib
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,20 +16,30 @@ from genlab.data.cache import cached
 from genlab.evaluation.features.extractors import Extractor
 from genlab.evaluation.metrics.distances import blockwise_moments
 
-VERSION = 1
-CHUNK = 1000  # examples that are read and turned into features at a time
-KEPT_BYTES = 100 << 20  # features beyond this are only kept of the first KEPT examples
+VERSION = 1  # of the code below; a change recomputes all statistics
+CHUNK = 1000  # examples read and mapped to features at a time
+KEPT_BYTES = 100 << 20  # if all features take more bytes, only the first KEPT examples have theirs stored
 KEPT = 10_000
-MOST_DIMENSIONS = 4096  # a covariance of more than 128 MB is of no use: its root takes hours
+MOST_DIMENSIONS = 4096  # a covariance beyond 128 MB is not computed: its root would take hours
 
 
 def statistics(config_data: ConfigDict, source: data.Source, extractor: Extractor, count: int) -> dict[str, np.ndarray]:
-    """The statistics of the first `count` examples, or of all there are, in one fixed order drawn from seed 0.
+    """Returns the statistics of the first `count` examples, or of all, in a fixed order drawn with seed 0.
 
-    'features': [K, D] float32, of all `count` examples, or of the first 10,000 if all would take more than 100 MB;
-    'indices': [K] int64, which examples of the source these are; 'label': [K] int32 where the examples have labels;
-    'mean': [D] and 'covariance': [D, D], float64, unbiased, of all `count`, where D is at most 4,096;
-    'count': []; 'seconds': [], what it took when it was computed, reading and compiling included."""
+    Args:
+      config_data: how examples are read.
+      source: the split.
+      extractor: of the features, with D dimensions.
+      count: examples at most.
+
+    Returns:
+      'features': [K, D] float32, of all `count` examples, or of the first 10,000 if all would take more than 100 MB.
+      'indices': [K] int64, the examples with features, as indices into the source.
+      'label': [K] int32, if the examples have labels.
+      'mean', 'covariance': [D] and [D, D], float64, unbiased, of all `count`, if D is at most 4,096.
+      'count': [].
+      'seconds': [], the time of the computation, with reading and compiling.
+    """
     order = np.random.RandomState(0).permutation(len(source))[:count]
     key = {
         'version': VERSION,
@@ -44,11 +56,20 @@ def statistics(config_data: ConfigDict, source: data.Source, extractor: Extracto
 
 
 def examples(config_data: ConfigDict, source: data.Source, indices: np.ndarray) -> np.ndarray:
-    """Real examples as samples are given: images in [-1, 1], or points as they are, float32 [N, ...].
+    """Returns real examples in the range of samples: images in [-1, 1], or points, float32 [N, ...].
 
-    Binarised where the config says so, for that is then the data set; never dequantised, flipped or cropped."""
+    Images are binarised if the config says so, since that defines the data set. They are never dequantised, flipped or
+    cropped.
+
+    Args:
+      config_data: how examples are read.
+      source: the split.
+      indices: [N].
+    """
     field = source.fields[config_data.observe]
-    values = source.rows(indices)[config_data.observe]
+    values: Any = source.rows(indices)[
+        config_data.observe
+    ]  # numpy arrays, although the transforms are annotated for jax.Array
     if not transforms.is_map(field):
         return values.astype(np.float32)
     if config_data.binarise:
@@ -58,27 +79,30 @@ def examples(config_data: ConfigDict, source: data.Source, indices: np.ndarray) 
 
 
 def _first(config_data: ConfigDict, source: data.Source) -> int:
-    """The checksum of the first examples: two sets may have one name."""
-    return zlib.crc32(np.ascontiguousarray(source.rows(np.arange(min(len(source), 128)))[config_data.observe]))
+    """Returns the checksum of the first examples, since two data sets may share a name."""
+    return zlib.crc32(source.rows(np.arange(min(len(source), 128)))[config_data.observe].tobytes())
 
 
-def _compute(config_data, source, extractor, order):
-    began = time.perf_counter()
+def _compute(
+    config_data: ConfigDict, source: data.Source, extractor: Extractor, order: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Computes the arrays of `statistics` for the examples `order`."""
+    start = time.perf_counter()
     dimensions, count = extractor.dimensions, len(order)
     kept = order if count * dimensions * 4 <= KEPT_BYTES else order[:KEPT]
     features = np.empty((len(kept), dimensions), np.float32)
 
-    def parts():
+    def blocks() -> Iterator[np.ndarray]:
         for first in range(0, count, CHUNK):
-            part = extractor.extract(examples(config_data, source, order[first : first + CHUNK]))
-            features[first : first + CHUNK] = part[: max(len(kept) - first, 0)]
-            yield part
+            block = extractor.extract(examples(config_data, source, order[first : first + CHUNK]))
+            features[first : first + CHUNK] = block[: max(len(kept) - first, 0)]
+            yield block
 
-    found = {'features': features, 'indices': kept, 'count': np.int64(count)}
+    arrays = {'features': features, 'indices': kept, 'count': np.asarray(count, np.int64)}
     if dimensions <= MOST_DIMENSIONS:
-        found['mean'], found['covariance'] = blockwise_moments(parts())
+        arrays['mean'], arrays['covariance'] = blockwise_moments(blocks())
     else:
-        collections.deque(parts(), maxlen=0)
+        collections.deque(blocks(), maxlen=0)
     if 'label' in source.fields:
-        found['label'] = source.rows(kept)['label']
-    return found | {'seconds': np.float64(time.perf_counter() - began)}
+        arrays['label'] = source.rows(kept)['label']
+    return arrays | {'seconds': np.asarray(time.perf_counter() - start, np.float64)}

@@ -1,15 +1,15 @@
-"""Reads the arrays of a file that `torch.save` wrote of a state dict, without torch and without running what it says.
+"""Reads the arrays of a state dict that `torch.save` wrote, without torch and without executing anything in the file.
 
-A torch file is a pickle that names its arrays, and the arrays beside it: since torch 1.6 in a zip archive, before that
-behind the pickle. A pickle may call any function by its name. Here it can reach those of `ALLOWED` and no other, and
-what they give are plain records, so a file can do no more than name arrays.
+A torch file is a pickle that names its arrays, plus the arrays. Since torch 1.6 both are in a zip archive; before, the
+arrays follow the pickle. A pickle can call any function by name. Here it can only call those in `ALLOWED`, which return
+plain records, so a file can only name arrays.
 """
 
 import pickle
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -30,7 +30,7 @@ TYPES = {
 
 
 class Storage(NamedTuple):
-    """The array that a tensor looks at: its key in the file, its kind in words ('Float'), and how many values it has."""
+    """The array behind a tensor: its key in the file, the name of its dtype ('Float'), and its number of values."""
 
     key: str
     kind: str
@@ -38,7 +38,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A view of a storage: offset, shape and strides in values."""
+    """A view of a storage; offset, shape and strides are in values."""
 
     storage: Storage
     offset: int
@@ -46,25 +46,28 @@ class Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-def read(path) -> dict[str, np.ndarray]:
-    """The arrays {name: array} of a state dict, in both formats; anything else in the file is a UserError."""
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads the arrays {name: array} of a state dict, in both formats.
+
+    Raises a UserError if the file contains anything else or is damaged.
+    """
     path = Path(path)
     try:
         with path.open('rb') as file:
             tensors, storages = (_read_zip if file.peek(2)[:2] == b'PK' else _read_plain)(file)
         if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-            raise UserError('it holds no state dict, a dict of nothing but tensors')
+            raise UserError('it holds no state dict, a dict of tensors only')
         return {str(name): _array(tensor, storages) for name, tensor in tensors.items()}
     except OSError as error:
         raise UserError(f'{path} cannot be read: {error.strerror or error}') from error
     except UserError as error:
         raise UserError(f'{path} cannot be read as a torch file: {error}') from error
-    except Exception as error:  # a damaged pickle can fail in any way
+    except Exception as error:  # a damaged pickle can raise anything
         raise UserError(f'{path} is no torch file or is damaged ({type(error).__name__}: {error})') from error
 
 
 def _read_zip(file: BinaryIO) -> tuple[dict, dict[str, bytes]]:
-    """<name>/data.pkl, and the bytes of storage k in <name>/data/k."""
+    """Reads <name>/data.pkl, and the bytes of storage k from <name>/data/k."""
     with zipfile.ZipFile(file) as archive:
         names = {name.partition('/')[2]: name for name in archive.namelist()}
         if 'byteorder' in names and archive.read(names['byteorder']) != b'little':
@@ -76,9 +79,13 @@ def _read_zip(file: BinaryIO) -> tuple[dict, dict[str, bytes]]:
 
 
 def _read_plain(file: BinaryIO) -> tuple[dict, dict[str, bytes]]:
-    """Pickles of the magic number, the protocol, the machine, the tensors and the keys; then each key's length and bytes."""
+    """Reads the format without an archive.
+
+    It has pickles of the magic number, the protocol, the machine, the tensors and the keys, and then the length and
+    bytes for each key.
+    """
     if _Unpickler(file).load() != MAGIC or _Unpickler(file).load() != PROTOCOL:
-        raise UserError('it does not begin as one')
+        raise UserError('it has the wrong magic number')
     if not _Unpickler(file).load()['little_endian']:
         raise UserError('its bytes are in big-endian order')
     unpickler = _Unpickler(file)
@@ -90,32 +97,32 @@ def _read_plain(file: BinaryIO) -> tuple[dict, dict[str, bytes]]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the names of `ALLOWED` and of the storages, and notes the storages that it meets."""
+    """Resolves only the names in `ALLOWED` and storage types, and records the storages it meets."""
 
-    def __init__(self, file):
+    def __init__(self, file: IO[bytes]):
         super().__init__(file, encoding='utf-8')
         self.storages: dict[str, Storage] = {}
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         kind = name.removesuffix('Storage')
         if module == 'torch' and kind != name and kind in TYPES:
             return kind
         if (module, name) in ALLOWED:
             return ALLOWED[module, name]
-        raise UserError(f'it asks for {module}.{name}, which is no part of a state dict; nothing of it was run')
+        raise UserError(f'it calls {module}.{name}, which is not part of a state dict; nothing was executed')
 
-    def persistent_load(self, saved):
-        what, kind, key, _, length, *view = saved  # where it lay does not matter; views went out with torch 0.4
+    def persistent_load(self, saved: tuple) -> Storage:
+        what, kind, key, _, length, *view = saved  # the device is irrelevant; torch 0.4 removed views
         if what != 'storage' or kind not in TYPES or any(view):
             raise UserError(f'it has an entry of an unknown kind, {what!r}')
         return self.storages.setdefault(key, Storage(key, kind, length))
 
 
-def _tensor(storage, offset, shape, strides, *_):
+def _tensor(storage: Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> Tensor:
     return Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _parameter(tensor, *_):
+def _parameter(tensor: Tensor, *_: Any) -> Tensor:
     return tensor
 
 
@@ -127,7 +134,7 @@ ALLOWED = {
 
 
 def _array(tensor: Tensor, contents: dict[str, bytes]) -> np.ndarray:
-    """A copy of what a tensor looks at, which must lie within its storage."""
+    """Copies the values of a tensor, which must lie within its storage."""
     values = np.frombuffer(contents[tensor.storage.key], TYPES[tensor.storage.kind])
     last = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
     if min(tensor.offset, *tensor.shape, *tensor.strides, 0) < 0 or 0 not in tensor.shape and last >= len(values):

@@ -1,25 +1,33 @@
-"""Finding what a model was not trained on by a score that is higher for it: an error, or nats."""
+"""Anomaly detection by a score that is higher for anomalies: an error, or a negative log-likelihood in nats."""
 
 import numpy as np
 
 
 def detection(scores: np.ndarray, anomalous: np.ndarray, *, quantile: float = 0.95) -> dict[str, float]:
-    """How well scores [N] tell the anomalous [N] (bool) from normal held-out examples.
+    """Returns how well a score separates anomalies from normal held-out examples.
 
-    Every other normal example, from the first on, validates: the threshold is that `quantile` of their scores, and no anomaly
-    is used to set it. All figures are of the others, the other normal half and all anomalies: `auroc`, the chance that an
-    anomaly scores higher than a normal example; `aupr`, the average precision, whose level by chance is the share of
-    anomalies, `anomalous`; `precision` and `recall` of calling anomalous what scores above the threshold. A score that is not
-    finite counts as the highest."""
+    Every second normal example, starting with the first, is used for validation. The threshold is the `quantile` of its
+    scores; no anomaly is used to set it. All figures are computed on the other normal examples and on all anomalies.
+
+    Args:
+      scores: [N]. A score that is not finite counts as the highest.
+      anomalous: [N], bool.
+      quantile: of the validation scores, in (0, 1).
+
+    Returns:
+      `auroc`: the probability that an anomaly scores higher than a normal example; 0.5 at random.
+      `aupr`: the average precision. A random score has the share of anomalies, which is `anomalous`.
+      `threshold`: in units of the score.
+      `precision`, `recall`: of calling every example above the threshold anomalous.
+    """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    scores, anomalous = np.float64(scores), np.asarray(anomalous, bool)
+    scores, anomalous = np.asarray(scores, np.float64), np.asarray(anomalous, bool)
     scores = np.where(np.isfinite(scores), scores, np.finfo(np.float64).max)
     validates = np.zeros(len(scores), bool)
     validates[np.flatnonzero(~anomalous)[::2]] = True
-    threshold = np.quantile(
-        scores[validates], quantile, method='higher'
-    )  # a score that occurs: infinities are not mixed
+    # A score that occurs: interpolation would mix infinities.
+    threshold = np.quantile(scores[validates], quantile, method='higher')
     scores, anomalous = scores[~validates], anomalous[~validates]
     called = scores > threshold
     return {

@@ -1,6 +1,6 @@
-"""Whether each value of a code stands for one factor of variation: three scores in [0, 1] of codes whose factors are known.
+"""Disentanglement: three scores in [0, 1] of codes whose factors of variation are known.
 
-All three ask for factors that are integers; `scene_factors` makes them of the factors of scenes.
+All three need integer factors; `scene_factors` discretises the factors of scenes.
 """
 
 import numpy as np
@@ -9,15 +9,20 @@ from genlab.data.sources.scenes.layout import FACTORS
 
 SCENE = ('kind_0', 'colour_0', 'radius_0', 'x_0', 'y_0', 'rotation_0', 'background')
 CONTINUOUS, LEVELS = ('radius_0', 'x_0', 'y_0', 'rotation_0'), 8
-VOTES, GROUP = 800, 64  # of the FactorVAE score: votes to learn from, and as many to judge by; examples in a group
-TREES, LEAF = 20, 5  # of the random forests of DCI; a leaf of five examples does not learn noise by heart
+VOTES = 800  # of the FactorVAE score: the number of training votes, and of test votes
+GROUP = 64  # examples per group of the FactorVAE score
+TREES = 20  # per random forest of DCI
+LEAF = 5  # examples per leaf at least, so that a forest does not memorise noise
 
 
 def scene_factors(factors: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Factors of scenes, float [N, 31] as genlab.data.sources.scenes.layout.FACTORS names them -> (int [N, 7], their names).
+    """Discretises the factors of scenes: float [N, 31] -> (int [N, 7], their names).
 
-    These are the kind, colour, size, place and rotation of the largest shape, and the background: what every scene has. What
-    is continuous falls into 8 levels of equally many scenes. (The others are missing in some scenes, and zeros there.)"""
+    The input columns are named by genlab.data.sources.scenes.layout.FACTORS. The output has the factors that every
+    scene has: kind, colour, radius, position and rotation of the largest shape, and the background. Continuous factors
+    are binned into 8 levels with equally many scenes. The other factors are omitted, because they are missing in some
+    scenes, and zero there.
+    """
     columns = []
     for name in SCENE:
         column = np.asarray(factors)[:, FACTORS.index(name)]
@@ -29,13 +34,24 @@ def scene_factors(factors: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def scores(codes: np.ndarray, factors: np.ndarray, names: tuple[str, ...], *, bins: int = 20, seed: int = 0) -> dict:
-    """MIG, DCI and the FactorVAE score of codes [N, D] (posterior means) with integer factors [N, F], all 1 at best.
+    """Returns MIG, DCI and the FactorVAE score of codes; 1 is best for all.
 
-    `mig_by_factor` is the gap of each factor by its name. By chance MIG and DCI are about 0 and FactorVAE's is 1 / F. Factors
-    and units that do not vary are left out. bins: of each unit, for MIG. 5,000 examples of 10 values take some ten seconds."""
+    Factors and units that do not vary are left out. Random codes have MIG and DCI of about 0, and a FactorVAE score of
+    1 / F. 5,000 examples with 10 values take about ten seconds.
+
+    Args:
+      codes: [N, D], posterior means.
+      factors: integers, [N, F].
+      names: of the factors.
+      bins: per unit, for MIG.
+      seed: of the random forests and groups.
+
+    Returns:
+      {name: score}; `mig_by_factor` is {factor: gap}.
+    """
     varying = (factors != factors[:1]).any(0)
-    factors, names = factors[:, varying], [name for name, kept in zip(names, varying) if kept]
-    codes = np.float64(codes)
+    factors, names = factors[:, varying], tuple(name for name, kept in zip(names, varying) if kept)
+    codes = np.asarray(codes, np.float64)
     codes = codes[:, codes.std(0) > 1e-6 * np.abs(codes).max()]
     if not codes.shape[1]:
         return {
@@ -56,33 +72,45 @@ def scores(codes: np.ndarray, factors: np.ndarray, names: tuple[str, ...], *, bi
 
 
 def mutual_information_gaps(codes: np.ndarray, factors: np.ndarray, *, bins: int = 20) -> np.ndarray:
-    """How much more the best unit says of a factor than the second best, of what there is to say: [F].
+    """Returns the mutual information gap between the two most informative units for each factor, [F], in [0, 1].
 
-    MIG_k = (max_j I(z_j; v_k) - second max_j I(z_j; v_k)) / H(v_k) (Chen et al. 2018, section 4.1, equation 6), estimated by
-    the histogram of each unit in `bins` equally wide bins."""
+    MIG_k = (max_j I(z_j; v_k) - second max_j I(z_j; v_k)) / H(v_k) (Chen et al. 2018, section 4.1, equation 6). It is
+    estimated by a histogram of each unit.
+
+    Args:
+      codes: [N, D].
+      factors: integers, [N, F].
+      bins: equally wide ones per unit.
+    """
     from sklearn.metrics import mutual_info_score
 
     binned = [np.digitize(unit, np.linspace(unit.min(), unit.max(), bins + 1)[1:-1]) for unit in codes.T]
-    binned += [np.zeros(len(codes), int)] * (len(binned) == 1)  # a single unit has no rival
+    binned += [np.zeros(len(codes), int)] * (len(binned) == 1)  # a single unit: the second best has no information
     information = np.array([[mutual_info_score(unit, factor) for unit in binned] for factor in factors.T])
     second, best = np.sort(information, 1)[:, -2:].T
     return (best - second) / np.array([mutual_info_score(factor, factor) for factor in factors.T])
 
 
 def dci(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> dict[str, float]:
-    """Disentanglement, completeness and informativeness (Eastwood & Williams 2018, section 2) by random forests.
+    """Returns disentanglement, completeness and informativeness (Eastwood & Williams 2018, section 2).
 
-    R_jk is the importance of unit j for the forest that tells factor k. Disentanglement: 1 - entropy of row j in base F, the
-    mean over units weighed by their importance; completeness: 1 - entropy of column k in base D, the mean over factors;
-    informativeness: the mean of 1 - error / (error of always guessing the commonest value), on a fifth of the examples that
-    the forests do not see (the paper gives the error itself)."""
+    R_jk is the importance of unit j in the random forest that predicts factor k. Disentanglement is 1 - entropy of row
+    j in base F, averaged over units with their importance as weights. Completeness is 1 - entropy of column k in base
+    D, averaged over factors. Informativeness is the mean of 1 - error / (error of the most frequent value); the paper
+    reports the error itself. The error is measured on a fifth of the examples, which the forests are not trained on.
+
+    Args:
+      codes: [N, D].
+      factors: integers, [N, F].
+      seed: of the split and the forests.
+    """
     from sklearn.ensemble import RandomForestClassifier
 
     order = np.random.default_rng(seed).permutation(len(codes))
     train, test = order[len(codes) // 5 :], order[: len(codes) // 5]
     columns, informed = [], []
     for factor in factors.T:
-        # every split may choose among all units: importance would leak to units that are only there for want of better ones
+        # Each split may use all units. With a random subset, importance leaks to units that lack better alternatives.
         forest = RandomForestClassifier(TREES, min_samples_leaf=LEAF, max_features=None, random_state=seed, n_jobs=-1)
         forest.fit(codes[train], factor[train])
         columns.append(forest.feature_importances_)
@@ -98,18 +126,25 @@ def dci(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> dict[str, f
     }
 
 
-def _entropy(rows):
-    """Entropy of each row [R, C] of importances in base C: 0 where one column has it all, 1 where all have the same."""
+def _entropy(rows: np.ndarray) -> np.ndarray:
+    """Returns the entropy in base C of each row of importances [R, C]: 0 for a single column, 1 for a uniform row."""
     share = rows / np.maximum(rows.sum(1, keepdims=True), 1e-12)
     entropy = -np.sum(share * np.log(np.where(share > 0, share, 1)), 1) / np.log(max(rows.shape[1], 2))
     return np.where(rows.sum(1) > 0, entropy, 1)
 
 
 def factor_vae(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> float:
-    """The accuracy with which the unit that varies least in a group of examples tells the factor that they share.
+    """Returns how accurately the unit with the least variance in a group predicts the factor that the group shares.
 
-    Codes are divided by their standard deviation; a majority vote maps units to factors (Kim & Mnih 2018, section 4). A group
-    is of at most 64 examples that share a factor's value; half of 1,600 groups set the votes, the other half judges them."""
+    Codes are divided by their standard deviation; a majority vote maps units to factors (Kim & Mnih 2018, section 4). A
+    group has at most 64 examples that share the value of one factor. Of 1,600 groups, half set the votes and half
+    measure accuracy.
+
+    Args:
+      codes: [N, D].
+      factors: integers, [N, F].
+      seed: of the groups.
+    """
     rng = np.random.default_rng(seed)
     codes = codes / codes.std(0)
     chosen = rng.integers(factors.shape[1], size=2 * VOTES)
@@ -119,7 +154,7 @@ def factor_vae(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> floa
     return float((votes.argmax(1)[least[VOTES:]] == chosen[VOTES:]).mean())
 
 
-def _least_varying(codes, factor, rng):
-    """The unit of least variance among examples that share the value of a random example."""
+def _least_varying(codes: np.ndarray, factor: np.ndarray, rng: np.random.Generator) -> int:
+    """Returns the unit with the least variance among examples that share a random example's factor value."""
     members = np.flatnonzero(factor == factor[rng.integers(len(factor))])
-    return codes[rng.permutation(members)[:GROUP]].var(0).argmin()
+    return int(codes[rng.permutation(members)[:GROUP]].var(0).argmin())

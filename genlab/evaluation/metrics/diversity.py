@@ -1,4 +1,4 @@
-"""How many different things a model makes: by the classes of its samples, and by how soon samples repeat each other."""
+"""Diversity of samples: by their classes, and by how soon samples repeat."""
 
 import numpy as np
 
@@ -6,11 +6,17 @@ from genlab.evaluation.metrics.neighbours import closed, nearest, squared_distan
 
 
 def inception_score(probabilities: np.ndarray, *, splits: int = 1) -> tuple[float, float]:
-    """High where each sample is of a certain class and all classes occur; between 1 and the number of classes.
+    """Returns the Inception Score: high if each sample clearly belongs to one class and all classes occur.
 
-    IS = exp mean_i KL( p(y | x_i) || p(y) ), p(y) = mean_i p(y | x_i) (Salimans et al. 2016, section 4), natural logarithms,
-    0 log 0 = 0. Computed on `splits` equal parts (10 in the paper), the mean and the standard deviation over which are given.
-    probabilities: [N, K], rows that sum to 1. Returns (mean, standard deviation); one split has a deviation of 0.
+    IS = exp mean_i KL( p(y | x_i) || p(y) ), p(y) = mean_i p(y | x_i) (Salimans et al. 2016, section 4), with natural
+    logarithms and 0 log 0 = 0. It lies between 1 and the number of classes.
+
+    Args:
+      probabilities: [N, K]; rows sum to 1.
+      splits: equal parts on which it is computed (10 in the paper).
+
+    Returns:
+      (mean, standard deviation) over the splits. The deviation for one split is 0.
     """
     from scipy.special import rel_entr
 
@@ -20,12 +26,15 @@ def inception_score(probabilities: np.ndarray, *, splits: int = 1) -> tuple[floa
 
 
 def class_divergence(shares_of_samples: np.ndarray, shares_of_data: np.ndarray) -> float:
-    """How far the classes of samples are from those of the data: 0 where they agree.
+    """Returns the divergence of the class histogram of samples from the class histogram of the data, in nats.
 
-    KL(samples || data) = sum_k p_k log(p_k / q_k), p of the samples, q of the data, the direction of the tables on stacked
-    MNIST (Srivastava et al. 2017, section 4). A class that no sample has adds nothing, so a model of one class among K equal
-    ones has log K; a class of samples that the data lacks makes it infinite. N samples of the data itself give about
-    (K - 1) / 2N. Shares or counts: [K]. Returns nats.
+    KL(samples || data) = sum_k p_k log(p_k / q_k), as for stacked MNIST (Srivastava et al. 2017, section 4). A class
+    without samples adds nothing, so a model of one class among K equal ones has log K. A class that the data lack makes
+    it infinite. N samples of the data have about (K - 1) / 2N.
+
+    Args:
+      shares_of_samples: [K], shares or counts.
+      shares_of_data: [K], shares or counts.
     """
     from scipy.special import rel_entr
 
@@ -36,16 +45,27 @@ def class_divergence(shares_of_samples: np.ndarray, shares_of_data: np.ndarray) 
 def birthday_support(
     samples: np.ndarray, real: np.ndarray, *, quantile: float = 0.01, orders: int = 1000, seed: int = 0
 ) -> dict[str, float]:
-    """The birthday test: a distribution over n things repeats one in about sqrt(n) draws, so the first repeat tells n.
+    """Estimates the support of samples by the birthday test: n equally likely items repeat within about sqrt(n) draws.
 
-    s is the smallest batch of samples that holds a duplicate with probability 1/2, and s^2 estimates the support, to within
-    a small factor: 1.4 n for n equally likely things (Arora & Zhang 2017). They judge the closest pairs by
-    eye; here a pair is a duplicate if it is as close as only the closest 1 % of `real`, held-out examples, are to their
-    nearest neighbour. So real data has a finite s^2 by the same rule, 'support_of_data': a model that comes near it is
-    as diverse as this test can tell. The probability is over `orders` random orders of the samples.
-    samples: [N, D]; real: [M, D], held out, M >= 1 / quantile. Returns 'support', s^2, infinite without duplicates;
-    'support_at_least', what is left of it if luck, one time in twenty, kept duplicates away: 0.23 N^2 where there are none;
-    'support_of_data'; 'duplicates', pairs among the samples that were looked at, 'looked_at'; and 'threshold', a distance.
+    s is the smallest number of samples that contains a duplicate with probability 1/2; s^2 estimates the support up to
+    a small factor, 1.4 n for n equally likely items (Arora & Zhang 2017). The paper inspects the closest pairs
+    visually. Here a pair is a duplicate if it is at most as far apart as the closest `quantile` of held-out examples
+    are from their nearest neighbours. So data have a finite s^2 too, `support_of_data`: the test cannot show more
+    diversity than that.
+
+    Args:
+      samples: [N, D].
+      real: [M, D], held out, M >= 1 / quantile.
+      quantile: of the distances between held-out examples and their nearest neighbours.
+      orders: random orders of the samples, over which the probability is taken.
+      seed: of the orders.
+
+    Returns:
+      `support`: s^2, infinite without duplicates.
+      `support_at_least`: a lower bound at 95 % confidence; 0.23 N^2 without duplicates.
+      `support_of_data`: s^2 of `real`.
+      `duplicates`: pairs among the first `looked_at` samples, which are all that were searched.
+      `threshold`: the distance.
     """
     from scipy.stats import chi2
 
@@ -53,9 +73,8 @@ def birthday_support(
     random = np.random.default_rng(seed)
     pairs, looked_at = _some_duplicates(random.permutation(samples), threshold)
     of_data = _some_duplicates(random.permutation(real), threshold)
-    most = (
-        chi2.ppf(0.95, 2 * len(pairs) + 2) / 2
-    )  # the largest mean of a Poisson count that gives so few in 5 % of cases
+    # The largest Poisson mean that gives at most this many pairs with probability 5 %.
+    most = chi2.ppf(0.95, 2 * len(pairs) + 2) / 2
     return {
         'support': _squared_batch(random, pairs, looked_at, orders),
         'support_at_least': float(np.log(2) * looked_at * (looked_at - 1) / most),
@@ -67,24 +86,26 @@ def birthday_support(
 
 
 def _some_duplicates(samples: np.ndarray, threshold: float, enough: int = 1000) -> tuple[np.ndarray, int]:
-    """Pairs [P, 2] of samples within a distance, among the first n, and n: as many as hold `enough` pairs, or all.
+    """Returns pairs [P, 2] within `threshold` among the first n samples, and n.
 
-    A collapsed model has duplicates everywhere: N^2 / 2 pairs would fill the memory and say no more than a thousand."""
+    n is large enough for `enough` pairs, or all samples. A collapsed model has duplicates everywhere: N^2 / 2 pairs
+    would fill the memory without adding information.
+    """
     looked_at = min(500, len(samples))
     while True:
         part = samples[:looked_at]
-        bounds, pairs = closed(np.full(looked_at, threshold), part, part), []
+        bounds, blocks = closed(np.full(looked_at, threshold), part, part), []
         for rows, squared in squared_distances(part, part):
             first, second = np.nonzero(squared <= bounds[rows, None])
-            pairs.append(np.stack([first + rows.start, second], 1)[second > first + rows.start])
-        pairs = np.concatenate(pairs)
+            blocks.append(np.stack([first + rows.start, second], 1)[second > first + rows.start])
+        pairs = np.concatenate(blocks)
         if len(pairs) >= enough or looked_at == len(samples):
             return pairs, looked_at
         looked_at = min(2 * looked_at, len(samples))
 
 
 def _squared_batch(random: np.random.Generator, pairs: np.ndarray, count: int, orders: int) -> float:
-    """s^2: drawn in random order, half of the time the first s of `count` samples hold one of the pairs [P, 2]."""
+    """Returns s^2: with probability 1/2 the first s of `count` shuffled samples contain one of the pairs [P, 2]."""
     if not len(pairs):
         return float('inf')
     first = [random.permutation(count)[pairs].max(1).min() + 1 for _ in range(orders)]

@@ -1,7 +1,7 @@
-"""Fidelity and coverage apart: do samples lie where the data is, and is data wherever samples could lie?
+"""Fidelity and coverage as separate figures: precision, recall, density and coverage.
 
-Both sets are features [N, D]. The manifold of a set is the union of balls around its points, each as wide as the distance
-to its k-th nearest neighbour in the set.
+Both sets are features [N, D]. The manifold of a set is the union of balls around its points. The radius of a ball is
+the distance from its centre to the k-th nearest neighbour in the set.
 """
 
 import numpy as np
@@ -12,14 +12,22 @@ from genlab.evaluation.metrics.neighbours import closed, nearest, squared_distan
 def manifold(
     real: np.ndarray, samples: np.ndarray, *, nearest_precision: int = 3, nearest_density: int = 5
 ) -> dict[str, float]:
-    """Precision and recall, density and coverage, from one pass over the distances.
+    """Returns precision and recall, density and coverage, in one pass over the distances.
 
-    precision = mean_j 1[ sample j in some real ball ], recall = mean_i 1[ real i in some sample ball ], k = nearest_precision
-    (Kynkaanniemi et al. 2019, section 2). density = (1 / k) mean_j #{ real balls that hold sample j }, coverage = mean_i 1[ the
-    ball of real i holds some sample ], k = nearest_density (Naeem et al. 2020, section 3). Balls are closed: a set against
-    itself has precision, recall and coverage 1. All depend on the numbers of examples: compare at equal ones.
-    real: [N, D]; samples: [M, D]; more than k each. Returns shares in [0, 1], but a density of about 1 for fresh data, at
-    most N / k.
+    precision = mean_j 1[ sample j in some real ball ], recall = mean_i 1[ real i in some sample ball ], with k =
+    nearest_precision (Kynkaanniemi et al. 2019, section 2). density = (1 / k) mean_j #{ real balls that contain sample
+    j }, coverage = mean_i 1[ the ball of real i contains some sample ], with k = nearest_density (Naeem et al. 2020,
+    section 3). Balls are closed: a set compared with itself has precision, recall and coverage 1. All depend on the
+    numbers of examples: compare at equal numbers only.
+
+    Args:
+      real: [N, D], N > k.
+      samples: [M, D], M > k.
+      nearest_precision: k of precision and recall.
+      nearest_density: k of density and coverage.
+
+    Returns:
+      Shares in [0, 1], except `density`: about 1 for unseen data, at most N / k.
     """
     narrow, wide = _radii(real, nearest_precision, nearest_density)
     (around_samples,) = _radii(samples, nearest_precision)
@@ -42,6 +50,6 @@ def manifold(
 
 
 def _radii(features: np.ndarray, *ranks: int) -> list[np.ndarray]:
-    """The distance of each point to its k-th nearest other point, [N] for each k; the point itself is rank 0."""
+    """Returns the distance from each point to its k-th nearest other point: [N] per k. The point itself has rank 0."""
     distances = nearest(features, features, count=max(ranks) + 1)[1]
     return [distances[:, rank] for rank in ranks]

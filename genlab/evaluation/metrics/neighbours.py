@@ -1,6 +1,6 @@
-"""Exact nearest neighbours by matrix products, and whether samples lie nearer to the training set than fresh data would.
+"""Exact nearest neighbours by matrix products, and the share of samples that look memorised.
 
-Features are finite arrays [N, D] of any float type. Distances are Euclidean, computed in float64.
+Features are finite arrays [N, D] of any float type. Distances are Euclidean, in float64.
 """
 
 from collections.abc import Iterator
@@ -9,14 +9,15 @@ import numpy as np
 
 from genlab.run import images
 
-BLOCK_ELEMENTS = 1 << 23  # distances held at a time: 64 MB
+BLOCK_ELEMENTS = 1 << 23  # distances in memory at a time: 64 MB
 
 
 def squared_distances(queries: np.ndarray, references: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """(rows, squared distances [rows, M]) of queries [N, D] to references [M, D], block after block, N rows in all.
+    """Yields (rows, squared distances [rows, M]) from queries [N, D] to references [M, D], block by block.
 
-    |q - r|^2 = (-2 q, 1, |q|^2) . (r, |r|^2, 1), one matrix product. Its rounding errors are about 1e-15 (|q|^2 + |r|^2), which
-    is made small by moving the references to the origin: what should be zero can be slightly more or less.
+    |q - r|^2 = (-2 q, 1, |q|^2) . (r, |r|^2, 1) is one matrix product. Its rounding error is about 1e-15 (|q|^2 +
+    |r|^2). The references are moved to the origin to reduce it. A distance of zero can come out slightly positive or
+    negative.
     """
     centre = _centre(references)
     queries, references = queries - centre, references - centre
@@ -29,50 +30,82 @@ def squared_distances(queries: np.ndarray, references: np.ndarray) -> Iterator[t
 
 
 def closed(radii: np.ndarray, centres: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Squared radii [N] of balls around centres [N, D], a rounding error of `squared_distances` to `references` wider.
+    """Returns squared radii of closed balls: widened by the rounding error of `squared_distances`.
 
-    So a point on the sphere is inside whichever way its distance was rounded, and copies are at distance zero."""
+    Points on a sphere count as inside, and copies have distance zero, whatever the rounding.
+
+    Args:
+      radii: [N].
+      centres: [N, D].
+      references: [M, D], as for `squared_distances`.
+
+    Returns:
+      [N].
+    """
     return np.square(radii) * (1 + 1e-9) + 1e-12 * np.square(centres - _centre(references)).sum(1)
 
 
 def nearest(queries: np.ndarray, references: np.ndarray, *, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` nearest references [M, D] of each query [N, D], nearest first: (indices [N, count], distances [N, count]).
+    """Returns the `count` nearest references of each query, nearest first.
 
-    The distances are taken from the differences, so that an exact copy is at exactly zero. A set searched in itself finds
-    every point first (or an exact copy of it): its neighbours are columns 1 and on of `count + 1`.
+    Distances are computed from the differences, so an exact copy has a distance of exactly zero. If a set is searched
+    in itself, each point finds itself, or an exact copy, first: its neighbours are columns 1 and up of `count + 1`.
+
+    Args:
+      queries: [N, D].
+      references: [M, D].
+      count: 1 to M, else ValueError.
+
+    Returns:
+      (indices [N, count], distances [N, count]).
     """
     if not 1 <= count <= len(references):
         raise ValueError(f'{count} nearest of {len(references)} references')
     indices, distances = np.empty((len(queries), count), np.int64), np.empty((len(queries), count))
     for rows, squared in squared_distances(queries, references):
         line = np.arange(len(squared))
-        for rank in range(count):  # few are wanted, and argmin is an order of magnitude faster than argpartition
+        for rank in range(count):  # for few neighbours argmin is ten times faster than argpartition
             indices[rows, rank] = squared.argmin(1)
             squared[line, indices[rows, rank]] = np.inf
         differences = np.asarray(queries[rows], np.float64)[:, None] - references[indices[rows]]
         distances[rows] = np.sqrt(np.square(differences).sum(-1))
-    order = distances.argsort(1, kind='stable')  # where the differences decide a tie that rounding had turned
+    order = distances.argsort(1, kind='stable')  # the exact differences may reverse a near tie
     return np.take_along_axis(indices, order, 1), np.take_along_axis(distances, order, 1)
 
 
 def memorised(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray, *, quantile: float = 0.01) -> float:
-    """The share of samples that lie as near to a training example as only the nearest 1 % of held-out examples do.
+    """Returns the share of samples that are closer to a training example than unseen data usually are.
 
-    share = mean_i 1[ d(x_i, train) <= t ], t = the `quantile` of d(held-out, train), d the distance to the nearest. Fresh data
-    gives `quantile`, a generator that repeats its training set gives 1. Samples that are blurred, or lie in the midst of a
-    mode, are also near to everything: look at `picture` before calling them copies. (After the data-copying test of Meehan
-    et al. 2020, section 3, which compares the same two sets of distances by ranks.)
-    samples, train, held_out: [N, D], [M, D], [K, D], K >= 1 / quantile. Returns a share in [0, 1].
+    share = mean_i 1[ d(x_i, train) <= t ], where d is the distance to the nearest neighbour and t the `quantile` of
+    d(held-out, train). Unseen data have `quantile`, a generator that copies its training set has 1. Samples that are
+    blurred or lie in the middle of a mode are also close to everything: check `picture` before calling them copies.
+    (After the data-copying test of Meehan et al. 2020, section 3, which compares the ranks of the same two sets of
+    distances.)
+
+    Args:
+      samples: [N, D].
+      train: [M, D].
+      held_out: [K, D], K >= 1 / quantile.
+      quantile: in (0, 1).
+
+    Returns:
+      A share in [0, 1].
     """
     threshold = np.quantile(nearest(held_out, train)[1], quantile)
     return float(np.mean(nearest(samples, train)[1] <= threshold))
 
 
 def picture(samples: np.ndarray, train_images: np.ndarray, indices: np.ndarray, *, padding: int = 2) -> np.ndarray:
-    """One row a sample: the sample, a gap, and its nearest training images.
+    """Draws one row per sample: the sample, a gap, and its nearest training images.
 
-    samples: [N, H, W, C]; train_images: [M, H, W, C], both float in [-1, 1] or uint8; indices: [N, count] from `nearest`.
-    Returns uint8 [N (H + padding) - padding, width, C].
+    Args:
+      samples: [N, H, W, C], float in [-1, 1] or uint8.
+      train_images: [M, H, W, C], of the same kind.
+      indices: [N, count], from `nearest`.
+      padding: between images, in pixels.
+
+    Returns:
+      uint8 [N (H + padding) - padding, width, C].
     """
     count = indices.shape[1]
     left = images.grid(samples, columns=1, padding=padding)
@@ -82,10 +115,10 @@ def picture(samples: np.ndarray, train_images: np.ndarray, indices: np.ndarray, 
 
 
 def _centre(references: np.ndarray) -> np.ndarray:
-    """About the middle of the references, wherever a few of them may have gone: [M, D] -> [D]."""
+    """Returns a robust centre of the references, unaffected by a few outliers: [M, D] -> [D]."""
     return np.median(references[:1000], 0).astype(np.float64)
 
 
 def _squares(features: np.ndarray) -> np.ndarray:
-    """|x|^2: [N, D] -> [N, 1]."""
+    """Returns |x|^2: [N, D] -> [N, 1]."""
     return np.einsum('nd,nd->n', features, features)[:, None]

@@ -1,4 +1,4 @@
-"""How well samples cover a density whose modes are known."""
+"""Mode coverage for a density whose modes are known."""
 
 import numpy as np
 
@@ -6,10 +6,13 @@ from genlab import data
 
 
 def modes(samples: np.ndarray, source: data.Source) -> dict[str, float]:
-    """Of points [N, D]: the modes that were found, and the share of samples of high quality.
+    """Returns the number of modes that samples cover, and the share of samples of high quality.
 
-    A sample is of high quality within three standard deviations of the nearest centre, whose mode it then belongs to; a mode
-    is found if it has a quarter of a fair share (after Srivastava et al. 2017, VEEGAN, section 4.1, who ask for one sample)."""
+    A sample has high quality if it lies within three standard deviations of the nearest centre, and then belongs to
+    that mode. A mode is covered if it has at least a quarter of an equal share (Srivastava et al. 2017, VEEGAN, section
+    4.1, require one sample). samples: [N, D].
+    """
+    assert source.centres is not None and source.spread is not None
     distance = np.linalg.norm(samples[:, None] - source.centres[None], axis=-1)
     nearest, close = distance.argmin(1), distance.min(1) <= 3 * source.spread
     counts = np.bincount(nearest[close], minlength=len(source.centres))

@@ -1,4 +1,4 @@
-"""Extractors: what they say of themselves, the same features for the same images, and distances that grow with damage."""
+"""Extractors: their protocols, the same features for the same images, and distances that grow with damage."""
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,8 @@ POINTS = dict(source='toy', name='ring', observe='point')
 
 
 @pytest.fixture(scope='module')
-def judge():
-    """A classifier that nobody trained."""
+def untrained():
+    """An untrained classifier."""
     draw = np.random.RandomState(0)
     shapes = jax.eval_shape(classifier.Network(10).init, jax.random.key(0), jnp.zeros((1, 16, 16, 1)))['params']
     params = jax.tree.map(lambda leaf: np.float32(draw.normal(size=leaf.shape) / 10), shapes)
@@ -65,7 +65,7 @@ def test_blocks_compute_in_full_precision():
     assert traced == ['highest']
 
 
-def test_what_suits_the_data(monkeypatch):
+def test_the_default_features_fit_the_data(monkeypatch):
     default = lambda made: extractors.default_for(made, data.load(made.data, 'test'))
     assert default(config()) == 'classifier'
     assert default(config(**POINTS)) == 'pixels'
@@ -77,9 +77,7 @@ def test_what_suits_the_data(monkeypatch):
     assert extractors.default_for(config(), unlabelled) == 'random'
     monkeypatch.setattr(data, 'load', lambda *arguments: unlabelled)
     assert extractors.load(config()).name == 'random-1'
-    with pytest.raises(
-        ConfigError, match='needs images with labels, and the image of x has none: choose random or pixels'
-    ):
+    with pytest.raises(ConfigError, match='needs images with labels, and image of x has none: choose random or pixels'):
         extractors.load(config('classifier'))
 
 
@@ -87,28 +85,28 @@ def test_what_suits_the_data(monkeypatch):
     'made, message',
     [
         (config('inceptoin'), 'did you mean inception'),
-        (config('random', **POINTS), 'point of ring/test is none: choose pixels'),
+        (config('random', **POINTS), 'point of ring/test is not an image: choose pixels'),
         (config('classifier', **POINTS), 'choose pixels'),
         (config('inception'), 'give the path of pt_inception-2015-12-05'),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(made, message):
+def test_features_that_do_not_apply_are_refused_in_one_line(made, message):
     with pytest.raises(ConfigError, match=message) as error:
         extractors.load(made)
     assert '\n' not in str(error.value)
 
 
-def test_classifier_features(judge, images, monkeypatch):
-    monkeypatch.setattr(classifier, 'load', lambda config_data: judge)
+def test_classifier_features(untrained, images, monkeypatch):
+    monkeypatch.setattr(classifier, 'load', lambda config_data: untrained)
     found = extractors.load(config())
     extracted, probabilities = found.extract(images), found.probabilities(images)
-    assert (found.name, found.dimensions, found.classes) == ('classifier-1', 128, judge.classes)
+    assert (found.name, found.dimensions, found.classes) == ('classifier-1', 128, untrained.classes)
     assert extracted.shape == (297, 128) and extracted.dtype == np.float32
     np.testing.assert_allclose(probabilities, found.classify(extracted), rtol=1e-6)
-    logits, expected = jax.jit(classifier.Network(10).apply)({'params': judge.params}, images)
+    logits, expected = jax.jit(classifier.Network(10).apply)({'params': untrained.params}, images)
     np.testing.assert_allclose(extracted, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(probabilities, jax.nn.softmax(logits), rtol=1e-4, atol=1e-6)
-    other = judge._replace(params=jax.tree.map(lambda leaf: leaf * 1.01, judge.params))
+    other = untrained._replace(params=jax.tree.map(lambda leaf: leaf * 1.01, untrained.params))
     assert extractors.from_classifier(other).protocol['weights'] != found.protocol['weights']
 
 
@@ -156,7 +154,7 @@ def test_pixels():
 
 
 def test_inception_features(monkeypatch):
-    """The wiring, around a network of one product."""
+    """The extractor around a network of one product."""
     variables = {'params': {'fc': {'kernel': np.random.RandomState(0).normal(size=(2048, 1008)).astype(np.float32)}}}
     monkeypatch.setattr(inception, 'load', lambda path: (variables, path[-8:]))
     means = lambda variables, x: jnp.broadcast_to(x.mean((1, 2, 3))[:, None], (len(x), 2048))

@@ -151,7 +151,7 @@ def test_pooling_that_halves_keeps_within_the_map():
 
 
 def test_resize_is_bilinear_between_pixel_centres_without_antialiasing():
-    """Both ways: 5 rows are enlarged, 700 columns are reduced, and grey is repeated."""
+    """5 rows are enlarged, 700 columns are reduced, and grey is repeated."""
     levels = np.random.RandomState(0).randint(0, 256, (1, 5, 700, 1))
     images = np.float32(levels / 127.5 - 1)
     found = np.asarray(jax.jit(inception.resized)(images + np.float32(0.001)))  # which rounding takes away
@@ -175,7 +175,7 @@ def test_probabilities_leave_out_the_bias():
     np.testing.assert_allclose(inception.probabilities(variables, features), expected, rtol=1e-6)
 
 
-def test_arrays_are_turned_and_what_is_missing_is_named(template, monkeypatch):
+def test_arrays_are_transposed_and_a_missing_one_is_named(template, monkeypatch):
     monkeypatch.setattr(inception, 'template', lambda: template)
     arrays = {name: np.zeros(shape, np.float32) for name, shape in published().items()}
     drawn = np.random.RandomState(0).normal(size=(128, 128, 1, 7)).astype(np.float32)
@@ -189,7 +189,7 @@ def test_arrays_are_turned_and_what_is_missing_is_named(template, monkeypatch):
         and found['batch_stats']['Mixed_7c']['branch_pool']['bn']['var'][3] == 4
     )
     arrays['fc.bias'] = np.zeros(1000)
-    with pytest.raises(ConfigError, match='file is not .*: fc.bias is missing or of another shape'):
+    with pytest.raises(ConfigError, match='file is not .*: fc.bias is missing or has another shape'):
         inception.from_arrays(arrays, 'file')
 
 
@@ -217,7 +217,7 @@ def test_the_npz_gives_what_the_file_gives(tiny, tmp_path):
         inception.convert(path, tmp_path / 'out.pth')
 
 
-def test_files_that_will_not_do_are_refused_in_one_line(tiny, tmp_path):
+def test_unsuitable_files_are_refused_in_one_line(tiny, tmp_path):
     path, arrays, _ = tiny
     path.rename(tmp_path / inception.FILE)
     np.savez(tmp_path / 'other.npz', **arrays)
@@ -226,8 +226,8 @@ def test_files_that_will_not_do_are_refused_in_one_line(tiny, tmp_path):
         ('none.pth', f'there is no such file; give the path of {inception.FILE}'),
         ('', 'no such file'),
         (inception.FILE, 'not with 6726825d'),
-        ('other.npz', 'make it again'),
-        ('broken.npz', 'make it again'),
+        ('other.npz', 'convert the .pth file again'),
+        ('broken.npz', 'convert the .pth file again'),
     ):
         with pytest.raises(ConfigError, match=message) as error:
             inception.load(name and tmp_path / name)

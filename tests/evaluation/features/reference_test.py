@@ -59,7 +59,7 @@ def test_it_is_computed_once_and_never_mistaken_for_another(settings, counted):
     assert len(asked) == 6
 
 
-def test_of_many_large_features_only_the_first_are_kept(settings, counted, monkeypatch):
+def test_only_the_first_of_many_large_features_are_kept(settings, counted, monkeypatch):
     extractor, _ = counted
     source = data.load(settings, 'train')
     whole = reference.statistics(settings, source, extractor, 1500)
@@ -77,7 +77,7 @@ def test_of_many_large_features_only_the_first_are_kept(settings, counted, monke
     assert 'covariance' not in reference.statistics(settings, source, extractor, 100)
 
 
-def test_examples_are_given_as_samples_are(settings):
+def test_examples_have_the_range_of_samples(settings):
     source = data.load(settings, 'test')
     levels = source.rows(np.arange(50))['image']
     np.testing.assert_allclose(reference.examples(settings, source, np.arange(50)), levels / 127.5 - 1, atol=1e-6)

@@ -28,7 +28,7 @@ def test_curves_agree_with_counting(shift):
     assert found['anomalous'] == pytest.approx(anomalous.sum() / (anomalous.sum() + (~anomalous).sum() // 2))
 
 
-def test_the_threshold_is_set_on_one_half_and_judged_on_the_other():
+def test_the_threshold_is_set_on_one_half_and_tested_on_the_other():
     normal = np.arange(200.0)  # even numbers validate, odd ones test
     scores, anomalous = np.append(normal, [150, 191, 500, 600]), np.repeat([False, True], [200, 4])
     found = anomaly.detection(scores, anomalous, quantile=0.95)

@@ -1,4 +1,4 @@
-"""Codes whose relation to the factors is known: one unit a factor, copies, halves, mixtures, noise."""
+"""Codes whose relation to the factors is known: one unit per factor, copies, halves, mixtures, noise."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def noise(factors, units, seed=1):
     return np.random.default_rng(seed).standard_normal((len(factors), units))
 
 
-def test_one_unit_a_factor_is_perfect(factors):
+def test_one_unit_per_factor_is_perfect(factors):
     perfect = np.concatenate([noise(factors, 2), -factors[:, ::-1] * 3.0], 1)
     found = disentanglement.scores(perfect, factors, NAMES)
     assert found.pop('mig_by_factor').keys() == {*NAMES}
@@ -49,7 +49,7 @@ def test_mutual_information_gaps_in_closed_form(factors):
     )
 
 
-def test_dci_tells_what_is_shared_from_what_is_spread(factors):
+def test_dci_separates_shared_units_from_spread_factors(factors):
     shared = np.stack([factors[:, 0] * 4 + factors[:, 1], factors[:, 2]], 1) * 1.0  # a unit for two factors
     found = disentanglement.dci(shared, factors)
     assert found['dci_completeness'] > 0.99
@@ -62,7 +62,7 @@ def test_dci_tells_what_is_shared_from_what_is_spread(factors):
     assert found['dci_completeness'] == pytest.approx(1 - np.log(2) / np.log(4) / 3, abs=0.02)
 
 
-def test_factor_vae_needs_a_unit_of_its_own_for_each_factor(factors):
+def test_factor_vae_needs_a_separate_unit_for_each_factor(factors):
     for scale in (1.0, 100.0, 0.01):  # units are compared after division by their standard deviation
         assert disentanglement.factor_vae((factors + 0.1 * noise(factors, 3)) * (1.0, scale, 1 / scale), factors) == 1
     shared = np.stack([factors[:, 0] + factors[:, 1], factors[:, 2]], 1) * 1.0

@@ -68,7 +68,7 @@ def test_kernel_distance_is_the_unbiased_estimate():
 
 
 def test_kernel_distance_knows_its_own_error():
-    """Over repeated experiments: no bias, and a deviation as large as is said. N = 100 is used as one would use 1,000."""
+    """Over repeated experiments: no bias, and the reported deviation. N = 100 stands for 1,000."""
     results = []
     for seed in range(60):
         random = np.random.default_rng(seed)
@@ -113,7 +113,7 @@ def test_sliced_wasserstein_of_a_shift_and_of_a_scale():
     assert distances.sliced_wasserstein(points, points + 1) == distances.sliced_wasserstein(points[::-1], points + 1)
 
 
-def test_too_few_samples_are_told():
+def test_too_few_samples_are_reported():
     assert needs.needs('frechet', 2048) == 2049
     assert needs.shortage('frechet', 2048, 10_000, 1000) == 'needs at least 2,049 samples, there are 1,000'
     assert needs.shortage('frechet', 128, 129, 129) == ''

@@ -97,7 +97,7 @@ def test_densities_become_probabilities_of_the_levels_that_dequantise_spreads():
     np.testing.assert_allclose(np.exp(likelihood.of_levels(np.log(density), 1)), share)
 
 
-def test_the_treatment_is_said_in_words():
+def test_the_treatment_is_described():
     digits = data.load(defaults(source='digits', resolution=8), 'test')
     assert likelihood.treatment(defaults(), digits) == '8-bit levels'
     assert likelihood.treatment(defaults(binarise=True), digits) == 'binarised anew at each reading'

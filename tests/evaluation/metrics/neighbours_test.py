@@ -29,7 +29,7 @@ def test_nearest_of_copies_is_at_zero():
 
 
 def test_distances_survive_an_outlier():
-    """A sample that has diverged costs nobody else their digits."""
+    """A sample that has diverged does not cost the other distances their precision."""
     points = np.random.default_rng(0).standard_normal((30, 4))
     far = np.concatenate([points, np.full((1, 4), 1e12)])
     expected = neighbours.nearest(points, points, count=2)
