@@ -62,15 +62,11 @@ def test_exact_likelihoods_refer_to_the_levels_of_the_requested_examples():
         jax.debug.callback(lambda count: asked.append(int(count)), jnp.asarray(len(keys)))
         return jnp.full(len(keys), -64 * np.log(2))
 
-    part = held_out.evaluate(
-        subject_of(config, measure=lambda *_: {'one': jnp.ones(128)}, exact=log_likelihood)
-    )
+    part = held_out.evaluate(subject_of(config, measure=lambda *_: {'one': jnp.ones(128)}, exact=log_likelihood))
     assert part.figures['bits_per_dimension_exact'] == pytest.approx(8)
     assert part.protocol == {'held_out': 297, 'exact': 100} and asked == [128]
     config.data.dequantise = False
-    part = held_out.evaluate(
-        subject_of(config, measure=lambda *_: {'one': jnp.ones(128)}, exact=log_likelihood)
-    )
+    part = held_out.evaluate(subject_of(config, measure=lambda *_: {'one': jnp.ones(128)}, exact=log_likelihood))
     assert part.figures['negative_log_density'] == pytest.approx(64 * np.log(2)) and 'nll_exact' not in part.figures
 
 
