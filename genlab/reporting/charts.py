@@ -1,29 +1,34 @@
-"""Curves as inline SVG: a chart is drawn here, in Python, on both scales; the page only chooses what to show.
+"""Charts of curves as inline SVG, drawn on a linear and a log scale; the page switches between the two.
 
-The drawing is stretched to the width of the page (`preserveAspectRatio="none"`), so lines are told not to scale and all
-text is HTML beside the drawing, placed in percent.
+The drawing is stretched to the width of the page (`preserveAspectRatio="none"`). So lines have a fixed width, and all text
+is HTML placed in percent.
 """
 
 import json
 import math
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 
+Series = Mapping[str, tuple[Any, Any]]  # name -> (steps [N], values [N], NaN where missing)
+
 SIDE = 1000  # units of the drawing, in both directions
-COLUMNS = 350  # of about two screen pixels each: of the points in a column only the lowest and the highest are drawn
+COLUMNS = 350  # of about two screen pixels each; a column shows only its lowest and its highest point
 COLOURS = 8
 
 
-def number(value):
-    """A number for people: 1,234,567 or 0.6931 or 1.2e-05, and a dash for what is not finite."""
+def number(value: float | None) -> str:
+    """Formats a number: 1,234,567 or 0.6931 or 1.2e-05; a dash for None, NaN and infinity."""
     if value is None or not math.isfinite(value):
         return '–'
     return f'{value:,.0f}' if isinstance(value, int) or abs(value) >= 1000 else f'{value:.4g}'
 
 
-def labels(values):
-    """Numbers for an axis, 500, 2.5k, 10k, 3M, 0.05, 1e-5, with as many digits as it takes to tell them apart."""
+def labels(values: Sequence[float]) -> list[str]:
+    """Formats numbers for an axis, 500, 2.5k, 3M, 0.05, 1e-5, with as many digits as keep them distinct."""
+    texts: list[str] = []
     for digits in range(4, 10):
         texts = [_label(value, digits) for value in values]
         if len(set(texts)) == len(texts):
@@ -31,15 +36,16 @@ def labels(values):
     return texts
 
 
-def _label(value, digits):
+def _label(value: float, digits: int) -> str:
+    """Formats one number with a unit prefix."""
     for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
         if size <= abs(value) < 1e12:
             return f'{value / size:.{digits}g}{unit}'
     return f'{value:.{digits}g}'.replace('e-0', 'e-').replace('e+', 'e')
 
 
-def ticks(low, high, count=5):
-    """About `count` round numbers (1, 2 or 5 times a power of ten apart) from low to high."""
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Returns about `count` round numbers from low to high, spaced by 1, 2 or 5 times a power of ten."""
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     spacing = min((factor * power for factor in (1, 2, 5, 10)), key=lambda spacing: abs(math.log(spacing / rough)))
@@ -47,8 +53,8 @@ def ticks(low, high, count=5):
     return [round(i * spacing, 12 - math.floor(math.log10(spacing))) for i in range(first, last + 1)]
 
 
-def log_ticks(low, high):
-    """Powers of ten from low to high, thinned to at most six; with 2 and 5 times them where there are few."""
+def log_ticks(low: float, high: float) -> list[float]:
+    """Returns at most six powers of ten from low to high, with their multiples by 2 and 5 if there are few."""
     powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
     if len(powers) > 3:
         return [10.0**power for power in powers if power % math.ceil(len(powers) / 6) == 0]
@@ -57,10 +63,16 @@ def log_ticks(low, high):
     return [value for value in values if low <= value <= high]
 
 
-def thin(steps, values, columns=COLUMNS):
-    """At most two points a column, the lowest and the highest in their order, so that no spike is lost.
+def thin(steps: np.ndarray, values: np.ndarray, columns: int = COLUMNS) -> tuple[np.ndarray, np.ndarray]:
+    """Keeps at most two points per column, the lowest and the highest, so that no spike is lost.
 
-    steps [N], rising; values [N]. Returns the two, shorter. A column of NaN keeps one of them: a gap stays a gap.
+    Args:
+      steps: [N], increasing.
+      values: [N]; NaN where missing.
+      columns: the number of columns.
+
+    Returns:
+      steps [n] and values [n]. A column of NaN keeps one NaN: a gap stays a gap.
     """
     if len(steps) <= 2 * columns:
         return steps, values
@@ -69,13 +81,22 @@ def thin(steps, values, columns=COLUMNS):
     for part in np.split(np.arange(len(steps)), edges):
         finite = part[np.isfinite(values[part])]
         kept.update(part[:1] if not len(finite) else finite[[values[finite].argmin(), values[finite].argmax()]])
-    kept = np.array(sorted(kept))
-    return steps[kept], values[kept]
+    indices = np.array(sorted(kept))
+    return steps[indices], values[indices]
 
 
-def smooth(steps, values, columns=COLUMNS):
-    """A centred average, which does not lag, with a bell a sixtieth of the run wide. [N], [N] -> [n], [n]."""
-    block = -(-len(values) // (4 * columns))  # averages of blocks first, so that a million rows take no longer
+def smooth(steps: np.ndarray, values: np.ndarray, columns: int = COLUMNS) -> tuple[np.ndarray, np.ndarray]:
+    """Smooths a curve by a centered Gaussian, which does not lag; its width is a sixtieth of the run.
+
+    Args:
+      steps: [N], increasing.
+      values: [N]; NaN where missing.
+      columns: the number of columns of the drawing.
+
+    Returns:
+      steps [n] and values [n].
+    """
+    block = -(-len(values) // (4 * columns))  # block averages first: the time does not grow with the number of rows
     blocks = np.arange(len(values)) // block
     finite = np.isfinite(values)
     steps = np.bincount(blocks, steps) / np.bincount(blocks)
@@ -87,8 +108,13 @@ def smooth(steps, values, columns=COLUMNS):
     return thin(steps, np.where(count > 0, average, np.nan), columns)
 
 
-def chart(title, series):
-    """A figure of curves that share their axes. series: {name: (steps [N], values [N], NaN where missing)}."""
+def chart(title: str, series: Series) -> str:
+    """Draws curves on shared axes; returns the figure as HTML.
+
+    Args:
+      title: text.
+      series: name -> (steps [N], values [N], NaN where missing).
+    """
     series = {name: (np.asarray(x, float), np.asarray(y, float)) for name, (x, y) in series.items()}
     steps = np.concatenate([x for x, _ in series.values()])
     left, right = steps.min(), max(steps.max(), steps.min() + 1)
@@ -112,8 +138,8 @@ def chart(title, series):
     )
 
 
-def _linear_range(values):
-    """Lowest and highest of the axis. Where a few spikes would flatten everything else, they leave the picture."""
+def _linear_range(values: np.ndarray) -> tuple[float, float]:
+    """Returns the range of the axis. Rare spikes are cut off if they would flatten the rest."""
     if not len(values):
         return 0.0, 1.0
     low, high = values.min(), values.max()
@@ -124,19 +150,28 @@ def _linear_range(values):
     return low - margin, high + margin
 
 
-def _log_range(values):
+def _log_range(values: np.ndarray) -> tuple[float, float] | None:
+    """Returns the range of the log axis, or None without positive values."""
     positive = values[values > 0]
     return (positive.min() / 1.15, positive.max() * 1.15) if len(positive) else None
 
 
-def _wants_log(series, everything):
-    """Whether positive curves lie so far apart that a linear axis would show only one of them."""
+def _wants_log(series: Series, everything: np.ndarray) -> bool:
+    """Returns whether positive curves are so far apart that a linear axis would show only one of them."""
     middles = [np.nanmedian(y) for _, y in series.values() if np.isfinite(y).any()]
     return len(middles) > 1 and everything.min() > 0 and max(middles) > 50 * min(middles)
 
 
-def _drawing(title, scale, series, across, span):
-    """The SVG of one scale and the labels of its vertical axis."""
+def _drawing(title: str, scale: str, series: Series, across: tuple[float, float], span: tuple[float, float]) -> str:
+    """Draws one scale with the labels of its vertical axis, as HTML.
+
+    Args:
+      title: text.
+      scale: 'linear' or 'log'.
+      series: the curves.
+      across: the range of steps.
+      span: the range of values.
+    """
     position = (lambda y: np.log(y)) if scale == 'log' else (lambda y: y)
     low, high = position(span[0]), position(span[1])
     up = lambda y: 1 - (position(y) - low) / (high - low)
@@ -158,8 +193,15 @@ def _drawing(title, scale, series, across, span):
     )
 
 
-def _curves(classes, x, y, place):
-    """The curve as it is and, where there is enough of it, a smooth one over it."""
+def _curves(classes: str, x: np.ndarray, y: np.ndarray, place: Callable[[np.ndarray, np.ndarray], str]) -> str:
+    """Draws one curve as SVG paths: with dots below 30 points, else raw with a smooth curve over it.
+
+    Args:
+      classes: CSS classes.
+      x: steps [N].
+      y: values [N].
+      place: maps steps and values to the data of an SVG path.
+    """
     if len(x) < 30:
         paths = {'curve': place(x, y), 'dots': _dots(place(x, y))}
     else:
@@ -167,9 +209,9 @@ def _curves(classes, x, y, place):
     return ''.join(f'<path class="{kind} {classes}" d="{path}"/>' for kind, path in paths.items())
 
 
-def _path(x, y):
-    """Straight lines through points in [0, 1]; a new start after every NaN."""
-    y = np.clip(y, -3, 4)  # beyond the picture, but no numbers that a browser cannot draw
+def _path(x: np.ndarray, y: np.ndarray) -> str:
+    """Returns the data of an SVG path through points in [0, 1], interrupted at each NaN."""
+    y = np.clip(y, -3, 4)  # outside the drawing, but small enough for a browser to draw
     words, pen = [], 'M'
     for across, down in zip((x * SIDE).tolist(), (y * SIDE).tolist()):
         if math.isnan(down):
@@ -180,12 +222,13 @@ def _path(x, y):
     return ''.join(words)
 
 
-def _dots(path):
-    """Every point of a path as a line of no length, which round ends turn into a dot that does not stretch."""
+def _dots(path: str) -> str:
+    """Turns each point of a path into a line of length 0. Its round ends form a dot that is not stretched."""
     return ''.join(f'M{point}h0' for point in path.replace('L', 'M').split('M')[1:])
 
 
-def _legend(series):
+def _legend(series: Series) -> str:
+    """Returns the table of the last, lowest and highest value of each curve, as HTML."""
     rows = []
     for index, (name, (_, y)) in enumerate(series.items()):
         finite = y[np.isfinite(y)]
@@ -199,8 +242,14 @@ def _legend(series):
     return f'<table class="legend"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
-def _data(series, left, right):
-    """What the pointer shows, as JSON that cannot end its own script element."""
+def _data(series: Series, left: float, right: float) -> str:
+    """Returns the values shown under the pointer, as JSON that cannot close its script element.
+
+    Args:
+      series: the curves.
+      left: the first step.
+      right: the last step.
+    """
     curves = []
     for name, (x, y) in series.items():
         x, y = thin(x, y)

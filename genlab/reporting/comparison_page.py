@@ -1,21 +1,31 @@
-"""The results as a page: the same tables in Markdown and in HTML."""
+"""Pages of the results: the same tables in Markdown and in HTML."""
 
 import re
+from collections.abc import Mapping, Sequence
 from html import escape, unescape
 
-from genlab.reporting.comparison_tables import digits, parameters, superscript
+from genlab.reporting.comparison_tables import Run, Table, digits, parameters, superscript
 from genlab.reporting.figures import alarms
 from genlab.reporting.page import anchor, page
 from genlab.reporting.samples import image
 from genlab.reporting.tables import notice_boxes
 
 COMPARE = (
-    'Figures compare only where the protocol is the same; of those the best is bold. ↓: less is better, ↑: more is.'
+    'Figures compare only if their protocols are equal; the best of those is bold. ↓: lower is better, ↑: higher is.'
 )
 
 
-def markdown(runs, tables, links, made_by) -> str:
-    """The page as Markdown. links: run -> [(caption as HTML, relative link)]."""
+def markdown(
+    runs: Sequence[Run], tables: Sequence[Table], links: Mapping[str, Sequence[tuple[str, str]]], made_by: str
+) -> str:
+    """Returns the page as Markdown.
+
+    Args:
+      runs: the runs.
+      tables: the overview, then one table per part.
+      links: run -> [(caption as HTML, relative link)].
+      made_by: the command, which the page names.
+    """
     names = [table.name for table in tables] + (['Pictures'] if links else [])
     parts = [
         '# Results',
@@ -37,26 +47,28 @@ def markdown(runs, tables, links, made_by) -> str:
     return '\n\n'.join(filter(None, parts)) + '\n'
 
 
-def mild(text) -> str:
-    """Text in which nothing is a mark of Markdown or of HTML, on one line."""
+def mild(text: object) -> str:
+    """Escapes text for Markdown and HTML, on one line."""
     text = escape(' '.join(str(text).split()), quote=False)
     text = re.sub(r'([\\`*_\[\]|#~$])', r'\\\1', text)
-    return re.sub(r'(?<=\w)\\_(?=\w)', '_', text)  # inside a word it is none
+    return re.sub(r'(?<=\w)\\_(?=\w)', '_', text)  # inside a word an underscore is literal
 
 
-def code(text) -> str:
-    """Code on one line, whatever it holds."""
+def code(text: object) -> str:
+    """Formats any text as Markdown code on one line."""
     text = ' '.join(str(text).split())
     fence = '`' * (max(map(len, re.findall('`+', text)), default=0) + 1)
     space = ' ' if text.startswith('`') or text.endswith('`') else ''
     return f'{fence}{space}{text}{space}{fence}' if text else ''
 
 
-def _warning(run, alarm) -> str:
+def _warning(run: Run, alarm: str) -> str:
+    """Formats an alarm of a run."""
     return f'> **Alarm**, {mild(run.name)}: {mild(alarm)}'
 
 
-def _markdown_table(table) -> str:
+def _markdown_table(table: Table) -> str:
+    """Formats a table as Markdown."""
     styles = {'best': lambda text: f'**{mild(text)}**', 'code': lambda text: code(text).replace('|', '\\|')}
     lines = [
         [mild(column.text) for column in table.columns],
@@ -66,14 +78,23 @@ def _markdown_table(table) -> str:
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
-def _sizes(run) -> str:
-    """The parameters of each network in words."""
+def _sizes(run: Run) -> str:
+    """Lists the parameters of each network; '' if they are unknown."""
     sizes = ', '.join(f'{name} {digits(count)}' for name, count in parameters(run).items())
     return f'{sizes} parameters' if sizes else ''
 
 
-def html(runs, tables, shown, made_by) -> str:
-    """The page as one HTML file. shown: run -> [(name, caption as HTML, PNG)]."""
+def html(
+    runs: Sequence[Run], tables: Sequence[Table], shown: Mapping[str, Sequence[tuple[str, str, bytes]]], made_by: str
+) -> str:
+    """Returns the page as one HTML file.
+
+    Args:
+      runs: the runs.
+      tables: the overview, then one table per part.
+      shown: run -> [(name, caption as HTML, PNG)].
+      made_by: the command, which the page names.
+    """
     warnings = [f'{run.name}: {alarm}' for run in runs for alarm in alarms(run.evaluation)]
     header = (
         f'<div class="title"><h1>Results</h1></div><p class="facts"><span>{len(runs)} run{"s" if len(runs) > 1 else ""}'
@@ -91,7 +112,8 @@ def html(runs, tables, shown, made_by) -> str:
     return page('Results', header, sections, 'Made from the files of the runs alone; nothing is written by hand.')
 
 
-def _html_table(table, note) -> str:
+def _html_table(table: Table, note: str) -> str:
+    """Formats a table with its legend and notes as HTML. note: text beside the heading."""
     styles = {'best': '<strong>{}</strong>', 'code': '<code>{}</code>', '': '{}'}
     sides = {'number': ' class="right"', 'code': ' class="long"', '': ''}
     right = [sides[column.style] for column in table.columns]

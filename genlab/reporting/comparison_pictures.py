@@ -1,23 +1,28 @@
-"""Pictures for the results: the newest samples and those of the evaluation, small enough to keep beside the source."""
+"""Pictures of the results: the newest samples and the pictures of the evaluation, small enough to keep in the repository."""
 
 import io
 import math
 import os
 import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import numpy as np
 
-from genlab.reporting.comparison_tables import unused
+from genlab.reporting.comparison_tables import Run, unused
 from genlab.reporting.samples import load, pictures_of
 from genlab.run.files import write_atomically
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 BYTES = 150_000  # of one picture
 LEGIBLE = 256  # pixels; smaller pictures are enlarged by whole numbers
 
 
-def pictures(run):
-    """[(name, caption as HTML, PNG of at most `BYTES`)] of a run: its newest samples, and evaluation/*.png."""
+def pictures(run: Run) -> list[tuple[str, str, bytes]]:
+    """Returns [(name, caption as HTML, PNG of at most `BYTES`)]: the newest samples of a run, and evaluation/*.png."""
     drawn = [
         path for path in pictures_of(str(run.folder / 'samples')) if stem(path).isdecimal() and path.endswith('.png')
     ]
@@ -28,13 +33,26 @@ def pictures(run):
     return [(name, caption, small(data)) for name, caption, data in found]
 
 
-def stem(path):
+def stem(path: str) -> str:
+    """Returns the file name without its extension."""
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def save(shown, folder, base):
-    """Writes {run: [(name, caption, PNG)]} as <run>-<name>.png -> {run: [(caption, link)]}, relative to the folder `base`."""
-    taken, links = set(), {}
+def save(
+    shown: Mapping[str, Iterable[tuple[str, str, bytes]]], folder: str, base: str
+) -> dict[str, list[tuple[str, str]]]:
+    """Writes pictures as <run>-<name>.png.
+
+    Args:
+      shown: run -> [(name, caption, PNG)].
+      folder: where to write.
+      base: the folder that links are relative to.
+
+    Returns:
+      run -> [(caption, link)].
+    """
+    taken: set[str] = set()
+    links: dict[str, list[tuple[str, str]]] = {}
     for run, found in shown.items():
         for name, caption, data in found:
             file = unused(re.sub(r'[^\w.-]+', '-', f'{run}-{name}'), taken)
@@ -46,9 +64,11 @@ def save(shown, folder, base):
     return links
 
 
-def small(data, limit=BYTES):
-    """The same PNG, legible and of few bytes: without loss if that is enough, otherwise with fewer pixels. Nothing but pixels
-    is kept."""
+def small(data: bytes, limit: int = BYTES) -> bytes:
+    """Recompresses a PNG to at most `limit` bytes: without loss if possible, else with fewer pixels.
+
+    Pictures below `LEGIBLE` pixels are enlarged. All metadata is dropped.
+    """
     from PIL import Image
 
     original = Image.open(io.BytesIO(data))
@@ -65,14 +85,14 @@ def small(data, limit=BYTES):
     return found
 
 
-def encode(picture):
-    """The shortest of its lossless encodings: as it is, and as a palette where it has at most 256 colours."""
+def encode(picture: 'Picture') -> bytes:
+    """Returns the shorter lossless PNG: direct, or by a palette if there are at most 256 colors."""
     kinds = [picture, *palette(picture)]
     return min((png(kind) for kind in kinds), key=len)
 
 
-def palette(picture):
-    """The picture with exactly its own colours as a palette, if there are at most 256: [picture] or []."""
+def palette(picture: 'Picture') -> list['Picture']:
+    """Returns [the picture with its exact colors as a palette], or [] if it has more than 256."""
     from PIL import Image
 
     pixels = np.asarray(picture.convert('RGB'), np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
@@ -84,7 +104,8 @@ def palette(picture):
     return [indexed]
 
 
-def png(picture):
+def png(picture: 'Picture') -> bytes:
+    """Encodes a picture as PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, 'PNG', optimize=True)
     return buffer.getvalue()

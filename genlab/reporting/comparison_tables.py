@@ -1,9 +1,10 @@
-"""The tables of the results: runs are read from their workdirs and laid out as rows of text, for any kind of page."""
+"""Tables of the results: reads runs from their folders and lays them out as rows of text, for any page format."""
 
 import math
 import pathlib
 import re
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from genlab.reporting.figures import Part, flatten, is_number, parts, plain, title
 from genlab.reporting.run import read_json, seconds_of
@@ -46,51 +47,55 @@ HIGHER = (
     'ssim',
     'psnr_above_filters',
 )
-BETTER = dict.fromkeys(LOWER, 'lower') | dict.fromkeys(HIGHER, 'higher')  # of other figures nobody is the best
+BETTER = dict.fromkeys(LOWER, 'lower') | dict.fromkeys(HIGHER, 'higher')  # other figures have no best run
 NAMES = {'cpu': 'CPU', 'gpu': 'GPU', 'tpu': 'TPU'}
 
 
 class Run(NamedTuple):
-    """What a workdir holds of a run."""
+    """The content of the folder of a run."""
 
-    name: str  # of the folder, with a number where two are called the same
+    name: str  # of the folder, with a number added if another run has the same
     folder: pathlib.Path
-    config: dict
-    environment: dict
-    networks: dict
-    rows: list  # of metrics.jsonl
-    evaluation: dict
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    networks: dict[str, Any]
+    rows: list[dict[str, Any]]  # of metrics.jsonl
+    evaluation: dict[str, Any]
 
 
 class Cell(NamedTuple):
+    """Text in a table."""
+
     text: str
     style: str = ''  # 'best', 'code' or 'number'
 
 
 class Table(NamedTuple):
+    """A table with its legend and footnotes."""
+
     name: str
-    columns: list  # Cells; the style is that of the column, 'code' where it may be long
-    rows: list  # of Cells
-    legend: list = []  # (protocol id or '', what it stands for)
-    notes: list = []  # footnotes, from 1
+    columns: Sequence[Cell]  # headings; the style holds for the column, 'code' if its text may be long
+    rows: Sequence[Sequence[Cell]]
+    legend: Sequence[tuple[str, str]] = ()  # (protocol id or '', its conditions)
+    notes: Sequence[str] = ()  # footnotes, numbered from 1
 
 
-def read(folder: pathlib.Path, taken=()) -> Run:
-    """The run in a folder, under a name that is not `taken`. A file that is missing or damaged counts as empty."""
+def read(folder: pathlib.Path, taken: Collection[str] = ()) -> Run:
+    """Reads the run in a folder, under a name that is not `taken`. A missing or damaged file counts as empty."""
     documents = [
         read_json(str(folder / f'{name}.json'), []) for name in ('config', 'environment', 'networks', 'evaluation')
     ]
     return Run(unused(folder.resolve().name, taken), folder, *documents[:3], read_metrics(str(folder)), documents[3])
 
 
-def unused(name, taken):
-    """The name, or the first of name-2, name-3, ... that is not taken."""
+def unused(name: str, taken: Collection[str]) -> str:
+    """Returns the name, or the first of name-2, name-3, ... that is not taken."""
     numbered = (f'{name}-{number}' for number in range(2, len(taken) + 3))
     return name if name not in taken else next(other for other in numbered if other not in taken)
 
 
-def overview(runs) -> Table:
-    """A row for each run: what it is, on what, how large, how long and by which command."""
+def overview(runs: Sequence[Run]) -> Table:
+    """Returns one row per run: system, data, parameters, steps, minutes, device and command."""
     columns = [
         *map(Cell, ('run', 'system', 'data')),
         *(Cell(name, 'number') for name in ('parameters', 'steps', 'minutes')),
@@ -113,8 +118,8 @@ def overview(runs) -> Table:
     return Table('Runs', columns, rows)
 
 
-def system(run) -> str:
-    """The config file of the run and its variant; its experiment where the command was not written down."""
+def system(run: Run) -> str:
+    """Returns the config file and variant of the run, or its experiment if the command is unknown."""
     match = re.search(r"--?config[= ]'?([^\s']+)", str(run.environment.get('command')))
     if not match:
         return str(run.config.get('experiment', ''))
@@ -122,8 +127,8 @@ def system(run) -> str:
     return ', '.join(filter(None, (pathlib.PurePath(path).stem, variant)))
 
 
-def data(config) -> str:
-    """The data set, and height x width x channels of its images."""
+def data(config: Mapping[str, Any]) -> str:
+    """Returns the data set, and height x width x channels of images."""
     chosen = config.get('data')
     if not isinstance(chosen, dict):
         return ''
@@ -133,8 +138,8 @@ def data(config) -> str:
     return f'{name}, {"×".join(map(str, sides))}' if images else name
 
 
-def parameters(run) -> dict[str, int]:
-    """network -> how many."""
+def parameters(run: Run) -> dict[str, int]:
+    """Returns network -> number of parameters."""
     return {
         name: network['parameters']
         for name, network in run.networks.items()
@@ -142,30 +147,31 @@ def parameters(run) -> dict[str, int]:
     }
 
 
-def minutes(rows) -> str:
+def minutes(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Formats the training time in minutes."""
     spent = seconds_of(rows) / 60
     return f'{spent:.1f}' if spent < 10 else f'{spent:,.0f}'
 
 
-def device(environment) -> str:
-    """What it ran on: 4 × NVIDIA H200, or CPU with its cores."""
+def device(environment: Mapping[str, Any]) -> str:
+    """Formats the devices: 4 × NVIDIA H200, or CPU with its cores."""
     kind, devices = str(environment.get('device_kind', '')), environment.get('devices')
     cores = f', {environment["cores"]} cores' if kind == 'cpu' and is_number(environment.get('cores')) else ''
     number = len(devices) if isinstance(devices, list) else 1
     return (f'{number} × ' if number > 1 else '') + NAMES.get(kind, kind) + cores
 
 
-def digits(value) -> str:
-    """A number with four significant digits; whole numbers as they are; nothing for None."""
+def digits(value: float | None) -> str:
+    """Formats a number with four significant digits; integers in full; '' for None."""
     if isinstance(value, int) or not value:
         return '' if value is None else f'{value:,.0f}'
     places = 3 - math.floor(math.log10(abs(value)))
     return f'{round(value, places):,.0f}' if 1e3 <= abs(value) < 1e9 else f'{value:.4g}'
 
 
-def part_tables(runs) -> list[Table]:
-    """A table for each part of the evaluations; figures of no part are in a last one, Other figures."""
-    measured: dict[str, list] = {}
+def part_tables(runs: Sequence[Run]) -> list[Table]:
+    """Returns one table per part of the evaluations. Figures without a part form a last one, Other figures."""
+    measured: dict[str, list[tuple[Run, Part]]] = {}
     for run in runs:
         for part in parts(run.evaluation):
             if part.figures:
@@ -173,8 +179,8 @@ def part_tables(runs) -> list[Table]:
     return [part_table(name, measured[name]) for name in sorted(measured, key=lambda name: name == '')]
 
 
-def part_table(name, measured: list[tuple[Run, Part]]) -> Table:
-    """Runs and their figures of one part. Those that compare stand together."""
+def part_table(name: str, measured: Sequence[tuple[Run, Part]]) -> Table:
+    """Returns the runs with their figures of one part. Runs with the same protocol id are adjacent."""
     ids = list(dict.fromkeys(part.id for _, part in measured))
     measured = sorted(measured, key=lambda pair: ids.index(pair[1].id))
     names = list(dict.fromkeys(figure for _, part in measured for figure in part.figures))
@@ -206,8 +212,14 @@ def part_table(name, measured: list[tuple[Run, Part]]) -> Table:
     return Table(title(name, 'Other figures'), columns, rows, legend(measured), notes)
 
 
-def figure_cell(value, notes, best) -> Cell:
-    """A number; of several the smallest and the largest; a dash for none, with its reason among the notes."""
+def figure_cell(value: Any, notes: list[str], best: bool) -> Cell:
+    """Formats a figure.
+
+    Args:
+      value: a number; several, shown by the smallest and the largest; or the reason why it is missing, shown as a dash.
+      notes: footnotes; new reasons are appended.
+      best: whether to mark it as the best.
+    """
     leaves = value if isinstance(value, list) else [leaf for _, leaf in flatten(value)]
     numbers = [leaf for leaf in leaves if is_number(leaf)]
     reasons = dict.fromkeys(
@@ -219,8 +231,14 @@ def figure_cell(value, notes, best) -> Cell:
     return Cell(' – '.join(span) + marks, 'best' if best else '')
 
 
-def is_best(figure, part, measured) -> bool:
-    """Whether no other run of the same protocol has a better figure, and one has a worse. Without an id nobody is the best."""
+def is_best(figure: str, part: Part, measured: Sequence[tuple[Run, Part]]) -> bool:
+    """Returns whether a figure is the best of its protocol and at least one run is worse.
+
+    Args:
+      figure: its name.
+      part: the part of the run in question; without a protocol id it is never the best.
+      measured: all runs with this part.
+    """
     rivals = [other.figures.get(figure) for _, other in measured if other.id == part.id]
     value, rivals = part.figures[figure], list(filter(is_number, rivals))
     if not part.id or figure not in BETTER or not is_number(value):
@@ -229,21 +247,23 @@ def is_best(figure, part, measured) -> bool:
     return digits(value) == digits(best) != digits(worst)
 
 
-def legend(measured) -> list[tuple[str, str]]:
-    """(id, its conditions) of each protocol. Where there is no id, whose conditions they are."""
-    lines: dict = {}
+def legend(measured: Sequence[tuple[Run, Part]]) -> list[tuple[str, str]]:
+    """Returns (id, its conditions) of each protocol; without an id the text names the runs."""
+    lines: dict[tuple[str, str], list[str]] = {}
     for run, part in measured:
         spelled = '; '.join(f'{words(name)}: {plain(value)}' for name, value in flatten(part.conditions) if name)
         lines.setdefault((part.id, spelled), []).append(run.name)
     return [
-        (key, spelled if key else f'no id ({", ".join(names)}): {spelled or "nothing was written down"}')
+        (key, spelled if key else f'no id ({", ".join(names)}): {spelled or "no conditions recorded"}')
         for (key, spelled), names in lines.items()
     ]
 
 
-def words(name) -> str:
+def words(name: str) -> str:
+    """Turns an identifier into words."""
     return name.replace('_', ' ').replace('/', ' ')
 
 
-def superscript(number) -> str:
+def superscript(number: int) -> str:
+    """Formats a footnote number."""
     return str(number).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))

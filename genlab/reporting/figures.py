@@ -1,24 +1,26 @@
-"""The parts of evaluation.json: figures, and the protocol that they were measured with."""
+"""Parts of evaluation.json: figures and the protocol of their measurement."""
 
 import json
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeGuard
 
 
 class Part(NamedTuple):
-    """Figures that were measured in one way."""
+    """Figures measured under one protocol."""
 
     name: str  # '' for figures that belong to no part
-    id: str  # of the protocol; figures compare only if theirs are equal. '' if there is none: they do not
-    conditions: dict  # what the figures depend on
-    figures: dict  # name -> number, numbers by name, or a sentence that says why there is none
+    id: str  # of the protocol; figures compare only if their ids are equal, and never without one ('')
+    conditions: dict[str, Any]  # the protocol: everything that the figures depend on
+    figures: dict[str, Any]  # name -> number, numbers by name, or a sentence with the reason why it is missing
 
 
-def parts(evaluation):
-    """The parts of an evaluation, in its order; figures of no part, like all of an old evaluation, are a last one.
+def parts(evaluation: Mapping[str, Any]) -> list[Part]:
+    """Splits an evaluation into its parts, in order. Figures that belong to no part form a last one.
 
-    evaluation: evaluation.json, where `protocol` is part -> {'id', 'figures': names, conditions}. Old ones have plain
-    values there, which are the conditions of all figures.
+    Args:
+      evaluation: the content of evaluation.json. `protocol` is part -> {'id', 'figures': names, **conditions}. Older files
+        have plain values there: the conditions of all figures.
     """
     figures, protocol = evaluation.get('figures'), evaluation.get('protocol')
     figures = figures if isinstance(figures, dict) else {}
@@ -44,29 +46,29 @@ def parts(evaluation):
     return found + ([Part('', '', loose, free)] if free or loose else [])
 
 
-def alarms(evaluation):
-    """The sentences in which the evaluation warns of its model."""
+def alarms(evaluation: Mapping[str, Any]) -> list[str]:
+    """Returns the warnings about the model in an evaluation."""
     found = evaluation.get('alarms')
     return [str(alarm) for alarm in found] if isinstance(found, list) else []
 
 
-def title(name, other='Figures'):
-    """The heading of a part."""
+def title(name: str, other: str = 'Figures') -> str:
+    """Returns the heading of a part; `other` is the heading of figures without a part."""
     return {'quality': 'Sample quality', '': other}.get(name) or name.replace('_', ' ').capitalize()
 
 
-def is_number(value):
-    """Whether a value from JSON is a finite number; true and false are not."""
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Returns whether a value from JSON is a finite number. Booleans are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def flatten(value, prefix=''):
-    """[(name/of/leaf, value)] of nested dicts; lists and empty dicts are leaves."""
+def flatten(value: Any, prefix: str = '') -> list[tuple[str, Any]]:
+    """Flattens nested dicts to [(name/of/leaf, value)]. Lists and empty dicts are leaves."""
     if not isinstance(value, dict) or not value:
         return [(prefix, value)]
     return [leaf for key, inner in value.items() for leaf in flatten(inner, f'{prefix}/{key}' if prefix else str(key))]
 
 
-def plain(value):
-    """A value from JSON as text."""
+def plain(value: Any) -> str:
+    """Formats a value from JSON as text."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,9 +1,10 @@
-"""The shell of the report: its style, its few lines of script, and the page around the sections. Nothing is loaded."""
+"""The HTML page of a report: style, script and the frame around the sections. It loads nothing from elsewhere."""
 
 import re
+from collections.abc import Sequence
 from html import escape
 
-# Nothing may be fetched, from anywhere: the page must look the same in ten years and on a machine without a network.
+# The page must look the same in ten years and without a network, so the browser may fetch nothing.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'"
 
 COLOURS = {  # of the curves, on light and on dark
@@ -228,8 +229,8 @@ addEventListener('beforeprint', () => all('details').forEach(details => { detail
 """
 
 
-def _colours():
-    """The colour of curve i, and: pointing at a row of the legend dims the other curves."""
+def _colours() -> str:
+    """Returns the style rules of curve colors. Pointing at a legend row dims the other curves."""
     light, dark = (
         [f'.c{i} {{ stroke: {c}; border-color: {c}; }}' for i, c in enumerate(COLOURS[mode])]
         for mode in ('light', 'dark')
@@ -238,13 +239,25 @@ def _colours():
     return '\n'.join(light + ['@media (prefers-color-scheme: dark) {'] + dark + ['}'] + dim)
 
 
-def anchor(name):
-    """What a link to a section is called: lower case, words joined."""
+def anchor(name: str) -> str:
+    """Returns the anchor of a section: its name in lower case, words joined by hyphens."""
     return re.sub(r'[^\w-]', '', name.lower().replace(' ', '-'))
 
 
-def page(title, header, sections, footer='Made from the files of the run alone.'):
-    """The whole document. title, footer: text; header: HTML; sections: [(name, HTML)], linked from the bar at the top."""
+def page(
+    title: str,
+    header: str,
+    sections: Sequence[tuple[str, str]],
+    footer: str = 'Made from the files of the run alone.',
+) -> str:
+    """Returns the whole document.
+
+    Args:
+      title: text.
+      header: HTML.
+      sections: [(name, HTML)]; the bar at the top links to each.
+      footer: text.
+    """
     places = [(name, html, anchor(name)) for name, html in sections]
     links = ''.join(f'<li><a href="#{place}">{escape(name)}</a></li>' for name, _, place in places)
     body = ''.join(f'<section id="{place}">{html}</section>' for _, html, place in places)

@@ -1,16 +1,19 @@
-"""report.html: one page about a run, made from the files in its workdir and from nothing else.
+"""report.html: one page about a run, built only from the files in its folder.
 
-It reads config.json, environment.json, networks.json, metrics.jsonl, samples/*.png, evaluation.json, and the pictures
-(PNG, GIF) in evaluation/ and explore/. Any of them may be missing or half-written: its section is left out or says so. A
-metric is named player/term; one without a slash has a chart of its own, except `seconds`, the time that the process has
-trained.
+Reads config.json, environment.json, networks.json, metrics.jsonl, samples/*.png, evaluation.json, and the pictures (PNG,
+GIF) in evaluation/ and explore/. Any of them may be missing or half-written: its section is left out or says so.
+
+A metric is named player/term and shares the chart of its player. One without a slash has a separate chart. `seconds`, the
+training time of the process, has none.
 """
 
 import json
 import math
 import os
 import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from genlab.reporting.charts import chart, number
 from genlab.reporting.figures import alarms, flatten, is_number
@@ -21,16 +24,16 @@ from genlab.run.files import write_atomically
 from genlab.run.logs import read_metrics
 
 
-def write(workdir):
-    """Write workdir/report.html, complete or not at all, and return its path."""
+def write(workdir: str | os.PathLike[str]) -> str:
+    """Writes workdir/report.html atomically and returns its path."""
     path = os.path.join(workdir, 'report.html')
     write_atomically(path, render(workdir).encode())
     return path
 
 
-def render(workdir):
-    """The page as text."""
-    notices = []
+def render(workdir: str | os.PathLike[str]) -> str:
+    """Returns the page as HTML."""
+    notices: list[str] = []
     config, environment, networks, evaluation = (
         read_json(os.path.join(workdir, f'{name}.json'), notices)
         for name in ('config', 'environment', 'networks', 'evaluation')
@@ -55,8 +58,8 @@ def render(workdir):
     return page(f'{title} · report', header, [(name, html) for name, html in sections if html])
 
 
-def read_json(path, notices):
-    """The dict in a JSON file; {} and a notice where there is none."""
+def read_json(path: str, notices: list[str]) -> dict[str, Any]:
+    """Reads the dict in a JSON file; if there is none, returns {} and appends the reason to `notices`."""
     name = os.path.basename(path)
     try:
         with open(path, encoding='utf-8') as file:
@@ -72,15 +75,23 @@ def read_json(path, notices):
     return {}
 
 
-def _progress(config, rows):
-    """Steps done, and steps in all or None."""
+def _progress(config: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> tuple[int, int | None]:
+    """Returns the finished steps, and all steps or None if unknown."""
     total = config['train'].get('steps') if isinstance(config.get('train'), dict) else None
     return max((row['step'] for row in rows), default=0), total if isinstance(total, int) and total > 0 else None
 
 
-def _header(title, folder, config, environment, rows, notices):
+def _header(
+    title: str,
+    folder: str,
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    notices: Sequence[str],
+) -> str:
+    """Returns the title, the status, the main facts of the environment and the notices, as HTML."""
     done, total = _progress(config, rows)
-    complete = bool(total) and done >= total
+    complete = total is not None and done >= total
     state = 'complete' if complete else f'at {done / total:.0%}' if total else f'at step {done:,}'
     wanted = ('started', 'host', 'device', 'devices', 'commit', 'git commit', 'git_commit')
     facts = {name.split('/')[-1]: value for name, value in flatten(environment) if name.split('/')[-1] in wanted}
@@ -92,8 +103,13 @@ def _header(title, folder, config, environment, rows, notices):
     )
 
 
-def _cards(config, rows, networks, evaluation):
-    """The head figures."""
+def _cards(
+    config: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    networks: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+) -> str:
+    """Returns the headline figures as HTML: steps, time, speed, parameters and three figures of the evaluation."""
     done, total = _progress(config, rows)
     cards = [('steps', f'{done:,}' + (f' <small>of {total:,}</small>' if total and done < total else ''))]
     seconds = seconds_of(rows)
@@ -115,38 +131,39 @@ def _cards(config, rows, networks, evaluation):
     return f'<dl class="cards">{html}</dl>'
 
 
-def seconds_of(rows):
-    """Time trained: `seconds` starts again with each process, so what each one reached is added up."""
+def seconds_of(rows: Iterable[Mapping[str, Any]]) -> float:
+    """Returns the training time. `seconds` restarts at 0 in each process, so the last value of each process is summed."""
     times = [row['seconds'] for row in rows if is_number(row.get('seconds'))]
     return sum(time for time, later in zip(times, times[1:] + [-1]) if later < time)
 
 
-def _latent_space(folder):
-    """The pictures that were made of the latent space."""
+def _latent_space(folder: str) -> str:
+    """Returns the section with the pictures of the latent space; '' without pictures."""
     pictures = figures_of(folder)
     return f'<div class="bar"><h2>Latent space</h2></div>{pictures}' if pictures else ''
 
 
-def _duration(seconds):
+def _duration(seconds: float) -> str:
+    """Formats seconds as 42 s, 10 min or 1 h 02."""
     hours, minutes = divmod(round(seconds / 60), 60)
     return f'{hours} h {minutes:02}' if hours else f'{minutes} min' if minutes > 2 else f'{seconds:.0f} s'
 
 
-def _curves(rows):
-    """A chart for each player and one for each metric that belongs to none."""
-    series = {}
+def _curves(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns one chart per player and one per metric without a player, as HTML."""
+    series: dict[str, tuple[list[int], list[float]]] = {}
     for row in sorted(rows, key=lambda row: row['step']):
         for name, value in row.items():
             if name not in ('step', 'seconds') and (value is None or isinstance(value, (int, float))):
                 steps, values = series.setdefault(name, ([], []))
                 steps.append(row['step'])
                 values.append(value if is_number(value) else math.nan)
-    groups = {}
+    groups: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
     for name, curve in series.items():
         player, slash, term = name.partition('/')
         if len(curve[0]) < 2 and len(rows) > 2:
-            continue  # one number is no curve; the evaluation's table has it
-        if term == 'gradient_norm':  # its scale is its own: beside the losses it would flatten them
+            continue  # one number is no curve; the table of the evaluation has it
+        if term == 'gradient_norm':  # its scale differs: on one axis it would flatten the losses
             player, term = term, player
         groups.setdefault(player.replace('_', ' '), {})[term if slash else name.replace('_', ' ')] = curve
     charts = ''.join(chart(name, curves) for name, curves in sorted(groups.items(), key=lambda item: _alone(*item)))
@@ -154,6 +171,6 @@ def _curves(rows):
     return f'<div class="bar"><h2>Curves</h2>{toggle}</div><div class="charts">{charts}</div>' if charts else ''
 
 
-def _alone(name, curves):
-    """Players first, in their order; then what stands alone, like the speed."""
+def _alone(name: str, curves: Mapping[str, Any]) -> bool:
+    """Returns whether a chart shows one metric without a player, e.g. the speed. It is the sort key: players come first."""
     return list(curves) == [name]

@@ -1,17 +1,21 @@
-"""Pictures in the report: embedded in the page, thinned evenly over training, the last one always there."""
+"""Pictures in the report, embedded in the page: an even selection over training that includes the last one."""
 
 import base64
 import os
 import re
+from collections.abc import Sequence
 from html import escape
+from typing import TypeVar
+
+Item = TypeVar('Item')
 
 KINDS = ('.png', '.gif')
 PICTURES = 24
-PICTURE_BYTES = 16_000_000  # of all embedded samples together, so that the page stays something to send to a friend
+PICTURE_BYTES = 16_000_000  # of all embedded samples together, so that the page can be sent by mail
 
 
-def samples(folder):
-    """The newest picture large, a slider over training and a strip to choose from."""
+def samples(folder: str) -> str:
+    """Returns HTML with the newest picture, a slider over training and a strip of thumbnails; '' without pictures."""
     pictures = load(_evenly(pictures_of(folder), PICTURES))
     if not pictures:
         return ''
@@ -27,8 +31,8 @@ def samples(folder):
     )
 
 
-def _slider(last, label):
-    """What moves the large picture through training; hidden where there is nothing to move through."""
+def _slider(last: int, label: str) -> str:
+    """Returns the slider over pictures 0 to `last`, hidden if there is only one."""
     return (
         f'<div class="slide"{"" if last else " hidden"}><button type="button" id="play">▶ play</button>'
         f'<input type="range" id="slider" min="0" max="{last}" value="{last}" aria-label="Samples over training" '
@@ -36,8 +40,8 @@ def _slider(last, label):
     )
 
 
-def pictures_of(folder):
-    """Paths of the pictures in a folder, by the first number in their names."""
+def pictures_of(folder: str) -> list[str]:
+    """Returns the paths of the pictures in a folder, sorted by the first number in their names."""
     try:
         names = [name for name in os.listdir(folder) if name.endswith(KINDS) and not name.startswith('.')]
     except OSError:
@@ -46,15 +50,15 @@ def pictures_of(folder):
     return [os.path.join(folder, name) for name in sorted(names, key=order)]
 
 
-def _evenly(items, count):
-    """At most `count` of the items, evenly spread, the first and the last among them."""
+def _evenly(items: Sequence[Item], count: int) -> Sequence[Item]:
+    """Selects at most `count` items, evenly spaced, including the first and the last."""
     if len(items) <= count:
         return items
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
-def load(paths):
-    """[(label, bytes)] of the pictures that are whole, fewer if they are large; the last one always."""
+def load(paths: Sequence[str]) -> list[tuple[str, bytes]]:
+    """Reads the complete pictures as [(label as HTML, bytes)]. Fewer are read if they are large, but always the last."""
     while len(paths) > 2 and sum(os.path.getsize(path) for path in paths) > PICTURE_BYTES:
         paths = _evenly(paths, max(len(paths) * 3 // 4, 2))
     loaded = []
@@ -67,13 +71,13 @@ def load(paths):
     return loaded
 
 
-def _whole(data):
-    """Whether a PNG or a GIF has its end."""
+def _whole(data: bytes) -> bool:
+    """Returns whether a PNG or a GIF is complete."""
     return data.startswith(b'\x89PNG') and b'IEND' in data[-12:] or data.startswith(b'GIF8') and data.endswith(b';')
 
 
-def figures_of(folder):
-    """The pictures in a folder, each with its name, as HTML; '' where there are none."""
+def figures_of(folder: str) -> str:
+    """Returns the pictures in a folder with their names, as HTML; '' without pictures."""
     figures = ''.join(
         f'<figure class="box">{image(data, label)}<figcaption>{label}</figcaption></figure>'
         for label, data in load(pictures_of(folder))
@@ -81,8 +85,8 @@ def figures_of(folder):
     return f'<div class="pictures">{figures}</div>' if figures else ''
 
 
-def image(data, words):
-    """A PNG or a GIF inside the page; small ones keep their pixels when they are enlarged. words: HTML."""
+def image(data: bytes, words: str) -> str:
+    """Embeds a PNG or a GIF. Small ones are enlarged without interpolation. words: the alternative text, as HTML."""
     if data.startswith(b'GIF8'):
         kind, (width, height) = 'image/gif', (int.from_bytes(data[at : at + 2], 'little') for at in (6, 8))
     else:

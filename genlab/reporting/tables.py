@@ -1,27 +1,29 @@
-"""Tables in the report: networks, evaluation, config and environment."""
+"""Tables of the report: networks, evaluation, config and environment."""
 
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
+from typing import Any
 
 from genlab.reporting.charts import number
-from genlab.reporting.figures import alarms, flatten, is_number, parts, plain, title
+from genlab.reporting.figures import Part, alarms, flatten, is_number, parts, plain, title
 from genlab.reporting.samples import figures_of
 
 
-def text(value):
-    """A value from JSON as HTML; a list on one line."""
+def text(value: Any) -> str:
+    """Formats a value from JSON as HTML; a list on one line."""
     if isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value):
         return ', '.join(map(text, value))
     return escape(plain(value))
 
 
-def rows_of(pairs, value_of=text):
-    """A table of names and values."""
+def rows_of(pairs: Iterable[tuple[str, Any]], value_of: Callable[[Any], str] = text) -> str:
+    """Returns a table of names and values as HTML. value_of: formats a value as HTML."""
     rows = ''.join(f'<tr><th scope="row">{escape(name)}</th><td>{value_of(value)}</td></tr>' for name, value in pairs)
     return f'<table class="rows"><tbody>{rows}</tbody></table>'
 
 
-def settings(name, values):
-    """Everything in a nested dict, folded away, with a field that finds a setting."""
+def settings(name: str, values: Mapping[str, Any]) -> str:
+    """Returns all leaves of a nested dict as a foldable table with a search field; '' for an empty dict."""
     pairs = flatten(values)
     if not values:
         return ''
@@ -32,13 +34,18 @@ def settings(name, values):
     )
 
 
-def notice_boxes(sentences, role):
-    """Sentences that nobody should miss. role: 'note', or 'alert' for what is wrong with the model."""
+def notice_boxes(sentences: Iterable[str], role: str) -> str:
+    """Returns highlighted sentences as HTML. role: 'note', or 'alert' for a fault of the model."""
     return ''.join(f'<p class="notice" role="{role}">{escape(sentence)}</p>' for sentence in sentences)
 
 
-def evaluation_tables(evaluation, folder):
-    """Alarms, a box for each part with its figures and the protocol of them, and the pictures of the evaluation."""
+def evaluation_tables(evaluation: Mapping[str, Any], folder: str) -> str:
+    """Returns alarms, one box per part with figures and protocol, and pictures, as HTML.
+
+    Args:
+      evaluation: the content of evaluation.json.
+      folder: the folder of the evaluation's pictures.
+    """
     boxes = ''.join(map(_part, parts(evaluation))) + _times(evaluation)
     pictures = figures_of(folder)
     if not boxes and not pictures and not alarms(evaluation):
@@ -51,8 +58,8 @@ def evaluation_tables(evaluation, folder):
     )
 
 
-def _part(part):
-    """The box of one part; figures and a protocol that belong to no part have one each."""
+def _part(part: Part) -> str:
+    """Returns the box of one part. Figures and conditions without a part get one box each."""
     figures, conditions = rows_of(_leaves(part.figures), _figure), rows_of(flatten(part.conditions))
     if not part.name:
         boxes = [('Figures', figures, part.figures), ('Protocol', conditions, part.conditions)]
@@ -62,19 +69,19 @@ def _part(part):
     return f'<div class="box"><h3>{escape(title(part.name))}</h3>{figures if part.figures else ""}{protocol}</div>'
 
 
-def _times(evaluation):
-    """A box of how long each part took, and how many things a second it did."""
+def _times(evaluation: Mapping[str, Any]) -> str:
+    """Returns a box with the seconds of each part and its rates per second."""
     rows = [
         (f'{name.replace("_", " ")}, {unit}', value)
-        for kind, unit in (('seconds', 's'), ('rates', 'a second'))
+        for kind, unit in (('seconds', 's'), ('rates', 'per second'))
         for name, value in (evaluation.get(kind) or {}).items()
         if is_number(value)
     ]
     return f'<div class="box"><h3>Time</h3>{rows_of(rows, _figure)}</div>' if rows else ''
 
 
-def _leaves(figures):
-    """[(name, value)] of nested figures; numbers by name, like the shares of classes, stay together."""
+def _leaves(figures: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Flattens nested figures to [(name, value)]. More than two numbers by name, e.g. class shares, stay one value."""
     together = lambda value: isinstance(value, dict) and len(value) > 2 and all(map(is_number, value.values()))
     return [
         leaf
@@ -83,8 +90,8 @@ def _leaves(figures):
     ]
 
 
-def _figure(value):
-    """A figure of the evaluation: a number, or numbers as bars with their range."""
+def _figure(value: Any) -> str:
+    """Formats a figure as HTML: a number, or several numbers as bars with their range."""
     if is_number(value):
         return number(value)
     names = list(value) if isinstance(value, dict) else None
@@ -103,13 +110,14 @@ def _figure(value):
     return f'<span class="spark" aria-hidden="true">{bars}</span>{listed}'
 
 
-def network_tables(networks):
-    """A table of modules for each network, folded."""
+def network_tables(networks: Mapping[str, Any]) -> str:
+    """Returns one folded table of modules per network, as HTML."""
     tables = ''.join(_network(name, network) for name, network in networks.items() if isinstance(network, dict))
     return f'<div class="bar"><h2>Networks</h2></div>{tables}' if tables else ''
 
 
-def _network(name, network):
+def _network(name: str, network: Mapping[str, Any]) -> str:
+    """Returns the folded table of one network."""
     modules = [module for module in network.get('modules') or [] if isinstance(module, dict)]
     total = network.get('parameters')
     total = total if is_number(total) else sum(_parameters(module) for module in modules)
@@ -123,12 +131,13 @@ def _network(name, network):
     )
 
 
-def _parameters(module):
+def _parameters(module: Mapping[str, Any]) -> int:
+    """Returns the parameters of a module, 0 if they are unknown."""
     return module['parameters'] if is_number(module.get('parameters')) else 0
 
 
-def _module(module, total):
-    """One row; the bar behind the number is its share of the network."""
+def _module(module: Mapping[str, Any], total: float) -> str:
+    """Returns one row. The bar behind its number is the share of the `total` parameters."""
     count = _parameters(module)
     output = module.get('output', '')
     simple = isinstance(output, list) and all(is_number(side) for side in output)

@@ -1,26 +1,25 @@
-"""The command that was given, as anyone could type it: it stands beside figures that are published."""
+"""The command of a process, as any user could type it; it is published beside the figures of a run."""
 
 import pathlib
 import shlex
 
-PLACES = (
-    'workdir',
-    'config.data.dir',
-    'coordinator',
-)  # where one machine keeps things: private, and no part of the result
+PLACES = ('workdir', 'config.data.dir', 'coordinator')  # flags that name private paths and hosts of one machine
 
 
 def given(module: str, argv: list[str]) -> str | None:
-    """`python -m <module> ...` of a process with `argv`, or None if another program calls the module.
+    """Returns `python -m <module> ...` for a process with `argv`, or None if another program calls the module.
 
-    argv: sys.orig_argv. `main` takes words out of sys.argv and looks up others; a person would not find them again."""
+    Args:
+      module: the dotted name of the entry point, e.g. 'genlab.main'.
+      argv: sys.orig_argv; `main` edits sys.argv.
+    """
     script = module.replace('.', '/') + '.py'
     places = [at for at, word in enumerate(argv) if word == module or word.endswith(script)]
     return typed(module, argv[places[0] + 1 :]) if places else None
 
 
 def typed(module: str, words: list[str]) -> str:
-    """The command, quoted for a shell, without --workdir and the other `PLACES`, and without absolute paths."""
+    """Returns the command quoted for a shell, without the flags in `PLACES` and without absolute paths."""
     kept, rest = [], iter(words)
     for word in rest:
         if word.startswith('-') and word.lstrip('-').partition('=')[0] in PLACES:
@@ -32,7 +31,7 @@ def typed(module: str, words: list[str]) -> str:
 
 
 def portable(word: str) -> str:
-    """A word whose path, if it is absolute, begins at the source tree, or is the last name of it elsewhere."""
+    """Shortens an absolute path in a word: relative to the source tree if inside it, else its last component."""
     flag, equals, value = word.partition('=') if word.startswith('-') else ('', '', word)
     path, root = pathlib.Path(value), pathlib.Path(__file__).parents[2]
     if path.is_absolute():

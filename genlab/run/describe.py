@@ -1,8 +1,9 @@
-"""What a config's networks are: every module with its output and parameters, by abstract evaluation alone."""
+"""Describes the networks of a config: each module with its output and parameters, by abstract evaluation."""
 
 import collections
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,10 +17,11 @@ from genlab.training.program import make_init, programs
 
 
 def describe(config: ConfigDict, build: Build) -> dict[str, dict]:
-    """network -> {'parameters': total, 'modules': [{'path', 'type', 'output', 'parameters'}, ...]}.
+    """Returns network -> {'parameters': total, 'modules': [{'path', 'type', 'output', 'parameters'}, ...]}.
 
-    The collection 'constants', such as a fixed table of positions, counts as papers count it: saved and never trained.
-    Nothing is computed, and no data are read."""
+    Computes nothing and reads no data. Counts the collection 'constants' (e.g. a fixed position table) as papers do:
+    it is saved but never trained.
+    """
     program = programs(config, build, parallel.place(config.placement), data.declared(config.data))[0]
     calls: list[dict] = []
     with nn.intercept_methods(lambda *call: _note(calls, *call)):
@@ -32,17 +34,17 @@ def describe(config: ConfigDict, build: Build) -> dict[str, dict]:
 
 
 def totals(networks: dict[str, dict]) -> dict[str, int]:
-    """network -> its parameters."""
+    """Returns network -> number of parameters."""
     return {network: description['parameters'] for network, description in networks.items()}
 
 
 def count(tree: Any) -> int:
-    """The numbers in a tree of arrays or shapes."""
+    """Counts the numbers in a tree of arrays or shapes."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def table(networks: dict[str, dict]) -> str:
-    """The same as text for a person."""
+    """Formats the result of `describe` as a text table."""
     lines = []
     for network, description in networks.items():
         rows = [
@@ -62,31 +64,40 @@ def table(networks: dict[str, dict]) -> str:
     return '\n'.join([*lines, f'{total:,} parameters in {len(networks)} networks'])
 
 
-def _note(calls, call, args, kwargs, context):
-    """Notes a module's call on the way: its network is the name that the outermost module was given.
+def _note(calls: list[dict], call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+    """Records the call of a module. The name of the outermost module is its network.
 
-    Inside `nn.remat` a module's ancestors end at the block, so the call under way (without an output yet) knows."""
+    Inside `nn.remat` the ancestors of a module end at the block. The outermost call without an output then gives the root.
+    """
     if context.method_name != '__call__':
         return call(*args, **kwargs)
     module = context.module
     outermost = next((note['root'] for note in calls if 'output' not in note), None)
     note = {'root': outermost or _root(module).name, 'path': module.path, 'type': type(module).__name__}
-    calls.append(note)  # before the calls that it makes
+    calls.append(note)  # before the calls of its submodules
     output = call(*args, **kwargs)
     note['output'] = [list(leaf.shape) for leaf in jax.tree.leaves(output) if hasattr(leaf, 'shape')]
     return output
 
 
 def _root(module: nn.Module) -> nn.Module:
+    """Returns the outermost ancestor of a module."""
     while isinstance(module.parent, nn.Module):
         module = module.parent
     return module
 
 
 def _modules(network: str, trees: list, calls: list[dict]) -> list[dict]:
-    """The modules of one network in the order of their first calls, with the parameters that are theirs alone.
+    """Lists the modules of one network in the order of first calls, each without the parameters of its submodules.
 
-    Parameters of what was never called, only asked for something else (the network itself, a codebook), come last."""
+    Args:
+      network: the name of the network.
+      trees: its parameters and its 'constants', as trees of shapes.
+      calls: the records of `_note`.
+
+    Returns:
+      One dict per module. Modules that hold parameters but were never called (the network itself, a codebook) come last.
+    """
     held = collections.Counter()
     for path, leaf in itertools.chain.from_iterable(map(jax.tree.leaves_with_path, trees)):
         held[tuple(key.key for key in path[:-1])] += math.prod(leaf.shape)
@@ -108,5 +119,6 @@ def _modules(network: str, trees: list, calls: list[dict]) -> list[dict]:
 
 
 def _shapes(output: list) -> str:
+    """Formats one output shape, or several, without the batch dimension."""
     nested = output and isinstance(output[0], list)
     return ', '.join('x'.join(map(str, shape[1:])) for shape in (output if nested else [output] if output else []))

@@ -1,20 +1,27 @@
-"""Pictures of samples: grids of images and scatters of points, drawn in numpy, saved as PNG."""
+"""Pictures of samples: grids of images and scatter plots of points, drawn in numpy and saved as PNG."""
 
 import io
 import math
+import os
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from genlab.run.files import write_atomically
 
 INK = (31, 95, 209)  # samples
-SHADE = (190, 195, 203)  # the reference behind the samples, and the frame
+SHADE = (190, 195, 203)  # the reference points and the frame
 
 
-def to_uint8(images):
-    """Images in [-1, 1] as bytes: round(127.5 (x + 1)), what lies outside is clipped, NaN is black; bytes stay.
+def to_uint8(images: ArrayLike) -> np.ndarray:
+    """Converts images in [-1, 1] to uint8: round(127.5 (x + 1)). Values outside are clipped, NaN becomes 0.
 
-    images: float or uint8, any shape. Returns uint8, the same shape.
+    Args:
+      images: float in [-1, 1], or uint8, which is returned unchanged; any shape.
+
+    Returns:
+      uint8, the same shape.
     """
     images = np.asarray(images)
     if images.dtype == np.uint8:
@@ -25,11 +32,17 @@ def to_uint8(images):
     return np.round((images + 1) * 127.5).astype(np.uint8)
 
 
-def grid(images, columns=None, padding=2, *, background=255):
-    """Images side by side, row by row, in the nearest to a square unless `columns` is given.
+def grid(images: ArrayLike, columns: int | None = None, padding: int = 2, *, background: int = 255) -> np.ndarray:
+    """Arranges images in a grid, row by row.
 
-    images: [N, H, W, C], C 1 or 3, uint8 or float in [-1, 1]; padding: pixels between images, none outside.
-    Returns uint8 [rows (H + padding) - padding, columns (W + padding) - padding, C].
+    Args:
+      images: [N, H, W, C], N > 0, C 1 or 3, uint8 or float in [-1, 1].
+      columns: images per row; None makes the grid as square as possible.
+      padding: pixels between images; there is no outer margin.
+      background: gray level of the padding, 0 to 255.
+
+    Returns:
+      uint8 [rows (H + padding) - padding, columns (W + padding) - padding, C].
     """
     images = to_uint8(images)
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
@@ -44,12 +57,25 @@ def grid(images, columns=None, padding=2, *, background=255):
     return sheet[: sheet.shape[0] - padding, : sheet.shape[1] - padding]
 
 
-def points(samples, reference=None, limits=None, size=384):
-    """A scatter of points: samples in ink over the reference in light grey, deeper where they are dense.
+def points(
+    samples: ArrayLike,
+    reference: ArrayLike | None = None,
+    limits: tuple[ArrayLike, ArrayLike] | None = None,
+    size: int = 384,
+) -> np.ndarray:
+    """Draws a scatter plot: samples in blue over the reference in light gray, darker where they are dense.
 
-    samples, reference: [N, 2], or [N, 3], which are seen from a fixed place obliquely above; points that are not finite
-    are left out. limits: (low, high) of both axes, by default a square around the reference, so that the picture stays
-    put while the samples move. size: pixels. Returns uint8 [size, size, 3].
+    Points that are not finite are left out. Points in three dimensions are projected from a fixed viewpoint.
+
+    Args:
+      samples: [N, 2] or [N, 3].
+      reference: [M, 2] or [M, 3], or None.
+      limits: (low, high), each a number or [2]; None takes a square around the reference (the samples if there is none),
+        so that the axes stay fixed during training.
+      size: pixels per side.
+
+    Returns:
+      uint8 [size, size, 3].
     """
     samples = _project(samples)
     behind = samples[:0] if reference is None else _project(reference)
@@ -63,11 +89,19 @@ def points(samples, reference=None, limits=None, size=384):
     return np.round(picture).astype(np.uint8)
 
 
-def pairs(versions, columns=16):
-    """Versions of the same examples below each other, {name: [N, ...]}: images in bands of `columns`, points side by side.
+def pairs(versions: Mapping[str, np.ndarray], columns: int = 16) -> np.ndarray:
+    """Shows versions of the same examples: images below each other in bands of `columns`, points side by side.
 
-    Versions that are equal are shown once. Returns uint8 [H, W, C]."""
-    different = []
+    Versions that are equal are shown once.
+
+    Args:
+      versions: name -> images [N, H, W, C] or points [N, 2 or 3], e.g. the input and output of an autoencoder.
+      columns: images per band.
+
+    Returns:
+      uint8 [H, W, C].
+    """
+    different: list[np.ndarray] = []
     for version in versions.values():
         if not any(np.array_equal(version, other) for other in different):
             different.append(version)
@@ -77,35 +111,35 @@ def pairs(versions, columns=16):
         )
     different = [to_uint8(version) for version in different]
     number, columns = len(different[0]), min(columns, len(different[0]))
-    bands = []
+    bands: list[np.ndarray] = []
     for first in range(0, number - number % columns, columns):
         bands += [grid(np.concatenate([version[first : first + columns] for version in different]), columns)]
     gap = np.full((8, *bands[0].shape[1:]), 255, np.uint8)
     return np.concatenate([row for band in bands for row in (band, gap)][:-1])
 
 
-def picture(samples, reference=None):
-    """The picture that suits the samples: [N, H, W, C] a grid, [N, 2] and [N, 3] a scatter over the reference."""
+def picture(samples: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
+    """Draws images [N, H, W, C] as a grid, and points [N, 2 or 3] as a scatter plot over the reference."""
     rank = np.ndim(samples)
     if rank not in (2, 4):
         raise ValueError(f'samples must be images [N, H, W, C] or points [N, 2 or 3], not {np.shape(samples)}')
     return points(samples, reference) if rank == 2 else grid(samples)
 
 
-def save_png(path, array):
-    """Write uint8 [H, W], [H, W, 1] or [H, W, 3] as PNG; a reader never sees half of it."""
+def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
+    """Writes uint8 [H, W], [H, W, 1] or [H, W, 3] as PNG, atomically."""
     from PIL import Image
 
     array = np.asarray(array)
     if array.dtype != np.uint8:
-        raise TypeError(f'a PNG wants uint8, not {array.dtype}: see to_uint8')
+        raise TypeError(f'a PNG needs uint8, not {array.dtype}: see to_uint8')
     buffer = io.BytesIO()
     Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array).save(buffer, 'PNG')
     write_atomically(path, buffer.getvalue())
 
 
-def _project(cloud):
-    """Finite points on the plane: [N, 2 or 3] -> [n, 2]; three dimensions are seen at azimuth -70, elevation 20."""
+def _project(cloud: ArrayLike) -> np.ndarray:
+    """Projects the finite points to the plane, [N, 2 or 3] -> [n, 2]; in 3D at azimuth -70, elevation 20 degrees."""
     cloud = np.asarray(cloud, np.float64)
     if cloud.ndim != 2 or cloud.shape[1] not in (2, 3):
         raise ValueError(f'points must be [N, 2] or [N, 3], not {cloud.shape}')
@@ -118,8 +152,11 @@ def _project(cloud):
     return cloud @ np.stack([across, up], 1)
 
 
-def _square(cloud):
-    """Lower left and upper right corner, [2] each, of a square around the points with a tenth to spare on each side."""
+def _square(cloud: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the lower left and upper right corner, [2] each, of a square around the points.
+
+    The margin on each side is a tenth of the extent.
+    """
     if not len(cloud):
         return np.full(2, -1.0), np.full(2, 1.0)
     low, high = cloud.min(0), cloud.max(0)
@@ -127,15 +164,23 @@ def _square(cloud):
     return (low + high) / 2 - half, (low + high) / 2 + half
 
 
-def _cover(pixels, size, width):
-    """How much of each pixel the points cover: [N, 2] (x, y) in pixels -> [size, size] in [0, 1).
+def _cover(pixels: np.ndarray, size: int, width: float) -> np.ndarray:
+    """Computes the opacity of each pixel under all points.
 
-    A point is a disc with a soft edge; discs add up as layers of paint do, smaller and thinner when there are many.
-    width: of the disc, 1 for about an 80th of the picture.
+    A point is a disc with a soft edge. Discs are composited as transparent layers. They are smaller and more transparent
+    for larger N.
+
+    Args:
+      pixels: [N, 2], (x, y) in pixels.
+      size: pixels per side.
+      width: diameter of a disc; 1 is about an 80th of the picture.
+
+    Returns:
+      [size, size] in [0, 1).
     """
     radius = max(width * size / 160 * min(1, (1000 / max(len(pixels), 1)) ** 0.2), 1.0)
     reach = np.arange(-math.ceil(radius) - 1, math.ceil(radius) + 2)
-    pixels = pixels[((pixels > -size) & (pixels < 2 * size)).all(1)]  # no overflow where a point is far away
+    pixels = pixels[((pixels > -size) & (pixels < 2 * size)).all(1)]  # avoids overflow for distant points
     x = np.round(pixels[:, :1]) + reach  # [N, K] columns around each point
     y = np.round(pixels[:, 1:]) + reach
     distance = np.hypot((x - pixels[:, :1])[:, None, :], (y - pixels[:, 1:])[:, :, None])

@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, who is writing to it, and on what it was made."""
+"""The folder of a run: its config, its lock, and the environment it ran in."""
 
 import contextlib
 import datetime
@@ -10,6 +10,8 @@ import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -19,7 +21,7 @@ from genlab.errors import ConfigError
 from genlab.run import command
 from genlab.run.files import write_atomically
 
-# What may change between two commands on one run: none of it moves the curve of the steps.
+# Keys that may change between two commands on one run: none of them changes the training curve.
 FREE = (
     'placement',
     'checkpoint',
@@ -38,7 +40,7 @@ FREE = (
 
 
 def create(path: pathlib.Path) -> None:
-    """Makes the folder, or says why not."""
+    """Creates the folder; raises ConfigError with the reason if it cannot be written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / 'samples').mkdir(exist_ok=True)
@@ -49,8 +51,8 @@ def create(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: pathlib.Path):
-    """Holds the folder for this run alone. The system lets go of it however the process ends."""
+def lock(path: pathlib.Path) -> Iterator[None]:
+    """Locks the folder against other processes. The operating system releases the lock when the process ends."""
     with open(path / '.lock', 'w') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -62,22 +64,22 @@ def lock(path: pathlib.Path):
 
 
 def claim(path: pathlib.Path, config: ConfigDict) -> None:
-    """Writes config.json, or refuses a folder that holds the run of another config."""
+    """Writes config.json; raises ConfigError if the folder holds a run of another config."""
     if (path / 'config.json').exists() and (keys := compare(path, config)):
         raise ConfigError(
             f'--workdir={path}: it holds a run of another config; {", ".join(keys)} differ: '
-            'go on with that config, or name another folder'
+            'use that config, or name another folder'
         )
     write_json(path / 'config.json', plain(config))
 
 
 def compare(path: pathlib.Path, config: ConfigDict) -> list[str]:
-    """The keys that the run in a folder has otherwise, but for those that are free to change."""
+    """Returns the keys in which the run of the folder differs from the config, except those in `FREE`."""
     return differences(read(path), plain(config), FREE)
 
 
 def read(path: pathlib.Path, flag: str = '--workdir') -> dict:
-    """The config of the run in a folder that `flag` named, as nested plain values."""
+    """Returns the config of the run in a folder as nested plain values. Errors name the folder by `flag`."""
     try:
         return dict(json.loads((path / 'config.json').read_text()))
     except FileNotFoundError:
@@ -91,12 +93,12 @@ def read(path: pathlib.Path, flag: str = '--workdir') -> dict:
 
 
 def plain(config: ConfigDict) -> dict:
-    """A config as JSON will give it back: tuples as lists."""
+    """Converts a config to plain values as read back from JSON: tuples become lists."""
     return json.loads(config.to_json_best_effort())
 
 
-def environment() -> dict:
-    """Versions, devices, the commit and the command: what a figure of this run was made on, and by what."""
+def environment() -> dict[str, Any]:
+    """Returns versions, devices, the commit and the command, which the figures of this run depend on."""
     packages = ('genlab', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
     versions = {package: version for package in packages if (version := _version(package))}
     return {
@@ -114,12 +116,13 @@ def environment() -> dict:
     }
 
 
-def write_json(path: pathlib.Path, content) -> None:
-    """Whole or not at all."""
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes JSON atomically."""
     write_atomically(path, (json.dumps(content, indent=2) + '\n').encode())
 
 
 def _version(package: str) -> str | None:
+    """Returns the version of an installed package, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -127,9 +130,9 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree that runs, with a + where files differ from it; None outside a checkout."""
+    """Returns the commit of the source tree, with a + if tracked files differ from it; None outside a checkout."""
 
-    def git(*words):
+    def git(*words: str) -> str:
         return subprocess.run(
             ('git', '-C', str(pathlib.Path(__file__).parent), *words),
             capture_output=True,

@@ -343,7 +343,7 @@ def test_the_time_that_an_evaluation_took_is_no_protocol(tmp_path):
     }
     (tmp_path / 'evaluation.json').write_text(json.dumps(evaluation))
     text = report.render(str(tmp_path))
-    assert 'codes, s' in text and '12.5' in text and 'features, a second' in text and '<h3>Protocol</h3>' not in text
+    assert 'codes, s' in text and '12.5' in text and 'features, per second' in text and '<h3>Protocol</h3>' not in text
 
 
 def test_each_part_of_the_evaluation_has_its_protocol_and_alarms_stand_on_top(tmp_path):

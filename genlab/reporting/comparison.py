@@ -1,0 +1,108 @@
+"""Results: one page that compares runs, in Markdown and in HTML, built only from the files in their folders.
+
+    python -m genlab.results runs/dcgan runs/dcgan-mnist --markdown docs/RESULTS.md --pictures docs/results
+
+One table lists all runs (system, data, parameters, steps, minutes, device, command); one more table per part of their
+evaluations lists the figures. Each row has a protocol id. Figures compare only if their ids are equal; the best of those
+is bold. Without --markdown and --html the Markdown is printed.
+
+Exit codes: 0 done; 1 a file cannot be written; 2 no given folder holds an evaluated run.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from genlab.errors import ConfigError, UserError, warn
+from genlab.reporting.comparison_page import html, markdown
+from genlab.reporting.comparison_pictures import pictures, save
+from genlab.reporting.comparison_tables import Run, overview, part_tables, read
+from genlab.run import command
+from genlab.run.files import write_atomically
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Parses the arguments and writes the page. An error becomes one line and an exit code.
+
+    Args:
+      words: the arguments; None takes those of the process.
+    """
+    words = sys.argv[1:] if words is None else list(words)
+    arguments = parser().parse_args(words)
+    try:
+        make(arguments, command.typed('genlab.results', words))
+    except (UserError, OSError) as error:
+        print(f'genlab: {" ".join(str(error).split())}', file=sys.stderr)
+        sys.exit(getattr(error, 'exit_code', 1))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command; its help is the docstring of this module."""
+    first, _, rest = (__doc__ or '').partition('\n')
+    known = argparse.ArgumentParser(
+        'python -m genlab.results', description=first, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    known.add_argument('runs', nargs='*', metavar='RUN', help='the folder of an evaluated run')
+    known.add_argument('--markdown', metavar='FILE', help='write Markdown to FILE')
+    known.add_argument('--html', metavar='FILE', help='write one self-contained HTML file, pictures included')
+    known.add_argument(
+        '--pictures',
+        metavar='FOLDER',
+        help='write small copies of the newest samples and of evaluation/*.png to FOLDER; the Markdown shows them',
+    )
+    return known
+
+
+def make(arguments: argparse.Namespace, made_by: str) -> None:
+    """Writes the requested pages.
+
+    Args:
+      arguments: the parsed arguments.
+      made_by: the command, which the pages name.
+    """
+    runs = gather(arguments.runs)
+    tables = [overview(runs), *part_tables(runs)]
+    shown = {run.name: pictures(run) for run in runs} if arguments.pictures or arguments.html else {}
+    base = os.path.dirname(os.path.abspath(arguments.markdown)) if arguments.markdown else os.getcwd()
+    links = save(shown, arguments.pictures, base) if arguments.pictures else {}
+    if arguments.markdown:
+        write_atomically(arguments.markdown, markdown(runs, tables, links, made_by).encode())
+    if arguments.html:
+        write_atomically(arguments.html, html(runs, tables, shown, made_by).encode())
+    for path in filter(None, (arguments.markdown, arguments.html)):
+        print(f'{path}: {len(runs)} run{"s" if len(runs) > 1 else ""}')
+    if not arguments.markdown and not arguments.html:
+        print(markdown(runs, tables, links, made_by), end='')
+
+
+def gather(paths: Sequence[str]) -> list[Run]:
+    """Reads the runs in the folders, in the given order and each once. Warns on stderr about each one left out."""
+    runs: list[Run] = []
+    seen: set[pathlib.Path] = set()
+    for path in map(pathlib.Path, paths):
+        reason = 'it is named already' if path.resolve() in seen else missing(path)
+        run = None if reason else read(path, {run.name for run in runs})
+        seen.add(path.resolve())
+        if run and run.evaluation:
+            runs.append(run)
+        else:
+            warn(f'{path}: left out, {reason or "evaluation.json cannot be read; it may be half-written"}')
+    if not runs:
+        what = (
+            'there is no run with an evaluation among these: name folders of evaluated runs' if paths else 'which runs?'
+        )
+        raise ConfigError(f'{what}, e.g. python -m genlab.results runs/dcgan')
+    return runs
+
+
+def missing(path: pathlib.Path) -> str | None:
+    """Returns why a folder is no evaluated run, or None if it is one."""
+    if not path.is_dir():
+        return 'there is no such folder'
+    if not (path / 'config.json').exists():
+        return 'it holds no run (no config.json)'
+    if not (path / 'evaluation.json').exists():
+        return 'it is not evaluated yet (no evaluation.json; genlab.main --mode=evaluate writes it)'
+    return None
