@@ -42,7 +42,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
     declared = conditions.declared(config.model)
 
     def prior(variables, keys):
-        length = variables['text']['params']['positions'].shape[0] if declared.words else 0
+        length = conditions.length(config.model, variables)
         return diffusion.sample(latent, variables, keys, conditioning.random(declared, keys, length))
 
     def decode(variables, codes):

@@ -15,6 +15,7 @@ import numpy as np
 from genlab.data import captions
 from genlab.data.source import Source
 from genlab.errors import ConfigError, meant
+from genlab.noise import stream
 
 Condition = Mapping[str, jax.Array]
 
@@ -46,8 +47,8 @@ def random(conditions: Conditions, keys: jax.Array, length: int = 0) -> dict[str
     """Draws a class per key [N], uniformly. Captions are null."""
     condition = null(conditions, keys.shape[0], length)
     if conditions.classes:
-        draw = lambda key: jax.random.randint(jax.random.fold_in(key, 5), (), 0, conditions.classes)
-        condition['label'] = jax.vmap(draw)(keys)
+        draw = lambda key: jax.random.randint(key, (), 0, conditions.classes)
+        condition['label'] = jax.vmap(draw)(stream(keys, 'class'))
     return condition
 
 

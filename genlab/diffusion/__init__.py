@@ -11,8 +11,8 @@ with x_t that is two equations for x_0 and epsilon, so every network is a `Denoi
     ode          the probability-flow ODE by diffrax, and the exact likelihood along it
     bounds       the variational bound, in nats
     measures     what is measured of a model on held-out data
-    augmentation images moved in ways that the network is told of, so that samples are not
-    conditions   what a network is told of an example: its class, its words
+    augmentation image transforms that the network is conditioned on, so that samples do not show them
+    conditions   embeds conditions: a class, a caption
     model        a network and its process as a config describes them
     one_step     what few evaluations are learned by: average velocities, shortcuts, consistency functions
     settings     all of this as the plain values of a config

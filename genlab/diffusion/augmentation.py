@@ -1,6 +1,6 @@
-"""EDM's augmentation that does not leak (Karras et al. 2022, appendix F.2): images moved by chance, and numbers that say how.
+"""EDM's augmentation that does not leak (Karras et al. 2022, appendix F.2): images transformed at random, and numbers that say how.
 
-The network is told the numbers in training, and zeros, an untouched image, at sampling."""
+The network is conditioned on the numbers in training, and at sampling on zeros, an untouched image."""
 
 import math
 from typing import NamedTuple
@@ -58,7 +58,7 @@ def draw(key: jax.Array, probability: float) -> Motion:
 
 
 def describe(motion: Motion) -> jax.Array:
-    """The numbers that the network is told: [9]. Longer and shorter along a direction sound the same, as in the paper."""
+    """Returns the numbers that condition the network: [9]. Longer and shorter along a direction sound the same, as in the paper."""
     return jnp.stack(
         [
             motion.mirrored,

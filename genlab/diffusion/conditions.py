@@ -55,5 +55,9 @@ def embed(settings: ConfigDict, variables: Variables, condition: Condition, trai
 
 def null(settings: ConfigDict, variables: Variables, count: int) -> Condition:
     """Embeds the null condition of `count` examples."""
-    length = variables['text']['params']['positions'].shape[0] if settings.words else 0
-    return embed(settings, variables, conditioning.null(declared(settings), count, length))
+    return embed(settings, variables, conditioning.null(declared(settings), count, length(settings, variables)))
+
+
+def length(settings: ConfigDict, variables: Variables) -> int:
+    """Returns the tokens per caption; 0 without captions."""
+    return variables['text']['params']['positions'].shape[0] if settings.words else 0

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from genlab.diffusion.predictions import Denoiser, Estimate
 from genlab.diffusion.processes import Process, diffuse, like, log_snr
-from genlab.diffusion.samplers import gaussian
+from genlab.noise import normal
 
 
 def guided(
@@ -61,6 +61,6 @@ def keep_known(process: Process, known: jax.Array, mask: jax.Array):
     (Song et al. 2021, appendix I.2.) known: [B, ...]; mask: the same shape or with one channel, 1 where it is known."""
 
     def between(x, t, keys):
-        return jnp.where(mask > 0, diffuse(process, known, gaussian(keys, x.shape[1:], 2), t), x)
+        return jnp.where(mask > 0, diffuse(process, known, normal(keys, x.shape[1:], 'known'), t), x)
 
     return between

@@ -14,8 +14,8 @@ from genlab.diffusion import bounds
 from genlab.diffusion.model import EARLIEST, Model
 from genlab.diffusion.predictions import Estimate
 from genlab.diffusion.processes import Process, diffuse
-from genlab.diffusion.samplers import gaussian
 from genlab.losses.denoising import mean_squared_error
+from genlab.noise import normal, uniform
 
 
 class Look(NamedTuple):
@@ -30,7 +30,7 @@ class Look(NamedTuple):
 class Bound(NamedTuple):
     times: Callable  # (process, u [B] in [0, 1)) -> times [B]
     diffusion: Callable  # (process, x0, Look at such a time) -> [B], whose mean over u is the diffusion part
-    start: Callable  # (process, x0, look_at, keys) -> [B], that of the first step; look_at: (times [B], number) -> Look
+    start: Callable  # (process, x0, look_at, keys) -> [B], that of the first step; look_at: (times [B], stream) -> Look
 
 
 def measures(model: Model, levels: int) -> Callable:
@@ -40,14 +40,15 @@ def measures(model: Model, levels: int) -> Callable:
     def measure(variables, x0, condition, keys):
         process = model.process(variables)
 
-        def look_at(t, number):
-            epsilon = gaussian(keys, model.shape, number)
+        def look_at(t, name, number=0):
+            epsilon = normal(keys, model.shape, name, number)
             x = diffuse(process, x0, epsilon, t)
             prediction = model.predict(variables, process, x, t, condition)
             return Look(t, x, epsilon, model.estimate(process, *prediction, x, t))
 
         looks = [
-            look_at(chosen.times(process, part(keys, number)), 10 + number) for number in range(settings.bound_times)
+            look_at(chosen.times(process, part(keys, number)), 'bound_noise', number)
+            for number in range(settings.bound_times)
         ]
         error = mean(mean_squared_error(look.found.epsilon, look.epsilon) for look in looks)
         if settings.bound == 'none':
@@ -58,7 +59,7 @@ def measures(model: Model, levels: int) -> Callable:
 
     def part(keys, number):
         """u [B] in the `number`-th part of [0, 1)."""
-        u = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 100 + number)))(keys)
+        u = uniform(keys, (), 'bound_time', number)
         return (number + u) / settings.bound_times
 
     def mean(values):
@@ -77,7 +78,7 @@ def discrete(model: Model, levels: int) -> Bound:
 
     def first(process, x0, look_at, keys):
         t = jnp.full(keys.shape, 1 / steps)
-        return step(process, x0, look_at(t, 1), jnp.zeros_like(t))
+        return step(process, x0, look_at(t, 'first_step'), jnp.zeros_like(t))
 
     return Bound(
         lambda process, u: (2 + jnp.floor(u * (steps - 1))) / steps,
@@ -90,7 +91,7 @@ def continuous(model: Model, levels: int) -> Bound:
     """Of continuous times, and of the data given x_0 with the noise that it starts with."""
 
     def start(process, x0, look_at, keys):
-        z = diffuse(process, x0, gaussian(keys, model.shape, 1), jnp.zeros(()))
+        z = diffuse(process, x0, normal(keys, model.shape, 'first_step'), jnp.zeros(()))
         return bounds.reconstruction(process, x0, z, levels)
 
     return Bound(

@@ -18,6 +18,7 @@ from genlab.networks.diffusion.dit import DiT
 from genlab.networks.diffusion.points import PointNetwork
 from genlab.networks.diffusion.unet import UNet
 from genlab.networks.diffusion.vdm import MonotoneSchedule, VariationalUNet
+from genlab.noise import normal, stream, uniform
 from genlab.training.state import Network
 
 NETWORKS = {'unet': UNet, 'transformer': DiT, 'variational': VariationalUNet, 'points': PointNetwork}
@@ -67,7 +68,7 @@ class Model:
         network = make(**fields, **{name: value for name, value in given.items() if name in known})
         if self.settings.augmentation and getattr(network, 'augmentation', 0) != augmentation.NUMBERS:
             raise ConfigError(
-                f'config.model.augmentation={self.settings.augmentation}: the network must be told of it: set it '
+                f'config.model.augmentation={self.settings.augmentation}: the network must be conditioned on it: set it '
                 f'to 0, or config.model.network.augmentation={augmentation.NUMBERS} of a unet'
             )
         return network
@@ -75,10 +76,10 @@ class Model:
     def networks(self, x: jax.Array, condition: Condition) -> dict[str, Network]:
         """What to initialise, for x [B, ...] and a condition of the same batch."""
         level, order = jnp.zeros(x.shape[0]), ('labels', 'keys', 'span', 'context', 'context_mask')
-        told = [condition.get(name) for name in order]
-        while told and told[-1] is None:
-            told.pop()
-        found = {'denoiser': Network(self.network, (x, level, False, *told))}
+        inputs = [condition.get(name) for name in order]
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        found = {'denoiser': Network(self.network, (x, level, False, *inputs))}
         return {**found, 'schedule': Network(self.schedule, (level,))} if self.learned else found
 
     def process(self, variables) -> Process:
@@ -94,13 +95,11 @@ class Model:
         """u [B] in [0, 1), of which the times are quantiles."""
         if self.settings.stratified:
             return times.stratified(jax.random.fold_in(jax.random.key(self.seed), step), position, self.batch_size)
-        return jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 3)))(keys)
+        return uniform(keys, (), 'time')
 
     def drop(self, condition: Condition, keys: jax.Array) -> Condition:
-        """The condition, and now and then none, so that the network learns to do without."""
-        dropped = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 2), self.settings.drop_condition))(
-            keys
-        )
+        """Replaces the condition of some examples by the null condition, so that the network learns both."""
+        dropped = jax.vmap(lambda key: jax.random.bernoulli(key, self.settings.drop_condition))(stream(keys, 'drop'))
         none = self.without(condition)
         return {name: jnp.where(like(dropped, value), none[name], value) for name, value in condition.items()}
 
@@ -114,10 +113,10 @@ class Model:
         return none
 
     def augment(self, x: jax.Array, keys: jax.Array) -> tuple[jax.Array, Condition]:
-        """(data [B, ...] as the network sees them in training, what it is told of that)."""
+        """Augments data [B, ...] for training. Returns them and the condition that says how."""
         if not self.settings.augmentation:
             return x, {}
-        own = jax.vmap(lambda key: jax.random.fold_in(key, 7))(keys)
+        own = stream(keys, 'augmentation')
         moved, numbers = augmentation.augment(x, own, self.settings.augmentation)
         return moved, {'augmentation': numbers}
 
@@ -155,7 +154,7 @@ class Model:
         """The network, guided as the config says, but neither clipped nor converted."""
         process = self.process(variables)
 
-        def told(condition):
+        def conditioned(condition):
             def denoise(x, t):
                 t = jnp.broadcast_to(jnp.maximum(t, EARLIEST * process.end), x.shape[:1])
                 return self.estimate(process, *self.predict(variables, process, x, t, condition), x, t)
@@ -163,7 +162,9 @@ class Model:
             return denoise
 
         interval = self.solving.guidance_from, self.solving.guidance_to
-        return guidance.guided(told(condition), told(self.without(condition)), process, self.solving.guidance, interval)
+        return guidance.guided(
+            conditioned(condition), conditioned(self.without(condition)), process, self.solving.guidance, interval
+        )
 
     def solver(self, variables, condition: Condition, clip: bool) -> tuple[Process, Denoiser]:
         """The process in whose coordinates to solve, and a Denoiser of it."""
@@ -221,7 +222,7 @@ class Model:
 
     def noise(self, process: Process, keys: jax.Array) -> jax.Array:
         """x [N, ...] at the end of the process."""
-        return process.sigma(jnp.asarray(process.end, jnp.float32)) * samplers.gaussian(keys, self.shape)
+        return process.sigma(jnp.asarray(process.end, jnp.float32)) * normal(keys, self.shape, 'noise')
 
     def flow(self, variables, x: jax.Array, condition: Condition, forwards: bool = False) -> jax.Array:
         """Noise to data without chance, or data to noise, by DDIM's steps: [N, ...]."""

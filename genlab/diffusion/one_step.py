@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 
 from genlab.config import untyped
 from genlab.diffusion.processes import like
-from genlab.diffusion.samplers import gaussian
 from genlab.errors import ConfigError
+from genlab.noise import normal
 
 Average = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (x [B, ...], t [B], span [B]) -> u [B, ...]
 Consistency = Callable[[jax.Array, jax.Array], jax.Array]  # (x [B, ...], sigma [B]) -> x_0 [B, ...]
@@ -134,6 +134,6 @@ def denoise_again(lowest: float):
 
     def step(function, process, x, memory, t, s, keys):
         x0 = function(x, jnp.broadcast_to(t, x.shape[:1]))
-        return x0 + jnp.sqrt(jnp.maximum(s**2 - lowest**2, 0)) * gaussian(keys, x.shape[1:]), memory
+        return x0 + jnp.sqrt(jnp.maximum(s**2 - lowest**2, 0)) * normal(keys, x.shape[1:], 'noise'), memory
 
     return step

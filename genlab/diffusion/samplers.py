@@ -13,16 +13,12 @@ import jax.numpy as jnp
 
 from genlab.diffusion.predictions import Denoiser, Estimate, velocity
 from genlab.diffusion.processes import Process, log_snr, rates
+from genlab.noise import normal, stream
 
 
 class Sampler(NamedTuple):
     step: Callable
     start: Callable[[jax.Array], Any] = lambda x: ()  # x [B, ...] -> the memory before the first step
-
-
-def gaussian(keys: jax.Array, shape: tuple[int, ...], number: int | jax.Array = 0) -> jax.Array:
-    """The `number`-th standard normal noise of each key [B]: [B, *shape]."""
-    return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, number), shape))(keys)
 
 
 def solve(
@@ -43,7 +39,7 @@ def solve(
 
     def step(carry, along):
         number, t, s = along
-        own = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+        own = stream(keys, 'solver', number)
         x, memory = sampler.step(denoise, process, *carry, t, s, own)
         if between is not None:
             x = between(x, s, own)
@@ -69,7 +65,7 @@ def ddim(denoise, process, x, memory, t, s, keys, *, eta: float = 0.0):
         return recombine(process, found, s), memory
     variance = eta**2 * smallest
     direction = jnp.sqrt(jnp.maximum(process.sigma(s) ** 2 - variance, 0))
-    noise = gaussian(keys, x.shape[1:])
+    noise = normal(keys, x.shape[1:], 'noise')
     return process.alpha(s) * found.x0 + direction * found.epsilon + jnp.sqrt(variance) * noise, memory
 
 
@@ -94,7 +90,7 @@ def ancestral(denoise, process, x, memory, t, s, keys, *, variance: str = 'large
     found = denoise(x, t)
     smallest, largest = variances(process, t, s)
     chosen = VARIANCES[variance](found.fraction, smallest, largest)
-    noise = jnp.where(s > 0, gaussian(keys, x.shape[1:]), 0)
+    noise = jnp.where(s > 0, normal(keys, x.shape[1:], 'noise'), 0)
     return posterior_mean(process, x, found.x0, t, s) + jnp.sqrt(chosen) * noise, memory
 
 
@@ -151,7 +147,7 @@ def churned(process, x, t, keys, churn, lowest, highest, inflate):
     later = jnp.where(more, process.time(-2 * jnp.log(ratio * (1 + min(churn, 2**0.5 - 1)))), t)
     scale = jnp.where(more, process.alpha(later) / process.alpha(t), 1)
     added = jnp.sqrt(jnp.maximum(process.sigma(later) ** 2 - (scale * process.sigma(t)) ** 2, 0))
-    return scale * x + inflate * added * gaussian(keys, x.shape[1:]), later
+    return scale * x + inflate * added * normal(keys, x.shape[1:], 'noise'), later
 
 
 def dpm_solver(denoise, process, x, memory, t, s, keys, *, stochastic: bool = False):
@@ -168,7 +164,7 @@ def dpm_solver(denoise, process, x, memory, t, s, keys, *, stochastic: bool = Fa
     shrink = process.alpha(t) * process.sigma(s) / (process.alpha(s) * process.sigma(t))  # e^-h
     if not stochastic:
         return process.sigma(s) / process.sigma(t) * x + process.alpha(s) * (1 - shrink) * x0, (found.x0, half)
-    noise = process.sigma(s) * jnp.sqrt(1 - shrink**2) * gaussian(keys, x.shape[1:])
+    noise = process.sigma(s) * jnp.sqrt(1 - shrink**2) * normal(keys, x.shape[1:], 'noise')
     moved = process.sigma(s) / process.sigma(t) * shrink * x + process.alpha(s) * (1 - shrink**2) * x0
     return moved + noise, (found.x0, half)
 
@@ -180,7 +176,7 @@ def euler_maruyama(denoise, process, x, memory, t, s, keys, *, diffusion: str = 
     equation 6), 'sigma' for g^2 = sigma, which is finite for the interpolant too. The last step adds no noise."""
     found, square = denoise(x, t), DIFFUSIONS[diffusion](process, t)
     drift = velocity(process, found, t) + square / 2 * found.epsilon / process.sigma(t)  # the score is -epsilon / sigma
-    noise = jnp.where(s > 0, gaussian(keys, x.shape[1:]), 0)
+    noise = jnp.where(s > 0, normal(keys, x.shape[1:], 'noise'), 0)
     return x + (s - t) * drift + jnp.sqrt(square * (t - s)) * noise, memory
 
 
@@ -202,7 +198,7 @@ def predictor_corrector(denoise, process, x, memory, t, s, keys, *, ratio: float
 
     def corrected():
         step = 2 * (ratio * process.sigma(s)) ** 2
-        noise = gaussian(keys, x.shape[1:], 1)
+        noise = normal(keys, x.shape[1:], 'corrector')
         return x - step / process.sigma(s) * denoise(x, s).epsilon + jnp.sqrt(2 * step) * noise
 
     return jax.lax.cond(s > 0, corrected, lambda: x), memory

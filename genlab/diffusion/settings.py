@@ -30,15 +30,15 @@ def model(network: ConfigDict, **changes) -> dict:
             deviation=0.0,  # of the data: inputs are scaled to unit variance; 0: they are not
             level='time',  # what the network sees of t: 'time', 'unit_time', 'log_sigma' or 'log_snr'
             times=named('discrete', steps=1000),  # of training: diffusion.times
-            stratified=True,  # times evenly over a batch, or each by chance
+            stratified=True,  # times evenly over a batch, or each at random
             learned_variance=False,  # twice the channels: how large the noise of each step is
             bound='none',  # that `measure` computes of 8-bit images: 'discrete' or 'continuous'
             bound_times=4,  # at so many times an example
-            classes=0,  # labels that the network is told; 0: none
-            words=0,  # of the vocabulary of captions that it is told (data.fields=('caption',)); 0: none
+            classes=0,  # labels that condition the network; 0: none
+            words=0,  # size of the vocabulary of captions (data.fields=('caption',)); 0: no captions
             text=untyped(width=128, blocks=2, heads=4),  # of the transformer that reads them
-            drop_condition=0.1,  # how often it is not told, for guidance
-            augmentation=0.0,  # the probability of each part of it: diffusion.augmentation; the network is told
+            drop_condition=0.1,  # the probability of the null condition in training, for guidance
+            augmentation=0.0,  # the probability of each transform of diffusion.augmentation, which conditions the network
             gamma=5.0,  # of min_snr
             remat=False,  # compute blocks again in the backward pass: less memory, more time
         ),

@@ -20,10 +20,10 @@ from genlab.diffusion.guidance import keep_known
 from genlab.diffusion.measures import measures
 from genlab.diffusion.model import Model
 from genlab.diffusion.processes import diffuse, log_snr
-from genlab.diffusion.samplers import gaussian
 from genlab.diffusion.settings import check_sampling
 from genlab.errors import ConfigError
 from genlab.losses.denoising import mean_squared_error
+from genlab.noise import normal
 from genlab.training.state import Network
 
 
@@ -92,7 +92,7 @@ def terms(diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Ar
     settings, bits = model.settings, 1 / (math.prod(space.shape) * math.log(2))
     x_seen, augmentation = model.augment(batch['x'], keys)
     x0, collections = space.enter(variables, {**batch, 'x': x_seen}, keys, True)
-    process, epsilon = model.process(variables), gaussian(keys, space.shape)
+    process, epsilon = model.process(variables), normal(keys, space.shape, 'noise')
     t = model.draw_times(process, batch['position'], keys, step)
     x = diffuse(process, x0, epsilon, t)
     embedded = conditions.embed(settings, variables, _condition_of(diffusion, batch), train=True)
@@ -115,7 +115,7 @@ def terms(diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Ar
         return bits * steps**2 / 1000 * bounds.step(process, x0, x, fixed, t, t - 1 / steps, 'learned', levels)
 
     def bound() -> jax.Array:
-        first = diffuse(process, x0, gaussian(keys, space.shape, 4), jnp.zeros(()))
+        first = diffuse(process, x0, normal(keys, space.shape, 'first_level'), jnp.zeros(()))
         ends = bounds.prior(process, x0) + bounds.reconstruction(process, x0, first, levels)
         return bits * (ends + process.end * bounds.continuous(process, epsilon, estimate, t))
 
@@ -154,7 +154,7 @@ def image_to_image(
     """Adds noise up to config.sample.strength of the end, and denoises again (SDEdit, Meng et al. 2022)."""
     model, space = diffusion.model, diffusion.space
     x0 = space.enter(variables, batch, keys, False)[0]
-    noise = gaussian(keys, space.shape)
+    noise = normal(keys, space.shape, 'noise')
     start = lambda process, keys: diffuse(process, x0, noise, jnp.asarray(process.end, jnp.float32))
     embedded = conditions.embed(diffusion.settings, variables, condition)
     x = model.generate(variables, keys, embedded, start=start, part=model.solving.strength)

@@ -20,9 +20,10 @@ from genlab.data.source import example_shape
 from genlab.diffusion import conditions, one_step, times
 from genlab.diffusion.model import TIMES, Model
 from genlab.diffusion.processes import diffuse, like
-from genlab.diffusion.samplers import Sampler, gaussian, solve
+from genlab.diffusion.samplers import Sampler, solve
 from genlab.errors import ConfigError
 from genlab.losses.denoising import adaptive, mean_squared_error, pseudo_huber
+from genlab.noise import normal, stream, uniform
 from genlab.training.state import Network
 
 MANY = 16  # jumps that `measure` compares one jump with
@@ -89,7 +90,7 @@ def terms(jumper: OneStep, variables: Variables, batch: Batch, keys: jax.Array, 
     consistency_error. The diagnostics are the mean squared errors behind the weighted ones.
     """
     model = jumper.model
-    x0, epsilon = batch['x'], gaussian(keys, model.shape)
+    x0, epsilon = batch['x'], normal(keys, model.shape, 'noise')
     u = model.draw_uniform(batch['position'], keys, step)
     embedded = conditions.embed(model.settings, variables, _condition_of(jumper, batch))
     condition = model.drop(embedded, keys)
@@ -124,7 +125,7 @@ def velocity_terms(
 
     @functools.cache
     def mean_flow_error() -> jax.Array:
-        other = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 6)))(keys)
+        other = uniform(keys, (), 'span')
         one, two = model.quantile(process, u), model.quantile(process, other)
         t = jnp.maximum(one, two)
         span = jnp.where(share, t - jnp.minimum(one, two), 0)
@@ -134,8 +135,8 @@ def velocity_terms(
         return adaptive(math.prod(model.shape) * mean_flow_error(), power=options.power)
 
     def shortcut() -> jax.Array:
-        draw = lambda key, u: one_step.draw_jump(jax.random.fold_in(key, 6), u, options.halvings)
-        far, span = jax.vmap(draw)(keys, u)
+        draw = lambda key, u: one_step.draw_jump(key, u, options.halvings)
+        far, span = jax.vmap(draw)(stream(keys, 'span'), u)
         t, span = jnp.where(share, far, model.quantile(process, u)), jnp.where(share, span, 0)
         x = diffuse(process, x0, epsilon, t)
         halves = one_step.shortcut_target(average, x, t, span, 0.5**options.halvings)
@@ -206,7 +207,7 @@ def measure(jumper: OneStep, variables: Variables, batch: Batch, keys: jax.Array
     model = jumper.model
     process = model.fixed
     embedded = conditions.embed(model.settings, variables, _condition_of(jumper, batch))
-    t, epsilon = model.quantile(process, jax.vmap(jax.random.uniform)(keys)), gaussian(keys, model.shape)
+    t, epsilon = model.quantile(process, jax.vmap(jax.random.uniform)(keys)), normal(keys, model.shape, 'noise')
     x = diffuse(process, batch['x'], epsilon, t)
     if not jumper.averages:
         denoised = consistency_function(jumper, variables, embedded)(x, t)

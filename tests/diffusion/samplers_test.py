@@ -11,6 +11,7 @@ from scipy.special import ndtri
 from genlab.diffusion import samplers, times
 from genlab.diffusion.guidance import keep_known
 from genlab.diffusion.processes import log_snr
+from genlab.noise import normal
 from support.gaussian_data import denoiser, every_process, flow, moments
 
 PROCESSES = every_process()
@@ -190,10 +191,10 @@ def test_the_noise_of_an_example_does_not_depend_on_the_batch():
 
 def test_noise_is_fresh_at_each_step():
     """Of two steps that do nothing but add noise, the second adds another."""
-    noise = lambda denoise, process, x, memory, t, s, keys: (x + samplers.gaussian(keys, x.shape[1:]), memory)
+    noise = lambda denoise, process, x, memory, t, s, keys: (x + normal(keys, x.shape[1:], 'noise'), memory)
     solve = jax.jit(functools.partial(samplers.solve, samplers.Sampler(noise), None, None))
     zero = jnp.zeros((40, 100))
-    once = samplers.gaussian(jax.vmap(jax.random.fold_in, (0, None))(keys(40), 1), (100,))
+    once = normal(jax.vmap(jax.random.fold_in, (0, None))(keys(40), 1), (100,), 'noise')
     twice = solve(zero, jnp.arange(3.0), keys(40))
     assert abs(np.corrcoef(np.ravel(twice - once), np.ravel(once))[0, 1]) < 0.05 and abs(np.std(twice) - 2**0.5) < 0.05
 
