@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument('--count', type=int, default=1000, help='samples of each')
     parser.add_argument('--only', default='', help='contenders whose names begin so')
     parser.add_argument(
-        '--unguided', action='store_true', help='no guidance, and classes by chance, where there are classes'
+        '--unguided', action='store_true', help='no guidance, and random classes, where there are classes'
     )
     options = parser.parse_args()
     asked = {'guidance': 1.0, 'condition': False} if options.unguided else {}

@@ -34,7 +34,7 @@ def get_config(variant=''):
 
 
 def mnist(config):
-    """MNIST, binarised anew."""
+    """MNIST, binarised at each reading."""
     configs.tfds(config, 'mnist')
     config.model.examples = 60_000
     config.sample.chunk = 500

@@ -23,7 +23,7 @@ def get_config(variant=''):
     config.train.update(steps=2500, log_every=100, sample_every=1250, evaluate_every='end')
     config.sample.update(settings.sample(sampler='ancestral', steps=100))
     config.evaluate.parts = ('quality', 'held_out')
-    config.explore.update(examples=64, inversions=0)  # its codes are noise: a code is as dear as a sample
+    config.explore.update(examples=64, inversions=0)  # its codes are noise: a code is as expensive as a sample
     config.checkpoint.every = 500
     return configs.vary(config, variant, VARIANTS)
 

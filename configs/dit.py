@@ -1,4 +1,4 @@
-"""DiT (Peebles and Xie 2023): a transformer over patches, not a U-Net, told the digit; by flow matching, as SiT trains it.
+"""DiT (Peebles and Xie 2023): a transformer over patches, not a U-Net, conditioned on the digit; by flow matching, as in SiT.
 
     python -m genlab.main --config=configs/dit.py
 

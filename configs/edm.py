@@ -35,7 +35,7 @@ def get_config(variant=''):
 
 
 def conditional(config):
-    """The network is told the digit; guidance at sampling: --config.sample.guidance=2."""
+    """The network is conditioned on the digit; guidance at sampling: --config.sample.guidance=2."""
     config.model.classes = 10
 
 

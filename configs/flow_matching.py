@@ -42,7 +42,7 @@ def dequantised(config):
 
 
 def conditional(config):
-    """The network is told the digit; guidance at sampling: --config.sample.guidance=2."""
+    """The network is conditioned on the digit; guidance at sampling: --config.sample.guidance=2."""
     config.model.classes = 10
 
 

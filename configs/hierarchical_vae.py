@@ -32,7 +32,7 @@ def get_config(variant=''):
 
 
 def mnist(config):
-    """MNIST, binarised anew."""
+    """MNIST, binarised at each reading."""
     configs.tfds(config, 'mnist')
     config.sample.chunk = 500
     config.evaluate.update(count=10_000, importance=500)

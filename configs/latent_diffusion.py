@@ -2,7 +2,7 @@
 
     python -m genlab.main --config=configs/latent_diffusion.py
 
-Handwritten digits at 16x16, of 4x4 places with 4 numbers each, told the class; the denoiser is a transformer over the 16
+Handwritten digits at 16x16, codes on a 4x4 grid with 4 numbers each, conditioned on the class; the denoiser is a transformer over the 16
 places, in the variants the paper's U-Net.
 """
 

@@ -1,4 +1,4 @@
-"""Variational autoencoder (Kingma and Welling 2014) on scikit-learn's handwritten digits, binarised anew at each sight, 28x28.
+"""Variational autoencoder (Kingma and Welling 2014) on scikit-learn's handwritten digits, binarised at each reading, 28x28.
 
     python -m genlab.main --config=configs/vae.py
 
@@ -99,7 +99,7 @@ def moons(config):
 
 
 def mnist(config):
-    """MNIST, binarised anew, 784-200-200-50 as in Burda et al. 2016."""
+    """MNIST, binarised at each reading, 784-200-200-50 as in Burda et al. 2016."""
     configs.tfds(config, 'mnist')
     config.model.latent_size = 50
     config.losses.vae.kl = ramp(0.0, 1.0, 10_000)  # without it many latents die before they are of use

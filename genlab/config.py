@@ -34,19 +34,13 @@ def defaults(experiment: str) -> ConfigDict:
                 evaluate_every=FieldReference(0, field_type=object),  # steps; 'end': only at the end; 0: never
             ),
             phases=(),  # overlays in time, see phases()
-            sample=dict(count=64, chunk=64, condition=False),  # condition: give `sample` held-out examples to go by
+            sample=dict(count=64, chunk=64, condition=False),  # condition: that of held-out examples; else random
             evaluate=dict(
-                parts=(
-                    'quality',
-                    'points',
-                    'held_out',
-                    'reconstruction',
-                    'codes',
-                    'anomaly',
-                ),  # those that a model can do
-                count=1000,  # samples to judge by, and held-out examples
-                seed=0,  # of the samples, and of what the judges choose by chance
-                features='auto',  # samples are compared in those of a 'classifier', 'inception', 'random' or 'pixels'
+                # Evaluators; those that do not apply to a model are skipped.
+                parts=('quality', 'points', 'held_out', 'reconstruction', 'codes', 'anomaly'),
+                count=1000,  # samples, and held-out examples, to evaluate
+                seed=0,  # of the samples, and of random choices of the evaluators
+                features='auto',  # in which samples are compared: 'classifier', 'inception', 'random' or 'pixels'
                 features_file='',  # the weights of inception
                 reference='train',  # the split that samples are compared with,
                 reference_count=10_000,  # and the most examples of it
@@ -59,7 +53,7 @@ def defaults(experiment: str) -> ConfigDict:
             explore=dict(
                 pairs=6,  # codes to interpolate between, and rows of other pictures,
                 steps=9,  # each with so many images
-                dimensions=6,  # of the code to traverse: those that change most
+                dimensions=6,  # of the code to traverse, the most influential first
                 reach=3.0,  # how far, in standard deviations of the codes or of the attribute
                 examples=1000,  # whose codes tell the deviations and the directions
                 inversions=6,  # held-out examples to find codes of,

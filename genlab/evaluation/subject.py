@@ -107,7 +107,7 @@ class Subject:
     @_memoised
     def rows(self, split: str, field: str) -> np.ndarray:
         """Returns a field of the chosen examples as in the source, [N, ...]."""
-        source = data.load(self.config.data, split, (field,) if field in self._on_demand() else ())
+        source = data.load(self.config.data, split, (field,) if field in self.test.on_demand else ())
         return source.rows(self.chosen(split))[field]
 
     @_memoised
@@ -128,13 +128,9 @@ class Subject:
             ]
         )
 
-    def _on_demand(self) -> tuple[str, ...]:
-        """Returns the fields that the source adds only if they are requested."""
-        return self.test.on_demand
-
     def has(self, field: str) -> bool:
         """Returns whether the source has a field."""
-        return field in self.test.fields or field in self._on_demand()
+        return field in self.test.fields or field in self.test.on_demand
 
     @_memoised
     def x(self, split: str) -> np.ndarray:

@@ -156,7 +156,7 @@ class Loop:
         return parallel.replicate(self.placement, sums)
 
     def read_totals(self):
-        """The sums on the host; stops the run if they show a number that is not finite, unless told to skip those."""
+        """Returns the sums on the host. Stops the run at a number that is not finite, unless on_nan='skip'."""
         sums = parallel.to_host(self.totals)
         bad = totals.first_bad(sums)
         if bad and self.config.train.on_nan == 'stop':
@@ -193,18 +193,14 @@ class Loop:
             self.checkpoints.save(self.step, self.state, {'totals': sums, 'since': self.lined})
 
     def sample(self) -> None:
-        """Writes the picture of this step: samples, or reconstructions where the model cannot sample."""
+        """Writes the picture of this step: samples or reconstructions, if the model has either."""
+        program, variables = self.program, self.state.variables(averaged=True)
         with self.pause():
-            self.log.picture(
-                self.step,
-                drawing.picture(
-                    self.program.experiment,
-                    self.placement,
-                    self.state.variables(averaged=True),
-                    self.config,
-                    self.program.batches.source,
-                ),
+            picture = drawing.picture(
+                program.experiment, self.placement, variables, self.config, program.batches.source
             )
+            if picture is not None:
+                self.log.picture(self.step, picture)
         self.sampled.add(self.step)
 
     def evaluate(self) -> None:

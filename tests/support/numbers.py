@@ -26,7 +26,6 @@ os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=4 --xla_backen
 
 import argparse
 import fcntl
-import importlib.util
 import json
 import pathlib
 import time
@@ -40,26 +39,19 @@ import numpy as np
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
-import genlab  # noqa: E402
 from genlab import conditioning, data, experiment  # noqa: E402
 from genlab.abilities import Likelihood  # noqa: E402
 from genlab.config import small  # noqa: E402
 from genlab.latents.explore import masks  # noqa: E402
+from genlab.run.workdir import plain  # noqa: E402
 from genlab.sampling import drawing  # noqa: E402
 from genlab.training import parallel, totals  # noqa: E402
 from genlab.training.optimizers import sgd  # noqa: E402
 from genlab.training.program import fold, load, make_call, make_constants, make_init, metric_names, programs  # noqa: E402
+from support.runs import FILES, module_of  # noqa: E402
 
-BASE = pathlib.Path(genlab.__file__).parents[1]
 RATES = 1e-2, 1e-3, 1e-4, 1e-5  # of plain SGD, each player's the first with which it does not blow up; the .json has it
 EXAMPLES = 8
-
-
-def module_of(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def shrink(config, rates=None):
@@ -75,10 +67,6 @@ def shrink(config, rates=None):
     config.train.steps_per_call = 2
     config.placement = 'pmap'
     return config
-
-
-def plain(config):
-    return json.loads(config.to_json_best_effort())
 
 
 def identity(config):
@@ -107,7 +95,7 @@ class Task(NamedTuple):
 def plan():
     """(tasks, the default variants first; name -> why it is skipped)."""
     tasks, skipped = [], {}
-    for path in sorted((BASE / 'configs').glob('*.py')):
+    for path in FILES:
         module, known = module_of(path), {}
         for variant in ('', *module.VARIANTS):
             task = Task(f'{path.stem}-{variant or "default"}', path, variant)
@@ -257,8 +245,9 @@ def calm(task, stirred=False):
 
 
 def unstable(arrays, config):
-    """The players that make a step too large or a number that is not finite, or whose loss grows a hundredfold: of those the
-    first, as others suffer from them. After that every rounding would show."""
+    """Returns the players that diverge first: too large a step, a non-finite number, or a loss that grows a hundredfold.
+
+    Later ones may only follow from them. Once a run diverges, every rounding error shows."""
     wild, first = {}, {}
     for key, value in arrays.items():  # in the order of the calls
         group, *place = key.split('/')
