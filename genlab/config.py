@@ -235,6 +235,10 @@ def small(config: ConfigDict) -> ConfigDict:
         {**overlay, 'until': 2 * number + 2} if 'until' in overlay else overlay
         for number, overlay in enumerate(config.phases)
     )
+    for optimizer in config.optimizer.values():  # a rate keeps its slope: over four steps it would fall to its end
+        rate = optimizer.learning_rate
+        if isinstance(rate, ConfigDict) and not rate.steps:
+            rate.steps = config.train.steps - rate.begin
     config.train.update(
         steps=max(4, 2 * len(config.phases)),
         steps_per_call=2,

@@ -215,6 +215,15 @@ def test_small_caps_sizes_and_leaves_the_rest_of_the_model():
     assert small(config).data.source == 'toy'
 
 
+def test_small_keeps_the_slope_of_a_rate_that_lasts_to_the_end():
+    config = model(steps=9000)
+    config.optimizer.model = adam(ramp(1e-3, 0.0))
+    shrunk = small(config)
+    assert shrunk.optimizer.model.learning_rate.steps == 9000 and config.optimizer.model.learning_rate.steps == 0
+    config.optimizer.model = adam(ramp(1e-3, 0.0, 50))
+    assert small(config).optimizer.model.learning_rate.steps == 50
+
+
 def test_small_gives_every_phase_two_steps():
     config = model(steps=9000)
     config.phases = ({'until': 3000, 'losses.model.kl': 0.0}, {'until': 6000}, {'data.batch_size': 8})
