@@ -76,6 +76,9 @@ def test_a_sample_does_not_depend_on_the_others(trained):
     variables, model = state.variables(averaged=True), trained.program.experiment
     if model.sampler is None:
         pytest.skip('it cannot sample')
+    config.sample.chunk = (
+        8  # two rows per device: XLA multiplies a single row by another kernel, which rounds differently
+    )
     four = drawing.draw(model, trained.placement, variables, config, 4)
     config.sample.chunk = 3
     three = drawing.draw(model, trained.placement, variables, config, 3)
