@@ -31,7 +31,7 @@ def genlab_step(batch: int):
     config.data.batch_size = batch
     config.average, config.data.flip = {}, False  # PyTorch's side keeps no average and flips nothing either
     placement = parallel.place(config.placement)
-    (paper64,) = program.programs(config, experiment.load(config.experiment), placement, data.declared(config.data))
+    (paper64,) = program.programs(config, experiment.load(config.experiment), placement, data.declared)
     state = parallel.initial(placement, program.make_init(paper64))
     sums = parallel.replicate(placement, totals.zero(program.metric_names(paper64, placement.axis, state)))
     constants = parallel.replicate(placement, program.make_constants(paper64))

@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'configs'))  # the co
 import dcgan
 import gan
 
-from genlab import data, experiment
+from genlab import experiment
 from genlab.run.logs import MetricLog
 from genlab.run.platform import set_up_jax
 from genlab.training import parallel
@@ -71,7 +71,7 @@ class AgainstBare(Timed):
 def run(kind, config, block):
     """Seconds of each block of steps in the loop, the first (warm-up) left out; and the loop."""
     placement = parallel.place(config.placement)
-    (program,) = programs(config, experiment.load(config.experiment), placement, data.load(config.data))
+    (program,) = programs(config, experiment.load(config.experiment), placement)
     with tempfile.TemporaryDirectory() as folder, Stop() as stop:
         folder = pathlib.Path(folder)
         with Checkpoints(folder / 'checkpoints', 2, warn=print) as checkpoints, MetricLog(folder) as log:

@@ -80,7 +80,8 @@ def judge(workdir: pathlib.Path, changes: dict, evaluations: int, count: int) ->
     config.sample.steps = evaluations // 2 if changes.get('sampler') in TWICE else evaluations
     config.evaluate.update(count=count, parts=('quality',))
     build = experiment.load(config.experiment)
-    _, state, model, placement = modes.restore(config, build, workdir)
+    _, state, program, placement = modes.restore(config, build, workdir)
+    model = program.experiment
     variables = state.variables(averaged=True)
     for _ in range(2):  # the first one compiles
         began = time.perf_counter()

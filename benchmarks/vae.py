@@ -31,7 +31,7 @@ def genlab_steps(batch: int, steps: int, per_call: int):
     config.model.update(features=(HIDDEN,), latent_size=LATENTS)
     config.average, config.train.steps_per_call = {}, per_call  # PyTorch's side keeps no average either
     placement = parallel.place(config.placement)
-    (dense,) = program.programs(config, experiment.load(config.experiment), placement, data.declared(config.data))
+    (dense,) = program.programs(config, experiment.load(config.experiment), placement, data.declared)
     state = parallel.initial(placement, program.make_init(dense))
     sums = parallel.replicate(placement, totals.zero(program.metric_names(dense, placement.axis, state)))
     constants = parallel.replicate(placement, program.make_constants(dense))

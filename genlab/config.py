@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict, FieldReference
@@ -20,9 +21,9 @@ def defaults(experiment: str) -> ConfigDict:
             placement='pmap',  # 'pmap': a copy on every device; 'fsdp': large arrays split over them
             data=data_defaults(),  # see there
             model=dict(dtype='float32'),  # 'bfloat16': compute in it; parameters stay float32
-            losses=untyped(),  # player -> term -> weight: a number or a ramp()
+            losses=untyped(),  # player -> term -> weight: a number, a ramp() or a lazy()
             optimizer=untyped(),  # player -> optimizers.adam(...)
-            average=dict(),  # network -> decay of the moving average of its parameters
+            average=untyped(),  # network -> decay per step of its moving average, or a half_life()
             train=dict(
                 steps=1000,
                 order=(),  # turns per step, e.g. ('critic',) * 5 + ('generator',); (): each player once
@@ -139,6 +140,29 @@ def ramp(start: float, end: float, steps: int = 0, begin: int = 0) -> ConfigDict
     return ConfigDict(dict(start=float(start), end=float(end), steps=steps, begin=begin))
 
 
+def lazy(weight: float | ConfigDict, every: int) -> ConfigDict:
+    """Returns the weight of a term that is computed on every `every`-th step only, as plain values.
+
+    On those steps the weight is multiplied by `every`, so the mean gradient is that of the weight itself (Karras et al.
+    2020, section 3.1). The steps between are another compiled program, without the term.
+
+    Args:
+      weight: a number or a ramp().
+      every: steps from one computation to the next; a multiple of `config.train.steps_per_call`.
+    """
+    return untyped(weight=weight, every=every)
+
+
+def half_life(images: float, rampup: float = 0.0) -> ConfigDict:
+    """Returns the decay of a moving average as the number of images after which half of it is replaced.
+
+    Args:
+      images: the half-life in training images.
+      rampup: early half-life as a fraction of the images seen so far (Karras et al. 2020 use 0.05); 0 for none.
+    """
+    return untyped(images=float(images), rampup=float(rampup))
+
+
 def schedule(value: float | ConfigDict, total_steps: int = 0) -> Callable | float:
     """Returns a number unchanged, or a ramp() as a function of the step.
 
@@ -153,31 +177,104 @@ def schedule(value: float | ConfigDict, total_steps: int = 0) -> Callable | floa
 
 
 def weights(config: ConfigDict, player: str) -> dict[str, Callable | float]:
-    """Returns term -> weight or schedule for `config.losses.<player>`."""
+    """Returns term -> weight or schedule for `config.losses.<player>`. A lazy weight is multiplied by its period."""
+    found = {}
     for term, value in config.losses[player].items():
-        if not isinstance(value, (int, float, ConfigDict)):
-            raise ConfigError(f'config.losses.{player}.{term}={value!r}: a weight is a number or a ramp()')
-    return {term: schedule(value, config.train.steps) for term, value in config.losses[player].items()}
+        where = f'config.losses.{player}.{term}'
+        weight, every = (value.weight, value.every) if _is_lazy(value) else (value, 1)
+        if not isinstance(weight, (int, float, ConfigDict)):
+            raise ConfigError(f'{where}={weight!r}: a weight is a number, a ramp() or a lazy()')
+        if not isinstance(every, int) or every < 1:
+            raise ConfigError(f'{where}.every={every!r}: give a number of steps, at least 1')
+        found[term] = _times(schedule(weight, config.train.steps), every)
+    return found
 
 
-def phases(config: ConfigDict) -> Iterator[tuple[int, ConfigDict]]:
-    """(the step at which it ends, the config that holds until then) of each phase; one phase unless `config.phases` is set.
+def periods(config: ConfigDict) -> dict[str, int]:
+    """Returns 'player/term' -> its period in steps, for the terms whose weights are lazy()."""
+    return {
+        f'{player}/{term}': value.every
+        for player, terms in config.losses.items()
+        for term, value in terms.items()
+        if _is_lazy(value)
+    }
 
-    `config.phases` is a tuple of overlays, dicts with `until` and dotted keys: ({'until': 500, 'losses.model.kl': 0.0}, ...).
-    Each lies over the config itself, from the end of the one before to the step `until`; the last has none and lasts to
-    `train.steps`. The tree of the state is the same in all of them."""
+
+def decays(config: ConfigDict) -> dict[str, Callable | float]:
+    """Returns network -> the decay of its moving average per step: a number, or a function of the step for a half_life()."""
+    size = config.data.batch_size
+
+    def decay(value: ConfigDict) -> Callable:
+        def at(step):
+            images = jnp.minimum(value.images, value.rampup * step * size) if value.rampup else value.images
+            return 0.5 ** (size / jnp.maximum(images, 1e-8))
+
+        return at
+
+    return {
+        network: decay(value) if isinstance(value, ConfigDict) else value for network, value in config.average.items()
+    }
+
+
+def _is_lazy(value: object) -> bool:
+    return isinstance(value, ConfigDict) and 'every' in value
+
+
+def _times(weight: Callable | float, factor: int) -> Callable | float:
+    if factor == 1:
+        return weight
+    return (lambda step: weight(step) * factor) if callable(weight) else weight * factor
+
+
+class Phase(NamedTuple):
+    """A part of a run with a config of its own."""
+
+    start: int  # its first step
+    end: int  # the step after its last one
+    config: ConfigDict
+    restart: tuple[str, ...]  # players whose optimizers start anew with it
+
+
+# What an overlay must leave alone, because it holds for the whole run.
+FIXED = ('experiment', 'seed', 'placement', 'phases', 'checkpoint', 'train.steps', 'train.on_nan')
+
+
+def phases(config: ConfigDict) -> Iterator[Phase]:
+    """Yields the phases of a run: one, unless `config.phases` is set.
+
+    `config.phases` is a tuple of overlays: ({'until': 500, 'losses.model.kl': 0.0}, {'restart': ('model',)}). Each lies
+    over the config itself, from the end of the phase before to the step `until`; the last one lasts to `train.steps`.
+    Data, sampling and evaluation follow the overlay too. The tree of the state is the same in all phases. `restart` names
+    players whose optimizers forget their moments when the phase begins.
+
+    Raises:
+      ConfigError: the steps do not grow, or a key is unknown or holds for the whole run.
+    """
     overlays = config.phases or ({},)
     ends = [overlay.get('until') for overlay in overlays]
     if ends[-1] is not None or None in ends[:-1] or sorted({*ends[:-1]}) != ends[:-1]:
         raise ConfigError(f'config.phases: until={ends}: give a later step to each phase, and none to the last')
+    start = 0
     for overlay in overlays:
         phase = config.copy_and_resolve_references()
         for key, value in overlay.items():
-            if key != 'until':
-                check_key(config, key, 'config.phases: ')
-                with contextlib.nullcontext() if key not in UNTYPED else phase.ignore_type():
-                    phase.update_from_flattened_dict({key: value})
-        yield min(overlay.get('until', config.train.steps), config.train.steps), phase
+            if key not in ('until', 'restart'):
+                _overlay(phase, key, value)
+        restart = tuple(overlay.get('restart', ()))
+        for player in restart:
+            choose(config.losses, player, 'config.phases: restart')
+        end = min(overlay.get('until', config.train.steps), config.train.steps)
+        yield Phase(start, end, phase, restart)
+        start = end
+
+
+def _overlay(phase: ConfigDict, key: str, value: object) -> None:
+    """Sets one key of a phase, in place."""
+    check_key(phase, key, 'config.phases: ')
+    if any(key == fixed or key.startswith(f'{fixed}.') for fixed in FIXED):
+        raise ConfigError(f'config.phases: config.{key} holds for the whole run: set it outside of the phases')
+    with phase.ignore_type() if key in UNTYPED else contextlib.nullcontext():
+        phase.update_from_flattened_dict({key: value})
 
 
 UNTYPED = ('train.sample_every', 'train.evaluate_every')  # a number of steps or 'end'
@@ -239,6 +336,10 @@ def small(config: ConfigDict) -> ConfigDict:
         rate = optimizer.learning_rate
         if isinstance(rate, ConfigDict) and not rate.steps:
             rate.steps = config.train.steps - rate.begin
+    for terms in config.losses.values():
+        for weight in terms.values():
+            if _is_lazy(weight):
+                weight.every = 2
     config.train.update(
         steps=max(4, 2 * len(config.phases)),
         steps_per_call=2,

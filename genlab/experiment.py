@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from genlab.abilities import Batch, Codec, Likelihood, Measure, Reconstruct, Sampler
 from genlab.conditioning import Conditions
-from genlab.config import order, weights
+from genlab.config import decays, order, periods, weights
 from genlab.data.source import Source
 from genlab.errors import ConfigError
 from genlab.training import optimizers, state
@@ -24,7 +24,11 @@ class Init(Protocol):
 
 class Step(Protocol):
     def __call__(self, state: state.State, batches: Batch, key: jax.Array) -> tuple[state.State, dict[str, jax.Array]]:
-        """Does one training step: batches with leaves [turns, B, ...] -> (state with step + 1, {metric: scalar})."""
+        """Does one training step: batches with leaves [turns, B, ...] -> (state with step + 1, {metric: scalar}).
+
+        Noise comes from `fold_in(key, state.step)`, so that a resumed run draws the same. Under pmap the step averages over
+        `axis` itself. With on_nan='skip' a step without a metric `skipped` is guarded from outside, as a whole.
+        """
 
 
 class Start(Protocol):
@@ -50,6 +54,7 @@ class Experiment(NamedTuple):
     conditions: Conditions = Conditions()  # what samples are conditioned on
     start: Start | None = None
     batches: int = 1  # that one step reads
+    lazy: Mapping[str, int] = {}  # 'player/term' -> its period in steps; if any, `step` takes `due`, those of this step
 
 
 class Role(NamedTuple):
@@ -112,10 +117,11 @@ def compose(
     step = make_step(
         players,
         turns,
-        average=config.average.to_dict(),
+        average=decays(config),
         axis=axis,
         microbatches=config.train.microbatches,
         skip_nonfinite=config.train.on_nan == 'skip',
+        lazy=periods(config),
     )
     return Experiment(
         init,
@@ -128,6 +134,7 @@ def compose(
         conditions,
         start,
         batches=batches_per_step(turns),
+        lazy=periods(config),
     )
 
 

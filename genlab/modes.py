@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from genlab import conditioning, data, evaluation
 from genlab.data import captions
 from genlab.errors import ConfigError, UserError
-from genlab.experiment import Build, Experiment
+from genlab.experiment import Build
 from genlab.latents import explore as exploration
 from genlab.latents import strips
 from genlab.reporting import run as report
@@ -22,6 +22,7 @@ from genlab.sampling import drawing
 from genlab.training import loop as training
 from genlab.training import parallel, pretrained
 from genlab.training import plan as planning
+from genlab.training.program import Program
 from genlab.training.state import State
 
 
@@ -54,10 +55,10 @@ def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
 
 def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Judges the newest checkpoint and writes evaluation.json and the report."""
-    step, state, experiment, placement = restore(config, build, folder)
+    step, state, program, placement = restore(config, build, folder)
     note = lambda text: print(text, file=sys.stderr)
     judged = evaluation.evaluate(
-        config, experiment, placement, state, note if jax.process_index() == 0 else lambda text: None
+        program.config, program.experiment, placement, state, note if jax.process_index() == 0 else lambda text: None
     )
     if jax.process_index() == 0:
         evaluation.write(folder, step, judged)
@@ -75,7 +76,8 @@ def sample(
     label: str = '',
 ) -> None:
     """Draws samples of the newest checkpoint: a grid, single PNGs of images, all as .npz, and the condition of each."""
-    step, state, experiment, placement = restore(config, build, folder)
+    step, state, program, placement = restore(config, build, folder)
+    config, experiment = program.config, program.experiment
     seed = config.seed if seed is None else seed
     variables = state.variables(averaged=True)
     drawn = drawing.draw(experiment, placement, variables, config, count, seed, prompt, label)
@@ -97,8 +99,8 @@ def sample(
 
 def explore(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Looks between and around the codes of the newest checkpoint: pictures, animations and figures, and the report."""
-    step, state, experiment, placement = restore(config, build, folder)
-    seen = exploration.explore(config, experiment, placement, state)
+    step, state, program, placement = restore(config, build, folder)
+    seen = exploration.explore(program.config, program.experiment, placement, state)
     if jax.process_index() == 0:
         target = folder / 'explore'
         for name, picture in seen.pictures.items():
@@ -121,15 +123,12 @@ def plan(config: ConfigDict, build: Build, topology: str | None) -> None:
     print(planning.table(planning.plan(config, build, topology), config.train.microbatches))
 
 
-def restore(
-    config: ConfigDict, build: Build, folder: pathlib.Path
-) -> tuple[int, State, Experiment, parallel.Placement]:
-    """(step, state, experiment, placement) of the newest checkpoint of a run of this config."""
+def restore(config: ConfigDict, build: Build, folder: pathlib.Path) -> tuple[int, State, Program, parallel.Placement]:
+    """Returns (step, state, the phase of that step, placement) of the newest checkpoint of a run of this config."""
     keys = workdir.compare(folder, config)
     if keys:
         raise ConfigError(
             f'--workdir={folder}: its run has another {", ".join(keys)}: give the same, or name its folder'
         )
     placement = parallel.place(config.placement)
-    step, state, program = pretrained.restore(config, build, folder, placement)
-    return step, state, program.experiment, placement
+    return *pretrained.restore(config, build, folder, placement), placement

@@ -10,7 +10,20 @@ import pytest
 from ml_collections import ConfigDict
 
 from genlab import config as configs
-from genlab.config import check_key, differences, phases, ramp, schedule, small, vary, weights
+from genlab.config import (
+    check_key,
+    decays,
+    differences,
+    half_life,
+    lazy,
+    periods,
+    phases,
+    ramp,
+    schedule,
+    small,
+    vary,
+    weights,
+)
 from genlab.errors import ConfigError
 from genlab.training.optimizers import adam
 
@@ -124,8 +137,9 @@ def test_weights_are_numbers_or_schedules_and_nothing_else():
 
 def test_without_phases_there_is_one_that_lasts_to_the_end():
     config = model(steps=70)
-    ((end, phase),) = phases(config)
-    assert end == 70 and phase.to_dict() == config.to_dict() and phase is not config
+    (phase,) = phases(config)
+    assert (phase.start, phase.end, phase.restart) == (0, 70, ())
+    assert phase.config.to_dict() == config.to_dict() and phase.config is not config
 
 
 def test_phases_lie_over_the_config_itself_one_after_another():
@@ -136,15 +150,15 @@ def test_phases_lie_over_the_config_itself_one_after_another():
         {'losses.model.kl': ramp(0, 1, 10), 'optimizer.model.learning_rate': 1e-4},
     )
     config.lock()
-    ends, over = zip(*phases(config))
-    assert ends == (30, 60, 100)
+    starts, ends, over, _ = zip(*phases(config))
+    assert starts == (0, 30, 60) and ends == (30, 60, 100)
     assert [phase.losses.model.kl for phase in over[:2]] == [0.0, 0.5] and over[2].losses.model.kl.end == 1
     assert [phase.data.batch_size for phase in over] == [8, 64, 64]
     assert [phase.train.microbatches for phase in over] == [1, 2, 1]
     assert [phase.optimizer.model.learning_rate for phase in over] == [1e-3, 1e-3, 1e-4]
     assert config.losses.model.kl == 0.5 and config.data.batch_size == 64
     config.train.steps = 40
-    assert [end for end, _ in phases(config)] == [30, 40, 40]
+    assert [phase.end for phase in phases(config)] == [30, 40, 40]
 
 
 @pytest.mark.parametrize('ends', [(50,), (30, 30, None), (60, 30, None), (None, None), (None, 50)])
@@ -153,6 +167,47 @@ def test_phases_that_would_end_early_or_never_begin_are_refused(ends):
     config.phases = tuple({} if end is None else {'until': end} for end in ends)
     with pytest.raises(ConfigError, match='config.phases: until='):
         list(phases(config))
+
+
+@pytest.mark.parametrize('key', ['seed', 'placement', 'train.steps', 'train.on_nan', 'checkpoint.keep', 'experiment'])
+def test_a_key_that_holds_for_the_whole_run_is_refused_in_a_phase(key):
+    config = model(steps=100)
+    config.phases = ({'until': 50, key: 1}, {})
+    with pytest.raises(ConfigError, match=f'^config.phases: config.{key} holds for the whole run: set it outside'):
+        list(phases(config))
+
+
+def test_optimizers_that_start_anew_are_those_of_players():
+    config = model(steps=100)
+    config.phases = ({'until': 50}, {'restart': ('model',)})
+    assert [phase.restart for phase in phases(config)] == [(), ('model',)]
+    config.phases = ({'restart': ('modell',)},)
+    with pytest.raises(ConfigError, match=r"config.phases: restart='modell': choose one of model \(did you mean model"):
+        list(phases(config))
+
+
+def test_a_lazy_weight_is_multiplied_by_its_period():
+    config = model(steps=100)
+    config.losses.model.kl = lazy(0.5, every=16)
+    assert weights(config, 'model')['kl'] == 8 and periods(config) == {'model/kl': 16}
+    config.losses.model.kl = lazy(ramp(0, 1, 10), every=4)
+    assert weights(config, 'model')['kl'](5) == 2
+    assert small(config).losses.model.kl.every == 2
+    config.losses.model.kl.every = 0
+    with pytest.raises(ConfigError, match=r'config.losses.model.kl.every=0: give a number of steps, at least 1'):
+        weights(config, 'model')
+
+
+def test_a_half_life_is_the_images_after_which_half_of_an_average_is_replaced():
+    config = model(steps=100)
+    config.data.batch_size = 50
+    config.average.model = half_life(1000)
+    assert decays(config)['model'](7) ** 20 == pytest.approx(0.5)
+    config.average.model = half_life(1000, rampup=0.1)
+    decay = decays(config)['model']
+    assert decay(0) == 0 and decay(20) == pytest.approx(0.5 ** (50 / 100)) and decay(500) ** 20 == pytest.approx(0.5)
+    config.average.model = 0.9
+    assert decays(config) == {'model': 0.9}
 
 
 def test_an_unknown_key_of_a_phase_is_named_with_its_near_miss():
@@ -227,7 +282,7 @@ def test_small_keeps_the_slope_of_a_rate_that_lasts_to_the_end():
 def test_small_gives_every_phase_two_steps():
     config = model(steps=9000)
     config.phases = ({'until': 3000, 'losses.model.kl': 0.0}, {'until': 6000}, {'data.batch_size': 8})
-    ends, over = zip(*phases(small(config)))
+    _, ends, over, _ = zip(*phases(small(config)))
     assert ends == (2, 4, 6) and over[0].losses.model.kl == 0
 
 
@@ -243,6 +298,8 @@ def test_small_shrinks_every_config_and_keeps_its_structure(path, variant):
         config.train.order,
         config.experiment,
     )
-    assert [end % phase.train.steps_per_call for end, phase in phases(shrunk)] == [0] * max(1, len(config.phases))
+    assert [phase.end % phase.config.train.steps_per_call for phase in phases(shrunk)] == [0] * max(
+        1, len(config.phases)
+    )
     with pytest.raises(ConfigError, match='variant=.*choose one of'):
         module(path).get_config('no-such-variant')

@@ -15,6 +15,8 @@ from genlab.data.sources.toy import toy
 from genlab.errors import ConfigError, meant
 
 SPLITS = ('train', 'test')
+# Fields that do not change what `load` returns.
+BATCHING = ('batch_size', 'resident', 'workers', 'flip', 'binarise', 'dequantise', 'crop_padding')
 
 
 def defaults(**changes: Any) -> ConfigDict:

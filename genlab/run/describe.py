@@ -22,7 +22,7 @@ def describe(config: ConfigDict, build: Build) -> dict[str, dict]:
     Computes nothing and reads no data. Counts the collection 'constants' (e.g. a fixed position table) as papers do:
     it is saved but never trained.
     """
-    program = programs(config, build, parallel.place(config.placement), data.declared(config.data))[0]
+    program = programs(config, build, parallel.place(config.placement), data.declared)[0]
     calls: list[dict] = []
     with nn.intercept_methods(lambda *call: _note(calls, *call)):
         state = jax.eval_shape(make_init(program))

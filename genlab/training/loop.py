@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 from ml_collections import ConfigDict
 
-from genlab import data, evaluation
+from genlab import evaluation
 from genlab.errors import PREEMPTED, ConfigError, UserError, warn
 from genlab.experiment import Build
 from genlab.reporting import run as report
@@ -18,7 +18,20 @@ from genlab.run.progress import Progress
 from genlab.sampling import drawing
 from genlab.training import parallel, totals
 from genlab.training.checkpoint import Checkpoints
-from genlab.training.program import Program, fold, load, make_call, make_constants, make_init, metric_names, programs
+from genlab.training.program import (
+    Pattern,
+    Program,
+    fold,
+    load,
+    make_call,
+    make_constants,
+    make_init,
+    metric_names,
+    pattern,
+    patterns,
+    programs,
+    restart,
+)
 from genlab.training.state import State
 
 
@@ -31,7 +44,7 @@ class Preempted(UserError):
 def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Trains `config` in `folder` from its newest checkpoint, or from the start, up to `config.train.steps`."""
     placement = parallel.place(config.placement)
-    schedule = programs(config, build, placement, data.load(config.data, 'train'))
+    schedule = programs(config, build, placement)
     with (
         Stop() as stop,
         Checkpoints(folder / 'checkpoints', config.checkpoint.keep, warn=warn) as checkpoints,
@@ -80,6 +93,8 @@ class Loop:
     def run(self, program: Program) -> None:
         """The steps of one phase."""
         self.program, (steps, turns) = program, program.calls
+        if self.step == program.start:
+            self.state = restart(program, self.state)
         if (program.end - self.step) % steps:
             raise ConfigError(
                 f'config.train.steps_per_call={steps} does not divide the {program.end - self.step} steps left '
@@ -91,21 +106,26 @@ class Loop:
         self.fresh_totals = jax.jit(lambda: zeros, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.totals))
         rows = parallel.process_rows(program.config.data.batch_size, self.placement.devices)
         self.constants = parallel.replicate(self.placement, make_constants(program))
-        call = self.compile(fold(program, load(program, 0, steps * turns, rows)))
+        calls = self.compile(fold(program, load(program, 0, steps * turns, rows)))
         self.clock = Clock(self.step)
         with contextlib.closing(self.stream(rows)) as stream:
             for batch in stream:
                 batch = self.placement.put(fold(program, batch))
+                call = calls[pattern(program, self.step)]
                 self.state, self.totals = call((self.state, self.totals), batch, self.constants)
                 self.step += steps
                 self.between()
 
-    def compile(self, batch):
-        """The phase's call, compiled ahead of time for just these shapes."""
+    def compile(self, batch) -> dict[Pattern, Callable]:
+        """Compiles the phase's calls ahead of time for these shapes: one, or with lazy terms one per pattern."""
         arguments = (self.state, self.totals), self.placement.put(batch), self.constants
+
+        def compiled(due: Pattern) -> Callable:
+            call = make_call(self.program, due)
+            return self.placement.compile(call, arguments[0]).lower(*arguments).compile()
+
         with self.progress.timed('compiling the step'):
-            call = self.placement.compile(make_call(self.program), arguments[0]).lower(*arguments).compile()
-        return call
+            return {due: compiled(due) for due in patterns(self.program, self.step)}
 
     def stream(self, rows: slice):
         """The phase's batches from this step on, leaves [steps * turns, b, ...]."""
@@ -197,7 +217,7 @@ class Loop:
         program, variables = self.program, self.state.variables(averaged=True)
         with self.pause():
             picture = drawing.picture(
-                program.experiment, self.placement, variables, self.config, program.batches.source
+                program.experiment, self.placement, variables, program.config, program.batches.source
             )
             if picture is not None:
                 self.log.picture(self.step, picture)
@@ -208,7 +228,7 @@ class Loop:
         self.progress.note(f'evaluating step {self.step} ...')
         with self.pause():
             judged = evaluation.evaluate(
-                self.config, self.program.experiment, self.placement, self.state, self.progress.note
+                self.program.config, self.program.experiment, self.placement, self.state, self.progress.note
             )
         if self.main:
             evaluation.write(self.folder, self.step, judged)

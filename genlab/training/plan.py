@@ -55,7 +55,7 @@ def plan(config: ConfigDict, build: Build, topology: str | None = None) -> Plan:
     """Compiles the first phase's step for these devices, or for `topology`, e.g. 'v5e:4x4'. Nothing is computed or read."""
     devices = describe_topology(topology) if topology else jax.devices()
     placement = parallel.place(config.placement, devices)
-    program = programs(config, build, placement, data.declared(config.data))[0]
+    program = programs(config, build, placement, data.declared)[0]
     try:
         compiled = lower(program, placement).compile()
     except jax.errors.JaxRuntimeError as error:

@@ -1,13 +1,13 @@
-"""Players and the one step that serves them all: turns, gradients, one mean over devices, one weighing, averages.
+"""Players and the one step that serves them all: turns, gradients, one mean over devices, weighted terms, averages.
 
-A player owns some networks, an objective and an optimizer. Its objective returns a menu of named terms; the weights say
-which of them it pays for. A term without a weight costs nothing; a weight without a term is an error. A term is an array
-[B], or a scalar where it is a property of the whole batch (under pmap: of each device's part, and then their mean); one that
-is dear to write down is a function that returns it.
+A player owns some networks, an objective and an optimizer. Its objective returns named terms; the config weights some of
+them. A term without a weight costs nothing; a weight without a term is an error. A term is an array [B], or a scalar where
+it is a property of the batch (under pmap: the mean over the devices' parts). An expensive term is a function without
+arguments that returns the array, or the array and new state collections; it is called only if the term has a weight.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,8 +23,8 @@ Tree = Any
 Objective = Callable[[Mapping[str, Tree], Mapping[str, jax.Array], jax.Array, jax.Array], tuple[dict, dict]]
 
 
-# Collections that are means by nature, over examples: those of the devices are averaged. Every other collection (codebook,
-# scale, chains, ...) must come out equal on all devices: its network gathers what it needs from all of them first.
+# Collections that are means over examples are averaged over devices. Every other collection (codebook, scale, chains, ...)
+# must come out equal on all devices: its network first gathers what it needs from all of them.
 MEANS = ('batch_stats',)
 
 
@@ -39,7 +39,7 @@ class Player(NamedTuple):
 
 
 def example_keys(key: jax.Array, position: jax.Array) -> jax.Array:
-    """One key per example, of its position [B] in the global batch: noise does not depend on the number of devices."""
+    """Returns one key per example from its position [B] in the global batch: noise does not depend on the devices."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, position)
 
 
@@ -47,35 +47,41 @@ def make_step(
     players: Mapping[str, Player],
     order: tuple[str, ...],
     *,
-    average: Mapping[str, float] = {},
+    average: Mapping[str, Schedule] = {},
     axis: str | None = None,
     microbatches: int = 1,
     skip_nonfinite: bool = False,
-):
-    """The training step `(state, batches, key) -> (state, metrics)`: one round, in which the players take turns in `order`.
+    lazy: Collection[str] = (),
+) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
+    """Returns the training step: one round, in which the players take turns in `order`.
 
     Args:
       players: by name. Their names are those of `config.losses`.
       order: the turns of a round, e.g. ('critic',) * 5 + ('generator',). Turn i of a player sees batch i and noise i of
-        the round, so players that meet on the same turn share their fakes and the compiler makes them once.
-      average: network -> decay of the moving average of its parameters (warmed up: min(decay, (1 + t) / (10 + t))).
+        the round. Players on the same turn then share their fakes, and the compiler computes them once.
+      average: network -> decay of the moving average of its parameters. A number is warmed up: min(decay, (1 + t) /
+        (10 + t)). A function of the step is taken as it is.
       axis: the name of the device axis under pmap, None under jit.
-      microbatches: parts that a batch is split into; their gradients are averaged before the optimizer moves.
+      microbatches: parts of a batch; their gradients are averaged before the optimizer moves.
       skip_nonfinite: leave a player as it was on a turn whose loss or gradient is not finite.
+      lazy: terms, as 'player/term', that only some steps compute.
 
-    The step takes batches with leaves [turns, B, ...], of which `position` [turns, B] is the place in the global batch, and
-    returns metrics `player/term`, `player/loss` (the weighted sum) and `player/gradient_norm`, means over its turns, and with
-    skip_nonfinite `skipped`, the number of turns that were.
+    Returns:
+      `step(state, batches, key, due=frozenset()) -> (state, metrics)`. Batches have leaves [turns, B, ...], of which
+      `position` [turns, B] is the index in the global batch. `due` has the lazy terms that this step computes. Metrics are
+      scalars, means over turns: `player/term`, `player/loss` (the weighted sum) and `player/gradient_norm`; with
+      skip_nonfinite also `skipped`, the number of turns without an update.
     """
 
-    def step(state: State, batches: Mapping[str, jax.Array], key: jax.Array):
+    def step(state: State, batches: Mapping[str, jax.Array], key: jax.Array, due: frozenset[str] = frozenset()):
         key = jax.random.fold_in(key, state.step)
-        turns, rows = Counter(), {}
+        turns: Counter[str] = Counter()
+        rows: dict[str, list[dict[str, jax.Array]]] = {}
         for name in order:
-            turn = turns[name]
+            turn, player = turns[name], _without(players[name], name, {*lazy} - due)
             batch = jax.tree.map(lambda leaf: leaf[turn], batches)
             keys = example_keys(jax.random.fold_in(key, turn), batch['position'])
-            state, metrics = take_turn(state, name, players[name], batch, keys, axis, microbatches, skip_nonfinite)
+            state, metrics = take_turn(state, name, player, batch, keys, axis, microbatches, skip_nonfinite)
             rows.setdefault(name, []).append(metrics)
             turns[name] += 1
         metrics = {
@@ -91,8 +97,14 @@ def make_step(
     return step
 
 
+def _without(player: Player, name: str, terms: Collection[str]) -> Player:
+    """Returns the player without the weights of some terms, given as 'player/term'."""
+    weights = {term: weight for term, weight in player.weights.items() if f'{name}/{term}' not in terms}
+    return player._replace(weights=weights)
+
+
 def batches_per_step(order: tuple[str, ...]) -> int:
-    """How many batches a round reads: one for every turn of the player with the most turns."""
+    """Returns the batches that a round reads: one per turn of the player with the most turns."""
     return max(Counter(order).values())
 
 
@@ -122,12 +134,15 @@ def _gradients(state, name, player, weights, own, stats, batch, keys, microbatch
 
     def loss(own, stats, batch, keys):
         current = state.replace(params={**state.params, **own}, stats={**state.stats, **stats})
-        terms, new_stats = player.objective(current.variables(), batch, keys, state.step)
-        if unknown := sorted({*new_stats} - {*stats}):
-            raise ValueError(f'player {name} returns collections of {", ".join(unknown)}: name them in its `updates`')
-        metrics = _weigh(name, terms, weights)
-        new_stats = {network: {**stats[network], **new_stats.get(network, {})} for network in stats}
-        return metrics['loss'], (new_stats, metrics)
+        terms, collections = player.objective(current.variables(), batch, keys, state.step)
+        metrics, extra = _weigh(name, terms, weights)
+        for new_stats in (collections, *extra):
+            if unknown := sorted({*new_stats} - {*stats}):
+                raise ValueError(
+                    f'player {name} returns collections of {", ".join(unknown)}: name them in its `updates`'
+                )
+            stats = {network: {**stats[network], **new_stats.get(network, {})} for network in stats}
+        return metrics['loss'], (stats, metrics)
 
     differentiate = jax.grad(loss, has_aux=True)
     if microbatches == 1:
@@ -153,25 +168,39 @@ def _split(leaf: jax.Array, parts: int) -> jax.Array:
     return leaf.reshape(leaf.shape[0] // parts, parts, *leaf.shape[1:]).swapaxes(0, 1)
 
 
-def _weigh(name: str, terms: Mapping[str, jax.Array], weights: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """The one place where terms are averaged over examples and summed with their weights.
+def _weigh(
+    name: str, terms: Mapping[str, Any], weights: Mapping[str, Any]
+) -> tuple[dict[str, jax.Array], list[Mapping[str, Tree]]]:
+    """Averages terms over examples and sums them with their weights: the one place where that happens.
 
-    A term that is only reported stays out of the sum: 0 times it would cost its gradient, and 0 times infinity is NaN."""
+    A term with weight 0 is reported and stays out of the sum: 0 times it would cost its gradient, and 0 times infinity is
+    NaN.
+
+    Returns:
+      The metrics, scalars, and the collections that terms return beside their value.
+    """
     for term in weights:
         if term not in terms:
             raise ConfigError(
                 f'config.losses.{name}.{term}: {name} offers no such term; it offers {", ".join(sorted(terms))}'
             )
-    values = {term: terms[term]() if callable(terms[term]) else terms[term] for term in weights}
-    metrics = {term: jnp.mean(value.astype(jnp.float32)) for term, value in values.items()}
-    paid = [term for term, weight in weights.items() if not (isinstance(weight, (int, float)) and weight == 0)]
-    return {**metrics, 'loss': jnp.asarray(sum(weights[term] * metrics[term] for term in paid), jnp.float32)}
+    metrics, collections = {}, []
+    for term in weights:
+        value = terms[term]() if callable(terms[term]) else terms[term]
+        if isinstance(value, tuple):
+            value, new_stats = value
+            collections.append(new_stats)
+        metrics[term] = jnp.mean(value.astype(jnp.float32))
+    summed = [term for term, weight in weights.items() if not (isinstance(weight, (int, float)) and weight == 0)]
+    loss = jnp.asarray(sum(weights[term] * metrics[term] for term in summed), jnp.float32)
+    return {**metrics, 'loss': loss}, collections
 
 
 def _agree(gradients: Tree, metrics: Tree, stats: Tree, axis: str | None) -> tuple[Tree, Tree, Tree]:
     """Averages gradients, metrics and the collections in MEANS over devices: the one place where devices agree.
 
-    Without it pmap would call diverged copies replicated and nobody would notice. Other collections are left alone.
+    Without it, diverged copies would go unnoticed: pmap does not check that outputs are replicated. Other collections are
+    left alone.
     """
     if axis is None:
         return gradients, metrics, stats
@@ -191,12 +220,12 @@ def _mean(tree: Tree, axis: str) -> Tree:
     )  # counts stay integers
 
 
-def move_averages(state: State, decays: Mapping[str, float]) -> dict[str, Tree]:
-    """The moving averages after this round. A scalar decay is warmed up so that early averages follow the parameters."""
+def move_averages(state: State, decays: Mapping[str, Schedule]) -> dict[str, Tree]:
+    """Returns the moving averages after this round. A number is warmed up, so early averages follow the parameters."""
     step = state.step.astype(jnp.float32)
     moved = {}
     for network, decay in decays.items():
-        kept = jnp.minimum(decay, (1 + step) / (10 + step))
+        kept = decay(step) if callable(decay) else jnp.minimum(decay, (1 + step) / (10 + step))
         moved[network] = jax.tree.map(
             lambda mean, value: mean + (1 - kept) * (value - mean), state.average[network], state.params[network]
         )

@@ -25,7 +25,7 @@ def restore(
     """(step, state, the phase that the step is of) of the newest checkpoint of a run of this config.
 
     flag: what named the folder, for errors."""
-    schedule = programs(config, build, placement, data.declared(config.data))
+    schedule = programs(config, build, placement, data.declared)
     template = parallel.template(placement, jax.eval_shape(make_init(schedule[0])))
     restored = None
     if (folder / 'checkpoints').exists():

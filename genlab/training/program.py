@@ -2,6 +2,9 @@
 
 The loop runs it, `--mode=plan` compiles it for devices that are not here, `--mode=describe` only takes its shapes."""
 
+import functools
+import itertools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genlab import data
-from genlab.config import phases
+from genlab.config import Phase, periods, phases
 from genlab.errors import ConfigError
 from genlab.experiment import Build, Experiment
 from genlab.training import parallel, totals
@@ -22,31 +25,84 @@ from genlab.training.state import State
 class Program(NamedTuple):
     """One phase of a run, ready to compile."""
 
-    end: int  # the step at which it is over
+    start: int  # its first step
+    end: int  # the step after its last one
     config: ConfigDict
     experiment: Experiment
     batches: data.Batches
     prepare: Callable  # (batch, keys [B]) -> batch; runs inside the step
+    restart: tuple[str, ...]  # players whose optimizers start anew with the phase
 
     @property
     def calls(self) -> tuple[int, int]:
-        """The steps of a call, and the batches of a step."""
+        """The steps per call, and the batches per step."""
         return self.config.train.steps_per_call, self.experiment.batches
 
 
-def programs(config: ConfigDict, build: Build, placement: parallel.Placement, source: data.Source) -> list[Program]:
-    """The phases of a config over one data source."""
+Due = frozenset[str]  # the lazy terms, 'player/term', that a step computes
+Pattern = tuple[Due, ...]  # those of each step of a call
+
+
+def programs(
+    config: ConfigDict,
+    build: Build,
+    placement: parallel.Placement,
+    load: Callable[[ConfigDict], data.Source] = data.load,
+) -> list[Program]:
+    """Returns one program per phase.
+
+    Args:
+      config: the config of the run.
+      build: of its experiment.
+      placement: where the programs run.
+      load: from `config.data` to the training set: `data.load`, or `data.declared` where only shapes matter. Phases that
+        differ in batches and random transforms alone share one set.
+
+    Raises:
+      ConfigError: numbers of the config do not fit together, or a phase changes the tree of the state.
+    """
     check(config, placement)
-    return [
-        Program(
-            end,
-            phase,
-            build(phase, placement.axis),
-            data.Batches(source, phase.data.batch_size, phase.seed),
-            data.prepare_batch(phase.data, source, train=True),
+    sources: dict[str, data.Source] = {}
+
+    def source(of: ConfigDict) -> data.Source:
+        key = repr(sorted((name, value) for name, value in of.items() if name not in data.BATCHING))
+        if key not in sources:
+            sources[key] = load(of)
+        return sources[key]
+
+    def program(phase: Phase) -> Program:
+        of = phase.config.data
+        return Program(
+            phase.start,
+            phase.end,
+            phase.config,
+            build(phase.config, placement.axis),
+            data.Batches(source(of), of.batch_size, phase.config.seed),
+            data.prepare_batch(of, source(of), train=True),
+            phase.restart,
         )
-        for end, phase in phases(config)
-    ]
+
+    schedule = [program(phase) for phase in phases(config)]
+    first, *later = (jax.eval_shape(make_init(program)) for program in schedule) if len(schedule) > 1 else (None,)
+    for number, state in enumerate(later, 1):
+        _expect_same(first, state, f'config.phases[{number}]')
+    return schedule
+
+
+def _expect_same(first: State, other: State, where: str) -> None:
+    """Raises where the states of two phases differ in a leaf or a shape."""
+
+    def leaves(state):
+        return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(state)}
+
+    one, two = leaves(first), leaves(other)
+    for path in sorted({*one} ^ {*two}):
+        raise ConfigError(
+            f'{where}: the state {"gains" if path in two else "loses"} {path}: keep networks and optimizers'
+        )
+    for path, leaf in one.items():
+        if (leaf.shape, leaf.dtype) != (two[path].shape, two[path].dtype):
+            raise ConfigError(f'{where}: state{path} changes from {leaf.shape} to {two[path].shape}: keep its shape')
 
 
 def check(config: ConfigDict, placement: parallel.Placement) -> None:
@@ -59,13 +115,20 @@ def check(config: ConfigDict, placement: parallel.Placement) -> None:
             f'config.losses has players {", ".join(config.losses)}, but config.optimizer has '
             f'{", ".join(config.optimizer)}: give each player both'
         )
-    for end, phase in phases(config):
-        if end % phase.train.steps_per_call:
+    for phase in phases(config):
+        steps = phase.config.train.steps_per_call
+        if phase.end % steps:
             raise ConfigError(
-                f'config.train.steps={end} is not a multiple of config.train.steps_per_call='
-                f'{phase.train.steps_per_call}: change one of them'
+                f'config.train.steps={phase.end} is not a multiple of config.train.steps_per_call={steps}: '
+                'change one of them'
             )
-        parallel.process_rows(phase.data.batch_size, placement.devices, phase.train.microbatches)
+        for term, every in periods(phase.config).items():
+            if every % steps:
+                raise ConfigError(
+                    f'config.losses.{term.replace("/", ".")}.every={every} is not a multiple of '
+                    f'config.train.steps_per_call={steps}: change one of them'
+                )
+        parallel.process_rows(phase.config.data.batch_size, placement.devices, phase.config.train.microbatches)
 
 
 def make_init(program: Program) -> Callable[[], State]:
@@ -81,13 +144,49 @@ def make_init(program: Program) -> Callable[[], State]:
     return init
 
 
-def make_call(program: Program) -> Callable:
-    """`(carry, batches, constants) -> carry`: `steps_per_call` steps.
+def restart(program: Program, state: State) -> State:
+    """Returns the state at the start of a phase: the optimizers of `program.restart` forget their moments."""
+    if not program.restart:
+        return state
+    init = make_init(program)
+    fresh = jax.jit(
+        lambda: {player: init().optimizer[player] for player in program.restart},
+        out_shardings={
+            player: jax.tree.map(lambda leaf: leaf.sharding, state.optimizer[player]) for player in program.restart
+        },
+    )()
+    return state.replace(optimizer={**state.optimizer, **fresh})
 
-    carry is (state, totals); batches have leaves [steps, turns, B, ...]; constants are (key data, resident set or None). With a
-    resident set the batches hold `index` and `position` alone, and the examples are taken on the device."""
 
-    def one(carry, batches, constants):
+def pattern(program: Program, first: int) -> Pattern:
+    """Returns the lazy terms that each step of the call from step `first` on computes."""
+    lazy = program.experiment.lazy.items()
+    return tuple(
+        frozenset(term for term, every in lazy if step % every == 0)
+        for step in range(first, first + program.config.train.steps_per_call)
+    )
+
+
+def patterns(program: Program, first: int) -> list[Pattern]:
+    """Returns the distinct patterns of the phase's calls from step `first` on, in order of appearance."""
+    period = math.lcm(*program.experiment.lazy.values(), program.config.train.steps_per_call)
+    last = min(program.end, first + period)
+    return [*dict.fromkeys(pattern(program, step) for step in range(first, last, program.config.train.steps_per_call))]
+
+
+def make_call(program: Program, due: Pattern | None = None) -> Callable:
+    """Returns `(carry, batches, constants) -> carry`: the `steps_per_call` steps of one call.
+
+    carry is (state, totals); batches have leaves [steps, turns, B, ...]; constants are (key data, resident set or None). With
+    a resident set the batches hold `index` and `position` alone, and the examples are gathered on the device.
+
+    Args:
+      program: the phase.
+      due: the lazy terms of each step; None for those of a call from step 0 on.
+    """
+    due = pattern(program, 0) if due is None else due
+
+    def one(carry, batches, constants, due):
         key_data, resident = constants
         data_key, step_key = jax.random.split(jax.random.wrap_key_data(key_data))
         if resident is not None:
@@ -96,14 +195,43 @@ def make_call(program: Program) -> Callable:
                 'position': batches['position'],
             }
         batches = _prepare_turns(program.prepare, batches, jax.random.fold_in(data_key, carry[0].step))
-        return totals.accumulate(program.experiment.step)(carry, batches, step_key)
+        return totals.accumulate(_step(program, due))(carry, batches, step_key)
 
     def call(carry, batches, constants):
-        if program.config.train.steps_per_call == 1:  # a loop of one would only cost: XLA's CPU loops run fewer threads
-            return one(carry, jax.tree.map(lambda leaf: leaf[0], batches), constants)
-        return jax.lax.scan(lambda carry, batches: (one(carry, batches, constants), None), carry, batches)[0]
+        first = 0
+        for now, run in itertools.groupby(due):
+            count = len([*run])
+            part = jax.tree.map(lambda leaf: leaf[first : first + count], batches)
+            if count == 1:  # a loop of one would only cost: XLA's CPU loops run fewer threads
+                carry = one(carry, jax.tree.map(lambda leaf: leaf[0], part), constants, now)
+            else:
+                carry = jax.lax.scan(lambda carry, batch: (one(carry, batch, constants, now), None), carry, part)[0]
+            first += count
+        return carry
 
     return call
+
+
+def _step(program: Program, due: Due) -> Callable:
+    """Returns the experiment's step with these lazy terms.
+
+    With on_nan='skip' a step that does not count what it skipped, as players do, is left out as a whole where a metric or
+    the new state is not finite."""
+    experiment = program.experiment
+    step = functools.partial(experiment.step, due=due) if experiment.lazy else experiment.step
+    if program.config.train.on_nan != 'skip':
+        return step
+
+    def guarded(state, batches, key):
+        after, metrics = step(state, batches, key)
+        if 'skipped' in metrics:
+            return after, metrics
+        leaves = [leaf for leaf in jax.tree.leaves((after, metrics)) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+        finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
+        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
+        return kept.replace(step=after.step), {**metrics, 'skipped': 1 - finite.astype(jnp.float32)}
+
+    return guarded
 
 
 def make_constants(program: Program):
@@ -133,7 +261,8 @@ def metric_names(program: Program, axis: str | None, state: State) -> list[str]:
     def step(state, batch):
         batches = jax.tree.map(lambda leaf: jnp.stack([leaf] * program.experiment.batches), batch)
         key = jax.random.key(0)
-        return program.experiment.step(state, _prepare_turns(program.prepare, batches, key), key)[1]
+        due = frozenset(program.experiment.lazy)  # all of them: a metric that is missing from a step is not counted
+        return _step(program, due)(state, _prepare_turns(program.prepare, batches, key), key)[1]
 
     batch = jax.tree.map(lambda leaf: leaf[0], program.batches(0, 1, slice(0, program.config.train.microbatches * 2)))
     if axis:  # the mean over devices needs its axis, here one of length 1

@@ -23,19 +23,25 @@ def zero(names) -> dict[str, Total]:
 
 
 def add(totals: Mapping[str, Total], metrics: Mapping[str, jax.Array], step: jax.Array) -> dict[str, Total]:
-    """The totals with one step's metrics (scalars) added."""
+    """Returns the totals with one step's metrics (scalars) added. A metric that the step did not compute is not counted."""
 
     def one(total: Total, value: jax.Array) -> Total:
         finite = jnp.isfinite(value)
         first_bad = jnp.where((total.first_bad < 0) & ~finite, step, total.first_bad)
         return Total(total.sum + jnp.where(finite, value, 0), total.count + finite, first_bad)
 
-    return {name: one(total, metrics[name]) for name, total in totals.items()}
+    return {name: one(total, metrics[name]) if name in metrics else total for name, total in totals.items()}
 
 
 def means(totals: Mapping[str, Total]) -> dict[str, float]:
-    """Host totals -> the mean of each metric over its finite values; NaN where there were none."""
-    return {name: float(total.sum) / int(total.count) if total.count else math.nan for name, total in totals.items()}
+    """Returns the mean of each metric over its finite values, from host totals.
+
+    It is NaN where none of the values was finite. A metric without any value is left out: a lazy term that was not due."""
+    return {
+        name: float(total.sum) / int(total.count) if total.count else math.nan
+        for name, total in totals.items()
+        if total.count or total.first_bad >= 0
+    }
 
 
 def first_bad(totals: Mapping[str, Total]) -> tuple[int, str] | None:

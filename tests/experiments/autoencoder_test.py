@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from genlab import data, experiment
+from genlab import experiment
 from genlab.config import phases, small
 from genlab.errors import ConfigError
 from genlab.sampling import drawing
@@ -36,7 +36,7 @@ def stacked():
 def test_a_greedy_phase_trains_its_block_alone_on_frozen_ones(stacked):
     _, state, batch, _ = built(stacked)
     batches = jax.tree.map(lambda leaf: leaf[None], batch)
-    for number, (_, phase) in enumerate(phases(stacked)):
+    for number, (_, _, phase, _) in enumerate(phases(stacked)):
         step = jax.jit(experiment.load('autoencoder')(phase).step)
         after, metrics = step(state, batches, jax.random.key(0))
         moved = {
@@ -95,7 +95,7 @@ def test_a_stack_of_blocks_is_the_one_deep_autoencoder(stacked):
 
 def test_abilities_see_the_blocks_that_a_phase_has_reached(stacked):
     model, state, batch, _ = built(stacked)
-    for (_, phase), size in zip(phases(stacked), (12, 6, 6)):
+    for (_, _, phase, _), size in zip(phases(stacked), (12, 6, 6)):
         made = experiment.load('autoencoder')(phase)
         codes = made.codec.encode(state.variables(), batch)
         assert codes.shape == (8, size) and made.codec.decode(state.variables(), codes).shape == batch['x'].shape
@@ -130,7 +130,7 @@ def test_every_term_is_offered_and_sigmoids_alone_have_theirs():
     def names(name):
         config = small(CONFIGS[name].get_config())
         config.losses.autoencoder = terms
-        (program,) = programs(config, experiment.load('autoencoder'), parallel.place('pmap'), data.load(config.data))
+        (program,) = programs(config, experiment.load('autoencoder'), parallel.place('pmap'))
         return metric_names(program, parallel.AXIS, jax.eval_shape(make_init(program)))
 
     assert {f'autoencoder/{term}' for term in terms} <= {*names('sparse_ae')}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genlab import data, experiment
+from genlab import experiment
 from genlab.config import small
 from genlab.losses.adversarial import PAIRS
 from genlab.training import parallel, totals
@@ -22,7 +22,7 @@ def test_any_pair_and_any_penalty_is_a_config(pair):
     config.model.pair = pair
     config.losses.discriminator.update(dict.fromkeys(PENALTIES, 0.1))
     config.train.order = ('discriminator',) * 3 + ('generator',)
-    (program,) = programs(config, experiment.load('gan'), parallel.place('pmap'), data.load(config.data))
+    (program,) = programs(config, experiment.load('gan'), parallel.place('pmap'))
     assert program.experiment.batches == 3
     names = metric_names(program, parallel.AXIS, jax.eval_shape(make_init(program)))
     assert {f'discriminator/{penalty}' for penalty in PENALTIES} <= set(names)

@@ -39,7 +39,7 @@ import numpy as np
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
-from genlab import conditioning, data, experiment  # noqa: E402
+from genlab import conditioning, experiment  # noqa: E402
 from genlab.abilities import Likelihood  # noqa: E402
 from genlab.config import small  # noqa: E402
 from genlab.latents.explore import masks  # noqa: E402
@@ -155,7 +155,7 @@ def train(config, stirred=False):
     build = experiment.load(config.experiment)
     placement = parallel.place(config.placement, jax.devices())
     assert placement.devices == 4 and placement.axis
-    schedule = programs(config, build, placement, data.load(config.data))
+    schedule = programs(config, build, placement)
     state = parallel.initial(placement, make_init(schedule[0]))
     if stirred:
         state = parallel.replicate(placement, stir(whole(state)))

@@ -5,7 +5,7 @@ import pathlib
 
 import jax
 
-from genlab import data, experiment
+from genlab import experiment
 from genlab.training import parallel, totals
 from genlab.training.program import fold, load, make_call, make_constants, make_init, metric_names, programs
 
@@ -28,7 +28,7 @@ class Trained:
         self.config.placement = placement_name
         build = experiment.load(config.experiment)
         self.placement = parallel.place(placement_name, devices or jax.devices())
-        self.program = programs(self.config, build, self.placement, data.load(config.data))[0]
+        self.program = programs(self.config, build, self.placement)[0]
         init = make_init(self.program)
         self.start = parallel.initial(self.placement, init)
         names = metric_names(self.program, self.placement.axis, self.start)

@@ -186,6 +186,6 @@ def test_samples_of_a_run_are_those_of_sample_mode(whole, tmp_path):
     modes.sample(config, build, whole, 5, 7)
     drawn = np.load(whole / 'samples/step-12-seed-7/samples.npz')['samples']
     assert drawn.shape == (5, 2) and np.isfinite(drawn).all()
-    step, state, model, placement = modes.restore(config, build, whole)
+    step, state, _, placement = modes.restore(config, build, whole)
     assert step == 12 and int(state.step) == 12 and placement.axis == parallel.AXIS
     assert jax.tree.leaves(state.average)

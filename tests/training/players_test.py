@@ -395,6 +395,38 @@ def test_an_infinite_gradient_of_a_finite_loss_is_skipped_too():
     assert bits((moved.params, moved.optimizer)) == bits((state.params, state.optimizer))
 
 
+def test_a_lazy_term_is_computed_and_traced_on_its_steps_only():
+    """With SGD the other steps move by the rest of the loss alone; the collections of the term move with it."""
+    traced = []
+
+    def objective(variables, batch, keys, step):
+        def length():
+            traced.append(step)
+            count = variables['u']['running']['count'] + 1
+            return variables['u']['params'] * 10.0, {'u': {'running': {'count': count}}}
+
+        return {'push': variables['u']['params'] * batch['x'], 'length': length}, {}
+
+    players = {'p': Player(('u',), ('u',), objective, {'push': 1.0, 'length': 2.0}, optax.sgd(1.0))}
+    step = make_step(players, ('p',), lazy=('p/length',))
+    start = begin(players, stats={'u': {'running': {'count': jnp.int32(0)}}}, u=1.0)
+    batch = rounds(1, 4)
+    between, metrics = step(start, batch, KEY)
+    assert not traced and 'p/length' not in metrics and between.stats['u']['running']['count'] == 0
+    due, metrics = step(start, batch, KEY, due=frozenset({'p/length'}))
+    assert traced and metrics['p/length'] == 10 and due.stats['u']['running']['count'] == 1
+    np.testing.assert_allclose(between.params['u'] - due.params['u'], 20.0, rtol=1e-6)
+
+
+def test_an_average_may_take_a_function_of_the_step_as_its_decay():
+    players = {'p': pushed('u', lambda batch, keys: jnp.ones(4))}
+    state = begin(players, ('u',), u=0.0)
+    step = make_step(players, ('p',), average={'u': lambda step: 0.25 * step})
+    for mean in (-1.0, -1.75, -0.5 * 1.75 - 0.5 * 3):
+        state, _ = step(state, rounds(1, 4), KEY)
+        np.testing.assert_allclose(state.average['u'], mean)
+
+
 def test_moving_averages_are_warmed_up_as_a_loop_says():
     players = {'p': pushed('u', examples), 'q': pushed('v', examples)}
     state = begin(players, ('u',), u=[1.0, 2.0], v=[0.0, 0.0])

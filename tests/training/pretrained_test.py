@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from genlab import data, experiment
+from genlab import experiment
 from genlab.config import small
 from genlab.errors import ConfigError, UserError, warn
 from genlab.run import workdir
@@ -43,7 +43,7 @@ def made_up(program):
 def saved(tmp_path_factory, placement):
     """(a run's folder with one checkpoint, the state in it), averages apart from the parameters."""
     folder, config = tmp_path_factory.mktemp('run'), autoencoder()
-    program = programs(config, experiment.load(config.experiment), placement, data.load(config.data))[0]
+    program = programs(config, experiment.load(config.experiment), placement)[0]
     state = made_up(program)
     workdir.claim(folder, config)
     with Checkpoints(folder / 'checkpoints', warn=warn) as checkpoints:
@@ -73,7 +73,7 @@ def test_a_run_begins_with_the_networks_of_another(saved, placement):
     config = small(CONFIGS['latent_diffusion'].get_config('frozen'))
     config.model.first_stage = str(saved[0])
     config.model.autoencoder.update(width=4, multipliers=(1, 2))
-    program = programs(config, experiment.load(config.experiment), placement, data.load(config.data))[0]
+    program = programs(config, experiment.load(config.experiment), placement)[0]
     own = made_up(program)
     state = Loop.fresh(SimpleNamespace(placement=placement), program, lambda: own)
     jax.tree.map(np.testing.assert_array_equal, state.params['denoiser'], own.params['denoiser'])
