@@ -119,9 +119,9 @@ def chart(title: str, series: Series) -> str:
     steps = np.concatenate([x for x, _ in series.values()])
     left, right = steps.min(), max(steps.max(), steps.min() + 1)
     everything = np.concatenate([y[np.isfinite(y)] for _, y in series.values()])
-    scales = {'linear': _linear_range(everything), 'log': _log_range(everything)}
+    low, high = _linear_range(everything)
+    scales = {'linear': (low, high), 'log': _log_range(everything)}
     drawings = [_drawing(title, name, series, (left, right), span) for name, span in scales.items() if span]
-    low, high = scales['linear']
     cut = len(everything) and (everything.min() < low or everything.max() > high)
     note = '<span class="note linear">spikes cut off</span>' if cut else ''
     checked = ' checked' if _wants_log(series, everything) else ''

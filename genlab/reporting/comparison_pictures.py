@@ -71,7 +71,7 @@ def small(data: bytes, limit: int = BYTES) -> bytes:
     """
     from PIL import Image
 
-    original = Image.open(io.BytesIO(data))
+    original: Picture = Image.open(io.BytesIO(data))
     if original.mode != 'L':
         cover = original.convert('RGBA')
         original = Image.alpha_composite(Image.new('RGBA', cover.size, 'white'), cover).convert('RGB')
