@@ -98,7 +98,7 @@ def _modules(network: str, trees: list, calls: list[dict]) -> list[dict]:
     Returns:
       One dict per module. Modules that hold parameters but were never called (the network itself, a codebook) come last.
     """
-    held = collections.Counter()
+    held: collections.Counter[tuple] = collections.Counter()
     for path, leaf in itertools.chain.from_iterable(map(jax.tree.leaves_with_path, trees)):
         held[tuple(key.key for key in path[:-1])] += math.prod(leaf.shape)
     first: dict[tuple, dict] = {}

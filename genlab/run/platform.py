@@ -39,6 +39,8 @@ def keep_freed_memory() -> None:
     if 'MALLOC_ARENA_MAX' in os.environ or not sys.platform.startswith('linux'):
         return
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # absent in musl
+    if mallopt is None:
+        return
     trim, top_pad, mmap, arenas = -1, -2, -3, -8  # malloc.h
-    for option, value in ((arenas, 2), (mmap, 2**30), (trim, 2**31 - 1), (top_pad, 2**26)) if mallopt else ():
+    for option, value in ((arenas, 2), (mmap, 2**30), (trim, 2**31 - 1), (top_pad, 2**26)):
         mallopt(option, value)
