@@ -51,10 +51,10 @@ RULES = {
 
 
 def build(config: ConfigDict, steps: int = 0) -> optax.GradientTransformation:
-    """Builds an optimizer: global-norm clipping (`clip` > 0), the rule, decoupled weight decay and the learning rate.
+    """Builds an optimizer: global-norm clipping (if `clip` > 0), the rule, decoupled weight decay and the learning rate.
 
-    The rate is a number or a ramp(); the first `warmup` steps raise it linearly from 0. The rate counts its player's turns:
-    a player with five turns per training step advances it by five.
+    The learning rate is a number or a ramp(). It rises linearly from 0 over the first `warmup` steps. The schedule counts
+    the turns of the player: with five turns per training step it advances by five.
 
     Args:
       config: the values of `adam` or `sgd`.
@@ -68,7 +68,8 @@ def build(config: ConfigDict, steps: int = 0) -> optax.GradientTransformation:
     return optax.chain(*chain, optax.scale_by_learning_rate(_rate(config, steps)))
 
 
-def _rate(config: ConfigDict, steps: int):
+def _rate(config: ConfigDict, steps: int) -> optax.ScalarOrSchedule:
+    """Returns the learning rate, a number or a function of the step."""
     rate, warmup = schedule(config.learning_rate, steps), config.warmup
     if not warmup:
         return rate
