@@ -1,7 +1,7 @@
 """Charts of curves as inline SVG, drawn on a linear and a log scale; the page switches between the two.
 
-The drawing is stretched to the width of the page (`preserveAspectRatio="none"`). So lines have a fixed width, and all text
-is HTML placed in percent.
+The drawing is stretched to the width of the page (`preserveAspectRatio="none"`). So lines have a fixed width, and all
+text is HTML placed in percent.
 """
 
 import json
@@ -45,7 +45,13 @@ def _label(value: float, digits: int) -> str:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Returns about `count` round numbers from low to high, spaced by 1, 2 or 5 times a power of ten."""
+    """Returns round numbers, spaced by 1, 2 or 5 times a power of ten.
+
+    Args:
+      low: the least number.
+      high: the greatest number.
+      count: about how many numbers.
+    """
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     spacing = min((factor * power for factor in (1, 2, 5, 10)), key=lambda spacing: abs(math.log(spacing / rough)))

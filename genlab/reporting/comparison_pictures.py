@@ -1,4 +1,4 @@
-"""Pictures of the results: the newest samples and the pictures of the evaluation, small enough to keep in the repository."""
+"""Pictures of the results: the newest samples and the pictures of the evaluation, small enough for the repository."""
 
 import io
 import math

@@ -70,8 +70,8 @@ def points(
     Args:
       samples: [N, 2] or [N, 3].
       reference: [M, 2] or [M, 3], or None.
-      limits: (low, high), each a number or [2]; None takes a square around the reference (the samples if there is none),
-        so that the axes stay fixed during training.
+      limits: (low, high), each a number or [2]; None takes a square around the reference (the samples if there is
+        none), so that the axes stay fixed during training.
       size: pixels per side.
 
     Returns:
@@ -167,8 +167,8 @@ def _square(cloud: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _cover(pixels: np.ndarray, size: int, width: float) -> np.ndarray:
     """Computes the opacity of each pixel under all points.
 
-    A point is a disc with a soft edge. Discs are composited as transparent layers. They are smaller and more transparent
-    for larger N.
+    A point is a disc with a soft edge. Discs are composited as transparent layers. They are smaller and more
+    transparent for larger N.
 
     Args:
       pixels: [N, 2], (x, y) in pixels.
