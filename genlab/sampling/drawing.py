@@ -127,8 +127,8 @@ def condition_at(
 ) -> Callable[[np.ndarray], Mapping[str, Any]]:
     """Returns a function from sample numbers [N] to their condition, a dict with leaves [N, ...].
 
-    Without a prompt or label the condition is taken from held-out examples if `config.sample.condition` is set. Otherwise
-    it is random.
+    Without a prompt or label the condition is taken from held-out examples if `config.sample.condition` is set.
+    Otherwise it is random.
 
     Args:
       config: of the run.

@@ -75,7 +75,8 @@ class Checkpoints:
     def restore(self, template: Tree) -> tuple[int, Tree, dict] | None:
         """Restores the newest undamaged checkpoint.
 
-        A damaged checkpoint is skipped in favour of the previous one. Unless read-only, it is renamed to `damaged-<step>`.
+        A damaged checkpoint is skipped in favour of the previous one. Unless read-only, it is renamed to
+        `damaged-<step>`.
 
         Args:
           template: a pytree of shapes with shardings.
