@@ -1,8 +1,8 @@
-"""Times each layer of the DCGAN alone: forward, input gradient and kernel gradient, ours against lax and PyTorch.
+"""Times each layer of the DCGAN separately: forward pass, input gradient and kernel gradient, against lax and PyTorch.
 
-A layer halves (or doubles) 4x4 at stride 2 and batch 64, in float32; 'spread' is also the forward pass of a transposed
-layer, and 'convolve' its input gradient. The contenders run interleaved; the numbers are the minima in milliseconds,
-for a shared machine can only add to them.
+A layer has 4x4 kernels and stride 2, at batch 64 in float32. 'spread' is also the forward pass of a transposed layer,
+and 'convolve' its input gradient. The contenders run alternately. The numbers are minima in milliseconds, because other
+load on the machine only adds to them.
 
     python -m benchmarks.convolution --rounds=25
 """
@@ -19,7 +19,16 @@ BATCH = 64
 
 
 def ours(side: int, inside: int, outside: int) -> dict:
-    """Our three products and XLA's, as functions of no arguments."""
+    """Builds the three products of genlab and of XLA.
+
+    Args:
+      side: height and width of the larger map, in pixels.
+      inside: channels of the larger map.
+      outside: channels of the smaller map.
+
+    Returns:
+      product -> {'ours', 'lax'} -> function without arguments.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -47,7 +56,17 @@ def ours(side: int, inside: int, outside: int) -> dict:
 
 
 def theirs(side: int, inside: int, outside: int, layout: str) -> dict:
-    """PyTorch's three products, as functions of no arguments."""
+    """Builds the three products of PyTorch.
+
+    Args:
+      side: height and width of the larger map, in pixels.
+      inside: channels of the larger map.
+      outside: channels of the smaller map.
+      layout: the name of a torch memory format.
+
+    Returns:
+      product -> function without arguments.
+    """
     import torch
     from torch.nn.functional import conv2d, conv_transpose2d
 
@@ -64,8 +83,9 @@ def theirs(side: int, inside: int, outside: int, layout: str) -> dict:
     }
 
 
-def minima(runs: dict, rounds: int) -> dict:
-    seconds = {name: [] for name in runs}
+def minima(runs: dict, rounds: int) -> dict[str, float]:
+    """Times functions alternately, after two warm-up rounds; returns name -> least time in milliseconds."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 2):
         for name, run in runs.items():
             started = perf_counter()
@@ -78,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--rounds', type=int, default=25)
     options = parser.parse_args()
-    if any(name not in os.environ for name in MALLOC):  # glibc reads them when a process starts
+    if any(name not in os.environ for name in MALLOC):  # glibc reads them at the start of a process
         os.execve(sys.executable, [sys.executable, '-m', 'benchmarks.convolution', *sys.argv[1:]], os.environ | MALLOC)
     print('| layer | product | ours | lax | PyTorch | channels last | ours GFLOP/s |\n|---|---|---|---|---|---|---|')
     for layer in LAYERS:
