@@ -1,25 +1,32 @@
-"""Times each layer of the DCGAN alone: forward, input gradient and kernel gradient, ours against lax and PyTorch.
+"""Times each layer of the DCGAN separately: forward pass, input gradient and kernel gradient, against lax and PyTorch.
 
-A layer halves (or doubles) 4x4 at stride 2 and batch 64, in float32; 'spread' is also the forward pass of a transposed
-layer, and 'convolve' its input gradient. The contenders run interleaved; the numbers are the minima in milliseconds,
-for a shared machine can only add to them.
+A layer has 4x4 kernels and stride 2, at batch 64 in float32. 'spread' is also the forward pass of a transposed layer,
+and 'convolve' its input gradient. The contenders run alternately. The numbers are minima in milliseconds, because other
+load on the machine only adds to them.
 
     python -m benchmarks.convolution --rounds=25
 """
 
 import argparse
-import os
-import sys
 from time import perf_counter
 
-from benchmarks.dcgan import MALLOC
+from benchmarks import contest
 
 LAYERS = ((64, 3, 64), (32, 64, 128), (16, 128, 256), (8, 256, 512))  # side, channels in, channels out
 BATCH = 64
 
 
 def ours(side: int, inside: int, outside: int) -> dict:
-    """Our three products and XLA's, as functions of no arguments."""
+    """Builds the three products of genlab and of XLA.
+
+    Args:
+      side: height and width of the larger map, in pixels.
+      inside: channels of the larger map.
+      outside: channels of the smaller map.
+
+    Returns:
+      product -> {'ours', 'lax'} -> function without arguments.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -47,7 +54,17 @@ def ours(side: int, inside: int, outside: int) -> dict:
 
 
 def theirs(side: int, inside: int, outside: int, layout: str) -> dict:
-    """PyTorch's three products, as functions of no arguments."""
+    """Builds the three products of PyTorch.
+
+    Args:
+      side: height and width of the larger map, in pixels.
+      inside: channels of the larger map.
+      outside: channels of the smaller map.
+      layout: the name of a torch memory format.
+
+    Returns:
+      product -> function without arguments.
+    """
     import torch
     from torch.nn.functional import conv2d, conv_transpose2d
 
@@ -64,8 +81,9 @@ def theirs(side: int, inside: int, outside: int, layout: str) -> dict:
     }
 
 
-def minima(runs: dict, rounds: int) -> dict:
-    seconds = {name: [] for name in runs}
+def minima(runs: dict, rounds: int) -> dict[str, float]:
+    """Times functions alternately, after two warm-up rounds; returns name -> least time in milliseconds."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 2):
         for name, run in runs.items():
             started = perf_counter()
@@ -75,11 +93,11 @@ def minima(runs: dict, rounds: int) -> dict:
 
 
 def main() -> None:
+    """Prints one row per layer and product, with the times in milliseconds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--rounds', type=int, default=25)
     options = parser.parse_args()
-    if any(name not in os.environ for name in MALLOC):  # glibc reads them when a process starts
-        os.execve(sys.executable, [sys.executable, '-m', 'benchmarks.convolution', *sys.argv[1:]], os.environ | MALLOC)
+    contest.keep_freed_memory('benchmarks.convolution')
     print('| layer | product | ours | lax | PyTorch | channels last | ours GFLOP/s |\n|---|---|---|---|---|---|---|')
     for layer in LAYERS:
         side, inside, outside = layer

@@ -1,7 +1,7 @@
-"""How fast the data comes: python benchmarks/data.py [--tfds DIR]
+"""Measures the speed of data loading: python benchmarks/data.py [--tfds DIR]
 
-Prints examples/s of batches from memory, images/s of scenes drawn, and, given TFDS's data_dir, seconds to load MNIST.
-One process; set OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 for figures of one core.
+Prints examples/s of batches from memory and images/s of generated scenes. With --tfds it also prints the seconds to
+load MNIST. It uses one process; OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 limits it to one core.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -22,8 +23,14 @@ from genlab.data.source import from_arrays, image_field, label_field
 from genlab.data.sources.scenes.scenes import declare, scenes
 
 
-def rate(work, size, seconds=1.0):
-    """Examples per second of work(number), which makes `size` examples; the best of five, for a busy machine."""
+def rate(work: Callable[[int], object], size: int, seconds: float = 1.0) -> float:
+    """Returns examples per second, the best of five measurements.
+
+    Args:
+      work: makes examples; called with 0, 1, ...
+      size: examples per call.
+      seconds: duration of all measurements.
+    """
     number, best = 0, 0.0
     for _ in range(5):
         start, began = number, time.perf_counter()
@@ -34,7 +41,8 @@ def rate(work, size, seconds=1.0):
     return best
 
 
-def memory():
+def memory() -> None:
+    """Prints the rate of batches from arrays in memory."""
     rng = np.random.default_rng(0)
     arrays = {'image': rng.integers(0, 256, (50_000, 32, 32, 3), np.uint8), 'label': np.zeros(50_000, np.int32)}
     source = from_arrays('random', arrays, {'image': image_field(32, 3), 'label': label_field(10)})
@@ -42,12 +50,13 @@ def memory():
         for count in (1, 8):
             batches = Batches(source, size, seed=0)
             print(
-                f'memory: batch {size:3}, {count} at a time: '
+                f'memory: batch {size:3}, {count} per call: '
                 f'{rate(lambda n: batches(n * count, count), size * count):9,.0f} examples/s of 32x32x3'
             )
 
 
-def drawing():
+def drawing() -> None:
+    """Prints the rate of scenes by resolution and number of fields."""
     every = tuple(declare(32, 3))
     for resolution in (32, 64, 128):
         for fields in (('image', 'label'), every):
@@ -59,14 +68,16 @@ def drawing():
             )
 
 
-def streaming(workers):
+def streaming(workers: int) -> None:
+    """Prints the rate of a stream of scenes, read ahead by a number of worker processes."""
     batches = Batches(scenes(32), 64, seed=0)
     with closing(batches.stream(0, 1, 2000, workers=workers)) as stream:
         next(stream)
         print(f'scenes: stream of batches of 64, {workers} workers: {rate(lambda n: next(stream), 64):9,.0f} images/s')
 
 
-def mnist(folder):
+def mnist(folder: str) -> None:
+    """Prints the time to load MNIST from TFDS, first decoded and then from the cache; folder: its data_dir."""
     with tempfile.TemporaryDirectory() as cache:
         os.environ['GENLAB_CACHE'] = cache
         for state in ('decoded', 'from the cache'):
@@ -76,12 +87,12 @@ def mnist(folder):
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--tfds', default='', help='data_dir of TFDS with mnist in it')
-    asked = parser.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser.add_argument('--tfds', default='', help='data_dir of TFDS that contains mnist')
+    options = parser.parse_args()
     memory()
     drawing()
     streaming(0)
     streaming(1)
-    if asked.tfds:
-        mnist(asked.tfds)
+    if options.tfds:
+        mnist(options.tfds)

@@ -1,8 +1,7 @@
-"""Times a DCGAN training step at 64x64x3, width 64, batch 64 and in float32 against the same networks in PyTorch.
+"""Times a DCGAN training step at 64x64x3, width 64 and batch 64, in float32, against the same networks in PyTorch.
 
-A step is a discriminator turn and then a generator turn: the non-saturating loss on logits, Adam(2e-4, b1 0.5).
-The contenders run interleaved in one process, so that a busy machine slows them alike, and the fastest of PyTorch's
-modes counts.
+A step is a discriminator turn followed by a generator turn, with the non-saturating loss on logits and Adam(2e-4, b1
+0.5). The contenders run alternately in one process. The result is for the fastest mode of PyTorch.
 
     python -m benchmarks.dcgan --rounds=15
 """
@@ -10,14 +9,16 @@ modes counts.
 import argparse
 import pathlib
 import time
+from collections.abc import Callable
+from typing import Any
 
 from benchmarks import contest
 
 LATENT, RATE, MOMENTUM = 100, 2e-4, 0.5
 
 
-def genlab_step(batch: int):
-    """The training step of configs/dcgan.py:paper64 as the loop calls it, a function that waits for its result."""
+def genlab_step(batch: int) -> Callable[[], None]:
+    """Compiles the step of configs/dcgan.py:paper64 as in the loop; returns a function that runs it and waits."""
     import jax
     import numpy as np
 
@@ -29,7 +30,7 @@ def genlab_step(batch: int):
     set_up_jax()
     config = read(str(pathlib.Path(__file__).parents[1] / 'configs/dcgan.py') + ':paper64')
     config.data.batch_size = batch
-    config.average, config.data.flip = {}, False  # PyTorch's side keeps no average and flips nothing either
+    config.average, config.data.flip = {}, False  # as in the PyTorch step
     placement = parallel.place(config.placement)
     (paper64,) = program.programs(config, experiment.load(config.experiment), placement, data.declared)
     state = parallel.initial(placement, program.make_init(paper64))
@@ -41,7 +42,7 @@ def genlab_step(batch: int):
     started = time.perf_counter()
     compiled = placement.compile(program.make_call(paper64), carry).lower(carry, batches, constants).compile()
     flops = compiled.cost_analysis()['flops']
-    print(f'genlab: {flops / 1e9:.0f} GFLOP a step, compiled in {time.perf_counter() - started:.1f} s')
+    print(f'genlab: {flops / 1e9:.0f} GFLOP per step, compiled in {time.perf_counter() - started:.1f} s')
 
     def run():
         nonlocal carry
@@ -50,8 +51,8 @@ def genlab_step(batch: int):
     return run
 
 
-def torch_networks():
-    """The networks of PyTorch's own DCGAN example."""
+def torch_networks() -> tuple[Any, Any]:
+    """Returns the generator and the discriminator of PyTorch's DCGAN example."""
     from torch import nn
 
     norm = nn.BatchNorm2d
@@ -83,10 +84,16 @@ def torch_networks():
     return generator, discriminator
 
 
-def torch_step(batch: int, channels_last: bool, compiled: bool, frozen: bool):
-    """PyTorch's step in the usual order: real, fake.detach(), backward; the same fakes again for the generator.
+def torch_step(batch: int, channels_last: bool, compiled: bool, frozen: bool) -> Callable[[], None]:
+    """Builds the step in PyTorch, in the usual order; the generator turn uses the same fakes as the discriminator turn.
 
-    frozen: the discriminator's parameters ask for no gradient in the generator's turn, which the usual code does not say."""
+    Args:
+      batch: images per step.
+      channels_last: whether to use that memory format.
+      compiled: whether to use torch.compile.
+      frozen: whether to skip the gradients of the discriminator's parameters in the generator turn. The usual code
+        computes them.
+    """
     import torch
     from torch.nn.functional import softplus
 
@@ -113,8 +120,8 @@ def torch_step(batch: int, channels_last: bool, compiled: bool, frozen: bool):
 
 
 def makers(batch: int, frozen: bool) -> dict:
-    """How to make each contender."""
-    made = {'genlab': lambda: genlab_step(batch)}
+    """Returns name -> function that builds the contender."""
+    made: dict[str, Callable] = {'genlab': lambda: genlab_step(batch)}
     for compiled in (False, True):
         for last in (False, True):
             name = f'torch {"compile" if compiled else "eager"}{" channels_last" if last else ""}'
@@ -127,9 +134,9 @@ def main() -> None:
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--rounds', type=int, default=15)
     parser.add_argument(
-        '--frozen', action='store_true', help="PyTorch without the discriminator's gradients in G's turn"
+        '--frozen', action='store_true', help='PyTorch without gradients of the discriminator in the generator turn'
     )
-    parser.add_argument('--only', default='', help='contenders whose names begin so')
+    parser.add_argument('--only', default='', help='prefix of the names of contenders')
     options = parser.parse_args()
     contest.keep_freed_memory('benchmarks.dcgan')
     ready = contest.contenders(makers(options.batch, options.frozen), options.only)

@@ -1,32 +1,35 @@
 """Times steps of diffusion models on 32x32x3 images in float32 against the same networks in PyTorch.
 
-`--network=unet` is the U-Net of DDPM for CIFAR-10 (35.7 million parameters, dropout 0.1), `--network=dit` DiT-S/4 (33 million)
-with ten classes. `--step=train` draws times, noise and dropout, and moves the network by the squared error of the noise and
-Adam(2e-4); `--step=sample` is one evaluation of the network and DDIM's update. The contenders take turns in one process, and
-the fastest of PyTorch's modes counts.
+`--network=unet` is the U-Net of DDPM for CIFAR-10 (35.7 million parameters, dropout 0.1). `--network=dit` is DiT-S/4
+(33 million parameters) with ten classes. `--step=train` draws times, noise and dropout. It trains on the squared error
+of the noise with Adam(2e-4). `--step=sample` is one network evaluation and the DDIM update. The contenders run
+alternately in one process. The result is for the fastest mode of PyTorch.
 
     python -m benchmarks.diffusion --network=unet --step=train --rounds=15
 """
 
 import argparse
 import time
+from collections.abc import Callable
+from typing import Any
 
 from benchmarks import contest
 
 SHAPE, CLASSES, RATE, TIMES = (32, 32, 3), 10, 2e-4, 1000
 TRANSFORMER = {'patch': 4, 'width': 384, 'depth': 12, 'heads': 6, 'classes': CLASSES}
-NOISY, LESS_NOISY = 500, 480  # the times of a sampling step
+NOISY, LESS_NOISY = 500, 480  # times before and after a sampling step
 
 
-def signal_and_noise():
-    """alpha_t and sigma_t of DDPM's linear schedule: float32 [1000] each."""
+def signal_and_noise() -> tuple[Any, Any]:
+    """Returns alpha_t and sigma_t of the linear schedule of DDPM, float32 [1000] each."""
     import numpy as np
 
     kept = np.cumprod(1 - np.linspace(1e-4, 0.02, TIMES))
     return np.sqrt(kept).astype(np.float32), np.sqrt(1 - kept).astype(np.float32)
 
 
-def genlab_network(name: str):
+def genlab_network(name: str) -> Any:
+    """Returns the Flax module, 'unet' or 'dit'."""
     if name == 'dit':
         from genlab.networks.diffusion.dit import DiT
 
@@ -36,8 +39,14 @@ def genlab_network(name: str):
     return UNet(channels=3)
 
 
-def genlab_step(name: str, step: str, batch: int):
-    """A compiled step that keeps its state, as a function that waits for its result."""
+def genlab_step(name: str, step: str, batch: int) -> Callable[[], None]:
+    """Compiles a step; returns a function that updates its state and waits for the result.
+
+    Args:
+      name: 'unet' or 'dit'.
+      step: 'train' or 'sample'.
+      batch: images per step.
+    """
     import jax
     import jax.numpy as jnp
     import optax
@@ -47,12 +56,13 @@ def genlab_step(name: str, step: str, batch: int):
     set_up_jax()
     network, adam, (alpha, sigma) = genlab_network(name), optax.adam(RATE), map(jnp.asarray, signal_and_noise())
     x, labels = jax.random.normal(jax.random.key(0), (batch, *SHAPE)), jnp.arange(batch) % CLASSES
-    told = {'labels': labels} if name == 'dit' else {}
-    constants = dict(jax.jit(lambda key: network.init(key, x, jnp.ones(batch), False, **told))(jax.random.key(0)))
+    condition = {'labels': labels} if name == 'dit' else {}
+    constants = dict(jax.jit(lambda key: network.init(key, x, jnp.ones(batch), False, **condition))(jax.random.key(0)))
     params = constants.pop('params')
 
     def evaluate(params, x, times, train, keys=None):
-        return network.apply({'params': params, **constants}, x, times.astype(jnp.float32), train, keys=keys, **told)
+        variables = {'params': params, **constants}
+        return network.apply(variables, x, times.astype(jnp.float32), train, keys=keys, **condition)
 
     def train(state, key):
         params, moments = state
@@ -74,7 +84,7 @@ def genlab_step(name: str, step: str, batch: int):
     started = time.perf_counter()
     compiled = jax.jit({'train': train, 'sample': sample}[step], donate_argnums=0).lower(state, key).compile()
     flops = compiled.cost_analysis()['flops']
-    print(f'genlab: {flops / 1e9:.0f} GFLOP a step, compiled in {time.perf_counter() - started:.1f} s')
+    print(f'genlab: {flops / 1e9:.0f} GFLOP per step, compiled in {time.perf_counter() - started:.1f} s')
 
     def run():
         nonlocal state, number
@@ -84,14 +94,23 @@ def genlab_step(name: str, step: str, batch: int):
     return run
 
 
-def torch_network(name: str):
+def torch_network(name: str) -> Any:
+    """Returns the PyTorch module, 'unet' or 'dit'."""
     from benchmarks import torch_networks
 
     return torch_networks.DiT(3, SHAPE[0], **TRANSFORMER) if name == 'dit' else torch_networks.UNet(3, SHAPE[0])
 
 
-def torch_step(name: str, step: str, batch: int, channels_last: bool, compiled: bool):
-    """The step as PyTorch's programs write it, with the fused Adam."""
+def torch_step(name: str, step: str, batch: int, channels_last: bool, compiled: bool) -> Callable[[], None]:
+    """Builds the step in the usual style of PyTorch, with the fused Adam.
+
+    Args:
+      name: 'unet' or 'dit'.
+      step: 'train' or 'sample'.
+      batch: images per step.
+      channels_last: whether to use that memory format.
+      compiled: whether to use torch.compile.
+    """
     import torch
 
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -100,20 +119,20 @@ def torch_step(name: str, step: str, batch: int, channels_last: bool, compiled: 
     network.train(step == 'train')
     alpha, sigma = map(torch.from_numpy, signal_and_noise())
     x = torch.randn(batch, SHAPE[2], *SHAPE[:2]).contiguous(memory_format=layout)
-    told = (torch.arange(batch) % CLASSES,) if name == 'dit' else ()
+    condition = (torch.arange(batch) % CLASSES,) if name == 'dit' else ()
     evaluate = torch.compile(network, dynamic=False) if compiled else network
 
     def train():
         times, noise = torch.randint(0, TIMES, (batch,)), torch.randn_like(x)
         noisy = alpha[times][:, None, None, None] * x + sigma[times][:, None, None, None] * noise
         adam.zero_grad()
-        torch.nn.functional.mse_loss(evaluate(noisy, times.float(), *told), noise).backward()
+        torch.nn.functional.mse_loss(evaluate(noisy, times.float(), *condition), noise).backward()
         adam.step()
 
     @torch.inference_mode()
     def sample():
         nonlocal x
-        noise = evaluate(x, torch.full((batch,), float(NOISY)), *told)
+        noise = evaluate(x, torch.full((batch,), float(NOISY)), *condition)
         image = (x - sigma[NOISY] * noise) / alpha[NOISY]
         x = alpha[LESS_NOISY] * image + sigma[LESS_NOISY] * noise
 
@@ -121,8 +140,14 @@ def torch_step(name: str, step: str, batch: int, channels_last: bool, compiled: 
 
 
 def makers(name: str, step: str, batch: int) -> dict:
-    """How to make each contender; a transformer has no convolution to lay out."""
-    made = {'genlab': lambda: genlab_step(name, step, batch)}
+    """Returns name -> function that builds the contender. The memory format matters for convolutions only.
+
+    Args:
+      name: 'unet' or 'dit'.
+      step: 'train' or 'sample'.
+      batch: images per step.
+    """
+    made: dict[str, Callable] = {'genlab': lambda: genlab_step(name, step, batch)}
     for compiled in (False, True):
         for last in (False, True) if name == 'unet' else (False,):
             contender = f'torch {"compile" if compiled else "eager"}{" channels_last" if last else ""}'
@@ -136,7 +161,7 @@ def main() -> None:
     parser.add_argument('--step', choices=['train', 'sample'], default='train')
     parser.add_argument('--batch', type=int, default=16)
     parser.add_argument('--rounds', type=int, default=15)
-    parser.add_argument('--only', default='', help='contenders whose names begin so')
+    parser.add_argument('--only', default='', help='prefix of the names of contenders')
     options = parser.parse_args()
     contest.keep_freed_memory('benchmarks.diffusion')
     ready = contest.contenders(makers(options.network, options.step, options.batch), options.only)

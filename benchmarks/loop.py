@@ -1,11 +1,13 @@
-"""The loop against the bare compiled step, and many steps in one call against one.
+"""Compares the training loop with the bare compiled step, and many steps per call with one.
 
     python benchmarks/loop.py            # about 3 minutes on 2 cores
 
-1. DCGAN on digits: `train.Loop` with data, a line of the log every 50 steps and a checkpoint every 100, against calls of the
-   same compiled step on one batch that stays where it is. The two take turns of 100 steps; the ratio is of their medians.
-2. A dense GAN on points in the plane (configs/gan.py): `steps_per_call=200` against one step a call, both through the loop with
-   the config's own log and checkpoints, in blocks of 10,000 steps.
+1. DCGAN on digits: the loop with data, a line of the log every 50 steps and a checkpoint every 100 steps. It is
+compared
+   with calls of the same compiled step on one fixed batch. Both run alternately for 100 steps. The result is the ratio
+   of the medians.
+2. A dense GAN on points in the plane (configs/gan.py): `steps_per_call=200` against one step per call. Both run through
+   the loop with the log and checkpoints of the config, in blocks of 10,000 steps.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'configs'))  # the configs are files, not a package
 
@@ -33,7 +36,7 @@ from genlab.training.program import programs
 
 
 class Timed(Loop):
-    """A loop that notes when each of its blocks of steps was done, and hands its compiled call out."""
+    """A loop that records the time at the end of each block of steps, and exposes its compiled call."""
 
     def compile(self, batch):
         call = super().compile(batch)
@@ -50,11 +53,11 @@ class Timed(Loop):
             self.marks.append(time.perf_counter())
 
     def after_block(self):
-        """What happens between two blocks, outside their time."""
+        """Runs between two blocks; its time does not count."""
 
 
 class AgainstBare(Timed):
-    """After each block of the loop, as many bare calls on copies of what it holds."""
+    """A loop that runs a block of bare calls, on a copy of its state, after each of its own blocks."""
 
     bare: list = []
 
@@ -68,8 +71,17 @@ class AgainstBare(Timed):
         self.bare.append(time.perf_counter() - began)
 
 
-def run(kind, config, block):
-    """Seconds of each block of steps in the loop, the first (warm-up) left out; and the loop."""
+def run(kind: type[Timed], config: ConfigDict, block: int) -> tuple[list[float], Timed]:
+    """Trains with a timed loop.
+
+    Args:
+      kind: the class of the loop.
+      config: of the run.
+      block: steps per block.
+
+    Returns:
+      (seconds of each block without the first one, which is a warm-up; the loop).
+    """
     placement = parallel.place(config.placement)
     (program,) = programs(config, experiment.load(config.experiment), placement)
     with tempfile.TemporaryDirectory() as folder, Stop() as stop:
@@ -84,7 +96,7 @@ def run(kind, config, block):
 
 
 def main():
-    set_up_jax()  # as the command does
+    set_up_jax()  # as genlab.main does
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--blocks', type=int, default=7)
     blocks = parser.parse_args().blocks
@@ -106,7 +118,8 @@ def main():
         speeds[steps_per_call] = 10_000 / statistics.median(seconds)
     one, many = speeds[1], speeds[200]
     print(
-        f'dense GAN on 2-D points, steps/s: 1 step a call {one:.0f}, 200 steps a call {many:.0f}: ratio {many / one:.2f}'
+        f'dense GAN on 2-D points, steps/s: 1 step per call {one:.0f}, 200 steps per call {many:.0f}: '
+        f'ratio {many / one:.2f}'
     )
 
 

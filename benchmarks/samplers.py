@@ -1,7 +1,7 @@
-"""Judges one trained diffusion model under every sampler at 10, 20 and 50 evaluations of its network.
+"""Evaluates one trained diffusion model with every sampler at 10, 20 and 50 network evaluations per sample.
 
-A sampler that evaluates twice a step takes half the steps. The figures are the evaluator's, of `--count` samples. A model of
-one evaluation has but its own way to sample; ask it for fewer.
+A sampler with two evaluations per step takes half the steps. The figures come from the evaluator, for `--count`
+samples. A one-step model has a single sampler; use fewer evaluations for it.
 
     python -m benchmarks.samplers --workdir=runs/ddpm --count=1000
     python -m benchmarks.samplers --workdir=runs/meanflow --count=1000 --evaluations 1 2 4 32
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-# How each is best asked: its grid of times, and what its steps cost.
+# The settings of each sampler, with the grid of times that suits it.
 CONTENDERS = {
     'ancestral, small': dict(sampler='ancestral', variance='small'),
     'ancestral, large': dict(sampler='ancestral', variance='large'),
@@ -30,7 +30,7 @@ CONTENDERS = {
     'Euler-Maruyama': dict(sampler='euler_maruyama', diffusion='sigma'),
     'predictor-corrector': dict(sampler='predictor_corrector'),
 }
-TWICE = ('heun', 'predictor_corrector')
+TWICE = ('heun', 'predictor_corrector')  # samplers with two evaluations per step
 FIGURES = ('frechet_distance', 'precision', 'recall', 'condition_accuracy')
 
 
@@ -38,13 +38,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--workdir', type=pathlib.Path, required=True, help='the folder of a run')
     parser.add_argument('--evaluations', type=int, nargs='+', default=(10, 20, 50))
-    parser.add_argument('--count', type=int, default=1000, help='samples of each')
-    parser.add_argument('--only', default='', help='contenders whose names begin so')
-    parser.add_argument(
-        '--unguided', action='store_true', help='no guidance, and random classes, where there are classes'
-    )
+    parser.add_argument('--count', type=int, default=1000, help='samples per row of the table')
+    parser.add_argument('--only', default='', help='prefix of the names of samplers')
+    parser.add_argument('--unguided', action='store_true', help='sample without guidance, with random classes')
     options = parser.parse_args()
-    asked = {'guidance': 1.0, 'condition': False} if options.unguided else {}
+    unguided = {'guidance': 1.0, 'condition': False} if options.unguided else {}
     from genlab.run.platform import set_up_jax
 
     set_up_jax()
@@ -54,23 +52,34 @@ def main() -> None:
     for name, changes in contenders(options.workdir).items():
         for evaluations in options.evaluations:
             if name.startswith(options.only):
-                figures, rate = judge(options.workdir, changes | asked, evaluations, options.count)
+                figures, rate = judge(options.workdir, changes | unguided, evaluations, options.count)
                 found = [figures.get(figure) for figure in FIGURES]
                 cells = ' | '.join(f'{value:.3f}' if isinstance(value, float) else '' for value in found)
                 print(f'| {name} | {evaluations} | {cells} | {rate:.0f} |', flush=True)
 
 
 def contenders(workdir: pathlib.Path) -> Mapping[str, dict]:
-    """How the model of a run can be sampled."""
+    """Returns name -> changes of config.sample, for the samplers of the run's model."""
     return CONTENDERS if 'sampler' in read(workdir).sample else {'its own': {}}
 
 
 def read(workdir: pathlib.Path) -> ConfigDict:
+    """Reads the config of a run."""
     return ConfigDict(json.loads((workdir / 'config.json').read_text()))
 
 
 def judge(workdir: pathlib.Path, changes: dict, evaluations: int, count: int) -> tuple[dict, float]:
-    """(the figures of quality, samples a second with compilation left out) of the newest checkpoint of a run."""
+    """Evaluates the newest checkpoint of a run.
+
+    Args:
+      workdir: of the run.
+      changes: of config.sample.
+      evaluations: network evaluations per sample.
+      count: number of samples.
+
+    Returns:
+      (the figures of sample quality, samples per second without compilation).
+    """
     from genlab import evaluation, experiment, modes
     from genlab.sampling import drawing
 

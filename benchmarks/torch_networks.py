@@ -1,4 +1,4 @@
-"""The U-Net of DDPM and DiT in PyTorch's own idiom, with the layers, names and numbers of genlab's."""
+"""The U-Net of DDPM and DiT in the usual style of PyTorch, with the layers, names and sizes of the Flax modules."""
 
 import math
 
@@ -8,20 +8,32 @@ from torch.nn import functional as F
 
 
 def sinusoidal(values: torch.Tensor, width: int) -> torch.Tensor:
+    """Returns the sinusoidal embedding [B, width] of values [B]."""
     frequencies = torch.exp(torch.linspace(0, -math.log(10_000), width // 2))
     angles = values[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
 def conv(n: int, m: int, size: int = 3, **settings) -> nn.Conv2d:
+    """Returns a convolution that keeps height and width.
+
+    Args:
+      n: input channels.
+      m: output channels.
+      size: odd side of the kernel, in pixels.
+      settings: other arguments of nn.Conv2d.
+    """
     return nn.Conv2d(n, m, size, padding=size // 2, **settings)
 
 
 def norm(width: int) -> nn.GroupNorm:
+    """Returns the group normalisation of `width` channels."""
     return nn.GroupNorm(min(32, width // 4), width, eps=1e-6)
 
 
 class Attention(nn.Module):
+    """Multi-head self-attention over tokens [B, T, width]."""
+
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
@@ -33,6 +45,8 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
+    """A residual block from n to m channels, with attention if `attend`."""
+
     def __init__(self, n: int, m: int, attend: bool, embedding: int, heads: int, dropout: float):
         super().__init__()
         self.normalization_0, self.convolution_0, self.embedding = norm(n), conv(n, m), nn.Linear(embedding, m)
@@ -52,7 +66,10 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
-    """Images [B, C, H, W]; `side` is H, and the other fields are those of genlab's."""
+    """Predicts noise from images [B, C, H, W] and levels [B].
+
+    side: H, pixels. The other arguments are as for `genlab.networks.diffusion.unet.UNet`.
+    """
 
     def __init__(
         self, channels, side, width=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), heads=1, dropout=0.1
@@ -97,6 +114,8 @@ class UNet(nn.Module):
 
 
 class DiTBlock(nn.Module):
+    """A transformer block with adaptive layer normalisation."""
+
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.norm, self.attention = nn.LayerNorm(width, 1e-6, elementwise_affine=False), Attention(width, heads)
@@ -111,14 +130,17 @@ class DiTBlock(nn.Module):
 
 
 class DiT(nn.Module):
-    """Images [B, C, H, H]; `side` is H, and the other fields are those of genlab's."""
+    """Predicts noise from images [B, C, H, H], levels [B] and labels [B].
+
+    side: H, pixels. The other arguments are as for `genlab.networks.diffusion.dit.DiT`.
+    """
 
     def __init__(self, channels, side, patch, width, depth, heads, classes):
         super().__init__()
         self.patch, self.side = patch, side // patch
         self.level_0, self.level_1 = nn.Linear(256, width), nn.Linear(width, width)
         self.labels, self.patches = nn.Embedding(classes + 1, width), nn.Linear(patch**2 * channels, width)
-        self.register_buffer('positions', torch.randn(1, self.side**2, width))  # any table takes as long
+        self.register_buffer('positions', torch.randn(1, self.side**2, width))  # the values do not affect the time
         self.blocks = nn.ModuleList(DiTBlock(width, heads) for _ in range(depth))
         self.output_norm = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
         self.output_modulation, self.output = nn.Linear(width, 2 * width), nn.Linear(width, patch**2 * channels)

@@ -1,22 +1,30 @@
-"""Times a training step of a dense VAE, 784-400-20 and back, Bernoulli, batch 128, Adam, against the same in PyTorch.
+"""Times a training step of a dense Bernoulli VAE against the same network in PyTorch.
 
-Both sides start from bytes, binarise them anew, and draw the latents' noise. The contenders take turns in one process, so that
-a busy machine slows them alike; a turn is `--steps` steps. genlab runs as its loop does, with one step in a call and with
-several. PyTorch runs eager and compiled, with its fused Adam and with the usual one, and the fastest counts.
+The layers have 784, 400 and 20 units, mirrored in the decoder; the batch is 128 and the optimizer Adam. Both sides
+start from bytes, resample the binarisation in each step, and draw the noise of the latents. The contenders run
+alternately in one process, `--steps` steps per round. genlab runs as in its loop, with one step per call and with
+several. PyTorch runs eager and compiled, with the fused and the unfused Adam. The result is for its fastest mode.
 
     python -m benchmarks.vae --rounds=15
 """
 
 import argparse
 import pathlib
+from collections.abc import Callable
 
 from benchmarks import contest
 
 PIXELS, HIDDEN, LATENTS, RATE = 784, 400, 20, 1e-3
 
 
-def genlab_steps(batch: int, steps: int, per_call: int):
-    """`steps` steps of the experiment as the loop calls it, a function that waits for its result."""
+def genlab_steps(batch: int, steps: int, per_call: int) -> Callable[[], None]:
+    """Compiles the training step as in the loop; returns a function that runs it and waits for the result.
+
+    Args:
+      batch: images per step.
+      steps: per run of the function.
+      per_call: steps per call of the compiled function.
+    """
     import jax
     import numpy as np
 
@@ -29,7 +37,7 @@ def genlab_steps(batch: int, steps: int, per_call: int):
     config = read(str(pathlib.Path(__file__).parents[1] / 'configs/vae.py') + ':mnist')
     config.data.update(batch_size=batch, resident=False)
     config.model.update(features=(HIDDEN,), latent_size=LATENTS)
-    config.average, config.train.steps_per_call = {}, per_call  # PyTorch's side keeps no average either
+    config.average, config.train.steps_per_call = {}, per_call  # PyTorch keeps no average either
     placement = parallel.place(config.placement)
     (dense,) = program.programs(config, experiment.load(config.experiment), placement, data.declared)
     state = parallel.initial(placement, program.make_init(dense))
@@ -49,8 +57,15 @@ def genlab_steps(batch: int, steps: int, per_call: int):
     return run
 
 
-def torch_steps(batch: int, steps: int, compiled: bool, fused: bool):
-    """The step as PyTorch's own VAE example writes it, with logits and noise of its own."""
+def torch_steps(batch: int, steps: int, compiled: bool, fused: bool) -> Callable[[], None]:
+    """Builds the training step of PyTorch's VAE example, with a loss on logits.
+
+    Args:
+      batch: images per step.
+      steps: per run of the function.
+      compiled: whether to use torch.compile.
+      fused: whether to use the fused Adam.
+    """
     import torch
     from torch import nn
 
@@ -79,9 +94,9 @@ def torch_steps(batch: int, steps: int, compiled: bool, fused: bool):
 
 
 def makers(batch: int, steps: int) -> dict:
-    """How to make each contender."""
-    made = {
-        f'genlab, {per_call} a call': lambda per_call=per_call: genlab_steps(batch, steps, per_call)
+    """Returns name -> function that builds the contender. batch: images per step; steps: per round."""
+    made: dict[str, Callable] = {
+        f'genlab, {per_call} per call': lambda per_call=per_call: genlab_steps(batch, steps, per_call)
         for per_call in (1, steps)
     }
     for compiled in (False, True):
@@ -94,9 +109,9 @@ def makers(batch: int, steps: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--batch', type=int, default=128)
-    parser.add_argument('--steps', type=int, default=50, help='in a turn')
+    parser.add_argument('--steps', type=int, default=50, help='steps per round')
     parser.add_argument('--rounds', type=int, default=15)
-    parser.add_argument('--only', default='', help='contenders whose names begin so')
+    parser.add_argument('--only', default='', help='prefix of the names of contenders')
     options = parser.parse_args()
     contest.keep_freed_memory('benchmarks.vae')
     ready = contest.contenders(makers(options.batch, options.steps), options.only)

@@ -1,4 +1,4 @@
-"""Errors that a person can act on: `main` prints one line on stderr and exits with the code of the error."""
+"""Errors that the user can correct: `main` prints one line on stderr and exits with the code of the error."""
 
 import difflib
 import sys
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 Value = TypeVar('Value')
 
-PREEMPTED = 42  # exit code of a run that saved and stopped because it was asked to: run the same command again
+PREEMPTED = 42  # exit code of a run that saved and stopped on a signal: run the same command again
 
 
 class UserError(Exception):

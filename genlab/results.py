@@ -1,4 +1,4 @@
-"""The command `python -m genlab.results RUN ...`: tables over runs, see `genlab.reporting.comparison`."""
+"""Runs the command `python -m genlab.results RUN ...`, which compares runs; see `genlab.reporting.comparison`."""
 
 from genlab.reporting.comparison import main
 

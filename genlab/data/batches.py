@@ -19,8 +19,8 @@ READ_AHEAD = 4  # batches that grain's threads prepare ahead of the loop
 class Batches:
     """Returns batch n = 0, 1, ... of a source: the permutations of all epochs, concatenated.
 
-    The stream's position p = n * batch_size + j is row p % length of the permutation of epoch p // length, so every
-    example is seen once per epoch, a batch may straddle epochs, and no example is left out at an epoch's end.
+    Example j of batch n has the position p = n * batch_size + j in this stream. It is row p % length of the permutation
+    of epoch p // length. So every example is used once per epoch, and a batch may straddle two epochs.
     """
 
     source: Source
@@ -111,7 +111,13 @@ class Batches:
 
 
 def _read_ahead(starts: range, item: Callable[[int], tuple[int, Batch]], workers: int) -> Iterator[tuple[int, Batch]]:
-    """Yields items in order, read ahead by grain; closing this generator ends its threads and processes."""
+    """Yields items in order, read ahead by grain; closing this generator ends its threads and processes.
+
+    Args:
+        starts: numbers of the first batches.
+        item: maps the number of the first batch to the item.
+        workers: processes that read ahead; 0 reads in threads.
+    """
     if not starts:
         return
     import grain

@@ -34,16 +34,26 @@ LENGTH = 4 * SLOTS + 3 * (SLOTS - 1) - 1 + 2  # tokens of the longest sentence: 
 
 
 def sentences(scene: dict[str, np.ndarray]) -> list[str]:
-    """'a large red circle left of a small blue star and above a small pink ring on grey', for each scene of a layout.
+    """Describes each scene of a layout in a sentence.
 
-    Every relation is between the first (largest) shape and another one; a single shape has its place instead, as in
-    'a large red circle in the top left on grey'. left/right/above/below: the larger of the two distances decides.
+    Example: 'a large red circle left of a small blue star and above a small pink ring on grey'. Every relation is
+    between the first (largest) shape and another one. The larger of the two offsets, to the right and down, selects the
+    relation. A single shape has its place instead, as in 'a large red circle in the top left on grey'.
     """
     rows = zip(*(scene[name].tolist() for name in ('present', 'kind', 'colour', 'radius', 'x', 'y', 'background')))
     return [_sentence(*row) for row in rows]
 
 
-def _sentence(present, kind, colour, radius, x, y, background):
+def _sentence(
+    present: list[bool],
+    kind: list[int],
+    colour: list[int],
+    radius: list[float],
+    x: list[float],
+    y: list[float],
+    background: int,
+) -> str:
+    """Describes one scene. Each argument is the row of the factor of that name in `layout`, with one entry per slot."""
     names = [
         f'a {"large" if radius[slot] >= LARGE else "small"} {_COLOURS[colour[slot]]} {KINDS[kind[slot]]}'
         for slot in range(sum(present))
@@ -74,9 +84,15 @@ def place(x: float, y: float) -> str:
 
 
 def tokens(texts: Sequence[str], vocabulary: Sequence[str] = VOCABULARY, length: int = LENGTH) -> np.ndarray:
-    """Encodes texts as int32 [N, length]: the place of each word in the vocabulary, then zeros; a longer text is truncated.
+    """Encodes texts as indices of words in the vocabulary.
 
-    Words outside the vocabulary are dropped.
+    Args:
+        texts: N texts.
+        vocabulary: words by index; index 0 is the padding. Other words are dropped.
+        length: words per text; a shorter text is padded with zeros, a longer one is truncated.
+
+    Returns:
+        int32 [N, length].
     """
     known = {word: number for number, word in enumerate(vocabulary)}
     out = np.zeros((len(texts), length), np.int32)

@@ -1,8 +1,9 @@
 """Corrupts examples for denoising autoencoders (Vincent et al. 2010, section 3.3).
 
-All are called as (example, key, amount, low, high) and return the shape of the example, [...]. Its values lie between
-low and high: -1 and 1 for images, 0 and 1 for sigmoid units. A standard deviation is in the unit of the values: 1.0 in
-[-1, 1] is 0.5 in [0, 1].
+Every function takes (example, key, amount, low, high) and returns an array of the example's shape, [...]. The values of
+the example lie between low and high: -1 and 1 for images, 0 and 1 for sigmoid units. The key is a typed JAX key. The
+amount is a probability, or for Gaussian noise a standard deviation in the unit of the values: 1.0 in [-1, 1] is 0.5 in
+[0, 1].
 """
 
 import jax

@@ -13,10 +13,10 @@ CHUNK = 256  # examples per read
 
 
 class Facts(NamedTuple):
-    """examples: size of the set. variance: over all values of the prepared observed field."""
+    """Facts of a training set."""
 
-    examples: int
-    variance: float
+    examples: int  # size of the set
+    variance: float  # over all values of the prepared observed field
 
 
 def facts(source: Source, config_data: ConfigDict) -> Facts:

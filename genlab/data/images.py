@@ -14,10 +14,18 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's 
 
 
 def decode(data: bytes | IO[bytes], resolution: int, channels: int) -> np.ndarray:
-    """Decodes the bytes of an image file, or an open binary file -> uint8 [resolution, resolution, channels].
+    """Decodes an image file.
 
-    Applies the EXIF orientation, composites transparent pixels over white, converts to `channels` (1 or 3), crops to
-    the central square and resizes.
+    Applies the EXIF orientation, composites transparent pixels over white, converts the channels, crops to the central
+    square and resizes.
+
+    Args:
+        data: the bytes of the file, or the file opened in binary mode.
+        resolution: R, pixels per side.
+        channels: C, 1 or 3.
+
+    Returns:
+        uint8 [R, R, C].
     """
     from PIL import Image, ImageOps
 

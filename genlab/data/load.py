@@ -128,8 +128,8 @@ def _toy(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
 
 
 def _scenes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
-    asked = dict.fromkeys((config.observe, 'label', *fields))  # in order, without repeats
-    return scenes(config.resolution, config.channels, split, tuple(asked))
+    requested = dict.fromkeys((config.observe, 'label', *fields))  # in order, without repeats
+    return scenes(config.resolution, config.channels, split, tuple(requested))
 
 
 def _tfds(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:

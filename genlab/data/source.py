@@ -11,12 +11,11 @@ from ml_collections import ConfigDict
 class Field(NamedTuple):
     """Declares one field of a source's examples; `check` compares the first batch with it.
 
-    shape: per example. dtype: uint8 for images (0..255) and maps of classes, float32 for points, int32 for labels.
     low, high: the inclusive range (labels: 0..classes-1); infinite if a float field is unbounded.
     """
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    shape: tuple[int, ...]  # per example
+    dtype: np.dtype  # uint8 for images (0..255) and maps of classes, float32 for points, int32 for labels
     low: float
     high: float
 
@@ -27,7 +26,8 @@ class Source:
 
     rows: int64 indices [N], each in 0..length-1 -> {field: [N, ...]} with exactly the declared fields.
     in_memory: rows are gathered from arrays, which is faster than passing them between threads or processes.
-    classes: names of the labels.  captions: indices [N] -> N strings, if the examples have captions.
+    classes: names of the labels.
+    captions: indices [N] -> N strings, if the examples have captions.
     vocabulary: the word of each token of a `caption` field; token 0 is the padding.
     log_density: points [N, D] -> nats [N], for toy densities with an exact density.
     centres, spread: [modes, D] and the standard deviation around each centre, if the density has modes.
@@ -80,7 +80,13 @@ def held(source: Source, block: int = 1024) -> Source:
 
 
 def subset(source: Source, indices: np.ndarray, name: str) -> Source:
-    """Returns a source with only the examples at `indices`, int64 [N], under a new name."""
+    """Returns a source with a part of the examples.
+
+    Args:
+        source: all examples.
+        indices: int64 [N], the examples to keep.
+        name: of the new source.
+    """
     every = source.captions
     captions = None if every is None else (lambda chosen: every(indices[chosen]))
     return dataclasses.replace(
@@ -89,7 +95,7 @@ def subset(source: Source, indices: np.ndarray, name: str) -> Source:
 
 
 def example_shape(config: ConfigDict) -> tuple[int, ...]:
-    """Returns the shape of one example of `x`: a point where `config.model.dimensions` says so, else an image [H, W, C]."""
+    """Returns the shape of one example of `x`: [D] if `config.model.dimensions` is set, else an image [H, W, C]."""
     data, model = config.data, config.model
     if 'dimensions' in model and model.dimensions:
         return (model.dimensions,)

@@ -20,7 +20,16 @@ PLACED = ('caption', 'factors', 'boxes')  # fields that hold positions: a crop w
 
 
 def to_range(levels: jax.Array, low: float = 0.0, high: float = 255.0) -> jax.Array:
-    """Rescales levels in [low, high] -> float32 in [-1, 1]: v / 127.5 - 1 for 8-bit images."""
+    """Rescales levels to [-1, 1]: v / 127.5 - 1 for 8-bit images.
+
+    Args:
+        levels: numbers in [low, high], of any shape and type.
+        low: the level that becomes -1.
+        high: the level that becomes 1.
+
+    Returns:
+        float32, the same shape.
+    """
     return (levels.astype(jnp.float32) - low) / ((high - low) / 2) - 1
 
 
@@ -45,7 +54,16 @@ def flip_boxes_if(flipped: jax.Array, boxes: jax.Array) -> jax.Array:
 
 
 def crop(image: jax.Array, key: jax.Array, padding: int) -> jax.Array:
-    """Pads [H, W, C] by reflection by `padding` pixels and crops it to [H, W, C] at a random position."""
+    """Pads an image by reflection and crops it to its size at a random position.
+
+    Args:
+        image: [H, W, C].
+        key: of the position.
+        padding: pixels on each side.
+
+    Returns:
+        [H, W, C].
+    """
     around = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)), mode='reflect')
     down, right = jax.random.randint(key, (2,), 0, 2 * padding + 1)
     return jax.lax.dynamic_slice(around, (down, right, 0), image.shape)
@@ -58,16 +76,16 @@ def binarise(levels: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def dequantise(levels: jax.Array, key: jax.Array) -> jax.Array:
-    """Adds noise to levels v -> (v + u) / 128 - 1 in [-1, 1), u uniform in [0, 1) (Theis, van den Oord & Bethge 2016, sec. 3.1).
+    """Adds uniform noise u in [0, 1) to levels: v -> (v + u) / 128 - 1 in [-1, 1) (Theis et al. 2016, section 3.1).
 
-    A density p over these values bounds the probability of the image: log P >= log p - values * log 128 in nats.
+    A density p over these values bounds the probability of an image of D values: log P >= log p - D log 128, in nats.
     """
     noise = jax.random.uniform(key, levels.shape)
     return jnp.minimum((levels.astype(jnp.float32) + noise) / 128 - 1, 1 - 2.0**-24)  # v + u rounds up to 256
 
 
 def is_image(field: Field) -> bool:
-    """Returns whether a field holds 8-bit images, uint8 [H, W, C] in 0..255; a smaller `high` declares a map of classes."""
+    """Returns whether a field has 8-bit images, uint8 [H, W, C] in 0..255; a map of classes has a smaller `high`."""
     return is_map(field) and field.high == 255
 
 
@@ -109,7 +127,15 @@ def prepare_batch(
 def _move(
     example: Mapping[str, jax.Array], fields: Mapping[str, Field], key: jax.Array, flip: bool, padding: int
 ) -> dict[str, jax.Array]:
-    """Flips and crops all pixel fields of one example by the same draw."""
+    """Flips and crops all pixel fields of one example in the same way.
+
+    Args:
+        example: {field: [...]}.
+        fields: the declarations.
+        key: of the example.
+        flip: whether to mirror with probability 1/2.
+        padding: pixels of reflected border for crops; 0 turns them off.
+    """
     flipped = jax.random.bernoulli(jax.random.fold_in(key, FLIP)) if flip else None
     moved = dict(example)
     for name, array in example.items():
@@ -131,7 +157,15 @@ def _ready(array: jax.Array, field: Field | None) -> jax.Array:
 
 
 def _observed(array: jax.Array, field: Field, key: jax.Array, binary: bool, continuous: bool) -> jax.Array:
-    """Converts the observed field of one example for the model: float32."""
+    """Converts the observed field of one example to the model's input, float32.
+
+    Args:
+        array: the field.
+        field: its declaration.
+        key: of the example.
+        binary: whether to binarise.
+        continuous: whether to dequantise.
+    """
     if not is_map(field):
         return array.astype(jnp.float32)
     if binary:
@@ -144,16 +178,16 @@ def _observed(array: jax.Array, field: Field, key: jax.Array, binary: bool, cont
 def _validate(config_data: ConfigDict, source: Source) -> None:
     """Raises ConfigError if the source's fields do not allow an option of the config."""
     observe = config_data.observe
-    asked = [name for name in ('flip', 'crop_padding', 'binarise', 'dequantise') if config_data[name]]
+    active = [name for name in ('flip', 'crop_padding', 'binarise', 'dequantise') if config_data[name]]
     if observe not in source.fields:
         raise ConfigError(f'config.data.observe={observe}: {source.name} has {", ".join(source.fields)}')
-    if asked and not is_map(source.fields[observe]):
-        raise ConfigError(f'config.data.{asked[0]} is for images and {observe} is none: turn it off')
-    if 'binarise' in asked and 'dequantise' in asked:
+    if active and not is_map(source.fields[observe]):
+        raise ConfigError(f'config.data.{active[0]} is for images and {observe} is none: turn it off')
+    if 'binarise' in active and 'dequantise' in active:
         raise ConfigError('config.data.binarise and config.data.dequantise exclude each other: turn one off')
-    if not is_image(source.fields[observe]) and {'binarise', 'dequantise'} & set(asked):
-        raise ConfigError(f'config.data.{asked[-1]} needs 8-bit images and {observe} is a map of classes: turn it off')
+    if not is_image(source.fields[observe]) and {'binarise', 'dequantise'} & set(active):
+        raise ConfigError(f'config.data.{active[-1]} needs 8-bit images and {observe} is a map of classes: turn it off')
     for option, untrue in (('flip', DIRECTED), ('crop_padding', PLACED)):
         broken = [name for name in untrue if name in source.fields]
-        if option in asked and broken:
+        if option in active and broken:
             raise ConfigError(f'config.data.{option} would make the field {broken[0]} untrue: turn it off')

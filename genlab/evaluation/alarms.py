@@ -35,6 +35,7 @@ def alarms(figures: Figures) -> list[str]:
 
 
 def _has(figures: Figures, *names: str) -> bool:
+    """Returns whether all figures are known."""
     return all(name in figures for name in names)
 
 
@@ -63,8 +64,8 @@ def _largest_share(figures: Figures) -> str | None:
         return None
     if figures['largest_share'] > min(0.9, 3 / classes):
         return (
-            f'One class has {figures["largest_share"]:.0%} of the samples, where an equal share of {classes} classes is '
-            f'{1 / classes:.0%}: mode collapse; {MORE_DIVERSE}.'
+            f'One class has {figures["largest_share"]:.0%} of the samples, where an equal share of {classes} classes '
+            f'is {1 / classes:.0%}: mode collapse; {MORE_DIVERSE}.'
         )
     return None
 
@@ -90,8 +91,9 @@ def _within_class(figures: Figures) -> str | None:
 def _recall(figures: Figures) -> str | None:
     if _has(figures, 'recall') and figures['recall'] < 0.1:
         return (
-            f'Recall is {figures["recall"]:.2f}: fewer than a tenth of the real examples lie among the samples. The samples '
-            f'are too similar (less truncation or guidance helps) or not yet close to the data (training longer helps).'
+            f'Recall is {figures["recall"]:.2f}: fewer than a tenth of the real examples lie among the samples. '
+            'The samples are too similar (less truncation or guidance helps) or not yet close to the data (training '
+            'longer helps).'
         )
     return None
 

@@ -6,9 +6,9 @@ import numpy as np
 def direction(codes: np.ndarray, attribute: np.ndarray, ridge: float = 0.1) -> np.ndarray:
     """Returns the direction d in which an attribute increases: adding d to a code moves the attribute by one unit.
 
-    Class (boolean attribute): d = mean(z | in) - mean(z | out), the difference of means, so one unit moves from the
-    mean of the others to the mean of the class (Larsen et al. 2016, section 4.2). It is zero if the class is empty or
-    has all examples.
+    Class (boolean attribute): d = mean(z | in) - mean(z | out), the difference of means (Larsen et al. 2016, section
+    4.2). One unit moves from the mean of the other examples to the mean of the class. d is zero if the class is empty
+    or has all examples.
 
     Number: u solves the ridge regression of y on codes in units of their standard deviations, (Z'Z / N + ridge) u ~ Z'y
     / N. The length of d moves y by one standard deviation, by least squares of y on Z u / |u|. It is zero if the

@@ -22,9 +22,9 @@ def linear(a: jax.Array, b: jax.Array, t: jax.Array | float) -> jax.Array:
 def spherical(a: jax.Array, b: jax.Array, t: jax.Array | float) -> jax.Array:
     """Interpolates at constant angular speed from the direction of a to the direction of b; the norm is linear in t.
 
-    z(t) = ((1 - t) |a| + t |b|) (cos(t theta) u + sin(t theta) v), where theta is the angle between a and b, u = a /
-    |a|, and v the unit vector orthogonal to u in their plane (slerp, Shoemake 1985; for latents White 2016, section
-    2.1). For Gaussian codes a straight line passes through shorter vectors than the model has seen in training.
+    z(t) = ((1 - t) |a| + t |b|) (cos(t theta) u + sin(t theta) v) (slerp, Shoemake 1985; for latents White 2016,
+    section 2.1). theta is the angle between a and b, u = a / |a|, and v the unit vector orthogonal to u in their plane.
+    For Gaussian codes a straight line passes through shorter vectors than the model has seen in training.
 
     Antiparallel codes have no unique half circle: v is then orthogonal to u, in the plane of u and the axis most
     orthogonal to it. If a code is zero, or has a single number, the path is straight.

@@ -1,7 +1,7 @@
 """Charts of curves as inline SVG, drawn on a linear and a log scale; the page switches between the two.
 
-The drawing is stretched to the width of the page (`preserveAspectRatio="none"`). So lines have a fixed width, and all text
-is HTML placed in percent.
+The drawing is stretched to the width of the page (`preserveAspectRatio="none"`). So lines have a fixed width, and all
+text is HTML placed in percent.
 """
 
 import json
@@ -45,7 +45,13 @@ def _label(value: float, digits: int) -> str:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Returns about `count` round numbers from low to high, spaced by 1, 2 or 5 times a power of ten."""
+    """Returns round numbers, spaced by 1, 2 or 5 times a power of ten.
+
+    Args:
+      low: the least number.
+      high: the greatest number.
+      count: about how many numbers.
+    """
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     spacing = min((factor * power for factor in (1, 2, 5, 10)), key=lambda spacing: abs(math.log(spacing / rough)))
@@ -119,9 +125,9 @@ def chart(title: str, series: Series) -> str:
     steps = np.concatenate([x for x, _ in series.values()])
     left, right = steps.min(), max(steps.max(), steps.min() + 1)
     everything = np.concatenate([y[np.isfinite(y)] for _, y in series.values()])
-    scales = {'linear': _linear_range(everything), 'log': _log_range(everything)}
+    low, high = _linear_range(everything)
+    scales = {'linear': (low, high), 'log': _log_range(everything)}
     drawings = [_drawing(title, name, series, (left, right), span) for name, span in scales.items() if span]
-    low, high = scales['linear']
     cut = len(everything) and (everything.min() < low or everything.max() > high)
     note = '<span class="note linear">spikes cut off</span>' if cut else ''
     checked = ' checked' if _wants_log(series, everything) else ''

@@ -3,8 +3,8 @@
     python -m genlab.results runs/dcgan runs/dcgan-mnist --markdown docs/RESULTS.md --pictures docs/results
 
 One table lists all runs (system, data, parameters, steps, minutes, device, command); one more table per part of their
-evaluations lists the figures. Each row has a protocol id. Figures compare only if their ids are equal; the best of those
-is bold. Without --markdown and --html the Markdown is printed.
+evaluations lists the figures. Each row has a protocol id. Figures compare only if their ids are equal; the best of
+those is bold. Without --markdown and --html the Markdown is printed.
 
 Exit codes: 0 done; 1 a file cannot be written; 2 no given folder holds an evaluated run.
 """

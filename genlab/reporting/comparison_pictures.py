@@ -1,4 +1,4 @@
-"""Pictures of the results: the newest samples and the pictures of the evaluation, small enough to keep in the repository."""
+"""Pictures of the results: the newest samples and the pictures of the evaluation, small enough for the repository."""
 
 import io
 import math
@@ -71,7 +71,7 @@ def small(data: bytes, limit: int = BYTES) -> bytes:
     """
     from PIL import Image
 
-    original = Image.open(io.BytesIO(data))
+    original: Picture = Image.open(io.BytesIO(data))
     if original.mode != 'L':
         cover = original.convert('RGBA')
         original = Image.alpha_composite(Image.new('RGBA', cover.size, 'white'), cover).convert('RGB')

@@ -82,10 +82,11 @@ class Table(NamedTuple):
 
 def read(folder: pathlib.Path, taken: Collection[str] = ()) -> Run:
     """Reads the run in a folder, under a name that is not `taken`. A missing or damaged file counts as empty."""
-    documents = [
+    config, environment, networks, evaluation = (
         read_json(str(folder / f'{name}.json'), []) for name in ('config', 'environment', 'networks', 'evaluation')
-    ]
-    return Run(unused(folder.resolve().name, taken), folder, *documents[:3], read_metrics(str(folder)), documents[3])
+    )
+    name, rows = unused(folder.resolve().name, taken), read_metrics(str(folder))
+    return Run(name, folder, config, environment, networks, rows, evaluation)
 
 
 def unused(name: str, taken: Collection[str]) -> str:
@@ -206,7 +207,7 @@ def part_table(name: str, measured: Sequence[tuple[Run, Part]]) -> Table:
     columns = [
         Cell('run'),
         Cell('step', 'number'),
-        *(Cell(words(figure) + arrows.get(BETTER.get(figure), ''), 'number') for figure in names),
+        *(Cell(words(figure) + arrows.get(BETTER.get(figure, ''), ''), 'number') for figure in names),
         Cell('protocol'),
     ]
     return Table(title(name, 'Other figures'), columns, rows, legend(measured), notes)
@@ -239,8 +240,8 @@ def is_best(figure: str, part: Part, measured: Sequence[tuple[Run, Part]]) -> bo
       part: the part of the run in question; without a protocol id it is never the best.
       measured: all runs with this part.
     """
-    rivals = [other.figures.get(figure) for _, other in measured if other.id == part.id]
-    value, rivals = part.figures[figure], list(filter(is_number, rivals))
+    values = [other.figures.get(figure) for _, other in measured if other.id == part.id]
+    value, rivals = part.figures[figure], list(filter(is_number, values))
     if not part.id or figure not in BETTER or not is_number(value):
         return False
     best, worst = (min(rivals), max(rivals)) if BETTER[figure] == 'lower' else (max(rivals), min(rivals))

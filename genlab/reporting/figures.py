@@ -19,8 +19,8 @@ def parts(evaluation: Mapping[str, Any]) -> list[Part]:
     """Splits an evaluation into its parts, in order. Figures that belong to no part form a last one.
 
     Args:
-      evaluation: the content of evaluation.json. `protocol` is part -> {'id', 'figures': names, **conditions}. Older files
-        have plain values there: the conditions of all figures.
+      evaluation: the content of evaluation.json. `protocol` is part -> {'id', 'figures': names, **conditions}. Older
+        files have plain values there: the conditions of all figures.
     """
     figures, protocol = evaluation.get('figures'), evaluation.get('protocol')
     figures = figures if isinstance(figures, dict) else {}

@@ -1,10 +1,10 @@
 """report.html: one page about a run, built only from the files in its folder.
 
-Reads config.json, environment.json, networks.json, metrics.jsonl, samples/*.png, evaluation.json, and the pictures (PNG,
-GIF) in evaluation/ and explore/. Any of them may be missing or half-written: its section is left out or says so.
+Reads config.json, environment.json, networks.json, metrics.jsonl, samples/*.png, evaluation.json, and the pictures
+(PNG, GIF) in evaluation/ and explore/. Any of them may be missing or half-written: its section is left out or says so.
 
-A metric is named player/term and shares the chart of its player. One without a slash has a separate chart. `seconds`, the
-training time of the process, has none.
+A metric is named player/term and shares the chart of its player. One without a slash has a separate chart. `seconds`,
+the training time of the process, has none.
 """
 
 import json
@@ -132,7 +132,7 @@ def _cards(
 
 
 def seconds_of(rows: Iterable[Mapping[str, Any]]) -> float:
-    """Returns the training time. `seconds` restarts at 0 in each process, so the last value of each process is summed."""
+    """Returns the training time: the sum of the last `seconds` of each process, where the count restarts at 0."""
     times = [row['seconds'] for row in rows if is_number(row.get('seconds'))]
     return sum(time for time, later in zip(times, times[1:] + [-1]) if later < time)
 
@@ -172,5 +172,5 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _alone(name: str, curves: Mapping[str, Any]) -> bool:
-    """Returns whether a chart shows one metric without a player, e.g. the speed. It is the sort key: players come first."""
+    """Returns whether a chart has one metric without a player, e.g. the speed. As a sort key it puts players first."""
     return list(curves) == [name]

@@ -58,7 +58,7 @@ def _evenly(items: Sequence[Item], count: int) -> Sequence[Item]:
 
 
 def load(paths: Sequence[str]) -> list[tuple[str, bytes]]:
-    """Reads the complete pictures as [(label as HTML, bytes)]. Fewer are read if they are large, but always the last."""
+    """Reads the complete pictures as [(label as HTML, bytes)]. If they are large, reads fewer, including the last."""
     while len(paths) > 2 and sum(os.path.getsize(path) for path in paths) > PICTURE_BYTES:
         paths = _evenly(paths, max(len(paths) * 3 // 4, 2))
     loaded = []

@@ -67,7 +67,8 @@ def table(networks: dict[str, dict]) -> str:
 def _note(calls: list[dict], call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
     """Records the call of a module. The name of the outermost module is its network.
 
-    Inside `nn.remat` the ancestors of a module end at the block. The outermost call without an output then gives the root.
+    Inside `nn.remat` the ancestors of a module end at the block. The outermost call without an output then gives the
+    root.
     """
     if context.method_name != '__call__':
         return call(*args, **kwargs)
@@ -96,9 +97,10 @@ def _modules(network: str, trees: list, calls: list[dict]) -> list[dict]:
       calls: the records of `_note`.
 
     Returns:
-      One dict per module. Modules that hold parameters but were never called (the network itself, a codebook) come last.
+      One dict per module. Modules that hold parameters but were never called (the network itself, a codebook) come
+      last.
     """
-    held = collections.Counter()
+    held: collections.Counter[tuple] = collections.Counter()
     for path, leaf in itertools.chain.from_iterable(map(jax.tree.leaves_with_path, trees)):
         held[tuple(key.key for key in path[:-1])] += math.prod(leaf.shape)
     first: dict[tuple, dict] = {}

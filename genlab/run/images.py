@@ -70,8 +70,8 @@ def points(
     Args:
       samples: [N, 2] or [N, 3].
       reference: [M, 2] or [M, 3], or None.
-      limits: (low, high), each a number or [2]; None takes a square around the reference (the samples if there is none),
-        so that the axes stay fixed during training.
+      limits: (low, high), each a number or [2]; None takes a square around the reference (the samples if there is
+        none), so that the axes stay fixed during training.
       size: pixels per side.
 
     Returns:
@@ -140,16 +140,16 @@ def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
 
 def _project(cloud: ArrayLike) -> np.ndarray:
     """Projects the finite points to the plane, [N, 2 or 3] -> [n, 2]; in 3D at azimuth -70, elevation 20 degrees."""
-    cloud = np.asarray(cloud, np.float64)
-    if cloud.ndim != 2 or cloud.shape[1] not in (2, 3):
-        raise ValueError(f'points must be [N, 2] or [N, 3], not {cloud.shape}')
-    cloud = cloud[np.isfinite(cloud).all(1)]
-    if cloud.shape[1] == 2:
-        return cloud
+    given = np.asarray(cloud, np.float64)
+    if given.ndim != 2 or given.shape[1] not in (2, 3):
+        raise ValueError(f'points must be [N, 2] or [N, 3], not {given.shape}')
+    finite = given[np.isfinite(given).all(1)]
+    if finite.shape[1] == 2:
+        return finite
     turn, tilt = np.radians(-70), np.radians(20)
     across = (-np.sin(turn), np.cos(turn), 0)
     up = (-np.sin(tilt) * np.cos(turn), -np.sin(tilt) * np.sin(turn), np.cos(tilt))
-    return cloud @ np.stack([across, up], 1)
+    return finite @ np.stack([across, up], 1)
 
 
 def _square(cloud: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -167,8 +167,8 @@ def _square(cloud: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _cover(pixels: np.ndarray, size: int, width: float) -> np.ndarray:
     """Computes the opacity of each pixel under all points.
 
-    A point is a disc with a soft edge. Discs are composited as transparent layers. They are smaller and more transparent
-    for larger N.
+    A point is a disc with a soft edge. Discs are composited as transparent layers. They are smaller and more
+    transparent for larger N.
 
     Args:
       pixels: [N, 2], (x, y) in pixels.

@@ -50,8 +50,9 @@ def _half_a_line(file: IO[bytes]) -> bool:
 class MetricLog:
     """Writes metrics of a run: one flat JSON object per line in metrics.jsonl, and TensorBoard events.
 
-    A line is {"step": 500, "generator/adversarial": 0.69, ...}, numbers only. It is on disk when `write` returns. JSON has
-    no NaN or infinity: they become null, a gap in the curve. TensorBoard events go to workdir/tensorboard and keep NaN.
+    A line is {"step": 500, "generator/adversarial": 0.69, ...}, numbers only. It is on disk when `write` returns. JSON
+    has no NaN or infinity: they become null, a gap in the curve. TensorBoard events go to workdir/tensorboard and keep
+    NaN.
 
     Args:
       workdir: the folder of the run.
@@ -84,7 +85,13 @@ class MetricLog:
             self._events.add_scalar(name, float(value), int(step))
 
     def picture(self, step: int, array: np.ndarray, name: str = 'samples') -> None:
-        """Saves an image (uint8 [H, W, 1 or 3]) as workdir/<name>/<step>.png and in TensorBoard."""
+        """Saves an image as workdir/<name>/<step>.png and in TensorBoard.
+
+        Args:
+          step: of the run.
+          array: uint8 [H, W, 1 or 3].
+          name: of the folder.
+        """
         if not self._enabled:
             return
         images.save_png(os.path.join(self._workdir, name, f'{int(step)}.png'), array)
@@ -134,7 +141,7 @@ class MetricLog:
         self._file = None
 
     def _writer(self) -> Any:
-        """Returns the writer of TensorBoard events, opened at first use, or None if tensorboardX is absent or disabled."""
+        """Returns the writer of TensorBoard events, opened at first use; None without tensorboardX or if disabled."""
         if self._tensorboard and self._events is None:
             try:
                 from tensorboardX import SummaryWriter

@@ -32,13 +32,16 @@ def set_up_jax(only_compile: bool = False) -> None:
 def keep_freed_memory() -> None:
     """Tells glibc to keep large freed blocks for the next allocation.
 
-    A step on the CPU allocates and frees the same large buffers each time. Returned to the kernel, they cost one page fault
-    per 4 KB, a fifth of a step. Large blocks stay only in the first arena. Two arenas let nearly all threads reach it and
-    keep small allocations from waiting for each other. MALLOC_ARENA_MAX in the environment disables all of this.
+    A step on the CPU allocates and frees the same large buffers each time. Returned to the kernel, they cost one page
+    fault per 4 KB, a fifth of a step. Large blocks stay only in the first arena. Two arenas let nearly all threads
+    reach it and keep small allocations from waiting for each other. MALLOC_ARENA_MAX in the environment disables all of
+    this.
     """
     if 'MALLOC_ARENA_MAX' in os.environ or not sys.platform.startswith('linux'):
         return
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # absent in musl
+    if mallopt is None:
+        return
     trim, top_pad, mmap, arenas = -1, -2, -3, -8  # malloc.h
-    for option, value in ((arenas, 2), (mmap, 2**30), (trim, 2**31 - 1), (top_pad, 2**26)) if mallopt else ():
+    for option, value in ((arenas, 2), (mmap, 2**30), (trim, 2**31 - 1), (top_pad, 2**26)):
         mallopt(option, value)

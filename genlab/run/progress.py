@@ -73,10 +73,8 @@ class Progress:
     def line(self, now: float) -> str:
         """Returns the text of the line at time `now`, fitted to the width of the terminal."""
         width, head = self._width(), '  '.join(self._head(now))
-        for names in (
-            list(self._metrics),
-            _initials(self._metrics),
-        ):  # full names if they fit, else players by first letter, else fewer metrics
+        # Full names if they fit, else players by first letter, else fewer metrics.
+        for names in (list(self._metrics), _initials(self._metrics)):
             parts = [f'{name} {_brief(value)}' for name, value in zip(names, self._metrics.values())]
             if len('  '.join([head] + parts)) <= width:
                 break

@@ -1,8 +1,9 @@
-"""Drawing samples: one key per sample, so that sample i is the same in any batch, on any devices."""
+"""Draws samples with one key per sample, so that sample i is the same in any batch and on any devices."""
 
 import functools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from genlab import conditioning, data
 from genlab.abilities import Variables
-from genlab.conditioning import Condition, Conditions
+from genlab.conditioning import Conditions
 from genlab.errors import UserError
 from genlab.experiment import Experiment
 from genlab.run import images
@@ -19,28 +20,58 @@ from genlab.training.players import example_keys
 
 
 def keys(seed: int, first: int, count: int, purpose: str = 'sample') -> jax.Array:
-    """The keys of examples `first` ... `first + count - 1` of a seed, one stream of them for each purpose."""
+    """Returns the keys of consecutive examples.
+
+    Args:
+      seed: of the stream.
+      first: index of the first example.
+      count: number of examples, N.
+      purpose: name of the stream; each name has independent keys.
+
+    Returns:
+      Typed keys [N].
+    """
     return keys_at(seed, np.arange(first, first + count), purpose)
 
 
 def keys_at(seed: int, indices: np.ndarray, purpose: str = 'sample') -> jax.Array:
-    """The keys [N] of examples at `indices` [N].
+    """Returns the keys of examples.
 
-    Folding the index into the seed's own key would give sample 1 the very key that training splits off it."""
-    return example_keys(jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode())), indices)
+    The purpose is folded in first. The index alone would give sample 1 the key that training splits off the seed's key.
+
+    Args:
+      seed: of the stream.
+      indices: int [N].
+      purpose: name of the stream.
+
+    Returns:
+      Typed keys [N].
+    """
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
+    return example_keys(key, cast(jax.Array, indices))
 
 
 def picture(
     experiment: Experiment, placement: parallel.Placement, variables: Variables, config: ConfigDict, source: data.Source
 ) -> np.ndarray | None:
-    """Draws samples as a picture uint8 [H, W, C]; held-out examples and their reconstructions if a model cannot sample.
+    """Draws a picture of a model: its samples, else held-out examples with their reconstructions.
 
-    A model that can do neither gives None."""
+    Args:
+      experiment: the model.
+      placement: of the variables.
+      variables: of the model.
+      config: of the run.
+      source: the data, for real points to draw behind samples of points.
+
+    Returns:
+      uint8 [H, W, C], or None if the model can neither sample nor reconstruct.
+    """
     if experiment.sampler:
         return images.picture(draw(experiment, placement, variables, config), reference(source, config))
     if experiment.reconstruct is None:
         return None
-    indices, reconstruct = np.arange(config.sample.count), jitted(experiment.reconstruct)
+    ability: Callable = experiment.reconstruct
+    indices, reconstruct = np.arange(config.sample.count), jitted(ability)
     batch = examples(config)(indices)
     made = parallel.run(
         placement,
@@ -61,11 +92,20 @@ def draw(
     prompt: str = '',
     label: str = '',
 ) -> np.ndarray:
-    """Draws samples [count, ...], images in [-1, 1] or points, `config.sample.chunk` at a time.
+    """Draws samples, `config.sample.chunk` per call of the model.
 
     Args:
-      count, seed: those of the config unless given.
-      prompt, label: a caption or a class that conditions every sample; '': see `condition_at`.
+      experiment: the model.
+      placement: of the variables.
+      variables: of the model.
+      config: of the run.
+      count: number of samples; None takes `config.sample.count`.
+      seed: None takes `config.seed`.
+      prompt: a caption for every sample; '' for none, see `condition_at`.
+      label: a class for every sample; '' for none.
+
+    Returns:
+      Images [count, H, W, C] in [-1, 1] or points [count, D].
     """
     if experiment.sampler is None:
         raise UserError(
@@ -73,7 +113,8 @@ def draw(
         )
     count, seed, chunk = count or config.sample.count, config.seed if seed is None else seed, config.sample.chunk
     condition = condition_at(config, experiment.conditions, seed, prompt, label)
-    sample = jitted(experiment.sampler.sample)
+    ability: Callable = experiment.sampler.sample
+    sample = jitted(ability)
     parts = []
     for first in range(0, count, chunk):
         both = keys(seed, first, chunk), condition(np.arange(first, first + chunk))
@@ -83,10 +124,18 @@ def draw(
 
 def condition_at(
     config: ConfigDict, conditions: Conditions, seed: int = 0, prompt: str = '', label: str = ''
-) -> Callable[[np.ndarray], Condition]:
-    """Returns a function from sample numbers [N] to their condition.
+) -> Callable[[np.ndarray], Mapping[str, Any]]:
+    """Returns a function from sample numbers [N] to their condition, a dict with leaves [N, ...].
 
-    It is what `prompt` and `label` say; else, with `config.sample.condition`, that of held-out examples; else random.
+    Without a prompt or label the condition is taken from held-out examples if `config.sample.condition` is set.
+    Otherwise it is random.
+
+    Args:
+      config: of the run.
+      conditions: the conditions of the model.
+      seed: of the random conditions.
+      prompt: a caption for every sample; '' for none.
+      label: a class for every sample; '' for none.
     """
     if prompt or label:
         source = prepared(FrozenConfigDict(config.data), 'test')[0]
@@ -96,16 +145,20 @@ def condition_at(
         return lambda indices: {}
     source = prepared(FrozenConfigDict(config.data), 'test')[0]
     if config.sample.condition:
-        return lambda indices: conditioning.from_batch(conditions, source.rows(indices % len(source)))
+        rows: Callable[[np.ndarray], Any] = lambda indices: source.rows(indices % len(source))
+        return lambda indices: conditioning.from_batch(conditions, rows(indices))
     length = conditioning.caption_length(source)
     return lambda indices: jax.device_get(conditioning.random(conditions, keys_at(seed, indices), length))
 
 
 def examples(config: ConfigDict, split: str = 'test') -> Callable[[np.ndarray], dict]:
-    """A function that gives prepared examples of a split by index [N], around and around it, without flips and crops."""
+    """Returns a function from indices [N] to prepared examples of a split, {field: [N, ...]}.
+
+    Indices beyond the end wrap around. Examples are neither flipped nor cropped.
+    """
     source, prepare = prepared(FrozenConfigDict(config.data), split)
 
-    def at(indices):
+    def at(indices: np.ndarray) -> dict:
         batch = {**source.rows(indices % len(source)), 'position': indices.astype(np.int32)}
         return prepare(batch, keys_at(config.seed, indices, 'prepare'))
 
@@ -114,13 +167,13 @@ def examples(config: ConfigDict, split: str = 'test') -> Callable[[np.ndarray], 
 
 @functools.lru_cache(maxsize=2)
 def prepared(config_data: FrozenConfigDict, split: str) -> tuple[data.Source, Callable]:
-    """(the source of a split, its compiled preparation): loaded and compiled once for all that a run asks of it."""
+    """Returns (the source of a split, its compiled preparation), loaded and compiled once per config."""
     source = data.load(config_data, split)
     return source, jax.jit(data.prepare_batch(config_data, source, train=False))
 
 
 def reference(source: data.Source, config: ConfigDict) -> np.ndarray | None:
-    """Real points to draw behind samples of points; None for images."""
+    """Returns at most 2,000 real points [N, D] to draw behind samples of points; None for images."""
     if len(source.fields[config.data.observe].shape) != 1:
         return None
     return source.rows(np.arange(min(2000, len(source))))[config.data.observe]
@@ -128,5 +181,5 @@ def reference(source: data.Source, config: ConfigDict) -> np.ndarray | None:
 
 @functools.lru_cache(maxsize=64)
 def jitted(function: Callable) -> Callable:
-    """`jax.jit(function)`, the same object at each call, so that it compiles once."""
+    """Returns `jax.jit(function)`, the same object for the same function, so that it compiles once."""
     return jax.jit(function)

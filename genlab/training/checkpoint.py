@@ -1,10 +1,10 @@
-"""Checkpoints: asynchronous and atomic (orbax), with checksums, restored onto any placement."""
+"""Checkpoints by orbax: written asynchronously and atomically, with checksums, and restored onto any placement."""
 
 import contextlib
 import json
 import pathlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -19,22 +19,22 @@ Tree = Any
 
 
 class Checkpoints:
-    """The checkpoints of one run, as a context: leaving it waits until the last one is on disk."""
+    """The checkpoints of one run, a context manager: its exit waits until the last checkpoint is on disk."""
 
     def __init__(self, folder: pathlib.Path, keep: int = 1, *, warn: Callable[[str], None], read_only: bool = False):
         """
         Args:
           folder: absolute or relative; `folder/<step>` holds a checkpoint.
-          keep: how many of the newest to keep.
-          warn: called with one line about each checkpoint that had to be passed over.
-          read_only: change nothing in the folder: a run may be writing there.
+          keep: number of newest checkpoints to keep.
+          warn: called with one line per checkpoint that was skipped.
+          read_only: change nothing in the folder, because a run may be writing there.
         """
         self.folder, self.warn, self.read_only = pathlib.Path(folder).absolute(), warn, read_only
         if not read_only:
             self._clear_up()
         if not self.folder.exists():
             raise UserError(f'there are no checkpoints in {self.folder}: train first, or name the folder of a run')
-        with _quiet():  # orbax warns of what read_only means
+        with _quiet():  # orbax warns about the effects of read_only
             self.manager = orbax.CheckpointManager(
                 self.folder,
                 options=orbax.CheckpointManagerOptions(
@@ -44,14 +44,20 @@ class Checkpoints:
                 ),
             )
 
-    def __enter__(self):
+    def __enter__(self) -> 'Checkpoints':
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.manager.close()
 
     def save(self, step: int, tree: Tree, notes: dict) -> None:
-        """Starts writing arrays and plain notes; the arrays may be donated as soon as this returns."""
+        """Starts to write a checkpoint. The arrays may be donated as soon as this returns.
+
+        Args:
+          step: the number of the checkpoint. A step that is already saved is skipped.
+          tree: a pytree of arrays.
+          notes: plain JSON values.
+        """
         if step in self.manager.all_steps():
             return
         items = orbax.args.Composite(state=orbax.args.StandardSave(tree), notes=orbax.args.JsonSave(notes))
@@ -59,19 +65,29 @@ class Checkpoints:
             raise UserError(f'checkpoint {step} was not saved: {self.folder} holds a later one; move it away')
 
     def wait(self) -> None:
-        """Until what was saved is on disk."""
+        """Waits until all saved checkpoints are on disk."""
         self.manager.wait_until_finished()
 
     def latest(self) -> int | None:
-        """The step of the newest checkpoint."""
+        """Returns the step of the newest checkpoint, or None if there is none."""
         return self.manager.latest_step()
 
     def restore(self, template: Tree) -> tuple[int, Tree, dict] | None:
-        """(step, arrays, notes) of the newest sound checkpoint, laid out like `template` (shapes with shardings), or None.
+        """Restores the newest undamaged checkpoint.
 
-        A damaged one is passed over for the one before and, unless read-only, set aside as `damaged-<step>`. If there are
-        some and none can be read this raises: starting again without a word would be worse."""
-        faults = {}
+        A damaged checkpoint is skipped in favour of the previous one. Unless read-only, it is renamed to
+        `damaged-<step>`.
+
+        Args:
+          template: a pytree of shapes with shardings.
+
+        Returns:
+          (step, arrays in the layout of `template`, notes), or None if there are no checkpoints.
+
+        Raises:
+          UserError: there are checkpoints, but none can be read. A silent restart would lose the run.
+        """
+        faults: dict[int, str] = {}
         for step in sorted(self.manager.all_steps(), reverse=True):
             restored = self._restore(step, template, faults)
             if restored is not None:
@@ -86,7 +102,13 @@ class Checkpoints:
         return None
 
     def _restore(self, step: int, template: Tree, faults: dict[int, str]) -> Tree | None:
-        """The items of one checkpoint; None with its fault noted where it cannot be read."""
+        """Returns the items of one checkpoint; if it cannot be read, None, and adds the reason to `faults`.
+
+        Args:
+          step: of the checkpoint.
+          template: a pytree of shapes with shardings.
+          faults: step -> reason.
+        """
         fault = self._fault(step)
         if fault is None:
             try:
@@ -102,9 +124,10 @@ class Checkpoints:
         return None
 
     def _seal(self) -> None:
-        """Writes the checksums into the folder that orbax is about to rename to its final name: they appear together.
+        """Writes the checksums just before orbax renames the folder to its final name, so that both appear together.
 
-        They cover the items, not orbax's own note at the top, into which it still writes the time of the commit."""
+        They cover the items only. Orbax writes the commit time to its metadata at the top of the folder afterwards.
+        """
         if jax.process_index() == 0:
             for unfinished in self.folder.glob('*.orbax-checkpoint-tmp*'):
                 manifest = {
@@ -115,22 +138,22 @@ class Checkpoints:
                 (unfinished / MANIFEST).write_text(json.dumps(manifest))
 
     def _fault(self, step: int) -> str | None:
-        """What is wrong with the files of a checkpoint, the same answer on every process."""
+        """Returns the fault of a checkpoint's files, or None. All processes return a fault, or none does."""
         fault = fault_of(self.folder / str(step)) if jax.process_index() == 0 else None
         return (fault or 'damaged') if parallel.agree(fault is not None) else None
 
     def _clear_up(self) -> None:
-        """Makes the folder. What is named like a checkpoint in it but never became one must not count as the latest."""
+        """Creates the folder, and renames incomplete checkpoints so that none counts as the latest."""
         if jax.process_index() == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
             for folder in self.folder.glob('[0-9]*'):
                 if folder.name.isdigit() and not (folder / MANIFEST).exists():
                     self.warn(f'checkpoint {folder.name} is incomplete: set aside')
                     aside(folder)
-        parallel.agree(False)  # nobody looks before the first process has cleared up
+        parallel.agree(False)  # waits for the first process
 
     def _set_aside(self, *steps: int) -> None:
-        """Damaged checkpoints would count as the latest, and orbax refuses to save an earlier one."""
+        """Renames damaged checkpoints. They would count as the latest, and orbax refuses to save an earlier one."""
         if steps and not self.read_only:
             for step in steps if jax.process_index() == 0 else ():
                 aside(self.folder / str(step))
@@ -139,8 +162,8 @@ class Checkpoints:
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Lets only errors of the libraries through."""
+def _quiet() -> Iterator[None]:
+    """Suppresses the log messages of libraries below the level of errors."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
@@ -150,7 +173,7 @@ def _quiet():
 
 
 def aside(folder: pathlib.Path) -> None:
-    """Renames a folder so that nothing is lost and nothing takes it for a checkpoint."""
+    """Renames a folder to damaged-<name>, so that it is kept but does not count as a checkpoint."""
     number = 0
     while (target := folder.with_name(f'damaged-{folder.name}{f"-{number}" if number else ""}')).exists():
         number += 1
@@ -158,7 +181,7 @@ def aside(folder: pathlib.Path) -> None:
 
 
 def fault_of(folder: pathlib.Path) -> str | None:
-    """What is wrong with a checkpoint's files by their checksums; None if they are as they were written."""
+    """Compares a checkpoint's files with their checksums; returns the first fault, or None."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError):
@@ -173,7 +196,7 @@ def fault_of(folder: pathlib.Path) -> str | None:
 
 
 def checksum(file: pathlib.Path) -> int:
-    """CRC-32 of a file's bytes."""
+    """Returns the CRC-32 of a file."""
     value = 0
     with open(file, 'rb') as stream:
         while block := stream.read(1 << 22):

@@ -17,7 +17,17 @@ def adam(
     clip: float = 0.0,
     warmup: int = 0,
 ) -> ConfigDict:
-    """Adam (Kingma & Ba 2015); with `weight_decay` above 0 AdamW (Loshchilov & Hutter 2019)."""
+    """Returns the config of Adam (Kingma & Ba 2015); with `weight_decay` above 0 of AdamW (Loshchilov & Hutter 2019).
+
+    Args:
+      learning_rate: a number or a ramp().
+      b1: decay of the mean of gradients, in [0, 1).
+      b2: decay of the mean of squared gradients, in [0, 1).
+      epsilon: added to the root of the mean square.
+      weight_decay: of decoupled weight decay; 0 turns it off.
+      clip: largest global norm of the gradient; 0 turns clipping off.
+      warmup: steps over which the learning rate rises linearly from 0.
+    """
     return untyped(
         name='adam',
         learning_rate=learning_rate,
@@ -38,7 +48,15 @@ def sgd(
     clip: float = 0.0,
     warmup: int = 0,
 ) -> ConfigDict:
-    """Stochastic gradient descent."""
+    """Returns the config of stochastic gradient descent.
+
+    Args:
+      learning_rate: a number or a ramp().
+      momentum: decay of the sum of gradients, in [0, 1); 0 turns it off.
+      weight_decay: of decoupled weight decay; 0 turns it off.
+      clip: largest global norm of the gradient; 0 turns clipping off.
+      warmup: steps over which the learning rate rises linearly from 0.
+    """
     return untyped(
         name='sgd', learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay, clip=clip, warmup=warmup
     )
@@ -51,10 +69,10 @@ RULES = {
 
 
 def build(config: ConfigDict, steps: int = 0) -> optax.GradientTransformation:
-    """Builds an optimizer: global-norm clipping (`clip` > 0), the rule, decoupled weight decay and the learning rate.
+    """Builds an optimizer: global-norm clipping if `clip` > 0, the rule, decoupled weight decay, the learning rate.
 
-    The rate is a number or a ramp(); the first `warmup` steps raise it linearly from 0. The rate counts its player's turns:
-    a player with five turns per training step advances it by five.
+    The learning rate is a number or a ramp(). It rises linearly from 0 over the first `warmup` steps. The schedule
+    counts the turns of the player: with five turns per training step it advances by five.
 
     Args:
       config: the values of `adam` or `sgd`.
@@ -68,7 +86,8 @@ def build(config: ConfigDict, steps: int = 0) -> optax.GradientTransformation:
     return optax.chain(*chain, optax.scale_by_learning_rate(_rate(config, steps)))
 
 
-def _rate(config: ConfigDict, steps: int):
+def _rate(config: ConfigDict, steps: int) -> optax.ScalarOrSchedule:
+    """Returns the learning rate, a number or a function of the step."""
     rate, warmup = schedule(config.learning_rate, steps), config.warmup
     if not warmup:
         return rate

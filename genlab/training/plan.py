@@ -1,4 +1,7 @@
-"""`--mode=plan`: what the training step takes, compiled ahead of time for the devices here or for a TPU topology."""
+"""`--mode=plan`: the memory and arithmetic of the training step, compiled ahead of time.
+
+The targets are the devices present or a TPU topology.
+"""
 
 import importlib.util
 import math
@@ -17,7 +20,7 @@ from genlab.training import parallel, totals
 from genlab.training.program import Program, fold, load, make_call, make_constants, make_init, metric_names, programs
 
 GIB = 2**30
-# Memory of one device of a kind, as its maker states it.
+# Memory per device in GiB, from the vendor's specification.
 MEMORY = {
     'TPU v2': 8,
     'TPU v3': 16,
@@ -33,26 +36,36 @@ SHAPE = re.compile(r'\b(pred|[a-z]+?)(\d*)(?:e\dm\d\w*)?\[([\d,]*)\]')
 
 
 class Plan(NamedTuple):
-    """What one device needs for one call of the step. Bytes, but for `flops`."""
+    """The requirements of one device for one call of the step. Sizes are in bytes."""
 
     devices: int
     kind: str
     arguments: int
     outputs: int
-    donated: int  # of the outputs, those that take the place of arguments
+    donated: int  # outputs that reuse the buffers of arguments
     temporaries: int
-    flops: float
+    flops: float  # floating-point operations
     accessed: float  # bytes read and written
-    collectives: dict  # kind -> (how many, bytes of their results)
-    memory: int | None  # of the device, where known
+    collectives: dict[str, tuple[int, int]]  # kind -> (number, bytes of the results)
+    memory: int | None  # of the device; None if unknown
 
     @property
     def needed(self) -> int:
+        """The peak memory in bytes."""
         return self.arguments + self.outputs - self.donated + self.temporaries
 
 
 def plan(config: ConfigDict, build: Build, topology: str | None = None) -> Plan:
-    """Compiles the first phase's step for these devices, or for `topology`, e.g. 'v5e:4x4'. Nothing is computed or read."""
+    """Compiles the step of the first phase. Computes nothing and reads no data.
+
+    Args:
+      config: of the run.
+      build: the experiment of the config.
+      topology: a TPU topology, e.g. 'v5e:4x4'; None takes the devices present.
+
+    Raises:
+      UserError: the step does not fit the memory of the devices.
+    """
     devices = describe_topology(topology) if topology else jax.devices()
     placement = parallel.place(config.placement, devices)
     program = programs(config, build, placement, data.declared)[0]
@@ -65,8 +78,8 @@ def plan(config: ConfigDict, build: Build, topology: str | None = None) -> Plan:
     return read(compiled, devices)
 
 
-def lower(program: Program, placement: parallel.Placement):
-    """The program's call, traced for the shapes that the loop will give it."""
+def lower(program: Program, placement: parallel.Placement) -> Any:
+    """Traces the program's call for the shapes that the loop passes to it. Returns JAX's lowered computation."""
     state = jax.eval_shape(make_init(program))
     sums = parallel.replicated(placement, totals.zero(metric_names(program, placement.axis, state)))
     carry = parallel.template(placement, state), sums
@@ -75,8 +88,8 @@ def lower(program: Program, placement: parallel.Placement):
     return placement.compile(make_call(program), carry).lower(carry, placement.shapes(batch), constants)
 
 
-def read(compiled, devices: list) -> Plan:
-    """The figures of a compiled step."""
+def read(compiled: Any, devices: list) -> Plan:
+    """Reads the figures of a compiled step."""
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     found: dict[str, tuple[int, int]] = {}
     for shapes, kind in COLLECTIVE.findall(compiled.as_text()):
@@ -97,7 +110,10 @@ def read(compiled, devices: list) -> Plan:
 
 
 def table(plan: Plan, microbatches: int) -> str:
-    """A plan as text for a person. XLA counts the body of a loop once: many steps a call are one step, microbatches one."""
+    """Formats a plan as a text table.
+
+    XLA counts the body of a loop once. So the figures are of one step per call, and of one microbatch per step.
+    """
     once = 'a step' if microbatches == 1 else f'a step, with one of {microbatches} microbatches counted'
     verdict = f' of {_size(plan.memory)}: {"fits" if fits(plan) else "does NOT fit"}' if plan.memory else ''
     rows = [
@@ -105,22 +121,22 @@ def table(plan: Plan, microbatches: int) -> str:
         ('arguments', _size(plan.arguments)),
         ('temporaries', _size(plan.temporaries)),
         ('outputs', _size(plan.outputs)),
-        ('saved by donation', f'{_size(plan.donated)} of outputs that take the place of arguments'),
+        ('saved by donation', f'{_size(plan.donated)} of outputs that reuse the buffers of arguments'),
         ('needed', _size(plan.needed) + verdict),
         ('arithmetic', f'{plan.flops / 1e9:,.2f} GFLOP {once}'),
         ('memory traffic', f'{_size(plan.accessed)} {once}'),
     ]
-    rows += [(kind, f'{number} a call, {_size(size)}') for kind, (number, size) in sorted(plan.collectives.items())]
+    rows += [(kind, f'{number} per call, {_size(size)}') for kind, (number, size) in sorted(plan.collectives.items())]
     return '\n'.join(f'{name:<20}{value}' for name, value in [('per device', ''), *rows])
 
 
 def fits(plan: Plan) -> bool | None:
-    """Whether the device has the memory; None where that is not known."""
+    """Returns whether the device has enough memory, or None if its memory is unknown."""
     return None if plan.memory is None else plan.needed <= plan.memory
 
 
 def describe_topology(name: str) -> list:
-    """The devices of a TPU topology, as compile targets."""
+    """Returns the devices of a TPU topology as compile targets; they need not be present."""
     os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
     from jax.experimental import topologies
 
@@ -133,6 +149,7 @@ def describe_topology(name: str) -> list:
 
 
 def _memory(device: Any) -> int | None:
+    """Returns the memory of a device in bytes, or None if it is unknown."""
     if device.device_kind in MEMORY:
         return MEMORY[device.device_kind] * GIB
     try:
@@ -142,19 +159,23 @@ def _memory(device: Any) -> int | None:
 
 
 def _bytes(shape: tuple[str, str, str]) -> int:
-    """('f', '32', '64,128') -> 32768; a bool takes a byte."""
+    """Returns the bytes of an array: ('f', '32', '64,128') -> 32768. A bool takes one byte."""
     _, bits, dimensions = shape
     return max(int(bits or 8) // 8, 1) * int(np.prod([int(length) for length in dimensions.split(',') if length]))
 
 
 def _size(number: float) -> str:
-    for unit in ('B', 'KiB', 'MiB', 'GiB'):
-        if number < 1024 or unit == 'GiB':
-            return f'{number:,.1f} {unit}' if unit != 'B' else f'{number:.0f} B'
+    """Formats a number of bytes."""
+    if number < 1024:
+        return f'{number:.0f} B'
+    for unit in ('KiB', 'MiB'):
         number /= 1024
+        if number < 1024:
+            return f'{number:,.1f} {unit}'
+    return f'{number / 1024:,.1f} GiB'
 
 
 def _reason(text: str) -> str:
-    """The sentence of the compiler's message that has the numbers."""
+    """Extracts the sentence with the numbers from the compiler's message."""
     match = re.search(r'(Used .*? exceeded.*?\.|Ran out of memory.*?\.)', ' '.join(text.split()))
     return match.group(0) if match else ' '.join(text.split())[:200]

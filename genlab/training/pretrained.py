@@ -1,6 +1,8 @@
-"""What a run has learned: its newest checkpoint, for the tools that look at it and for runs that build on it."""
+"""Loads the newest checkpoint of a run, for tools that inspect it and for runs that start from its networks."""
 
+import dataclasses
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +24,27 @@ def restore(
     placement: parallel.Placement,
     flag: str = '--workdir',
 ) -> tuple[int, State, Program]:
-    """(step, state, the phase that the step is of) of the newest checkpoint of a run of this config.
+    """Restores the newest checkpoint of a run.
 
+<<<<<<< HEAD
     flag: what named the folder, for errors."""
     schedule = programs(config, build, placement, data.declared)
+=======
+    Args:
+      config: of the run.
+      build: the experiment of the config.
+      folder: the workdir of the run.
+      placement: where to place the state.
+      flag: the flag or config key that gave the folder, for error messages.
+
+    Returns:
+      (step, state, the program of the phase that the step belongs to).
+
+    Raises:
+      UserError: the run has no checkpoint.
+    """
+    schedule = programs(config, build, placement, data.declared(config.data))
+>>>>>>> types-tools
     template = parallel.template(placement, jax.eval_shape(make_init(schedule[0])))
     restored = None
     if (folder / 'checkpoints').exists():
@@ -38,9 +57,16 @@ def restore(
 
 
 def load(folder: str, placement: parallel.Placement, flag: str) -> tuple[ConfigDict, dict]:
-    """(config, variables) of another run, laid over this run's devices; parameters are the averaged ones where it kept them.
+    """Loads the networks of another run.
 
-    flag: the key of this run's config that named the folder, for errors."""
+    Args:
+      folder: the workdir of that run.
+      placement: where to place its variables.
+      flag: the key of this run's config that gave the folder, for error messages.
+
+    Returns:
+      (its config, its variables). Parameters are the moving averages if the run kept them.
+    """
     path = pathlib.Path(folder)
     config = ConfigDict(_tuples(workdir.read(path, flag)))
     state = restore(config, experiment.load(config.experiment), path, placement, flag)[1]
@@ -48,28 +74,45 @@ def load(folder: str, placement: parallel.Placement, flag: str) -> tuple[ConfigD
 
 
 def adopt(state: State, variables: dict) -> State:
-    """The state with these networks' variables in place of its own."""
+    """Replaces the variables of some networks in a state.
+
+    Args:
+      state: the state.
+      variables: network -> {'params': ..., collection: ...}.
+    """
     params = {name: found['params'] for name, found in variables.items()}
     stats = {
         name: {kind: tree for kind, tree in found.items() if kind != 'params'} for name, found in variables.items()
     }
-    average = {
-        name: jax.tree.map(jnp.copy, params[name]) for name in params if name in state.average
-    }  # a step donates both
-    return state.replace(
-        params={**state.params, **params}, stats={**state.stats, **stats}, average={**state.average, **average}
+    # Copied, because a step donates both the parameters and their average.
+    average = {name: jax.tree.map(jnp.copy, params[name]) for name in params if name in state.average}
+    return dataclasses.replace(
+        state,
+        params={**state.params, **params},
+        stats={**state.stats, **stats},
+        average={**state.average, **average},
     )
 
 
 def expect(config: ConfigDict, wanted: ConfigDict, flag: str, where: str) -> None:
-    """Raises where a run's `config.model` differs from what is wanted of it, which this run's config has at `where`."""
+    """Checks that the model of another run has the required values.
+
+    Args:
+      config: of the other run.
+      wanted: the required values of its `config.model`.
+      flag: the key of this run's config that gave the other run, for error messages.
+      where: the place of `wanted` in this run's config, for error messages.
+
+    Raises:
+      ConfigError: a value differs.
+    """
     for key, value in workdir.plain(wanted).items():
         if (found := workdir.plain(config.model).get(key)) != value:
             raise ConfigError(f'{flag}: its run has {key}={found}, and here {where}.{key}={value}: make them the same')
 
 
-def _tuples(value):
-    """Plain values of JSON as a config has them: lists as tuples."""
+def _tuples(value: Any) -> Any:
+    """Converts the lists in a value from JSON to tuples, as in a config."""
     if isinstance(value, dict):
         return {key: _tuples(entry) for key, entry in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

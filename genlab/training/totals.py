@@ -1,7 +1,7 @@
-"""Sums of metrics, kept on the device between two lines of the log, so that no step waits for the host."""
+"""Sums metrics on the device between two lines of the log, so that no step waits for the host."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,20 +10,26 @@ import numpy as np
 
 
 class Total(NamedTuple):
-    """Of one metric since the last line. Scalars."""
+    """The total of one metric since the last line. All fields are scalars."""
 
-    sum: jax.Array  # float32, of the finite values
-    count: jax.Array  # int32, of the finite values
-    first_bad: jax.Array  # int32, the first step whose value was not finite, -1 if none
+    sum: jax.Array | np.float32  # of the finite values
+    count: jax.Array | np.int32  # type: ignore[assignment]  # of the finite values; hides `tuple.count`
+    first_bad: jax.Array | np.int32  # the first step whose value was not finite, -1 if there is none
 
 
-def zero(names) -> dict[str, Total]:
-    """Nothing summed yet."""
+def zero(names: Iterable[str]) -> dict[str, Total]:
+    """Returns totals over no steps, as host scalars."""
     return {name: Total(np.float32(0), np.int32(0), np.int32(-1)) for name in names}
 
 
 def add(totals: Mapping[str, Total], metrics: Mapping[str, jax.Array], step: jax.Array) -> dict[str, Total]:
-    """Returns the totals with one step's metrics (scalars) added. A metric that the step did not compute is not counted."""
+    """Adds the metrics of one step to the totals.
+
+    Args:
+      totals: metric -> total.
+      metrics: metric -> value of the step, scalar; one that is missing is not counted.
+      step: int32 scalar, the number of the step.
+    """
 
     def one(total: Total, value: jax.Array) -> Total:
         finite = jnp.isfinite(value)
@@ -45,9 +51,10 @@ def means(totals: Mapping[str, Total]) -> dict[str, float]:
 
 
 def first_bad(totals: Mapping[str, Total]) -> tuple[int, str] | None:
-    """Host totals -> the first step with a value that is not finite, and the metric it was; None if all were finite.
+    """Returns (step, metric) of the first value that was not finite, or None. The totals must be on the host.
 
-    Of the metrics that went bad on that step a term is named before the sums made of terms."""
+    If several metrics failed at that step, a term of the loss takes precedence over the loss and the gradient norm.
+    """
     last = ('loss', 'gradient_norm')
     bad = [
         (int(total.first_bad), last.index(name.split('/')[-1]) + 1 if name.endswith(last) else 0, name)
@@ -58,17 +65,24 @@ def first_bad(totals: Mapping[str, Total]) -> tuple[int, str] | None:
 
 
 def to_plain(totals: Mapping[str, Total]) -> dict[str, list]:
-    """Host totals as JSON keeps them, exactly."""
+    """Converts totals on the host to plain JSON values [sum, count, first_bad], without loss."""
     return {name: [float(total.sum), int(total.count), int(total.first_bad)] for name, total in totals.items()}
 
 
 def from_plain(plain: Mapping[str, list]) -> dict[str, Total]:
-    """The inverse of `to_plain`."""
+    """Inverts `to_plain`."""
     return {name: Total(np.float32(sum), np.int32(count), np.int32(bad)) for name, (sum, count, bad) in plain.items()}
 
 
 def accumulate(step: Callable) -> Callable:
-    """A training step `(state, batches, key)` -> `((state, totals), batches, key) -> (state, totals)`."""
+    """Wraps a training step so that it also adds its metrics to the totals.
+
+    Args:
+      step: `(state, batches, key) -> (state, metrics)`.
+
+    Returns:
+      A function `((state, totals), batches, key) -> (state, totals)`.
+    """
 
     def run(carry: tuple[Any, dict], batches, key):
         state, totals = carry

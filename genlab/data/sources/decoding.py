@@ -13,12 +13,27 @@ BLOCK = 256  # images that a thread decodes at a time
 
 
 def fits(length: int, resolution: int, channels: int) -> bool:
-    """Returns whether `length` decoded images are kept in memory."""
+    """Returns whether decoded images are kept in memory.
+
+    Args:
+        length: number of images.
+        resolution: pixels per side.
+        channels: 1 or 3.
+    """
     return length * resolution * resolution * channels <= IN_MEMORY
 
 
 def decode_all(name: str, length: int, block: Callable[[int, int], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Runs block(start, stop) -> {field: [stop - start, ...]} over 0..length in threads and concatenates the parts."""
+    """Decodes a set in threads, block by block.
+
+    Args:
+        name: of the set, for the log.
+        length: number of images, N.
+        block: (start, stop) -> {field: [stop - start, ...]}.
+
+    Returns:
+        {field: [N, ...]}.
+    """
     began = time.perf_counter()
     starts = range(0, length, BLOCK)
     with ThreadPoolExecutor(max(1, min(16, os.cpu_count() or 1))) as pool:

@@ -9,9 +9,15 @@ TEST = 297  # examples held out: the last ones in a fixed permutation
 
 
 def digits(resolution: int = 32, channels: int = 1, split: str = 'train') -> Source:
-    """Returns `image` uint8 [R, R, C] and `label` int32 0..9; 1,500 to train and 297 to test.
+    """Returns 1,500 training or 297 test digits, with `image` uint8 [R, R, C] and `label` int32 0..9.
 
-    The originals are 8x8 with values 0..16, here 0..255 (v * 255 / 16, rounded) and enlarged bilinearly.
+    The originals are 8x8 with values 0..16. They are rescaled to 0..255 (v * 255 / 16, rounded) and enlarged
+    bilinearly.
+
+    Args:
+        resolution: R, pixels per side.
+        channels: C, 1 or 3.
+        split: 'train' or 'test'.
     """
     from sklearn.datasets import load_digits
 

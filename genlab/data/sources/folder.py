@@ -20,11 +20,20 @@ WORDS = 64  # longest caption in tokens
 
 
 def folder(place: str, resolution: int = 32, channels: int = 3, split: str = 'train') -> Source:
-    """Returns `image` uint8 [R, R, C]; `label` int32 if every image has one; `caption` int32 [words] if there are captions.
+    """Returns a source of the images in a folder and its subfolders.
 
-    place: searched with all its subfolders, see `listing` for splits, labels and captions. Images are decoded as
-    by `images.decode`. Corrupt files are skipped with a warning. Decoded sets up to 2 GiB are kept in memory and cached
-    on disk; larger sets are decoded when read.
+    Images are decoded by `images.decode`. Corrupt files are skipped with a warning. Decoded sets up to 2 GiB are kept
+    in memory and cached on disk; larger sets are decoded when read.
+
+    Args:
+        place: the folder; see `listing` for splits, labels and captions.
+        resolution: R, pixels per side.
+        channels: C, 1 or 3.
+        split: 'train' or 'test'.
+
+    Returns:
+        A source with `image` uint8 [R, R, C], `label` int32 if every image has a label, and `caption` int32 [words] if
+        there are captions.
     """
     found = listing.find(place)
     files = listing.of_split(found, split)
@@ -48,7 +57,19 @@ def folder(place: str, resolution: int = 32, channels: int = 3, split: str = 'tr
 def _decoded(
     title: str, root: Path, files: Sequence[str], resolution: int, channels: int, keep: bool
 ) -> dict[str, np.ndarray]:
-    """Decodes every file once: {'readable': bool [N]}, and 'image' [N, R, R, C] if `keep`."""
+    """Decodes every file once.
+
+    Args:
+        title: name of the cache entry.
+        root: the folder.
+        files: N paths from the root.
+        resolution: R, pixels per side.
+        channels: C, 1 or 3.
+        keep: whether to return the images.
+
+    Returns:
+        {'readable': bool [N]}, and with `keep` also 'image', uint8 [N, R, R, C].
+    """
 
     def block(start: int, stop: int) -> dict[str, np.ndarray]:
         images = np.zeros((stop - start, resolution, resolution, channels), np.uint8)
@@ -98,7 +119,7 @@ def _facts(
 
 
 def _words(texts: Collection[str]) -> tuple[tuple[str, ...], int]:
-    """Returns the vocabulary, padding first and then in alphabetical order, and the words of the longest text."""
+    """Returns (the vocabulary, padding first, then in alphabetical order; the number of words of the longest text)."""
     split = [captions.words_of(text) for text in texts]
     longest = max(1, max(map(len, split)))
     return (captions.PADDING, *sorted({word for words in split for word in words})), min(WORDS, longest)

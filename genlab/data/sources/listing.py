@@ -1,8 +1,10 @@
 """Lists the images of a folder with their splits, labels and captions.
 
-Splits: the folders train/ and test/ if there are both, else a tenth is held out by a hash of the paths, which stays
-the same when images are added. Labels and captions: labels.csv or captions.tsv at the top, with the columns file (the
-path from the top) and label or caption or both; without a table of labels, the first folder in which paths differ.
+Splits are the folders train/ and test/ if both exist. Otherwise a tenth is held out by a hash of the paths. Images that
+are added later do not change the split of the others.
+
+Labels and captions are read from labels.csv or captions.tsv at the top. Its columns are `file` (the path from the top),
+and `label` or `caption` or both. Without a table of labels, the label is the first folder in which paths differ.
 """
 
 import csv
@@ -23,14 +25,13 @@ TEST = 0.1
 
 
 class Listing(NamedTuple):
-    """files: paths from root, in order.  classes: names, none unless every image has a label.
-    labels, captions: {file: text}, empty where there are none; an image without a caption has an empty one."""
+    """The images of a folder."""
 
     root: Path
-    files: list[str]
-    classes: tuple[str, ...]
-    labels: Mapping[str, str]
-    captions: Mapping[str, str]
+    files: list[str]  # paths from root, sorted
+    classes: tuple[str, ...]  # names; empty unless every image has a label
+    labels: Mapping[str, str]  # file -> label; empty unless every image has a label
+    captions: Mapping[str, str]  # file -> caption, '' if that image has none; empty if no image has one
 
 
 def find(place: str) -> Listing:
@@ -42,7 +43,7 @@ def find(place: str) -> Listing:
     if not files:
         raise UserError(
             f'there are no images in {place}: put {", ".join(ENDINGS)} files there or in folders under it '
-            '(one folder a class, or labels.csv with the columns file,label,caption)'
+            '(one folder per class, or labels.csv with the columns file,label,caption)'
         )
     table = _table(root)
     absent = sorted(set(table) - set(files))
@@ -88,6 +89,7 @@ def _files(root: Path) -> Iterator[str]:
 
 
 def _divided(root: Path) -> bool:
+    """Returns whether the folder has a subfolder per split."""
     return all((root / split).is_dir() for split in SPLITS)
 
 
@@ -127,7 +129,12 @@ def _labels(root: Path, files: Sequence[str], table: Mapping[str, Mapping[str, s
 
 
 def _class_folders(files: Sequence[str], divided: bool) -> dict[str, str]:
-    """Returns {file: the first folder in which paths differ, below train/ or test/}; '' for an image that lies above it."""
+    """Returns {file: the first folder in which paths differ}, or '' for an image above it.
+
+    Args:
+        files: paths from root.
+        divided: whether the paths begin with train/ or test/, which is ignored.
+    """
     folders = {file: PurePosixPath(file).parts[:-1][int(divided) :] for file in files}
     shared = len(os.path.commonprefix(list(folders.values())))
     return {file: parts[shared] if len(parts) > shared else '' for file, parts in folders.items()}

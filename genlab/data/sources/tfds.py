@@ -14,11 +14,19 @@ from genlab.errors import ConfigError, UserError
 
 
 def tfds(name: str, folder: str = '', resolution: int = 32, channels: int = 3, split: str = 'train') -> Source:
-    """Returns `image` uint8 [R, R, C], central square, resized; and `label` int32 where the set has labels.
+    """Returns a source of a TFDS set. Images are cropped to the central square and resized.
 
-    name: as TFDS writes it, e.g. mnist, cifar10 or celeb_a/1.0.0. folder: its data_dir, '' for TFDS's default.
-    split: TFDS's own, e.g. train, test or train[:90%]. Up to 2 GiB, decoded, it is held in memory and cached on disk;
-    a larger set stays on disk and is decoded as it is read.
+    Decoded sets up to 2 GiB are kept in memory and cached on disk; larger sets are decoded when read.
+
+    Args:
+        name: the TFDS name, e.g. mnist, cifar10 or celeb_a/1.0.0.
+        folder: the data_dir of TFDS; '' takes the default of TFDS.
+        resolution: R, pixels per side.
+        channels: C, 1 or 3.
+        split: a TFDS split, e.g. train, test or train[:90%].
+
+    Returns:
+        A source with `image` uint8 [R, R, C], and `label` int32 if the set has labels.
     """
     records, info = _open(name, folder, split)
     picture, classes = _features(info.features, name)
@@ -72,7 +80,16 @@ def find(name: str, folder: str) -> tuple[Any, str]:
 
 
 def _open(name: str, folder: str, split: str) -> tuple[Any, Any]:
-    """Returns the records with undecoded images, and the DatasetInfo; a UserError says what to do where there are none."""
+    """Opens a set; raises a UserError that says what to do if it is not prepared.
+
+    Args:
+        name: the TFDS name.
+        folder: the data_dir; '' takes the default.
+        split: a TFDS split.
+
+    Returns:
+        (the records with undecoded images, the DatasetInfo).
+    """
     from tensorflow_datasets import decode as decoders
 
     builder, form = find(name, folder)
@@ -92,7 +109,7 @@ def _open(name: str, folder: str, split: str) -> tuple[Any, Any]:
 
 
 def _features(features: Any, name: str) -> tuple[str, Any]:
-    """Returns (name of the image feature, the label's feature or None)."""
+    """Returns (name of the image feature, the label feature or None)."""
     from tensorflow_datasets.core.features import ClassLabel, Image
 
     pictures = [key for key, feature in features.items() if type(feature) is Image]
@@ -103,5 +120,5 @@ def _features(features: Any, name: str) -> tuple[str, Any]:
 
 
 def _checksums(info: Any) -> dict[str, list[Any]]:
-    """Identifies a preparation of a set: bytes and lengths of the shards of every split."""
+    """Identifies the prepared files of a set: {split: [bytes, lengths of its shards]}."""
     return {name: [split.num_bytes, list(split.shard_lengths)] for name, split in info.splits.items()}

@@ -1,9 +1,9 @@
-"""Toy densities in two and three dimensions: a fixed set of points, and where possible the exact density.
+"""Toy densities in two and three dimensions: a fixed set of points, and the exact density if it is known.
 
-Every set is scaled to about unit variance per axis by a fixed linear map (not by the draw), so the densities are exact:
-ring and grid are mixtures of equal, isotropic Gaussians with known centres; moons is a circle's arc convolved with a
-Gaussian, integrated by Gauss-Legendre to about 1e-9; curve is a Gaussian x and a Gaussian around x^2. The rolls have
-no density in closed form.
+Every set is scaled to about unit variance per axis by a fixed linear map that does not depend on the draw. So the
+densities are exact. ring and grid are mixtures of equal, isotropic Gaussians with known centres. moons is two circular
+arcs convolved with a Gaussian, integrated by Gauss-Legendre quadrature to about 1e-9. curve has a Gaussian x, and a y
+that is Gaussian around a quadratic function of x. The rolls have no density in closed form.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ FLOAT = np.dtype(np.float32)
 
 
 class Toy(NamedTuple):
-    """Defines a density: draw(rng, N) -> {field: [N, ...]} float64; the rest as in `Source`."""
+    """Defines a density: draw(rng, N) -> {field: [N, ...]} float64. `Source` describes the other fields."""
 
     draw: Callable[[np.random.Generator, int], dict[str, np.ndarray]]
     dimensions: int
@@ -30,23 +30,29 @@ class Toy(NamedTuple):
 
 
 def toy(name: str, split: str = 'train') -> Source:
-    """Returns `point` float32 [D]; `label` int32 (the mode) for ring, grid and moons; `angle` float32 [1] for the rolls.
+    """Returns 100,000 training or 10,000 test points, which are independent draws.
 
-    100,000 points to train and 10,000 to test, independent draws.
+    The fields are `point` float32 [D]; `label` int32, the mode, for ring, grid and moons; `angle` float32 [1], in
+    radians, for the rolls.
     """
     known = densities()
     if name not in known:
         raise ConfigError(f'config.data.name={name!r}: choose one of {", ".join(known)}{meant(name, known)}')
-    one = known[name]
-    arrays = one.draw(np.random.default_rng([SEEDS[split], *name.encode()]), POINTS[split])
-    fields = {'point': Field((one.dimensions,), FLOAT, -np.inf, np.inf)}
+    density = known[name]
+    arrays = density.draw(np.random.default_rng([SEEDS[split], *name.encode()]), POINTS[split])
+    fields = {'point': Field((density.dimensions,), FLOAT, -np.inf, np.inf)}
     if 'label' in arrays:
         fields['label'] = label_field(int(arrays['label'].max()) + 1)
     if 'angle' in arrays:
         fields['angle'] = Field((1,), FLOAT, *ROLL_ANGLES)
     arrays = {field: arrays[field].astype(fields[field].dtype) for field in fields}
     return from_arrays(
-        f'{name}/{split}', arrays, fields, log_density=one.log_density, centres=one.centres, spread=one.spread
+        f'{name}/{split}',
+        arrays,
+        fields,
+        log_density=density.log_density,
+        centres=density.centres,
+        spread=density.spread,
     )
 
 
@@ -66,10 +72,10 @@ def densities() -> dict[str, Toy]:
 
 
 def mixture(centres: np.ndarray, spread: float) -> Toy:
-    """Defines equal isotropic Gaussians: centres [K, D], one standard deviation `spread`.
+    """Defines a mixture of equally likely isotropic Gaussians with centres [K, D] and one standard deviation, `spread`.
 
-    The proportions are those of Dieng et al. 2019 and Lin et al. 2018: ring of radius 1 with 0.02, here times sqrt(2);
-    grid of spacing 1 with 0.05, here divided by sqrt(2).
+    The ratios of spread to distance follow Dieng et al. 2019 and Lin et al. 2018. Their ring has radius 1 and spread
+    0.02, here times sqrt(2). Their grid has spacing 1 and spread 0.05, here divided by sqrt(2).
     """
     count, dimensions = centres.shape
 
@@ -84,21 +90,21 @@ def mixture(centres: np.ndarray, spread: float) -> Toy:
 
 
 def _log_gaussian(difference: np.ndarray, spread: float) -> np.ndarray:
-    """log N(difference; 0, spread^2), elementwise."""
+    """Returns log N(difference; 0, spread^2), elementwise."""
     return -0.5 * (np.asarray(difference, np.float64) / spread) ** 2 - np.log(spread * np.sqrt(2 * np.pi))
 
 
 def _log_mean(terms: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """log of the (weighted) mean of exp(terms) over the last axis: [..., K] -> [...]."""
+    """Returns the log of the (weighted) mean of exp(terms) over the last axis: [..., K] -> [...]."""
     top = terms.max(-1, keepdims=True)
     return np.log(np.average(np.exp(terms - top), axis=-1, weights=weights)) + top[..., 0]
 
 
-MOON_SCALE, MOON_NOISE = 1.2, 0.06  # after centring, the raw moons have deviations of 0.87 and 0.50
+MOON_SCALE, MOON_NOISE = 1.2, 0.06  # centred and unscaled, the moons have standard deviations 0.87 and 0.50
 
 
 def _arcs(angle: np.ndarray) -> np.ndarray:
-    """The two arcs at angles [N] in 0..pi: [2, N, 2], centred and scaled."""
+    """Returns points on the two arcs at angles [N] in 0..pi, centred and scaled: [2, N, 2]."""
     upper = np.stack([np.cos(angle) - 0.5, np.sin(angle) - 0.25], -1)
     return MOON_SCALE * np.stack([upper, -upper])
 
@@ -110,11 +116,11 @@ def _draw_moons(rng: np.random.Generator, number: int) -> dict[str, np.ndarray]:
 
 
 def moons_log_density(points: np.ndarray) -> np.ndarray:
-    """Exact: the mean over both arcs and the angle of the Gaussian around the arc; points [N, 2] -> nats [N]."""
+    """Returns the log density of moons, the mean over both arcs and all angles of a Gaussian: [N, 2] -> nats [N]."""
     nodes, weights = np.polynomial.legendre.leggauss(200)
     arcs = _arcs((nodes + 1) * (np.pi / 2)).reshape(-1, 2)
     out = np.empty(len(points))
-    for start in range(0, len(points), 2048):  # 400 nodes for each point: in blocks, to keep within a cache
+    for start in range(0, len(points), 2048):  # 400 nodes per point: a block fits the cache
         across, along = (np.asarray(points)[start : start + 2048, axis, None] - arcs[:, axis] for axis in (0, 1))
         terms = _log_gaussian(across, MOON_NOISE) + _log_gaussian(along, MOON_NOISE)
         out[start : start + 2048] = _log_mean(terms, np.tile(weights, 2))
@@ -126,7 +132,7 @@ ROLL_SCALE, ROLL_NOISE, ROLL_WIDTH = 7.0, 0.05, np.sqrt(3)  # a uniform in +-sqr
 
 
 def _roll(rng: np.random.Generator, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """[N, 2] on the spiral (t cos t, t sin t) / 7 and the angle t [N, 1], uniform in 1.5 pi .. 4.5 pi."""
+    """Draws points [N, 2] on the spiral (t cos t, t sin t) / 7, with angles t [N, 1] uniform in 1.5 pi .. 4.5 pi."""
     angle = rng.uniform(*ROLL_ANGLES, (number, 1))
     return angle * np.concatenate([np.cos(angle), np.sin(angle)], 1) / ROLL_SCALE, angle
 
@@ -137,7 +143,7 @@ def _draw_roll2d(rng: np.random.Generator, number: int) -> dict[str, np.ndarray]
 
 
 def _draw_roll3d(rng: np.random.Generator, number: int) -> dict[str, np.ndarray]:
-    """As scikit-learn's: x and z on the spiral, y the width of the roll."""
+    """Draws the Swiss roll as scikit-learn does: x and z lie on the spiral, y is uniform over the width."""
     spiral, angle = _roll(rng, number)
     width = rng.uniform(-ROLL_WIDTH, ROLL_WIDTH, number)
     points = np.stack([spiral[:, 0], width, spiral[:, 1]], 1)
@@ -154,6 +160,6 @@ def _draw_curve(rng: np.random.Generator, number: int) -> dict[str, np.ndarray]:
 
 
 def curve_log_density(points: np.ndarray) -> np.ndarray:
-    """x ~ N(0, 1), y ~ N((x^2 - 1) / sqrt(2), 0.1^2); points [N, 2] -> nats [N]."""
+    """Returns the log density of x ~ N(0, 1), y ~ N((x^2 - 1) / sqrt(2), 0.1^2): points [N, 2] -> nats [N]."""
     first, second = np.asarray(points, np.float64).T
     return _log_gaussian(first, 1) + _log_gaussian(second - (first**2 - 1) / np.sqrt(2), CURVE_NOISE)

@@ -68,9 +68,8 @@ def load(config_data: ConfigDict) -> Classifier:
     """
     train, test = data.load(config_data, 'train'), data.load(config_data, 'test')
     classes = train.classes or tuple(map(str, range(int(train.fields['label'].high) + 1)))
-    first = zlib.crc32(
-        train.rows(np.arange(min(len(train), BATCH)))['image'].tobytes()
-    )  # two data sets may share a name
+    # Part of the key, because two data sets may share a name.
+    first = zlib.crc32(train.rows(np.arange(min(len(train), BATCH)))['image'].tobytes())
     key = {
         'recipe': [VERSION, WIDTHS, STEPS, BATCH, SHIFT],
         'train': train.name,

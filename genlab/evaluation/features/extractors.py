@@ -79,7 +79,8 @@ def load(config: ConfigDict, loaded: classifier.Classifier | None = None) -> Ext
         )
     if kind != 'pixels' and not is_map(source.fields[observe]):
         raise ConfigError(
-            f'config.evaluate.features={kind} needs images, and {observe} of {source.name} is not an image: choose pixels'
+            f'config.evaluate.features={kind} needs images, and {observe} of {source.name} is not an image: '
+            'choose pixels'
         )
     if kind == 'classifier':
         if not _labelled(config, source):

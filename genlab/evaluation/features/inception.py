@@ -184,7 +184,7 @@ class Inception(nn.Module):
 
 
 def resized(images: jax.Array) -> jax.Array:
-    """Resizes images [N, H, W, 1 or 3] in [-1, 1] to [N, 299, 299, 3] in [-1, 1], as the port does for 8-bit files.
+    """Resizes images as the port does for 8-bit files: [N, H, W, 1 or 3] -> [N, 299, 299, 3], both in [-1, 1].
 
     Values are rounded to the 256 levels; grey is repeated. The resize is bilinear between pixel centres without
     antialiasing (torch's interpolate with align_corners=False). The port scales [0, 1] to [-1, 1], which is the range

@@ -67,9 +67,8 @@ def examples(config_data: ConfigDict, source: data.Source, indices: np.ndarray) 
       indices: [N].
     """
     field = source.fields[config_data.observe]
-    values: Any = source.rows(indices)[
-        config_data.observe
-    ]  # numpy arrays, although the transforms are annotated for jax.Array
+    # Numpy arrays, although the transforms are annotated for jax.Array.
+    values: Any = source.rows(indices)[config_data.observe]
     if not transforms.is_map(field):
         return values.astype(np.float32)
     if config_data.binarise:

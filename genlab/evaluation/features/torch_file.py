@@ -104,6 +104,7 @@ class _Unpickler(pickle.Unpickler):
         self.storages: dict[str, Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
+        """Returns the function or storage type with a name; raises UserError for any other name."""
         kind = name.removesuffix('Storage')
         if module == 'torch' and kind != name and kind in TYPES:
             return kind
@@ -112,6 +113,7 @@ class _Unpickler(pickle.Unpickler):
         raise UserError(f'it calls {module}.{name}, which is not part of a state dict; nothing was executed')
 
     def persistent_load(self, saved: tuple) -> Storage:
+        """Records a storage that the pickle refers to."""
         what, kind, key, _, length, *view = saved  # the device is irrelevant; torch 0.4 removed views
         if what != 'storage' or kind not in TYPES or any(view):
             raise UserError(f'it has an entry of an unknown kind, {what!r}')

@@ -54,13 +54,13 @@ def kernel_distance(
 ) -> tuple[float, float]:
     """Returns an unbiased kernel distance and its standard error. With Inception features it is KID.
 
-    MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j), with the kernel k(x, y) =
-    (x.y / D + 1)^3, averaged over random subsets of both sets (Binkowski et al. 2018, section 4). It can be negative:
-    its expectation is zero for equal distributions.
+    MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j).
+    The kernel is k(x, y) = (x.y / D + 1)^3. MMD^2 is averaged over random subsets of both sets (Binkowski et al. 2018,
+    section 4). It can be negative: its expectation is zero for equal distributions.
 
-    Subsets of a set of N overlap. The squared standard error is the variance over subsets times size / (N - size), the
-    delete-d jackknife (Shao & Wu 1989, section 2), plus the variance divided by the number of subsets. The literature
-    mostly has the second term alone, which ignores that N is finite.
+    Subsets of a set of N overlap. The squared standard error has two terms. The first is the variance over subsets
+    times size / (N - size), the delete-d jackknife (Shao & Wu 1989, section 2). The second is the variance divided by
+    the number of subsets. The literature mostly has the second term alone, which ignores that N is finite.
 
     Args:
       real: [N, D].

@@ -49,9 +49,9 @@ def birthday_support(
 
     s is the smallest number of samples that contains a duplicate with probability 1/2; s^2 estimates the support up to
     a small factor, 1.4 n for n equally likely items (Arora & Zhang 2017). The paper inspects the closest pairs
-    visually. Here a pair is a duplicate if it is at most as far apart as the closest `quantile` of held-out examples
-    are from their nearest neighbours. So data have a finite s^2 too, `support_of_data`: the test cannot show more
-    diversity than that.
+    visually. Here a pair is a duplicate if its distance is at most a threshold. The threshold is the `quantile` of the
+    distances between held-out examples and their nearest neighbours. So data have a finite s^2 too, `support_of_data`:
+    the test cannot show more diversity than that.
 
     Args:
       samples: [N, D].

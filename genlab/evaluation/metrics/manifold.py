@@ -14,11 +14,14 @@ def manifold(
 ) -> dict[str, float]:
     """Returns precision and recall, density and coverage, in one pass over the distances.
 
-    precision = mean_j 1[ sample j in some real ball ], recall = mean_i 1[ real i in some sample ball ], with k =
-    nearest_precision (Kynkaanniemi et al. 2019, section 2). density = (1 / k) mean_j #{ real balls that contain sample
-    j }, coverage = mean_i 1[ the ball of real i contains some sample ], with k = nearest_density (Naeem et al. 2020,
-    section 3). Balls are closed: a set compared with itself has precision, recall and coverage 1. All depend on the
-    numbers of examples: compare at equal numbers only.
+    precision = mean_j 1[ sample j in some real ball ].
+    recall = mean_i 1[ real i in some sample ball ].
+    density = (1 / k) mean_j #{ real balls that contain sample j }.
+    coverage = mean_i 1[ the ball of real i contains some sample ].
+
+    Precision and recall are defined by Kynkaanniemi et al. 2019, section 2, density and coverage by Naeem et al. 2020,
+    section 3. Balls are closed: a set compared with itself has precision, recall and coverage 1. All figures depend on
+    the numbers of examples, so compare them at equal numbers only.
 
     Args:
       real: [N, D], N > k.

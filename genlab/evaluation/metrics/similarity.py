@@ -27,10 +27,12 @@ def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns structural similarity: 1 for equal images, about 0 for unrelated ones.
 
-    SSIM = mean over windows of (2 m_a m_b + c1) / (m_a^2 + m_b^2 + c1) (2 s_ab + c2) / (s_a^2 + s_b^2 + c2), with c1 =
-    (0.01 x 2)^2 and c2 = (0.03 x 2)^2 (Wang et al. 2004, section 3.3, equation 13). Means and variances are weighted by
-    a Gaussian, 11 x 11 with sigma 1.5; windows lie within the image. If a side has fewer than 11 pixels, the largest
-    odd window that fits is used. a, b: [N, H, W, C], [-1, 1]. Returns [N] in [-1, 1].
+    SSIM = mean over windows of (2 m_a m_b + c1) / (m_a^2 + m_b^2 + c1) (2 s_ab + c2) / (s_a^2 + s_b^2 + c2). c1 = (0.01
+    x 2)^2 and c2 = (0.03 x 2)^2 (Wang et al. 2004, section 3.3, equation 13). Means and variances are weighted by a
+    Gaussian, 11 x 11 with sigma 1.5; windows lie within the image. If a side has fewer than 11 pixels, the largest odd
+    window that fits is used.
+
+    a, b: [N, H, W, C], [-1, 1]. Returns [N] in [-1, 1].
     """
     return _in_blocks(lambda a, b: np.prod(_terms(a, b), 0).mean((1, 2, 3)), a, b)
 
@@ -41,8 +43,9 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     MS-SSIM = (l_M cs_M)^w_M prod_{j < M} cs_j^w_j (Wang et al. 2003, section 3.2, equation 7). cs_j is the mean over
     windows of SSIM's second factor at scale j, and l cs the mean of the product with the first; scales are halved by 2
     x 2 means. A negative mean counts as zero. The paper has five scales; a small image has the first `scales(H, W)`,
-    with weights rescaled to the same sum. So values compare only between images of equal size. a, b: [N, H, W, C], [-1,
-    1]. Returns [N] in [0, 1].
+    with weights rescaled to the same sum. So values compare only between images of equal size.
+
+    a, b: [N, H, W, C], [-1, 1]. Returns [N] in [0, 1].
     """
     return _in_blocks(_multiscale, a, b)
 

@@ -1,28 +1,39 @@
-"""Draws the content of a scene from its index: counts, kinds, colours, sizes, places, rotations, background.
+"""Draws the content of a scene from its index: counts, kinds, colours, sizes, positions, rotations, background.
 
-A counter-based generator (splitmix64 of seed, index and a counter) makes the draws of a whole batch at once and in any
-order; a scene does not depend on the resolution or on what else is drawn.
+The generator is counter-based: splitmix64 of the seed, the index and a counter. So a batch is drawn at once, and scenes
+in any order. A scene depends neither on the resolution nor on the other scenes of the batch.
 """
+
+from typing import Any
 
 import numpy as np
 
 from genlab.data.sources.scenes.shapes import BACKGROUNDS, COLOURS, KINDS, outlines
 
-SLOTS = 4  # most shapes in a scene, the largest first
+SLOTS = 4  # most shapes per scene; the largest comes first
 LARGE = 0.16  # a shape of at least this radius is called large
 SMALL_RADII = (0.12, 0.145)
 LARGE_RADII = {1: (0.26, 0.38), 2: (0.2, 0.28), 3: (0.175, 0.215), 4: (0.165, 0.19)}  # by the number of shapes
-SMALL = 0.4  # part of the shapes that are small
-TILT = 0.5  # rotation in -0.5..0.5 radians, so that hearts stay hearts
-MARGIN = 0.015  # kept free around every shape
-TRIES = 40  # places drawn for a shape: the first free one is taken
+SMALL = 0.4  # share of small shapes
+TILT = 0.5  # rotations lie in -0.5..0.5 radians, so that a heart is not upside down
+MARGIN = 0.015  # free space around every shape
+TRIES = 40  # positions drawn per shape; the first free one is used
 SLOT_FACTORS = ('present', 'kind', 'colour', 'radius', 'x', 'y', 'rotation')
 SCENE_FACTORS = ('background', 'shading', 'direction')
 FACTORS = tuple(f'{name}_{slot}' for slot in range(SLOTS) for name in SLOT_FACTORS) + SCENE_FACTORS
 
 
 def uniforms(seed: int, indices: np.ndarray, count: int) -> np.ndarray:
-    """Draws uniform numbers in [0, 1) from (seed, index, counter): float64 [N, count] (Steele et al. 2014, splitmix64)."""
+    """Draws uniform numbers in [0, 1) by splitmix64 (Steele et al. 2014).
+
+    Args:
+        seed: of all draws.
+        indices: [N].
+        count: numbers per index.
+
+    Returns:
+        float64 [N, count].
+    """
     with np.errstate(over='ignore'):
         start = _mixed(np.asarray(indices).astype(np.uint64) + _mixed(np.uint64(seed) + _GOLDEN))
         state = start[:, None] + np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
@@ -32,18 +43,21 @@ def uniforms(seed: int, indices: np.ndarray, count: int) -> np.ndarray:
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _mixed(state):
+def _mixed(state: Any) -> Any:
+    """Applies the output function of splitmix64 to uint64 values, elementwise."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
 
 
 def layout(seed: int, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """Draws the scenes of indices [N] as arrays: {name: [N, SLOTS]} for SLOT_FACTORS and {name: [N]} for SCENE_FACTORS.
+    """Draws the scenes at indices [N].
 
-    present bool; kind, colour, background int64; radius, x, y as parts of the image's side, x to the right and y down;
-    rotation in radians, clockwise; shading 0 (plain) or up to 1; direction of the shading in 0..2 pi. Absent slots are
-    zeros.
+    Returns:
+        {name: [N, SLOTS]} for SLOT_FACTORS, with zeros for absent shapes, and {name: [N]} for SCENE_FACTORS. `present`
+        is bool. `kind`, `colour` and `background` are int64. `radius`, `x` (to the right) and `y` (down) are in units
+        of the image's side. `rotation` is in radians, clockwise. `shading` is 0 for a plain background, else up to 1.
+        `direction` is the angle of the shading, 0..2 pi.
     """
     draws = uniforms(seed, indices, 4 + 4 * SLOTS + 2 * SLOTS * TRIES)
     count = 1 + np.floor(draws[:, 0] * SLOTS).astype(np.int64)
@@ -69,8 +83,8 @@ def layout(seed: int, indices: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _radii(draws, count):
-    """Radii [N, SLOTS], the largest first, zeros where absent."""
+def _radii(draws: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Returns radii [N, SLOTS], largest first and 0 if absent, from draws [N, SLOTS] and numbers of shapes [N]."""
     low, high = np.array([LARGE_RADII[n] for n in range(1, SLOTS + 1)])[count - 1].T
     small = SMALL_RADII[0] + (SMALL_RADII[1] - SMALL_RADII[0]) * draws / SMALL
     large = low[:, None] + (high - low)[:, None] * (draws - SMALL) / (1 - SMALL)
@@ -78,11 +92,18 @@ def _radii(draws, count):
     return -np.sort(-np.where(np.arange(SLOTS) < count[:, None], radius, 0), axis=1)
 
 
-def _place(radius, draws):
-    """Places for radii [N, SLOTS] from draws [N, SLOTS, TRIES, 2] so that the shapes hardly touch -> radius, x, y.
+def _place(radius: np.ndarray, draws: np.ndarray) -> list[np.ndarray]:
+    """Positions the shapes so that they rarely touch.
 
-    Slot by slot, the first of the drawn places that is free, else the one with most room, where the shape shrinks to
-    the room there is (to a small one at least).
+    Each slot in turn takes the first free position. If none is free, it takes the one with the most room, and the shape
+    shrinks to fit, but not below the smallest radius.
+
+    Args:
+        radius: [N, SLOTS].
+        draws: candidate positions [N, SLOTS, TRIES, 2], uniform in [0, 1).
+
+    Returns:
+        [radius, x, y], each [N, SLOTS], largest shape first.
     """
     centres = np.zeros((*radius.shape, 2))
     radius = radius.copy()
@@ -100,8 +121,8 @@ def _place(radius, draws):
     return _largest_first(radius, *centres.transpose(2, 0, 1))
 
 
-def _largest_first(radius, *others):
-    """Orders the slots again, because a shape may have shrunk."""
+def _largest_first(radius: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """Sorts the slots by radius again, because a shape may have shrunk: [N, SLOTS] each."""
     order = np.argsort(-radius, axis=1, kind='stable')
     return [np.take_along_axis(array, order, axis=1) for array in (radius, *others)]
 
@@ -113,7 +134,7 @@ def factors(scene: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def boxes(scene: dict[str, np.ndarray]) -> np.ndarray:
-    """Returns (x0, y0, x1, y1) around each shape, parts of the image's side: float32 [N, SLOTS, 4]; zeros when absent."""
+    """Returns the box (x0, y0, x1, y1) of each shape in [0, 1], zeros if absent: float32 [N, SLOTS, 4]."""
     points = outlines()[scene['kind']]
     cosine, sine = np.cos(scene['rotation'])[..., None], np.sin(scene['rotation'])[..., None]
     x = points[..., 0] * cosine - points[..., 1] * sine
@@ -124,5 +145,5 @@ def boxes(scene: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def box_classes(scene: dict[str, np.ndarray]) -> np.ndarray:
-    """Returns the kind of each shape, -1 when absent: int32 [N, SLOTS]."""
+    """Returns the kind of each shape, -1 if absent: int32 [N, SLOTS]."""
     return np.where(scene['present'], scene['kind'], -1).astype(np.int32)

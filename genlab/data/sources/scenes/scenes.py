@@ -1,7 +1,8 @@
-"""Generates scenes from their index: one to four shapes on a background, with labels of many kinds.
+"""Generates scenes from their index: one to four shapes on a background, with several annotations.
 
-For layout-conditional models there are boxes and their classes, for text-conditional ones captions as tokens, for
-image-to-image models a map of kinds, edges and a second style of the same scene, for disentanglement the factors.
+Layout-conditional models can use the boxes and their classes, text-conditional models the captions as tokens.
+Image-to-image models can use the segmentation, the edges and a second style of the scene. Disentanglement scores use
+the factors.
 """
 
 from collections.abc import Sequence
@@ -20,23 +21,29 @@ SEED = 2026
 SCENES = {'train': (0, 100_000), 'test': (2**32, 10_000)}  # first index and number: the ranges are disjoint
 BLOCK = 64  # scenes drawn at once: their pixels fit a core's cache
 PIXELS = ('image', 'style', 'edges', 'segmentation')
-ON_DEMAND = ('factors', 'boxes', 'caption')  # what is known about a scene besides its pixels
+ON_DEMAND = ('factors', 'boxes', 'caption')  # annotations that `load` can add
 
 
 def scenes(
     resolution: int = 32, channels: int = 3, split: str = 'train', fields: Sequence[str] = ('image', 'label')
 ) -> Source:
-    """Returns a source of scenes that draws only the requested fields:
+    """Returns a source of scenes that draws only the requested fields.
 
     image         uint8 [R, R, C]: the picture
     style         uint8 [R, R, C]: the same scene as chalk on dark paper
     edges         uint8 [R, R, 1]: white outlines on black
-    segmentation  uint8 [R, R, 1]: 0 background, 1 + kind
+    segmentation  uint8 [R, R, 1]: 0 for the background, 1 + kind for a shape
     label         int32: the kind of the largest shape, 0..7
-    factors       float32 [31]: what `layout.FACTORS` names, absent shapes zeros
-    boxes         float32 [4, 4]: (x0, y0, x1, y1) in [0, 1], the largest shape first, zeros when absent
-    box_classes   int32 [4]: kinds, -1 when absent
+    factors       float32 [31]: the factors that `layout.FACTORS` names, zeros for absent shapes
+    boxes         float32 [4, 4]: (x0, y0, x1, y1) in [0, 1], largest shape first, zeros if absent
+    box_classes   int32 [4]: kinds, -1 if absent
     caption       int32 [26]: words of a sentence in `captions.VOCABULARY`, 0 after its end
+
+    Args:
+        resolution: R, pixels per side.
+        channels: C, 1 or 3.
+        split: 'train' or 'test'.
+        fields: names from the list above.
     """
     declared = declare(resolution, channels)
     for field in fields:
@@ -85,13 +92,24 @@ def declare(resolution: int, channels: int) -> dict[str, Field]:
 
 
 def draw(indices: np.ndarray, resolution: int, channels: int, fields: Sequence[str]) -> dict[str, np.ndarray]:
-    """Draws the given fields of scenes [N] -> {field: [N, ...]}."""
+    """Draws scenes.
+
+    Args:
+        indices: [N].
+        resolution: pixels per side.
+        channels: 1 or 3.
+        fields: names of the fields.
+
+    Returns:
+        {field: [N, ...]}.
+    """
     scene = layout.layout(SEED, indices)
     canvas = Canvas(scene, resolution) if set(fields) & set(PIXELS) else None
     return {field: _draw_one(field, scene, canvas, channels) for field in fields}
 
 
-def _draw_one(field, scene, canvas, channels):
+def _draw_one(field: str, scene: dict[str, np.ndarray], canvas: Canvas | None, channels: int) -> np.ndarray:
+    """Draws one field. The canvas is needed for fields of pixels only."""
     if field in ('image', 'style'):
         return to_channels(getattr(canvas, field)(), channels)
     if field in PIXELS:

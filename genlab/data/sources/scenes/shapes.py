@@ -1,9 +1,11 @@
-"""The kinds of shape that scenes are made of: signed distances, outlines, colours. numpy, float32, vectorised.
+"""Shapes of scenes: signed distances, outlines and colours, vectorised in numpy, float32.
 
 A shape fits a circle of radius 1 around the origin; x points right and y down, as in images. Distances are negative
-inside and true near the outline, which is all that antialiasing needs (formulas after Inigo Quilez, "2D distance
-functions", iquilezles.org).
+inside. They are exact near the outline, which suffices for antialiasing. The formulas follow Inigo Quilez, "2D distance
+functions", iquilezles.org.
 """
+
+from typing import Any
 
 import numpy as np
 
@@ -27,42 +29,53 @@ BACKGROUNDS = {
 }
 
 
-def _fold(x, y, points):
-    """Brings the plane into one of `points` equal sectors: (along its axis, across it >= 0); one axis points up."""
+def _fold(x: np.ndarray, y: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Folds the plane into one of `points` equal sectors.
+
+    Args:
+        x, y: coordinates.
+        points: number of sectors; the axis of one points up.
+
+    Returns:
+        (coordinate along the axis of the sector, absolute coordinate across it).
+    """
     radius, sector = np.hypot(x, y), 2 * np.pi / points
     angle = np.arctan2(x, -y)
     angle -= sector * np.rint(angle / sector)
     return radius * np.cos(angle), radius * np.abs(np.sin(angle))
 
 
-def _polygon(x, y, points):
-    """A regular polygon with a corner on top."""
+def _polygon(x: np.ndarray, y: np.ndarray, points: int) -> np.ndarray:
+    """Returns the distance to a regular polygon with `points` corners, one of them on top."""
     along, across = _fold(x, y, points)
     half = np.pi / points
     return along * np.cos(half) + across * np.sin(half) - np.cos(half)
 
 
-def _circle(x, y):
+def _circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.hypot(x, y) - 0.9
 
 
-def _square(x, y):
+def _square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.maximum(np.abs(x), np.abs(y)) - 0.78 * np.ones((), np.float32)
 
 
-def _triangle(x, y):
+def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _polygon(x, y, 3)
 
 
-def _pentagon(x, y):
+def _pentagon(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _polygon(x, y, 5)
 
 
 STAR_INNER = 0.46
 
 
-def _star(x, y):
-    """Five points: in a folded sector one edge, from (1, 0) to the inner corner."""
+def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns the distance to a star with five points.
+
+    In a folded sector it has one edge, from (1, 0) to the inner corner.
+    """
     along, across = _fold(x, y, 5)
     inner_x, inner_y = STAR_INNER * np.cos(np.pi / 5), STAR_INNER * np.sin(np.pi / 5)
     length = np.hypot(inner_y, 1 - inner_x)
@@ -72,14 +85,14 @@ def _star(x, y):
 RING_MIDDLE, RING_HALF = 0.68, 0.24
 
 
-def _ring(x, y):
+def _ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.abs(np.hypot(x, y) - RING_MIDDLE) - RING_HALF
 
 
 CROSS_LONG, CROSS_HALF = 0.92, 0.3
 
 
-def _cross(x, y):
+def _cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = np.abs(x), np.abs(y)
     long, short = np.maximum(x, y), np.minimum(x, y)
     return np.maximum(long - CROSS_LONG, np.minimum(short, long) - CROSS_HALF)
@@ -88,7 +101,7 @@ def _cross(x, y):
 HEART, HEART_MIDDLE = np.float32(1.45), np.float32(0.58)  # Quilez' heart reaches from its point, 0, up to 1.1
 
 
-def _heart(x, y):
+def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = np.abs(x) / HEART, HEART_MIDDLE - y / HEART
     lobe = np.hypot(x - 0.25, y - 0.75) - np.sqrt(np.float32(2)) / 4
     corner = np.square(x) + np.square(y - 1)
@@ -111,7 +124,15 @@ KINDS = tuple(DISTANCES)
 
 
 def distance(kinds: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Returns the signed distance of points to shapes: kinds int [N], x and y float32 [N, ...] in shape units -> [N, ...]."""
+    """Returns the signed distances from points to shapes.
+
+    Args:
+        kinds: int [N].
+        x, y: float32 [N, ...], in units of the shape's radius.
+
+    Returns:
+        float32 [N, ...], in units of the shape's radius.
+    """
     out = np.empty_like(x)
     for number, name in enumerate(KINDS):
         chosen = np.flatnonzero(kinds == number)
@@ -120,15 +141,16 @@ def distance(kinds: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return out
 
 
-def _regular(radii):
-    """Corners of a polygon at equal angles from the top: [K, 2]."""
+def _regular(radii: Any) -> np.ndarray:
+    """Returns the corners of a polygon at equal angles, starting on top: K radii -> [K, 2]."""
     angles = 2 * np.pi * np.arange(len(radii)) / len(radii)
     return np.stack([np.sin(angles), -np.cos(angles)], 1) * np.asarray(radii)[:, None]
 
 
-def _heart_outline():
+def _heart_outline() -> np.ndarray:
+    """Returns points whose convex hull contains the heart: [62, 2]."""
     angles = np.linspace(-np.pi / 4, 3 * np.pi / 4, 30)  # the lobe of the right half
-    radius = np.sqrt(2) / 4 / np.cos(np.pi / 58)  # around the arc, not inside it
+    radius = np.sqrt(2) / 4 / np.cos(np.pi / 58)  # larger than the lobe, so that the polygon contains it
     right = np.stack([0.25 + radius * np.cos(angles), 0.75 + radius * np.sin(angles)], 1)
     half = np.concatenate([right, [[0, 0]]])
     both = np.concatenate([half, half * [-1, 1]])
@@ -136,12 +158,15 @@ def _heart_outline():
 
 
 def outlines() -> np.ndarray:
-    """Returns points whose hull is each shape's, for its box: float32 [kinds, 64, 2], the last point repeated."""
+    """Returns points whose box is the box of each shape, also when rotated: float32 [kinds, 64, 2].
+
+    The last point is repeated to pad a list of points.
+    """
     arm, half = CROSS_LONG, CROSS_HALF
     cross = [(sx * a, sy * b) for a, b in ((arm, half), (half, arm)) for sx in (-1, 1) for sy in (-1, 1)]
     square = [(-0.78, -0.78), (0.78, -0.78), (0.78, 0.78), (-0.78, 0.78)]
-    around = np.full(64, 1 / np.cos(np.pi / 64))  # around the circle, so that no pixel sticks out of a box
-    known = {
+    around = np.full(64, 1 / np.cos(np.pi / 64))  # a polygon outside the circle, so that a box contains every pixel
+    known: dict[str, Any] = {
         'circle': _regular(0.9 * around),
         'square': square,
         'triangle': _regular([1] * 3),
