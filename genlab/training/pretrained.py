@@ -26,10 +26,6 @@ def restore(
 ) -> tuple[int, State, Program]:
     """Restores the newest checkpoint of a run.
 
-<<<<<<< HEAD
-    flag: what named the folder, for errors."""
-    schedule = programs(config, build, placement, data.declared)
-=======
     Args:
       config: of the run.
       build: the experiment of the config.
@@ -43,8 +39,7 @@ def restore(
     Raises:
       UserError: the run has no checkpoint.
     """
-    schedule = programs(config, build, placement, data.declared(config.data))
->>>>>>> types-tools
+    schedule = programs(config, build, placement, data.declared)
     template = parallel.template(placement, jax.eval_shape(make_init(schedule[0])))
     restored = None
     if (folder / 'checkpoints').exists():
