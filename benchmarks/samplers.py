@@ -15,20 +15,22 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
+from genlab.choices import named
+
 # The settings of each sampler, with the grid of times that suits it.
 CONTENDERS = {
-    'ancestral, small': dict(sampler='ancestral', variance='small'),
-    'ancestral, large': dict(sampler='ancestral', variance='large'),
-    'DDIM': dict(sampler='ddim', eta=0.0),
-    'DDIM, eta 1': dict(sampler='ddim', eta=1.0),
-    'DDIM, quadratic times': dict(sampler='ddim', eta=0.0, grid='quadratic'),
-    'Euler': dict(sampler='euler'),
-    'Heun, even times': dict(sampler='heun'),
-    'Heun of EDM': dict(sampler='heun', process='ve', grid='karras'),
-    'DPM-Solver++ 2M': dict(sampler='dpm_solver', grid='even_log_snr', lowest=0.01),
-    'DPM-Solver++ 2M SDE': dict(sampler='dpm_solver', grid='even_log_snr', lowest=0.01, stochastic=True),
-    'Euler-Maruyama': dict(sampler='euler_maruyama', diffusion='sigma'),
-    'predictor-corrector': dict(sampler='predictor_corrector'),
+    'ancestral, small': dict(sampler=named('ancestral', variance='small')),
+    'ancestral, large': dict(sampler=named('ancestral', variance='large')),
+    'DDIM': dict(sampler=named('ddim')),
+    'DDIM, eta 1': dict(sampler=named('ddim', eta=1.0)),
+    'DDIM, quadratic times': dict(sampler=named('ddim'), grid=named('quadratic')),
+    'Euler': dict(sampler=named('euler')),
+    'Heun, even times': dict(sampler=named('heun')),
+    'Heun of EDM': dict(sampler=named('heun'), process='ve', grid=named('karras')),
+    'DPM-Solver++ 2M': dict(sampler=named('dpm_solver'), grid=named('even_log_snr', lowest=0.01)),
+    'DPM-Solver++ 2M SDE': dict(sampler=named('dpm_solver', stochastic=True), grid=named('even_log_snr', lowest=0.01)),
+    'Euler-Maruyama': dict(sampler=named('euler_maruyama', diffusion='sigma')),
+    'predictor-corrector': dict(sampler=named('predictor_corrector')),
 }
 TWICE = ('heun', 'predictor_corrector')  # samplers with two evaluations per step
 FIGURES = ('frechet_distance', 'precision', 'recall', 'condition_accuracy')
@@ -84,9 +86,9 @@ def judge(workdir: pathlib.Path, changes: dict, evaluations: int, count: int) ->
     from genlab.sampling import drawing
 
     config = read(workdir)
-    standard = {'grid': 'even', 'process': ''} if 'sampler' in changes else {}
+    standard = {'grid': named('even'), 'process': ''} if 'sampler' in changes else {}
     config.sample.update(standard | changes)
-    config.sample.steps = evaluations // 2 if changes.get('sampler') in TWICE else evaluations
+    config.sample.steps = evaluations // 2 if changes and changes['sampler'].name in TWICE else evaluations
     config.evaluate.update(count=count, parts=('quality',))
     build = experiment.load(config.experiment)
     _, state, program, placement = modes.restore(config, build, workdir)

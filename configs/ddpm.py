@@ -7,8 +7,8 @@ dpm_solver, ... (genlab.diffusion.settings); by default it takes its ancestral s
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.diffusion import settings
-from genlab.diffusion.settings import named
 from genlab.training.optimizers import adam
 
 
@@ -16,12 +16,12 @@ def get_config(variant=''):
     config = configs.defaults('diffusion')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
     network = named('unet', width=16, multipliers=(1, 3), blocks=1, patch=1, attention=(8,), heads=1, dropout=0.0)
-    config.model.update(settings.model(network, bound='discrete'))
+    config.model.update(settings.model(network, bound=named('discrete')))
     config.losses.denoiser = dict(epsilon=1.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999
     config.train.update(steps=2500, log_every=100, sample_every=1250, evaluate_every='end')
-    config.sample.update(settings.sample(sampler='ancestral', steps=100))
+    config.sample.update(settings.sample(sampler=named('ancestral'), steps=100))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)  # its codes are noise: a code is as expensive as a sample
     config.checkpoint.every = 500
@@ -33,7 +33,8 @@ def mnist(config):
     configs.tfds(config, 'mnist', 32)
     config.model.network.update(width=32, multipliers=(1, 2), patch=2)
     config.train.update(steps=6000)
-    config.sample.update(sampler='ddim', steps=50, chunk=250)
+    config.sample.sampler = named('ddim')
+    config.sample.update(steps=50, chunk=250)
     config.evaluate.count = 10_000
 
 

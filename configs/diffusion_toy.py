@@ -6,9 +6,9 @@ Expect a `sliced_wasserstein` to held-out points near `sliced_wasserstein_of_dat
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.config import ramp
 from genlab.diffusion import settings
-from genlab.diffusion.settings import named
 from genlab.training.optimizers import adam
 
 
@@ -20,7 +20,7 @@ def get_config(variant=''):
     config.optimizer.denoiser = adam(ramp(2e-3, 0.0))
     config.average.denoiser = 0.999
     config.train.update(steps=6000, steps_per_call=200, log_every=1000, sample_every=3000, evaluate_every='end')
-    config.sample.update(settings.sample(sampler='ancestral', steps=250, count=2000, chunk=2000))
+    config.sample.update(settings.sample(sampler=named('ancestral'), steps=250, count=2000, chunk=2000))
     config.evaluate.update(count=10_000, parts=('points', 'held_out'))
     config.checkpoint.every = 3000
     return configs.vary(config, variant, VARIANTS)
@@ -31,7 +31,7 @@ def edm(config):
     config.model.update(prediction='edm', deviation=1.0, level='log_sigma')
     config.model.process, config.model.times = named('ve', highest=20.0), named('log_normal', mean=-1.2, deviation=1.2)
     config.losses.denoiser = dict(edm=1.0)
-    config.sample.update(sampler='heun', grid='karras', steps=30)
+    config.sample.sampler, config.sample.grid, config.sample.steps = named('heun'), named('karras'), 30
 
 
 def flow(config):
@@ -42,7 +42,7 @@ def flow(config):
         named('uniform'),
     )
     config.losses.denoiser = dict(velocity=1.0)
-    config.sample.update(sampler='heun', steps=50)
+    config.sample.sampler, config.sample.steps = named('heun'), 50
 
 
 def moons(config):

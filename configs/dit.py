@@ -7,8 +7,8 @@ of the run config.model.first_stage (configs/vae.py:kl_f8), with learned varianc
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.diffusion import settings
-from genlab.diffusion.settings import named
 from genlab.training.optimizers import adam
 
 
@@ -29,7 +29,7 @@ def get_config(variant=''):
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=300)
     config.average.denoiser = 0.999
     config.train.update(steps=3000, log_every=100, sample_every=1500, evaluate_every='end')
-    config.sample.update(settings.sample(sampler='heun', steps=25, clip=False, guidance=1.5, condition=True))
+    config.sample.update(settings.sample(sampler=named('heun'), steps=25, clip=False, guidance=1.5, condition=True))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
     config.checkpoint.every = 1000
@@ -84,7 +84,9 @@ def _latents(config, **size):
     config.optimizer.denoiser = adam(1e-4)
     config.average.denoiser = 0.9999
     config.train.update(steps=7_000_000, sample_every=50_000, evaluate_every=0)
-    config.sample.update(settings.sample(sampler='ancestral', variance='learned', steps=250, guidance=1.5, clip=False))
+    config.sample.update(
+        settings.sample(sampler=named('ancestral', variance='learned'), steps=250, guidance=1.5, clip=False)
+    )
 
 
 VARIANTS = configs.variants(mnist, s2, b2, xl2)

@@ -8,8 +8,8 @@ Bits a dimension by the exact likelihood (slow, on so many held-out examples):
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.diffusion import settings
-from genlab.diffusion.settings import named
 from genlab.training.optimizers import adam
 
 
@@ -29,7 +29,7 @@ def get_config(variant=''):
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999
     config.train.update(steps=2500, log_every=100, sample_every=1250, evaluate_every='end')
-    config.sample.update(settings.sample(sampler='heun', steps=25, clip=False))
+    config.sample.update(settings.sample(sampler=named('heun'), steps=25, clip=False))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
     config.checkpoint.every = 500

@@ -6,8 +6,8 @@ Learned variances make few ancestral steps possible: 50 here.
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.diffusion import settings
-from genlab.diffusion.settings import named
 from genlab.training.optimizers import adam
 
 
@@ -18,13 +18,13 @@ def get_config(variant=''):
         'unet', width=16, multipliers=(1, 3), blocks=1, patch=1, attention=(8,), heads=4, dropout=0.0, scale_shift=True
     )
     config.model.update(
-        settings.model(network, process=named('cosine', steps=1000), learned_variance=True, bound='discrete')
+        settings.model(network, process=named('cosine', steps=1000), learned_variance=True, bound=named('discrete'))
     )
     config.losses.denoiser = dict(epsilon=1.0, variance=0.001)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)
     config.average.denoiser = 0.999
     config.train.update(steps=2000, log_every=100, sample_every=1000, evaluate_every='end')
-    config.sample.update(settings.sample(sampler='ancestral', variance='learned', steps=50))
+    config.sample.update(settings.sample(sampler=named('ancestral', variance='learned'), steps=50))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
     config.checkpoint.every = 500

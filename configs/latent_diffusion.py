@@ -7,8 +7,8 @@ places, in the variants the paper's U-Net.
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.diffusion import settings
-from genlab.diffusion.settings import named
 from genlab.training.optimizers import adam
 
 
@@ -38,7 +38,7 @@ def get_config(variant=''):
     config.optimizer.denoiser = adam(1e-3, clip=1.0)
     config.average.denoiser = 0.999
     _steps(config, vae=1000, denoiser=4000)
-    config.sample.update(settings.sample(sampler='ddim', steps=50, guidance=1.5, clip=False, condition=True))
+    config.sample.update(settings.sample(sampler=named('ddim'), steps=50, guidance=1.5, clip=False, condition=True))
     config.evaluate.parts = ('quality', 'held_out', 'reconstruction')
     config.explore.update(examples=256, inversions=0)
     return configs.vary(config, variant, VARIANTS)

@@ -7,9 +7,9 @@ The same network in more evaluations, best a power of two up to 128: --mode=samp
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.config import ramp
 from genlab.diffusion import one_step, settings
-from genlab.diffusion.settings import named
 from genlab.training.optimizers import adam
 
 

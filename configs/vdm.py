@@ -6,8 +6,8 @@ The figure to look at is `bits_per_dimension_bound`, of the 8-bit levels as they
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.diffusion import settings
-from genlab.diffusion.settings import named
 from genlab.training.optimizers import adam
 
 
@@ -21,14 +21,14 @@ def get_config(variant=''):
             process=named('learned', lowest=-13.3, highest=5.0, width=256),
             times=named('uniform'),
             level='log_snr',
-            bound='continuous',
+            bound=named('continuous'),
         )
     )
     config.losses.denoiser = dict(bound=1.0, epsilon=0.0)
     config.optimizer.denoiser = adam(1e-3, b2=0.99, clip=1.0, warmup=200)
     config.average.update(denoiser=0.999, schedule=0.999)
     config.train.update(steps=2000, log_every=100, sample_every=1000, evaluate_every='end')
-    config.sample.update(settings.sample(sampler='ancestral', variance='small', steps=50))
+    config.sample.update(settings.sample(sampler=named('ancestral', variance='small'), steps=50))
     config.evaluate.parts = ('quality', 'held_out')
     config.explore.update(examples=64, inversions=0)
     config.checkpoint.every = 1000

@@ -16,7 +16,7 @@ from genlab.models import diffusion
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
     model = diffusion.from_config(config, diffusion.pixels(config))
     images = not config.model.dimensions
-    fixed_steps = config.sample.sampler != 'ode'  # an adaptive solver lets nothing be put back between its steps
+    fixed_steps = config.sample.sampler.name != 'ode'  # an adaptive solver lets nothing be put back between its steps
     return compose(
         config,
         axis,

@@ -69,7 +69,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         roles,
         sampler=Sampler(
             partial(diffusion.sample, model),
-            inpaint=partial(diffusion.inpaint, model) if config.sample.sampler != 'ode' else None,
+            inpaint=partial(diffusion.inpaint, model) if config.sample.sampler.name != 'ode' else None,
             image_to_image=partial(diffusion.image_to_image, model),
         ),
         codec=Codec(decode, encode=encode, prior=prior),
@@ -122,5 +122,7 @@ def check(config: ConfigDict) -> None:
             f'{FLAG}={config.model.first_stage!r} and a player vae (config.losses, config.optimizer, its turns in '
             'config.phases) exclude each other: have one of them, as configs/latent_diffusion.py:frozen'
         )
-    if config.model.bound != 'none':
-        raise ConfigError(f'config.model.bound={config.model.bound!r} is for 8-bit levels, not codes: set it to none')
+    if config.model.bound.name != 'none':
+        raise ConfigError(
+            f'config.model.bound={config.model.bound.name!r} is for 8-bit levels, not codes: set it to none'
+        )

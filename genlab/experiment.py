@@ -101,7 +101,7 @@ def compose(
             role.updates,
             role.objective,
             weights(config, name),
-            optimizers.build(config.optimizer[name], config.train.steps),
+            optimizers.build(config.optimizer[name], config.train.steps, f'config.optimizer.{name}'),
         )
         for name, role in roles.items()
     }

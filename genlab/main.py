@@ -3,6 +3,8 @@
 Exit codes: 0 done; 1 an error that one line on stderr explains; 2 an invalid config, flag or workdir; 42 stopped by a signal
 after saving: the same command continues the run."""
 
+import ast
+import functools
 import importlib.util
 import pathlib
 import sys
@@ -11,6 +13,7 @@ from collections.abc import Callable
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
+from genlab.choices import is_named, named
 from genlab.config import check_key
 from genlab.errors import ConfigError, UserError
 from genlab.run.platform import set_up_jax
@@ -75,16 +78,14 @@ def parse(argv: list[str]) -> list[str]:
     if not given:
         return FLAGS(argv)
     config = read(given[-1])
-    new_terms = {argument for argument in argv if is_new_term(config, argument)}
+    ours = [argument for argument in argv[1:] if is_new_term(config, argument)] + of_choices(config, argv[1:])
     for argument in argv[1:]:
-        if argument.startswith('--config.') and argument not in new_terms:
+        if argument.startswith('--config.') and argument not in ours:
             check_key(config, argument.removeprefix('--config.').split('=')[0])
-    sys.argv[:] = [
-        argument for argument in argv if argument not in new_terms
-    ]  # ml_collections looks for overrides there
+    sys.argv[:] = [argument for argument in argv if argument not in ours]  # ml_collections looks for overrides there
     rest = FLAGS(sys.argv)
-    for argument in new_terms:
-        weigh(CONFIG.value, argument)
+    for argument in ours:
+        (weigh if is_new_term(config, argument) else select)(CONFIG.value, argument)
     return rest
 
 
@@ -117,6 +118,56 @@ def weigh(config: ConfigDict, argument: str) -> None:
             config.losses[player][term] = float(value)
     except ValueError:
         raise ConfigError(f'{argument}: the weight of a term is a number') from None
+
+
+def of_choices(config: ConfigDict, arguments: list[str]) -> list[str]:
+    """Returns the arguments that switch a named choice, and those that set an option which the config does not hold.
+
+    --config.sample.grid=karras switches; --config.sample.grid.rho=5 then sets an option of karras.
+    """
+    switches, options = {}, {}
+    for argument in arguments:
+        path = argument.removeprefix('--config.').split('=')[0]
+        if not argument.startswith('--config.'):
+            continue
+        parents = path.split('.')[:-1]
+        if is_named(_at(config, path)):
+            switches[path] = argument
+        elif any(is_named(_at(config, '.'.join(parents[:end]))) for end in range(1, len(parents) + 1)):
+            options[path] = argument
+    switched = tuple(f'{path}.' for path in switches)
+    set_here = [
+        argument for path, argument in options.items() if path.startswith(switched) or _at(config, path) is None
+    ]
+    return [*switches.values(), *set_here]
+
+
+def _at(config: ConfigDict, path: str) -> object:
+    """Returns the value at a dotted path, None if there is none."""
+    node: object = config
+    for part in path.split('.'):
+        node = node[part] if isinstance(node, ConfigDict) and part in node else None
+    return node
+
+
+def select(config: ConfigDict, argument: str) -> None:
+    """Applies an argument of `of_choices`. Another name replaces the choice, options included; an unknown one raises later."""
+    path, _, text = argument.removeprefix('--config.').partition('=')
+    *parents, last = path.split('.')
+    node = functools.reduce(lambda node, part: node[part], parents, config)
+    with config.unlocked():
+        if not is_named(node.get(last)):
+            node[last] = literal(text)
+        elif node[last].name != text:
+            node[last] = named(text)
+
+
+def literal(text: str) -> object:
+    """Parses a number, a tuple, True or False; anything else is a string."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return float(text) if text in ('inf', '-inf', 'nan') else text
 
 
 def locate(argument: str) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from genlab import choices
 from genlab.diffusion import bounds
 from genlab.diffusion.model import EARLIEST, Model
 from genlab.diffusion.predictions import Estimate
@@ -35,7 +36,8 @@ class Bound(NamedTuple):
 
 def measures(model: Model, levels: int) -> Callable:
     """(variables, x0 [B, ...], embedded condition, keys [B]) -> {name: [B]}, for data of `levels` levels per value."""
-    settings, chosen = model.settings, BOUNDS[model.settings.bound](model, levels)
+    settings = model.settings
+    chosen = choices.bind(BOUNDS, settings.bound, 'config.model.bound')(model, levels)
 
     def measure(variables, x0, condition, keys):
         process = model.process(variables)
@@ -51,7 +53,7 @@ def measures(model: Model, levels: int) -> Callable:
             for number in range(settings.bound_times)
         ]
         error = mean(mean_squared_error(look.found.epsilon, look.epsilon) for look in looks)
-        if settings.bound == 'none':
+        if settings.bound.name == 'none':
             return {'epsilon_error': error}
         diffusion = mean(chosen.diffusion(process, x0, look) for look in looks)
         rest = bounds.prior(process, x0) + chosen.start(process, x0, look_at, keys)
@@ -68,10 +70,13 @@ def measures(model: Model, levels: int) -> Callable:
     return measure
 
 
-def discrete(model: Model, levels: int) -> Bound:
-    """Of a chain: all steps but the first at times k / steps, k from 2 on, and the first."""
+def discrete(model: Model, levels: int, *, variance: str = 'large') -> Bound:
+    """Returns the bound of a chain: all steps but the first at times k / steps, k from 2 on, and the first.
+
+    variance: of the steps, 'small' or 'large', unless the network learns it.
+    """
     steps = model.settings.times.steps
-    kind = 'learned' if model.settings.learned_variance else model.solving.variance
+    kind = 'learned' if model.settings.learned_variance else variance
 
     def step(process: Process, x0, look: Look, s):
         return bounds.step(process, x0, look.x, look.found, look.t, s, kind, levels)

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from genlab.diffusion import augmentation, guidance, ode, predictions, processes, samplers, settings, times
+from genlab import choices
+from genlab.diffusion import augmentation, guidance, ode, predictions, processes, samplers, times
 from genlab.diffusion.predictions import Denoiser, Estimate
 from genlab.diffusion.processes import Process, like
-from genlab.errors import ConfigError
+from genlab.errors import ConfigError, choose
 from genlab.networks.diffusion.dit import DiT
 from genlab.networks.diffusion.points import PointNetwork
 from genlab.networks.diffusion.unet import UNet
@@ -43,22 +44,20 @@ class Model:
     def __init__(self, config: ConfigDict, shape: tuple[int, ...]):
         self.settings, self.solving, self.shape = config.model, config.sample, shape
         self.batch_size, self.seed = config.data.batch_size, config.seed
-        settings.choose(predictions.PREDICTIONS, self.settings.prediction, 'config.model.prediction')
-        self.level = settings.choose(LEVELS, self.settings.level, 'config.model.level')
-        self.quantile = settings.pick(times.QUANTILES, self.settings.times, 'config.model.times')
+        choose(predictions.PREDICTIONS, self.settings.prediction, 'config.model.prediction')
+        self.level = choose(LEVELS, self.settings.level, 'config.model.level')
+        self.quantile = choices.build(times.QUANTILES, self.settings.times, 'config.model.times')
         self.network = self._network(jnp.dtype(self.settings.dtype))
         self.learned = self.settings.process.name == 'learned'
         if self.learned:
-            self.schedule = settings.pick({'learned': MonotoneSchedule}, self.settings.process, 'config.model.process')
+            self.schedule = choices.build({'learned': MonotoneSchedule}, self.settings.process, 'config.model.process')
         else:
-            self.fixed = settings.pick(processes.PROCESSES, self.settings.process, 'config.model.process')
+            self.fixed = choices.build(processes.PROCESSES, self.settings.process, 'config.model.process')
 
     def _network(self, dtype: Any) -> nn.Module:
         chosen, channels = self.settings.network, self.shape[-1] * (2 if self.settings.learned_variance else 1)
-        fields = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items() if name != 'name'
-        }
-        make = settings.choose(NETWORKS, chosen.name, 'config.model.network.name')
+        fields = choices.options(chosen)
+        make = choose(NETWORKS, chosen.name, 'config.model.network.name')
         known = {field.name for field in dataclasses.fields(make)} - {'parent', 'name'}
         if unknown := sorted({*fields} - known):
             raise ConfigError(
@@ -177,8 +176,7 @@ class Model:
 
     def grid(self, process: Process) -> jax.Array:
         """The times [steps + 1] that the solver visits; of a chain, only those that it has."""
-        make = times.GRIDS[self.solving.grid]
-        grid = make(process, self.solving.steps, **settings.options(make, self.solving, skip=2))
+        grid = choices.bind(times.GRIDS, self.solving.grid, 'config.sample.grid')(process, self.solving.steps)
         steps = self.settings.times.steps if self.settings.times.name == 'discrete' and not self.solving.process else 0
         return jnp.ceil(grid * steps - 1e-3) / steps if steps else grid
 
@@ -198,19 +196,11 @@ class Model:
         process, denoise = self.solver(variables, condition, clip=self.solving.clip and len(self.shape) == 3)
         process = process._replace(end=process.end * part)
         x = start(process, keys) if start else self.noise(process, keys)
-        if self.solving.sampler == 'ode':
-            return ode.integrate(
-                denoise,
-                process,
-                x,
-                process.end,
-                EARLIEST * process.end,
-                solver=self.solving.solver,
-                tolerance=self.solving.tolerance,
-            )
-        chosen = settings.options(samplers.STEPS[self.solving.sampler], self.solving, skip=7)
+        options = choices.options(self.solving.sampler)
+        if self.solving.sampler.name == 'ode':
+            return ode.integrate(denoise, process, x, process.end, EARLIEST * process.end, **options)
         return samplers.solve(
-            samplers.make(self.solving.sampler, **chosen),
+            samplers.make(self.solving.sampler.name, **options),
             denoise,
             process,
             x,

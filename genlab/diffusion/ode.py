@@ -34,7 +34,7 @@ def integrate(
     *,
     solver: str = 'dopri5',
     steps: int = 0,
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-4,
 ) -> jax.Array:
     """x at the time `stop` from x [B, ...] at `start`, either way (Song et al. 2021, equation 13).
 
@@ -56,7 +56,7 @@ def log_likelihood(
     *,
     probes: int = 1,
     steps: int = 0,
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-4,
     lowest: float = 1e-5,
     solver: str = 'dopri5',
 ) -> jax.Array:

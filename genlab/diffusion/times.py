@@ -42,24 +42,24 @@ def logit_normal(mean: float = 0.0, deviation: float = 1.0) -> Quantile:
 QUANTILES = {'uniform': uniform, 'discrete': discrete, 'log_normal': log_normal, 'logit_normal': logit_normal}
 
 
-def even(process: Process, steps: int, power: float = 1.0) -> jax.Array:
+def even(process: Process, steps: int, *, power: float = 1.0) -> jax.Array:
     """end (i / steps)^power, i from steps to 0; 2 is the quadratic sub-sequence of DDIM (Song et al. 2021, appendix D.2)."""
     return process.end * jnp.linspace(1, 0, steps + 1) ** power
 
 
-def karras(process: Process, steps: int, lowest: float = 0.002, rho: float = 7.0) -> jax.Array:
+def karras(process: Process, steps: int, *, lowest: float = 0.002, rho: float = 7.0) -> jax.Array:
     """sigma / alpha even in its 1 / rho-th power down to `lowest`, then 0 (Karras et al. 2022, equation 5)."""
     highest = jnp.exp(-_log_snr_at_end(process) / 2)
     ratios = jnp.linspace(highest ** (1 / rho), _reached(process, lowest) ** (1 / rho), steps) ** rho
     return _to_zero(process, -2 * jnp.log(ratios))
 
 
-def even_log_snr(process: Process, steps: int, lowest: float = 0.002) -> jax.Array:
+def even_log_snr(process: Process, steps: int, *, lowest: float = 0.002) -> jax.Array:
     """Even in the log-SNR down to sigma / alpha = lowest, then 0: what DPM-Solver likes (Lu et al. 2022, section 3.4)."""
     return _to_zero(process, jnp.linspace(_log_snr_at_end(process), -2 * jnp.log(_reached(process, lowest)), steps))
 
 
-def shifted(process: Process, steps: int, shift: float = 3.0) -> jax.Array:
+def shifted(process: Process, steps: int, *, shift: float = 3.0) -> jax.Array:
     """Even, then moved towards the noise: t -> shift t / (1 + (shift - 1) t) (Esser et al. 2024, equation 23)."""
     t = jnp.linspace(1, 0, steps + 1)
     return process.end * shift * t / (1 + (shift - 1) * t)
@@ -82,7 +82,7 @@ def _to_zero(process: Process, levels: jax.Array) -> jax.Array:
 
 GRIDS = {
     'even': even,
-    'quadratic': lambda process, steps: even(process, steps, 2.0),
+    'quadratic': lambda process, steps: even(process, steps, power=2.0),
     'karras': karras,
     'even_log_snr': even_log_snr,
     'shifted': shifted,

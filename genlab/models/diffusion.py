@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from genlab import conditioning
+from genlab import choices, conditioning
 from genlab.abilities import Batch, Variables
 from genlab.conditioning import Condition
 from genlab.data.source import example_shape
 from genlab.diffusion import bounds, conditions, ode, predictions
 from genlab.diffusion.guidance import keep_known
-from genlab.diffusion.measures import measures
+from genlab.diffusion.measures import BOUNDS, measures
 from genlab.diffusion.model import Model
 from genlab.diffusion.processes import diffuse, log_snr
 from genlab.diffusion.settings import check_sampling
@@ -173,7 +173,7 @@ def log_likelihood(diffusion: Diffusion, variables: Variables, batch: Batch, key
     model = diffusion.model
     embedded = conditions.embed(diffusion.settings, variables, _condition_of(diffusion, batch))
     denoise = model.denoiser(variables, embedded)
-    return ode.log_likelihood(denoise, model.process(variables), batch['x'], keys, tolerance=model.solving.tolerance)
+    return ode.log_likelihood(denoise, model.process(variables), batch['x'], keys)
 
 
 def prior(diffusion: Diffusion, variables: Variables, keys: jax.Array) -> jax.Array:
@@ -206,16 +206,16 @@ def check(config: ConfigDict) -> None:
     """Raises ConfigError where parts of the config do not fit together."""
     check_sampling(config)
     model = config.model
-    if model.bound not in ('none', 'discrete', 'continuous'):
-        raise ConfigError(f"config.model.bound={model.bound!r}: choose 'none', 'discrete' or 'continuous'")
-    if model.times.name != 'discrete' and (model.bound == 'discrete' or 'variance' in config.losses.denoiser):
+    bound = model.bound.name
+    choices.bind(BOUNDS, model.bound, 'config.model.bound')
+    if model.times.name != 'discrete' and (bound == 'discrete' or 'variance' in config.losses.denoiser):
         raise ConfigError(
             'the bound of a chain needs its times: set config.model.times.name=discrete, or config.model.bound=none '
             'and no variance in config.losses.denoiser'
         )
     if model.learned_variance != ('variance' in config.losses.denoiser):
         raise ConfigError('config.losses.denoiser.variance and config.model.learned_variance=True need each other')
-    if model.bound != 'none' and (config.data.dequantise or model.dimensions):
-        raise ConfigError(f'config.model.bound={model.bound!r} is for 8-bit levels: set it to none')
+    if bound != 'none' and (config.data.dequantise or model.dimensions):
+        raise ConfigError(f'config.model.bound={bound!r} is for 8-bit levels: set it to none')
     if 'bound' in config.losses.denoiser and model.times.name != 'uniform':
         raise ConfigError('config.losses.denoiser.bound needs uniform times: set config.model.times.name=uniform')

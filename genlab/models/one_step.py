@@ -180,7 +180,7 @@ def generate(
     if jumper.averages:
         grid = times.even(process, steps)
         return solve(Sampler(one_step.jump), average_velocity(jumper, variables, condition), process, x, grid, keys)
-    grid = times.karras(process, steps + 1, options.lowest, options.rho)[:-1]
+    grid = times.karras(process, steps + 1, lowest=options.lowest, rho=options.rho)[:-1]
     sampler = Sampler(one_step.denoise_again(options.lowest))
     return solve(sampler, consistency_function(jumper, variables, condition), process, x, grid, keys)
 

@@ -3,8 +3,8 @@
 import optax
 from ml_collections import ConfigDict
 
+from genlab import choices
 from genlab.config import schedule, untyped
-from genlab.errors import choose
 
 
 def adam(
@@ -68,7 +68,10 @@ RULES = {
 }
 
 
-def build(config: ConfigDict, steps: int = 0) -> optax.GradientTransformation:
+OPTIMIZERS = {'adam': adam, 'sgd': sgd}
+
+
+def build(config: ConfigDict, steps: int = 0, where: str = 'config.optimizer') -> optax.GradientTransformation:
     """Builds an optimizer: global-norm clipping if `clip` > 0, the rule, decoupled weight decay, the learning rate.
 
     The learning rate is a number or a ramp(). It rises linearly from 0 over the first `warmup` steps. The schedule
@@ -77,10 +80,14 @@ def build(config: ConfigDict, steps: int = 0) -> optax.GradientTransformation:
     Args:
       config: the values of `adam` or `sgd`.
       steps: the length of the run, for a ramp() without steps.
+      where: the dotted key of `config`, for errors.
+
+    Raises:
+      ConfigError: there is no such optimizer, or it has no such option.
     """
-    rule = choose(RULES, config.name, 'config.optimizer.name')
+    config = choices.build(OPTIMIZERS, config, where)
     chain = [optax.clip_by_global_norm(config.clip)] if config.clip > 0 else []
-    chain.append(rule(config))
+    chain.append(RULES[config.name](config))
     if config.weight_decay > 0:
         chain.append(optax.add_decayed_weights(config.weight_decay))
     return optax.chain(*chain, optax.scale_by_learning_rate(_rate(config, steps)))

@@ -9,10 +9,10 @@ import pytest
 
 from experiments import diffusion
 from genlab import experiment
+from genlab.choices import named
 from genlab.config import small
 from genlab.diffusion import settings
 from genlab.diffusion.model import Model
-from genlab.diffusion.settings import named
 from genlab.errors import ConfigError
 from genlab.models import diffusion as models
 from genlab.sampling import drawing
@@ -109,9 +109,9 @@ def test_redrawing_with_little_noise_changes_little(ddpm):
 @pytest.mark.parametrize(
     'change',
     [
-        dict(sampler='heun', grid='karras', steps=3),
-        dict(sampler='dpm_solver', stochastic=True),
-        dict(process='ve', grid='karras'),
+        dict(sampler=named('heun', churn=0.2), grid=named('karras', rho=5.0), steps=3),
+        dict(sampler=named('dpm_solver', stochastic=True)),
+        dict(process='ve', grid=named('karras')),
         dict(guidance=3.0, guidance_to=1.0),
     ],
     ids=str,
@@ -168,7 +168,7 @@ def test_images_are_moved_and_the_network_told_in_training_and_nowhere_else(monk
     'change, words',
     [
         (dict(prediction='noise'), 'epsilon, x0, v'),
-        (dict(bound='all'), "'none', 'discrete' or 'continuous'"),
+        (dict(bound=named('all')), "config.model.bound='all': choose one of none, discrete, continuous"),
         (dict(learned_variance=True), 'need each other'),
         (dict(level='gamma'), 'log_sigma'),
     ],
@@ -183,13 +183,18 @@ def test_what_does_not_fit_is_said_in_one_line(change, words):
 @pytest.mark.parametrize(
     'change, words',
     [
-        (dict(sampler='euler_marujama'), 'euler_maruyama'),
-        (dict(sampler='ode', solver='rk4'), 'config.sample.solver=.rk4.: choose one of euler'),
-        (dict(diffusion='beta'), 'choose one of process, sigma'),
-        (dict(variance='tiny'), 'choose one of small, large, learned'),
-        (dict(variance='learned'), 'the network learns none'),
-        (dict(sampler='euler_maruyama'), "set it to 'sigma'"),
-        (dict(sampler='euler_maruyama', process='interpolant'), "set it to 'sigma'"),
+        (dict(sampler=named('euler_marujama')), 'euler_maruyama'),
+        (dict(sampler=named('ode', solver='rk4')), 'config.sample.sampler.solver=.rk4.: choose one of euler'),
+        (dict(sampler=named('euler_maruyama', diffusion='beta')), 'choose one of process, sigma'),
+        (dict(sampler=named('ancestral', variance='tiny')), 'choose one of small, large, learned'),
+        (dict(sampler=named('ancestral', variance='learned')), 'the network learns none'),
+        (dict(sampler=named('euler_maruyama')), "set it to 'sigma'"),
+        (dict(sampler=named('euler_maruyama'), process='interpolant'), "set it to 'sigma'"),
+        (dict(sampler=named('ddim', churn=0.1)), 'config.sample.sampler.churn: ddim has no such option; it has eta'),
+        (
+            dict(grid=named('karras', sigma=0.1)),
+            'config.sample.grid.sigma: karras has no such option; it has lowest, rho',
+        ),
     ],
     ids=str,
 )
@@ -202,8 +207,8 @@ def test_what_cannot_be_sampled_is_said_before_training(change, words):
 
 def test_what_suits_the_interpolant_is_taken():
     config = config_of('flow_matching')
-    for change in (dict(diffusion='sigma'), dict(diffusion='process', process='ve')):
-        config.sample.update(sampler='euler_maruyama', **change)
+    for square, process in (('sigma', ''), ('process', 've')):
+        config.sample.update(sampler=named('euler_maruyama', diffusion=square), process=process)
         assert experiment.load('diffusion')(config).sampler
 
 

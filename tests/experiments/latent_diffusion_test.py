@@ -7,10 +7,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from genlab import conditioning, data, experiment
+from genlab.choices import named
 from genlab.config import small
 from genlab.diffusion import conditions
 from genlab.diffusion.model import Model
-from genlab.diffusion.settings import named
 from genlab.errors import ConfigError
 from genlab.models import diffusion, variational
 from genlab.run.describe import describe, totals
@@ -143,7 +143,7 @@ def test_dit_s2_over_kl_f8():
     [
         (lambda config: config.model.update(first_stage='runs/vae'), 'exclude each other'),
         (lambda config: config.model.autoencoder.update(networks='dense'), 'codes lie on a grid'),
-        (lambda config: config.model.update(bound='discrete'), "bound='discrete' is for 8-bit levels"),
+        (lambda config: config.model.update(bound=named('discrete')), "bound='discrete' is for 8-bit levels"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):

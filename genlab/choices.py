@@ -1,0 +1,74 @@
+"""Named choices: an entry of a table together with the options that belong to it, as plain values of a config.
+
+    config.sample.sampler = named('heun', churn=0.2)
+
+Options that are not given have the defaults of the entry. On the command line `--config.sample.sampler=ddim` switches to another
+entry with its own defaults, and `--config.sample.sampler.eta=0.5` sets an option.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from genlab.errors import ConfigError, choose, meant
+
+
+def named(name: str, **options: Any) -> ConfigDict:
+    """Returns a name and the options that belong to it."""
+    return ConfigDict({'name': name, **options}, type_safe=False)
+
+
+def is_named(value: object) -> bool:
+    """Returns whether a value of a config is a named choice. A part with typed fields, such as `data`, is none."""
+    return isinstance(value, ConfigDict) and not value.is_type_safe and isinstance(value.get('name'), str)
+
+
+def options(chosen: ConfigDict) -> dict[str, Any]:
+    """Returns the options of a choice. Lists, as JSON has them, become tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items() if key != 'name'}
+
+
+def build(table: Mapping[str, Callable], chosen: ConfigDict, where: str) -> Any:
+    """Calls the chosen entry of a table with its options.
+
+    Args:
+      table: name -> a function or class whose parameters are options.
+      chosen: a name and options.
+      where: the dotted key of the choice, for errors.
+
+    Raises:
+      ConfigError: there is no such entry, it has no such option, or an option without a default is missing.
+    """
+    function = choose(table, chosen.name, where)
+    parameters = inspect.signature(function).parameters.values()
+    _check(chosen, [entry.name for entry in parameters], where)
+    for entry in parameters:
+        if entry.default is entry.empty and entry.name not in chosen:
+            raise ConfigError(f'{where}: {chosen.name} needs {where}.{entry.name}')
+    return function(**options(chosen))
+
+
+def bind(table: Mapping[str, Callable], chosen: ConfigDict, where: str) -> Callable:
+    """Returns the chosen entry of a table with its options bound.
+
+    Args:
+      table: name -> a function whose keyword-only parameters are options.
+      chosen: a name and options.
+      where: the dotted key of the choice, for errors.
+
+    Raises:
+      ConfigError: there is no such entry, or it has no such option.
+    """
+    function = choose(table, chosen.name, where)
+    parameters = inspect.signature(function).parameters.values()
+    _check(chosen, [entry.name for entry in parameters if entry.kind is inspect.Parameter.KEYWORD_ONLY], where)
+    return functools.partial(function, **options(chosen))
+
+
+def _check(chosen: ConfigDict, known: list[str], where: str) -> None:
+    for name in sorted({*options(chosen)} - {*known}):
+        listed = ', '.join(sorted(known)) or 'none'
+        raise ConfigError(f'{where}.{name}: {chosen.name} has no such option; it has {listed}{meant(name, known)}')
