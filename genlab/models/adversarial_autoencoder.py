@@ -127,7 +127,7 @@ def autoencoder_terms(model: AdversarialAutoencoder, variables: Variables, batch
 
     def feature_reconstruction() -> jax.Array:
         target, output = (discriminate(model, variables, x)[1] for x in (real, fakes[0]))
-        assert output is not None  # a discriminator of images returns features
+        assert target is not None and output is not None  # a discriminator of images returns features
         return likelihoods.gaussian(target, output, jnp.zeros((1,) * output.ndim))
 
     terms = {

@@ -105,10 +105,11 @@ def terms(stack: Stack, through: tuple[str, ...], variables: Variables, batch: B
 
     def cross_entropy() -> jax.Array:
         above = decode(stack, through[1:], variables, codes)
-        logits = lowest.module.apply(variables[through[0]], above, method='logits')
+        logits = cast(jax.Array, lowest.module.apply(variables[through[0]], above, method='logits'))
         return reconstruction.cross_entropy(logits, target)
 
     def sparse() -> jax.Array:
+        assert stack.rho is not None  # offered only with a target
         activation = codes.mean(0) if stack.axis is None else jax.lax.pmean(codes.mean(0), stack.axis)  # global batch
         return sparsity.divergence(activation, rho=stack.rho)
 

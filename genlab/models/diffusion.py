@@ -225,12 +225,12 @@ def check(config: ConfigDict) -> None:
         raise ConfigError(f"config.model.bound={model.bound!r}: choose 'none', 'discrete' or 'continuous'")
     if model.times.name != 'discrete' and (model.bound == 'discrete' or 'variance' in config.losses.denoiser):
         raise ConfigError(
-            'the bound of a chain needs its times: set config.model.times.name=discrete, or config.model.bound=none '
-            'and no variance in config.losses.denoiser'
+            'config.model.bound=discrete and config.losses.denoiser.variance need discrete times: set '
+            'config.model.times.name=discrete, or remove them'
         )
     if model.learned_variance != ('variance' in config.losses.denoiser):
         raise ConfigError('config.losses.denoiser.variance and config.model.learned_variance=True need each other')
     if model.bound != 'none' and (config.data.dequantise or model.dimensions):
-        raise ConfigError(f'config.model.bound={model.bound!r} is for 8-bit levels: set it to none')
+        raise ConfigError(f'config.model.bound={model.bound!r} is for 8-bit levels: set config.model.bound=none')
     if 'bound' in config.losses.denoiser and model.times.name != 'uniform':
         raise ConfigError('config.losses.denoiser.bound needs uniform times: set config.model.times.name=uniform')

@@ -288,16 +288,17 @@ def check(config: ConfigDict) -> None:
     model = config.model
     if model.augmentation:
         raise ConfigError(
-            f'config.model.augmentation={model.augmentation}: one-step models are trained without it: set it to 0'
+            f'config.model.augmentation={model.augmentation}: one-step models do not support it: set it to 0'
         )
     if (model.prediction, model.process.name) not in (('velocity', 'interpolant'), ('edm', 've')):
         raise ConfigError(
-            f'config.model.prediction={model.prediction!r} with process {model.process.name!r}: here it is '
+            f'config.model.prediction={model.prediction!r} with process {model.process.name!r}: set '
             "'velocity' with 'interpolant' (mean_flow, shortcut) or 'edm' with 've' (consistency)"
         )
     if model.prediction == 'edm' and (model.times.name != 'log_normal' or not model.deviation):
         raise ConfigError(
-            'a consistency function needs config.model.times.name=log_normal and config.model.deviation above 0'
+            'a consistency function needs log-normal times and a data deviation: set '
+            'config.model.times.name=log_normal and config.model.deviation above 0'
         )
     if model.prediction == 'velocity' and (model.level not in TIMES or not model.network.get('span')):
         raise ConfigError(

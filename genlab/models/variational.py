@@ -131,21 +131,26 @@ def terms(vae: VAE, variables: Variables, batch: Batch, keys: jax.Array, step: j
 
     def importance_weighted() -> jax.Array:
         @jax.checkpoint  # keeps memory independent of the number of samples
-        def one(number):
+        def one(number: jax.Array) -> jax.Array:
             epsilon = normal(keys, (vae.size,), 'posterior', number)
             return weigh(vae, draw(vae, variables, batch, upward, epsilon), batch['x'])
 
         return -divergences.importance_bound(jax.lax.map(one, jnp.arange(vae.importance)))
 
+    def free_bits_kl() -> jax.Array:
+        assert vae.free_bits is not None  # `check` requires it
+        return divergences.free_bits(kl, nats=vae.free_bits, axis=vae.axis)
+
     @functools.cache
     def parts() -> tuple[jax.Array, ...]:
+        assert vae.examples is not None  # `check` requires it
         gather = lambda leaf: leaf if vae.axis is None else jax.lax.all_gather(leaf, vae.axis, tiled=True)
         return divergences.decompose_kl(drawn.z, *upward, *jax.tree.map(gather, upward), examples=vae.examples)
 
     offered = {
         'reconstruction': negative_log_likelihood(vae, drawn, batch['x']),
         'kl': kl.sum(1),
-        'free_bits_kl': lambda: divergences.free_bits(kl, nats=vae.free_bits, axis=vae.axis),
+        'free_bits_kl': free_bits_kl,
         'importance_weighted': importance_weighted,
     }
     if not vae.ladder:  # in a ladder, the posterior of a level depends on the latents above it
