@@ -50,7 +50,7 @@ class Diffusion(NamedTuple):
 
     @property
     def trains(self) -> tuple[str, ...]:
-        """Names of the trained networks."""
+        """Returns the names of the trained networks."""
         learned = {'schedule': self.model.learned, 'text': bool(self.settings.words)}
         return ('denoiser', *(name for name, there in learned.items() if there))
 
