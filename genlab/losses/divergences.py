@@ -81,8 +81,8 @@ def importance_bound(log_weights: jax.Array) -> jax.Array:
 
     It equals the evidence lower bound for k = 1, and converges to log p(x) for large k.
 
-    L_k = log (1 / k) sum_i w_i, log w_i = log p(x, z_i) - log q(z_i | x), z_i ~ q (Burda et al. 2016, equation 8 of
-    section 3).
+    L_k = log (1 / k) sum_i w_i, log w_i = log p(x, z_i) - log q(z_i | x), z_i ~ q (Burda et al. 2016, section 3,
+    equation 8).
     log_weights: [k, B], nats. Returns [B], nats.
     """
     chex.assert_rank(log_weights, 2)

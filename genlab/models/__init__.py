@@ -8,7 +8,7 @@ Args:
     batch: prepared batch with leaves [B, ...]. `x` holds images in [-1, 1] or points [B, D].
     keys: one typed key per example [B], or per sample [N].
     step: number of the training step, a scalar.
-    condition: what samples depend on beside noise, with leaves [N, ...]; see `genlab.conditioning`.
+    condition: what samples depend on other than noise, with leaves [N, ...]; see `genlab.conditioning`.
 
 Returns:
     `terms`: the terms by name, and the new collections by network. A term is an array [B], a scalar, or a function

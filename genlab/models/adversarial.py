@@ -1,4 +1,7 @@
-"""Generative adversarial networks (Goodfellow et al. 2014): a generator and a discriminator, any pair of losses."""
+"""Generative adversarial networks (Goodfellow et al. 2014): a generator and a discriminator, any pair of losses.
+
+For the arguments that all families share, see `genlab.models`.
+"""
 
 from typing import NamedTuple, cast
 
@@ -27,6 +30,7 @@ class GAN(NamedTuple):
 
 
 def networks(model: GAN, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them."""
     z = jnp.zeros((batch['x'].shape[0], model.latent_size))
     return {
         'generator': Network(model.generator, (z, False)),

@@ -1,6 +1,8 @@
 """Autoencoders with a discriminator of codes (Makhzani et al. 2016) or of images (VAE-GAN, Larsen et al. 2016).
 
 The encoder is Gaussian: z = mean + deviation * noise.
+
+For the arguments that all families share, see `genlab.models`.
 """
 
 from typing import NamedTuple, cast
@@ -29,7 +31,7 @@ class AdversarialAutoencoder(NamedTuple):
 
 
 class Round(NamedTuple):
-    """Holds what the players compute alike on one turn."""
+    """Holds the values that all players compute on one turn."""
 
     mean: jax.Array  # [B, D]
     log_variance: jax.Array  # [B, D]
@@ -39,6 +41,7 @@ class Round(NamedTuple):
 
 
 def networks(model: AdversarialAutoencoder, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them."""
     x, z = batch['x'], jnp.zeros((batch['x'].shape[0], model.latent_size))
     return {
         'encoder': Network(model.encoder, (x, unconditional(x), False)),

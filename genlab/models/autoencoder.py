@@ -1,6 +1,8 @@
 """Deterministic autoencoders: a stack of blocks, where each block autoencodes the codes of the block below it.
 
 A function that takes `through` uses the named blocks, ordered from the data up, as one autoencoder.
+
+For the arguments that all families share, see `genlab.models`.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,10 +40,12 @@ class Stack(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Returns the names of the blocks, from the data up."""
         return tuple(self.blocks)
 
 
 def networks(stack: Stack, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them."""
     inputs, found = batch['x'], {}
     for name, block in stack.blocks.items():
         found[name] = Network(block.module, (inputs, False))
@@ -64,7 +68,17 @@ def decode(stack: Stack, through: tuple[str, ...], variables: Variables, codes: 
 
 
 def corrupt(stack: Stack, block: Block, x: jax.Array, keys: jax.Array) -> jax.Array:
-    """Corrupts the inputs x [B, ...] of a block, one key per example [B]."""
+    """Corrupts the inputs of a block.
+
+    Args:
+        stack: the model.
+        block: block whose bounds limit the corrupted values.
+        x: inputs of the block, [B, ...].
+        keys: one key per example [B].
+
+    Returns:
+        Corrupted inputs [B, ...].
+    """
     corrupted = jax.vmap(lambda x, key: stack.corrupt(x, key, stack.amount, *block.bounds))
     return corrupted(x, stream(keys, 'corruption'))
 

@@ -1,6 +1,8 @@
 """Diffusion models and flows: the objective and the abilities of one denoiser, in data space or in latent space.
 
 Ho et al. 2020; Karras et al. 2022; Kingma et al. 2021; Lipman et al. 2023.
+
+For the arguments that all families share, see `genlab.models`.
 """
 
 import math
@@ -30,7 +32,7 @@ from genlab.training.state import Network
 class Space(NamedTuple):
     """Holds the space that a model diffuses in: the data space, or the latent space of an autoencoder."""
 
-    shape: tuple[int, ...]  # of one example in this space
+    shape: tuple[int, ...]  # shape of an example in this space
     enter: Callable  # (variables, batch, keys, train) -> (x [B, *shape], new collections of networks)
     leave: Callable  # (variables, x [B, *shape]) -> samples [B, ...]
     networks: Callable[[Batch], dict[str, Network]]  # networks that `enter` and `leave` use
@@ -46,6 +48,7 @@ class Diffusion(NamedTuple):
 
     @property
     def settings(self) -> ConfigDict:
+        """Returns `config.model`."""
         return self.model.settings
 
     @property
@@ -72,6 +75,7 @@ def from_config(config: ConfigDict, space: Space) -> Diffusion:
 
 
 def networks(diffusion: Diffusion, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them."""
     settings, x = diffusion.settings, jnp.zeros((batch['x'].shape[0], *diffusion.space.shape))
     return {
         **conditions.networks(settings, batch),

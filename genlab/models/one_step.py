@@ -2,6 +2,8 @@
 
 Geng et al. 2025; Frans et al. 2024; Song & Dhariwal 2024. `config.model.prediction` selects the kind. 'velocity' with
 the process 'interpolant' is an average velocity. 'edm' with the process 've' is a consistency function.
+
+For the arguments that all families share, see `genlab.models`.
 """
 
 import functools
@@ -51,6 +53,7 @@ def from_config(config: ConfigDict) -> OneStep:
 
 
 def networks(jumper: OneStep, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them."""
     span = {'span': jnp.zeros(batch['x'].shape[0])} if jumper.averages else {}
     return jumper.model.networks(batch['x'], {**conditions.zeros(jumper.model.settings, batch), **span})
 

@@ -1,6 +1,8 @@
 """Vector-quantised autoencoders (van den Oord et al. 2017): an encoder, a codebook and a decoder.
 
 Codes are indices of codebook entries, int32 [B, h, w].
+
+For the arguments that all families share, see `genlab.models`.
 """
 
 import functools
@@ -35,10 +37,12 @@ class VQVAE(NamedTuple):
 
     @property
     def entries(self) -> int:
+        """Returns the number of codebook entries."""
         return self.quantizer.entries
 
 
 def networks(vqvae: VQVAE, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them."""
     z = jnp.zeros((len(batch['x']), *vqvae.grid))
     return {
         'encoder': Network(vqvae.encoder, (batch['x'],)),

@@ -1,4 +1,7 @@
-"""Variational autoencoders (Kingma and Welling 2014; Rezende et al. 2014), also conditional or hierarchical."""
+"""Variational autoencoders (Kingma and Welling 2014; Rezende et al. 2014), also conditional or hierarchical.
+
+For the arguments that all families share, see `genlab.models`.
+"""
 
 import functools
 import math
@@ -31,7 +34,7 @@ NEEDS = {'free_bits_kl': 'free_bits', 'importance_weighted': 'importance', **dic
 class VAE(NamedTuple):
     """Holds an encoder, a decoder, and the settings of the objective.
 
-    Both networks are those of `genlab.networks.autoencoders.variational`. Codes are standardised latents [B, size] with
+    For both networks see `genlab.networks.autoencoders.variational`. Codes are standardised latents [B, size] with
     prior N(0, 1), followed by the one-hot class if classes > 0.
     """
 
@@ -61,6 +64,7 @@ class Inference(NamedTuple):
 
 
 def networks(vae: VAE, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them."""
     z = jnp.zeros((batch['x'].shape[0], vae.size))
     upward = ((z, z),) if vae.ladder else ()
     return {

@@ -123,7 +123,17 @@ class UNet(nn.Module):
         return kind(width, (3, 3), **{'dtype': self.dtype, 'kernel_init': UNIFORM} | settings)
 
     def block(self, width: int, attend: bool, name: str, resample: str = '') -> nn.Module:
-        """Makes a residual block of `width` channels, with attention if `attend`."""
+        """Makes a residual block.
+
+        Args:
+            width: number of output channels.
+            attend: whether the block has attention.
+            name: name of the block.
+            resample: '', 'down' or 'up'.
+
+        Returns:
+            A `Block`.
+        """
         kind = nn.remat(Block) if self.remat else Block
         return kind(
             width,
@@ -138,7 +148,17 @@ class UNet(nn.Module):
         )
 
     def resampled(self, direction: str, i: int, x: jax.Array, rest: tuple) -> jax.Array:
-        """Resamples x from level i - 1 to level i ('down'), or back ('up'). The number of channels does not change."""
+        """Resamples feature maps between the sides of levels i - 1 and i. The number of channels does not change.
+
+        Args:
+            direction: 'down' to level i, or 'up' to level i - 1.
+            i: number of the level with the smaller side.
+            x: feature maps [B, H, W, C].
+            rest: further arguments of a block.
+
+        Returns:
+            Feature maps [B, H / 2, W / 2, C] or [B, 2 H, 2 W, C].
+        """
         width, name = x.shape[-1], f'{direction}_{i}'
         if self.resample == 'block':
             return self.block(width, False, name, direction)(x, *rest)
@@ -147,16 +167,32 @@ class UNet(nn.Module):
         return self.convolution(width, DoubledConv, name=name)(x)
 
     def halved_image(self, i: int, image: jax.Array, width: int) -> jax.Array:
-        """Filters the image, then convolves with stride 2: [B, 2 h, 2 w, C] -> [B, h, w, width].
+        """Filters the image, then convolves with stride 2. The reverse order has the same result at higher cost.
 
-        A convolution before the filter gives the same result at higher cost.
+        Args:
+            i: level of the result.
+            image: feature maps of the image, [B, 2 h, 2 w, C].
+            width: number of output channels.
+
+        Returns:
+            Feature maps [B, h, w, width].
         """
         return self.convolution(width, strides=(2, 2), padding='VALID', name=f'image_{i}')(filtered(image, 2, 1))
 
     def embed(
         self, level: jax.Array, labels: jax.Array | None, span: jax.Array | None, augmentation: jax.Array | None
     ) -> jax.Array:
-        """Embeds level, augmentation, span and class label for every block: [B, 4 * width]."""
+        """Embeds all conditions for the blocks.
+
+        Args:
+            level: noise levels [B].
+            labels: class labels, int [B], or None.
+            span: time spans [B], or None.
+            augmentation: descriptions of the augmentation, [B, augmentation], or None.
+
+        Returns:
+            Embeddings, float32 [B, 4 * width].
+        """
         h = self.waves(level)
         width = h.shape[-1]
         if self.augmentation:

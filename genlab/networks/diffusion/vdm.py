@@ -2,7 +2,7 @@
 
 Kingma et al. 2021, "Variational Diffusion Models", appendix B. Where paper and released code differ, this follows the
 code. The U-Net released for CIFAR-10 (width 128, depth 32, attention only in the middle) has 30,578,179 parameters. Its
-schedule, a line with learned ends, has two.
+schedule, a line with learned ends, adds two: 30,578,181.
 """
 
 import math
@@ -20,7 +20,8 @@ from genlab.networks.layers.embedding import sinusoidal
 from genlab.networks.layers.residual import attend_pixels
 
 ZEROS = nn.initializers.zeros_init()
-# Exponents n of the angles 2^n pi x of the Fourier features. They resolve the fine detail that decides the likelihood.
+# Exponents n of the angles 2^n pi x of the Fourier features. They resolve details that change the last bits of the
+# likelihood.
 OCTAVES = (7, 8)
 
 
@@ -158,7 +159,7 @@ def fourier(x: jax.Array) -> jax.Array:
 def groups_of(channels: int, groups: int) -> int:
     """Returns the number of groups, at most `groups`, that divides the channels into groups of four or more.
 
-    A group with a single channel would remove what the noise level adds to it.
+    A group with a single channel would remove the contribution of the noise level.
     """
     return math.gcd(min(groups, max(channels // 4, 1)), channels)
 

@@ -76,7 +76,7 @@ def convolve_doubled(
     """Convolves images after repeating each pixel 2x2 times, for odd windows and 'SAME' padding.
 
     Several places of a window lie on the same pixel of x. Their weights are added first, which leaves four of nine
-    multiplications for a 3x3 window. The result is a transposed convolution with a kernel one place larger per side.
+    multiplications for a 3x3 window. The result is a transposed convolution with a kernel larger by one on each axis.
 
     Args:
         x: images [B, H, W, I], before the repetition.

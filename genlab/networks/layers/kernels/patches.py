@@ -49,7 +49,16 @@ class Geometry(NamedTuple):
 
 
 def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """Convolves x [B, *size, I] with a kernel [*window, I, O]: y [B, *output, O]."""
+    """Convolves images with a kernel.
+
+    Args:
+        x: images [B, *size, I].
+        kernel: kernel [*window, I, O], or [*window, O, I] if turned.
+        geometry: shapes of the convolution.
+
+    Returns:
+        Outputs [B, *output, O].
+    """
     if geometry.same and winograd.pays(x.shape, kernel.shape, x.dtype):
         return winograd.convolve(x, kernel)
     if _sliding(geometry):
@@ -63,7 +72,16 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def spread(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """Applies the transpose of `convolve` in x to y [B, *output, O]: x [B, *size, I]."""
+    """Applies the transpose of `convolve` with respect to the images.
+
+    Args:
+        y: outputs [B, *output, O].
+        kernel: kernel [*window, I, O], or [*window, O, I] if turned.
+        geometry: shapes of the convolution.
+
+    Returns:
+        Images [B, *size, I].
+    """
     if _sliding(geometry):
         return plain(y, turn(_upright(kernel, geometry)), _reverse(geometry))
     pixels = y.reshape(-1, y.shape[-1])
@@ -75,7 +93,7 @@ def spread(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def correlate(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
-    """Applies the transpose of `convolve` in the kernel: x [B, *size, I] and y [B, *output, O] -> kernel.
+    """Applies the transpose of `convolve` with respect to the kernel.
 
     A dot is fast if it sums over the last axis of its left operand and the first of its right operand. One side must
     therefore be transposed, and the cheaper one is chosen. A transposed kernel counts three times, because an optimizer
@@ -84,6 +102,14 @@ def correlate(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
     The columns of a sliding window are much larger than x. One dot per place of the window avoids them. It is as fast
     with many channels, or if the columns exceed the processor's caches. With very few channels and large columns, XLA's
     own loop is faster.
+
+    Args:
+        x: images [B, *size, I].
+        y: outputs [B, *output, O].
+        geometry: shapes of the convolution.
+
+    Returns:
+        Kernel [*window, I, O], or [*window, O, I] if turned.
     """
     if _sliding(geometry):
         fewer, more = sorted((x.shape[-1], y.shape[-1]))
@@ -117,19 +143,19 @@ def _place_by_place(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array
 
 
 def plain_correlate(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
-    """Computes `correlate` by XLA's own convolution."""
+    """Computes `correlate` by XLA's own convolution; see there for the arguments."""
     kernel = jax.ShapeDtypeStruct(kernel_shape(x.shape, y.shape, geometry), x.dtype)
     return jax.linear_transpose(lambda kernel: plain(x, kernel, geometry), kernel)(y)[0]
 
 
 def kernel_shape(x: tuple[int, ...], y: tuple[int, ...], geometry: Geometry) -> tuple[int, ...]:
-    """Returns the shape of the kernel for the shapes of x and y."""
+    """Returns the shape of the kernel, [*window, I, O] or turned, for the shapes of x and y."""
     channels = (x[-1], y[-1])
     return (*geometry.window, *(channels[::-1] if geometry.turned else channels))
 
 
 def plain(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """Computes `convolve` by XLA's own convolution."""
+    """Computes `convolve` by XLA's own convolution; see there for the arguments."""
     return lax.conv_general_dilated(
         x, _upright(kernel, geometry), geometry.strides, geometry.padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
