@@ -1,6 +1,6 @@
-"""Autoencoders with a discriminator, of their codes or of their images: three players, one per network.
+"""Autoencoders with a discriminator of codes or of images: three players, one per network.
 
-The encoder and the decoder choose from one menu of terms; see `genlab.models.adversarial_autoencoder`.
+The encoder and the decoder have the same terms; see `genlab.models.adversarial_autoencoder`.
 """
 
 from functools import partial
@@ -21,8 +21,13 @@ from genlab.networks.layers.mlp import MLP
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
-    """`config.model`: networks ('dense' or 'convolutional') and their sizes, latent_size, the `pair` of adversarial losses,
-    and what the discriminator `judges`: 'codes', real where drawn from N(0, 1), or 'images', fake where decoded."""
+    """Builds the experiment of `config.model`.
+
+    networks: 'dense' or 'convolutional', with their sizes.
+    latent_size: number of latents.
+    pair: name of the pair of adversarial losses.
+    judges: input of the discriminator. 'codes' are real if drawn from N(0, 1); 'images' are fake if decoded.
+    """
     pair = choose(PAIRS, config.model.pair, 'config.model.pair')
     of_images = config.model.judges == 'images'
     model = models.AdversarialAutoencoder(*networks(config), pair, config.model.latent_size, of_images)

@@ -1,9 +1,10 @@
-"""Deterministic autoencoders: linear, deep, tied, greedy, convolutional, denoising and sparse ones are configs of this file.
+"""Deterministic autoencoders: linear, deep, tied, greedy, convolutional, denoising or sparse, depending on the config.
 
-The model is a stack of blocks, the networks block_1, block_2, ... from the data up; one block unless `config.model.greedy`.
-Player `autoencoder` trains all of them. Where there are several, player block_1 ... trains one block alone, on the clean codes
-of the frozen blocks below (Vincent et al. 2010, section 3.4). Phases change the turns. The abilities use the stack as far up
-as the current phase trains it. Terms: see `genlab.models.autoencoder.terms`.
+The model is a stack of blocks, the networks block_1, block_2, ... from the data up. It has one block unless
+`config.model.greedy`. The player `autoencoder` trains all blocks. With `greedy`, each player block_1, block_2, ...
+trains one block alone, on clean codes of the frozen blocks below it (Vincent et al. 2010, section 3.4). Phases change
+the turns. The abilities use the stack up to the highest block that the current phase trains. Terms: see
+`genlab.models.autoencoder.terms`.
 """
 
 import math
@@ -25,15 +26,25 @@ from genlab.networks.autoencoders.deterministic import ConvolutionalAutoencoder,
 from genlab.networks.layers.mlp import identity
 
 ACTIVATIONS = {'linear': identity, 'sigmoid': nn.sigmoid, 'tanh': jnp.tanh, 'relu': nn.relu, 'cos': jnp.cos}
-GAINS = {'linear': 1.0, 'sigmoid': 4.0, 'tanh': 1.0, 'relu': math.sqrt(2), 'cos': 1.0}  # keep the variance of a signal
+# Gains of the initial kernels that preserve the variance of a signal.
+GAINS = {'linear': 1.0, 'sigmoid': 4.0, 'tanh': 1.0, 'relu': math.sqrt(2), 'cos': 1.0}
 OUTPUTS = {'linear': identity, 'sigmoid': lambda logits: jnp.tanh(logits / 2)}  # of images: 2 s(l) - 1, in [-1, 1]
 NETWORKS = {'dense': DenseAutoencoder, 'convolutional': ConvolutionalAutoencoder}
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
-    """`config.model`: networks ('dense', or 'convolutional' with its width and halvings), dimensions of points (0: images),
-    features (widths down to the code), greedy (one block per layer), tied, bias, the functions activation, code and output,
-    corruption and its amount, rho (the mean activation that sparsity aims at)."""
+    """Builds the experiment of `config.model`.
+
+    networks: 'dense', or 'convolutional' with width and halvings.
+    dimensions: size of a point; 0 for images.
+    features: widths of the layers, down to the code.
+    greedy: whether to make one block per layer.
+    tied: whether the decoder uses the transposed kernels of the encoder.
+    bias: whether dense layers have biases.
+    activation, code, output: names of the activations of hidden layers, the code and the output.
+    corruption, amount: kind and strength of the corruption.
+    rho: target of the mean activation for the term `sparsity`, optional.
+    """
     corrupt = choose(corruption.KINDS, config.model.corruption, 'config.model.corruption')
     rho = config.model.rho if 'rho' in config.model else None
     stack = Stack(blocks(config), corrupt, config.model.amount, rho, axis)
@@ -55,7 +66,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
 
 def blocks(config: ConfigDict) -> dict[str, Block]:
-    """Makes block_1, ... from the data up. Together they have the layers that a single block would have."""
+    """Makes block_1, block_2, ... from the data up. Together they have the layers of a single block."""
     model = config.model
     widths = [(width,) for width in model.features] if model.greedy else [tuple(model.features)]
     shapes = [example_shape(config), *widths]
@@ -66,7 +77,7 @@ def blocks(config: ConfigDict) -> dict[str, Block]:
 
 
 def _block(model: ConfigDict, number: int, shape: tuple[int, ...], features: tuple[int, ...], last: bool) -> Block:
-    """Makes the block `number` steps from the data, for inputs [B, *shape]."""
+    """Makes the block at position `number` of the stack, for inputs [B, *shape]."""
     code = model.code if last else model.activation
     output = model.activation if number else model.output
     gain = choose(GAINS, model.activation, 'config.model.activation')

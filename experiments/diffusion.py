@@ -1,6 +1,7 @@
-"""Diffusion models and flows: one player, who trains a denoiser.
+"""Diffusion models and flows: one player, which trains a denoiser.
 
-Terms of `denoiser`: see `genlab.models.diffusion.terms`. `config.model` and `config.sample`: see `genlab.diffusion.settings`.
+Terms of `denoiser`: see `genlab.models.diffusion.terms`. `config.model` and `config.sample`: see
+`genlab.diffusion.settings`.
 """
 
 from functools import partial
@@ -14,9 +15,11 @@ from genlab.models import diffusion
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
+    """Builds the experiment of `config.model` and `config.sample`; see `genlab.diffusion.settings`."""
     model = diffusion.from_config(config, diffusion.pixels(config))
     images = not config.model.dimensions
-    fixed_steps = config.sample.sampler.name != 'ode'  # an adaptive solver lets nothing be put back between its steps
+    # Inpainting restores known pixels between steps, which an adaptive solver does not support.
+    fixed_steps = config.sample.sampler.name != 'ode'
     return compose(
         config,
         axis,

@@ -1,4 +1,4 @@
-"""Generative adversarial networks: two players, any pair of losses, any penalties, images or points.
+"""Generative adversarial networks: two players, with any pair of losses and any penalties, for images or points.
 
 Terms of `discriminator`: adversarial, r1, r2, gradient_penalty, drift, logit_gap (a diagnostic: weight 0).
 Terms of `generator`: adversarial.
@@ -20,7 +20,12 @@ from genlab.networks.layers.mlp import MLP
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
-    """`config.model`: networks ('dcgan' or 'dense'), latent_size of z ~ N(0, 1), the `pair` of adversarial losses."""
+    """Builds the experiment of `config.model`.
+
+    networks: 'dcgan' or 'dense', with their sizes.
+    latent_size: size of the latents z ~ N(0, 1).
+    pair: name of the pair of adversarial losses.
+    """
     pair = choose(PAIRS, config.model.pair, 'config.model.pair')
     model = adversarial.GAN(*networks(config, axis), pair, config.model.latent_size)
     roles = {

@@ -1,5 +1,6 @@
-"""Models that sample in one evaluation: one player, who trains a denoiser. Samples take config.sample.steps evaluations.
+"""Models that sample in one evaluation: one player, which trains a denoiser.
 
+A sample takes `config.sample.steps` evaluations of the network.
 Terms of `denoiser`: see `genlab.models.one_step.terms`.
 """
 
@@ -14,7 +15,7 @@ from genlab.models import one_step
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
-    """`config.model`: genlab.diffusion.settings, and `one_step` of genlab.diffusion.one_step."""
+    """Builds the experiment of `config.model`; see genlab.diffusion.settings, and genlab.diffusion.one_step."""
     model = one_step.from_config(config)
     return compose(
         config,

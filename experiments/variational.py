@@ -1,4 +1,4 @@
-"""Variational autoencoders: one player that trains an encoder and a decoder.
+"""Variational autoencoders: one player, which trains an encoder and a decoder.
 
 Terms of `vae`: see `genlab.models.variational.terms`. `config.model`: see `genlab.models.variational.from_config`.
 """
@@ -14,6 +14,7 @@ from genlab.models import variational
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
+    """Builds the experiment of `config.model`; see `genlab.models.variational.from_config`."""
     vae = variational.from_config(config, axis)
     return compose(
         config,

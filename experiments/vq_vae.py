@@ -1,4 +1,4 @@
-"""Vector-quantised autoencoders: one player that trains an encoder, a codebook and a decoder.
+"""Vector-quantised autoencoders: one player, which trains an encoder, a codebook and a decoder.
 
 Terms of `vae`: see `genlab.models.quantized.terms`. `config.model`: see `genlab.models.quantized.from_config`.
 """
@@ -13,6 +13,7 @@ from genlab.models import quantized
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
+    """Builds the experiment of `config.model`; see `genlab.models.quantized.from_config`."""
     vqvae = quantized.from_config(config, axis)
     continuous = Codec(partial(quantized.decode_continuous, vqvae), encode=partial(quantized.encode_continuous, vqvae))
     return compose(

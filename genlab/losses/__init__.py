@@ -1,4 +1,4 @@
-"""Losses: pure functions, arrays in, one number per example out; the mean over examples is taken by the player."""
+"""Losses: pure functions from arrays to one number per example. The player averages over examples."""
 
 from genlab.losses import adversarial, divergences, likelihoods, penalties, quantization, reconstruction, sparsity
 

@@ -1,4 +1,4 @@
-"""How far a prediction of noise, of data or of a velocity is from its target: one number per example."""
+"""Distances between a prediction of noise, data or velocity and its target, one number per example."""
 
 import chex
 import jax
@@ -6,20 +6,28 @@ import jax.numpy as jnp
 
 
 def mean_squared_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
-    """The mean over the values of an example of the squared difference.
+    """Computes the mean squared difference over the values of each example.
 
-    L = mean_d (f_d - y_d)^2; with y the noise it is the simple loss of DDPM (Ho et al. 2020, equation 14).
-    prediction, target: [B, ...], of one shape, usually of unit variance. Returns [B].
+    L = mean_d (f_d - y_d)^2. If y is the noise, L is the simple loss of DDPM (Ho et al. 2020, equation 14).
+    prediction, target: [B, ...], of equal shape, usually of unit variance. Returns [B].
     """
     chex.assert_equal_shape([prediction, target])
     return jnp.mean(jnp.square(prediction - target), tuple(range(1, prediction.ndim)))
 
 
 def pseudo_huber(prediction: jax.Array, target: jax.Array, *, width: float) -> jax.Array:
-    """Quadratic below a distance of about `width`, linear above it: an outlier pulls no harder than the rest.
+    """Computes the pseudo-Huber loss: quadratic below a distance of about `width`, linear above it.
 
-    L = sqrt(|f - y|^2 + c^2) - c (Song and Dhariwal 2024, equation 9; their c is 0.00054 sqrt(D)).
-    prediction, target: [B, ...], of one shape; width: c > 0, in the unit of |f - y|. Returns [B].
+    L = sqrt(|f - y|^2 + c^2) - c (Song and Dhariwal 2024, equation 9; their c is 0.00054 sqrt(D)). The gradient of an
+    outlier is bounded.
+
+    Args:
+        prediction: predictions f, [B, ...].
+        target: targets y, [B, ...].
+        width: transition c > 0, in the unit of |f - y|.
+
+    Returns:
+        Losses [B], in the unit of |f - y|.
     """
     chex.assert_equal_shape([prediction, target])
     squared = jnp.sum(jnp.square(prediction - target), tuple(range(1, prediction.ndim)))
@@ -27,9 +35,17 @@ def pseudo_huber(prediction: jax.Array, target: jax.Array, *, width: float) -> j
 
 
 def adaptive(squared_error: jax.Array, *, power: float, epsilon: float = 1e-3) -> jax.Array:
-    """A squared error divided by its own size, as a constant, to the power p: p = 1/2 is near the pseudo-Huber loss.
+    """Divides a squared error by a power of its detached value. The power 1/2 is close to the pseudo-Huber loss.
 
-    L = sg[(|d|^2 + epsilon)^-p] |d|^2 (Geng et al. 2025, section 4.3). squared_error: |d|^2 [B]. Returns [B].
+    L = sg[(|d|^2 + epsilon)^-p] |d|^2 (Geng et al. 2025, section 4.3).
+
+    Args:
+        squared_error: squared errors |d|^2, [B].
+        power: the power p.
+        epsilon: positive constant that bounds the weight.
+
+    Returns:
+        Losses [B].
     """
     chex.assert_rank(squared_error, 1)
     return jax.lax.stop_gradient((squared_error + epsilon) ** -power) * squared_error

@@ -1,7 +1,7 @@
 """Divergences between a posterior and a prior, and bounds derived from them, in nats.
 
-Distributions over latents are Gaussian with independent dimensions, given as mean and log-variance [B, D]. A value per
-latent is [B, D], so that a level or a group can be summed by itself; everything else is one number per example, [B].
+Distributions over latents are Gaussian with independent dimensions, given as mean and log-variance [B, D]. Values per
+latent are [B, D], so that a caller can sum over one level or group. All other values are one number per example, [B].
 """
 
 import chex
@@ -10,63 +10,113 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
 
-def log_normal(z, mean, log_variance):
-    """The log-density of a Gaussian at each coordinate.
+def log_normal(z: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """Computes the log-density of a Gaussian per coordinate.
 
-    log N(z; m, v) = -((z - m)^2 / v + log v + log 2 pi) / 2. All arguments broadcast to one shape [..., D], the result's; nats.
+    log N(z; m, v) = -((z - m)^2 / v + log v + log 2 pi) / 2.
+
+    Args:
+        z: points; like mean and log_variance, it broadcasts to [..., D].
+        mean: mean m.
+        log_variance: log v.
+
+    Returns:
+        Log-densities [..., D], nats.
     """
     chex.assert_equal_rank([z, mean, log_variance])
     return -(jnp.square(z - mean) * jnp.exp(-log_variance) + log_variance + jnp.log(2 * jnp.pi)) / 2
 
 
-def standard_kl(mean, log_variance):
-    """KL divergence of a Gaussian from N(0, 1), each latent by itself; sum over latents for the KL divergence per example.
+def standard_kl(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """Computes the KL divergence of a Gaussian from N(0, 1) per latent. Its sum over latents is the KL per example.
 
-    KL = (m^2 + v - log v - 1) / 2 (Kingma and Welling 2014, appendix B). mean, log_variance: [B, D]. Returns [B, D], nats.
+    KL = (m^2 + v - log v - 1) / 2 (Kingma and Welling 2014, appendix B).
+    mean, log_variance: [B, D]. Returns [B, D], nats.
     """
     chex.assert_equal_shape([mean, log_variance])
     return (jnp.square(mean) + jnp.exp(log_variance) - log_variance - 1) / 2
 
 
-def gaussian_kl(mean, log_variance, prior_mean, prior_log_variance):
-    """KL divergence of a Gaussian N(m, v) from another N(p, w), each latent by itself.
+def gaussian_kl(
+    mean: jax.Array, log_variance: jax.Array, prior_mean: jax.Array, prior_log_variance: jax.Array
+) -> jax.Array:
+    """Computes the KL divergence of a Gaussian N(m, v) from another N(p, w) per latent.
 
-    KL = ((m - p)^2 / w + v / w - log(v / w) - 1) / 2. All [B, D]. Returns [B, D], nats.
+    KL = ((m - p)^2 / w + v / w - log(v / w) - 1) / 2.
+
+    Args:
+        mean: mean m, [B, D].
+        log_variance: log v, [B, D].
+        prior_mean: mean p, [B, D].
+        prior_log_variance: log w, [B, D].
+
+    Returns:
+        Divergences [B, D], nats.
     """
     chex.assert_equal_shape([mean, log_variance, prior_mean, prior_log_variance])
     return standard_kl((mean - prior_mean) * jnp.exp(-prior_log_variance / 2), log_variance - prior_log_variance)
 
 
-def free_bits(kl, *, nats, axis=None):
-    """The KL divergence of which the first nats of each latent are free: there is nothing to gain from a smaller one.
+def free_bits(kl: jax.Array, *, nats: float, axis: str | None = None) -> jax.Array:
+    """Computes the KL divergence clipped from below per latent, so that its first nats have no gradient.
 
-    L = sum_d max(lambda, E_batch KL_d) (Kingma et al. 2016, section 3.4, equation 15; every latent is a group).
-    kl: [B, D]; nats: lambda, of each latent; axis: the mapped axis over which the batch is split. Returns [], nats: the mean
-    over the batch comes first, so it is a property of the whole batch.
+    L = sum_d max(lambda, E_batch KL_d) (Kingma et al. 2016, section 3.4, equation 15; every latent is a group). The
+    mean over the batch is taken first, so the result is a property of the global batch.
+
+    Args:
+        kl: KL divergences per latent [B, D], nats.
+        nats: free nats lambda per latent.
+        axis: mapped axis over which the batch is split, or None.
+
+    Returns:
+        A scalar, nats.
     """
     chex.assert_rank(kl, 2)
     mean = jnp.mean(kl, 0)
     return jnp.sum(jnp.maximum(nats, mean if axis is None else jax.lax.pmean(mean, axis)))
 
 
-def importance_bound(log_weights):
-    """The lower bound of log p(x) that k samples give; the evidence lower bound at k = 1, log p(x) in the limit.
+def importance_bound(log_weights: jax.Array) -> jax.Array:
+    """Computes the importance-weighted lower bound of log p(x) from k samples.
 
-    L_k = log (1 / k) sum_i w_i, log w_i = log p(x, z_i) - log q(z_i | x), z_i ~ q (Burda et al. 2016, section 3, equation 8).
+    It equals the evidence lower bound for k = 1, and converges to log p(x) for large k.
+
+    L_k = log (1 / k) sum_i w_i, log w_i = log p(x, z_i) - log q(z_i | x), z_i ~ q (Burda et al. 2016, section 3,
+    equation 8).
     log_weights: [k, B], nats. Returns [B], nats.
     """
     chex.assert_rank(log_weights, 2)
     return logsumexp(log_weights, axis=0) - jnp.log(log_weights.shape[0])
 
 
-def decompose_kl(z, mean, log_variance, all_means, all_log_variances, *, examples):
-    """Mutual information, total correlation and dimension-wise KL, whose sum is the one-sample estimate of the KL divergence.
+def decompose_kl(
+    z: jax.Array,
+    mean: jax.Array,
+    log_variance: jax.Array,
+    all_means: jax.Array,
+    all_log_variances: jax.Array,
+    *,
+    examples: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Computes mutual information, total correlation and dimension-wise KL divergence.
 
-    MI = log q(z | x) - log q(z), TC = log q(z) - sum_d log q(z_d), DW = sum_d log q(z_d) - log p(z), p = N(0, I) (Chen et al.
-    2018, equation 2), with minibatch-weighted sampling: log q(z) ~ log (1 / (N M)) sum_j q(z | x_j), and for each z_d the
-    same (section 3.1). It is biased: more the larger N is beside M, so compare values of one batch size only.
-    z, mean, log_variance: [B, D]; all_means, all_log_variances: [M, D], of a batch that holds these examples; examples: N,
-    of the training set. Returns three [B], nats.
+    Their sum is the one-sample estimate of the KL divergence (Chen et al. 2018, equation 2), with p = N(0, I):
+
+        MI = log q(z | x) - log q(z),  TC = log q(z) - sum_d log q(z_d),  DW = sum_d log q(z_d) - log p(z).
+
+    log q(z) is estimated by minibatch-weighted sampling, log (1 / (N M)) sum_j q(z | x_j), and log q(z_d) likewise
+    (section 3.1). The bias grows with N / M, so compare only values of equal batch size.
+
+    Args:
+        z: latents [B, D], drawn from the posteriors.
+        mean: posterior means [B, D].
+        log_variance: posterior log-variances [B, D].
+        all_means: posterior means [M, D] of a batch that contains these examples.
+        all_log_variances: posterior log-variances [M, D] of that batch.
+        examples: size N of the training set.
+
+    Returns:
+        Mutual information, total correlation and dimension-wise KL divergence, [B] each, nats.
     """
     chex.assert_equal_shape([z, mean, log_variance])
     chex.assert_equal_shape([all_means, all_log_variances])

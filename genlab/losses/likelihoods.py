@@ -1,12 +1,12 @@
-"""Likelihoods of images and points given what a decoder puts out: minus their logarithm, in nats, one number per example.
+"""Negative log-likelihoods of images and points given the outputs of a decoder, in nats, one number per example.
 
-Every likelihood has the same signature, so that a config can name one:
+Every likelihood has the same signature, so that a config can select it by name:
 
     negative_log(x [B, ...], location [B, ...], log_scale) -> [B], nats, summed over the dimensions of an example
-    mean(location) -> [B, ...], the expectation of x as it is shown, images in [-1, 1]
+    mean(location) -> [B, ...], the expectation of x, images in [-1, 1]
 
-`location` is the decoder's output, float32 like x. `log_scale` has the rank of x and broadcasts to it: one number per channel
-or per pixel, learned or fixed; natural logarithm of a length in the units of x.
+`location` is the decoder's output, float32 like x. `log_scale` is the natural logarithm of a scale in the units of x.
+It has the rank of x and broadcasts to it: one number per channel or per pixel, learned or fixed.
 """
 
 from collections.abc import Callable
@@ -18,32 +18,47 @@ import jax.numpy as jnp
 
 
 class Likelihood(NamedTuple):
-    """One likelihood and what it expects."""
+    """Holds a negative log-likelihood and the mean of x under it."""
 
     negative_log: Callable  # (x [B, ...], location [B, ...], log_scale) -> [B]
     mean: Callable  # (location [B, ...]) -> [B, ...]
 
 
-def _sum(values):
+def _sum(values: jax.Array) -> jax.Array:
+    """Sums over all axes but the first: [B, ...] -> [B]."""
     return jnp.sum(values, axis=tuple(range(1, values.ndim)))
 
 
-def bernoulli(x, logits, log_scale=None):
-    """Minus the log-probability of black and white pixels.
+def bernoulli(x: jax.Array, logits: jax.Array, log_scale: jax.Array | None = None) -> jax.Array:
+    """Computes minus the log-probability of black and white pixels.
 
     L = sum_d softplus(l_d) - b_d l_d with b = (x + 1) / 2 (Kingma and Welling 2014, appendix C.1, equation 11).
-    It is a likelihood only where x is -1 or 1. Between them it is a cross-entropy, not the probability of any data.
-    x: [B, ...], [-1, 1]; logits: [B, ...], of x = 1; log_scale: ignored. Returns [B], nats.
+    It is a likelihood only for x in {-1, 1}. For values in between it is a cross-entropy.
+
+    Args:
+        x: images [B, ...] in [-1, 1].
+        logits: logits of x = 1, [B, ...].
+        log_scale: ignored.
+
+    Returns:
+        Negative log-likelihoods [B], nats.
     """
     chex.assert_equal_shape([x, logits])
     return _sum(jax.nn.softplus(logits) - (x + 1) / 2 * logits)
 
 
-def gaussian(x, mean, log_scale):
-    """Minus the log-density of independent Gaussians.
+def gaussian(x: jax.Array, mean: jax.Array, log_scale: jax.Array) -> jax.Array:
+    """Computes minus the log-density of independent Gaussians.
 
     L = sum_d (x_d - m_d)^2 / (2 s_d^2) + log s_d + log(2 pi) / 2 (Kingma and Welling 2014, appendix C.2, equation 12).
-    x, mean: [B, ...]; log_scale: log s. Returns [B], nats, of a density over the units of x: it can be negative.
+
+    Args:
+        x: images or points [B, ...].
+        mean: mean m, [B, ...].
+        log_scale: log s, which broadcasts to x.
+
+    Returns:
+        Negative log-densities [B], nats, for a density over the units of x. They can be negative.
     """
     chex.assert_equal_shape([x, mean])
     chex.assert_equal_rank([x, log_scale])
@@ -51,13 +66,22 @@ def gaussian(x, mean, log_scale):
     return _sum(jnp.square(deviation) / 2 + log_scale + jnp.log(2 * jnp.pi) / 2)
 
 
-def discretized_logistic(x, mean, log_scale, *, levels=256):
-    """Minus the log-probability of levels of grey, each the mass of a logistic density over the level's bin.
+def discretized_logistic(x: jax.Array, mean: jax.Array, log_scale: jax.Array, *, levels: int = 256) -> jax.Array:
+    """Computes minus the log-probability of grey levels. A level's probability is a logistic density's mass in its bin.
 
-    P(x) = s((x + h - m) / s_d) - s((x - h - m) / s_d), s(.) the sigmoid, h half the distance of two levels; the lowest level
-    has all that lies below and the highest all above, so the levels sum to one (Salimans et al. 2017, section 2.1, equation
-    2, with one component). Written as log s(a) + log s(-b) + log(1 - exp(b - a)), exact however small the mass.
-    x: [B, ...], one of `levels` values evenly from -1 to 1; mean: [B, ...]; log_scale: log s_d. Returns [B], nats.
+    P(x) = s((x + h - m) / s_d) - s((x - h - m) / s_d), with s(.) the sigmoid and h half the distance of two levels. The
+    lowest bin extends to -infinity and the highest to infinity, so the probabilities sum to one (Salimans et al. 2017,
+    section 2.1, equation 2, with one component). The form log s(a) + log s(-b) + log(1 - exp(b - a)) is exact for
+    arbitrarily small masses.
+
+    Args:
+        x: images [B, ...] with `levels` evenly spaced values from -1 to 1.
+        mean: mean m, [B, ...].
+        log_scale: log s_d, which broadcasts to x.
+        levels: number of grey levels.
+
+    Returns:
+        Negative log-likelihoods [B], nats.
     """
     chex.assert_equal_shape([x, mean])
     chex.assert_equal_rank([x, log_scale])
@@ -69,17 +93,17 @@ def discretized_logistic(x, mean, log_scale, *, levels=256):
     return -_sum(jnp.where(x < half - 1, log_below, jnp.where(x > 1 - half, log_above, log_between)))
 
 
-def _log_one_minus_exp(x):
-    """log(1 - exp(-x)) for x > 0."""
+def _log_one_minus_exp(x: jax.Array) -> jax.Array:
+    """Computes log(1 - exp(-x)) for x > 0."""
     return jnp.log(-jnp.expm1(-x))
 
 
-def _same(location):
+def _same(location: jax.Array) -> jax.Array:
     return location
 
 
-def _expected_sign(logits):
-    """E[x] = 2 s(l) - 1 of x in {-1, 1}."""
+def _expected_sign(logits: jax.Array) -> jax.Array:
+    """Computes E[x] = 2 s(l) - 1 for x in {-1, 1}."""
     return jnp.tanh(logits / 2)
 
 

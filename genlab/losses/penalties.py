@@ -1,24 +1,29 @@
-"""Penalties on the gradient and the scale of a critic: they stabilise adversarial training, one number per example.
+"""Penalties on the gradient and the scale of a critic, which stabilise adversarial training. One number per example.
 
-`critic` is a function images [B, ...] -> logits [B]. The gradient of the SUM of the logits with respect to the images
-holds every example's gradient, because logit i depends on image i alone, so one backward pass serves the batch.
-That is false where examples mix: with batch normalisation on batch statistics, or minibatch standard deviation, the
-result also holds what an image does to its neighbours' logits. The papers use layer or no normalisation in the critic
-for this reason; Karras et al. 2018 accept the mixing of minibatch standard deviation.
+`critic` is a function images [B, ...] -> logits [B]. Logit i depends on image i alone. The gradient of the sum of the
+logits with respect to the images therefore contains every example's gradient, and one backward pass suffices.
 
-Images are in [-1, 1], so gradients are in logits per unit of that range: a weight tuned on images in [0, 1] must be
-multiplied by 4 for R1 and R2.
+This does not hold where examples interact, through batch statistics or minibatch standard deviation. The result then
+also contains the effect of an image on the logits of other images. For this reason the papers use layer normalisation
+or none in the critic. Karras et al. 2018 accept the interaction through minibatch standard deviation.
+
+Images are in [-1, 1], so gradients are in logits per unit of that range. Multiply weights of R1 and R2 that were tuned
+on images in [0, 1] by 4.
 """
+
+from collections.abc import Callable
 
 import chex
 import jax
 import jax.numpy as jnp
 
+Critic = Callable[[jax.Array], jax.Array]  # images [B, ...] -> logits [B]
 
-def _squared_gradient_norm(critic, images):
-    """|| grad_x D(x) ||^2 of each example: [B, ...] -> [B]."""
 
-    def total(images):
+def _squared_gradient_norm(critic: Critic, images: jax.Array) -> jax.Array:
+    """Computes || grad_x D(x) ||^2 per example: [B, ...] -> [B]."""
+
+    def total(images: jax.Array) -> jax.Array:
         logits = critic(images)
         chex.assert_shape(logits, (images.shape[0],))
         return jnp.sum(logits)
@@ -27,14 +32,14 @@ def _squared_gradient_norm(critic, images):
     return jnp.sum(jnp.square(gradient), axis=tuple(range(1, images.ndim)))
 
 
-def _safe_sqrt(squared):
-    """Square root whose gradient is zero, not infinite, at zero: [B] -> [B]."""
+def _safe_sqrt(squared: jax.Array) -> jax.Array:
+    """Computes a square root with gradient zero, not infinite, at zero: [B] -> [B]."""
     positive = squared > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), 0)
 
 
-def r1(critic, real):
-    """Half the squared gradient norm on real images; weigh it by gamma (10 in StyleGAN).
+def r1(critic: Critic, real: jax.Array) -> jax.Array:
+    """Computes half the squared gradient norm on real images. Its usual weight is gamma (10 in StyleGAN).
 
     R1 = 1/2 || grad_x D(x) ||^2 (Mescheder et al. 2018, section 4.1, equation 9 without gamma).
     critic: images -> logits [B]; real: [B, ...], [-1, 1]. Returns [B], (logits per unit of image)^2.
@@ -42,23 +47,40 @@ def r1(critic, real):
     return _squared_gradient_norm(critic, real) / 2
 
 
-def r2(critic, fake):
-    """Half the squared gradient norm on generated images; weigh it by gamma.
+def r2(critic: Critic, fake: jax.Array) -> jax.Array:
+    """Computes half the squared gradient norm on generated images. Its usual weight is gamma.
 
-    R2 = 1/2 || grad_x D(x) ||^2 at x = G(z) (Mescheder et al. 2018, section 4.1, equation 10 without gamma). Only the
-    critic learns from it: the caller decides whether gradients flow on into the generator (`stop_gradient`).
+    R2 = 1/2 || grad_x D(x) ||^2 at x = G(z) (Mescheder et al. 2018, section 4.1, equation 10 without gamma). It is
+    meant for the critic alone: apply `stop_gradient` to the fakes to keep gradients from the generator.
     critic: images -> logits [B]; fake: [B, ...], [-1, 1]. Returns [B], (logits per unit of image)^2.
     """
     return _squared_gradient_norm(critic, fake) / 2
 
 
-def gradient_penalty(critic, real, fake, mixing, *, target=1.0, one_sided=False):
-    """Squared distance of the gradient norm to a target, at random points between real and fake images.
+def gradient_penalty(
+    critic: Critic,
+    real: jax.Array,
+    fake: jax.Array,
+    mixing: jax.Array,
+    *,
+    target: float = 1.0,
+    one_sided: bool = False,
+) -> jax.Array:
+    """Computes the squared distance of the gradient norm to a target, at random points between real and fake images.
 
-    GP = (|| grad_x D(x) || - t)^2 at x = u x_real + (1 - u) x_fake (Gulrajani et al. 2017, section 4, equation 3; weigh
-    it by 10). One-sided, GP = max(0, || grad_x D(x) || - t)^2, punishes only what is too steep.
-    critic: images -> logits [B]; real, fake: [B, ...], [-1, 1]; mixing: [B], u uniform in [0, 1], one number per
-    example; target: t, logits per unit of image. Returns [B], (logits per unit of image)^2.
+    GP = (|| grad_x D(x) || - t)^2 at x = u x_real + (1 - u) x_fake (Gulrajani et al. 2017, section 4, equation 3). Its
+    usual weight is 10.
+
+    Args:
+        critic: the critic, images [B, ...] -> logits [B].
+        real: real images [B, ...] in [-1, 1].
+        fake: generated images [B, ...] in [-1, 1].
+        mixing: uniform numbers u in [0, 1], one per example [B].
+        target: the target t, logits per unit of image.
+        one_sided: whether to penalise only norms above the target, GP = max(0, || grad_x D(x) || - t)^2.
+
+    Returns:
+        Penalties [B], (logits per unit of image)^2.
     """
     chex.assert_equal_shape([real, fake])
     chex.assert_shape(mixing, (real.shape[0],))
@@ -68,10 +90,10 @@ def gradient_penalty(critic, real, fake, mixing, *, target=1.0, one_sided=False)
     return jnp.square(jax.nn.relu(excess) if one_sided else excess)
 
 
-def drift(real_logits):
-    """Keeps a critic without bounds from drifting away from zero.
+def drift(real_logits: jax.Array) -> jax.Array:
+    """Penalises logits far from zero, because an unbounded critic drifts.
 
-    L = D(x)^2 (Karras et al. 2018, appendix A.1; weigh it by 0.001).
+    L = D(x)^2 (Karras et al. 2018, appendix A.1). Its usual weight is 0.001.
     real_logits: [B]. Returns [B], logits^2.
     """
     chex.assert_rank(real_logits, 1)

@@ -1,6 +1,9 @@
-"""Generative adversarial networks (Goodfellow et al. 2014): a generator and a discriminator, any pair of losses."""
+"""Generative adversarial networks (Goodfellow et al. 2014): a generator and a discriminator, any pair of losses.
 
-from typing import NamedTuple
+For the arguments that all families share, see `genlab.models`.
+"""
+
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +18,19 @@ from genlab.training.state import Network
 
 
 class GAN(NamedTuple):
-    """A generator from z ~ N(0, 1) [N, latent_size], and a discriminator from examples to logits. Both take (input, train)."""
+    """Holds a generator, a discriminator and their losses. Both networks are called with (input, train).
+
+    The generator maps latents z ~ N(0, 1) [N, latent_size] to examples. The discriminator maps examples to logits.
+    """
 
     generator: nn.Module
     discriminator: nn.Module
-    pair: Pair  # losses of the two
+    pair: Pair  # losses of discriminator and generator
     latent_size: int
 
 
 def networks(model: GAN, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them."""
     z = jnp.zeros((batch['x'].shape[0], model.latent_size))
     return {
         'generator': Network(model.generator, (z, False)),
@@ -37,28 +44,37 @@ def prior(model: GAN, variables: Variables, keys: jax.Array) -> jax.Array:
 
 
 def decode(model: GAN, variables: Variables, z: jax.Array) -> jax.Array:
-    """Generates from latents, with running statistics."""
-    return model.generator.apply(variables['generator'], z, False)
+    """Generates examples from latents z [N, latent_size], normalised by running statistics."""
+    return cast(jax.Array, model.generator.apply(variables['generator'], z, False))
 
 
 def sample(model: GAN, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
+    """Samples one example per key."""
     return decode(model, variables, prior(model, variables, keys))
 
 
 def generate(model: GAN, variables: Variables, keys: jax.Array) -> tuple[jax.Array, dict]:
-    """Generates fakes in training. Returns (fakes, new collections of the generator)."""
+    """Generates fakes with batch statistics. Returns (fakes [B, ...], new collections of the generator)."""
     z = prior(model, variables, keys)
-    return model.generator.apply(variables['generator'], z, True, mutable=['batch_stats'])
+    outputs = model.generator.apply(variables['generator'], z, True, mutable=['batch_stats'])
+    return cast(tuple[jax.Array, dict], outputs)
 
 
 def discriminate(model: GAN, variables: Variables, x: jax.Array) -> tuple[jax.Array, dict]:
-    """Returns (logits [B], new collections of the discriminator). Real and fake are separate batches to BatchNorm."""
-    logits, stats = model.discriminator.apply(variables['discriminator'], x, True, mutable=['batch_stats'])
+    """Returns (logits [B], new collections of the discriminator) for examples x [B, ...].
+
+    Call it once for real and once for fake examples, so that BatchNorm normalises them separately.
+    """
+    outputs = model.discriminator.apply(variables['discriminator'], x, True, mutable=['batch_stats'])
+    logits, stats = cast(tuple[jax.Array, dict], outputs)
     return logits.reshape(x.shape[0]), stats
 
 
 def discriminator_terms(model: GAN, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
-    """Terms of the discriminator: adversarial, penalties, and logit_gap = D(real) - D(fake), a diagnostic."""
+    """Offers the discriminator's terms: adversarial, r1, r2, gradient_penalty, drift and logit_gap.
+
+    logit_gap = D(real) - D(fake) is a diagnostic.
+    """
     real, (fake, _) = batch['x'], generate(model, variables, keys)
     real_logits, stats = discriminate(model, variables, real)
     seen = {'discriminator': {**variables['discriminator'], **stats}}
@@ -79,7 +95,7 @@ def discriminator_terms(model: GAN, variables: Variables, batch: Batch, keys: ja
 
 
 def generator_terms(model: GAN, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
-    """Terms of the generator: adversarial."""
+    """Offers the generator's only term: adversarial."""
     fake, stats = generate(model, variables, keys)
     fake_logits, _ = discriminate(model, variables, fake)
     real_logits, _ = discriminate(model, variables, batch['x'])

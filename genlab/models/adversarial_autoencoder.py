@@ -1,9 +1,11 @@
-"""Autoencoders with a discriminator, of codes (Makhzani et al. 2016) or of images (VAE-GAN, Larsen et al. 2016).
+"""Autoencoders with a discriminator of codes (Makhzani et al. 2016) or of images (VAE-GAN, Larsen et al. 2016).
 
 The encoder is Gaussian: z = mean + deviation * noise.
+
+For the arguments that all families share, see `genlab.models`.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,27 +20,28 @@ from genlab.training.state import Network
 
 
 class AdversarialAutoencoder(NamedTuple):
-    """An encoder to (mean, log-variance), a decoder to logits of pixels, and a discriminator of codes or of images."""
+    """Holds an encoder to (mean, log-variance), a decoder to pixel logits, and a discriminator of codes or images."""
 
     encoder: nn.Module
     decoder: nn.Module
     discriminator: nn.Module
     pair: Pair
     latent_size: int
-    of_images: bool  # what the discriminator sees; else codes
+    of_images: bool  # whether the discriminator sees images; else codes
 
 
 class Round(NamedTuple):
-    """What all players of one turn compute."""
+    """Holds the values that all players compute on one turn."""
 
     mean: jax.Array  # [B, D]
     log_variance: jax.Array  # [B, D]
     z: jax.Array  # [B, D], a draw from the posterior
-    real: jax.Array  # what the discriminator sees as real
-    fakes: tuple[jax.Array, ...]  # and as fake
+    real: jax.Array  # real inputs of the discriminator, [B, ...]
+    fakes: tuple[jax.Array, ...]  # fake inputs of the discriminator, [B, ...] each
 
 
 def networks(model: AdversarialAutoencoder, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them."""
     x, z = batch['x'], jnp.zeros((batch['x'].shape[0], model.latent_size))
     return {
         'encoder': Network(model.encoder, (x, unconditional(x), False)),
@@ -48,44 +51,58 @@ def networks(model: AdversarialAutoencoder, batch: Batch) -> dict[str, Network]:
 
 
 def unconditional(x: jax.Array) -> jax.Array:
+    """Returns the empty condition [B, 0] that the networks take."""
     return jnp.zeros((x.shape[0], 0))
 
 
 def infer(model: AdversarialAutoencoder, variables: Variables, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Runs the encoder: mean and log-variance."""
-    return model.encoder.apply(variables['encoder'], x, unconditional(x), True)
+    """Encodes images x [B, H, W, C] as mean and log-variance, [B, latent_size] each."""
+    outputs = model.encoder.apply(variables['encoder'], x, unconditional(x), True)
+    return cast(tuple[jax.Array, jax.Array], outputs)
 
 
 def logits(model: AdversarialAutoencoder, variables: Variables, z: jax.Array) -> jax.Array:
-    """Runs the decoder: logits of pixels [B, H, W, C]."""
-    return model.decoder.apply(variables['decoder'], z, unconditional(z), True)[0]
+    """Decodes latents z [B, latent_size] to pixel logits [B, H, W, C]."""
+    outputs = model.decoder.apply(variables['decoder'], z, unconditional(z), True)
+    return cast(tuple[jax.Array, jax.Array], outputs)[0]
 
 
 def decode(model: AdversarialAutoencoder, variables: Variables, z: jax.Array) -> jax.Array:
-    """Decodes to the expected image in [-1, 1]."""
+    """Decodes latents z [B, latent_size] to expected images [B, H, W, C] in [-1, 1]."""
     return jnp.tanh(logits(model, variables, z) / 2)
 
 
 def prior(model: AdversarialAutoencoder, variables: Variables, keys: jax.Array) -> jax.Array:
+    """Draws latents [N, latent_size]."""
     return normal(keys, (model.latent_size,), 'latent')
 
 
 def sample(model: AdversarialAutoencoder, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
+    """Samples one image per key."""
     return decode(model, variables, prior(model, variables, keys))
 
 
 def encode(model: AdversarialAutoencoder, variables: Variables, batch: Batch) -> jax.Array:
+    """Encodes to posterior means [B, latent_size]."""
     return infer(model, variables, batch['x'])[0]
 
 
-def discriminate(model: AdversarialAutoencoder, variables: Variables, inputs: jax.Array):
-    """Returns (logits [B], features of the last convolution, or None for a discriminator of codes)."""
+def discriminate(
+    model: AdversarialAutoencoder, variables: Variables, inputs: jax.Array
+) -> tuple[jax.Array, jax.Array | None]:
+    """Runs the discriminator on images [B, H, W, C] or codes [B, latent_size].
+
+    Returns:
+        Logits [B], and the features [B, h, w, D] of the last convolution, or None for a discriminator of codes.
+    """
     outputs = model.discriminator.apply(variables['discriminator'], inputs, True)
-    return outputs if model.of_images else (outputs[:, 0], None)
+    if model.of_images:
+        return cast(tuple[jax.Array, jax.Array], outputs)
+    return cast(jax.Array, outputs)[:, 0], None
 
 
 def play(model: AdversarialAutoencoder, variables: Variables, batch: Batch, keys: jax.Array) -> Round:
-    """Encodes a batch, and makes what the discriminator sees. It is the same for players on the same turn."""
+    """Encodes a batch and makes the inputs of the discriminator. Players on the same turn get equal results."""
     x = batch['x']
     mean, log_variance = infer(model, variables, x)
     drawn = prior(model, variables, keys)
@@ -96,10 +113,13 @@ def play(model: AdversarialAutoencoder, variables: Variables, batch: Batch, keys
 
 
 def autoencoder_terms(model: AdversarialAutoencoder, variables: Variables, batch: Batch, keys: jax.Array, step):
-    """Terms of the encoder and of the decoder.
+    """Offers the terms of encoder and decoder.
 
-    reconstruction: cross-entropy of pixels, nats. kl: nats. adversarial: fakes should look real. Of images also
-    feature_reconstruction: the distance in the last features of the discriminator, in place of pixels.
+    reconstruction: cross-entropy of the pixels, nats.
+    kl: KL divergence of the posterior from N(0, 1), nats.
+    adversarial: the generator's loss on the fakes.
+    feature_reconstruction: minus the log-likelihood of unit variance for the discriminator's last features, nats. It
+        replaces the reconstruction of pixels, and exists only for a discriminator of images.
     """
     mean, log_variance, z, real, fakes = play(model, variables, batch, keys)
 
@@ -110,6 +130,7 @@ def autoencoder_terms(model: AdversarialAutoencoder, variables: Variables, batch
 
     def feature_reconstruction() -> jax.Array:
         target, output = (discriminate(model, variables, x)[1] for x in (real, fakes[0]))
+        assert target is not None and output is not None  # a discriminator of images returns features
         return likelihoods.gaussian(target, output, jnp.zeros((1,) * output.ndim))
 
     terms = {
@@ -121,7 +142,7 @@ def autoencoder_terms(model: AdversarialAutoencoder, variables: Variables, batch
 
 
 def discriminator_terms(model: AdversarialAutoencoder, variables: Variables, batch: Batch, keys: jax.Array, step):
-    """Terms of the discriminator: adversarial, and logit_gap = D(real) - D(fake), a diagnostic."""
+    """Offers the discriminator's terms: adversarial, and the diagnostic logit_gap = D(real) - D(fake)."""
     *_, real, fakes = play(model, variables, batch, keys)
     real_logits = discriminate(model, variables, real)[0]
     fake_logits = [discriminate(model, variables, fake)[0] for fake in fakes]
@@ -133,11 +154,12 @@ def discriminator_terms(model: AdversarialAutoencoder, variables: Variables, bat
 
 
 def reconstruct(model: AdversarialAutoencoder, variables: Variables, batch: Batch, keys: jax.Array):
+    """Reconstructs images from their posterior means."""
     return {'input': batch['x'], 'output': decode(model, variables, encode(model, variables, batch))}
 
 
 def measure(model: AdversarialAutoencoder, variables: Variables, batch: Batch, keys: jax.Array):
-    """Measures squared_error, and kl in nats."""
+    """Measures squared_error of images in [0, 1], and kl in nats."""
     mean, log_variance = infer(model, variables, batch['x'])
-    error = reconstruction.squared_error(decode(model, variables, mean), batch['x']) / 4  # of images in [0, 1]
+    error = reconstruction.squared_error(decode(model, variables, mean), batch['x']) / 4  # rescaled to images in [0, 1]
     return {'squared_error': error, 'kl': divergences.standard_kl(mean, log_variance).sum(1)}

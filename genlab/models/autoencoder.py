@@ -1,10 +1,12 @@
-"""Deterministic autoencoders: a stack of blocks, each an autoencoder of the codes of the block below it.
+"""Deterministic autoencoders: a stack of blocks, where each block autoencodes the codes of the block below it.
 
-A function that takes `through` uses the named blocks, from the data up, as one autoencoder.
+A function that takes `through` uses the named blocks, ordered from the data up, as one autoencoder.
+
+For the arguments that all families share, see `genlab.models`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,29 +21,31 @@ from genlab.training.state import Network
 
 
 class Block(NamedTuple):
-    """One autoencoder with methods `encode`, `decode` and `logits`."""
+    """Holds one autoencoder with methods `encode`, `decode` and `logits`."""
 
     module: nn.Module
-    bounds: tuple[float, float]  # range of its input; (0, 1), which changes nothing, for points
-    code: str  # the function of its code
-    output: str  # the function of its last layer
+    bounds: tuple[float, float]  # range of its input; (0, 1) for points, which are not rescaled
+    code: str  # name of the activation of its code
+    output: str  # name of the activation of its last layer
 
 
 class Stack(NamedTuple):
-    """Blocks by name, from the data up, and how they are trained."""
+    """Holds blocks by name, from the data up, and the settings of their training."""
 
     blocks: Mapping[str, Block]
     corrupt: Callable[..., jax.Array]  # (example, key, amount, low, high) -> corrupted example
-    amount: float  # of the corruption
-    rho: float | None  # mean activation that `sparsity` aims at
-    axis: str | None = None  # of devices
+    amount: float  # strength of the corruption
+    rho: float | None  # target of the mean activation for the term `sparsity`
+    axis: str | None = None  # mapped axis of the devices
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Returns the names of the blocks, from the data up."""
         return tuple(self.blocks)
 
 
 def networks(stack: Stack, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them."""
     inputs, found = batch['x'], {}
     for name, block in stack.blocks.items():
         found[name] = Network(block.module, (inputs, False))
@@ -50,19 +54,31 @@ def networks(stack: Stack, batch: Batch) -> dict[str, Network]:
 
 
 def encode(stack: Stack, through: tuple[str, ...], variables: Variables, x: jax.Array) -> jax.Array:
+    """Encodes inputs x [B, ...] of the lowest block as codes [B, K] of the highest."""
     for name in through:
-        x = stack.blocks[name].module.apply(variables[name], x, method='encode')
+        x = cast(jax.Array, stack.blocks[name].module.apply(variables[name], x, method='encode'))
     return x
 
 
 def decode(stack: Stack, through: tuple[str, ...], variables: Variables, codes: jax.Array) -> jax.Array:
+    """Decodes codes [B, K] of the highest block to inputs [B, ...] of the lowest."""
     for name in through[::-1]:
-        codes = stack.blocks[name].module.apply(variables[name], codes, method='decode')
+        codes = cast(jax.Array, stack.blocks[name].module.apply(variables[name], codes, method='decode'))
     return codes
 
 
 def corrupt(stack: Stack, block: Block, x: jax.Array, keys: jax.Array) -> jax.Array:
-    """Corrupts the input of a block, one key per example."""
+    """Corrupts the inputs of a block.
+
+    Args:
+        stack: the model.
+        block: block whose bounds limit the corrupted values.
+        x: inputs of the block, [B, ...].
+        keys: one key per example [B].
+
+    Returns:
+        Corrupted inputs [B, ...].
+    """
     corrupted = jax.vmap(lambda x, key: stack.corrupt(x, key, stack.amount, *block.bounds))
     return corrupted(x, stream(keys, 'corruption'))
 
@@ -74,10 +90,16 @@ def unit(block: Block, x: jax.Array) -> jax.Array:
 
 
 def terms(stack: Stack, through: tuple[str, ...], variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
-    """Terms of the player who trains the blocks `through` together, on clean codes of the blocks below them.
+    """Offers the terms of the player that trains the blocks `through` together.
 
-    Reconstruction, on values rescaled to [0, 1]: squared_error, absolute_error, cross_entropy (sigmoid outputs only), nested
-    (the squared error under nested dropout). Of the decoder: isometry. Of the code: l1, and sparsity (sigmoid codes only).
+    Their input is the clean code of the blocks below them. Reconstruction terms compare values rescaled to [0, 1].
+
+    squared_error, absolute_error: distances between output and clean input.
+    cross_entropy: nats; for sigmoid outputs only.
+    nested: squared error under nested dropout of the code.
+    isometry: penalty on the decoder's Jacobian.
+    l1: sum of the absolute values of the code.
+    sparsity: divergence of the mean activations from `rho`; for sigmoid codes only.
     """
     lowest, highest = stack.blocks[through[0]], stack.blocks[through[-1]]
     below = stack.names[: stack.names.index(through[0])]
@@ -97,11 +119,12 @@ def terms(stack: Stack, through: tuple[str, ...], variables: Variables, batch: B
 
     def cross_entropy() -> jax.Array:
         above = decode(stack, through[1:], variables, codes)
-        logits = lowest.module.apply(variables[through[0]], above, method='logits')
+        logits = cast(jax.Array, lowest.module.apply(variables[through[0]], above, method='logits'))
         return reconstruction.cross_entropy(logits, target)
 
     def sparse() -> jax.Array:
-        activation = codes.mean(0) if stack.axis is None else jax.lax.pmean(codes.mean(0), stack.axis)  # whole batch
+        assert stack.rho is not None  # offered only with a target
+        activation = codes.mean(0) if stack.axis is None else jax.lax.pmean(codes.mean(0), stack.axis)  # global batch
         return sparsity.divergence(activation, rho=stack.rho)
 
     offered = {
@@ -119,12 +142,12 @@ def terms(stack: Stack, through: tuple[str, ...], variables: Variables, batch: B
 
 
 def encode_batch(stack: Stack, through: tuple[str, ...], variables: Variables, batch: Batch) -> jax.Array:
-    """Encodes clean examples."""
+    """Encodes clean examples as codes [B, K]."""
     return encode(stack, through, variables, batch['x'])
 
 
 def measure(stack: Stack, through: tuple[str, ...], variables: Variables, batch: Batch, keys: jax.Array):
-    """Measures squared_error, and the mean absolute activation of the code."""
+    """Measures squared_error of values rescaled to [0, 1], and activation, the mean absolute value of the code."""
     codes = encode(stack, through, variables, batch['x'])
     first = stack.blocks[through[0]]
     output, target = unit(first, decode(stack, through, variables, codes)), unit(first, batch['x'])

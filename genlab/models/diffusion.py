@@ -1,6 +1,8 @@
-"""Diffusion models and flows: the objective and the abilities of one denoiser, among the data or among codes.
+"""Diffusion models and flows: the objective and the abilities of one denoiser, in data space or in latent space.
 
 Ho et al. 2020; Karras et al. 2022; Kingma et al. 2021; Lipman et al. 2023.
+
+For the arguments that all families share, see `genlab.models`.
 """
 
 import math
@@ -28,17 +30,17 @@ from genlab.training.state import Network
 
 
 class Space(NamedTuple):
-    """The space that a model diffuses in: the data themselves, or codes."""
+    """Holds the space that a model diffuses in: the data space, or the latent space of an autoencoder."""
 
-    shape: tuple[int, ...]  # of one example there
+    shape: tuple[int, ...]  # shape of an example in this space
     enter: Callable  # (variables, batch, keys, train) -> (x [B, *shape], new collections of networks)
     leave: Callable  # (variables, x [B, *shape]) -> samples [B, ...]
-    networks: Callable[[Batch], dict[str, Network]]  # those that the two need
-    updates: tuple[str, ...] = ()  # of them, the ones whose collections training writes
+    networks: Callable[[Batch], dict[str, Network]]  # networks that `enter` and `leave` use
+    updates: tuple[str, ...] = ()  # networks whose collections training writes
 
 
 class Diffusion(NamedTuple):
-    """A denoiser with its process, the space, and the levels per value of the data."""
+    """Holds a denoiser with its process, the space, and the number of levels per value of the data."""
 
     model: Model
     space: Space
@@ -46,16 +48,18 @@ class Diffusion(NamedTuple):
 
     @property
     def settings(self) -> ConfigDict:
+        """Returns `config.model`."""
         return self.model.settings
 
     @property
     def trains(self) -> tuple[str, ...]:
+        """Returns the names of the trained networks."""
         learned = {'schedule': self.model.learned, 'text': bool(self.settings.words)}
         return ('denoiser', *(name for name, there in learned.items() if there))
 
 
 def pixels(config: ConfigDict) -> Space:
-    """Returns the space of the data as they are."""
+    """Returns the data space."""
     return Space(
         example_shape(config),
         enter=lambda variables, batch, keys, train: (batch['x'], {}),
@@ -71,6 +75,7 @@ def from_config(config: ConfigDict, space: Space) -> Diffusion:
 
 
 def networks(diffusion: Diffusion, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them."""
     settings, x = diffusion.settings, jnp.zeros((batch['x'].shape[0], *diffusion.space.shape))
     return {
         **conditions.networks(settings, batch),
@@ -80,13 +85,14 @@ def networks(diffusion: Diffusion, batch: Batch) -> dict[str, Network]:
 
 
 def terms(diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
-    """Terms of the denoiser.
+    """Offers the terms of the denoiser.
 
-    epsilon, x0, v, velocity, edm: mean squared errors. The one of another prediction than the network's is its error with
-    another weighting (diffusion.predictions). min_snr: the error of x0 times min(SNR, config.model.gamma) (Hang et al. 2023).
-    variance: the bound of one step, in bits per dimension times T / 1000, with a mean that is not trained, for learned
-    variances (Nichol & Dhariwal 2021, equation 16, weight 0.001). bound: the bound in continuous time, bits per dimension
-    (Kingma et al. 2021, equation 17).
+    epsilon, x0, v, velocity, edm: mean squared errors of that quantity. Where the network predicts another quantity,
+        its error is reweighted (`genlab.diffusion.predictions`).
+    min_snr: the error of x0 times min(SNR, config.model.gamma) (Hang et al. 2023).
+    variance: variational bound of one step, bits per dimension times T / 1000. It trains learned variances only, with
+        gradients through the mean stopped (Nichol & Dhariwal 2021, equation 16, weight 0.001).
+    bound: variational bound in continuous time, bits per dimension (Kingma et al. 2021, equation 17).
     """
     model, space, levels = diffusion.model, diffusion.space, diffusion.levels
     settings, bits = model.settings, 1 / (math.prod(space.shape) * math.log(2))
@@ -124,11 +130,12 @@ def terms(diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Ar
 
 
 def sample(diffusion: Diffusion, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
+    """Samples one example per key, in data space."""
     return diffusion.space.leave(variables, sample_space(diffusion, variables, keys, condition))
 
 
 def sample_space(diffusion: Diffusion, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
-    """Samples x [N, *shape] in the space of the diffusion."""
+    """Samples x [N, *shape] in the space of the diffusion, one per key."""
     embedded = conditions.embed(diffusion.settings, variables, condition)
     return diffusion.model.generate(variables, keys, embedded)
 
@@ -141,7 +148,19 @@ def inpaint(
     keys: jax.Array,
     condition: Condition,
 ) -> jax.Array:
-    """Resamples what is outside the mask, putting back the known part after each step."""
+    """Resamples the pixels outside the mask, and restores the known pixels after each step.
+
+    Args:
+        diffusion: the model.
+        variables: network -> {collection: values}.
+        batch: prepared batch; `x` [B, H, W, C] holds the known pixels.
+        mask: 1 at known pixels and 0 elsewhere, [B, H, W, 1].
+        keys: one key per example [B].
+        condition: condition of the samples, leaves [B, ...].
+
+    Returns:
+        Images [B, H, W, C].
+    """
     known = diffusion.space.enter(variables, batch, keys, False)[0]
     embedded = conditions.embed(diffusion.settings, variables, condition)
     between = lambda process: keep_known(process, known, coarse_mask(mask, diffusion.space.shape))
@@ -151,7 +170,7 @@ def inpaint(
 def image_to_image(
     diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Array, condition: Condition
 ) -> jax.Array:
-    """Adds noise up to config.sample.strength of the end, and denoises again (SDEdit, Meng et al. 2022)."""
+    """Adds noise up to the fraction config.sample.strength of the process, then denoises (SDEdit, Meng et al. 2022)."""
     model, space = diffusion.model, diffusion.space
     x0 = space.enter(variables, batch, keys, False)[0]
     noise = normal(keys, space.shape, 'noise')
@@ -162,7 +181,7 @@ def image_to_image(
 
 
 def measure(diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Array) -> Mapping[str, jax.Array]:
-    """Measures errors and bounds; see `genlab.diffusion.measures`."""
+    """Measures errors and bounds of the denoiser; see `genlab.diffusion.measures`."""
     x0 = diffusion.space.enter(variables, batch, keys, False)[0]
     embedded = conditions.embed(diffusion.settings, variables, _condition_of(diffusion, batch))
     return measures(diffusion.model, diffusion.levels)(variables, x0, embedded, keys)
@@ -177,23 +196,23 @@ def log_likelihood(diffusion: Diffusion, variables: Variables, batch: Batch, key
 
 
 def prior(diffusion: Diffusion, variables: Variables, keys: jax.Array) -> jax.Array:
-    """Draws x at the end of the process: the codes are noise."""
+    """Draws codes: noise [N, *shape] at the end of the process."""
     return diffusion.model.noise(diffusion.model.process(variables), keys)
 
 
 def encode(diffusion: Diffusion, variables: Variables, batch: Batch) -> jax.Array:
-    """Maps data to noise by DDIM's steps, under the null condition."""
+    """Maps data to noise by DDIM steps under the null condition."""
     null = conditions.null(diffusion.settings, variables, batch['x'].shape[0])
     return diffusion.model.flow(variables, batch['x'], null, forwards=True)
 
 
 def decode(diffusion: Diffusion, variables: Variables, noise: jax.Array) -> jax.Array:
-    """Maps noise to data by DDIM's steps, under the null condition."""
+    """Maps noise to data by DDIM steps under the null condition."""
     return diffusion.model.flow(variables, noise, conditions.null(diffusion.settings, variables, noise.shape[0]))
 
 
 def coarse_mask(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Reduces a mask [B, H, W, 1] to the sides of `shape`: 1 where it is 1 at all of its pixels there."""
+    """Reduces a mask [B, H, W, 1] to [B, *shape[:2], 1]. A cell is 1 if all of its pixels are 1."""
     batch, height, width = mask.shape[0], *shape[:2]
     return mask.reshape(batch, height, mask.shape[1] // height, width, mask.shape[2] // width, 1).min((2, 4))
 
@@ -203,19 +222,19 @@ def _condition_of(diffusion: Diffusion, batch: Batch) -> Condition:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ConfigError where parts of the config do not fit together."""
+    """Raises ConfigError if parts of the config contradict each other."""
     check_sampling(config)
     model = config.model
     bound = model.bound.name
     choices.bind(BOUNDS, model.bound, 'config.model.bound')
     if model.times.name != 'discrete' and (bound == 'discrete' or 'variance' in config.losses.denoiser):
         raise ConfigError(
-            'the bound of a chain needs its times: set config.model.times.name=discrete, or config.model.bound=none '
-            'and no variance in config.losses.denoiser'
+            'config.model.bound=discrete and config.losses.denoiser.variance need discrete times: set '
+            'config.model.times.name=discrete, or remove them'
         )
     if model.learned_variance != ('variance' in config.losses.denoiser):
         raise ConfigError('config.losses.denoiser.variance and config.model.learned_variance=True need each other')
     if bound != 'none' and (config.data.dequantise or model.dimensions):
-        raise ConfigError(f'config.model.bound={bound!r} is for 8-bit levels: set it to none')
+        raise ConfigError(f'config.model.bound={bound!r} is for 8-bit levels: set config.model.bound=none')
     if 'bound' in config.losses.denoiser and model.times.name != 'uniform':
         raise ConfigError('config.losses.denoiser.bound needs uniform times: set config.model.times.name=uniform')

@@ -1,4 +1,4 @@
-"""The first stage of a two-stage model: an autoencoder whose codes on a grid a second model learns."""
+"""The first stage of a two-stage model: an autoencoder with codes on a grid, which the second stage models."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -12,7 +12,7 @@ from genlab.training.state import Network
 
 class EncodeGrid(Protocol):
     def __call__(self, variables: Variables, batch: Batch, keys: jax.Array | None) -> jax.Array:
-        """Draws the codes of each example, one key each, or returns their mean without keys: [B, h, w, D]."""
+        """Draws the codes [B, h, w, D] with one key per example [B], or returns their means if keys is None."""
 
 
 class DecodeGrid(Protocol):
@@ -21,7 +21,7 @@ class DecodeGrid(Protocol):
 
 
 class FirstStage(NamedTuple):
-    """What a second stage needs of an autoencoder, and what trains it."""
+    """Holds the functions of an autoencoder that a second stage needs, and those that train it."""
 
     grid: tuple[int, int, int]  # the shape [h, w, D] of its codes
     encode: EncodeGrid
@@ -30,5 +30,5 @@ class FirstStage(NamedTuple):
     objective: Objective
     measure: Measure
     reconstruct: Reconstruct
-    trains: tuple[str, ...]  # its networks
-    updates: tuple[str, ...] = ()  # of these, the ones whose collections training writes
+    trains: tuple[str, ...]  # names of its networks
+    updates: tuple[str, ...] = ()  # networks whose collections training writes

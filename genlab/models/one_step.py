@@ -1,7 +1,9 @@
 """Models that sample in one evaluation, trained from scratch: average velocities and consistency functions.
 
-Geng et al. 2025; Frans et al. 2024; Song & Dhariwal 2024. `config.model.prediction` says which: 'velocity' of the process
-interpolant is an average velocity, 'edm' of the process ve a consistency function.
+Geng et al. 2025; Frans et al. 2024; Song & Dhariwal 2024. `config.model.prediction` selects the kind. 'velocity' with
+the process 'interpolant' is an average velocity. 'edm' with the process 've' is a consistency function.
+
+For the arguments that all families share, see `genlab.models`.
 """
 
 import functools
@@ -26,31 +28,32 @@ from genlab.losses.denoising import adaptive, mean_squared_error, pseudo_huber
 from genlab.noise import normal, stream, uniform
 from genlab.training.state import Network
 
-MANY = 16  # jumps that `measure` compares one jump with
+MANY = 16  # steps of the sample that `measure` compares with a sample of one step
 
 
 class OneStep(NamedTuple):
-    """A denoising network, and how it is trained to jump."""
+    """Holds a denoising network and the settings of its one-step training."""
 
     model: Model
     options: ConfigDict  # genlab.diffusion.one_step.settings
-    steps: int  # of sampling
-    train_steps: int  # of the run
+    steps: int  # evaluations per sample
+    train_steps: int  # training steps of the run
 
     @property
     def averages(self) -> bool:
-        """Whether the network is an average velocity; else a consistency function."""
+        """Tells whether the network is an average velocity. Otherwise it is a consistency function."""
         return self.model.settings.prediction == 'velocity'
 
 
 def from_config(config: ConfigDict) -> OneStep:
-    """Makes the model of `config.model` (genlab.diffusion.settings, and `one_step` of genlab.diffusion.one_step)."""
+    """Makes the model of `config.model`; see `settings` of genlab.diffusion.settings and genlab.diffusion.one_step."""
     check(config)
     model = Model(config, example_shape(config))
     return OneStep(model, config.model.one_step, config.sample.steps, config.train.steps)
 
 
 def networks(jumper: OneStep, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them."""
     span = {'span': jnp.zeros(batch['x'].shape[0])} if jumper.averages else {}
     return jumper.model.networks(batch['x'], {**conditions.zeros(jumper.model.settings, batch), **span})
 
@@ -58,7 +61,18 @@ def networks(jumper: OneStep, batch: Batch) -> dict[str, Network]:
 def average_velocity(
     jumper: OneStep, variables: Variables, condition: Condition, train: bool = False, keys: jax.Array | None = None
 ) -> one_step.Average:
-    """Returns u(x, t, span) of the network, which sees the span as it sees the time."""
+    """Returns the average velocity u(x, t, span) of the network. The span is embedded on the scale of the time.
+
+    Args:
+        jumper: the model.
+        variables: network -> {collection: values}.
+        condition: embedded condition, leaves [B, ...].
+        train: whether to run the network in training mode.
+        keys: dropout keys, one per example [B], or None.
+
+    Returns:
+        A function (x [B, ...], t [B], span [B]) -> u [B, ...].
+    """
     model = jumper.model
     scale = TIMES[model.settings.level]
 
@@ -72,7 +86,18 @@ def average_velocity(
 def consistency_function(
     jumper: OneStep, variables: Variables, condition: Condition, train: bool = False, keys: jax.Array | None = None
 ) -> one_step.Consistency:
-    """Returns f(x, sigma) of the network."""
+    """Returns the consistency function f(x, sigma) of the network.
+
+    Args:
+        jumper: the model.
+        variables: network -> {collection: values}.
+        condition: embedded condition, leaves [B, ...].
+        train: whether to run the network in training mode.
+        keys: dropout keys, one per example [B], or None.
+
+    Returns:
+        A function (x [B, ...], sigma [B]) -> x_0 [B, ...].
+    """
     model = jumper.model
 
     def function(x: jax.Array, sigma: jax.Array) -> jax.Array:
@@ -83,12 +108,7 @@ def consistency_function(
 
 
 def terms(jumper: OneStep, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
-    """Terms of the denoiser.
-
-    Of an average velocity: mean_flow (its own derivative along the path), shortcut (its own two halves, and the plain
-    velocity), velocity (only that), mean_flow_error (a diagnostic). Of a consistency function: consistency, and the diagnostic
-    consistency_error. The diagnostics are the mean squared errors behind the weighted ones.
-    """
+    """Offers the terms of the denoiser; see `velocity_terms` and `consistency_terms`."""
     model = jumper.model
     x0, epsilon = batch['x'], normal(keys, model.shape, 'noise')
     u = model.draw_uniform(batch['position'], keys, step)
@@ -111,14 +131,24 @@ def velocity_terms(
     u: jax.Array,
     share: jax.Array,
 ) -> dict[str, Callable[[], jax.Array]]:
-    """Terms of an average velocity.
+    """Offers the terms of an average velocity.
+
+    mean_flow: MeanFlow loss with adaptive weights; the target comes from the network's derivative along the path.
+    mean_flow_error: the mean squared error behind mean_flow, a diagnostic.
+    shortcut: mean squared error to two jumps of half the span, or to the velocity for examples without a span.
+    velocity: mean squared error to the velocity alone, at span 0.
 
     Args:
-      average: u(x, t, span).
-      x0, epsilon: data and noise [B, ...].
-      keys: [B].
-      u: [B] in [0, 1), of which the times are quantiles.
-      share: [B], which examples have a span.
+        jumper: the model.
+        average: the average velocity u(x, t, span).
+        x0: data [B, ...].
+        epsilon: noise [B, ...].
+        keys: one key per example [B].
+        u: uniform numbers [B] in [0, 1), which are mapped to times by the quantile function.
+        share: bool [B], true for examples with a span.
+
+    Returns:
+        Terms by name, each a function that returns [B].
     """
     model, options = jumper.model, jumper.options
     process, v = model.fixed, epsilon - x0
@@ -157,7 +187,22 @@ def consistency_terms(
     u: jax.Array,
     step: jax.Array,
 ) -> dict[str, jax.Array]:
-    """Terms of a consistency function f(x, sigma), for data and noise [B, ...] and u [B] in [0, 1)."""
+    """Offers the terms of a consistency function.
+
+    consistency: weighted pseudo-Huber loss between student and teacher.
+    consistency_error: the mean squared error behind it, a diagnostic.
+
+    Args:
+        jumper: the model.
+        function: the consistency function f(x, sigma).
+        x0: data [B, ...].
+        epsilon: noise [B, ...].
+        u: uniform numbers [B] in [0, 1), which select pairs of noise levels.
+        step: number of the training step, which sets the number of intervals.
+
+    Returns:
+        Terms by name, [B] each.
+    """
     model, options = jumper.model, jumper.options
     count = one_step.intervals(step, jumper.train_steps, options.first, options.last)
     law = model.settings.times
@@ -175,7 +220,19 @@ def consistency_terms(
 def generate(
     jumper: OneStep, variables: Variables, x: jax.Array, condition: Condition, keys: jax.Array, steps: int
 ) -> jax.Array:
-    """Turns noise x into data in `steps` evaluations, under an embedded condition."""
+    """Maps noise to data in `steps` evaluations.
+
+    Args:
+        jumper: the model.
+        variables: network -> {collection: values}.
+        x: noise [N, ...].
+        condition: embedded condition, leaves [N, ...].
+        keys: one key per sample [N].
+        steps: number of evaluations.
+
+    Returns:
+        Data [N, ...].
+    """
     process, options = jumper.model.fixed, jumper.options
     if jumper.averages:
         grid = times.even(process, steps)
@@ -186,24 +243,29 @@ def generate(
 
 
 def sample(jumper: OneStep, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
+    """Samples one example per key."""
     embedded = conditions.embed(jumper.model.settings, variables, condition)
     return generate(jumper, variables, prior(jumper, variables, keys), embedded, keys, jumper.steps)
 
 
 def prior(jumper: OneStep, variables: Variables, keys: jax.Array) -> jax.Array:
-    """Draws x at the end of the process: the codes are noise."""
+    """Draws codes: noise [N, ...] at the end of the process."""
     return jumper.model.noise(jumper.model.fixed, keys)
 
 
 def decode(jumper: OneStep, variables: Variables, noise: jax.Array) -> jax.Array:
-    """Maps noise to data under the null condition. Noise between several steps is the same for all examples."""
+    """Maps noise to data under the null condition. Noise added between steps is equal for all examples."""
     keys = jax.vmap(jax.random.key)(jnp.zeros(noise.shape[0], jnp.uint32))
     null = conditions.null(jumper.model.settings, variables, noise.shape[0])
     return generate(jumper, variables, noise, null, keys, jumper.steps)
 
 
 def measure(jumper: OneStep, variables: Variables, batch: Batch, keys: jax.Array) -> dict[str, jax.Array]:
-    """Measures denoising_error, of data from x_t in one evaluation, and jump_error, of one jump against many."""
+    """Measures the mean squared errors denoising_error and jump_error.
+
+    denoising_error: between the data and their estimate from x_t in one evaluation.
+    jump_error: between samples of one step and of many steps; for average velocities only.
+    """
     model = jumper.model
     process = model.fixed
     embedded = conditions.embed(model.settings, variables, _condition_of(jumper, batch))
@@ -225,20 +287,21 @@ def _condition_of(jumper: OneStep, batch: Batch) -> Condition:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ConfigError where parts of the config do not fit together."""
+    """Raises ConfigError if parts of the config contradict each other."""
     model = config.model
     if model.augmentation:
         raise ConfigError(
-            f'config.model.augmentation={model.augmentation}: one-step models are trained without it: set it to 0'
+            f'config.model.augmentation={model.augmentation}: one-step models do not support it: set it to 0'
         )
     if (model.prediction, model.process.name) not in (('velocity', 'interpolant'), ('edm', 've')):
         raise ConfigError(
-            f'config.model.prediction={model.prediction!r} with process {model.process.name!r}: here it is '
+            f'config.model.prediction={model.prediction!r} with process {model.process.name!r}: set '
             "'velocity' with 'interpolant' (mean_flow, shortcut) or 'edm' with 've' (consistency)"
         )
     if model.prediction == 'edm' and (model.times.name != 'log_normal' or not model.deviation):
         raise ConfigError(
-            'a consistency function needs config.model.times.name=log_normal and config.model.deviation above 0'
+            'a consistency function needs log-normal times and a data deviation: set '
+            'config.model.times.name=log_normal and config.model.deviation above 0'
         )
     if model.prediction == 'velocity' and (model.level not in TIMES or not model.network.get('span')):
         raise ConfigError(

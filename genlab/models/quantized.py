@@ -1,10 +1,12 @@
 """Vector-quantised autoencoders (van den Oord et al. 2017): an encoder, a codebook and a decoder.
 
-Codes are the numbers of codebook entries, int32 [B, h, w].
+Codes are indices of codebook entries, int32 [B, h, w].
+
+For the arguments that all families share, see `genlab.models`.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,25 +22,27 @@ from genlab.losses.reconstruction import squared_error
 from genlab.models.first_stage import FirstStage
 from genlab.networks.autoencoders.residual import ResidualDecoder, ResidualEncoder
 from genlab.networks.autoencoders.spatial import SpatialDecoder, SpatialEncoder
-from genlab.networks.layers.quantizer import Quantizer
+from genlab.networks.layers.quantizer import Quantized, Quantizer
 from genlab.training.state import Network
 
 
 class VQVAE(NamedTuple):
-    """An encoder to a grid [B, h, w, D], a quantiser, and a decoder of the grid."""
+    """Holds an encoder to a grid [B, h, w, D], a quantiser, and a decoder of the grid."""
 
     encoder: nn.Module
     quantizer: Quantizer
     decoder: nn.Module
     grid: tuple[int, int, int]  # [h, w, D]
-    variance: float  # of the data in [-1, 1]
+    variance: float  # variance of the data in [-1, 1]
 
     @property
     def entries(self) -> int:
+        """Returns the number of codebook entries."""
         return self.quantizer.entries
 
 
 def networks(vqvae: VQVAE, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them."""
     z = jnp.zeros((len(batch['x']), *vqvae.grid))
     return {
         'encoder': Network(vqvae.encoder, (batch['x'],)),
@@ -48,14 +52,17 @@ def networks(vqvae: VQVAE, batch: Batch) -> dict[str, Network]:
 
 
 def terms(vqvae: VQVAE, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
-    """Terms of the one player, means over the numbers of an example.
+    """Offers the terms of the player. Errors are means over the values of an example.
 
-    reconstruction: squared error over the variance of the data. commitment: weight beta, 0.25. codebook: weight 1, offered
-    where gradients learn the codebook. perplexity: of the batch, a diagnostic (weight 0).
+    reconstruction: squared error divided by the variance of the data.
+    commitment: usually of weight beta = 0.25.
+    codebook: of weight 1; offered only where gradients train the codebook.
+    perplexity: effective number of entries that the batch uses, a diagnostic of weight 0.
     """
-    z = vqvae.encoder.apply(variables['encoder'], batch['x'], train=True)
-    quantized, stats = vqvae.quantizer.apply(variables['quantizer'], z, True, mutable=['codebook'])
-    output = vqvae.decoder.apply(variables['decoder'], quantized.codes, train=True)
+    z = cast(jax.Array, vqvae.encoder.apply(variables['encoder'], batch['x'], train=True))
+    outputs = vqvae.quantizer.apply(variables['quantizer'], z, True, mutable=['codebook'])
+    quantized, stats = cast(tuple[Quantized, dict], outputs)
+    output = cast(jax.Array, vqvae.decoder.apply(variables['decoder'], quantized.codes, train=True))
     offered = {
         'reconstruction': mean_squared_error(output, batch['x']) / vqvae.variance,
         'commitment': quantization.commitment(z, quantized.entries),
@@ -67,48 +74,60 @@ def terms(vqvae: VQVAE, variables: Variables, batch: Batch, keys: jax.Array, ste
 
 
 def encode_continuous(vqvae: VQVAE, variables: Variables, batch: Batch, keys: jax.Array | None = None) -> jax.Array:
-    """Encodes to the grid before quantisation, [B, h, w, D]."""
-    return vqvae.encoder.apply(variables['encoder'], batch['x'])
+    """Encodes to the grid [B, h, w, D] before quantisation. The keys are ignored."""
+    return cast(jax.Array, vqvae.encoder.apply(variables['encoder'], batch['x']))
 
 
 def decode_continuous(vqvae: VQVAE, variables: Variables, z: jax.Array) -> jax.Array:
-    """Quantises a grid [B, h, w, D] and decodes it."""
-    return vqvae.decoder.apply(variables['decoder'], _quantize(vqvae, variables, z).entries)
+    """Quantises a grid [B, h, w, D] and decodes it to images [B, H, W, C]."""
+    return _decode_entries(vqvae, variables, _quantize(vqvae, variables, z).entries)
 
 
 def encode(vqvae: VQVAE, variables: Variables, batch: Batch) -> jax.Array:
+    """Encodes images as indices of codebook entries, int32 [B, h, w]."""
     return _quantize(vqvae, variables, encode_continuous(vqvae, variables, batch)).indices
 
 
 def decode(vqvae: VQVAE, variables: Variables, indices: jax.Array) -> jax.Array:
+    """Decodes indices int32 [B, h, w] to images [B, H, W, C]."""
     entries = vqvae.quantizer.apply(variables['quantizer'], indices, method='look_up')
-    return vqvae.decoder.apply(variables['decoder'], entries)
+    return _decode_entries(vqvae, variables, entries)
 
 
 def measure(vqvae: VQVAE, variables: Variables, batch: Batch, keys: jax.Array) -> dict[str, jax.Array]:
-    """Measures squared_error, relative_error (mean squared error over the variance of the data), and commitment."""
+    """Measures squared_error of images in [0, 1], relative_error and commitment.
+
+    relative_error is the mean squared error divided by the variance of the data.
+    """
     z = encode_continuous(vqvae, variables, batch)
     entries = _quantize(vqvae, variables, z).entries
-    output = vqvae.decoder.apply(variables['decoder'], entries)
+    output = _decode_entries(vqvae, variables, entries)
     return {
-        'squared_error': squared_error(output, batch['x']) / 4,  # of images in [0, 1]
+        'squared_error': squared_error(output, batch['x']) / 4,  # rescaled to images in [0, 1]
         'relative_error': mean_squared_error(output, batch['x']) / vqvae.variance,
         'commitment': quantization.commitment(z, entries),
     }
 
 
 def reconstruct(vqvae: VQVAE, variables: Variables, batch: Batch, keys: jax.Array) -> dict[str, jax.Array]:
+    """Reconstructs images from their quantised codes."""
     return {'input': batch['x'], 'output': decode(vqvae, variables, encode(vqvae, variables, batch))}
 
 
-def _quantize(vqvae: VQVAE, variables: Variables, z: jax.Array):
-    return vqvae.quantizer.apply(variables['quantizer'], z, False)
+def _quantize(vqvae: VQVAE, variables: Variables, z: jax.Array) -> Quantized:
+    """Quantises a grid [B, h, w, D] without training the codebook."""
+    return cast(Quantized, vqvae.quantizer.apply(variables['quantizer'], z, False))
+
+
+def _decode_entries(vqvae: VQVAE, variables: Variables, entries: Any) -> jax.Array:
+    """Decodes codebook entries [B, h, w, D] to images [B, H, W, C]."""
+    return cast(jax.Array, vqvae.decoder.apply(variables['decoder'], entries))
 
 
 def first_stage(vqvae: VQVAE) -> FirstStage:
-    """Makes the first stage of latent diffusion: codes before quantisation, which the decoder begins with.
+    """Makes the first stage of latent diffusion. Its codes are the grid before quantisation.
 
-    Rombach et al. 2022, section 3.1.
+    Decoding starts with the quantisation (Rombach et al. 2022, section 3.1).
     """
     return FirstStage(
         vqvae.grid,
@@ -126,9 +145,12 @@ def first_stage(vqvae: VQVAE) -> FirstStage:
 def from_config(config: ConfigDict, axis: str | None = None) -> VQVAE:
     """Makes the VQ-VAE of `config.model`.
 
-    networks: 'residual' (width, halvings, blocks) or 'spatial' (width, multipliers, blocks). entries of the codebook, and their
-    latent_size. decay: of the moving averages that learn the codebook; 0: gradients do. patience: batches without use after
-    which an entry is reset; 0: never. variance: of images in [-1, 1].
+    networks: 'residual' (with width, halvings, blocks) or 'spatial' (with width, multipliers, blocks).
+    entries: number of codebook entries.
+    latent_size: size of an entry.
+    decay: decay of the moving averages that train the codebook; with 0, gradients train it.
+    patience: number of batches after which an unused entry is reset; 0 disables this.
+    variance: variance of images in [-1, 1].
     """
     check(config)
     model = config.model
@@ -139,7 +161,7 @@ def from_config(config: ConfigDict, axis: str | None = None) -> VQVAE:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ConfigError where parts of the config do not fit together."""
+    """Raises ConfigError if parts of the config contradict each other."""
     side, halvings = config.data.resolution, _halvings(config)
     if side % 2**halvings:
         raise ConfigError(
@@ -147,8 +169,8 @@ def check(config: ConfigDict) -> None:
         )
     if 'vae' in config.losses and (config.model.decay == 0) != ('codebook' in config.losses.vae):
         raise ConfigError(
-            f'config.model.decay={config.model.decay}: a codebook learns by moving averages, or with decay 0 by '
-            'config.losses.vae.codebook: have one of them'
+            f'config.model.decay={config.model.decay}: a codebook learns by moving averages, or from gradients: '
+            'set config.losses.vae.codebook if and only if the decay is 0'
         )
 
 

@@ -1,8 +1,11 @@
-"""Variational autoencoders (Kingma and Welling 2014; Rezende et al. 2014), conditional ones, and ladders of latents."""
+"""Variational autoencoders (Kingma and Welling 2014; Rezende et al. 2014), also conditional or hierarchical.
+
+For the arguments that all families share, see `genlab.models`.
+"""
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -29,37 +32,39 @@ NEEDS = {'free_bits_kl': 'free_bits', 'importance_weighted': 'importance', **dic
 
 
 class VAE(NamedTuple):
-    """An encoder and a decoder as in `genlab.networks.autoencoders.variational`, and the settings of the objective.
+    """Holds an encoder, a decoder, and the settings of the objective.
 
-    Codes are standardised latents [B, size], N(0, 1) a priori, followed by the one-hot class where classes > 0.
+    For both networks see `genlab.networks.autoencoders.variational`. Codes are standardised latents [B, size] with
+    prior N(0, 1), followed by the one-hot class if classes > 0.
     """
 
     encoder: nn.Module
     decoder: nn.Module
     likelihood: Likelihood
-    size: int  # numbers per code, over all levels
+    size: int  # latents per code, over all levels
     ladder: bool = False  # whether the decoder draws the latents of several levels
     classes: int = 0
-    points: bool = False  # x is a point [D], not an image
-    to_levels: float = 0.0  # nats per example from a density over [-1, 1) to 8-bit levels
-    comparable: bool = True  # whether the likelihood is one of the data as they are
+    points: bool = False  # whether x is a point [D], not an image
+    to_levels: float = 0.0  # nats per example added to convert a density over [-1, 1) to one over 8-bit levels
+    comparable: bool = True  # whether the likelihood is one of the data themselves
     free_bits: float | None = None  # nats per latent
-    importance: int | None = None  # samples of the importance-weighted bound
+    importance: int | None = None  # number of samples of the importance-weighted bound
     examples: int | None = None  # size of the training set
-    axis: str | None = None  # of devices
+    axis: str | None = None  # mapped axis of the devices
 
 
 class Inference(NamedTuple):
-    """One draw of the latents, and the output of the decoder."""
+    """Holds one draw of the latents and the output of the decoder."""
 
-    location: jax.Array  # [B, ...], of x
-    log_scale: jax.Array  # broadcasts to it
-    z: jax.Array  # [B, D], as all that follow
-    posterior: Gaussian
-    prior: Gaussian
+    location: jax.Array  # [B, ...], location of x
+    log_scale: jax.Array  # broadcasts to the location
+    z: jax.Array  # [B, D]
+    posterior: Gaussian  # [B, D] each
+    prior: Gaussian  # [B, D] each
 
 
 def networks(vae: VAE, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them."""
     z = jnp.zeros((batch['x'].shape[0], vae.size))
     upward = ((z, z),) if vae.ladder else ()
     return {
@@ -69,74 +74,96 @@ def networks(vae: VAE, batch: Batch) -> dict[str, Network]:
 
 
 def one_hot(vae: VAE, batch: Batch) -> jax.Array:
-    """Encodes the labels: [B, classes]; [B, 0] for an unconditional model."""
+    """Encodes the labels as one-hot [B, classes], or [B, 0] for an unconditional model."""
     return jax.nn.one_hot(batch['label'], vae.classes) if vae.classes else jnp.zeros((batch['x'].shape[0], 0))
 
 
 def infer(vae: VAE, variables: Variables, batch: Batch) -> Gaussian:
-    """Runs the encoder: mean and log-variance."""
-    return vae.encoder.apply(variables['encoder'], batch['x'], one_hot(vae, batch), True)
+    """Encodes examples as mean and log-variance, [B, size] each."""
+    return cast(Gaussian, vae.encoder.apply(variables['encoder'], batch['x'], one_hot(vae, batch), True))
 
 
 def draw(vae: VAE, variables: Variables, batch: Batch, upward: Gaussian, epsilon: jax.Array) -> Inference:
-    """Reparameterises: the latents of noise `epsilon` [B, size] under the posterior `upward`, and their decoding."""
+    """Draws latents by the reparameterisation trick, and decodes them.
+
+    Args:
+        vae: the model.
+        variables: network -> {collection: values}.
+        batch: prepared batch, of which the label is used.
+        upward: mean and log-variance from the encoder, [B, size] each.
+        epsilon: noise [B, size], N(0, 1).
+
+    Returns:
+        The latents with their posterior and prior, and the output of the decoder.
+    """
+    outputs: Any
     if vae.ladder:
         outputs = vae.decoder.apply(variables['decoder'], epsilon, one_hot(vae, batch), True, upward)
         location, log_scale, latents = outputs
         return Inference(location, log_scale, *latents)
     z = upward[0] + jnp.exp(upward[1] / 2) * epsilon
-    location, log_scale = vae.decoder.apply(variables['decoder'], z, one_hot(vae, batch), True)
+    outputs = vae.decoder.apply(variables['decoder'], z, one_hot(vae, batch), True)
+    location, log_scale = outputs
     return Inference(location, log_scale, z, upward, (jnp.zeros_like(z), jnp.zeros_like(z)))
 
 
 def negative_log_likelihood(vae: VAE, drawn: Inference, x: jax.Array) -> jax.Array:
-    """Computes -log p(x | z), nats [B]."""
+    """Computes -log p(x | z) of examples x [B, ...], nats [B]."""
     return vae.likelihood.negative_log(x, drawn.location, drawn.log_scale) + vae.to_levels
 
 
 def weigh(vae: VAE, drawn: Inference, x: jax.Array) -> jax.Array:
-    """Computes log p(x, z) - log q(z | x), nats [B]."""
+    """Computes log p(x, z) - log q(z | x) of examples x [B, ...], nats [B]."""
     ratio = divergences.log_normal(drawn.z, *drawn.prior) - divergences.log_normal(drawn.z, *drawn.posterior)
     return ratio.sum(1) - negative_log_likelihood(vae, drawn, x)
 
 
 def terms(vae: VAE, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
-    """Terms of the one player, nats per example; the negative ELBO is reconstruction + kl.
+    """Offers the terms of the player, nats per example. The negative ELBO is reconstruction + kl.
 
-    reconstruction: minus the log-likelihood. kl. free_bits_kl. importance_weighted: minus the bound of `vae.importance` samples.
-    Without a ladder also the parts of the KL divergence: mutual_information, total_correlation, dimension_kl. The parts and
-    free_bits_kl are computed over the whole batch of all devices, and over each microbatch by itself.
+    reconstruction: minus the log-likelihood.
+    kl: KL divergence of the posterior from the prior.
+    free_bits_kl: KL divergence with `vae.free_bits` free nats per latent.
+    importance_weighted: minus the bound of `vae.importance` samples.
+    mutual_information, total_correlation, dimension_kl: parts of the KL divergence; not for a ladder.
+
+    The parts and free_bits_kl depend on the batch. They are computed over all devices, separately per microbatch.
     """
     upward = infer(vae, variables, batch)
     drawn = draw(vae, variables, batch, upward, normal(keys, (vae.size,), 'posterior'))
     kl = divergences.gaussian_kl(*drawn.posterior, *drawn.prior)
 
     def importance_weighted() -> jax.Array:
-        @jax.checkpoint  # so that memory does not grow with the number of samples
-        def one(number):
+        @jax.checkpoint  # keeps memory independent of the number of samples
+        def one(number: jax.Array) -> jax.Array:
             epsilon = normal(keys, (vae.size,), 'posterior', number)
             return weigh(vae, draw(vae, variables, batch, upward, epsilon), batch['x'])
 
         return -divergences.importance_bound(jax.lax.map(one, jnp.arange(vae.importance)))
 
+    def free_bits_kl() -> jax.Array:
+        assert vae.free_bits is not None  # `check` requires it
+        return divergences.free_bits(kl, nats=vae.free_bits, axis=vae.axis)
+
     @functools.cache
     def parts() -> tuple[jax.Array, ...]:
+        assert vae.examples is not None  # `check` requires it
         gather = lambda leaf: leaf if vae.axis is None else jax.lax.all_gather(leaf, vae.axis, tiled=True)
         return divergences.decompose_kl(drawn.z, *upward, *jax.tree.map(gather, upward), examples=vae.examples)
 
     offered = {
         'reconstruction': negative_log_likelihood(vae, drawn, batch['x']),
         'kl': kl.sum(1),
-        'free_bits_kl': lambda: divergences.free_bits(kl, nats=vae.free_bits, axis=vae.axis),
+        'free_bits_kl': free_bits_kl,
         'importance_weighted': importance_weighted,
     }
-    if not vae.ladder:  # there the posterior of one level depends on the latents above
+    if not vae.ladder:  # in a ladder, the posterior of a level depends on the latents above it
         offered.update({name: lambda i=i: parts()[i] for i, name in enumerate(DECOMPOSITION)})
     return offered, {}
 
 
 def prior(vae: VAE, variables: Variables, keys: jax.Array) -> jax.Array:
-    """Draws codes, of a class per key at random where there are classes."""
+    """Draws codes [N, ...] from the prior. A conditional model draws one uniform class per key."""
     codes = normal(keys, (vae.size,), 'latent')
     if not vae.classes:
         return codes
@@ -145,17 +172,18 @@ def prior(vae: VAE, variables: Variables, keys: jax.Array) -> jax.Array:
 
 
 def generate(vae: VAE, variables: Variables, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Runs the decoder on codes: location and log-scale."""
-    return vae.decoder.apply(variables['decoder'], codes[:, : vae.size], codes[:, vae.size :], False)[:2]
+    """Decodes codes [N, size + classes] to the location [N, ...] and log-scale of x."""
+    outputs = vae.decoder.apply(variables['decoder'], codes[:, : vae.size], codes[:, vae.size :], False)
+    return cast(tuple[jax.Array, jax.Array], outputs[:2])
 
 
 def decode(vae: VAE, variables: Variables, codes: jax.Array) -> jax.Array:
-    """Decodes codes to the mean of the likelihood."""
+    """Decodes codes [N, size + classes] to the mean of the likelihood, [N, ...]."""
     return vae.likelihood.mean(generate(vae, variables, codes)[0])
 
 
 def sample(vae: VAE, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
-    """Samples images as the mean of their likelihood, and points with its noise."""
+    """Samples images as the mean of their likelihood, and points from their likelihood."""
     codes = normal(keys, (vae.size,), 'latent')
     if vae.classes:
         codes = join(codes, jax.nn.one_hot(condition['label'], vae.classes))
@@ -166,22 +194,22 @@ def sample(vae: VAE, variables: Variables, keys: jax.Array, condition: Condition
 
 
 def encode(vae: VAE, variables: Variables, batch: Batch) -> jax.Array:
-    """Encodes to the posterior mean; of a ladder at every level, given the means above."""
+    """Encodes to the posterior mean. In a ladder, each level is conditioned on the means above it."""
     epsilon = jnp.zeros((batch['x'].shape[0], vae.size))
     drawn = draw(vae, variables, batch, infer(vae, variables, batch), epsilon)
     return join((drawn.z - drawn.prior[0]) * jnp.exp(-drawn.prior[1] / 2), one_hot(vae, batch))
 
 
 def measure(vae: VAE, variables: Variables, batch: Batch, keys: jax.Array) -> dict[str, jax.Array]:
-    """Measures kl, squared_error, and the negative ELBO.
+    """Measures kl in nats, squared_error (of images in [0, 1]), and the negative ELBO in nats.
 
-    It is called `nll_bound` only where the likelihood is one of the data as they are, and `negative_elbo` otherwise.
+    The negative ELBO is named `nll_bound` if the likelihood is one of the data themselves, otherwise `negative_elbo`.
     """
     drawn = draw(vae, variables, batch, infer(vae, variables, batch), normal(keys, (vae.size,), 'posterior'))
     kl = divergences.gaussian_kl(*drawn.posterior, *drawn.prior).sum(1)
     bound = negative_log_likelihood(vae, drawn, batch['x']) + kl
     error = squared_error(decode(vae, variables, encode(vae, variables, batch)), batch['x'])
-    error = error if vae.points else error / 4  # of images in [0, 1]
+    error = error if vae.points else error / 4  # rescaled to images in [0, 1]
     return {'nll_bound' if vae.comparable else 'negative_elbo': bound, 'kl': kl, 'squared_error': error}
 
 
@@ -192,15 +220,17 @@ def log_weight(vae: VAE, variables: Variables, batch: Batch, keys: jax.Array) ->
 
 
 def reconstruct(vae: VAE, variables: Variables, batch: Batch, keys: jax.Array) -> dict[str, jax.Array]:
+    """Reconstructs examples from their posterior means."""
     return {'input': batch['x'], 'output': decode(vae, variables, encode(vae, variables, batch))}
 
 
 def first_stage(vae: VAE, grid: tuple[int, int, int]) -> FirstStage:
-    """Makes the first stage of latent diffusion of a VAE whose codes lie on a grid [h, w, D]."""
+    """Makes the first stage of latent diffusion from a VAE with codes on a grid [h, w, D]."""
 
     def encode_grid(variables: Variables, batch: Batch, keys: jax.Array | None) -> jax.Array:
         nothing = jnp.zeros((len(batch['x']), 0))
-        mean, log_variance = vae.encoder.apply(variables['encoder'], batch['x'], nothing, False)
+        outputs = vae.encoder.apply(variables['encoder'], batch['x'], nothing, False)
+        mean, log_variance = cast(Gaussian, outputs)
         if keys is not None:
             mean = mean + jnp.exp(log_variance / 2) * normal(keys, mean.shape[1:], 'first_stage')
         return mean.reshape(-1, *grid)
@@ -223,9 +253,13 @@ def first_stage(vae: VAE, grid: tuple[int, int, int]) -> FirstStage:
 def from_config(config: ConfigDict, axis: str | None = None) -> VAE:
     """Makes the VAE of `config.model`.
 
-    networks: 'dense', 'convolutional', 'spatial' or 'ladder', with their sizes. latent_size: of a ladder one per level; of
-    'spatial' at each place of the grid. likelihood, and its scale (0: learned). classes: of the condition (0: none).
-    dimensions: of a point (0: images). free_bits, importance and examples: where a weighted term needs them.
+    networks: 'dense', 'convolutional', 'spatial' or 'ladder', with their sizes.
+    latent_size: number of latents; one number per level for 'ladder', and per cell of the grid for 'spatial'.
+    likelihood: 'bernoulli', 'gaussian' or 'discretized_logistic'.
+    scale: scale of the likelihood; 0 learns it.
+    classes: number of classes of the condition; 0 for an unconditional model.
+    dimensions: size of a point; 0 for images.
+    free_bits, importance, examples: fields of `VAE`, needed if a term that uses them has a weight.
     """
     check(config)
     model, data = config.model, config.data
@@ -248,7 +282,7 @@ def from_config(config: ConfigDict, axis: str | None = None) -> VAE:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ConfigError where a loss or a likelihood lacks what it needs."""
+    """Raises ConfigError if a loss or a likelihood lacks a setting that it needs."""
     model = config.model
     weighed = config.losses.vae if 'vae' in config.losses else {}
     for term, key in NEEDS.items():
@@ -259,16 +293,16 @@ def check(config: ConfigDict) -> None:
         raise ConfigError(f"config.model.likelihood={model.likelihood!r} is for images: points need 'gaussian'")
     if model.networks == 'spatial' and (model.classes or model.dimensions):
         raise ConfigError(
-            "config.model.networks='spatial' is for images, and is not conditioned on classes: set config.model.classes and "
+            "config.model.networks='spatial' is for images and unconditional: set config.model.classes and "
             'config.model.dimensions to 0'
         )
 
 
 def is_likelihood(config: ConfigDict) -> bool:
-    """Returns whether the likelihood is one of the data as they are, or bounds it, so that its nats can be compared.
+    """Returns whether the likelihood is one of the data themselves, or bounds it, so that its nats are comparable.
 
-    Bernoulli of binarised images, discretised logistic of 8-bit levels, Gaussian of dequantised images or of points are. A
-    Bernoulli of greys is a cross-entropy.
+    True for Bernoulli on binarised images, discretised logistic on 8-bit levels, and Gaussian on dequantised images or
+    points. A Bernoulli likelihood on grey values is only a cross-entropy.
     """
     data = config.data
     return {
@@ -279,7 +313,7 @@ def is_likelihood(config: ConfigDict) -> bool:
 
 
 def latent_count(config: ConfigDict) -> int:
-    """Returns the numbers per code, over all levels or places."""
+    """Returns the number of latents per code, over all levels or cells."""
     model = config.model
     if model.networks == 'spatial':
         return math.prod(grid_of(config))
@@ -292,7 +326,7 @@ def grid_of(config: ConfigDict) -> tuple[int, int, int]:
 
 
 def _scale(config: ConfigDict) -> float:
-    """A Bernoulli likelihood has no scale, and none is to be learned."""
+    """Returns the configured scale, or 1 for a Bernoulli likelihood, so that no scale is learned."""
     return 1.0 if config.model.likelihood == 'bernoulli' else config.model.scale
 
 

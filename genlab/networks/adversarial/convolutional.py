@@ -13,7 +13,7 @@ from genlab.networks.layers.resampling import sides
 class ConvolutionalDiscriminator(nn.Module):
     """Maps images [B, H, W, C] to logits [B] and the features [B, h, w, D] of the last convolution, both float32.
 
-    Each convolution halves the side and doubles the channels, from `width` on. A dense layer gives the logit.
+    Each convolution halves the side and doubles the channels, starting at `width`. A dense layer returns the logit.
     """
 
     width: int

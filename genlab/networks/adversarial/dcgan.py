@@ -1,10 +1,12 @@
-"""DCGAN: a generator and a discriminator of strided convolutions alone.
+"""DCGAN: a generator and a discriminator made of strided convolutions only.
 
 Radford, Metz and Chintala 2015, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
-Networks", section 3: no pooling, no dense layers, batch normalisation except at the generator's output and the
-discriminator's input. At 64x64x3 with 100 latents and width 64: 3,576,704 and 2,765,568 parameters.
+Networks", section 3. The networks have neither pooling nor dense layers. Batch normalisation follows every convolution
+except at the generator's output and the discriminator's input. At 64x64x3 with 100 latents and width 64, they have
+3,576,704 and 2,765,568 parameters.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,25 +16,25 @@ from flax import linen as nn
 from genlab.networks.layers.convolution import STRIDE_TWO, Conv, ConvTranspose
 from genlab.networks.layers.normalization import BatchNorm
 
-EDGE = {'kernel_size': (4, 4), 'padding': 'VALID'}  # between one vector and a map of 4x4
+EDGE: dict[str, Any] = {'kernel_size': (4, 4), 'padding': 'VALID'}  # between a vector and a 4x4 feature map
 
 
-def normal(mean: float = 0.0, deviation: float = 0.02):
+def normal(mean: float = 0.0, deviation: float = 0.02) -> Callable[..., jax.Array]:
     """Returns an initializer that draws from N(mean, deviation^2); the paper's deviation is 0.02 (section 4)."""
     return lambda key, shape, dtype=jnp.float32: mean + deviation * jax.random.normal(key, shape, dtype)
 
 
 def depth(resolution: int) -> int:
-    """Returns the number of doublings from 4x4 to the resolution, which is a power of two from 16 on."""
+    """Returns the number of doublings from 4x4 to the resolution, which must be a power of two of at least 16."""
     if resolution < 16 or resolution & (resolution - 1):
-        raise ValueError(f'a DCGAN makes squares with a power of two from 16 on as their side, not {resolution}')
+        raise ValueError(f'a DCGAN needs a resolution that is a power of two of at least 16, not {resolution}')
     return resolution.bit_length() - 3
 
 
 class Generator(nn.Module):
-    """Latents [B, latent_size] -> images [B, resolution, resolution, channels] in [-1, 1].
+    """Maps latents [B, latent_size] to images [B, resolution, resolution, channels] in [-1, 1].
 
-    `axis` names the mapped axis over which batch statistics are shared. The parameters are float32 whatever `dtype`.
+    `axis` names the mapped axis over which batch statistics are shared. The parameters are float32 for every `dtype`.
     """
 
     resolution: int = 64
@@ -45,7 +47,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array, train: bool) -> jax.Array:
         if z.shape[-1] != self.latent_size:
-            raise ValueError(f'latents of size {self.latent_size} expected, not {z.shape[-1]}')
+            raise ValueError(f'the generator needs latents of size {self.latent_size}, not {z.shape[-1]}')
         settings: dict[str, Any] = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
         doublings = depth(self.resolution)
         x = ConvTranspose(self.width * 2 ** (doublings - 1), **EDGE, **settings)(z[:, None, None, :])
@@ -57,7 +59,10 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [B, resolution, resolution, C] in [-1, 1] -> logits [B], positive for real; `axis`, `dtype` as above."""
+    """Maps images [B, resolution, resolution, C] in [-1, 1] to logits [B], positive for real images.
+
+    `axis` and `dtype` have the same meaning as for the generator.
+    """
 
     resolution: int = 64
     width: int = 64
@@ -67,7 +72,7 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         if images.shape[1:3] != (self.resolution, self.resolution):
-            raise ValueError(f'images of side {self.resolution} expected, not {images.shape[1:3]}')
+            raise ValueError(f'the discriminator needs images of side {self.resolution}, not {images.shape[1:3]}')
         settings: dict[str, Any] = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
         doublings = depth(self.resolution)
         x = nn.leaky_relu(Conv(self.width, **STRIDE_TWO, **settings)(images), 0.2)

@@ -1,7 +1,7 @@
 """Symmetric autoencoders: dense, or convolutional around dense layers.
 
-Both have `encode`, `decode` and `logits` (what `decode` puts through `output`), and are called with (x, train). Parameters,
-codes and outputs are float32 whatever `dtype` they compute in.
+Both have the methods `encode`, `decode` and `logits`, where `decode` applies `output` to the logits. They are called
+with (x, train). Parameters, codes and outputs are float32 for every `dtype` of the computation.
 """
 
 import math
@@ -31,10 +31,11 @@ class Transposed(nn.Module):
 
 
 class DenseAutoencoder(nn.Module):
-    """Layers of widths `features`, the last of them the code, and back: [B, *shape] -> [B, *shape].
+    """Autoencodes by dense layers of widths `features` and their mirror image: [B, *shape] -> [B, *shape].
 
-    `activation` follows every layer but the code, which `code` follows, and the last, which `output` follows. With
-    `tied`, each kernel of the decoder is the transpose of the encoder's, one array that learns from both uses.
+    `code` is applied to the last layer of the encoder, `output` to the last layer of the decoder, and `activation` to
+    all others. With `tied`, each kernel of the decoder is the transpose of the encoder's, a single trained array.
+
     784-1000-500-250-30 (Hinton and Salakhutdinov 2006) has 2,837,314 parameters, tied 1,420,814.
     """
 
@@ -48,7 +49,7 @@ class DenseAutoencoder(nn.Module):
     kernel_init: Callable = nn.linear.default_kernel_init
     dtype: Any = None
 
-    def setup(self):
+    def setup(self) -> None:
         settings: dict[str, Any] = {'use_bias': self.use_bias, 'dtype': self.dtype}
         kernels: dict[str, Any] = {'kernel_init': self.kernel_init}
         back = (math.prod(self.shape), *self.features[:-1])[::-1]
@@ -69,7 +70,10 @@ class DenseAutoencoder(nn.Module):
         x = codes
         for number, (layer, opposite) in enumerate(zip(self.decoder, self.encoder[::-1])):
             x = self.activation(x) if number else x
-            x = layer(x, opposite.variables['params']['kernel']) if self.tied else layer(x)
+            if isinstance(layer, Transposed):
+                x = layer(x, opposite.variables['params']['kernel'])
+            else:
+                x = layer(x)
         return x.reshape(-1, *self.shape).astype(jnp.float32)
 
     def decode(self, codes: jax.Array) -> jax.Array:
@@ -77,18 +81,19 @@ class DenseAutoencoder(nn.Module):
         return self.output(self.logits(codes))
 
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        del train  # part of the common signature; training changes nothing here
+        del train  # part of the common signature; no effect here
         return self.decode(self.encode(x))
 
 
 class ConvolutionalAutoencoder(nn.Module):
-    """Strided convolutions, the dense layers of a DenseAutoencoder, transposed convolutions: [B, H, W, C] -> [B, H, W, C].
+    """Autoencodes by convolutions around a DenseAutoencoder: [B, H, W, C] -> [B, H, W, C].
 
-    Each of `halvings` convolutions halves the side, which 2^halvings must divide, and doubles the channels, from `width` on.
-    `activation` follows the convolutions and the dense layers, `code` the code, `output` the last convolution.
+    Each of `halvings` strided convolutions halves the side and doubles the channels, starting at `width`. 2^halvings
+    must divide the sides. Transposed convolutions mirror them. `code` is applied to the code, `output` to the last
+    convolution, and `activation` to all other layers.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]  # [H, W, C]
     features: tuple[int, ...]
     width: int
     halvings: int = 2
@@ -98,7 +103,7 @@ class ConvolutionalAutoencoder(nn.Module):
     kernel_init: Callable = nn.linear.default_kernel_init
     dtype: Any = None
 
-    def setup(self):
+    def setup(self) -> None:
         height, width, channels = self.shape
         if height % 2**self.halvings or width % 2**self.halvings:
             raise ValueError(f'{self.halvings} halvings of {height}x{width}: take a multiple of {2**self.halvings}')
@@ -135,15 +140,15 @@ class ConvolutionalAutoencoder(nn.Module):
         return self.output(self.logits(codes))
 
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        del train
+        del train  # part of the common signature; no effect here
         return self.decode(self.encode(x))
 
 
 def truncate(codes: jax.Array, keys: jax.Array) -> jax.Array:
     """Applies nested dropout: keeps the first k units of each code and zeroes the rest, k uniform in 1 ... K.
 
-    What is reconstructed from these has its units in order: the first says most, and a linear autoencoder finds the
-    principal components themselves, not only their span (Rippel, Gelbart and Adams 2014, sections 2 and 3).
+    Training on reconstructions from these codes orders the units by importance. A linear autoencoder then finds the
+    principal components, not only their span (Rippel, Gelbart and Adams 2014, sections 2 and 3).
     codes: [B, K]; keys: typed keys [B], one per example. Returns [B, K].
     """
     units = codes.shape[1]

@@ -1,7 +1,7 @@
 """The encoder and decoder of the VQ-VAE: strided convolutions and narrow residual blocks, without normalisation.
 
-Van den Oord et al. 2017, section 4.1: at 32x32x3 with width=128, halvings=2, blocks=2 and latent_size=64 the encoder has
-364,160 parameters and 8,256 in the layer of its codes, the decoder 290,307.
+Van den Oord et al. 2017, section 4.1. At 32x32x3 with width=128, halvings=2, blocks=2 and latent_size=64, the encoder
+has 364,160 parameters, and 8,256 in the layer of the codes. The decoder has 290,307.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ from genlab.networks.layers.residual import Bottlenecks
 
 
 def widths(width: int, halvings: int) -> list[int]:
-    """Returns the channels after each halving of the side: `width` after the last, half of it before."""
+    """Returns the channels after each halving of the side: `width` after the last, and `width / 2` after the others."""
     return [width // 2] * (halvings - 1) + [width]
 
 
 class ResidualEncoder(nn.Module):
-    """Images [B, H, W, C] -> codes, float32 [B, H / 2^halvings, W / 2^halvings, latent_size]."""
+    """Encodes images [B, H, W, C] as codes, float32 [B, H / 2^halvings, W / 2^halvings, latent_size]."""
 
     width: int
     latent_size: int
@@ -30,7 +30,7 @@ class ResidualEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        del train  # part of the common signature; training changes nothing here
+        del train  # part of the common signature; no effect here
         for i, width in enumerate(widths(self.width, self.halvings)):
             x = nn.relu(Conv(width, **STRIDE_TWO, dtype=self.dtype, name=f'down_{i}')(x))
         x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(x)
@@ -39,7 +39,10 @@ class ResidualEncoder(nn.Module):
 
 
 class ResidualDecoder(nn.Module):
-    """The mirror image of the encoder: codes [B, h, w, latent_size] -> images, float32 [B, 2^halvings h, 2^halvings w, C]."""
+    """Decodes codes [B, h, w, latent_size] to images, float32 [B, 2^halvings h, 2^halvings w, channels].
+
+    Its layers mirror those of the encoder.
+    """
 
     width: int
     channels: int
@@ -49,7 +52,7 @@ class ResidualDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, codes: jax.Array, train: bool = False) -> jax.Array:
-        del train
+        del train  # part of the common signature; no effect here
         x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(codes)
         x = Bottlenecks(self.width, self.blocks, self.dtype, name='residuals')(x)
         for i, width in reversed([*enumerate([self.channels, *widths(self.width, self.halvings)[:-1]])]):

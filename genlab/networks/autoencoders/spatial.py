@@ -1,10 +1,12 @@
 """A spatial autoencoder, with codes on a grid: the first stage of latent diffusion (Rombach et al. 2022, appendix G.1).
 
-Level i has `width * multipliers[i]` channels at a side of R / 2^i, and residual blocks; self-attention runs at the
-smallest side only. With width=128, multipliers=(1, 2, 4, 4), blocks=2 and latent_size=4 on 256x256x3 images it is the published
-KL-f8, 83,653,863 parameters. Codes [B, h, w, latent_size] are returned and taken flat, [B, h w latent_size], row by
-row. See `genlab.networks.autoencoders.variational` for the arguments of the call. With a codebook there is neither variance nor
-scale: the encoder returns the grid alone, and the decoder maps the grid to the image.
+Level i has `width * multipliers[i]` channels at a side of R / 2^i, and residual blocks. Only the smallest side has
+self-attention. With width=128, multipliers=(1, 2, 4, 4), blocks=2 and latent_size=4 on 256x256x3 images it is the
+published KL-f8 with 83,653,863 parameters.
+
+Codes [B, h, w, latent_size] are returned and taken in flat form, [B, h w latent_size], row by row. See
+`genlab.networks.autoencoders.variational` for the arguments of the call. With a codebook there is neither variance nor
+scale: the encoder returns only the grid, and the decoder maps the grid to the image.
 """
 
 from typing import Any
@@ -19,11 +21,20 @@ from genlab.networks.layers.convolution import Conv, DoubledConv
 from genlab.networks.layers.normalization import group_normalization
 from genlab.networks.layers.residual import ResidualBlock, attend_pixels
 
-LOG_VARIANCES = (-30.0, 20.0)  # range that log-variances are clipped to
+LOG_VARIANCES = (-30.0, 20.0)  # range to which log-variances are clipped
 
 
-def grid(shape: tuple[int, int, int], multipliers: tuple[int, ...], latent_size: int) -> tuple[int, int, int]:
-    """Returns the shape [h, w, latent_size] of the codes for images of `shape`."""
+def grid(shape: tuple[int, ...], multipliers: tuple[int, ...], latent_size: int) -> tuple[int, int, int]:
+    """Returns the shape of the codes.
+
+    Args:
+        shape: shape [H, W, C] of an image.
+        multipliers: channels per level, as multiples of the width; each level but the first halves the sides.
+        latent_size: number of channels of a code.
+
+    Returns:
+        The shape [h, w, latent_size].
+    """
     halvings = 2 ** (len(multipliers) - 1)
     if any(side % halvings for side in shape[:2]):
         raise ValueError(
@@ -67,8 +78,8 @@ class SpatialDecoder(nn.Module):
 
     width: int
     latent_size: int
-    shape: tuple[int, int, int]
-    scale: float | None = 0.0  # None: the decoder returns the location alone
+    shape: tuple[int, ...]  # [H, W, C]
+    scale: float | None = 0.0  # None: the decoder returns only the location
     multipliers: tuple[int, ...] = (1, 2, 4, 4)
     blocks: int = 2
     dtype: Any = jnp.float32
@@ -77,7 +88,7 @@ class SpatialDecoder(nn.Module):
     def __call__(
         self, z: jax.Array, condition: jax.Array | None = None, train: bool = False
     ) -> tuple[jax.Array, jax.Array] | jax.Array:
-        del condition, train
+        del condition, train  # part of the common signature; this decoder is unconditional
         x = z.reshape(len(z), *grid(self.shape, self.multipliers, self.latent_size))
         x = Conv(self.latent_size, (1, 1), dtype=self.dtype, name='codes')(x)
         x = Conv(self.width * self.multipliers[-1], (3, 3), dtype=self.dtype, name='input')(x)

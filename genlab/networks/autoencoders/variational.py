@@ -1,8 +1,9 @@
 """Encoders and decoders of variational autoencoders: dense, convolutional and ladder.
 
-An encoder takes images or points x [B, ...] and a condition [B, K] (one-hot; K is 0 where there is none) and gives the mean
-and log-variance [B, latent_size] of a Gaussian over latents. A decoder takes latents and the condition and gives the location
-of x, in the units of its likelihood, and the logarithm of its scale. Both are float32 whatever the layers compute in.
+An encoder takes images or points x [B, ...] and a one-hot condition [B, K], where K is 0 without a condition. It
+returns the mean and log-variance [B, latent_size] of a Gaussian over latents. A decoder takes latents and the
+condition. It returns the location of x, in the units of its likelihood, and the logarithm of its scale. Outputs are
+float32 for every type of the computation.
 """
 
 import math
@@ -32,9 +33,10 @@ def halves(outputs: jax.Array) -> Gaussian:
 
 
 class Scale(nn.Module):
-    """The logarithm of a likelihood's scale, [1, ..., C] for x [B, ..., C]: `scale` if above 0, else learned per channel.
+    """Returns the logarithm of a likelihood's scale, [1, ..., C] for x [B, ..., C].
 
-    Rybkin et al. 2021 (sigma-VAE), section 3.1: one scale for all pixels is learned without the variance collapsing.
+    The scale is `scale` if that is above 0, and otherwise learned per channel. A scale that all pixels share can be
+    learned without a collapse of the variance (Rybkin et al. 2021, sigma-VAE, section 3.1).
     """
 
     scale: float
@@ -48,7 +50,7 @@ class Scale(nn.Module):
 
 
 class DenseEncoder(nn.Module):
-    """Encodes by dense layers of widths `features`, then mean and log-variance."""
+    """Encodes by dense layers of widths `features`, and one more for mean and log-variance."""
 
     features: tuple[int, ...]
     latent_size: int
@@ -63,7 +65,7 @@ class DenseEncoder(nn.Module):
 
 
 class DenseDecoder(nn.Module):
-    """Dense layers of widths `features`, then one output for each dimension of x, whose shape is `shape`."""
+    """Decodes by dense layers of widths `features`, and one more for the values of x, of shape `shape`."""
 
     features: tuple[int, ...]
     shape: tuple[int, ...]
@@ -81,7 +83,7 @@ class DenseDecoder(nn.Module):
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Convolutions that halve the side and double the channels from `width` on, then one dense layer."""
+    """Encodes by strided convolutions, which double the channels from `width` on, and a dense layer."""
 
     width: int
     latent_size: int
@@ -95,10 +97,10 @@ class ConvolutionalEncoder(nn.Module):
 
 
 class ConvolutionalDecoder(nn.Module):
-    """The mirror image of the encoder: one dense layer, then transposed convolutions that double the side."""
+    """Decodes by a dense layer and transposed convolutions, which mirror the encoder."""
 
     width: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]  # [H, W, C]
     scale: float = 0.0
     dtype: Any = jnp.float32
 
@@ -115,9 +117,11 @@ class ConvolutionalDecoder(nn.Module):
 
 
 class LadderEncoder(nn.Module):
-    """The way up: a hidden layer for each level, and what that level says of its posterior from the data alone.
+    """Encodes bottom-up: each level has two dense layers, and contributes to its posterior from the data alone.
 
-    `features` and `latent_sizes` from the data upwards. Returns mean and log-variance [B, sum of latent_sizes] by level."""
+    `features` and `latent_sizes` are ordered from the data upwards. Returns mean and log-variance, concatenated over
+    levels, [B, sum of latent_sizes] each.
+    """
 
     features: tuple[int, ...]
     latent_sizes: tuple[int, ...]
@@ -135,10 +139,12 @@ class LadderEncoder(nn.Module):
 
 
 class LadderDecoder(nn.Module):
-    """The way down, on which each level's prior depends on the latents above it, and in inference its posterior too.
+    """Decodes top-down: each level's prior, and its posterior in inference, depend on the latents above it.
 
-    Bidirectional inference (Kingma et al. 2016, section 4 and appendix C): a posterior's mean and log-variance are those of the
-    way up plus a part that the way down adds. A path with residual connections runs beside the latents to the data."""
+    Uses bidirectional inference (Kingma et al. 2016, section 4 and appendix C). The mean and log-variance of a
+    posterior are sums of a bottom-up and a top-down part. A deterministic path with residual connections also leads
+    from the top to the data.
+    """
 
     features: tuple[int, ...]
     latent_sizes: tuple[int, ...]
@@ -148,12 +154,21 @@ class LadderDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, noise: jax.Array, condition: jax.Array, train: bool, upward: Gaussian | None = None):
-        """Draws z = mean + deviation * noise at every level and gives (location, log_scale, (z, posterior, prior)).
+        """Draws z = mean + deviation * noise at every level, and decodes it.
 
-        noise: [B, sum of latent_sizes], level by level from the data upwards. upward: what LadderEncoder gives; without it z is
-        drawn from the prior. posterior and prior: (mean, log-variance), [B, sum of latent_sizes] each."""
+        Args:
+            noise: noise [B, sum of latent_sizes], concatenated over levels from the data upwards.
+            condition: one-hot condition [B, K].
+            train: part of the common signature; no effect here.
+            upward: output of LadderEncoder; without it, z is drawn from the prior.
+
+        Returns:
+            Location [B, *shape], log_scale, and (z, posterior, prior). z is [B, sum of latent_sizes]; posterior and
+            prior are mean and log-variance, [B, sum of latent_sizes] each.
+        """
         ends = [sum(self.latent_sizes[:level]) for level in range(len(self.latent_sizes) + 1)]
-        h, levels = None, []
+        h: jax.Array | None = None
+        levels: list[tuple[jax.Array, ...]] = []
         for level in reversed(range(len(self.features))):
             own = slice(ends[level], ends[level + 1])
             prior, extra = self.above(h, noise[:, own], level)
@@ -166,16 +181,35 @@ class LadderDecoder(nn.Module):
         location = location.reshape(z.shape[0], *self.shape)
         return location, Scale(self.scale)(location), (z, (mean, log_variance), (prior_mean, prior_log_variance))
 
-    def above(self, h, noise, level) -> tuple[Gaussian, Gaussian]:
-        """Returns a level's prior and the decoder's additive part of its posterior; N(0, 1) and zeros at the top."""
+    def above(self, h: jax.Array | None, noise: jax.Array, level: int) -> tuple[Gaussian, Gaussian]:
+        """Returns the prior of a level and the top-down part of its posterior.
+
+        Args:
+            h: deterministic path from the level above, [B, width]; None at the top, where the prior is N(0, 1).
+            noise: noise of this level, [B, D], which sets the shape.
+            level: number of the level, from the data upwards.
+
+        Returns:
+            Mean and log-variance of the prior, and of the part to add to the posterior, [B, D] each.
+        """
         if h is None:
             return (jnp.zeros_like(noise),) * 2, (jnp.zeros_like(noise),) * 2
         outputs = nn.Dense(4 * noise.shape[1], dtype=self.dtype, name=f'prior_{level}')(h)
-        means_and_variances = jnp.split(outputs.astype(jnp.float32), 4, axis=1)
-        return tuple(means_and_variances[:2]), tuple(means_and_variances[2:])
+        mean, log_variance, extra_mean, extra_log_variance = jnp.split(outputs.astype(jnp.float32), 4, axis=1)
+        return (mean, log_variance), (extra_mean, extra_log_variance)
 
-    def descend(self, h, z, condition, level) -> jax.Array:
-        """Merges the path from the level above with this level's latents, at this level's width."""
+    def descend(self, h: jax.Array | None, z: jax.Array, condition: jax.Array, level: int) -> jax.Array:
+        """Merges the deterministic path from the level above with the latents of this level.
+
+        Args:
+            h: path from the level above, [B, width]; None at the top, where the condition replaces it.
+            z: latents of this level, [B, D].
+            condition: one-hot condition [B, K].
+            level: number of the level, from the data upwards.
+
+        Returns:
+            The path to the level below, [B, features[level]].
+        """
         width, above = self.features[level], (condition,) if h is None else (h,)
         new = nn.relu(nn.Dense(width, dtype=self.dtype, name=f'merge_{level}')(join(z, *above)))
         return nn.relu(new + nn.Dense(width, dtype=self.dtype, name=f'mix_{level}')(new))

@@ -1,11 +1,12 @@
 """DiT: a transformer over the patches of a noisy image, conditioned on noise level and class by adaptive normalisation.
 
-Peebles and Xie 2023, "Scalable Diffusion Models with Transformers", section 3.2. Each block normalises without parameters
-of its own; a dense layer of the condition gives the shift, the scale and the gate of each branch. These layers start at zero
-(adaLN-zero), so a new block is the identity. The last layer starts at zero too, so a new network returns 0.
+Peebles and Xie 2023, "Scalable Diffusion Models with Transformers", section 3.2. The normalisation layers have no
+parameters. A dense layer maps the condition to the shift, scale and gate of each branch. These layers are initialised
+with zeros (adaLN-zero), so a new block is the identity. The last layer starts at zero too, so a new network returns 0.
 
-On 32x32x4 latents, 8 output channels and 1000 classes, the fixed table of positions counted: S/2 (width 384, depth 12,
-6 heads) has 32,963,360 parameters, B/2 (768, 12, 12) 130,512,416, B/4 130,475,648, XL/2 (1152, 28, 16) 675,129,632.
+Parameters on 32x32x4 latents with 8 output channels and 1000 classes, including the fixed table of positions: S/2
+(width 384, depth 12, 6 heads) has 32,963,360, B/2 (768, 12, 12) 130,512,416, B/4 130,475,648, XL/2 (1152, 28, 16)
+675,129,632.
 """
 
 from collections.abc import Callable
@@ -20,17 +21,23 @@ from genlab.networks.layers.conditioning import embed_label, span_or_zero
 from genlab.networks.layers.embedding import grid_positions, sinusoidal
 from genlab.networks.layers.resampling import patchify, unpatchify
 
-FREQUENCIES = 256  # numbers of the sinusoidal embedding of a level
+FREQUENCIES = 256  # size of the sinusoidal embedding of a level
 ZEROS, XAVIER, SMALL = nn.initializers.zeros_init(), nn.initializers.xavier_uniform(), nn.initializers.normal(0.02)
 
 
 class DiT(nn.Module):
-    """Square images [B, H, H, C] whose side `patch` divides -> float32 [B, H, H, channels].
+    """Maps square images [B, H, H, C] to float32 [B, H, H, channels]. `patch` must divide H.
 
-    The table of positions is a variable of the collection 'constants': counted and saved, never trained. With `span`, a
-    second number is embedded as the level is, and added. A context is attended to in each block, where there is one from the
-    first call on. Called with (x, level [B], train, labels [B], keys, span [B], context [B, L, D], context_mask [B, L]);
-    missing labels mean the null label `classes`, a missing span means 0. There is no dropout, so keys are ignored.
+    The table of positions is a variable of the collection 'constants': counted and saved, but not trained. With `span`,
+    a time span is embedded like the level, and added. Each block attends to the context, if the network is initialised
+    with one. The arguments of the call are:
+
+    x: images [B, H, H, C].
+    level: noise levels [B], scaled to the order of 1000.
+    labels: class labels, int [B]; None means the null label `classes`.
+    keys: ignored, because there is no dropout.
+    span: time spans [B]; None means 0.
+    context, context_mask: tokens [B, L, D] and their mask, bool [B, L], or None.
     """
 
     channels: int
@@ -39,7 +46,7 @@ class DiT(nn.Module):
     depth: int = 12
     heads: int = 6
     classes: int = 0
-    ratio: int = 4  # the width of a hidden layer by the width of a token
+    ratio: int = 4  # width of the hidden layer divided by the width of a token
     span: bool = False
     dtype: Any = jnp.float32
     remat: bool = False
@@ -56,7 +63,7 @@ class DiT(nn.Module):
         context: jax.Array | None = None,
         context_mask: jax.Array | None = None,
     ) -> jax.Array:
-        del train, keys  # part of the common signature; training changes nothing here
+        del train, keys  # part of the common signature; no effect here
         size, side = x.shape[0], x.shape[1] // self.patch
         condition = nn.silu(self._condition(level, labels, span))
         positions = self.variable('constants', 'positions', lambda: jnp.asarray(grid_positions(side, self.width))[None])
@@ -70,7 +77,7 @@ class DiT(nn.Module):
         x = dense(self.patch**2 * self.channels, ZEROS, jnp.float32, 'output')(x)
         return unpatchify(x.reshape(size, side, side, -1), self.patch)
 
-    def _condition(self, level, labels, span) -> jax.Array:
+    def _condition(self, level: jax.Array, labels: jax.Array | None, span: jax.Array | None) -> jax.Array:
         """Embeds all conditions as one vector, float32 [B, width]."""
         condition = LevelEmbedding(self.width, name='level')(level)
         if self.span:
@@ -81,10 +88,10 @@ class DiT(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, attention to the context where there is one, and a hidden layer, each added to the tokens.
+    """Applies self-attention, attention to the context if given, and a hidden layer, each as a residual branch.
 
-    x [B, N, width], condition [B, width] -> [B, N, width]. The context's branch stands between the other two, without a
-    gate but with a last layer that starts at zero (Chen et al. 2023, PixArt-alpha, section 2.3).
+    x [B, N, width], condition [B, width] -> [B, N, width]. The branch of the context is between the other two. It has
+    no gate, but its last layer is initialised with zeros (Chen et al. 2023, PixArt-alpha, section 2.3).
     """
 
     heads: int
@@ -126,16 +133,44 @@ class LevelEmbedding(nn.Module):
 
 
 def dense(features: int, kernel_init: Callable, dtype: Any, name: str) -> nn.Dense:
+    """Makes a dense layer named `name` in the calling module.
+
+    Args:
+        features: number of outputs.
+        kernel_init: initializer of the kernel.
+        dtype: type of the computation.
+        name: name of the layer.
+    """
     return nn.Dense(features, dtype=dtype, kernel_init=kernel_init, name=name)
 
 
 def modulation(parts: int, width: int, dtype: Any, name: str) -> Callable[[jax.Array], list[jax.Array]]:
-    """A layer that starts at zero: condition [B, D] -> `parts` of [B, 1, width], the shifts, scales and gates of tokens."""
+    """Makes a layer, initialised with zeros, that maps a condition to shifts, scales and gates of tokens.
+
+    Args:
+        parts: number of outputs.
+        width: width of a token.
+        dtype: type of the computation.
+        name: name of the layer in the calling module.
+
+    Returns:
+        A function from conditions [B, D] to a list of `parts` arrays [B, 1, width].
+    """
     layer = dense(parts * width, ZEROS, dtype, name)
     return lambda condition: jnp.split(layer(condition)[:, None], parts, -1)
 
 
 def normalized(x: jax.Array, shift: jax.Array | float, scale: jax.Array | float, name: str) -> jax.Array:
-    """Tokens [B, N, width] of mean 0 and variance 1, by float32 statistics, then scaled by 1 + scale and shifted."""
+    """Normalises each token by float32 statistics, multiplies by 1 + scale and adds the shift.
+
+    Args:
+        x: tokens [B, N, width].
+        shift: shift, [B, 1, width] or a number.
+        scale: scale, [B, 1, width] or a number.
+        name: name of the layer in the calling module.
+
+    Returns:
+        Tokens [B, N, width].
+    """
     x = nn.LayerNorm(epsilon=1e-6, use_bias=False, use_scale=False, dtype=x.dtype, name=name)(x)
     return x * (1 + scale) + shift

@@ -10,15 +10,15 @@ from genlab.networks.layers.conditioning import embed_label, span_or_zero
 from genlab.networks.layers.embedding import sinusoidal
 from genlab.networks.layers.mlp import MLP
 
-FREQUENCIES = 64  # numbers of the sinusoidal embedding of a level
+FREQUENCIES = 64  # size of the sinusoidal embedding of a level
 
 
 class PointNetwork(nn.Module):
     """Denoises points [B, D] -> float32 [B, channels], zero at initialisation (`channels` None: D).
 
-    Every layer receives the condition, applies a SiLU, and is residual where the widths agree. Called with (x, level [B],
-    train, labels [B], keys, span [B]). Missing labels mean the null label `classes`; a missing span means 0. There is no
-    dropout, so keys are ignored.
+    Every layer receives the condition, applies a SiLU, and is residual where the widths agree. It is called with
+    (x, level [B], train, labels [B], keys, span [B]). Missing labels mean the null label `classes`. A missing span
+    means 0. There is no dropout, so keys are ignored.
     """
 
     features: tuple[int, ...] = (256, 256, 256)
@@ -38,7 +38,7 @@ class PointNetwork(nn.Module):
         keys: jax.Array | None = None,
         span: jax.Array | None = None,
     ) -> jax.Array:
-        del train, keys  # part of the common signature; training changes nothing here
+        del train, keys  # part of the common signature; no effect here
         channels = self.channels or x.shape[-1]
         condition = nn.silu(self._condition(level, labels, span))
         layer = nn.remat(Layer) if self.remat else Layer
@@ -46,7 +46,7 @@ class PointNetwork(nn.Module):
             x = layer(width, self.dtype, name=f'layer_{number}')(x, condition)
         return nn.Dense(channels, kernel_init=nn.initializers.zeros_init(), name='output')(x.astype(jnp.float32))
 
-    def _condition(self, level, labels, span) -> jax.Array:
+    def _condition(self, level: jax.Array, labels: jax.Array | None, span: jax.Array | None) -> jax.Array:
         """Embeds all conditions as one vector, float32 [B, features[0]]."""
         widths = self.features[:1] * 2
         condition = MLP(widths, nn.silu, name='level')(sinusoidal(level, FREQUENCIES))
@@ -58,7 +58,7 @@ class PointNetwork(nn.Module):
 
 
 class Layer(nn.Module):
-    """silu(W x + V condition + b), added to x where the widths agree: [B, n], [B, m] -> [B, width]."""
+    """Computes silu(W x + V condition + b), and adds x where the widths agree: [B, n], [B, m] -> [B, width]."""
 
     width: int
     dtype: Any

@@ -1,9 +1,9 @@
-"""The U-Net of diffusion models (Ho et al. 2020, appendix B), and by its fields those of the papers that followed.
+"""The U-Net of diffusion models (Ho et al. 2020, appendix B), with fields for the variants of later papers.
 
-Improved DDPM (Nichol and Dhariwal 2021, appendix A): blocks=3, scale_shift, heads=4, attention=(16, 8). DDPM++ (Song et al.
-2021, appendix H) as EDM trains it (Karras et al. 2022, appendix F): multipliers=(2, 2, 2), blocks=4, resample='block',
-attend_last, skip_scale=sqrt(1/2), label_table=False, augmentation=9. NCSN++, from the same two papers: fourier, smooth and
-residual_input beside those.
+Improved DDPM (Nichol and Dhariwal 2021, appendix A): blocks=3, scale_shift, heads=4, attention=(16, 8).
+DDPM++ (Song et al. 2021, appendix H) in the version of EDM (Karras et al. 2022, appendix F): multipliers=(2, 2, 2),
+    blocks=4, resample='block', attend_last, skip_scale=sqrt(1/2), label_table=False, augmentation=9.
+NCSN++ (the same two papers): as DDPM++, and fourier, smooth and residual_input.
 """
 
 import math
@@ -28,10 +28,10 @@ Context = tuple[jax.Array, jax.Array | None] | None  # tokens [B, L, D] and thei
 
 
 class UNet(nn.Module):
-    """Images x [B, H, W, C] at noise levels [B] -> [B, H, W, channels], float32; zero at the start.
+    """Maps images x [B, H, W, C] at noise levels [B] to float32 [B, H, W, channels], zero at initialisation.
 
-    Level i of the U has `width * multipliers[i]` channels at a side of H / 2^i, and `blocks` residual blocks on the way down,
-    one more on the way up. `attention` holds the sides at which blocks attend; the middle always does.
+    Level i has `width * multipliers[i]` channels at a side of H / 2^i. It has `blocks` residual blocks in the encoder
+    and `blocks + 1` in the decoder. `attention` holds the sides at which blocks attend. The middle always attends.
     """
 
     channels: int
@@ -48,11 +48,10 @@ class UNet(nn.Module):
     smooth: bool = False  # such a block resamples by the filter [1, 3, 3, 1] / 8; else by means and repeats
     residual_input: bool = False  # adds a downsampled copy of the input image at every encoder level
     skip_scale: float = 1.0  # factor on every sum of a residual branch and its shortcut
-    fourier: bool = False  # embed level and span by random Fourier features, 2 * width; else by sinusoids, width
+    fourier: bool = False  # embed level and span by 2 * width random Fourier features; else by width sinusoids
     classes: int = 0
-    label_table: bool = (
-        True  # a row per class and one for the null label; else EDM's layer on one-hot labels, zeros for null
-    )
+    # A table with one row per class and one for the null label; else EDM's layer on one-hot labels, zeros for null.
+    label_table: bool = True
     augmentation: int = 0  # size of the vector that describes an augmentation
     span: bool = False
     dtype: Any = jnp.float32
@@ -71,7 +70,22 @@ class UNet(nn.Module):
         context_mask: jax.Array | None = None,
         augmentation: jax.Array | None = None,
     ) -> jax.Array:
-        """Dropout takes one key per example [B]. Every self-attention is followed by cross-attention to `context` [B, L, D]."""
+        """Denoises images.
+
+        Args:
+            x: images [B, H, W, C].
+            level: noise levels [B].
+            train: whether dropout is active.
+            labels: class labels, int [B]; None means the null label `classes`.
+            keys: dropout keys, one per example [B], or None.
+            span: time spans [B]; None means 0.
+            context: tokens [B, L, D] or None. Each self-attention is followed by cross-attention to them.
+            context_mask: bool [B, L], true at valid tokens, or None.
+            augmentation: descriptions of the augmentation, [B, augmentation]; None means zeros.
+
+        Returns:
+            Predictions, float32 [B, H, W, channels].
+        """
         x, halvings = patchify(x, self.patch), len(self.multipliers) - 1
         side = x.shape[1]
         if any(size % 2**halvings for size in x.shape[1:3]):
@@ -105,9 +119,21 @@ class UNet(nn.Module):
         return unpatchify(x, self.patch).astype(jnp.float32)
 
     def convolution(self, width: int, kind: type[Conv] = Conv, **settings) -> Conv:
+        """Makes a 3x3 convolution of this network's type and initializer."""
         return kind(width, (3, 3), **{'dtype': self.dtype, 'kernel_init': UNIFORM} | settings)
 
     def block(self, width: int, attend: bool, name: str, resample: str = '') -> nn.Module:
+        """Makes a residual block.
+
+        Args:
+            width: number of output channels.
+            attend: whether the block has attention.
+            name: name of the block.
+            resample: '', 'down' or 'up'.
+
+        Returns:
+            A `Block`.
+        """
         kind = nn.remat(Block) if self.remat else Block
         return kind(
             width,
@@ -122,7 +148,17 @@ class UNet(nn.Module):
         )
 
     def resampled(self, direction: str, i: int, x: jax.Array, rest: tuple) -> jax.Array:
-        """Resamples level i - 1 to the side of level i ('down'), or back ('up'). The channels stay."""
+        """Resamples feature maps between the sides of levels i - 1 and i. The number of channels does not change.
+
+        Args:
+            direction: 'down' to level i, or 'up' to level i - 1.
+            i: number of the level with the smaller side.
+            x: feature maps [B, H, W, C].
+            rest: further arguments of a block.
+
+        Returns:
+            Feature maps [B, H / 2, W / 2, C] or [B, 2 H, 2 W, C].
+        """
         width, name = x.shape[-1], f'{direction}_{i}'
         if self.resample == 'block':
             return self.block(width, False, name, direction)(x, *rest)
@@ -131,20 +167,40 @@ class UNet(nn.Module):
         return self.convolution(width, DoubledConv, name=name)(x)
 
     def halved_image(self, i: int, image: jax.Array, width: int) -> jax.Array:
-        """Convolves at the side of level i - 1, then filters; the reverse order gives the same at lower cost."""
+        """Filters the image, then convolves with stride 2. The reverse order has the same result at higher cost.
+
+        Args:
+            i: level of the result.
+            image: feature maps of the image, [B, 2 h, 2 w, C].
+            width: number of output channels.
+
+        Returns:
+            Feature maps [B, h, w, width].
+        """
         return self.convolution(width, strides=(2, 2), padding='VALID', name=f'image_{i}')(filtered(image, 2, 1))
 
-    def embed(self, level, labels, span, augmentation) -> jax.Array:
-        """Embeds level, augmentation, span and class label for every block: [B, 4 * width]."""
+    def embed(
+        self, level: jax.Array, labels: jax.Array | None, span: jax.Array | None, augmentation: jax.Array | None
+    ) -> jax.Array:
+        """Embeds all conditions for the blocks.
+
+        Args:
+            level: noise levels [B].
+            labels: class labels, int [B], or None.
+            span: time spans [B], or None.
+            augmentation: descriptions of the augmentation, [B, augmentation], or None.
+
+        Returns:
+            Embeddings, float32 [B, 4 * width].
+        """
         h = self.waves(level)
         width = h.shape[-1]
         if self.augmentation:
             numbers = jnp.zeros((len(level), self.augmentation)) if augmentation is None else augmentation
             h += self.dense(width, use_bias=False, name='augmentation')(numbers)
         if self.classes and not self.label_table:
-            one_hot = jax.nn.one_hot(
-                label_or_null(labels, level, self.classes), self.classes
-            )  # the null label gives zeros
+            # The null label is encoded as zeros.
+            one_hot = jax.nn.one_hot(label_or_null(labels, level, self.classes), self.classes)
             h += self.dense(width, name='labels')(one_hot * math.sqrt(self.classes))
         h = self.two_layers(h, 'level')
         if self.span:
@@ -155,18 +211,24 @@ class UNet(nn.Module):
         return h
 
     def waves(self, values: jax.Array) -> jax.Array:
+        """Embeds numbers [B] as sinusoids or random Fourier features."""
         return fourier_features(values, 2 * self.width) if self.fourier else sinusoidal(values, self.width)
 
     def dense(self, width: int, **settings) -> nn.Dense:
+        """Makes a dense layer with this network's initializer."""
         return nn.Dense(width, kernel_init=UNIFORM, **settings)
 
     def two_layers(self, h: jax.Array, name: str) -> jax.Array:
+        """Applies two dense layers: [B, D] -> [B, 4 * width]."""
         h = nn.silu(self.dense(4 * self.width, name=f'{name}_0')(h))
         return self.dense(4 * self.width, name=f'{name}_1')(h)
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut, then, with `heads` above 0, attention of pixels to each other and to the context."""
+    """Adds two convolutions to a shortcut: [B, H, W, C] -> [B, H', W', width].
+
+    With `heads` above 0, self-attention over pixels and cross-attention to the context follow.
+    """
 
     width: int
     heads: int
@@ -201,6 +263,7 @@ class Block(nn.Module):
         return self.attend(x, context) if self.heads else x
 
     def attend(self, x: jax.Array, context: Context) -> jax.Array:
+        """Adds self-attention, and cross-attention if there is a context: [B, H, W, C] -> [B, H, W, C]."""
         for name, tokens in [('attention', ()), ('cross_attention', context)]:
             if tokens is not None:
                 h = group_normalization(x, f'{name}_normalization', self.dtype)

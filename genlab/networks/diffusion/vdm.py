@@ -1,8 +1,8 @@
-"""The networks of variational diffusion models: a U-Net that keeps its resolution, and a noise schedule that learns.
+"""The networks of variational diffusion models: a U-Net of constant resolution, and a learned noise schedule.
 
-Kingma et al. 2021, "Variational Diffusion Models", appendix B (the released code where the two differ). As released for
-CIFAR-10 (width 128, depth 32, no attention but in the middle) the U-Net has 30,578,179 parameters, and the released schedule,
-a line with learned ends, two more: 30,578,181.
+Kingma et al. 2021, "Variational Diffusion Models", appendix B. Where paper and released code differ, this follows the
+code. The U-Net released for CIFAR-10 (width 128, depth 32, attention only in the middle) has 30,578,179 parameters. Its
+schedule, a line with learned ends, adds two: 30,578,181.
 """
 
 import math
@@ -20,16 +20,19 @@ from genlab.networks.layers.embedding import sinusoidal
 from genlab.networks.layers.residual import attend_pixels
 
 ZEROS = nn.initializers.zeros_init()
-# Angles 2^n pi x of the Fourier features: they resolve the fine detail that the last bits of the likelihood depend on.
+# Exponents n of the angles 2^n pi x of the Fourier features. They resolve details that change the last bits of the
+# likelihood.
 OCTAVES = (7, 8)
 
 
 class VariationalUNet(nn.Module):
-    """Images [B, H, W, C] -> float32 [B, H, W, C], the input plus what is learned about it: a fresh network returns its input.
+    """Maps images [B, H, W, C] to float32 [B, H, W, C], the input plus a residual. A new network returns its input.
 
-    `depth` blocks lead down and depth + 1 up, all at full resolution and `width`; each block up sees what its opposite made.
-    Called with (x, level [B], train, labels [B], keys, span [B]). A span is a number that is joined to the embedded level as
-    it is: 0 without; the released code says so how an image was augmented. No labels are the class `classes`, "none".
+    The encoder has `depth` blocks and the decoder `depth + 1`, all at full resolution and `width` channels. Each block
+    of the decoder receives the output of the corresponding block of the encoder. The network is called with
+    (x, level [B], train, labels [B], keys, span [B]). The span is concatenated to the embedded level without embedding;
+    a missing span means 0. The released code uses this input to describe the augmentation of an image. Missing labels
+    mean the null label `classes`.
     """
 
     width: int = 128
@@ -37,7 +40,7 @@ class VariationalUNet(nn.Module):
     classes: int = 0
     dropout: float = 0.1
     groups: int = 32
-    attention: bool = False  # after every block; else in the middle only
+    attention: bool = False  # whether every block attends; else only the middle
     dtype: Any = jnp.float32
     remat: bool = False
 
@@ -65,10 +68,11 @@ class VariationalUNet(nn.Module):
         return x + Conv(x.shape[-1], (3, 3), kernel_init=ZEROS, dtype=jnp.float32, name='output')(h)
 
     def _block(self, name: str, attention: bool) -> nn.Module:
+        """Makes a block named `name`."""
         block = nn.remat(Block) if self.remat else Block
         return block(self.width, self.dropout, self.groups, attention, self.dtype, name=name)
 
-    def _condition(self, level, labels, span) -> jax.Array:
+    def _condition(self, level: jax.Array, labels: jax.Array | None, span: jax.Array | None) -> jax.Array:
         """Embeds all conditions as one vector, float32 [B, 4 * width]."""
         h = jnp.concatenate([sinusoidal(level, self.width), span_or_zero(span, level)[:, None]], 1)
         h = nn.silu(nn.Dense(4 * self.width, name='level')(h))
@@ -108,14 +112,17 @@ class Block(nn.Module):
 
 
 class MonotoneSchedule(nn.Module):
-    """A noise schedule that learns: times t [B] in [0, 1] -> gamma(t) = -log SNR(t), float32 [B], never falling.
+    """Maps times t [B] in [0, 1] to gamma(t) = -log SNR(t), float32 [B], a learned schedule that never decreases.
 
-    gamma(t) = lowest + |range| (s(t) - s(0)) / (s(1) - s(0)),  s(t) = t + sum_k |v_k| tanh(|w_k| (2 t - 1) + b_k) / width
+        gamma(t) = lowest + |range| (s(t) - s(0)) / (s(1) - s(0)),
+        s(t) = t + sum_k |v_k| tanh(|w_k| (2 t - 1) + b_k) / width.
 
-    (after appendix H: the ends, which the variational bound depends on, are parameters of their own beside the shape, which
-    only changes the variance of its estimate). It starts within a thousandth of the straight line, at `lowest` and
-    `highest` exactly. A width of 0 has the two ends alone, as released for CIFAR-10; the released wide one adds the sum to
-    the line unscaled, so that it starts near, not at, its ends. Wide: 3,074 parameters.
+    This follows appendix H. The ends are separate parameters, because the variational bound depends on them. The shape
+    only changes the variance of its estimate. The initial schedule starts at `lowest`, ends at `highest`, and is within
+    a thousandth of the straight line.
+
+    With width 0, only the two ends are learned, as in the model released for CIFAR-10. The default width has 3,074
+    parameters. The released wide schedule adds the sum to the line without scaling, so its initial ends are not exact.
     """
 
     lowest: float = -13.3
@@ -132,7 +139,7 @@ class MonotoneSchedule(nn.Module):
         return lowest + jnp.abs(extent) * (times - low) / (high - low)
 
     def _shape(self, t: jax.Array) -> jax.Array:
-        """s(t), whose slope is at least 1: [B] -> [B]."""
+        """Computes s(t), whose slope is at least 1: [B] -> [B]."""
         if not self.width:
             return t
         normal = nn.initializers.normal
@@ -144,22 +151,30 @@ class MonotoneSchedule(nn.Module):
 
 
 def fourier(x: jax.Array) -> jax.Array:
-    """Returns sin(2^n pi x) and cos(2^n pi x) of every channel for n in 7, 8 (appendix C): [..., C] -> [..., 4 C]."""
+    """Returns sin(2^n pi x) and cos(2^n pi x) per channel for n in 7, 8 (appendix C): [..., C] -> [..., 4 C]."""
     angles = [2**octave * math.pi * x for octave in OCTAVES]
     return jnp.concatenate([wave(angle) for wave in (jnp.sin, jnp.cos) for angle in angles], -1)
 
 
 def groups_of(channels: int, groups: int) -> int:
-    """Returns the greatest common divisor of the channels and at most `groups` groups of four channels or more.
+    """Returns the number of groups, at most `groups`, that divides the channels into groups of four or more.
 
-    A group with a single channel would remove what the noise level adds to it.
+    A group with a single channel would remove the contribution of the noise level.
     """
     return math.gcd(min(groups, max(channels // 4, 1)), channels)
 
 
 def normalize(x: jax.Array, groups: int, name: str) -> jax.Array:
-    """Applies flax's group normalisation to x [B, H, W, C] in at most `groups` groups; the layer is named `name`.
+    """Applies flax's group normalisation in at most `groups` groups.
 
-    `layers.normalization.GroupNorm` differs from it by 1e-5 where channel means are three standard deviations from zero.
+    `layers.normalization.GroupNorm` differs by 1e-5 where channel means are three standard deviations from zero.
+
+    Args:
+        x: feature maps [B, H, W, C].
+        groups: largest number of groups.
+        name: name of the layer in the calling module.
+
+    Returns:
+        Normalised feature maps [B, H, W, C].
     """
     return nn.GroupNorm(groups_of(x.shape[-1], groups), dtype=x.dtype, name=name)(x)

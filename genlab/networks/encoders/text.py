@@ -1,7 +1,7 @@
 """A small transformer that encodes a caption as a context for cross-attention.
 
-Rombach et al. 2022, appendix E.2.2 (there with 32 layers): learned embeddings of tokens and of positions, trained from
-scratch together with the denoiser.
+Rombach et al. 2022, appendix E.2.2, where it has 32 layers. Embeddings of tokens and positions are learned. The encoder
+is trained from scratch together with the denoiser.
 """
 
 from typing import Any
@@ -18,8 +18,8 @@ SMALL = nn.initializers.normal(0.02)
 class TextEncoder(nn.Module):
     """Encodes tokens int32 [B, L], 0 for padding, as context [B, L + 1, width], float32, and mask, bool [B, L + 1].
 
-    `words` is the size of the vocabulary. Position 0 is a learned start vector, equal for all texts. A mask that is true there
-    alone is the null condition. Words attend to it and to each other.
+    `words` is the size of the vocabulary. Position 0 is a learned start vector, equal for all texts. If the mask is
+    true only at position 0, the context is the null condition. Words attend to the start vector and to each other.
     """
 
     words: int
@@ -30,7 +30,7 @@ class TextEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        del train  # part of the common signature; training changes nothing here
+        del train  # part of the common signature; no effect here
         batch, length = tokens.shape
         start = jnp.broadcast_to(self.param('start', SMALL, (self.width,)), (batch, 1, self.width))
         positions = self.param('positions', SMALL, (length, self.width))

@@ -23,7 +23,7 @@ class Attention(nn.Module):
     def __call__(self, x: jax.Array, context: jax.Array | None = None, mask: jax.Array | None = None) -> jax.Array:
         width = x.shape[-1]
         if width % self.heads:
-            raise ValueError(f'{self.heads} heads do not divide a width of {width}')
+            raise ValueError(f'{self.heads} heads do not divide a width of {width}: choose a divisor of the width')
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=self.kernel_init)
         if context is None:
             query, key, value = self._heads(dense(3 * width, name='query_key_value')(x), 3)

@@ -1,8 +1,8 @@
-"""Convolutions and transposed convolutions: NHWC images, HWIO kernels, the parameters and numbers of flax's layers.
+"""Convolutions and transposed convolutions of NHWC images, with the parameters and results of flax's layers.
 
-XLA's CPU backend is slow at some of the products that these layers and their gradients are made of: see
-docs/convolution.md. So three primitives state them, each a transpose of the other two: every derivative, of any order
-and mode, is one of the three again. On a CPU they become the dots of patches.py, elsewhere XLA's own convolutions.
+XLA's CPU backend is slow at some of the products in these layers and their gradients: see docs/convolution.md. Three
+primitives represent these products. Each is a transpose of the other two, so every derivative of any order and mode is
+again one of the three. On a CPU they are lowered to the dots of patches.py, elsewhere to XLA's own convolutions.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,47 +20,76 @@ from genlab.networks.layers.kernels import patches
 from genlab.networks.layers.kernels.patches import Geometry
 
 Padding = str | Sequence[tuple[int, int]]
-# Settings that halve (Conv) or double (ConvTranspose) the side. A kernel that the stride divides leaves no chequerboard.
+# Settings that halve (Conv) or double (ConvTranspose) the side. The stride divides the kernel size, which avoids
+# checkerboard artefacts.
 STRIDE_TWO: dict[str, Any] = {'kernel_size': (4, 4), 'strides': (2, 2)}
 
 
 def convolve(
     x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1), padding: Padding = 'SAME'
 ) -> jax.Array:
-    """Convolves images [B, H, W, I] with a kernel [h, w, I, O] as `lax.conv_general_dilated` does."""
-    size, window = x.shape[1:3], kernel.shape[:2]
+    """Convolves images with a kernel as `lax.conv_general_dilated` does.
+
+    Args:
+        x: images [B, H, W, I].
+        kernel: kernel [h, w, I, O].
+        strides: strides along height and width.
+        padding: 'SAME', 'VALID', or pairs of zeros added before and after height and width.
+
+    Returns:
+        Images [B, H', W', O].
+    """
+    size, window = _pair(x.shape[1:3]), _pair(kernel.shape[:2])
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(size, window, strides, padding)
-    return _bind(convolve_p, x, kernel, Geometry(size, window, tuple(strides), tuple(map(tuple, padding))))
+    vertical, horizontal = padding
+    return _bind(convolve_p, x, kernel, Geometry(size, window, _pair(strides), (_pair(vertical), _pair(horizontal))))
 
 
 def convolve_transpose(
     x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1), padding: Padding = 'SAME'
 ) -> jax.Array:
-    """Spreads images [B, H, W, I] with a kernel [h, w, I, O] over a grid `strides` finer, as `lax.conv_transpose` does.
+    """Applies a transposed convolution as `lax.conv_transpose` does.
 
-    An explicit padding pads the image with zeros between its pixels, as in lax: two at 4x4 and stride 2 doubles.
+    Args:
+        x: images [B, H, W, I].
+        kernel: kernel [h, w, I, O].
+        strides: upsampling factors of height and width.
+        padding: 'SAME', 'VALID', or pairs of zeros around the dilated image. Pairs of 2 double the side for a 4x4
+            kernel and stride 2.
+
+    Returns:
+        Images [B, H', W', O].
     """
-    window = kernel.shape[:2]
+    window = _pair(kernel.shape[:2])
     if isinstance(padding, str):
         padding = [_transposed_padding(*side, padding) for side in zip(window, strides)]
     dilated = [(n - 1) * stride + 1 for n, stride in zip(x.shape[1:3], strides)]
-    size = tuple(n + low + high - w + 1 for n, w, (low, high) in zip(dilated, window, padding))
-    opposite = tuple((w - 1 - low, w - 1 - high) for w, (low, high) in zip(window, padding))
-    return _bind(spread_p, x, kernel, Geometry(size, window, tuple(strides), opposite, turned=True))
+    size = _pair([n + low + high - w + 1 for n, w, (low, high) in zip(dilated, window, padding)])
+    vertical, horizontal = ((w - 1 - low, w - 1 - high) for w, (low, high) in zip(window, padding))
+    return _bind(spread_p, x, kernel, Geometry(size, window, _pair(strides), (vertical, horizontal), turned=True))
 
 
 def convolve_doubled(
     x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1), padding: Padding = 'SAME'
 ) -> jax.Array:
-    """`convolve` of x with every pixel four times, [B, 2 H, 2 W, I] -> [B, 2 H, 2 W, O], for odd windows in 'SAME' padding.
+    """Convolves images after repeating each pixel 2x2 times, for odd windows and 'SAME' padding.
 
-    Of the places of a 3x3 window four lie on the same pixel, or two: their numbers are added up first, which leaves four of
-    nine multiplications. It is a transposed convolution by the kernel spread over a place more each way.
+    Several places of a window lie on the same pixel of x. Their weights are added first, which leaves four of nine
+    multiplications for a 3x3 window. The result is a transposed convolution with a kernel larger by one on each axis.
+
+    Args:
+        x: images [B, H, W, I], before the repetition.
+        kernel: kernel [h, w, I, O] of odd sides.
+        strides: must be (1, 1).
+        padding: must be 'SAME'.
+
+    Returns:
+        Images [B, 2 H, 2 W, O].
     """
     if tuple(strides) != (1, 1) or padding != 'SAME' or not all(side % 2 for side in kernel.shape[:2]):
         raise ValueError(
-            f"the window is odd, the strides are (1, 1) and the padding is 'SAME', not {kernel.shape[:2]}, "
+            f"set strides=(1, 1) and padding='SAME', and make sure the window is odd, not {kernel.shape[:2]}, "
             f'{strides} and {padding!r}'
         )
     around = tuple((side // 2 + 1,) * 2 for side in kernel.shape[:2])
@@ -70,19 +99,25 @@ def convolve_doubled(
     return convolve_transpose(x, kernel, (2, 2), around)
 
 
+def _pair(values: Sequence[int]) -> tuple[int, int]:
+    """Returns two values as a tuple."""
+    first, second = values
+    return first, second
+
+
 def _transposed_padding(window: int, stride: int, padding: str) -> tuple[int, int]:
-    """The padding of the dilated image that undoes a convolution's 'SAME' or 'VALID'."""
+    """Returns the padding of the dilated image that inverts the shape change of a 'SAME' or 'VALID' convolution."""
     if padding == 'VALID':
         return window - 1, window + stride - 2 + max(window - stride, 0) - (window - 1)
     if padding != 'SAME':
-        raise ValueError(f"padding is 'SAME', 'VALID' or pairs of numbers, not {padding!r}")
+        raise ValueError(f"set padding to 'SAME', 'VALID' or pairs of numbers, not {padding!r}")
     total = window + stride - 2
     low = window - 1 if stride > window - 1 else -(-total // 2)
     return low, total - low
 
 
 def _bind(primitive: Primitive, left: jax.Array, right: jax.Array, geometry: Geometry) -> jax.Array:
-    """Binds operands that agree on the mesh axes over which they vary (inside `jax.shard_map`)."""
+    """Binds a primitive, after making both operands vary over the same mesh axes (inside `jax.shard_map`)."""
     varying = [jax.typeof(x).manual_axis_type.varying for x in (left, right)]
     left, right = (
         lax.pcast(x, tuple(other - own), to='varying') if other - own else x
@@ -92,12 +127,13 @@ def _bind(primitive: Primitive, left: jax.Array, right: jax.Array, geometry: Geo
 
 
 def _plain_spread(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """Computes `patches.spread` by XLA's own convolution."""
     x = jax.ShapeDtypeStruct((y.shape[0], *geometry.size, kernel.shape[3 if geometry.turned else 2]), y.dtype)
     return jax.linear_transpose(lambda x: patches.plain(x, kernel, geometry), x)(y)[0]
 
 
 def _primitive(name: str, shape: Callable, fast: Callable, plain: Callable) -> Primitive:
-    """A primitive on two arrays; axes in front of the usual four are problems of their own, with both operands."""
+    """Makes a primitive on two arrays. Axes before the last four are batch axes of both operands."""
     primitive = Primitive(name)
 
     def lowering(operation):
@@ -121,7 +157,10 @@ def _primitive(name: str, shape: Callable, fast: Callable, plain: Callable) -> P
 
 
 def _batch(primitive: Primitive, operands: tuple, axes: tuple, geometry: Geometry) -> tuple[jax.Array, int]:
-    """Under `vmap`: images that share a kernel are one larger batch; operands of their own are further problems."""
+    """Batches a primitive under `vmap`.
+
+    Images that share a kernel are merged into one larger batch. Otherwise the mapped axis becomes a batch axis of both.
+    """
     (left, right), (i, j) = operands, axes
     if j is None and primitive is not correlate_p:
         left = jnp.moveaxis(left, i, -5)
@@ -149,7 +188,7 @@ spread_p = _primitive(
 )
 correlate_p = _primitive('genlab_correlate', patches.kernel_shape, patches.correlate, patches.plain_correlate)
 
-# The gradient of each in its first and in its second operand: (cotangent, first operand, second operand, geometry).
+# Gradients with respect to the first and the second operand: (cotangent, first operand, second operand, geometry).
 ad.defbilinear(
     convolve_p,
     lambda t, x, kernel, geometry: _bind(spread_p, t, kernel, geometry),
@@ -168,7 +207,7 @@ ad.defbilinear(
 
 
 class Conv(nn.Module):
-    """A convolution with the parameters and numbers of `flax.linen.Conv`: [B, H, W, I] -> [B, H', W', features]."""
+    """Convolves [B, H, W, I] -> [B, H', W', features], with the parameters and results of `flax.linen.Conv`."""
 
     features: int
     kernel_size: tuple[int, int]
@@ -193,12 +232,15 @@ class Conv(nn.Module):
 
 
 class DoubledConv(Conv):
-    """`Conv` of the image with every pixel four times, [B, H, W, I] -> [B, 2 H, 2 W, features], for less than half the work."""
+    """Applies `Conv` after repeating each pixel 2x2 times: [B, H, W, I] -> [B, 2 H, 2 W, features].
+
+    It needs less than half of the multiplications.
+    """
 
     operation = staticmethod(convolve_doubled)
 
 
 class ConvTranspose(Conv):
-    """A transposed convolution with the parameters and numbers of `flax.linen.ConvTranspose`."""
+    """Applies a transposed convolution with the parameters and results of `flax.linen.ConvTranspose`."""
 
     operation = staticmethod(convolve_transpose)

@@ -8,9 +8,9 @@ from flax import linen as nn
 class LatentScale(nn.Module):
     """Returns the standard deviation [] of codes [B, ...] over all values. It has statistics and no parameters.
 
-    Diffusion divides codes by it, so that they have unit variance (Rombach et al. 2022, appendix G). The paper takes the first
-    batch. Here, statistics are averaged over the first `steps` calls with `train`, then frozen. They cover the whole batch
-    over the mapped axis `axis`. The value is 1 before the first call.
+    Diffusion divides codes by it, so that they have unit variance (Rombach et al. 2022, appendix G). The paper measures
+    the first batch. This layer averages statistics over the first `steps` calls with `train`, then freezes them. They
+    cover the global batch over the mapped axis `axis`. The value is 1 before the first call.
     """
 
     steps: int = 100

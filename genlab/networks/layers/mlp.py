@@ -8,6 +8,7 @@ from flax import linen as nn
 
 
 def identity(x: jax.Array) -> jax.Array:
+    """Returns x."""
     return x
 
 
@@ -24,7 +25,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        del train  # part of the common signature; training changes nothing here
+        del train  # part of the common signature; no effect here
         for width in self.features[:-1]:
             x = self.activation(nn.Dense(width, dtype=self.dtype)(x))
         return self.output(nn.Dense(self.features[-1], dtype=self.dtype)(x))

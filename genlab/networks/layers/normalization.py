@@ -1,8 +1,8 @@
-"""Batch and group normalisation with the variables and numbers of flax's layers, as one multiplication and one addition.
+"""Batch and group normalisation with the variables and results of flax's layers, as a multiplication and an addition.
 
-Ioffe and Szegedy 2015, algorithms 1 and 2; Wu and He 2018, section 3. The compiler merges two
-evaluations of a network on one input only if their operations are equal. Differentiating flax's layer prevents that, so a
-GAN's images would be generated twice. Group normalisation is also faster in this form on a CPU, gradients included.
+Ioffe and Szegedy 2015, algorithms 1 and 2; Wu and He 2018, section 3. The compiler merges two evaluations of a network
+on one input only if their operations are equal. Differentiating flax's layer prevents that, so a GAN's images would be
+generated twice. Group normalisation is also faster in this form on a CPU, gradients included.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class GroupNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
         if width % self.groups:
-            raise ValueError(f'{self.groups} groups do not divide {width} channels')
+            raise ValueError(f'{self.groups} groups do not divide {width} channels: choose a divisor of the channels')
         scale = self.param('scale', nn.initializers.ones_init(), (width,))
         bias = self.param('bias', nn.initializers.zeros_init(), (width,))
         mean, variance = _group_moments(x, self.groups)
@@ -66,7 +66,7 @@ def group_normalization(x: jax.Array, name: str, dtype: Any = None) -> jax.Array
 
     Args:
         x: feature maps [B, ..., C].
-        name: name of the layer, which its parameters are stored under.
+        name: name of the layer, under which its parameters are stored.
         dtype: type of the result; None keeps the type of x.
 
     Returns:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-EXACT = jax.lax.Precision.HIGHEST  # for products: accelerators would round their operands
+EXACT = jax.lax.Precision.HIGHEST  # precision of products: accelerators would round their operands
 
 
 class Quantized(NamedTuple):
@@ -23,14 +23,18 @@ class Quantized(NamedTuple):
 class Quantizer(nn.Module):
     """Replaces each code by the nearest of K = `entries` vectors: float32 [B, ..., width] -> Quantized.
 
-    With `decay` above 0, an entry is the mean of the codes assigned to it (appendix A.1). The layer keeps moving averages of
-    their number N and their sum M, both from zero, over the batch on all devices of the mapped axis `axis`:
+    With `decay` above 0, an entry is the mean of the codes assigned to it (appendix A.1). The layer keeps moving
+    averages of their number N and their sum M, both from zero. They cover the batch on all devices of the mapped axis
+    `axis`:
+
         e_k = M_k / N'_k,  N'_k = (N_k + s) / (sum_j N_j + K s) sum_j N_j.
-    N and M are divided by 1 - decay^t first; s is `smoothing`. With `decay` 0, entries are parameters for the codebook loss.
+
+    N and M are divided by 1 - decay^t first; s is `smoothing`. With `decay` 0, entries are parameters, trained by the
+    codebook loss.
 
     Dead entries are restarted: an entry unused for more than `patience` batches is reset to an encoder output from the
-    current batch (0 disables this). All entries unused in the first batch are reset too. A gradient-trained entry keeps its
-    parameter; the reset is an offset added to it.
+    current batch (0 disables this). All entries unused in the first batch are reset too. A gradient-trained entry keeps
+    its parameter; the reset is an offset added to it.
     """
 
     entries: int
@@ -40,7 +44,7 @@ class Quantizer(nn.Module):
     patience: int = 100
     axis: str | None = None
 
-    def setup(self):
+    def setup(self) -> None:
         shape, bound = (self.entries, self.width), 1 / self.entries
         start = lambda key: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
         self.steps = self.variable('codebook', 'steps', jnp.zeros, (), jnp.int32)
@@ -73,12 +77,18 @@ class Quantizer(nn.Module):
         through = codes + jax.lax.stop_gradient(entries - codes)
         return Quantized(through, entries, indices.reshape(codes.shape[:-1]), counts / counts.sum())
 
-    def _total(self, values):
+    def _total(self, values: jax.Array) -> jax.Array:
         """Sums over devices."""
         return values if self.axis is None else jax.lax.psum(values, self.axis)
 
-    def _learn(self, codes, chosen, counts):
-        """Updates the averages and restarts dead entries, from this device's codes [N, width] and one-hot choices [N, K]."""
+    def _learn(self, codes: jax.Array, chosen: jax.Array, counts: jax.Array) -> None:
+        """Updates the averages and restarts dead entries.
+
+        Args:
+            codes: codes of this device, [N, width].
+            chosen: one-hot indices of their entries, [N, K].
+            counts: number of codes per entry over all devices, [K].
+        """
         idle = jnp.where(counts > 0, 0, self.idle.value + 1)
         dead = (idle > self.patience) & (self.patience > 0)
         fresh = self._fresh(codes)
@@ -90,7 +100,7 @@ class Quantizer(nn.Module):
         else:
             self.shift.value = jnp.where(dead[:, None], fresh - jax.lax.stop_gradient(self.learned), self.shift.value)
 
-    def _average(self, dead, counts, sums):
+    def _average(self, dead: jax.Array, counts: jax.Array, sums: jax.Array) -> None:
         """Updates each entry from the codes assigned to it; dead entries discard their past averages."""
         for running, now in ((self.count, counts), (self.sum, sums)):
             forgotten = dead.reshape(-1, *(1,) * (now.ndim - 1))
@@ -99,10 +109,11 @@ class Quantizer(nn.Module):
         count, total = self.count.value / weight, self.count.value.sum() / weight
         smooth = (count + self.smoothing) / (total + self.entries * self.smoothing) * total
         moved = self.sum.value / weight / smooth[:, None]
-        self.means.value = jnp.where(count[:, None] > 0, moved, self.means.value)  # an entry that was never used stays
+        # An entry that was never used keeps its value.
+        self.means.value = jnp.where(count[:, None] > 0, moved, self.means.value)
 
-    def _fresh(self, codes):
-        """Returns one code per entry [K, width], spread evenly over the global batch; the positions change per batch."""
+    def _fresh(self, codes: jax.Array) -> jax.Array:
+        """Returns one code per entry [K, width], spread evenly over the global batch. Positions change per batch."""
         devices, device = (1, 0) if self.axis is None else (jax.lax.axis_size(self.axis), jax.lax.axis_index(self.axis))
         count = len(codes) * devices
         spread = np.arange(self.entries, dtype=np.int64) * stride(count) % count
@@ -112,11 +123,14 @@ class Quantizer(nn.Module):
 
 
 def nearest(codes: jax.Array, entries: jax.Array) -> jax.Array:
-    """Returns the nearest of the entries [K, D] to each code [N, D], int32 [N]. |z|^2 is omitted: all entries share it."""
+    """Returns the index of the entry [K, D] nearest to each code [N, D]: int32 [N].
+
+    The term |z|^2 of the distance is omitted, because it is equal for all entries.
+    """
     distance = jnp.square(entries).sum(1)[None] - 2 * jnp.matmul(codes, entries.T, precision=EXACT)
     return distance.argmin(1).astype(jnp.int32)
 
 
 def stride(count: int) -> int:
-    """Returns a step near 0.618 * count that is coprime to `count`, so that it visits every position before repeating."""
+    """Returns a step near 0.618 * count, coprime to `count`, so that it visits all positions before repeating."""
     return next(step for step in range(max(1, round(0.618 * count)), 2 * count + 1) if math.gcd(step, count) == 1)

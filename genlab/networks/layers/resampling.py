@@ -1,10 +1,12 @@
-"""Resamples images [B, H, W, C] by a factor of two, with or without a smooth filter, and moves patches into channels."""
+"""Resamples images by a factor of two, with or without a smooth filter, and moves patches into channels."""
+
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-TAPS = 1, 3, 3, 1  # of the smooth filter, over their sum (Karras et al. 2022, table 7; as in StyleGAN2)
+TAPS = 1, 3, 3, 1  # weights of the smooth filter before normalisation (Karras et al. 2022, table 7; as in StyleGAN2)
 
 
 def halve(x: jax.Array, smooth: bool = False) -> jax.Array:
@@ -16,7 +18,10 @@ def halve(x: jax.Array, smooth: bool = False) -> jax.Array:
 
 
 def double(x: jax.Array, smooth: bool = False) -> jax.Array:
-    """Repeats each pixel 2x2 times: [B, H, W, C] -> [B, 2 H, 2 W, C]. `smooth`: four times the transpose of smooth `halve`."""
+    """Repeats each pixel 2x2 times: [B, H, W, C] -> [B, 2 H, 2 W, C].
+
+    With `smooth`, applies four times the transpose of smooth `halve` instead.
+    """
     if smooth:
         return _double_smoothly(_double_smoothly(x, 1), 2)
     batch, height, width, channels = x.shape
@@ -25,7 +30,7 @@ def double(x: jax.Array, smooth: bool = False) -> jax.Array:
 
 
 def filtered(x: jax.Array, padding: int, stride: int) -> jax.Array:
-    """Applies the filter [1, 3, 3, 1] / 8 along height and width, after zero padding, and keeps every `stride`-th value.
+    """Pads with zeros, applies the filter [1, 3, 3, 1] / 8 along height and width, and keeps every `stride`-th value.
 
     Sums shifted slices, because a depthwise convolution is slow on a CPU.
 
@@ -41,7 +46,7 @@ def filtered(x: jax.Array, padding: int, stride: int) -> jax.Array:
         x = _pad(x, axis, padding)
         places = x.shape[axis] - len(TAPS) + 1
         shifted = (lax.slice_in_dim(x, i, i + places, stride, axis) for i in range(len(TAPS)))
-        x = sum(tap / sum(TAPS) * part for tap, part in zip(TAPS, shifted))
+        x = cast(jax.Array, sum(tap / sum(TAPS) * part for tap, part in zip(TAPS, shifted)))
     return x
 
 
@@ -54,7 +59,7 @@ def _double_smoothly(x: jax.Array, axis: int) -> jax.Array:
 
 
 def _pad(x: jax.Array, axis: int, padding: int) -> jax.Array:
-    """Adds `padding` zeros on both ends of one axis."""
+    """Adds `padding` zeros at both ends of one axis."""
     return jnp.pad(x, [(padding, padding) if i == axis else (0, 0) for i in range(x.ndim)])
 
 

@@ -1,4 +1,4 @@
-"""Residual blocks of convolutions (He et al. 2016), and the parts that blocks of several networks share."""
+"""Residual blocks of convolutions (He et al. 2016), and parts shared by the blocks of several networks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ class ResidualBlock(nn.Module):
 
 
 class Bottlenecks(nn.Module):
-    """Applies `blocks` residual blocks with a quarter of the width inside, then a ReLU: [B, H, W, width] -> the same."""
+    """Applies residual blocks of inner width `width / 4`, then a ReLU: [B, H, W, width] -> [B, H, W, width]."""
 
     width: int
     blocks: int
@@ -64,7 +64,7 @@ def attend_pixels(attention: Attention, x: jax.Array, *context: jax.Array | None
     Args:
         attention: the layer to apply.
         x: feature maps [B, H, W, C], usually normalised.
-        context: nothing for self-attention; else tokens [B, L, D] and their mask [B, L] or None.
+        context: tokens [B, L, D] and their mask [B, L] or None; omit both for self-attention.
 
     Returns:
         Feature maps [B, H, W, C].

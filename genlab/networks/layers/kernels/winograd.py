@@ -1,22 +1,27 @@
-"""3x3 convolutions in 16 multiplications for each 2x2 pixels rather than 36: F(2x2, 3x3) of Winograd (Lavin & Gray 2016).
+"""3x3 convolutions with 16 instead of 36 multiplications per 2x2 pixels: Winograd's F(2x2, 3x3) (Lavin & Gray 2016).
 
-Section 4.1 there: Y = A'[(G g G') * (B' d B)]A for every 4x4 pixels d, two apart, of the padded image. Each transform is one of
-rows and then one of columns; sums over channels are one dot for each of the 16 places. With halves as the only factors the
-result is as exact as a plain convolution's.
+Section 4.1 of the paper: Y = A'[(G g G') * (B' d B)]A for each 4x4 tile d of the padded image, at a stride of two
+pixels. Each transform is applied to rows and then to columns. Sums over channels are one dot per place, 16 in total.
+The only factors are halves, so the result is as accurate as a plain convolution.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-SIDE, CHANNELS = (
-    16,
-    128,
-)  # from which on it is faster than XLA's own loop on a CPU: below, transforms cost more than they save
+# Smallest side and number of channels for which this is faster than XLA's own loop on a CPU. Below them, the transforms
+# cost more than they save.
+SIDE, CHANNELS = 16, 128
 
 
 def pays(shape: tuple[int, ...], kernel: tuple[int, ...], dtype: jnp.dtype) -> bool:
-    """Whether images of this shape [B, H, W, I] and a kernel [3, 3, I, O] are better convolved so. bfloat16 is too coarse."""
+    """Tells whether this algorithm is faster and accurate enough. It is too inaccurate in bfloat16.
+
+    Args:
+        shape: shape [B, H, W, I] of the images.
+        kernel: shape [3, 3, I, O] of the kernel.
+        dtype: type of the images.
+    """
     return (
         min(kernel[2:]) >= CHANNELS
         and dtype == jnp.float32
@@ -39,18 +44,21 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return y.reshape(batch, height, width, -1)
 
 
-def _tiles(x, axis):
-    """The four pixels of each tile along an axis, two apart."""
+def _tiles(x: jax.Array, axis: int) -> list[jax.Array]:
+    """Returns the four pixels of each tile along an axis. Tiles start two pixels apart."""
     return [lax.slice_in_dim(x, first, x.shape[axis] - 3 + first, 2, axis) for first in range(4)]
 
 
-def _pixels(d0, d1, d2, d3):
+def _pixels(d0: jax.Array, d1: jax.Array, d2: jax.Array, d3: jax.Array) -> tuple[jax.Array, ...]:
+    """Applies the transform B' of the image along one axis."""
     return d0 - d2, d1 + d2, d2 - d1, d1 - d3
 
 
-def _kernel(g0, g1, g2):
+def _kernel(g0: jax.Array, g1: jax.Array, g2: jax.Array) -> tuple[jax.Array, ...]:
+    """Applies the transform G of the kernel along one axis."""
     return g0, (g0 + g2 + g1) / 2, (g0 + g2 - g1) / 2, g2
 
 
-def _output(m0, m1, m2, m3):
+def _output(m0: jax.Array, m1: jax.Array, m2: jax.Array, m3: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Applies the inverse transform A' along one axis."""
     return m0 + m1 + m2, m1 - m2 - m3
