@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict, FieldReference
@@ -250,9 +250,10 @@ def phases(config: ConfigDict) -> Iterator[Phase]:
     Raises:
       ConfigError: the steps do not grow, or a key is unknown or holds for the whole run.
     """
-    overlays = config.phases or ({},)
+    overlays: tuple[Mapping[str, Any], ...] = config.phases or ({},)
     ends = [overlay.get('until') for overlay in overlays]
-    if ends[-1] is not None or None in ends[:-1] or sorted({*ends[:-1]}) != ends[:-1]:
+    earlier = [end for end in ends[:-1] if end is not None]
+    if ends[-1] is not None or len(earlier) < len(ends) - 1 or sorted({*earlier}) != earlier:
         raise ConfigError(f'config.phases: until={ends}: give a later step to each phase, and none to the last')
     start = 0
     for overlay in overlays:

@@ -1,5 +1,7 @@
 """Optimizers: `adam` and `sgd` return the plain values of a config; `build` turns them into an optax chain."""
 
+from collections.abc import Callable
+
 import optax
 from ml_collections import ConfigDict
 
@@ -68,7 +70,7 @@ RULES = {
 }
 
 
-OPTIMIZERS = {'adam': adam, 'sgd': sgd}
+OPTIMIZERS: dict[str, Callable[..., ConfigDict]] = {'adam': adam, 'sgd': sgd}
 
 
 def build(config: ConfigDict, steps: int = 0, where: str = 'config.optimizer') -> optax.GradientTransformation:

@@ -83,9 +83,10 @@ def programs(
         )
 
     schedule = [program(phase) for phase in phases(config)]
-    first, *later = (jax.eval_shape(make_init(program)) for program in schedule) if len(schedule) > 1 else (None,)
-    for number, state in enumerate(later, 1):
-        _expect_same(first, state, f'config.phases[{number}]')
+    if len(schedule) > 1:
+        first, *later = (jax.eval_shape(make_init(program)) for program in schedule)
+        for number, state in enumerate(later, 1):
+            _expect_same(first, state, f'config.phases[{number}]')
     return schedule
 
 
@@ -218,7 +219,9 @@ def _step(program: Program, due: Due) -> Callable:
     With on_nan='skip' a step that does not count what it skipped, as players do, is left out as a whole where a metric or
     the new state is not finite."""
     experiment = program.experiment
-    step = functools.partial(experiment.step, due=due) if experiment.lazy else experiment.step
+    step: Callable = experiment.step
+    if experiment.lazy:
+        step = functools.partial(step, due=due)
     if program.config.train.on_nan != 'skip':
         return step
 

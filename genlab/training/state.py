@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 
-@flax.struct.dataclass
-class State:
+class State(flax.struct.PyTreeNode):
     """Everything that a step reads and writes. Each field is a pytree of arrays."""
 
     step: jax.Array  # int32 [], the rounds done
