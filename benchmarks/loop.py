@@ -39,10 +39,10 @@ class Timed(Loop):
     """A loop that records the time at the end of each block of steps, and exposes its compiled call."""
 
     def compile(self, batch):
-        call = super().compile(batch)
-        self.call, self.batch = call, self.placement.put(batch)
+        calls = super().compile(batch)
+        (self.call,), self.batch = calls.values(), self.placement.put(batch)
         self.marks = []
-        return call
+        return calls
 
     def between(self):
         super().between()
@@ -87,9 +87,8 @@ def run(kind: type[Timed], config: ConfigDict, block: int) -> tuple[list[float],
     with tempfile.TemporaryDirectory() as folder, Stop() as stop:
         folder = pathlib.Path(folder)
         with Checkpoints(folder / 'checkpoints', 2, warn=print) as checkpoints, MetricLog(folder) as log:
-            loop = kind(config, folder, placement, checkpoints, log, stop)
+            loop = kind(config, program, folder, placement, checkpoints, log, stop)
             loop.block = block
-            loop.begin(program)
             loop.run(program)
     starts, ends = loop.marks[1:-1:2], loop.marks[2::2]
     return [end - start for start, end in zip(starts, ends)], loop

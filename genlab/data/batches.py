@@ -1,7 +1,7 @@
 """Computes batches as a pure function of (seed, number), independent of the number of processes."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ class Batches:
 
     def stream(
         self, first: int, count: int, stop: int, rows: slice = slice(None), workers: int = 0
-    ) -> Iterator[tuple[int, Batch]]:
+    ) -> Generator[tuple[int, Batch], None, None]:
         """Iterates over (number of the first batch, `count` batches) from batch `first` until `stop`, in order.
 
         Sources in memory are gathered in this thread; grain's threads read ahead for other sources. Close the
@@ -110,7 +110,9 @@ class Batches:
         return _read_ahead(starts, item, workers)
 
 
-def _read_ahead(starts: range, item: Callable[[int], tuple[int, Batch]], workers: int) -> Iterator[tuple[int, Batch]]:
+def _read_ahead(
+    starts: range, item: Callable[[int], tuple[int, Batch]], workers: int
+) -> Generator[tuple[int, Batch], None, None]:
     """Yields items in order, read ahead by grain; closing this generator ends its threads and processes.
 
     Args:

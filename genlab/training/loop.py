@@ -4,7 +4,8 @@ import contextlib
 import pathlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -36,13 +37,13 @@ from genlab.training.state import State
 
 
 class Preempted(UserError):
-    """Asked to stop: what was done is saved, and the same command goes on."""
+    """The run was asked to stop. Its work is saved, and the same command continues it."""
 
     exit_code = PREEMPTED
 
 
 def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
-    """Trains `config` in `folder` from its newest checkpoint, or from the start, up to `config.train.steps`."""
+    """Trains up to `config.train.steps`, from the newest checkpoint in `folder` or from the start."""
     placement = parallel.place(config.placement)
     schedule = programs(config, build, placement)
     with (
@@ -50,34 +51,56 @@ def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
         Checkpoints(folder / 'checkpoints', config.checkpoint.keep, warn=warn) as checkpoints,
         MetricLog(folder, enabled=jax.process_index() == 0) as log,
     ):
-        loop = Loop(config, folder, placement, checkpoints, log, stop)
-        loop.begin(schedule[0])
+        loop = Loop(config, schedule[0], folder, placement, checkpoints, log, stop)
+        trained = loop.step < config.train.steps
         for program in schedule:
             if loop.step < program.end:
                 loop.run(program)
-        loop.finish(schedule[-1])
+        loop.finish(schedule[-1], trained)
 
 
 class Loop:
-    """A run in progress: where it is, and what happens between its steps."""
+    """A run in progress: its state, and what happens between its steps.
 
-    def __init__(self, config, folder, placement, checkpoints, log, stop):
-        self.config, self.folder, self.placement = config, folder, placement
+    Args:
+      config: of the run. What a phase may change is read from its program instead.
+      program: the first phase.
+      folder: of the run.
+      placement: of the state over the devices.
+      checkpoints: the newest one is restored; without any the state before the first step is made.
+      log: of metrics and pictures.
+      stop: whether a signal asked to stop.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        program: Program,
+        folder: pathlib.Path,
+        placement: parallel.Placement,
+        checkpoints: Checkpoints,
+        log: MetricLog,
+        stop: 'Stop',
+    ):
+        self.config, self.program, self.folder, self.placement = config, program, folder, placement
         self.checkpoints, self.log, self.stop = checkpoints, log, stop
         self.main = jax.process_index() == 0
-
-    def begin(self, program: Program) -> None:
-        """Takes up the newest checkpoint, or makes the state before the first step."""
+        self.step: int = 0
+        self.state: State
+        self.saved: dict[str, Any] | None = None  # sums of metrics since the last line, from the checkpoint
         init = make_init(program)
-        restored = self.checkpoints.restore(parallel.template(self.placement, jax.eval_shape(init)))
-        self.step, self.state, self.saved = restored or (0, self.fresh(program, init), None)
+        restored = checkpoints.restore(parallel.template(placement, jax.eval_shape(init)))
+        if restored:
+            self.step, self.state, self.saved = restored
+        else:
+            self.state = self.fresh(program, init)
         self.lined = int(self.saved['since']) if self.saved else 0  # the step of the last line of the log
-        self.sampled = {int(path.stem) for path in (self.folder / 'samples').glob('*.png') if path.stem.isdigit()}
-        self.evaluated = evaluation.steps(self.folder)
-        self.program, self.began = None, time.perf_counter()
-        self.log.truncate(self.step)
+        self.sampled = {int(path.stem) for path in (folder / 'samples').glob('*.png') if path.stem.isdigit()}
+        self.evaluated = evaluation.steps(folder)
+        self.began, self.clock = time.perf_counter(), Clock(self.step)
+        log.truncate(self.step)
         self.progress = Progress(
-            self.config.train.steps,
+            config.train.steps,
             self.step,
             enabled=self.main,
             examples=program.config.data.batch_size * program.calls[1],
@@ -86,12 +109,12 @@ class Loop:
             self.progress.note(f'going on from step {self.step}')
 
     def fresh(self, program: Program, init: Callable[[], State]) -> State:
-        """The state before the first step."""
+        """Returns the state before the first step."""
         state, start = parallel.initial(self.placement, init), program.experiment.start
         return start(state, program.batches.source, self.placement) if start else state
 
     def run(self, program: Program) -> None:
-        """The steps of one phase."""
+        """Runs the steps of one phase."""
         self.program, (steps, turns) = program, program.calls
         if self.step == program.start:
             self.state = restart(program, self.state)
@@ -102,7 +125,7 @@ class Loop:
             )
         self.names = metric_names(program, self.placement.axis, self.state)
         self.totals = self.take_up_totals()
-        zeros = totals.zero(self.names)  # made on the device, in one dispatch: there are three numbers to a metric
+        zeros = totals.zero(self.names)  # made on the device in one dispatch: there are three numbers per metric
         self.fresh_totals = jax.jit(lambda: zeros, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.totals))
         rows = parallel.process_rows(program.config.data.batch_size, self.placement.devices)
         self.constants = parallel.replicate(self.placement, make_constants(program))
@@ -127,23 +150,27 @@ class Loop:
         with self.progress.timed('compiling the step'):
             return {due: compiled(due) for due in patterns(self.program, self.step)}
 
-    def stream(self, rows: slice):
-        """The phase's batches from this step on, leaves [steps * turns, b, ...]."""
+    def stream(self, rows: slice) -> Generator[Any, None, None]:
+        """Yields the phase's batches from this step on, leaves [steps * turns, b, ...]."""
         steps, turns = self.program.calls
         first, count, end = self.step * turns, steps * turns, self.program.end * turns
         if self.program.config.data.resident:
-            return (load(self.program, number, count, rows) for number in range(first, end, count))
-        stream = self.program.batches.stream(first, count, end, rows, self.program.config.data.workers)
-        return (batch for _, batch in stream)
+            for number in range(first, end, count):
+                yield load(self.program, number, count, rows)
+            return
+        workers = self.program.config.data.workers
+        with contextlib.closing(self.program.batches.stream(first, count, end, rows, workers)) as stream:
+            for _, batch in stream:
+                yield batch
 
     def between(self) -> None:
-        """What is due after a call."""
+        """Does what is due after a call."""
         train, asked = self.program.config.train, self.stop.asked
         if self.due(train.log_every) or self.step == self.program.end:
             self.write_line()
             asked = parallel.agree(self.stop.asked)
         elif jax.process_count() > 1:
-            asked = False  # processes stop together, at a line
+            asked = False  # processes stop together, when a line is written
         if self.due(train.sample_every):
             self.sample()
         if self.due(train.evaluate_every):
@@ -154,8 +181,8 @@ class Loop:
             self.checkpoints.wait()
             raise Preempted(f'stopped at step {self.step}, saved in {self.folder}: the same command goes on from there')
 
-    def pause(self):
-        """Steps that were dispatched are waited for, and what follows does not count as theirs."""
+    def pause(self) -> contextlib.AbstractContextManager:
+        """Waits for dispatched steps. The time inside the returned context does not count as theirs."""
         jax.block_until_ready(self.state)
         return self.clock.pause()
 
@@ -168,7 +195,7 @@ class Loop:
         return every > 0 and self.step // every > (self.step - self.program.calls[0]) // every
 
     def take_up_totals(self):
-        """The sums since the last line: those of the checkpoint if they are of the same metrics, otherwise none."""
+        """Returns the sums of metrics since the last line: the checkpoint's if the metrics are the same, else zeros."""
         sums = totals.zero(self.names)
         if self.saved and set(self.saved['totals']) == set(sums):
             sums = totals.from_plain(self.saved['totals'])
@@ -190,30 +217,30 @@ class Loop:
         return sums
 
     def write_line(self) -> None:
-        """One line of metrics: their means since the last one."""
+        """Writes one line of metrics: their means since the last line."""
         sums = self.read_totals()
-        rate, images_a_step = self.clock.lap(self.step), self.program.config.data.batch_size * self.program.calls[1]
+        rate, images = self.clock.lap(self.step), self.program.config.data.batch_size * self.program.calls[1]
         row = {
             **totals.means(sums),
             'steps_per_second': rate,
-            'images_per_second': rate * images_a_step,
+            'images_per_second': rate * images,
             'seconds': time.perf_counter() - self.began,
         }
         if self.config.train.on_nan == 'skip':
-            row['skipped'] = int(sums['skipped'].sum)  # how many turns, not their mean
+            row['skipped'] = int(sums['skipped'].sum)  # a count, not a mean
         with self.clock.pause():
             self.log.write(self.step, row)
             self.progress.update(self.step, row)
         self.lined, self.totals = self.step, self.fresh_totals()
 
     def save(self) -> None:
-        """Starts a checkpoint of a state that is known to be sound."""
+        """Starts writing a checkpoint, after a check that all metrics so far are finite."""
         with self.pause():
             sums = totals.to_plain(self.read_totals())
             self.checkpoints.save(self.step, self.state, {'totals': sums, 'since': self.lined})
 
     def sample(self) -> None:
-        """Writes the picture of this step: samples or reconstructions, if the model has either."""
+        """Writes a picture of this step: samples, or reconstructions of a model that cannot sample."""
         program, variables = self.program, self.state.variables(averaged=True)
         with self.pause():
             picture = drawing.picture(
@@ -224,26 +251,31 @@ class Loop:
         self.sampled.add(self.step)
 
     def evaluate(self) -> None:
-        """Judges the model of this step, and writes evaluation.json and the figures into the log."""
+        """Evaluates this step, and writes evaluation.json and its figures into the log."""
         self.progress.note(f'evaluating step {self.step} ...')
         with self.pause():
-            judged = evaluation.evaluate(
+            result = evaluation.evaluate(
                 self.program.config, self.program.experiment, self.placement, self.state, self.progress.note
             )
         if self.main:
-            evaluation.write(self.folder, self.step, judged)
-        for alarm in judged.alarms:
+            evaluation.write(self.folder, self.step, result)
+        for alarm in result.alarms:
             self.progress.note(f'alarm: {alarm}')
-        self.log.write(self.step, {f'evaluation/{name}': value for name, value in evaluation.scalars(judged).items()})
+        self.log.write(self.step, {f'evaluation/{name}': value for name, value in evaluation.scalars(result).items()})
         self.evaluated.add(self.step)
 
-    def finish(self, program: Program) -> None:
-        """Writes the last samples, evaluation and checkpoint, and the report."""
-        if self.program is None:
-            self.progress.note(f'nothing left to train: step {self.step} of {self.config.train.steps} is done')
-            self.program, self.clock = program, Clock(self.step)
-        else:
+    def finish(self, program: Program, trained: bool) -> None:
+        """Writes the last checkpoint, samples and evaluation, and the report.
+
+        Args:
+          program: the last phase.
+          trained: whether this process ran any step.
+        """
+        self.program = program
+        if trained:
             self.save()
+        else:
+            self.progress.note(f'nothing left to train: step {self.step} of {self.config.train.steps} is done')
         if self.step not in self.sampled:
             self.sample()
         if self.config.train.evaluate_every and self.step not in self.evaluated:
@@ -255,13 +287,13 @@ class Loop:
 
 
 class Clock:
-    """Steps a second since the last line, without the time spent on samples, evaluation and checkpoints."""
+    """Measures steps per second since the last line, without the time of samples, evaluation and checkpoints."""
 
     def __init__(self, step: int):
         self.step, self.began, self.paused = step, time.perf_counter(), 0.0
 
     @contextlib.contextmanager
-    def pause(self):
+    def pause(self) -> Iterator[None]:
         began = time.perf_counter()
         yield
         self.paused += time.perf_counter() - began
@@ -274,7 +306,7 @@ class Clock:
 
 
 class Stop:
-    """Notes SIGTERM and SIGINT while inside, so that the step in hand is finished; a second SIGINT interrupts at once."""
+    """Catches SIGTERM and SIGINT, so that the current step is finished; a second SIGINT interrupts at once."""
 
     def __enter__(self):
         self.asked = False
