@@ -1,4 +1,4 @@
-"""Non-leaking augmentation of EDM (Karras et al. 2022, appendix F.2): random transforms of images, described by numbers.
+"""Non-leaking augmentation of EDM (Karras et al. 2022, appendix F.2): random image transforms, described by numbers.
 
 In training, the network is conditioned on the numbers. In sampling, it is conditioned on zeros, which describe an image
 without a transform.
@@ -14,7 +14,7 @@ NUMBERS = 9
 
 
 class Motion(NamedTuple):
-    """Holds the transforms of an image, in the order in which they apply. All are scalars; all zeros is the identity."""
+    """Holds the transforms of an image, in the order in which they apply. All are scalars; zeros are the identity."""
 
     mirrored: jax.Array  # 1: flipped left to right
     upside_down: jax.Array  # 1: flipped top to bottom
@@ -29,8 +29,8 @@ class Motion(NamedTuple):
 def augment(images: jax.Array, keys: jax.Array, probability: float) -> tuple[jax.Array, jax.Array]:
     """Transforms every image by a random motion of its own.
 
-    Each transform applies with `probability`, with two exceptions. The flip left to right has a probability of 1/2, unless
-    `probability` is 0. The flip top to bottom has half of `probability`.
+    Each transform applies with `probability`, with two exceptions. The flip left to right has a probability of 1/2,
+    unless `probability` is 0. The flip top to bottom has half of `probability`.
 
     Args:
         images: images [B, H, W, C].
@@ -93,8 +93,8 @@ def move(image: jax.Array, motion: Motion) -> jax.Array:
     """Transforms an image [H, W, C] about its centre by a motion. Each pixel is read at its position before the motion.
 
     One cubic interpolation applies all transforms but the flips. The image is mirrored at its borders. The paper
-    interpolates at twice the resolution, between the up- and downsampling filters of a wavelet. That aliases less where an
-    image shrinks.
+    interpolates at twice the resolution, between the up- and downsampling filters of a wavelet. That aliases less where
+    an image shrinks.
     """
     image = jnp.where(motion.mirrored > 0, image[:, ::-1], image)
     image = jnp.where(motion.upside_down > 0, image[::-1], image)

@@ -2,8 +2,9 @@
 
     - log p(x) <= prior + reconstruction + diffusion
 
-The equations are those of Ho et al. 2020, equation 5, in discrete time, and of Kingma et al. 2021, equations 11 and 18, in
-continuous time. Data x_0 [B, ...] take `levels` evenly spaced values in [-1, 1]: 256 for images, 2 for binarised images.
+The equations are those of Ho et al. 2020, equation 5, in discrete time, and of Kingma et al. 2021, equations 11 and 18,
+in continuous time. Data x_0 [B, ...] take `levels` evenly spaced values in [-1, 1]: 256 for images, 2 for binarised
+images.
 """
 
 import jax

@@ -1,7 +1,7 @@
 """Embeds conditions for a denoiser: raw labels and captions become keyword arguments of the network.
 
-The network takes `labels` int32 [B], `context` [B, L + 1, D] and `context_mask` [B, L + 1]. `config.model` determines which
-of them are present (genlab.diffusion.settings).
+The network takes `labels` int32 [B], `context` [B, L + 1, D] and `context_mask` [B, L + 1]. `config.model` determines
+which of them are present (genlab.diffusion.settings).
 """
 
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def networks(settings: ConfigDict, batch: Batch) -> dict[str, Network]:
     """Returns the networks besides the denoiser: the encoder of captions, if the model is conditioned on captions."""
     if settings.words and 'caption' not in batch:
         raise ConfigError(
-            "config.model.words: the data have no captions: set config.data.fields=('caption',), or config.model.words=0"
+            "config.model.words: the data have no captions: set config.data.fields=('caption',) or config.model.words=0"
         )
     return {'text': Network(encoder(settings), (batch['caption'], False))} if settings.words else {}
 

@@ -66,8 +66,9 @@ def clipped(denoise: Denoiser, process: Process, low: float = -1.0, high: float 
 def converted(denoise: Denoiser, trained: Process, process: Process) -> Denoiser:
     """Converts a denoiser that was trained under one process to a denoiser of another process.
 
-    At equal log-SNR the two x_t differ only in scale, and x_0 and epsilon are the same. Where `process` has a lower log-SNR
-    than `trained` reaches, the end of `trained` is used. An interpolant, for example, ends at a log-SNR of -infinity.
+    At equal log-SNR the two x_t differ only in scale, and x_0 and epsilon are the same. Where `process` has a lower
+    log-SNR than `trained` reaches, the end of `trained` is used. An interpolant, for example, ends at a log-SNR of
+    -infinity.
 
     Args:
         denoise: denoiser of `trained`.

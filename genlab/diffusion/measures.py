@@ -1,11 +1,12 @@
 """Metrics of a diffusion model on held-out data: the error of its estimates, and the variational bound.
 
-epsilon_error: mean squared error of the noise. Its times are distributed as in training, or as in the bound if there is one.
-nll_bound: variational bound on the negative log-likelihood, nats per example. config.model.bound selects 'discrete' (a chain,
-Ho et al. 2020, equation 5) or 'continuous' (Kingma et al. 2021, equation 11).
+epsilon_error: mean squared error of the noise. Its times are distributed as in the bound, or as in training if there is
+no bound.
+nll_bound: variational bound on the negative log-likelihood, nats per example. config.model.bound selects 'discrete' (a
+chain, Ho et al. 2020, equation 5) or 'continuous' (Kingma et al. 2021, equation 11).
 
-Both are estimated at config.model.bound_times times per example: u in [0, 1) has equal strata, and each stratum gives one
-time.
+Both are estimated at config.model.bound_times times per example: u in [0, 1) has equal strata, and each stratum gives
+one time.
 """
 
 from collections.abc import Callable, Iterable
@@ -84,8 +85,8 @@ def measures(model: Model, levels: int) -> Callable[..., dict[str, jax.Array]]:
 def discrete(model: Model, levels: int, *, variance: str = 'large') -> Bound:
     """Returns the bound in discrete time.
 
-    `times` and `diffusion` estimate the steps from k / steps to (k - 1) / steps, k = 2 ... steps. `start` computes the step
-    to data, k = 1.
+    `times` and `diffusion` estimate the steps from k / steps to (k - 1) / steps, k = 2 ... steps. `start` computes the
+    step to data, k = 1.
 
     Args:
         model: the model, trained on discrete times.
@@ -127,7 +128,7 @@ def continuous(model: Model, levels: int) -> Bound:
 
 
 def none(model: Model, levels: int) -> Bound:
-    """Returns the times of training without a bound: all terms are 0."""
+    """Returns the distribution of training times, without a bound: all terms are 0."""
     nothing = lambda *given: jnp.zeros(())
     return Bound(model.quantile, nothing, nothing)
 

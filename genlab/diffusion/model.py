@@ -38,14 +38,14 @@ NETWORKS: dict[str, type[nn.Module]] = {
     'points': PointNetwork,
 }
 TIMES = {'time': 1000.0, 'unit_time': 1.0}  # level at the end of the process; use 1 where time is differentiated
-# log_sigma: log(sigma / alpha) / 4 (Karras et al. 2022, table 1). log_snr: from 0 at a log-SNR of 13.3 to 1000 at one of -5
-# (Kingma et al. 2021, appendix B.3).
+# log_sigma: log(sigma / alpha) / 4 (Karras et al. 2022, table 1). log_snr: from 0 at a log-SNR of 13.3 to 1000 at one
+# of -5 (Kingma et al. 2021, appendix B.3).
 LEVELS: dict[str, Level] = {
     **{name: _time(scale) for name, scale in TIMES.items()},
     'log_sigma': lambda process, t: -processes.log_snr(process, t) / 8,
     'log_snr': lambda process, t: 1000 * (13.3 - processes.log_snr(process, t)) / 18.3,
 }
-EARLIEST = 1e-5  # lowest time at which a network is evaluated, as a fraction of the end; data have no noise at 0
+EARLIEST = 1e-5  # lowest time at which a network is evaluated, as a fraction of the end; at 0 there is no noise
 
 Condition = Mapping[str, jax.Array]  # keyword arguments of the network besides x and the level: labels, context, ...
 
@@ -53,8 +53,8 @@ Condition = Mapping[str, jax.Array]  # keyword arguments of the network besides 
 class Model:
     """Holds a denoising network and its process, and derives training inputs, denoisers and samples from them.
 
-    `config.model` and `config.sample` describe the model (genlab.diffusion.settings). `shape` is the shape of one example of
-    x. Variables hold 'denoiser', and 'schedule' where the process is learned.
+    `config.model` and `config.sample` describe the model (genlab.diffusion.settings). `shape` is the shape of one
+    example of x. Variables hold 'denoiser', and 'schedule' where the process is learned.
     """
 
     def __init__(self, config: ConfigDict, shape: tuple[int, ...]):
@@ -169,7 +169,8 @@ class Model:
             keys: dropout keys, one per example [B], or None.
 
         Returns:
-            The prediction [B, ...], and the fraction of the log-variance [B, ...], or None if the variance is not learned.
+            The prediction [B, ...], and the fraction of the log-variance [B, ...], or None if the variance is not
+            learned.
         """
         alpha, sigma = process.alpha(t), process.sigma(t)
         seen = x

@@ -1,9 +1,9 @@
 """The probability-flow ODE by the solvers of diffrax, and the likelihood of data along it.
 
-All processes use the same independent variable, the angle phi = atan(sigma / alpha). It grows from 0 at pure data to pi / 2
-at pure noise. Let s^2 = alpha^2 + sigma^2 and y = x / s. Then dy / dphi = cos(phi) epsilon - sin(phi) x_0, which is the v of
-Salimans & Ho 2022, section 4 and appendix D. It is finite where d sigma / dt is not, and smooth where alpha and sigma are
-interpolated from tables.
+All processes use the same independent variable, the angle phi = atan(sigma / alpha). It is 0 at pure data and pi / 2 at
+pure noise. Let s^2 = alpha^2 + sigma^2 and y = x / s. Then dy / dphi = cos(phi) epsilon - sin(phi) x_0, which is the v
+of Salimans & Ho 2022, section 4 and appendix D. It is finite where d sigma / dt is not. It is smooth where alpha and
+sigma are interpolated from tables.
 
 Each example is integrated with step sizes of its own, so it does not depend on the others of its batch.
 """
@@ -41,9 +41,10 @@ def integrate(
     steps: int = 0,
     tolerance: float = 1e-4,
 ) -> jax.Array:
-    """Integrates the probability-flow ODE from one time to another, in either direction (Song et al. 2021, equation 13).
+    """Integrates the probability-flow ODE from one time to another, in either direction.
 
-    A time of 0 needs a network that predicts epsilon, v or velocity. The other predictions do not determine epsilon there.
+    (Song et al. 2021, equation 13.) A time of 0 needs a network that predicts epsilon, v or velocity. The other
+    predictions do not determine epsilon there.
 
     Args:
         denoise: denoiser of the process.
@@ -80,12 +81,12 @@ def log_likelihood(
 ) -> jax.Array:
     """Computes the log-likelihood of data by the change of variables along the probability-flow ODE.
 
-    log p(y_0) = log p(y_1) + int tr(dv / dy) dphi. The trace is estimated by the mean of r' (dv / dy) r over random signs r
-    (Grathwohl et al. 2019, section 3.1; Song et al. 2021, appendix D.2). The signs of an example stay the same along its
-    path.
+    log p(y_0) = log p(y_1) + int tr(dv / dy) dphi. The trace is estimated by the mean of r' (dv / dy) r over random
+    signs r (Grathwohl et al. 2019, section 3.1; Song et al. 2021, appendix D.2). The signs of an example stay the same
+    along its path.
 
-    Two assumptions are made. The data are x_t at the time `lowest` times the end. At the end, x is N(0, sigma(end)^2), which
-    holds if alpha(end) x_0 is far smaller.
+    Two assumptions are made. The data are x_t at the time `lowest` times the end. At the end, x is N(0, sigma(end)^2),
+    which holds if alpha(end) x_0 is far smaller.
 
     Args:
         denoise: denoiser of the process.

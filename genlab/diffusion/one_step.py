@@ -1,14 +1,14 @@
 """One-step models, trained without a pretrained teacher: average velocities, shortcuts, consistency functions.
 
-There are two kinds of network. An average velocity u(x, t, span) is the mean of the velocity v of the flow dx/dt = v, along
+There are two kinds of network. An average velocity u(x, t, span) belongs to a flow dx/dt = v. It is the mean of v along
 the path from time t to t - span:
 
     x_{t - span} = x_t - span u(x_t, t, span),      u(x, t, 0) = v(x, t)
 
 (Geng et al. 2025, section 4.1; Frans et al. 2024, section 3.1). Here, noise is at t = 1 and data are at t = 0.
 
-A consistency function f(x, sigma) maps any point of a path of EDM's probability-flow ODE to the data at the start of the
-path (Song et al. 2023, section 3).
+A consistency function f(x, sigma) maps any point of a path of EDM's probability-flow ODE to the start of the path, the
+data (Song et al. 2023, section 3).
 """
 
 import math
@@ -49,7 +49,8 @@ def settings(**changes: Any) -> ConfigDict:
 def chosen(position: jax.Array, share: float) -> jax.Array:
     """Selects a share of the global batch: bool [B].
 
-    The selected examples are evenly spread over the global batch. The selection does not depend on the number of devices.
+    The selected examples are evenly spread over the global batch. The selection does not depend on the number of
+    devices.
 
     position: positions in the global batch, int [B]. share: share of selected examples, in [0, 1].
     """
@@ -103,8 +104,8 @@ def shortcut_target(average: Average, x: jax.Array, t: jax.Array, span: jax.Arra
 def draw_jump(key: jax.Array, u: jax.Array, halvings: int) -> tuple[jax.Array, jax.Array]:
     """Draws the time and the span of one jump.
 
-    The span is uniform over the powers of two from 2^-halvings to 1. The time is uniform over the multiples of the span in
-    (0, 1].
+    The span is uniform over the powers of two from 2^-halvings to 1. The time is uniform over the multiples of the span
+    in (0, 1].
 
     Args:
         key: key of the span.
@@ -123,8 +124,8 @@ def jump(
 ) -> tuple[jax.Array, Any]:
     """Computes a step from t to s in one evaluation, for `samplers.solve`.
 
-    The arguments are those of `genlab.diffusion.samplers`, with the average velocity in place of the denoiser. The process
-    and the keys are ignored.
+    The arguments are those of `genlab.diffusion.samplers`, with the average velocity in place of the denoiser. The
+    process and the keys are ignored.
     """
     t, span = (jnp.broadcast_to(value, x.shape[:1]) for value in (t, t - s))
     return x - like(span, x) * average(x, t, span), memory
@@ -133,8 +134,8 @@ def jump(
 def with_boundary(prediction: jax.Array, x: jax.Array, sigma: jax.Array, deviation: float, lowest: float) -> jax.Array:
     """Computes the consistency function f(x, sigma) = c_skip x + c_out prediction (Song et al. 2023, appendix C).
 
-    c_skip = d^2 / ((sigma - lowest)^2 + d^2), c_out = d (sigma - lowest) / sqrt(sigma^2 + d^2). At the lowest sigma, f is x
-    for any prediction.
+    c_skip = d^2 / ((sigma - lowest)^2 + d^2), c_out = d (sigma - lowest) / sqrt(sigma^2 + d^2). At the lowest sigma, f
+    is x for any prediction.
 
     Args:
         prediction: estimate of x_0 by the network, [B, ...].
@@ -192,8 +193,9 @@ def draw_pair(
 ) -> tuple[jax.Array, jax.Array]:
     """Draws two neighbouring noise levels of the grid of `count` intervals.
 
-    The probability of an interval is that of a Gaussian log(sigma) in it (Song & Dhariwal 2024, section 3.5). A Gaussian
-    draw between the lowest and the highest sigma is rounded down to the grid, for any number of intervals.
+    The probability of an interval is the mass of a Gaussian log(sigma) in it (Song & Dhariwal 2024, section 3.5). The
+    Gaussian, truncated to the lowest and the highest sigma, is sampled and rounded down to the grid. This works for any
+    number of intervals.
 
     Args:
         u: uniform numbers [B] in [0, 1), which select the intervals.

@@ -93,8 +93,8 @@ def estimate(
 ) -> Estimate:
     """Converts a prediction of `name` to an estimate of x_0 and epsilon.
 
-    A prediction of epsilon does not determine x_0 where alpha is 0. A prediction of x_0 does not determine epsilon where
-    sigma is 0. The other predictions always determine both.
+    A prediction of epsilon does not determine x_0 where alpha is 0. A prediction of x_0 does not determine epsilon
+    where sigma is 0. The other predictions always determine both.
 
     Args:
         name: a name of PREDICTIONS.

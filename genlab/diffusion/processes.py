@@ -1,8 +1,8 @@
 """Processes that mix data and noise: x_t = alpha(t) x_0 + sigma(t) epsilon, epsilon ~ N(0, 1), t in [0, end].
 
-t = 0 is data, t = end is noise. The log-SNR 2 log(alpha / sigma) falls with t. At equal log-SNR, two processes differ only in
-scale. So a network that was trained under one process can be sampled under another (Kingma et al. 2021, section 5; Karras et
-al. 2022, section 2).
+t = 0 is data, t = end is noise. The log-SNR 2 log(alpha / sigma) falls with t. At equal log-SNR, two processes differ
+only in scale. So a network that was trained under one process can be sampled under another (Kingma et al. 2021, section
+5; Karras et al. 2022, section 2).
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def rates(process: Process, t: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def like(values: jax.Array, x: jax.Array) -> jax.Array:
-    """Appends axes to one value per example [B], so that it broadcasts to x [B, ...]. One value for all [] stays as it is."""
+    """Appends axes to values [B], one per example, so that they broadcast to x [B, ...]. A scalar stays as it is."""
     return values.reshape(values.shape + (1,) * (x.ndim - values.ndim)) if values.ndim else values
 
 
@@ -109,7 +109,7 @@ def vp(lowest: float = 0.1, highest: float = 20.0) -> Process:
 
 
 def ve(highest: float = 80.0) -> Process:
-    """Makes the variance-exploding process alpha = 1, sigma = t, up to t = `highest` (Karras et al. 2022, section 3)."""
+    """Makes the variance-exploding process alpha = 1, sigma = t, up to `highest` (Karras et al. 2022, section 3)."""
     return Process(jnp.ones_like, lambda t: t, lambda log_snr: jnp.exp(-log_snr / 2), highest)
 
 

@@ -9,8 +9,8 @@ All steps share these arguments:
     t, s     the current and the next time, []
     keys     one key per example [B], fresh in each step
 
-A step returns x_s [B, ...] and the new memory. No step divides by sigma(s), so the last step may go to s = 0. The alpha-bar
-of DDPM is alpha^2 here.
+A step returns x_s [B, ...] and the new memory. No step divides by a sigma of 0, so the last step may go to s = 0.
+The alpha-bar of DDPM is alpha^2 here.
 """
 
 import functools
@@ -101,10 +101,12 @@ def ddim(
     *,
     eta: float = 0.0,
 ) -> tuple[jax.Array, Any]:
-    """Computes a step of DDIM: x_s = alpha_s x_0 + sqrt(sigma_s^2 - c^2) epsilon + c z (Song et al. 2021, eq. 12 and 16).
+    """Computes a step of DDIM: x_s = alpha_s x_0 + sqrt(sigma_s^2 - c^2) epsilon + c z, z ~ N(0, 1).
 
-    eta: c^2 is eta^2 times the variance of q(x_s | x_t, x_0). With eta = 0 the step is deterministic and of order 1, and it
-    also runs forwards in time.
+    (Song et al. 2021, equations 12 and 16.)
+
+    eta: c^2 is eta^2 times the variance of q(x_s | x_t, x_0). With eta = 0 the step is deterministic and of order 1,
+    and it also runs forwards in time.
     """
     found, smallest = denoise(x, t), variances(process, t, s)[0]
     if eta == 0:
@@ -118,8 +120,8 @@ def ddim(
 def variances(process: Process, t: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Computes the smallest and the largest variance of a step (Ho et al. 2020, section 3.2).
 
-    The smallest is the variance of q(x_s | x_t, x_0), optimal for a known x_0. The largest is the variance of q(x_t | x_s),
-    optimal for x_0 ~ N(0, 1). A learned variance lies in between.
+    The smallest is the variance of q(x_s | x_t, x_0), optimal for a known x_0. The largest is the variance of
+    q(x_t | x_s), optimal for x_0 ~ N(0, 1). A learned variance lies in between.
 
     Args:
         process: the process.
@@ -219,8 +221,8 @@ def heun(
 
     The trapezoidal rule is of order 2. It takes two evaluations per step, and one in the last step.
 
-    churn: S_churn / steps. Before the step, added noise raises the noise level sigma / alpha by a factor of 1 + churn. The
-        factor is at most sqrt(2).
+    churn: S_churn / steps. Before the step, added noise raises the noise level sigma / alpha by a factor of 1 + churn.
+        The factor is at most sqrt(2).
     lowest, highest: noise levels sigma / alpha between which noise is added.
     inflate: S_noise, the standard deviation of the added noise relative to the exact one.
     """
@@ -252,7 +254,8 @@ def churned(
         x: x_t [B, ...].
         t: time [].
         keys: one key per example [B].
-        churn: relative growth of sigma / alpha, at most sqrt(2) - 1. The noise level at the end of the process bounds it.
+        churn: relative growth of sigma / alpha, at most sqrt(2) - 1. The noise level never
+            exceeds the end of the process.
         lowest: lowest sigma / alpha at which noise is added.
         highest: highest sigma / alpha at which noise is added.
         inflate: standard deviation of the added noise relative to the exact one.
@@ -281,9 +284,10 @@ def dpm_solver(
 ) -> tuple[jax.Array, Any]:
     """Computes a step of DPM-Solver++(2M), of order 2 with one evaluation per step (Lu et al. 2022b, algorithm 2).
 
-    x_s = sigma_s / sigma_t x + alpha_s (1 - e^-h) D, with D = x_0 + h / (2 h_before) (x_0 - x_0 before). h is the increase
-    of log(alpha / sigma) in the step, h_before that in the step before. Without a finite, nonzero h_before and a finite h,
-    the step is that of DDIM. This applies to the first step and to steps from or to an infinite log-SNR.
+    x_s = sigma_s / sigma_t x + alpha_s (1 - e^-h) D, with D = x_0 + h / (2 h_before) (x_0 - x_0 before). h and
+    h_before are the increases of log(alpha / sigma) in this step and in the step before. Without a finite, nonzero
+    h_before and a finite h, the step equals a DDIM step. This applies to the first step, and to steps from or to an
+    infinite log-SNR.
 
     stochastic: whether to solve the reverse SDE instead of the probability-flow ODE (Lu et al. 2022b, section 5).
     """
@@ -316,7 +320,7 @@ def euler_maruyama(
 
     (Ma et al. 2024, equation 6, where g is free.) The last step adds no noise.
 
-    diffusion: 'process' for g^2 = 2 sigma (sigma' - sigma alpha' / alpha), the reverse of the SDE of the process (Song et
+    diffusion: 'process' for g^2 = 2 sigma (sigma' - sigma alpha' / alpha), the diffusion of the process itself (Song et
         al. 2021, equation 6). 'sigma' for g^2 = sigma, which is finite for the interpolant too.
     """
     found, square = denoise(x, t), DIFFUSIONS[diffusion](process, t)
@@ -349,9 +353,10 @@ def predictor_corrector(
     *,
     ratio: float = 0.16,
 ) -> tuple[jax.Array, Any]:
-    """Computes an ancestral step, then a step of Langevin dynamics at the new time (Song et al. 2021, algorithms 2 to 5).
+    """Computes an ancestral step, then a step of Langevin dynamics at the new time.
 
-    The Langevin step is x + step score + sqrt(2 step) z, with step = 2 (ratio sigma)^2.
+    (Song et al. 2021, algorithms 2 to 5.) The Langevin step is x + step score + sqrt(2 step) z. Its size is
+    step = 2 (ratio sigma)^2.
 
     ratio: signal-to-noise ratio of the Langevin step, the ratio r of the paper. The paper computes `step` from the mean
         norms of noise and score in the batch. Here their expectations are used, so that examples are independent.
@@ -367,11 +372,11 @@ def predictor_corrector(
 
 
 def remember(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the memory of DPM-Solver before its first step: zeros for the last x_0, and NaN for half the last log-SNR."""
+    """Returns the memory of DPM-Solver before its first step: zeros for the last x_0, NaN for half the last log-SNR."""
     return jnp.zeros_like(x), jnp.asarray(jnp.nan)
 
 
-def make(name: str, **options) -> Sampler:
+def make(name: str, **options: Any) -> Sampler:
     """Makes the sampler of a name, with options bound to its step."""
     return Sampler(functools.partial(STEPS[name], **options), remember if STEPS[name] is dpm_solver else lambda x: ())
 

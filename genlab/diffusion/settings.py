@@ -35,7 +35,7 @@ def model(network: ConfigDict, **changes: Any) -> dict[str, Any]:
             words=0,  # size of the vocabulary of captions (data.fields=('caption',)); 0: no captions
             text=untyped(width=128, blocks=2, heads=4),  # transformer that encodes captions
             drop_condition=0.1,  # probability of the null condition in training, for guidance
-            augmentation=0.0,  # probability of each transform of diffusion.augmentation; needs a network conditioned on it
+            augmentation=0.0,  # probability of each transform of diffusion.augmentation; see the network's `augmentation`
             gamma=5.0,  # largest SNR weight of the term min_snr
             remat=False,  # recompute blocks in the backward pass: less memory, more time
         ),
@@ -44,14 +44,14 @@ def model(network: ConfigDict, **changes: Any) -> dict[str, Any]:
 
 
 def sample(**changes: Any) -> dict[str, Any]:
-    """Returns `config.sample` of a diffusion model, with changes of the defaults. The default is DDIM in 50 even steps."""
+    """Returns `config.sample` of a diffusion model, with changes of the defaults: DDIM in 50 even steps."""
     return _changed(
         'sample',
         dict(
             sampler=named('ddim'),  # of diffusion.samplers, with its keyword options, or 'ode'
             steps=50,  # number of steps of the sampler
             grid=named('even'),  # of diffusion.times.GRIDS, with its keyword options
-            process='',  # process in whose coordinates to solve, e.g. 've'; '': that of training
+            process='',  # process in whose coordinates to solve, e.g. 've'; '': the process of training
             clip=True,  # clip the estimate of x_0 to [-1, 1]; points are never clipped
             guidance=1.0,  # guidance scale; 1: no guidance
             guidance_from=0.0,  # lowest sigma / alpha with guidance
