@@ -7,8 +7,8 @@ the path from time t to t - span:
 
 (Geng et al. 2025, section 4.1; Frans et al. 2024, section 3.1). Here, noise is at t = 1 and data are at t = 0.
 
-A consistency function f(x, sigma) maps any point of a path of EDM's probability-flow ODE to the start of the path, the
-data (Song et al. 2023, section 3).
+A consistency function f(x, sigma) maps each point of a path of EDM's probability-flow ODE to the data at its start
+(Song et al. 2023, section 3).
 """
 
 import math

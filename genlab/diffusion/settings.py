@@ -35,7 +35,7 @@ def model(network: ConfigDict, **changes: Any) -> dict[str, Any]:
             words=0,  # size of the vocabulary of captions (data.fields=('caption',)); 0: no captions
             text=untyped(width=128, blocks=2, heads=4),  # transformer that encodes captions
             drop_condition=0.1,  # probability of the null condition in training, for guidance
-            augmentation=0.0,  # probability of each transform of diffusion.augmentation; see the network's `augmentation`
+            augmentation=0.0,  # probability of each image transform (diffusion.augmentation); 0: no augmentation
             gamma=5.0,  # largest SNR weight of the term min_snr
             remat=False,  # recompute blocks in the backward pass: less memory, more time
         ),

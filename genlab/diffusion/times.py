@@ -14,8 +14,8 @@ Quantile = Callable[[Process, jax.Array], jax.Array]  # (process, u [B] in [0, 1
 def stratified(key: jax.Array, position: jax.Array, batch_size: int) -> jax.Array:
     """Draws stratified uniform numbers, one in each of `batch_size` equal strata of [0, 1) (Kingma et al. 2021, I.1).
 
-    Each number is uniform. Their mean over the batch has far less variance than the mean of independent numbers. They
-    do not depend on the number of devices.
+    Each number is uniform, and all share one random offset. Their mean over the batch has far less variance than the
+    mean of independent numbers. They do not depend on the number of devices.
 
     Args:
         key: one key for the whole batch.
