@@ -1,6 +1,8 @@
-"""EDM's augmentation that does not leak (Karras et al. 2022, appendix F.2): images transformed at random, and numbers that say how.
+"""Non-leaking augmentation of EDM (Karras et al. 2022, appendix F.2): random image transforms, described by numbers.
 
-The network is conditioned on the numbers in training, and at sampling on zeros, an untouched image."""
+In training, the network is conditioned on the numbers. In sampling, it is conditioned on zeros, which describe an image
+without a transform.
+"""
 
 import math
 from typing import NamedTuple
@@ -12,24 +14,34 @@ NUMBERS = 9
 
 
 class Motion(NamedTuple):
-    """What happens to an image, in this order; scalars, all 0 for nothing."""
+    """Holds the transforms of an image, in the order in which they apply. All are scalars; zeros are the identity."""
 
-    mirrored: jax.Array  # 1: left to right
-    upside_down: jax.Array  # 1: the top at the bottom
-    scale: jax.Array  # larger by 2^(0.2 scale)
-    angle: jax.Array  # turned counter-clockwise, in radians
-    stretch: jax.Array  # longer by 2^(0.2 stretch) along a direction, and shorter across it
-    direction: jax.Array  # in radians
-    right: jax.Array  # moved, in eighths of the width
-    down: jax.Array  # and of the height
+    mirrored: jax.Array  # 1: flipped left to right
+    upside_down: jax.Array  # 1: flipped top to bottom
+    scale: jax.Array  # magnification by 2^(0.2 scale)
+    angle: jax.Array  # counter-clockwise rotation, radians
+    stretch: jax.Array  # magnification by 2^(0.2 stretch) along `direction`, and by its inverse across it
+    direction: jax.Array  # of the stretch, radians
+    right: jax.Array  # translation to the right, in eighths of the width
+    down: jax.Array  # translation down, in eighths of the height
 
 
 def augment(images: jax.Array, keys: jax.Array, probability: float) -> tuple[jax.Array, jax.Array]:
-    """(images [B, H, W, C] after a motion each, the numbers that tell the motions [B, 9]), by one key an image [B].
+    """Transforms every image by a random motion of its own.
 
-    Each part of a motion happens with `probability`; of all images half are mirrored, unless `probability` is 0."""
+    Each transform applies with `probability`, with two exceptions. The flip left to right has a probability of 1/2,
+    unless `probability` is 0. The flip top to bottom has half of `probability`.
 
-    def one(image, key):
+    Args:
+        images: images [B, H, W, C].
+        keys: one key per image [B].
+        probability: probability of each transform, in [0, 1].
+
+    Returns:
+        The transformed images [B, H, W, C], and the numbers that describe the motions [B, 9].
+    """
+
+    def one(image: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         motion = draw(key, probability)
         return move(image, motion), describe(motion)
 
@@ -37,14 +49,14 @@ def augment(images: jax.Array, keys: jax.Array, probability: float) -> tuple[jax
 
 
 def draw(key: jax.Array, probability: float) -> Motion:
-    """The motion of one image (Karras et al. 2022, table 6)."""
+    """Draws the motion of one image (Karras et al. 2022, table 6)."""
     whether, sizes, angles = jax.random.split(key, 3)
     chance = jax.random.uniform(whether, (7,))
     scaled, turned, stretched, moved = chance[:4] < probability
     scale, stretch, right, down = jax.random.normal(sizes, (4,))
     angle, direction = jax.random.uniform(angles, (2,), minval=-math.pi, maxval=math.pi)
     mirrored, upside_down = chance[4] < (0.5 if probability else 0), chance[5] < probability / 2
-    direction = jnp.where(chance[6] < 0.5, direction, 0)  # half of them along the width
+    direction = jnp.where(chance[6] < 0.5, direction, 0)  # half of the stretches are along the width
     return Motion(
         1.0 * mirrored,
         1.0 * upside_down,
@@ -58,7 +70,10 @@ def draw(key: jax.Array, probability: float) -> Motion:
 
 
 def describe(motion: Motion) -> jax.Array:
-    """Returns the numbers that condition the network: [9]. Longer and shorter along a direction sound the same, as in the paper."""
+    """Returns the numbers that condition the network: [9].
+
+    A stretch and its inverse along one axis can give the same numbers, as in the paper.
+    """
     return jnp.stack(
         [
             motion.mirrored,
@@ -75,10 +90,12 @@ def describe(motion: Motion) -> jax.Array:
 
 
 def move(image: jax.Array, motion: Motion) -> jax.Array:
-    """An image [H, W, C] after its motion, about its centre: every pixel is looked up where it was before.
+    """Transforms an image [H, W, C] about its centre by a motion. Each pixel is read at its position before the motion.
 
-    One cubic interpolation of all parts but the flips; what lies outside is the mirror image. The paper does it at twice the
-    resolution, between a wavelet's filters up and down, which aliases less where images become smaller."""
+    One cubic interpolation applies all transforms but the flips. The image is mirrored at its borders. The paper
+    interpolates at twice the resolution, between the up- and downsampling filters of a wavelet. That aliases less where
+    an image shrinks.
+    """
     image = jnp.where(motion.mirrored > 0, image[:, ::-1], image)
     image = jnp.where(motion.upside_down > 0, image[::-1], image)
     height, width = image.shape[:2]
@@ -93,28 +110,52 @@ def move(image: jax.Array, motion: Motion) -> jax.Array:
 
 
 def turn(x: jax.Array, y: jax.Array, angle: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Places turned from the first axis to the second; written out, since products of matrices may be of low precision."""
+    """Rotates positions from the first axis towards the second.
+
+    The product is written out, because a matrix product may have low precision.
+
+    Args:
+        x: first coordinates, of any shape.
+        y: second coordinates, of the shape of x.
+        angle: angle of the rotation [], radians.
+
+    Returns:
+        The coordinates (x, y) after the rotation.
+    """
     return jnp.cos(angle) * x - jnp.sin(angle) * y, jnp.sin(angle) * x + jnp.cos(angle) * y
 
 
 def interpolate(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """An image [H, W, C] at places [h, w] in pixels, by cubic convolution with mirrored borders: [h, w, C] (Keys 1981).
+    """Interpolates an image by cubic convolution with mirrored borders (Keys 1981).
 
-    Exact at whole pixels, and everywhere for a quadratic inside."""
+    It is exact at whole pixels. Away from the borders it is exact everywhere for a quadratic image.
+
+    Args:
+        image: image [H, W, C].
+        rows: row positions [h, w], in pixels.
+        columns: column positions [h, w], in pixels.
+
+    Returns:
+        Values [h, w, C].
+    """
     (row, by_row), (column, by_column) = (neighbours(*places) for places in zip((rows, columns), image.shape))
     values = image[row[..., :, None], column[..., None, :]]  # [h, w, 4, 4, C]
     return jnp.sum(by_row[..., :, None, None] * by_column[..., None, :, None] * values, (2, 3))
 
 
 def neighbours(places: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """(the four whole numbers around each place [h, w], as indices of `size` pixels; their weights): [h, w, 4] each."""
+    """Finds the four pixels around each position of an axis of `size` pixels.
+
+    places: positions [h, w], in pixels. Returns the indices [h, w, 4] of the pixels, mirrored at the borders, and their
+    weights [h, w, 4].
+    """
     near = jnp.floor(places)[..., None] + jnp.arange(-1.0, 3.0)[None, None]
     indices = (size - 1) - jnp.abs((size - 1) - near.astype(jnp.int32) % (2 * (size - 1)))
     return indices, cubic(jnp.abs(places[..., None] - near))
 
 
 def cubic(distance: jax.Array) -> jax.Array:
-    """The weight of a pixel at a distance of up to 2 pixels (Keys 1981, equation 15)."""
+    """Computes the weight of a pixel at a distance in [0, 2] pixels (Keys 1981, equation 15)."""
     inside = (1.5 * distance - 2.5) * distance**2 + 1
     outside = ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
     return jnp.where(distance < 1, inside, outside)

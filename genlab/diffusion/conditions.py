@@ -1,7 +1,7 @@
-"""Embeds conditions for a denoiser: raw labels and captions become what the network is called with.
+"""Embeds conditions for a denoiser: raw labels and captions become keyword arguments of the network.
 
-The network takes `labels` int32 [B], `context` [B, L + 1, D] and `context_mask` [B, L + 1] by keyword. Which of them there are
-is of `config.model` (genlab.diffusion.settings).
+The network takes `labels` int32 [B], `context` [B, L + 1, D] and `context_mask` [B, L + 1]. `config.model` determines
+which of them are present (genlab.diffusion.settings).
 """
 
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from genlab.training.state import Network
 
 
 def declared(settings: ConfigDict) -> Conditions:
-    """Returns what a denoiser is conditioned on."""
+    """Declares the conditions of a denoiser."""
     return Conditions(classes=settings.classes, words=settings.words)
 
 
@@ -26,16 +26,16 @@ def encoder(settings: ConfigDict) -> TextEncoder:
 
 
 def networks(settings: ConfigDict, batch: Batch) -> dict[str, Network]:
-    """Returns the networks beside the denoiser: the encoder of captions, if the model is conditioned on them."""
+    """Returns the networks besides the denoiser: the encoder of captions, if the model is conditioned on captions."""
     if settings.words and 'caption' not in batch:
         raise ConfigError(
-            "config.model.words: the data have no captions: set config.data.fields=('caption',), or config.model.words=0"
+            "config.model.words: the data have no captions: set config.data.fields=('caption',) or config.model.words=0"
         )
     return {'text': Network(encoder(settings), (batch['caption'], False))} if settings.words else {}
 
 
 def zeros(settings: ConfigDict, batch: Batch) -> Condition:
-    """Makes an embedded condition of zeros for a batch, to initialise the denoiser with."""
+    """Makes an embedded condition of zeros for a batch, to initialise the denoiser."""
     count = batch['x'].shape[0]
     labels = {'labels': jnp.zeros(count, jnp.int32)} if settings.classes else {}
     if not settings.words:
@@ -45,7 +45,17 @@ def zeros(settings: ConfigDict, batch: Batch) -> Condition:
 
 
 def embed(settings: ConfigDict, variables: Variables, condition: Condition, train: bool = False) -> Condition:
-    """Embeds a condition."""
+    """Embeds a condition.
+
+    Args:
+        settings: `config.model`.
+        variables: network -> {collection: values}.
+        condition: raw condition: `label` int32 [B], `caption` int32 [B, L], as far as the model has them.
+        train: whether to run the encoder of captions in training mode.
+
+    Returns:
+        The embedded condition: keyword arguments of the network, leaves [B, ...].
+    """
     labels = {'labels': condition['label']} if settings.classes else {}
     if not settings.words:
         return labels
@@ -54,10 +64,19 @@ def embed(settings: ConfigDict, variables: Variables, condition: Condition, trai
 
 
 def null(settings: ConfigDict, variables: Variables, count: int) -> Condition:
-    """Embeds the null condition of `count` examples."""
+    """Embeds the null condition.
+
+    Args:
+        settings: `config.model`.
+        variables: network -> {collection: values}.
+        count: number of examples, N.
+
+    Returns:
+        The embedded condition, leaves [N, ...].
+    """
     return embed(settings, variables, conditioning.null(declared(settings), count, length(settings, variables)))
 
 
 def length(settings: ConfigDict, variables: Variables) -> int:
-    """Returns the tokens per caption; 0 without captions."""
+    """Returns the number of tokens per caption, or 0 without captions."""
     return variables['text']['params']['positions'].shape[0] if settings.words else 0

@@ -1,4 +1,6 @@
-"""What stands between a network and a solver: each takes a Denoiser and gives another."""
+"""Wrappers between a network and a solver. Each takes a Denoiser and returns another; `keep_known` serves `solve`."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +17,22 @@ def guided(
     scale: float,
     interval: tuple[float, float] = (0.0, float('inf')),
 ) -> Denoiser:
-    """Classifier-free guidance: D = D_u + scale (D_c - D_u) (Ho & Salimans 2022, equation 6, whose w is scale - 1).
+    """Applies classifier-free guidance: D = D_u + scale (D_c - D_u).
 
-    Outside `interval` of sigma / alpha the conditional model speaks alone (Kynkaanniemi et al. 2024, equation 5), as it does
-    everywhere at a scale of 1."""
+    (Ho & Salimans 2022, equation 6, whose w is scale - 1; Kynkaanniemi et al. 2024, equation 5, for the interval.)
 
-    def denoise(x, t):
+    Args:
+        conditional: denoiser D_c with the condition.
+        unconditional: denoiser D_u with the null condition.
+        process: the process of both.
+        scale: guidance scale. At 1 the result is `conditional`.
+        interval: lowest and highest noise level sigma / alpha with guidance. Outside of it, the result is D_c.
+
+    Returns:
+        The guided denoiser. It takes the fraction of the log-variance from D_c.
+    """
+
+    def denoise(x: jax.Array, t: jax.Array) -> Estimate:
         with_condition, without = conditional(x, t), unconditional(x, t)
         ratio = process.sigma(t) / process.alpha(t)
         strength = jnp.where((ratio >= interval[0]) & (ratio <= interval[1]), scale, 1.0)
@@ -31,9 +43,19 @@ def guided(
 
 
 def clipped(denoise: Denoiser, process: Process, low: float = -1.0, high: float = 1.0) -> Denoiser:
-    """x_0 held to the range of the data, and epsilon to what x_t then says (Ho et al. 2020, in their code)."""
+    """Clips the estimate of x_0 to the range of the data, and recomputes epsilon from x_t (Ho et al. 2020, their code).
 
-    def clip(x, t):
+    Args:
+        denoise: denoiser to clip.
+        process: its process.
+        low: lowest value of the data.
+        high: highest value of the data.
+
+    Returns:
+        The clipped denoiser.
+    """
+
+    def clip(x: jax.Array, t: jax.Array) -> Estimate:
         found = denoise(x, t)
         x0 = jnp.clip(found.x0, low, high)
         return found._replace(x0=x0, epsilon=(x - like(process.alpha(t), x) * x0) / like(process.sigma(t), x))
@@ -42,12 +64,22 @@ def clipped(denoise: Denoiser, process: Process, low: float = -1.0, high: float 
 
 
 def converted(denoise: Denoiser, trained: Process, process: Process) -> Denoiser:
-    """A Denoiser of another process from one that was trained under `trained`.
+    """Converts a denoiser that was trained under one process to a denoiser of another process.
 
-    At equal log-SNR the two x_t differ in scale alone, and x_0 and epsilon are the same. Noisier than `trained` ever is, its
-    end stands in: an interpolant ends without any data."""
+    At equal log-SNR the two x_t differ only in scale, and x_0 and epsilon are the same. Where `process` has a lower
+    log-SNR than `trained` reaches, the end of `trained` is used. An interpolant, for example, ends at a log-SNR of
+    -infinity.
 
-    def other(x, t):
+    Args:
+        denoise: denoiser of `trained`.
+        trained: process of the training.
+        process: process of the result.
+
+    Returns:
+        A denoiser of `process`.
+    """
+
+    def other(x: jax.Array, t: jax.Array) -> Estimate:
         own = trained.time(jnp.maximum(log_snr(process, t), log_snr(trained, jnp.asarray(trained.end))))
         scale = jnp.hypot(trained.alpha(own), trained.sigma(own)) / jnp.hypot(process.alpha(t), process.sigma(t))
         return denoise(like(scale, x) * x, own)
@@ -55,12 +87,23 @@ def converted(denoise: Denoiser, trained: Process, process: Process) -> Denoiser
     return other
 
 
-def keep_known(process: Process, known: jax.Array, mask: jax.Array):
-    """For `solve(between=...)`: after each step puts back the known part, as noisy as it should be by then.
+def keep_known(
+    process: Process, known: jax.Array, mask: jax.Array
+) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
+    """Replaces the known part after each step by the known data at the noise level of that time, for inpainting.
 
-    (Song et al. 2021, appendix I.2.) known: [B, ...]; mask: the same shape or with one channel, 1 where it is known."""
+    (Song et al. 2021, appendix I.2.)
 
-    def between(x, t, keys):
+    Args:
+        process: the process.
+        known: data without noise [B, ...].
+        mask: 1 where the data are known, else 0; [B, ...] or with one channel.
+
+    Returns:
+        A function (x [B, ...], t, keys [B]) -> x [B, ...], for `solve(between=...)`.
+    """
+
+    def between(x: jax.Array, t: jax.Array, keys: jax.Array) -> jax.Array:
         return jnp.where(mask > 0, diffuse(process, known, normal(keys, x.shape[1:], 'known'), t), x)
 
     return between

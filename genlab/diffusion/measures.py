@@ -1,18 +1,24 @@
-"""What is measured of a diffusion model on held-out data: the error of its estimates, and the variational bound.
+"""Metrics of a diffusion model on held-out data: the error of its estimates, and the variational bound.
 
-epsilon_error: the mean squared error of the noise, at times as in training or as the bound weighs them. nll_bound: nats an
-example, for config.model.bound 'discrete' (a chain's, Ho et al. 2020, equation 5) or 'continuous' (Kingma et al. 2021,
-equation 11). Both are estimated at config.model.bound_times times an example, one in each equal part of all times."""
+epsilon_error: mean squared error of the noise. Its times are distributed as in the bound, or as in training if there is
+no bound.
+nll_bound: variational bound on the negative log-likelihood, nats per example. config.model.bound selects 'discrete' (a
+chain, Ho et al. 2020, equation 5) or 'continuous' (Kingma et al. 2021, equation 11).
 
-from collections.abc import Callable
+Both are estimated at config.model.bound_times times per example: u in [0, 1) has equal strata, and each stratum gives
+one time.
+"""
+
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from genlab import choices
+from genlab.abilities import Variables
 from genlab.diffusion import bounds
-from genlab.diffusion.model import EARLIEST, Model
+from genlab.diffusion.model import EARLIEST, Condition, Model
 from genlab.diffusion.predictions import Estimate
 from genlab.diffusion.processes import Process, diffuse
 from genlab.losses.denoising import mean_squared_error
@@ -20,29 +26,35 @@ from genlab.noise import normal, uniform
 
 
 class Look(NamedTuple):
-    """Data with noise, and what the model makes of them."""
+    """Holds data with noise, and the estimate of the model."""
 
-    t: jax.Array  # [B]
+    t: jax.Array  # times [B]
     x: jax.Array  # x_t [B, ...]
-    epsilon: jax.Array  # its noise
-    found: Estimate
+    epsilon: jax.Array  # noise of x_t [B, ...]
+    found: Estimate  # of x_0 and epsilon, given x_t
 
 
 class Bound(NamedTuple):
-    times: Callable  # (process, u [B] in [0, 1)) -> times [B]
-    diffusion: Callable  # (process, x0, Look at such a time) -> [B], whose mean over u is the diffusion part
-    start: Callable  # (process, x0, look_at, keys) -> [B], that of the first step; look_at: (times [B], stream) -> Look
+    """Holds the functions that estimate a variational bound, in nats per example."""
+
+    times: Callable[[Process, jax.Array], jax.Array]  # (process, u [B] in [0, 1)) -> times [B]
+    diffusion: Callable[[Process, jax.Array, Look], jax.Array]  # -> [B]; its mean over u is the diffusion term
+    # (process, x0, look_at, keys) -> the term of the first step [B]; look_at: (times [B], name of a stream) -> Look
+    start: Callable[[Process, jax.Array, Callable[..., Look], jax.Array], jax.Array]
 
 
-def measures(model: Model, levels: int) -> Callable:
-    """(variables, x0 [B, ...], embedded condition, keys [B]) -> {name: [B]}, for data of `levels` levels per value."""
+def measures(model: Model, levels: int) -> Callable[..., dict[str, jax.Array]]:
+    """Returns the function that computes the metrics, for data of `levels` levels per value.
+
+    The function maps (variables, x0 [B, ...], embedded condition, keys [B]) to {name: [B]}.
+    """
     settings = model.settings
     chosen = choices.bind(BOUNDS, settings.bound, 'config.model.bound')(model, levels)
 
-    def measure(variables, x0, condition, keys):
+    def measure(variables: Variables, x0: jax.Array, condition: Condition, keys: jax.Array) -> dict[str, jax.Array]:
         process = model.process(variables)
 
-        def look_at(t, name, number=0):
+        def look_at(t: jax.Array, name: str, number: int = 0) -> Look:
             epsilon = normal(keys, model.shape, name, number)
             x = diffuse(process, x0, epsilon, t)
             prediction = model.predict(variables, process, x, t, condition)
@@ -59,29 +71,38 @@ def measures(model: Model, levels: int) -> Callable:
         rest = bounds.prior(process, x0) + chosen.start(process, x0, look_at, keys)
         return {'epsilon_error': error, 'nll_bound': diffusion + rest}
 
-    def part(keys, number):
-        """u [B] in the `number`-th part of [0, 1)."""
+    def part(keys: jax.Array, number: int) -> jax.Array:
+        """Draws u [B] in the `number`-th stratum of [0, 1)."""
         u = uniform(keys, (), 'bound_time', number)
         return (number + u) / settings.bound_times
 
-    def mean(values):
+    def mean(values: Iterable[jax.Array]) -> jax.Array:
         return sum(values) / settings.bound_times
 
     return measure
 
 
 def discrete(model: Model, levels: int, *, variance: str = 'large') -> Bound:
-    """Returns the bound of a chain: all steps but the first at times k / steps, k from 2 on, and the first.
+    """Returns the bound in discrete time.
 
-    variance: of the steps, 'small' or 'large', unless the network learns it.
+    `times` and `diffusion` estimate the steps from k / steps to (k - 1) / steps, k = 2 ... steps. `start` computes the
+    step to data, k = 1.
+
+    Args:
+        model: the model, trained on discrete times.
+        levels: number of levels per value of the data.
+        variance: variance of the steps, 'small' or 'large'. It is ignored if the network learns the variance.
+
+    Returns:
+        The bound.
     """
     steps = model.settings.times.steps
     kind = 'learned' if model.settings.learned_variance else variance
 
-    def step(process: Process, x0, look: Look, s):
+    def step(process: Process, x0: jax.Array, look: Look, s: jax.Array) -> jax.Array:
         return bounds.step(process, x0, look.x, look.found, look.t, s, kind, levels)
 
-    def first(process, x0, look_at, keys):
+    def first(process: Process, x0: jax.Array, look_at: Callable[..., Look], keys: jax.Array) -> jax.Array:
         t = jnp.full(keys.shape, 1 / steps)
         return step(process, x0, look_at(t, 'first_step'), jnp.zeros_like(t))
 
@@ -93,9 +114,9 @@ def discrete(model: Model, levels: int, *, variance: str = 'large') -> Bound:
 
 
 def continuous(model: Model, levels: int) -> Bound:
-    """Of continuous times, and of the data given x_0 with the noise that it starts with."""
+    """Returns the bound in continuous time. `start` computes the reconstruction term, at t = 0."""
 
-    def start(process, x0, look_at, keys):
+    def start(process: Process, x0: jax.Array, look_at: Callable[..., Look], keys: jax.Array) -> jax.Array:
         z = diffuse(process, x0, normal(keys, model.shape, 'first_step'), jnp.zeros(()))
         return bounds.reconstruction(process, x0, z, levels)
 
@@ -107,9 +128,9 @@ def continuous(model: Model, levels: int) -> Bound:
 
 
 def none(model: Model, levels: int) -> Bound:
-    """The times of training, and no bound."""
+    """Returns the distribution of training times, without a bound: all terms are 0."""
     nothing = lambda *given: jnp.zeros(())
     return Bound(model.quantile, nothing, nothing)
 
 
-BOUNDS = {'none': none, 'discrete': discrete, 'continuous': continuous}
+BOUNDS: dict[str, Callable[..., Bound]] = {'none': none, 'discrete': discrete, 'continuous': continuous}

@@ -1,4 +1,4 @@
-"""A denoising network together with its process, as a config describes them: what every experiment of diffusion builds on."""
+"""A denoising network and its process, as a config describes them. All diffusion experiments build on this module."""
 
 import dataclasses
 import sys
@@ -11,6 +11,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from genlab import choices
+from genlab.abilities import Variables
 from genlab.diffusion import augmentation, guidance, ode, predictions, processes, samplers, times
 from genlab.diffusion.predictions import Denoiser, Estimate
 from genlab.diffusion.processes import Process, like
@@ -22,24 +23,39 @@ from genlab.networks.diffusion.vdm import MonotoneSchedule, VariationalUNet
 from genlab.noise import normal, stream, uniform
 from genlab.training.state import Network
 
-NETWORKS = {'unet': UNet, 'transformer': DiT, 'variational': VariationalUNet, 'points': PointNetwork}
-TIMES = {'time': 1000.0, 'unit_time': 1.0}  # of the end, as a network sees it; 1 where time is differentiated
-# What a network sees of a time t [B]: that, or log(sigma / alpha) / 4 (Karras et al. 2022, table 1), or from 0 to 1000 between
-# a log-SNR of 13.3 and one of -5 (Kingma et al. 2021, appendix B.3).
-LEVELS = {
-    **{name: lambda process, t, scale=scale: scale * t / process.end for name, scale in TIMES.items()},
+Level = Callable[[Process, jax.Array], jax.Array]  # (process, t [B]) -> level [B], the network's input for the time
+
+
+def _time(scale: float) -> Level:
+    """Returns the level that is proportional to the time, `scale` at the end of the process."""
+    return lambda process, t: scale * t / process.end
+
+
+NETWORKS: dict[str, type[nn.Module]] = {
+    'unet': UNet,
+    'transformer': DiT,
+    'variational': VariationalUNet,
+    'points': PointNetwork,
+}
+TIMES = {'time': 1000.0, 'unit_time': 1.0}  # level at the end of the process; use 1 where time is differentiated
+# log_sigma: log(sigma / alpha) / 4 (Karras et al. 2022, table 1). log_snr: from 0 at a log-SNR of 13.3 to 1000 at one
+# of -5 (Kingma et al. 2021, appendix B.3).
+LEVELS: dict[str, Level] = {
+    **{name: _time(scale) for name, scale in TIMES.items()},
     'log_sigma': lambda process, t: -processes.log_snr(process, t) / 8,
     'log_snr': lambda process, t: 1000 * (13.3 - processes.log_snr(process, t)) / 18.3,
 }
-EARLIEST = 1e-5  # of the end: the first time at which a network is asked about data without noise
+EARLIEST = 1e-5  # lowest time at which a network is evaluated, as a fraction of the end; at 0 there is no noise
 
-Condition = Mapping[str, jax.Array]  # what the network is called with beside x and its level: labels, context, ...
+Condition = Mapping[str, jax.Array]  # keyword arguments of the network besides x and the level: labels, context, ...
 
 
 class Model:
-    """The functions of a diffusion model, of `config.model` and `config.sample` (genlab.diffusion.settings).
+    """Holds a denoising network and its process, and derives training inputs, denoisers and samples from them.
 
-    shape: of one example of x. Variables hold 'denoiser', and 'schedule' where the process is learned."""
+    `config.model` and `config.sample` describe the model (genlab.diffusion.settings). `shape` is the shape of one
+    example of x. Variables hold 'denoiser', and 'schedule' where the process is learned.
+    """
 
     def __init__(self, config: ConfigDict, shape: tuple[int, ...]):
         self.settings, self.solving, self.shape = config.model, config.sample, shape
@@ -67,13 +83,16 @@ class Model:
         network = make(**fields, **{name: value for name, value in given.items() if name in known})
         if self.settings.augmentation and getattr(network, 'augmentation', 0) != augmentation.NUMBERS:
             raise ConfigError(
-                f'config.model.augmentation={self.settings.augmentation}: the network must be conditioned on it: set it '
-                f'to 0, or config.model.network.augmentation={augmentation.NUMBERS} of a unet'
+                f'config.model.augmentation={self.settings.augmentation}: the network is not conditioned on it: set it '
+                f'to 0, or use a unet with config.model.network.augmentation={augmentation.NUMBERS}'
             )
         return network
 
     def networks(self, x: jax.Array, condition: Condition) -> dict[str, Network]:
-        """What to initialise, for x [B, ...] and a condition of the same batch."""
+        """Returns the networks by name, with inputs that initialise them.
+
+        x: data [B, ...]. condition: embedded condition of the same batch, leaves [B, ...].
+        """
         level, order = jnp.zeros(x.shape[0]), ('labels', 'keys', 'span', 'context', 'context_mask')
         inputs = [condition.get(name) for name in order]
         while inputs and inputs[-1] is None:
@@ -81,7 +100,8 @@ class Model:
         found = {'denoiser': Network(self.network, (x, level, False, *inputs))}
         return {**found, 'schedule': Network(self.schedule, (level,))} if self.learned else found
 
-    def process(self, variables) -> Process:
+    def process(self, variables: Variables) -> Process:
+        """Returns the process. A learned one reads its schedule from the variables."""
         if not self.learned:
             return self.fixed
         return processes.from_gamma(lambda t: self.schedule.apply(variables['schedule'], t))
@@ -97,13 +117,17 @@ class Model:
         return uniform(keys, (), 'time')
 
     def drop(self, condition: Condition, keys: jax.Array) -> Condition:
-        """Replaces the condition of some examples by the null condition, so that the network learns both."""
+        """Replaces the condition of random examples by the null condition, so that the network learns both.
+
+        condition: embedded condition, leaves [B, ...]. keys: one key per example [B]. The probability per example is
+        config.model.drop_condition. Returns the new condition.
+        """
         dropped = jax.vmap(lambda key: jax.random.bernoulli(key, self.settings.drop_condition))(stream(keys, 'drop'))
         none = self.without(condition)
         return {name: jnp.where(like(dropped, value), none[name], value) for name, value in condition.items()}
 
     def without(self, condition: Condition) -> Condition:
-        """No class, and of the words only the first, which is the start of every text."""
+        """Returns the null condition: the null label, and a mask that keeps only the start token of each caption."""
         none = dict(condition)
         if 'labels' in none:
             none['labels'] = jnp.full_like(none['labels'], self.settings.classes)
@@ -112,7 +136,11 @@ class Model:
         return none
 
     def augment(self, x: jax.Array, keys: jax.Array) -> tuple[jax.Array, Condition]:
-        """Augments data [B, ...] for training. Returns them and the condition that says how."""
+        """Augments data for training.
+
+        x: data [B, ...]. keys: one key per example [B]. Returns the augmented data [B, ...], and the condition that
+        describes the augmentation: {'augmentation': [B, 9]}, or {} without augmentation.
+        """
         if not self.settings.augmentation:
             return x, {}
         own = stream(keys, 'augmentation')
@@ -121,7 +149,7 @@ class Model:
 
     def predict(
         self,
-        variables,
+        variables: Variables,
         process: Process,
         x: jax.Array,
         t: jax.Array,
@@ -129,32 +157,58 @@ class Model:
         train: bool = False,
         keys: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array | None]:
-        """(what the network predicts [B, ...], the fraction of the log-variance if it is learned) at x_t = x and t [B]."""
+        """Evaluates the network.
+
+        Args:
+            variables: network -> {collection: values}.
+            process: the process.
+            x: x_t [B, ...].
+            t: times [B].
+            condition: embedded condition, leaves [B, ...].
+            train: whether to run the network in training mode.
+            keys: dropout keys, one per example [B], or None.
+
+        Returns:
+            The prediction [B, ...], and the fraction of the log-variance [B, ...], or None if the variance is not
+            learned.
+        """
         alpha, sigma = process.alpha(t), process.sigma(t)
         seen = x
         if self.settings.deviation:
             seen = like(jax.lax.rsqrt(jnp.square(alpha * self.settings.deviation) + jnp.square(sigma)), x) * x
-        output = self.network.apply(variables['denoiser'], seen, self.level(process, t), train, keys=keys, **condition)
+        apply: Callable[..., Any] = self.network.apply
+        output = apply(variables['denoiser'], seen, self.level(process, t), train, keys=keys, **condition)
         if not self.settings.learned_variance:
             return output, None
         prediction, raw = jnp.split(output, 2, -1)
-        return prediction, (raw + 1) / 2  # it starts in the middle (Nichol & Dhariwal 2021, section 3.1)
+        return prediction, (raw + 1) / 2  # an output of 0 is the middle (Nichol & Dhariwal 2021, section 3.1)
 
     def estimate(
         self, process: Process, prediction: jax.Array, fraction: jax.Array | None, x: jax.Array, t: jax.Array
     ) -> Estimate:
-        """x_0 and epsilon, of what `predict` gave."""
+        """Converts the outputs of `predict` to an estimate of x_0 and epsilon.
+
+        Args:
+            process: the process.
+            prediction: prediction of the network [B, ...].
+            fraction: fraction of the log-variance [B, ...], or None.
+            x: x_t [B, ...].
+            t: times [B].
+
+        Returns:
+            The estimate.
+        """
         deviation = self.settings.deviation or 1.0
         return predictions.estimate(self.settings.prediction, process, prediction, x, t, deviation)._replace(
             fraction=fraction
         )
 
-    def denoiser(self, variables, condition: Condition) -> Denoiser:
-        """The network, guided as the config says, but neither clipped nor converted."""
+    def denoiser(self, variables: Variables, condition: Condition) -> Denoiser:
+        """Returns the denoiser of the network with the guidance of the config, neither clipped nor converted."""
         process = self.process(variables)
 
-        def conditioned(condition):
-            def denoise(x, t):
+        def conditioned(condition: Condition) -> Denoiser:
+            def denoise(x: jax.Array, t: jax.Array) -> Estimate:
                 t = jnp.broadcast_to(jnp.maximum(t, EARLIEST * process.end), x.shape[:1])
                 return self.estimate(process, *self.predict(variables, process, x, t, condition), x, t)
 
@@ -165,8 +219,17 @@ class Model:
             conditioned(condition), conditioned(self.without(condition)), process, self.solving.guidance, interval
         )
 
-    def solver(self, variables, condition: Condition, clip: bool) -> tuple[Process, Denoiser]:
-        """The process in whose coordinates to solve, and a Denoiser of it."""
+    def solver(self, variables: Variables, condition: Condition, clip: bool) -> tuple[Process, Denoiser]:
+        """Returns the process in whose coordinates the solver works, and a denoiser of that process.
+
+        Args:
+            variables: network -> {collection: values}.
+            condition: embedded condition, leaves [B, ...].
+            clip: whether to clip the estimate of x_0 to [-1, 1].
+
+        Returns:
+            The process and the denoiser. An empty config.sample.process selects the process of training.
+        """
         own, denoise = self.process(variables), self.denoiser(variables, condition)
         denoise = guidance.clipped(denoise, own) if clip else denoise
         if not self.solving.process:
@@ -175,24 +238,34 @@ class Model:
         return other, guidance.converted(denoise, own, other)
 
     def grid(self, process: Process) -> jax.Array:
-        """The times [steps + 1] that the solver visits; of a chain, only those that it has."""
+        """Returns the times [steps + 1] that the solver visits, falling. For a chain they are times of the chain."""
         grid = choices.bind(times.GRIDS, self.solving.grid, 'config.sample.grid')(process, self.solving.steps)
         steps = self.settings.times.steps if self.settings.times.name == 'discrete' and not self.solving.process else 0
         return jnp.ceil(grid * steps - 1e-3) / steps if steps else grid
 
     def generate(
         self,
-        variables,
+        variables: Variables,
         keys: jax.Array,
         condition: Condition,
         *,
-        start: Callable | None = None,
+        start: Callable[[Process, jax.Array], jax.Array] | None = None,
         part: float = 1.0,
-        between: Callable | None = None,
+        between: Callable[[Process], Callable[..., jax.Array]] | None = None,
     ) -> jax.Array:
-        """Data [N, ...] of noise, one key each: the reverse process by the sampler of the config.
+        """Samples by the sampler of the config.
 
-        start: (process, keys) -> x at `part` of the end, pure noise unless given. between: (process) -> as for `solve`."""
+        Args:
+            variables: network -> {collection: values}.
+            keys: one key per sample [N].
+            condition: embedded condition, leaves [N, ...].
+            start: (process, keys) -> x [N, ...] at the first time. The default is pure noise.
+            part: the first time, as a fraction of the end, in (0, 1].
+            between: process -> the argument `between` of `solve`. The sampler 'ode' ignores it.
+
+        Returns:
+            Samples [N, ...].
+        """
         process, denoise = self.solver(variables, condition, clip=self.solving.clip and len(self.shape) == 3)
         process = process._replace(end=process.end * part)
         x = start(process, keys) if start else self.noise(process, keys)
@@ -211,18 +284,28 @@ class Model:
         )
 
     def noise(self, process: Process, keys: jax.Array) -> jax.Array:
-        """x [N, ...] at the end of the process."""
+        """Draws x [N, ...] at the end of the process, from one key per sample [N]."""
         return process.sigma(jnp.asarray(process.end, jnp.float32)) * normal(keys, self.shape, 'noise')
 
-    def flow(self, variables, x: jax.Array, condition: Condition, forwards: bool = False) -> jax.Array:
-        """Noise to data without chance, or data to noise, by DDIM's steps: [N, ...]."""
+    def flow(self, variables: Variables, x: jax.Array, condition: Condition, forwards: bool = False) -> jax.Array:
+        """Maps noise to data, or data to noise, along the probability-flow ODE by deterministic DDIM steps.
+
+        Args:
+            variables: network -> {collection: values}.
+            x: noise, or data if `forwards`, [N, ...].
+            condition: embedded condition, leaves [N, ...].
+            forwards: whether to map data to noise.
+
+        Returns:
+            Data, or noise if `forwards`, [N, ...].
+        """
         process, denoise = self.solver(variables, condition, clip=False)
         grid = self.grid(process)
-        keys = jax.vmap(jax.random.key)(jnp.zeros(x.shape[0], jnp.uint32))  # that nothing is drawn from
+        keys = jax.vmap(jax.random.key)(jnp.zeros(x.shape[0], jnp.uint32))  # unused: the steps are deterministic
         return samplers.solve(samplers.make('ddim'), denoise, process, x, grid[::-1] if forwards else grid, keys)
 
     def announce(self, number: Any) -> None:
-        """Says on stderr which step of the solver is done."""
+        """Prints the number of the completed solver step on stderr."""
         print(
             f'\rsampling step {int(number)} of {self.solving.steps}',
             end='' if number < self.solving.steps else '\n',

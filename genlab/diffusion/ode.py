@@ -1,10 +1,15 @@
 """The probability-flow ODE by the solvers of diffrax, and the likelihood of data along it.
 
-Every process is followed by the same clock: with s^2 = alpha^2 + sigma^2 and the angle phi = atan(sigma / alpha), which grows
-from 0 at pure data to pi / 2 at pure noise, y = x / s moves by dy / dphi = cos(phi) epsilon - sin(phi) x_0, the v of Salimans
-& Ho 2022, section 4 and appendix D. It is finite where d sigma / dt is not, and smooth where alpha and sigma are tables.
+All processes use the same independent variable, the angle phi = atan(sigma / alpha). It is 0 at pure data and pi / 2 at
+pure noise. Let s^2 = alpha^2 + sigma^2 and y = x / s. Then dy / dphi = cos(phi) epsilon - sin(phi) x_0, which is the v
+of Salimans & Ho 2022, section 4 and appendix D. It is finite where d sigma / dt is not. It is smooth where alpha and
+sigma are interpolated from tables.
 
-Each example has steps of its own, so none depends on the others of its batch."""
+Each example is integrated with step sizes of its own, so it does not depend on the others of its batch.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +18,7 @@ from genlab.diffusion.predictions import Denoiser
 from genlab.diffusion.processes import Process
 from genlab.errors import UserError
 
-# Names here and in diffrax. Euler has no estimate of its error: it wants a number of steps.
+# Names in configs and in diffrax. Euler has no error estimate, so it needs a fixed number of steps.
 SOLVERS = {
     'euler': 'Euler',
     'heun': 'Heun',
@@ -36,13 +41,27 @@ def integrate(
     steps: int = 0,
     tolerance: float = 1e-4,
 ) -> jax.Array:
-    """x at the time `stop` from x [B, ...] at `start`, either way (Song et al. 2021, equation 13).
+    """Integrates the probability-flow ODE from one time to another, in either direction.
 
-    steps: as many, even in the angle, or 0 for as many as keep the error of each below `tolerance`, relative and absolute for
-    y of about 1. A time of 0 needs a network that predicts epsilon, v or velocity: the others say nothing of epsilon there."""
+    (Song et al. 2021, equation 13.) A time of 0 needs a network that predicts epsilon, v or velocity. The other
+    predictions do not determine epsilon there.
+
+    Args:
+        denoise: denoiser of the process.
+        process: the process.
+        x: x at the time `start`, [B, ...].
+        start: first time, in [0, process.end].
+        stop: last time, in [0, process.end].
+        solver: a name of SOLVERS.
+        steps: number of steps, evenly spaced in the angle. 0: the step size is adapted to `tolerance`.
+        tolerance: relative and absolute error per adaptive step, for y of about unit size.
+
+    Returns:
+        x at the time `stop`, [B, ...].
+    """
     first, last = angle(process, start), angle(process, stop)
 
-    def one(y):
+    def one(y: jax.Array) -> jax.Array:
         return _solve(lambda phi, y, _: velocity(denoise, process, y, phi), y, first, last, solver, steps, tolerance)
 
     return scale(process, stop) * jax.vmap(one)(x / scale(process, start))
@@ -60,20 +79,37 @@ def log_likelihood(
     lowest: float = 1e-5,
     solver: str = 'dopri5',
 ) -> jax.Array:
-    """log p(x) of data x [B, ...] by the change of variables along the flow: nats, [B].
+    """Computes the log-likelihood of data by the change of variables along the probability-flow ODE.
 
-    log p(y_0) = log p(y_1) + int tr(dv / dy) dphi, the trace being the mean over `probes` of r' (dv / dy) r with random signs r
-    that an example keeps along its path (Grathwohl et al. 2019, section 3.1; Song et al. 2021, appendix D.2). keys: one an
-    example [B]; the same keys give the same signs. Two things are assumed: that x is x_t at `lowest` of the end (2.5e-5 of
-    `ve` is the usual deviation of 0.002), and that it ends as N(0, sigma(end)^2), where alpha(end) x_0 is far smaller."""
+    log p(y_0) = log p(y_1) + int tr(dv / dy) dphi. The trace is estimated by the mean of r' (dv / dy) r over random
+    signs r (Grathwohl et al. 2019, section 3.1; Song et al. 2021, appendix D.2). The signs of an example stay the same
+    along its path.
+
+    Two assumptions are made. The data are x_t at the time `lowest` times the end. At the end, x is N(0, sigma(end)^2),
+    which holds if alpha(end) x_0 is far smaller.
+
+    Args:
+        denoise: denoiser of the process.
+        process: the process.
+        x: data [B, ...].
+        keys: one key per example [B]. Equal keys give equal signs.
+        probes: number of random sign vectors r per example.
+        steps: number of steps, evenly spaced in the angle. 0: the step size is adapted to `tolerance`.
+        tolerance: relative and absolute error per adaptive step, for y of about unit size.
+        lowest: time of the data as a fraction of the end. For `ve`, 2.5e-5 is the usual noise level of 0.002.
+        solver: a name of SOLVERS.
+
+    Returns:
+        log p(x) [B], nats.
+    """
     start = lowest * process.end
     first, last = angle(process, start), angle(process, process.end)
     deviation = process.sigma(_time(process.end)) / scale(process, process.end)
 
-    def one(x, key):
+    def one(x: jax.Array, key: jax.Array) -> jax.Array:
         signs = jax.random.rademacher(key, (probes, *x.shape), jnp.float32)
 
-        def field(phi, state, _):
+        def field(phi: jax.Array, state: tuple[jax.Array, jax.Array], _: Any) -> tuple[jax.Array, jax.Array]:
             moving, pull = jax.vjp(lambda y: velocity(denoise, process, y, phi), state[0])
             return moving, jnp.mean(jax.vmap(lambda sign: jnp.vdot(sign, pull(sign)[0]))(signs))
 
@@ -85,7 +121,17 @@ def log_likelihood(
 
 
 def velocity(denoise: Denoiser, process: Process, y: jax.Array, phi: jax.Array) -> jax.Array:
-    """dy / dphi of one example y [...]: cos(phi) epsilon - sin(phi) x_0."""
+    """Computes dy / dphi = cos(phi) epsilon - sin(phi) x_0 of one example.
+
+    Args:
+        denoise: denoiser of the process.
+        process: the process.
+        y: x / s of one example, without a batch axis.
+        phi: angle [], in [0, pi / 2].
+
+    Returns:
+        dy / dphi, of the shape of y.
+    """
     cosine, sine = jnp.maximum(jnp.cos(phi), 0), jnp.sin(phi)  # in float32 cos(pi / 2) is below 0
     t = process.time(2 * (jnp.log(cosine) - jnp.log(sine)))
     found = denoise((scale(process, t) * y)[None], t)
@@ -93,21 +139,23 @@ def velocity(denoise: Denoiser, process: Process, y: jax.Array, phi: jax.Array) 
 
 
 def scale(process: Process, t: float | jax.Array) -> jax.Array:
-    """sqrt(alpha^2 + sigma^2): 1 where variance is preserved."""
+    """Computes the scale s = sqrt(alpha^2 + sigma^2). It is 1 if the process is variance-preserving."""
     return jnp.hypot(process.alpha(_time(t)), process.sigma(_time(t)))
 
 
 def angle(process: Process, t: float | jax.Array) -> jax.Array:
-    """atan(sigma / alpha), from 0 to pi / 2."""
+    """Computes the angle phi = atan(sigma / alpha), in [0, pi / 2]."""
     return jnp.arctan2(process.sigma(_time(t)), process.alpha(_time(t)))
 
 
-def _time(t):
+def _time(t: float | jax.Array) -> jax.Array:
     return jnp.asarray(t, jnp.float32)
 
 
-def _solve(field, state, first, last, solver, steps, tolerance):
-    """The state at the angle `last`, in `steps` steps or in as many as it takes, at most 4,096."""
+def _solve(
+    field: Callable[..., Any], state: Any, first: jax.Array, last: jax.Array, solver: str, steps: int, tolerance: float
+) -> Any:
+    """Integrates a state from the angle `first` to `last`, in `steps` steps, or in at most 4,096 adaptive steps."""
     diffrax = _diffrax()
     if steps:
         control, step = diffrax.ConstantStepSize(), (last - first) / steps
@@ -126,8 +174,8 @@ def _solve(field, state, first, last, solver, steps, tolerance):
     return jax.tree.map(lambda path: path[-1], found.ys)
 
 
-def _diffrax():
-    """Imported here: it is optional, and slow to import."""
+def _diffrax() -> Any:
+    """Imports diffrax. The import is local, because diffrax is optional and slow to import."""
     try:
         import diffrax
     except ImportError:

@@ -1,11 +1,15 @@
-"""Data in one evaluation, learned without a teacher: average velocities, shortcuts, consistency functions.
+"""One-step models, trained without a pretrained teacher: average velocities, shortcuts, consistency functions.
 
-Two kinds of network. An average velocity u(x, t, span) of the flow dx/dt = v is its mean over the way from time t to t - span:
+There are two kinds of network. An average velocity u(x, t, span) belongs to a flow dx/dt = v. It is the mean of v along
+the path from time t to t - span:
 
     x_{t - span} = x_t - span u(x_t, t, span),      u(x, t, 0) = v(x, t)
 
-(Geng et al. 2025, section 4.1; Frans et al. 2024, section 3.1, both here from noise at t = 1 to data at 0). A consistency
-function f(x, sigma) leads from any point of a path of EDM's flow to the data at its start (Song et al. 2023, section 3)."""
+(Geng et al. 2025, section 4.1; Frans et al. 2024, section 3.1). Here, noise is at t = 1 and data are at t = 0.
+
+A consistency function f(x, sigma) maps each point of a path of EDM's probability-flow ODE to the data at its start
+(Song et al. 2023, section 3).
+"""
 
 import math
 from collections.abc import Callable
@@ -25,43 +29,71 @@ Average = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (x [B, ...],
 Consistency = Callable[[jax.Array, jax.Array], jax.Array]  # (x [B, ...], sigma [B]) -> x_0 [B, ...]
 
 
-def settings(**changes) -> ConfigDict:
-    """`config.model.one_step`: each term takes what is its own."""
-    defaults = dict(
-        share=0.25,  # mean_flow: of examples with a span; shortcut: of those held to their own two halves
-        power=1.0,  # mean_flow: of the adaptive weight
-        halvings=7,  # shortcut: the shortest jump is 2^-halvings
-        first=10,
-        last=1280,  # consistency: intervals at the start of training and at its end
-        lowest=0.002,
-        rho=7.0,  # consistency: the lowest sigma, and how the grid is spaced
-        width=0.00054,  # consistency: of the pseudo-Huber loss, for each square root of a dimension
+def settings(**changes: Any) -> ConfigDict:
+    """Returns `config.model.one_step`, with changes of the defaults. Each term reads only its own settings."""
+    defaults: dict[str, Any] = dict(
+        share=0.25,  # mean_flow: share of examples with a span > 0; shortcut: share trained on two half jumps
+        power=1.0,  # mean_flow: power of the adaptive weight
+        halvings=7,  # shortcut: the shortest span is 2^-halvings
+        first=10,  # consistency: number of intervals at the start of training
+        last=1280,  # consistency: number of intervals at the end of training
+        lowest=0.002,  # consistency: lowest sigma
+        rho=7.0,  # consistency: the grid is even in sigma^(1 / rho)
+        width=0.00054,  # consistency: width of the pseudo-Huber loss, divided by the square root of the dimension
     )
     if unknown := sorted({*changes} - {*defaults}):
-        raise ConfigError(f'config.model.one_step.{unknown[0]} is no setting; these are {", ".join(defaults)}')
+        raise ConfigError(f'config.model.one_step.{unknown[0]} is not a setting: choose one of {", ".join(defaults)}')
     return untyped(**defaults | changes)
 
 
 def chosen(position: jax.Array, share: float) -> jax.Array:
-    """Which examples [B] are among a share of the global batch: evenly spread over it, and never by the device they are on."""
+    """Selects a share of the global batch: bool [B].
+
+    The selected examples are evenly spread over the global batch. The selection does not depend on the number of
+    devices.
+
+    position: positions in the global batch, int [B]. share: share of selected examples, in [0, 1].
+    """
     return jnp.floor((position + 1) * share) > jnp.floor(position * share)
 
 
 def mean_flow(
     average: Average, x: jax.Array, v: jax.Array, t: jax.Array, span: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """(u, its target v - span (v d_x u + d_t u)) at x_t = x and a time s = t - span that stays (Geng et al. 2025, eq. 10, 11).
+    """Computes the average velocity and its target v - span (v d_x u + d_t u) (Geng et al. 2025, equations 10 and 11).
 
-    v: the velocity of the example, epsilon - x_0. The target is a constant."""
+    The derivatives keep the end s = t - span of the path fixed.
+
+    Args:
+        average: average velocity u.
+        x: x_t [B, ...].
+        v: conditional velocity epsilon - x_0, [B, ...].
+        t: times [B].
+        span: spans [B], in [0, t].
+
+    Returns:
+        u [B, ...], and its target [B, ...] with gradients stopped.
+    """
     s = t - span
     u, slope = jax.jvp(lambda x, t: average(x, t, t - s), (x, t), (v, jnp.ones_like(t)))
     return u, jax.lax.stop_gradient(v - like(span, x) * slope)
 
 
 def shortcut_target(average: Average, x: jax.Array, t: jax.Array, span: jax.Array, shortest: float) -> jax.Array:
-    """The mean of the velocities of two jumps of half the span (Frans et al. 2024, equation 5); a constant.
+    """Computes the mean of the average velocities of two jumps of half the span (Frans et al. 2024, equation 5).
 
-    The halves of the shortest span are taken along the velocity itself, u(x, t, 0)."""
+    The halves of the shortest span follow the velocity u(x, t, 0) instead.
+
+    Args:
+        average: average velocity u.
+        x: x_t [B, ...].
+        t: times [B].
+        span: spans [B], in [0, t].
+        shortest: shortest span.
+
+    Returns:
+        Targets [B, ...] with gradients stopped.
+    """
     half = span / 2
     seen = jnp.where(span > shortest, half, 0)
     first = average(x, t, seen)
@@ -70,21 +102,51 @@ def shortcut_target(average: Average, x: jax.Array, t: jax.Array, span: jax.Arra
 
 
 def draw_jump(key: jax.Array, u: jax.Array, halvings: int) -> tuple[jax.Array, jax.Array]:
-    """(t, span) of one jump: the span an even power of two from 2^-halvings to 1, t a multiple of it, u in [0, 1) of them."""
+    """Draws the time and the span of one jump.
+
+    The span is uniform over the powers of two from 2^-halvings to 1. The time is uniform over the multiples of the span
+    in (0, 1].
+
+    Args:
+        key: key of the span.
+        u: uniform number [] in [0, 1), which selects the time.
+        halvings: the shortest span is 2^-halvings.
+
+    Returns:
+        The time [] and the span [].
+    """
     span = 0.5 ** jax.random.randint(key, (), 0, halvings + 1)
     return span * (jnp.floor(u / span) + 1), span
 
 
-def jump(average: Average, process: Any, x: jax.Array, memory: Any, t: jax.Array, s: jax.Array, keys: jax.Array):
-    """From t to s in one evaluation: a step for `samplers.solve`, whose denoiser is the average velocity."""
+def jump(
+    average: Average, process: Any, x: jax.Array, memory: Any, t: jax.Array, s: jax.Array, keys: jax.Array
+) -> tuple[jax.Array, Any]:
+    """Computes a step from t to s in one evaluation, for `samplers.solve`.
+
+    The arguments are those of `genlab.diffusion.samplers`, with the average velocity in place of the denoiser. The
+    process and the keys are ignored.
+    """
     t, span = (jnp.broadcast_to(value, x.shape[:1]) for value in (t, t - s))
     return x - like(span, x) * average(x, t, span), memory
 
 
 def with_boundary(prediction: jax.Array, x: jax.Array, sigma: jax.Array, deviation: float, lowest: float) -> jax.Array:
-    """f(x, sigma) = c_skip x + c_out prediction, which is x at the lowest sigma whatever the network says.
+    """Computes the consistency function f(x, sigma) = c_skip x + c_out prediction (Song et al. 2023, appendix C).
 
-    c_skip = d^2 / ((sigma - lowest)^2 + d^2), c_out = d (sigma - lowest) / sqrt(sigma^2 + d^2) (Song et al. 2023, app. C)."""
+    c_skip = d^2 / ((sigma - lowest)^2 + d^2), c_out = d (sigma - lowest) / sqrt(sigma^2 + d^2). At the lowest sigma, f
+    is x for any prediction.
+
+    Args:
+        prediction: estimate of x_0 by the network, [B, ...].
+        x: x_0 + sigma epsilon, [B, ...].
+        sigma: noise levels [B].
+        deviation: standard deviation d of the data.
+        lowest: lowest sigma.
+
+    Returns:
+        f(x, sigma) [B, ...].
+    """
     above = sigma - lowest
     skip = deviation**2 / (jnp.square(above) + deviation**2)
     out = deviation * above * jax.lax.rsqrt(jnp.square(sigma) + deviation**2)
@@ -92,13 +154,36 @@ def with_boundary(prediction: jax.Array, x: jax.Array, sigma: jax.Array, deviati
 
 
 def intervals(step: jax.Array, steps: int, first: int, last: int) -> jax.Array:
-    """Of sigma at a training step: doubled at even times from `first` to `last` (Song & Dhariwal 2024, section 3.4)."""
+    """Computes the number of intervals of sigma at a training step (Song & Dhariwal 2024, section 3.4).
+
+    The number doubles at equal distances, from `first` to at most `last`.
+
+    Args:
+        step: number of the training step, [].
+        steps: number of training steps of the run.
+        first: number of intervals at the start.
+        last: largest number of intervals.
+
+    Returns:
+        The number of intervals [].
+    """
     each = max(steps // (math.floor(math.log2(last / first)) + 1), 1)
     return jnp.minimum(first * 2.0 ** (step // each), last)
 
 
 def sigma_at(index: jax.Array, count: jax.Array, lowest: float, highest: float, rho: float) -> jax.Array:
-    """The sigma of an index from 0 (lowest) to `count` (highest), even in its 1 / rho-th power (Karras et al. 2022, eq. 5)."""
+    """Computes the sigma of an index of the grid, which is even in sigma^(1 / rho) (Karras et al. 2022, equation 5).
+
+    Args:
+        index: indices from 0 (lowest sigma) to `count` (highest sigma), of any shape.
+        count: number of intervals [].
+        lowest: lowest sigma.
+        highest: highest sigma.
+        rho: exponent of the spacing.
+
+    Returns:
+        Noise levels, of the shape of index.
+    """
     low, high = lowest ** (1 / rho), highest ** (1 / rho)
     return (low + index / count * (high - low)) ** rho
 
@@ -106,33 +191,63 @@ def sigma_at(index: jax.Array, count: jax.Array, lowest: float, highest: float, 
 def draw_pair(
     u: jax.Array, count: jax.Array, mean: float, deviation: float, *, lowest: float, highest: float, rho: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Two neighbours (larger, smaller) of the grid of `count` intervals, for u [B] in [0, 1).
+    """Draws two neighbouring noise levels of the grid of `count` intervals.
 
-    An interval is as likely as that log(sigma), Gaussian, falls into it (Song & Dhariwal 2024, section 3.5): a draw between the
-    lowest and the highest sigma is rounded down, for any number of intervals."""
+    The probability of an interval is the mass of a Gaussian log(sigma) in it (Song & Dhariwal 2024, section 3.5). The
+    Gaussian, truncated to the lowest and the highest sigma, is sampled and rounded down to the grid. This works for any
+    number of intervals.
+
+    Args:
+        u: uniform numbers [B] in [0, 1), which select the intervals.
+        count: number of intervals [].
+        mean: mean of log(sigma).
+        deviation: standard deviation of log(sigma).
+        lowest: lowest sigma.
+        highest: highest sigma.
+        rho: exponent of the spacing.
+
+    Returns:
+        The larger and the smaller noise levels, [B] each.
+    """
     below, above = (ndtr((jnp.log(sigma) - mean) / deviation) for sigma in (lowest, highest))
     sigma = jnp.exp(mean + deviation * ndtri(below + u * (above - below)))
     low, high = lowest ** (1 / rho), highest ** (1 / rho)
     index = jnp.clip(jnp.floor((sigma ** (1 / rho) - low) / (high - low) * count), 0, count - 1)
-    return tuple(sigma_at(place, count, lowest, highest, rho) for place in (index + 1, index))
+    larger, smaller = (sigma_at(place, count, lowest, highest, rho) for place in (index + 1, index))
+    return larger, smaller
 
 
 def consistency(
     function: Consistency, x0: jax.Array, epsilon: jax.Array, larger: jax.Array, smaller: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """(f at the larger sigma, what it says at the smaller one, as a constant), with the same noise.
+    """Evaluates the consistency function at two noise levels of the same noise (Song & Dhariwal 2024, equation 5).
 
-    (Song & Dhariwal 2024, equation 5: the teacher has the very weights of the student, and no average of them.)"""
+    The teacher has the current weights of the student, not a moving average of them.
+
+    Args:
+        function: consistency function f.
+        x0: data [B, ...].
+        epsilon: noise [B, ...].
+        larger: noise levels of the student [B].
+        smaller: noise levels of the teacher [B].
+
+    Returns:
+        f at the larger noise level [B, ...], and f at the smaller one [B, ...] with gradients stopped.
+    """
     student, teacher = (function(x0 + like(sigma, x0) * epsilon, sigma) for sigma in (larger, smaller))
     return student, jax.lax.stop_gradient(teacher)
 
 
-def denoise_again(lowest: float):
-    """Data at once, and noise again up to s: a step for `samplers.solve` (Song et al. 2023, algorithm 1).
+def denoise_again(lowest: float) -> Callable[..., tuple[jax.Array, Any]]:
+    """Returns a step for `samplers.solve` that maps to data and adds noise up to s (Song et al. 2023, algorithm 1).
 
-    The denoiser is a consistency function; times end at the lowest sigma, to which no noise is added."""
+    The step takes a consistency function in place of the denoiser. The times end at the lowest sigma, where no noise is
+    added.
+    """
 
-    def step(function, process, x, memory, t, s, keys):
+    def step(
+        function: Consistency, process: Any, x: jax.Array, memory: Any, t: jax.Array, s: jax.Array, keys: jax.Array
+    ) -> tuple[jax.Array, Any]:
         x0 = function(x, jnp.broadcast_to(t, x.shape[:1]))
         return x0 + jnp.sqrt(jnp.maximum(s**2 - lowest**2, 0)) * normal(keys, x.shape[1:], 'noise'), memory
 

@@ -1,8 +1,10 @@
-"""What a network may predict, and what follows from it: every prediction is some a(t) x_0 + b(t) epsilon.
+"""The quantities that a network can predict, and their conversion. Every prediction is some a(t) x_0 + b(t) epsilon.
 
-With x_t = alpha x_0 + sigma epsilon these are two equations for x_0 and epsilon. An error d of the prediction is an error
-d sigma / (a sigma - b alpha) of x_0, so the squared errors of two predictions differ by a factor of t alone: to weigh the loss
-by the signal-to-noise ratio, or as EDM does, is to measure it in another prediction (Salimans & Ho 2022, section 4)."""
+Together with x_t = alpha x_0 + sigma epsilon this gives two equations for x_0 and epsilon. An error d of the prediction
+is an error d sigma / (a sigma - b alpha) of x_0. So the squared errors of two predictions differ only by a factor that
+depends on t. Weighting the loss by the signal-to-noise ratio, or as EDM does, equals measuring the error of another
+prediction (Salimans & Ho 2022, section 4).
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,13 +16,12 @@ from genlab.diffusion.processes import Process, like, rates
 
 
 class Estimate(NamedTuple):
-    """What is expected of x_0 and epsilon, given x_t; [B, ...] each."""
+    """Holds the estimates of a denoiser given x_t: the expected x_0 and epsilon, [B, ...] each."""
 
     x0: jax.Array
     epsilon: jax.Array
-    fraction: jax.Array | None = (
-        None  # of the step's log-variance, from the smallest (0) to the largest (1), if learned
-    )
+    # [B, ...]: the log-variance of a step between the smallest (0) and the largest (1); None: it is not learned.
+    fraction: jax.Array | None = None
 
 
 Denoiser = Callable[[jax.Array, jax.Array], Estimate]  # (x_t [B, ...], t [] or [B]) -> Estimate
@@ -44,15 +45,20 @@ def _velocity(process: Process, t: jax.Array, deviation: float) -> Pair:
 
 
 def _edm(process: Process, t: jax.Array, deviation: float) -> Pair:
-    """(x_0 - c_skip x_t) / c_out with c_skip = alpha d^2 / s^2, c_out = sigma d / s, s^2 = alpha^2 d^2 + sigma^2."""
+    """Returns a and b of (x_0 - c_skip x_t) / c_out, the prediction of EDM.
+
+    c_skip = alpha d^2 / s^2, c_out = sigma d / s, s^2 = alpha^2 d^2 + sigma^2, d the standard deviation of the data.
+    """
     alpha, sigma = process.alpha(t), process.sigma(t)
     scale = jnp.sqrt(jnp.square(alpha * deviation) + jnp.square(sigma))
     return sigma / (scale * deviation), -alpha * deviation / scale
 
 
-# name -> function (process, t, the data's deviation) -> (a, b).
-# epsilon: Ho et al. 2020, equation 14. v = alpha epsilon - sigma x_0: Salimans & Ho 2022, section 4. velocity = dx_t / dt:
-# Lipman et al. 2023, equation 14; of the interpolant epsilon - x_0. edm: Karras et al. 2022, table 1, of target variance 1.
+# name -> function (process, t, standard deviation of the data) -> (a, b).
+# epsilon: Ho et al. 2020, equation 14.
+# v = alpha epsilon - sigma x_0: Salimans & Ho 2022, section 4.
+# velocity = dx_t / dt: Lipman et al. 2023, equation 14; epsilon - x_0 for the interpolant.
+# edm: Karras et al. 2022, table 1; its target has unit variance.
 PREDICTIONS: dict[str, Callable[[Process, jax.Array, float], Pair]] = {
     'epsilon': _epsilon,
     'x0': _x0,
@@ -65,7 +71,19 @@ PREDICTIONS: dict[str, Callable[[Process, jax.Array, float], Pair]] = {
 def target(
     name: str, process: Process, x0: jax.Array, epsilon: jax.Array, t: jax.Array, deviation: float = 1.0
 ) -> jax.Array:
-    """What a network that predicts `name` should say: a x_0 + b epsilon, [B, ...]."""
+    """Computes the target of a network that predicts `name`: a x_0 + b epsilon.
+
+    Args:
+        name: a name of PREDICTIONS.
+        process: the process.
+        x0: data [B, ...].
+        epsilon: noise of x_t, [B, ...].
+        t: times [B] or [].
+        deviation: standard deviation of the data; only 'edm' uses it.
+
+    Returns:
+        Targets [B, ...].
+    """
     a, b = PREDICTIONS[name](process, t, deviation)
     return like(a, x0) * x0 + like(b, x0) * epsilon
 
@@ -73,9 +91,22 @@ def target(
 def estimate(
     name: str, process: Process, prediction: jax.Array, x: jax.Array, t: jax.Array, deviation: float = 1.0
 ) -> Estimate:
-    """x_0 and epsilon of a prediction [B, ...] of `name` at x_t = x [B, ...].
+    """Converts a prediction of `name` to an estimate of x_0 and epsilon.
 
-    Epsilon alone says nothing of x_0 where alpha is 0, nor x_0 of epsilon where sigma is 0; the others always say both."""
+    A prediction of epsilon does not determine x_0 where alpha is 0. A prediction of x_0 does not determine epsilon
+    where sigma is 0. The other predictions always determine both.
+
+    Args:
+        name: a name of PREDICTIONS.
+        process: the process.
+        prediction: prediction of the network [B, ...].
+        x: x_t [B, ...].
+        t: times [B] or [].
+        deviation: standard deviation of the data; only 'edm' uses it.
+
+    Returns:
+        The estimate.
+    """
     a, b = (like(value, x) for value in PREDICTIONS[name](process, t, deviation))
     alpha, sigma = like(process.alpha(t), x), like(process.sigma(t), x)
     determinant = b * alpha - a * sigma
@@ -83,13 +114,35 @@ def estimate(
 
 
 def error_ratio(name: str, other: str, process: Process, t: jax.Array, deviation: float = 1.0) -> jax.Array:
-    """How much larger the squared error is in `other` than in `name` where x_t is known exactly; of the shape of t."""
+    """Computes the ratio of the squared error of `other` to the squared error of `name`, given the exact x_t.
+
+    Args:
+        name: prediction of the network, a name of PREDICTIONS.
+        other: prediction to measure the error in, a name of PREDICTIONS.
+        process: the process.
+        t: times of any shape.
+        deviation: standard deviation of the data; only 'edm' uses it.
+
+    Returns:
+        Ratios, of the shape of t.
+    """
     (a, b), (c, d) = (PREDICTIONS[which](process, t, deviation) for which in (name, other))
     alpha, sigma = process.alpha(t), process.sigma(t)
     return jnp.ones_like(t) if name == other else jnp.square((c * sigma - d * alpha) / (a * sigma - b * alpha))
 
 
 def velocity(process: Process, estimate: Estimate, t: jax.Array) -> jax.Array:
-    """dx_t / dt along the probability flow: alpha' x_0 + sigma' epsilon (Song et al. 2021, eq. 13; Ma et al. 2024, eq. 4)."""
+    """Computes dx_t / dt of the probability-flow ODE: alpha' x_0 + sigma' epsilon.
+
+    (Song et al. 2021, equation 13; Ma et al. 2024, equation 4.)
+
+    Args:
+        process: the process.
+        estimate: estimate of x_0 and epsilon, [B, ...] each.
+        t: times [B] or [].
+
+    Returns:
+        Velocities [B, ...].
+    """
     slopes = rates(process, t)
     return like(slopes[0], estimate.x0) * estimate.x0 + like(slopes[1], estimate.x0) * estimate.epsilon

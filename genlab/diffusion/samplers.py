@@ -1,8 +1,17 @@
-"""Solvers of the reverse process: each is one step from time t to s < t, and `solve` runs any of them in one compiled loop.
+"""Solvers of the reverse process. Each is one step from time t to s < t; `solve` runs any of them in one compiled loop.
 
-A step is a function (denoise, process, x, memory, t, s, keys) -> (x_s, memory). x: [B, ...]; t, s: scalars; keys: one an
-example [B], fresh for each step; memory: what a multistep solver remembers, () for the others. None divides by a sigma of 0:
-the last step may go to t = 0. In the equations a bar of DDPM's alphas is our alpha^2."""
+All steps share these arguments:
+
+    denoise  denoiser: (x_t [B, ...], t []) -> Estimate
+    process  the process
+    x        x_t [B, ...]
+    memory   state of a multistep solver, () for the others
+    t, s     the current and the next time, []
+    keys     one key per example [B], fresh in each step
+
+A step returns x_s [B, ...] and the new memory. No step divides by a sigma of 0, so the last step may go to s = 0.
+The alpha-bar of DDPM is alpha^2 here.
+"""
 
 import functools
 from collections.abc import Callable
@@ -15,29 +24,45 @@ from genlab.diffusion.predictions import Denoiser, Estimate, velocity
 from genlab.diffusion.processes import Process, log_snr, rates
 from genlab.noise import normal, stream
 
+Step = Callable[..., tuple[jax.Array, Any]]  # (denoise, process, x, memory, t, s, keys) -> (x_s, memory)
+
 
 class Sampler(NamedTuple):
-    step: Callable
-    start: Callable[[jax.Array], Any] = lambda x: ()  # x [B, ...] -> the memory before the first step
+    """Holds the step of a solver and its initial memory."""
+
+    step: Step
+    start: Callable[[jax.Array], Any] = lambda x: ()  # x [B, ...] -> memory before the first step
 
 
 def solve(
     sampler: Sampler,
-    denoise: Denoiser,
+    denoise: Callable[..., Any],
     process: Process,
     x: jax.Array,
     times: jax.Array,
     keys: jax.Array,
     *,
-    between: Callable | None = None,
+    between: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None,
     progress: Callable[[Any], None] | None = None,
 ) -> jax.Array:
-    """x at the last of `times` [n + 1] from x [B, ...] at the first: n steps in one loop.
+    """Runs n steps of a solver in one loop, from the first to the last of n + 1 times.
 
-    between: (x, t, keys) -> x after each step, e.g. to put back what is known. progress: called on the host with the number of
-    each step that is done; the loop does not wait for it."""
+    Args:
+        sampler: the step and its initial memory.
+        denoise: function that the step evaluates. It is a `Denoiser` for the steps of this module. The steps of
+            `genlab.diffusion.one_step` take a function that returns an array.
+        process: the process.
+        x: x at the first time, [B, ...].
+        times: times [n + 1], usually falling.
+        keys: one key per example [B].
+        between: (x [B, ...], t [], keys [B]) -> x, applied after each step, e.g. to replace the known part.
+        progress: called on the host with the number of each completed step. The loop does not wait for it.
 
-    def step(carry, along):
+    Returns:
+        x at the last time, [B, ...].
+    """
+
+    def step(carry: tuple[jax.Array, Any], along: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, Any], None]:
         number, t, s = along
         own = stream(keys, 'solver', number)
         x, memory = sampler.step(denoise, process, *carry, t, s, own)
@@ -52,14 +77,37 @@ def solve(
 
 
 def recombine(process: Process, estimate: Estimate, s: jax.Array) -> jax.Array:
-    """alpha(s) x_0 + sigma(s) epsilon."""
+    """Computes alpha(s) x_0 + sigma(s) epsilon from an estimate.
+
+    Args:
+        process: the process.
+        estimate: estimate of x_0 and epsilon, [B, ...] each.
+        s: time [].
+
+    Returns:
+        x_s [B, ...].
+    """
     return process.alpha(s) * estimate.x0 + process.sigma(s) * estimate.epsilon
 
 
-def ddim(denoise, process, x, memory, t, s, keys, *, eta: float = 0.0):
-    """x_s = alpha_s x_0 + sqrt(sigma_s^2 - c^2) epsilon + c z, c^2 = eta^2 times the variance of q(x_s | x_t, x_0).
+def ddim(
+    denoise: Denoiser,
+    process: Process,
+    x: jax.Array,
+    memory: Any,
+    t: jax.Array,
+    s: jax.Array,
+    keys: jax.Array,
+    *,
+    eta: float = 0.0,
+) -> tuple[jax.Array, Any]:
+    """Computes a step of DDIM: x_s = alpha_s x_0 + sqrt(sigma_s^2 - c^2) epsilon + c z, z ~ N(0, 1).
 
-    (Song et al. 2021, equations 12 and 16.) With eta = 0 it is deterministic, of order 1, and runs forwards in time too."""
+    (Song et al. 2021, equations 12 and 16.)
+
+    eta: c^2 is eta^2 times the variance of q(x_s | x_t, x_0). With eta = 0 the step is deterministic and of order 1,
+    and it also runs forwards in time.
+    """
     found, smallest = denoise(x, t), variances(process, t, s)[0]
     if eta == 0:
         return recombine(process, found, s), memory
@@ -70,23 +118,55 @@ def ddim(denoise, process, x, memory, t, s, keys, *, eta: float = 0.0):
 
 
 def variances(process: Process, t: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(smallest, largest) variance of a step: of q(x_s | x_t, x_0), and of q(x_t | x_s) (Ho et al. 2020, section 3.2).
+    """Computes the smallest and the largest variance of a step (Ho et al. 2020, section 3.2).
 
-    The smallest is right where x_0 is known, the largest where it is N(0, 1); in between lies what is learned."""
+    The smallest is the variance of q(x_s | x_t, x_0), optimal for a known x_0. The largest is the variance of
+    q(x_t | x_s), optimal for x_0 ~ N(0, 1). A learned variance lies in between.
+
+    Args:
+        process: the process.
+        t: current times of any shape.
+        s: next times, of the shape of t.
+
+    Returns:
+        The smallest and the largest variance, of the shape of t.
+    """
     largest = process.sigma(t) ** 2 - (process.alpha(t) / process.alpha(s) * process.sigma(s)) ** 2
     return (process.sigma(s) / process.sigma(t)) ** 2 * largest, largest
 
 
 def posterior_mean(process: Process, x: jax.Array, x0: jax.Array, t: jax.Array, s: jax.Array) -> jax.Array:
-    """The mean of q(x_s | x_t = x, x_0) (Ho et al. 2020, equation 7); t and s of shapes that broadcast to x."""
+    """Computes the mean of q(x_s | x_t, x_0) (Ho et al. 2020, equation 7).
+
+    Args:
+        process: the process.
+        x: x_t [B, ...].
+        x0: data, or their estimate, [B, ...].
+        t: current times, of a shape that broadcasts to x.
+        s: next times, of a shape that broadcasts to x.
+
+    Returns:
+        Means [B, ...].
+    """
     ratio, kept = process.alpha(t) / process.alpha(s), (process.sigma(s) / process.sigma(t)) ** 2
     return ratio * kept * x + process.alpha(s) * (1 - ratio**2 * kept) * x0
 
 
-def ancestral(denoise, process, x, memory, t, s, keys, *, variance: str = 'large'):
-    """x_s ~ N(the mean of q(x_s | x_t, x_0), variance): DDPM's own sampler (Ho et al. 2020, algorithm 2).
+def ancestral(
+    denoise: Denoiser,
+    process: Process,
+    x: jax.Array,
+    memory: Any,
+    t: jax.Array,
+    s: jax.Array,
+    keys: jax.Array,
+    *,
+    variance: str = 'large',
+) -> tuple[jax.Array, Any]:
+    """Samples x_s ~ N(mean of q(x_s | x_t, x_0), variance), as in DDPM (Ho et al. 2020, algorithm 2).
 
-    variance: 'small', 'large' or 'learned' (Nichol & Dhariwal 2021, equation 15). The last step adds no noise."""
+    variance: 'small', 'large' or 'learned' (Nichol & Dhariwal 2021, equation 15). The last step adds no noise.
+    """
     found = denoise(x, t)
     smallest, largest = variances(process, t, s)
     chosen = VARIANCES[variance](found.fraction, smallest, largest)
@@ -95,40 +175,57 @@ def ancestral(denoise, process, x, memory, t, s, keys, *, variance: str = 'large
 
 
 def interpolate_variance(fraction: jax.Array, smallest: jax.Array, largest: jax.Array) -> jax.Array:
-    """exp(f log largest + (1 - f) log smallest), the smallest being 0 at the last step."""
+    """Interpolates between the variances of a step: exp(f log largest + (1 - f) log smallest).
+
+    Args:
+        fraction: fraction f of the log-variance [B, ...].
+        smallest: smallest variance; it may be 0, as in the last step, and is at least 1e-20 in the logarithm.
+        largest: largest variance, positive.
+
+    Returns:
+        Variances [B, ...].
+    """
     return jnp.exp(fraction * jnp.log(largest) + (1 - fraction) * jnp.log(jnp.maximum(smallest, 1e-20)))
 
 
-VARIANCES = {
+# name -> function (fraction, smallest, largest) -> variance.
+VARIANCES: dict[str, Callable[..., jax.Array]] = {
     'small': lambda fraction, smallest, largest: smallest,
     'large': lambda fraction, smallest, largest: largest,
     'learned': interpolate_variance,
 }
 
 
-def euler(denoise, process, x, memory, t, s, keys):
-    """x + (s - t) dx/dt along the probability flow; order 1."""
+def euler(
+    denoise: Denoiser, process: Process, x: jax.Array, memory: Any, t: jax.Array, s: jax.Array, keys: jax.Array
+) -> tuple[jax.Array, Any]:
+    """Computes an Euler step of the probability-flow ODE, x + (s - t) dx/dt. It is of order 1."""
     return x + (s - t) * velocity(process, denoise(x, t), t), memory
 
 
 def heun(
-    denoise,
-    process,
-    x,
-    memory,
-    t,
-    s,
-    keys,
+    denoise: Denoiser,
+    process: Process,
+    x: jax.Array,
+    memory: Any,
+    t: jax.Array,
+    s: jax.Array,
+    keys: jax.Array,
     *,
     churn: float = 0.0,
     lowest: float = 0.0,
     highest: float = float('inf'),
     inflate: float = 1.0,
-):
-    """The trapezoidal rule along the probability flow; order 2, two evaluations but for the last step.
+) -> tuple[jax.Array, Any]:
+    """Computes a Heun step of the probability-flow ODE, with EDM's churn (Karras et al. 2022, algorithm 2).
 
-    (Karras et al. 2022, algorithm 2.) churn = S_churn / steps: noise is added first, so that sigma / alpha grows by this factor
-    (at most sqrt(2) - 1) where it lies between lowest and highest; inflate = S_noise, its deviation."""
+    The trapezoidal rule is of order 2. It takes two evaluations per step, and one in the last step.
+
+    churn: S_churn / steps. Before the step, added noise raises the noise level sigma / alpha by a factor of 1 + churn.
+        The factor is at most sqrt(2).
+    lowest, highest: noise levels sigma / alpha between which noise is added.
+    inflate: S_noise, the standard deviation of the added noise relative to the exact one.
+    """
     if churn:
         x, t = churned(process, x, t, keys, churn, lowest, highest, inflate)
     slope = velocity(process, denoise(x, t), t)
@@ -140,8 +237,32 @@ def heun(
     return jax.lax.cond(s > 0, corrected, lambda: there), memory
 
 
-def churned(process, x, t, keys, churn, lowest, highest, inflate):
-    """(x, t) with more noise: EDM's alg. 2, lines 4 to 6, for any process; as much as the process has, where it ends."""
+def churned(
+    process: Process,
+    x: jax.Array,
+    t: jax.Array,
+    keys: jax.Array,
+    churn: float,
+    lowest: float,
+    highest: float,
+    inflate: float,
+) -> tuple[jax.Array, jax.Array]:
+    """Adds noise to x, for any process (Karras et al. 2022, algorithm 2, lines 4 to 6).
+
+    Args:
+        process: the process.
+        x: x_t [B, ...].
+        t: time [].
+        keys: one key per example [B].
+        churn: relative growth of sigma / alpha, at most sqrt(2) - 1. The noise level never
+            exceeds the end of the process.
+        lowest: lowest sigma / alpha at which noise is added.
+        highest: highest sigma / alpha at which noise is added.
+        inflate: standard deviation of the added noise relative to the exact one.
+
+    Returns:
+        x with more noise [B, ...], and its time [].
+    """
     ratio = process.sigma(t) / process.alpha(t)
     more = (ratio >= lowest) & (ratio <= highest) & (ratio < jnp.inf)
     later = jnp.where(more, process.time(-2 * jnp.log(ratio * (1 + min(churn, 2**0.5 - 1)))), t)
@@ -150,11 +271,26 @@ def churned(process, x, t, keys, churn, lowest, highest, inflate):
     return scale * x + inflate * added * normal(keys, x.shape[1:], 'noise'), later
 
 
-def dpm_solver(denoise, process, x, memory, t, s, keys, *, stochastic: bool = False):
-    """DPM-Solver++(2M), and its SDE (Lu et al. 2022b, algorithm 2; section 5 there): order 2, one evaluation a step.
+def dpm_solver(
+    denoise: Denoiser,
+    process: Process,
+    x: jax.Array,
+    memory: Any,
+    t: jax.Array,
+    s: jax.Array,
+    keys: jax.Array,
+    *,
+    stochastic: bool = False,
+) -> tuple[jax.Array, Any]:
+    """Computes a step of DPM-Solver++(2M), of order 2 with one evaluation per step (Lu et al. 2022b, algorithm 2).
 
-    x_s = sigma_s / sigma_t x + alpha_s (1 - e^-h) D, D = x_0 + h / (2 h_before) (x_0 - x_0 before), h the growth of
-    log(alpha / sigma). The first step, and one to or from infinity or after a step of no length, is DDIM's."""
+    x_s = sigma_s / sigma_t x + alpha_s (1 - e^-h) D, with D = x_0 + h / (2 h_before) (x_0 - x_0 before). h and
+    h_before are the increases of log(alpha / sigma) in this step and in the step before. Without a finite, nonzero
+    h_before and a finite h, the step equals a DDIM step. This applies to the first step, and to steps from or to an
+    infinite log-SNR.
+
+    stochastic: whether to solve the reverse SDE instead of the probability-flow ODE (Lu et al. 2022b, section 5).
+    """
     found = denoise(x, t)
     before, half_before = memory
     half, ahead = log_snr(process, t) / 2, log_snr(process, s) / 2
@@ -169,11 +305,24 @@ def dpm_solver(denoise, process, x, memory, t, s, keys, *, stochastic: bool = Fa
     return moved + noise, (found.x0, half)
 
 
-def euler_maruyama(denoise, process, x, memory, t, s, keys, *, diffusion: str = 'process'):
-    """x + (s - t) (dx/dt - g^2 / 2 score) + g sqrt(t - s) z: the reverse SDE, whose g may be chosen (Ma et al. 2024, eq. 6).
+def euler_maruyama(
+    denoise: Denoiser,
+    process: Process,
+    x: jax.Array,
+    memory: Any,
+    t: jax.Array,
+    s: jax.Array,
+    keys: jax.Array,
+    *,
+    diffusion: str = 'process',
+) -> tuple[jax.Array, Any]:
+    """Computes an Euler-Maruyama step of the reverse SDE: x + (s - t) (dx/dt - g^2 / 2 score) + g sqrt(t - s) z.
 
-    diffusion: 'process' for g^2 = 2 sigma (sigma' - sigma alpha' / alpha), the SDE that undoes the process (Song et al. 2021,
-    equation 6), 'sigma' for g^2 = sigma, which is finite for the interpolant too. The last step adds no noise."""
+    (Ma et al. 2024, equation 6, where g is free.) The last step adds no noise.
+
+    diffusion: 'process' for g^2 = 2 sigma (sigma' - sigma alpha' / alpha), the diffusion of the process itself (Song et
+        al. 2021, equation 6). 'sigma' for g^2 = sigma, which is finite for the interpolant too.
+    """
     found, square = denoise(x, t), DIFFUSIONS[diffusion](process, t)
     drift = velocity(process, found, t) + square / 2 * found.epsilon / process.sigma(t)  # the score is -epsilon / sigma
     noise = jnp.where(s > 0, normal(keys, x.shape[1:], 'noise'), 0)
@@ -181,19 +330,37 @@ def euler_maruyama(denoise, process, x, memory, t, s, keys, *, diffusion: str = 
 
 
 def own_diffusion(process: Process, t: jax.Array) -> jax.Array:
-    """g^2 of the SDE that a process is; infinite where alpha is 0."""
+    """Computes g^2 of the SDE of a process. It is infinite where alpha is 0."""
     alpha, sigma, slopes = process.alpha(t), process.sigma(t), rates(process, t)
     return 2 * sigma * (slopes[1] - sigma * slopes[0] / alpha)
 
 
-DIFFUSIONS = {'process': own_diffusion, 'sigma': lambda process, t: process.sigma(t)}
+# name -> function (process, t) -> g^2.
+DIFFUSIONS: dict[str, Callable[[Process, jax.Array], jax.Array]] = {
+    'process': own_diffusion,
+    'sigma': lambda process, t: process.sigma(t),
+}
 
 
-def predictor_corrector(denoise, process, x, memory, t, s, keys, *, ratio: float = 0.16):
-    """An ancestral step, then one of Langevin dynamics at the new time (Song et al. 2021, algorithms 2 to 5).
+def predictor_corrector(
+    denoise: Denoiser,
+    process: Process,
+    x: jax.Array,
+    memory: Any,
+    t: jax.Array,
+    s: jax.Array,
+    keys: jax.Array,
+    *,
+    ratio: float = 0.16,
+) -> tuple[jax.Array, Any]:
+    """Computes an ancestral step, then a step of Langevin dynamics at the new time.
 
-    ratio: of the step's noise to its score, by their mean norms; here those that are expected, so that no example
-    depends on another: x + step score + sqrt(2 step) z with step = 2 (ratio sigma)^2."""
+    (Song et al. 2021, algorithms 2 to 5.) The Langevin step is x + step score + sqrt(2 step) z. Its size is
+    step = 2 (ratio sigma)^2.
+
+    ratio: signal-to-noise ratio of the Langevin step, the ratio r of the paper. The paper computes `step` from the mean
+        norms of noise and score in the batch. Here their expectations are used, so that examples are independent.
+    """
     x, memory = ancestral(denoise, process, x, memory, t, s, keys, variance='large')
 
     def corrected():
@@ -204,17 +371,17 @@ def predictor_corrector(denoise, process, x, memory, t, s, keys, *, ratio: float
     return jax.lax.cond(s > 0, corrected, lambda: x), memory
 
 
-def remember(x: jax.Array):
-    """The memory of DPM-Solver before its first step."""
+def remember(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the memory of DPM-Solver before its first step: zeros for the last x_0, NaN for half the last log-SNR."""
     return jnp.zeros_like(x), jnp.asarray(jnp.nan)
 
 
-def make(name: str, **options) -> Sampler:
-    """The sampler of a name, with the options of its step."""
+def make(name: str, **options: Any) -> Sampler:
+    """Makes the sampler of a name, with options bound to its step."""
     return Sampler(functools.partial(STEPS[name], **options), remember if STEPS[name] is dpm_solver else lambda x: ())
 
 
-STEPS = {
+STEPS: dict[str, Step] = {
     'ancestral': ancestral,
     'ddim': ddim,
     'euler': euler,

@@ -1,5 +1,8 @@
 """The settings of diffusion models as plain values of a config: `config.model` and `config.sample`."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from genlab import choices
@@ -9,71 +12,82 @@ from genlab.diffusion import ode, processes, samplers, times
 from genlab.errors import ConfigError, choose
 
 
-def model(network: ConfigDict, **changes) -> dict:
-    """Returns `config.model` of a diffusion model: epsilon-prediction of a discrete chain, but for the changes."""
+def model(network: ConfigDict, **changes: Any) -> dict[str, Any]:
+    """Returns `config.model` of a diffusion model, with changes of the defaults.
+
+    The default is epsilon-prediction of a discrete chain. network: a named choice of diffusion.model.NETWORKS.
+    """
     return _changed(
         'model',
         dict(
-            network=network,  # named: 'unet', 'transformer', 'variational', 'points', and its fields
-            dimensions=0,  # of a point; 0: images
-            process=named('linear', steps=1000),  # diffusion.processes, or 'learned' (MonotoneSchedule's fields)
-            prediction='epsilon',  # of the network: diffusion.predictions
-            deviation=0.0,  # of the data: inputs are scaled to unit variance; 0: they are not
-            level='time',  # what the network sees of t: 'time', 'unit_time', 'log_sigma' or 'log_snr'
-            times=named('discrete', steps=1000),  # of training: diffusion.times
-            stratified=True,  # times evenly over a batch, or each at random
-            learned_variance=False,  # twice the channels: how large the noise of each step is
-            bound=named('none'),  # of the likelihood of 8-bit images: 'discrete' or 'continuous' of diffusion.measures
-            bound_times=4,  # at so many times an example
-            classes=0,  # labels that condition the network; 0: none
+            network=network,  # named: 'unet', 'transformer', 'variational' or 'points', and its fields
+            dimensions=0,  # dimensions of a point; 0: images
+            process=named('linear', steps=1000),  # of diffusion.processes, or 'learned' (fields of MonotoneSchedule)
+            prediction='epsilon',  # quantity that the network predicts, of diffusion.predictions
+            deviation=0.0,  # standard deviation of the data, to scale inputs to unit variance; 0: do not scale
+            level='time',  # the network's input for t: 'time', 'unit_time', 'log_sigma' or 'log_snr'
+            times=named('discrete', steps=1000),  # distribution of training times, of diffusion.times
+            stratified=True,  # stratify the times over the global batch; else they are independent
+            learned_variance=False,  # learn the variance of each step; doubles the output channels
+            bound=named('none'),  # variational bound to measure: 'discrete' or 'continuous', of diffusion.measures
+            bound_times=4,  # number of times per example at which the bound is estimated
+            classes=0,  # number of labels that condition the network; 0: none
             words=0,  # size of the vocabulary of captions (data.fields=('caption',)); 0: no captions
-            text=untyped(width=128, blocks=2, heads=4),  # of the transformer that reads them
-            drop_condition=0.1,  # the probability of the null condition in training, for guidance
-            augmentation=0.0,  # the probability of each transform of diffusion.augmentation, which conditions the network
-            gamma=5.0,  # of min_snr
-            remat=False,  # compute blocks again in the backward pass: less memory, more time
+            text=untyped(width=128, blocks=2, heads=4),  # transformer that encodes captions
+            drop_condition=0.1,  # probability of the null condition in training, for guidance
+            augmentation=0.0,  # probability of each image transform (diffusion.augmentation); 0: no augmentation
+            gamma=5.0,  # largest SNR weight of the term min_snr
+            remat=False,  # recompute blocks in the backward pass: less memory, more time
         ),
         changes,
     )
 
 
-def sample(**changes) -> dict:
-    """Returns `config.sample` of a diffusion model: DDIM in 50 even steps, but for the changes."""
+def sample(**changes: Any) -> dict[str, Any]:
+    """Returns `config.sample` of a diffusion model, with changes of the defaults: DDIM in 50 even steps."""
     return _changed(
         'sample',
         dict(
-            sampler=named('ddim'),  # diffusion.samplers and their keyword options, or 'ode'
-            steps=50,
-            grid=named('even'),  # diffusion.times.GRIDS and their keyword options
-            process='',  # 've': solve in these coordinates, whatever the network was trained in
-            clip=True,  # x_0 to [-1, 1]; points never
-            guidance=1.0,  # scale; 1: none
-            guidance_from=0.0,  # sigma / alpha above which there is guidance,
-            guidance_to=float('inf'),  # and up to which
-            progress=False,  # print on stderr which step is done
-            count=64,
-            chunk=64,
-            condition=False,  # as of every model
-            strength=0.6,  # image-to-image: the time to begin at, as a part of the end
+            sampler=named('ddim'),  # of diffusion.samplers, with its keyword options, or 'ode'
+            steps=50,  # number of steps of the sampler
+            grid=named('even'),  # of diffusion.times.GRIDS, with its keyword options
+            process='',  # process in whose coordinates to solve, e.g. 've'; '': the process of training
+            clip=True,  # clip the estimate of x_0 to [-1, 1]; points are never clipped
+            guidance=1.0,  # guidance scale; 1: no guidance
+            guidance_from=0.0,  # lowest sigma / alpha with guidance
+            guidance_to=float('inf'),  # highest sigma / alpha with guidance
+            progress=False,  # print the number of each completed step on stderr
+            count=64,  # number of samples
+            chunk=64,  # number of samples that are drawn at once
+            condition=False,  # as in all models
+            strength=0.6,  # image-to-image: first time, as a fraction of the end
         ),
         changes,
     )
 
 
-SOLVERS = {**samplers.STEPS, 'ode': ode.integrate}
-# Options whose values are names.
-TABLES = {'variance': samplers.VARIANCES, 'diffusion': samplers.DIFFUSIONS, 'solver': ode.SOLVERS}
+SOLVERS: dict[str, Callable[..., Any]] = {**samplers.STEPS, 'ode': ode.integrate}
+# Options whose values are names, and the tables of these names.
+TABLES: dict[str, Mapping[str, Any]] = {
+    'variance': samplers.VARIANCES,
+    'diffusion': samplers.DIFFUSIONS,
+    'solver': ode.SOLVERS,
+}
 
 
 def check_sampling(config: ConfigDict) -> None:
-    """Raises before training where `config.sample` names something unknown or does not suit the process."""
+    """Checks before training that `config.sample` names known choices and suits the process.
+
+    Raises:
+        ConfigError: a name or option is unknown, or the sampler does not suit the network or the process.
+    """
     chosen, where = config.sample, 'config.sample.sampler'
     choices.bind(SOLVERS, chosen.sampler, where)
     choices.bind(times.GRIDS, chosen.grid, 'config.sample.grid')
     options = choices.options(chosen.sampler)
     for name in options.keys() & TABLES.keys():
         choose(TABLES[name], options[name], f'{where}.{name}')
-    if chosen.process:  # '': that of training
+    if chosen.process:  # '': the process of training
         choose(processes.PROCESSES, chosen.process, 'config.sample.process')
     if options.get('variance') == 'learned' and not config.model.learned_variance:
         raise ConfigError(f"{where}.variance='learned', but the network learns none: choose 'small' or 'large'")
@@ -83,9 +97,9 @@ def check_sampling(config: ConfigDict) -> None:
         raise ConfigError(f"{where}.diffusion='process' is infinite where the interpolant ends: set it to 'sigma'")
 
 
-def _changed(where: str, defaults: dict, changes: dict) -> dict:
+def _changed(where: str, defaults: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     if unknown := sorted({*changes} - {*defaults}):
         raise ConfigError(
-            f'config.{where}.{unknown[0]} is no setting of a diffusion model; these are {", ".join(defaults)}'
+            f'config.{where}.{unknown[0]} is not a setting of a diffusion model: choose one of {", ".join(defaults)}'
         )
     return defaults | changes
