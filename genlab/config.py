@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -274,8 +275,10 @@ def _overlay(phase: ConfigDict, key: str, value: object) -> None:
     check_key(phase, key, 'config.phases: ')
     if any(key == fixed or key.startswith(f'{fixed}.') for fixed in FIXED):
         raise ConfigError(f'config.phases: config.{key} holds for the whole run: set it outside of the phases')
+    *parents, last = key.split('.')
+    node = functools.reduce(lambda node, part: node[part], parents, phase)
     with phase.ignore_type() if key in UNTYPED else contextlib.nullcontext():
-        phase.update_from_flattened_dict({key: value})
+        node[last] = value  # replaces a named choice as a whole, where `update` would merge its options
 
 
 UNTYPED = ('train.sample_every', 'train.evaluate_every')  # a number of steps or 'end'

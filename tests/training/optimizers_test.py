@@ -110,5 +110,5 @@ def test_a_config_may_change_every_option_later():
 def test_an_unknown_rule_is_named_with_those_that_are_there():
     config = sgd(0.1)
     config.name = 'adamm'
-    with pytest.raises(ConfigError, match=r"config.optimizer=.adamm.: choose one of adam, sgd \(did you mean adam"):
+    with pytest.raises(ConfigError, match=r'config.optimizer=.adamm.: choose one of adam, sgd \(did you mean adam'):
         build(config)

@@ -121,9 +121,7 @@ def test_an_optimizer_starts_anew_with_its_phase_and_not_after_a_resume(tmp_path
 
 
 def test_a_phase_that_changes_the_shape_of_the_state_is_refused(tmp_path):
-    config = growing(phases=({'until': 6}, {'optimizer.model.name': 'sgd', 'optimizer.model.momentum': 0.0}))
-    with config.ignore_type(), config.unlocked():
-        config.optimizer.model.momentum = 0.0
+    config = growing(phases=({'until': 6}, {'optimizer.model': sgd(0.1, momentum=0.9)}))
     with pytest.raises(ConfigError, match=r'config.phases\[1\]: the state (loses|gains) .optimizer'):
         go(config, tmp_path)
 
