@@ -6,6 +6,8 @@ Expect samples of all ten digits after a minute, and a discriminator near log 4 
 """
 
 from genlab import config as configs
+from genlab.choices import named
+from genlab.models import adversarial_autoencoder
 from genlab.training.optimizers import adam
 
 
@@ -13,12 +15,9 @@ def get_config(variant=''):
     config = configs.defaults('adversarial_autoencoder')
     config.data.update(source='digits', resolution=28, channels=1, batch_size=100, resident=True)
     config.model.update(
-        networks='dense',
-        features=(400, 400),
-        latent_size=8,
-        judges='codes',
-        pair='non_saturating',
-        critic=dict(features=(200, 200)),
+        adversarial_autoencoder.settings(
+            named('dense', features=(400, 400)), named('codes', features=(200, 200)), latent_size=8
+        )
     )
     config.losses.encoder = dict(reconstruction=0.05, adversarial=1.0)
     config.losses.decoder = dict(reconstruction=1.0)

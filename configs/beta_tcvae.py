@@ -7,22 +7,15 @@ change, and `kl`, which is exact.
 """
 
 from genlab import config as configs
+from genlab.choices import named
+from genlab.models import variational
 from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):
     config = configs.defaults('variational')
     config.data.update(source='digits', resolution=28, channels=1, batch_size=100, binarise=True, resident=True)
-    config.model.update(
-        networks='dense',
-        features=(200, 200),
-        latent_size=10,
-        likelihood='bernoulli',
-        scale=0.0,
-        classes=0,
-        dimensions=0,
-        examples=1500,
-    )
+    config.model.update(variational.settings(named('dense', features=(200, 200)), latent_size=10))
     config.losses.vae = dict(
         reconstruction=1.0, mutual_information=1.0, total_correlation=4.0, dimension_kl=1.0, kl=0.0
     )
@@ -36,7 +29,6 @@ def get_config(variant=''):
 def mnist(config):
     """MNIST, binarised at each reading."""
     configs.tfds(config, 'mnist')
-    config.model.examples = 60_000
     config.sample.chunk = 500
     config.evaluate.count = 10_000
 
@@ -44,9 +36,8 @@ def mnist(config):
 def scenes(config):
     """Scenes of shapes whose factors are known, 32x32 in colour, with a Gaussian of fixed scale."""
     config.data.update(source='scenes', resolution=32, channels=3, batch_size=64, binarise=False, resident=False)
-    config.model.update(
-        networks='convolutional', width=16, latent_size=16, likelihood='gaussian', scale=0.2, examples=100_000
-    )
+    config.model.networks, config.model.latent_size = named('convolutional', width=16), 16
+    config.model.likelihood = named('gaussian', scale=0.2)
     config.train.update(steps=8000, steps_per_call=1, sample_every=2000)
     config.checkpoint.every = 2000
 

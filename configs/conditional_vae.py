@@ -8,21 +8,15 @@ Expect a KL divergence of about 10.6 nats, where the unconditional VAE needs 15.
 """
 
 from genlab import config as configs
+from genlab.choices import named
+from genlab.models import variational
 from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):
     config = configs.defaults('variational')
     config.data.update(source='digits', resolution=28, channels=1, batch_size=100, binarise=True, resident=True)
-    config.model.update(
-        networks='dense',
-        features=(200, 200),
-        latent_size=20,
-        likelihood='bernoulli',
-        scale=0.0,
-        classes=10,
-        dimensions=0,
-    )
+    config.model.update(variational.settings(named('dense', features=(200, 200)), latent_size=20, classes=10))
     config.losses.vae = dict(reconstruction=1.0, kl=1.0)
     config.optimizer.vae = adam(1e-3)
     config.average.update(encoder=0.999, decoder=0.999)

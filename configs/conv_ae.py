@@ -6,28 +6,16 @@ Expect less than half the squared error of as many principal components.
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.config import ramp
+from genlab.models import autoencoder
 from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):
     config = configs.defaults('autoencoder')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=100)
-    config.model.update(
-        networks='convolutional',
-        width=16,
-        halvings=2,
-        dimensions=0,
-        features=(16,),
-        greedy=False,
-        tied=False,
-        bias=True,
-        activation='relu',
-        code='linear',
-        output='sigmoid',
-        corruption='none',
-        amount=0.0,
-    )
+    config.model.update(autoencoder.settings(named('convolutional', features=(16,), width=16, halvings=2)))
     config.losses.autoencoder = dict(squared_error=1.0)
     config.optimizer.autoencoder = adam(ramp(1e-3, 0.0))
     config.train.update(order=('autoencoder',), steps=4000, log_every=200, sample_every=1000, evaluate_every='end')
@@ -38,7 +26,7 @@ def get_config(variant=''):
 def mnist(config):
     """MNIST through TFDS, 28x28, 30 codes."""
     configs.tfds(config, 'mnist', 28)
-    config.model.update(width=32, features=(30,))
+    config.model.networks.update(width=32, features=(30,))
     config.optimizer.autoencoder = adam(ramp(2e-3, 0.0))
     config.train.update(steps=12_000)
     config.evaluate.count = 10_000

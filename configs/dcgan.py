@@ -4,13 +4,15 @@ python -m genlab.main --config=configs/dcgan.py
 """
 
 from genlab import config as configs
+from genlab.choices import named
+from genlab.models import adversarial
 from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):
     config = configs.defaults('gan')
     config.data.update(source='digits', resolution=32, channels=1, batch_size=64)
-    config.model.update(networks='dcgan', width=32, latent_size=100, pair='non_saturating')
+    config.model.update(adversarial.settings(named('dcgan', width=32), latent_size=100))
     config.losses.discriminator = dict(adversarial=1.0, logit_gap=0.0)
     config.losses.generator = dict(adversarial=1.0)
     config.optimizer.discriminator = adam(2e-4, b1=0.5)
@@ -30,7 +32,7 @@ def mnist(config):
 def paper64(config):
     """The paper's size, 64x64 in colour, width 64, on a folder of images: --config.data.dir=... (or data.source=tfds)."""
     config.data.update(source='folder', resolution=64, channels=3, flip=True)
-    config.model.width = 64
+    config.model.networks.width = 64
     config.train.update(steps=100_000, sample_every=2000, evaluate_every=0)
     config.checkpoint.every = 2000
 

@@ -7,26 +7,16 @@ MNIST the paper has 3.00 against 13.87 with thirty.
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.config import ramp
+from genlab.models import autoencoder
 from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):
     config = configs.defaults('autoencoder')
     config.data.update(source='digits', resolution=8, channels=1, batch_size=100, resident=True)
-    config.model.update(
-        networks='dense',
-        dimensions=0,
-        features=(256, 128, 64, 10),
-        greedy=False,
-        tied=False,
-        bias=True,
-        activation='sigmoid',
-        code='linear',
-        output='sigmoid',
-        corruption='none',
-        amount=0.0,
-    )
+    config.model.update(autoencoder.settings(named('dense', features=(256, 128, 64, 10)), activation='sigmoid'))
     config.losses.autoencoder = dict(squared_error=1.0)
     config.optimizer.autoencoder = adam(ramp(1e-3, 0.0))
     config.train.update(
@@ -40,7 +30,7 @@ def mnist(config):
     """The paper's 784-1000-500-250-30 on MNIST through TFDS."""
     configs.tfds(config, 'mnist', 28)
     config.data.update(resident=False)
-    config.model.features = (1000, 500, 250, 30)
+    config.model.networks.features = (1000, 500, 250, 30)
     config.optimizer.autoencoder = adam(ramp(1e-3, 0.0))
     config.train.update(steps=20_000, steps_per_call=1)
     config.evaluate.count = 10_000
@@ -48,7 +38,7 @@ def mnist(config):
 
 def tied(config):
     """The decoder uses the transposed kernels of the encoder; combine it, e.g. `mnist,tied`."""
-    config.model.tied = True
+    config.model.networks.tied = True
 
 
 VARIANTS = configs.variants(mnist, tied)

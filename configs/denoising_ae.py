@@ -7,7 +7,9 @@ best tuned Gaussian, Wiener or total-variation filter reaches less than 16.
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.config import ramp
+from genlab.models import autoencoder
 from genlab.training.optimizers import adam
 
 
@@ -16,17 +18,7 @@ def get_config(variant=''):
     config.data.update(source='digits', resolution=8, channels=1, batch_size=100, resident=True)
     # The amount of Gaussian noise is its deviation in images of [-1, 1]: 1.0 is 0.5 in [0, 1]. That of the others is a share.
     config.model.update(
-        networks='dense',
-        dimensions=0,
-        features=(256, 128),
-        greedy=False,
-        tied=False,
-        bias=True,
-        activation='relu',
-        code='relu',
-        output='sigmoid',
-        corruption='gaussian',
-        amount=1.0,
+        autoencoder.settings(named('dense', features=(256, 128)), code='relu', corruption=named('gaussian', amount=1.0))
     )
     config.losses.autoencoder = dict(squared_error=1.0)
     config.optimizer.autoencoder = adam(ramp(1e-3, 0.0))
@@ -39,19 +31,19 @@ def get_config(variant=''):
 
 def masking(config):
     """Half of the pixels go black."""
-    config.model.update(corruption='masking', amount=0.5)
+    config.model.corruption = named('masking', amount=0.5)
 
 
 def salt_and_pepper(config):
     """A quarter of the pixels goes black or white."""
-    config.model.update(corruption='salt_and_pepper', amount=0.25)
+    config.model.corruption = named('salt_and_pepper', amount=0.25)
 
 
 def mnist(config):
     """MNIST through TFDS, 28x28."""
     configs.tfds(config, 'mnist', 28)
     config.data.update(resident=False)
-    config.model.features = (1000, 500)
+    config.model.networks.features = (1000, 500)
     config.optimizer.autoencoder = adam(ramp(1e-3, 0.0))
     config.train.update(steps=12_000, steps_per_call=1)
     config.evaluate.count = 10_000

@@ -9,6 +9,7 @@ of the run config.model.first_stage (configs/vae.py:kl_f8), with learned varianc
 from genlab import config as configs
 from genlab.choices import named
 from genlab.diffusion import settings
+from genlab.models import variational
 from genlab.training.optimizers import adam
 
 
@@ -67,16 +68,10 @@ def _latents(config, **size):
     config.model.update(
         prediction='epsilon', classes=1000, learned_variance=True, first_stage='runs/vae-kl_f8', scale_steps=100
     )
-    config.model.autoencoder = dict(
-        networks='spatial',
-        width=128,
-        multipliers=(1, 2, 4, 4),
-        blocks=2,
+    config.model.autoencoder = variational.settings(
+        named('spatial', width=128, multipliers=(1, 2, 4, 4), blocks=2),
         latent_size=4,
-        likelihood='gaussian',
-        scale=1.0,
-        classes=0,
-        dimensions=0,
+        likelihood=named('gaussian', scale=1.0),
     )
     config.model.network = named('transformer', patch=2, **size)
     config.model.process, config.model.times = named('linear', steps=1000), named('discrete', steps=1000)

@@ -4,13 +4,15 @@ python -m genlab.main --config=configs/gan.py
 """
 
 from genlab import config as configs
+from genlab.choices import named
+from genlab.models import adversarial
 from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):
     config = configs.defaults('gan')
     config.data.update(source='toy', name='ring', observe='point', batch_size=32, resident=True)
-    config.model.update(networks='dense', features=(32, 32), dimensions=2, latent_size=16, pair='non_saturating')
+    config.model.update(adversarial.settings(named('dense', features=(32, 32)), latent_size=16, dimensions=2))
     config.losses.discriminator = dict(adversarial=1.0, r1=1.0, logit_gap=0.0)
     config.losses.generator = dict(adversarial=1.0)
     config.optimizer.discriminator = adam(1e-3, b1=0.5)
@@ -32,7 +34,7 @@ def get_config(variant=''):
 def grid(config):
     """A grid of 25 Gaussians."""
     config.data.update(name='grid', batch_size=128)
-    config.model.features = (64, 64)
+    config.model.networks.features = (64, 64)
 
 
 def curve(config):

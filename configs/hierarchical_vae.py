@@ -6,23 +6,19 @@ Expect about 276 nats (`nll_bound`), as of the VAE of one level: digits of 8x8 a
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.config import ramp
+from genlab.models import variational
 from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):
     config = configs.defaults('variational')
     config.data.update(source='digits', resolution=28, channels=1, batch_size=100, binarise=True, resident=True)
+    # Without free bits the upper levels are never used.
     config.model.update(
-        networks='ladder',
-        features=(256, 128, 64),
-        latent_size=(16, 12, 8),
-        likelihood='bernoulli',
-        scale=0.0,
-        classes=0,
-        dimensions=0,
+        variational.settings(named('ladder', features=(256, 128, 64)), latent_size=(16, 12, 8), free_bits=0.2)
     )
-    config.model.free_bits = 0.2  # or the upper levels are never used
     config.losses.vae = dict(reconstruction=1.0, free_bits_kl=ramp(0.1, 1.0, 2000), kl=0.0)
     config.optimizer.vae = adam(1e-3)
     config.average.update(encoder=0.999, decoder=0.999)

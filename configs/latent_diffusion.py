@@ -9,6 +9,7 @@ places, in the variants the paper's U-Net.
 from genlab import config as configs
 from genlab.choices import named
 from genlab.diffusion import settings
+from genlab.models import quantized, variational
 from genlab.training.optimizers import adam
 
 
@@ -20,16 +21,10 @@ def get_config(variant=''):
     config.model.update(
         first_stage='',
         scale_steps=100,
-        autoencoder=dict(
-            networks='spatial',
-            width=8,
-            multipliers=(1, 2, 4),
-            blocks=1,
+        autoencoder=variational.settings(
+            named('spatial', width=8, multipliers=(1, 2, 4), blocks=1),
             latent_size=4,
-            likelihood='gaussian',
-            scale=0.1,
-            classes=0,
-            dimensions=0,
+            likelihood=named('gaussian', scale=0.1),
         ),
     )
     config.losses.vae = dict(reconstruction=1.0, kl=0.01)
@@ -60,7 +55,7 @@ def scenes(config):
     )
     config.model.network = _unet()
     config.model.update(classes=0, words=38)
-    config.model.autoencoder.width = 16
+    config.model.autoencoder.networks.width = 16
     config.average.text = 0.999
     _steps(config, vae=2000, denoiser=5000)
     config.sample.guidance = 3.0
@@ -75,16 +70,8 @@ def frozen(config):
 
 def vq(config):
     """The codes of an autoencoder around a codebook, which its decoder begins with."""
-    config.model.autoencoder = dict(
-        networks='spatial',
-        width=8,
-        multipliers=(1, 2, 4),
-        blocks=1,
-        entries=256,
-        latent_size=4,
-        decay=0.99,
-        patience=100,
-        variance=0.406,
+    config.model.autoencoder = quantized.settings(
+        named('spatial', width=8, multipliers=(1, 2, 4), blocks=1), entries=256, latent_size=4
     )
     config.losses.vae = dict(reconstruction=1.0, commitment=0.25, perplexity=0.0)
     config.optimizer.vae = adam(2e-3, clip=1.0, warmup=100)

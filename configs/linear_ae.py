@@ -8,26 +8,16 @@ that never change is anybody's guess.
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.config import ramp
+from genlab.models import autoencoder
 from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):
     config = configs.defaults('autoencoder')
     config.data.update(source='digits', resolution=8, channels=1, batch_size=500, resident=True)
-    config.model.update(
-        networks='dense',
-        dimensions=0,
-        features=(10,),
-        greedy=False,
-        tied=False,
-        bias=True,
-        activation='linear',
-        code='linear',
-        output='linear',
-        corruption='none',
-        amount=0.0,
-    )
+    config.model.update(autoencoder.settings(named('dense', features=(10,)), activation='linear', output='linear'))
     config.losses.autoencoder = dict(squared_error=1.0)
     config.optimizer.autoencoder = adam(ramp(3e-3, 0.0))
     config.train.update(
@@ -46,7 +36,7 @@ def mnist(config):
     """MNIST through TFDS, 28x28, 32 codes."""
     configs.tfds(config, 'mnist', 28)
     config.data.update(batch_size=2000)
-    config.model.features = (32,)
+    config.model.networks.features = (32,)
     config.optimizer.autoencoder = adam(ramp(1e-2, 0.0))  # large batches and steps: the last components differ little
     config.train.update(steps=20_000)
     config.evaluate.count = 10_000
@@ -54,7 +44,7 @@ def mnist(config):
 
 def bare(config):
     """No biases: the codes span the first singular vectors of pixels that are not centred. Combine it: `mnist,bare`."""
-    config.model.bias = False
+    config.model.networks.use_bias = False
 
 
 def ordered(config):

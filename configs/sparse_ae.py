@@ -6,7 +6,9 @@ Expect a mean activation within a tenth of its target of 0.05, four of 25 units 
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.config import ramp
+from genlab.models import autoencoder
 from genlab.training.optimizers import adam
 
 
@@ -14,18 +16,7 @@ def get_config(variant=''):
     config = configs.defaults('autoencoder')
     config.data.update(source='digits', resolution=8, channels=1, batch_size=500, resident=True)
     config.model.update(
-        networks='dense',
-        dimensions=0,
-        features=(25,),
-        greedy=False,
-        tied=False,
-        bias=True,
-        rho=0.05,
-        activation='sigmoid',
-        code='sigmoid',
-        output='sigmoid',
-        corruption='none',
-        amount=0.0,
+        autoencoder.settings(named('dense', features=(25,)), activation='sigmoid', code='sigmoid', rho=0.05)
     )
     config.losses.autoencoder = dict(squared_error=0.5, sparsity=3.0, l1=0.0)
     config.optimizer.autoencoder = adam(ramp(3e-3, 0.0))
@@ -49,7 +40,7 @@ def l1(config):
 def mnist(config):
     """MNIST through TFDS, 28x28, 196 units."""
     configs.tfds(config, 'mnist', 28)
-    config.model.features = (196,)
+    config.model.networks.features = (196,)
     config.evaluate.count = 10_000
 
 

@@ -7,7 +7,9 @@ Expect the error of deep_ae.py, in fewer steps of the whole: the greedy phases, 
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.config import ramp
+from genlab.models import autoencoder
 from genlab.training.optimizers import adam
 
 
@@ -15,17 +17,7 @@ def get_config(variant=''):
     config = configs.defaults('autoencoder')
     config.data.update(source='digits', resolution=8, channels=1, batch_size=100, resident=True)
     config.model.update(
-        networks='dense',
-        dimensions=0,
-        features=(256, 128, 64, 10),
-        greedy=True,
-        tied=False,
-        bias=True,
-        activation='sigmoid',
-        code='linear',
-        output='sigmoid',
-        corruption='none',
-        amount=0.0,
+        autoencoder.settings(named('dense', features=(256, 128, 64, 10)), greedy=True, activation='sigmoid')
     )
     config.train.update(steps_per_call=20, log_every=500, sample_every=5000, evaluate_every='end')
     config.checkpoint.every = 5000
@@ -35,7 +27,7 @@ def get_config(variant=''):
 
 def schedule(config, greedy, together, rate):
     """`greedy` steps for each layer from the bottom up, then `together` for all, with rates that go from `rate` to zero."""
-    layers = [f'block_{number + 1}' for number in range(len(config.model.features))]
+    layers = [f'block_{number + 1}' for number in range(len(config.model.networks.features))]
     config.losses, config.optimizer = configs.untyped(), configs.untyped()
     for player, steps in {**dict.fromkeys(layers, greedy), 'autoencoder': together}.items():
         config.losses[player] = dict(squared_error=1.0)
@@ -53,14 +45,14 @@ def mnist(config):
     configs.tfds(config, 'mnist', 28)
     config.data.update(resident=False)
     config.train.steps_per_call = 1
-    config.model.features = (1000, 500, 250, 30)
+    config.model.networks.features = (1000, 500, 250, 30)
     schedule(config, greedy=2000, together=16_000, rate=1e-3)
     config.evaluate.count = 10_000
 
 
 def denoising(config):
     """Each layer learns to undo masking noise (Vincent et al. 2010, section 3.4)."""
-    config.model.update(corruption='masking', amount=0.25)
+    config.model.corruption = named('masking', amount=0.25)
 
 
 VARIANTS = configs.variants(mnist, denoising)

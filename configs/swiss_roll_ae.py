@@ -7,7 +7,9 @@ noise off the sheet is 0.0025, and a first code whose rank correlation with the 
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.config import ramp
+from genlab.models import autoencoder
 from genlab.training.optimizers import adam
 
 
@@ -17,17 +19,7 @@ def get_config(variant=''):
     config.data.update(source='toy', name='roll3d', observe='point', batch_size=256, resident=True)
     # Cosines of small arguments are even functions: the radius, which tells the windings apart, is a code within easy reach.
     config.model.update(
-        networks='dense',
-        dimensions=3,
-        features=(64, 64, 2),
-        greedy=False,
-        tied=False,
-        bias=True,
-        activation='cos',
-        code='linear',
-        output='linear',
-        corruption='none',
-        amount=0.0,
+        autoencoder.settings(named('dense', features=(64, 64, 2)), dimensions=3, activation='cos', output='linear')
     )
     config.losses.autoencoder = dict(squared_error=1.0, isometry=0.02)
     config.optimizer.autoencoder = adam(ramp(3e-3, 0.0))

@@ -7,22 +7,16 @@ Expect about 275 nats (`nll_bound`): many pixels of enlarged greys are coin flip
 """
 
 from genlab import config as configs
+from genlab.choices import named
 from genlab.config import ramp
+from genlab.models import variational
 from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):
     config = configs.defaults('variational')
     config.data.update(source='digits', resolution=28, channels=1, batch_size=100, binarise=True, resident=True)
-    config.model.update(
-        networks='dense',
-        features=(200, 200),
-        latent_size=20,
-        likelihood='bernoulli',
-        scale=0.0,
-        classes=0,
-        dimensions=0,
-    )
+    config.model.update(variational.settings(named('dense', features=(200, 200)), latent_size=20))
     config.losses.vae = dict(reconstruction=1.0, kl=1.0)
     config.optimizer.vae = adam(1e-3)
     config.average.update(encoder=0.999, decoder=0.999)
@@ -34,7 +28,8 @@ def get_config(variant=''):
 def convolutional(config):
     """Convolutions at 32x32, and the probability of 256 levels of grey (Salimans et al. 2017, one component)."""
     config.data.update(resolution=32, binarise=False, batch_size=64)
-    config.model.update(networks='convolutional', width=16, likelihood='discretized_logistic')
+    config.model.networks = named('convolutional', width=16)
+    config.model.likelihood = named('discretized_logistic')
     config.train.update(steps=4000, steps_per_call=1, sample_every=1000)
     config.checkpoint.every = 1000
 
@@ -44,9 +39,8 @@ def spatial(config):
 
     It is judged by its reconstructions (37 dB): the prior that its samples are drawn from is not what its codes look like."""
     config.data.update(resolution=16, binarise=False, batch_size=64)
-    config.model.update(
-        networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, latent_size=4, likelihood='gaussian', scale=0.1
-    )
+    config.model.networks = named('spatial', width=8, multipliers=(1, 2, 4), blocks=1)
+    config.model.latent_size, config.model.likelihood = 4, named('gaussian', scale=0.1)
     config.losses.vae.kl = 0.01
     config.optimizer.vae = adam(2e-3, clip=100.0, warmup=100)
     config.average.update(encoder=0.99, decoder=0.99)
@@ -59,7 +53,7 @@ def spatial_mnist(config):
     spatial(config)
     configs.tfds(config, 'mnist', 32)
     config.data.update(batch_size=128)
-    config.model.width = 16
+    config.model.networks.width = 16
     config.train.update(steps=4000)
     config.sample.chunk = 250
     config.evaluate.count = 10_000
@@ -71,7 +65,8 @@ def kl_f8(config):
     Without the perceptual and adversarial terms of Rombach et al. 2022, so its reconstructions are smoother."""
     spatial(config)
     config.data.update(source='folder', resolution=256, channels=3, batch_size=12, flip=True, resident=False)
-    config.model.update(width=128, multipliers=(1, 2, 4, 4), blocks=2, scale=1.0)
+    config.model.networks = named('spatial', width=128, multipliers=(1, 2, 4, 4), blocks=2)
+    config.model.likelihood = named('gaussian', scale=1.0)
     config.losses.vae.kl = 1e-6
     config.optimizer.vae = adam(4.5e-6 * 12, b1=0.5, b2=0.9)
     config.average.update(encoder=0.999, decoder=0.999)
@@ -82,7 +77,7 @@ def kl_f8(config):
 def gaussian(config):
     """Grey levels made continuous by noise, and a Gaussian density with one learned scale."""
     config.data.update(binarise=False, dequantise=True)
-    config.model.likelihood = 'gaussian'
+    config.model.likelihood = named('gaussian')
 
 
 def ramped(config):
@@ -94,7 +89,8 @@ def ramped(config):
 def moons(config):
     """Two moons in the plane: a Gaussian with a learned scale around each decoded point."""
     config.data.update(source='toy', name='moons', observe='point', binarise=False, batch_size=128)
-    config.model.update(features=(64, 64), latent_size=2, likelihood='gaussian', dimensions=2)
+    config.model.networks, config.model.likelihood = named('dense', features=(64, 64)), named('gaussian')
+    config.model.update(latent_size=2, dimensions=2)
     config.sample.update(count=2000, chunk=2000)
 
 

@@ -6,6 +6,8 @@
 """
 
 from genlab import config as configs
+from genlab.choices import named
+from genlab.models import adversarial_autoencoder
 from genlab.training.optimizers import adam
 
 
@@ -13,12 +15,7 @@ def get_config(variant=''):
     config = configs.defaults('adversarial_autoencoder')
     config.data.update(source='digits', resolution=32, channels=1, batch_size=64)
     config.model.update(
-        networks='convolutional',
-        width=16,
-        latent_size=32,
-        judges='images',
-        pair='non_saturating',
-        critic=dict(width=16),
+        adversarial_autoencoder.settings(named('convolutional', width=16), named('images', width=16), latent_size=32)
     )
     config.losses.encoder = dict(kl=1.0, feature_reconstruction=1.0)
     config.losses.decoder = dict(feature_reconstruction=0.01, adversarial=1.0)

@@ -9,6 +9,8 @@ of the decoder; after 10,000 steps 0.056 of the variance, 0.093 with the commitm
 """
 
 from genlab import config as configs
+from genlab.choices import named
+from genlab.models import quantized
 from genlab.training.optimizers import adam
 
 
@@ -16,15 +18,7 @@ def get_config(variant=''):
     config = configs.defaults('vq_vae')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
     config.model.update(
-        networks='residual',
-        width=32,
-        halvings=2,
-        blocks=2,
-        entries=64,
-        latent_size=16,
-        decay=0.99,
-        patience=100,
-        variance=0.406,
+        quantized.settings(named('residual', width=32, halvings=2, blocks=2), entries=64, latent_size=16)
     )
     config.losses.vae = dict(reconstruction=1.0, commitment=0.25, perplexity=0.0)
     config.optimizer.vae = adam(1e-3)
@@ -41,8 +35,8 @@ def gradients(config):
 
 def spatial(config):
     """The networks of configs/vae.py:spatial around a codebook: the first stage of configs/latent_diffusion.py:vq_frozen."""
-    config.model.update(networks='spatial', width=8, multipliers=(1, 2, 4), blocks=1, entries=256, latent_size=4)
-    del config.model.halvings
+    config.model.networks = named('spatial', width=8, multipliers=(1, 2, 4), blocks=1)
+    config.model.update(entries=256, latent_size=4)
     config.optimizer.vae = adam(2e-3, clip=1.0, warmup=100)
     config.train.update(steps=1000)
 
@@ -51,7 +45,7 @@ def mnist(config):
     """MNIST at 28x28, of 7x7 entries."""
     configs.tfds(config, 'mnist', 28)
     config.data.update(batch_size=128)
-    config.model.update(width=64, entries=128, variance=0.38)
+    config.model.networks.width, config.model.entries = 64, 128
     config.train.update(steps=5000)
     config.evaluate.count = 10_000
 
@@ -60,7 +54,8 @@ def cifar10(config):
     """CIFAR-10, of 8x8 entries."""
     configs.tfds(config, 'cifar10', 32)
     config.data.update(batch_size=32, resident=False)
-    config.model.update(width=128, entries=512, latent_size=64, variance=0.253)
+    config.model.networks.width = 128
+    config.model.update(entries=512, latent_size=64)
     config.optimizer.vae = adam(3e-4)
     config.train.update(steps=10_000, steps_per_call=1, sample_every=2500)
     config.checkpoint.every = 1000

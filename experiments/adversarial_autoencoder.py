@@ -3,12 +3,14 @@
 The encoder and the decoder have the same terms; see `genlab.models.adversarial_autoencoder`.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from genlab import choices
 from genlab.abilities import Codec, Sampler
 from genlab.data.source import example_shape
 from genlab.errors import choose
@@ -21,15 +23,9 @@ from genlab.networks.layers.mlp import MLP
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
-    """Builds the experiment of `config.model`.
-
-    networks: 'dense' or 'convolutional', with their sizes.
-    latent_size: number of latents.
-    pair: name of the pair of adversarial losses.
-    judges: input of the discriminator. 'codes' are real if drawn from N(0, 1); 'images' are fake if decoded.
-    """
+    """Builds the experiment of `config.model`; see `genlab.models.adversarial_autoencoder.settings`."""
     pair = choose(PAIRS, config.model.pair, 'config.model.pair')
-    of_images = config.model.judges == 'images'
+    of_images = config.model.discriminator.name == 'images'
     model = models.AdversarialAutoencoder(*networks(config), pair, config.model.latent_size, of_images)
     autoencode = partial(models.autoencoder_terms, model)
     roles = {
@@ -53,29 +49,33 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
 def networks(config: ConfigDict) -> tuple[nn.Module, nn.Module, nn.Module]:
     """Returns (encoder, decoder, discriminator)."""
-    autoencoder = choose(AUTOENCODERS, config.model.networks, 'config.model.networks')(config)
-    return *autoencoder, choose(DISCRIMINATORS, config.model.judges, 'config.model.judges')(config)
+    autoencoder = choices.bind(AUTOENCODERS, config.model.networks, 'config.model.networks')(config)
+    discriminator = choices.bind(DISCRIMINATORS, config.model.discriminator, 'config.model.discriminator')(config)
+    return *autoencoder, discriminator
 
 
-def _dense(config: ConfigDict) -> tuple[nn.Module, nn.Module]:
-    model, dtype = config.model, jnp.dtype(config.model.dtype)
-    encoder = variational.DenseEncoder(model.features, model.latent_size, dtype=dtype)
-    return encoder, variational.DenseDecoder(model.features[::-1], example_shape(config), scale=1.0, dtype=dtype)
+def _dense(config: ConfigDict, *, features: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
+    dtype = jnp.dtype(config.model.dtype)
+    encoder = variational.DenseEncoder(features, config.model.latent_size, dtype=dtype)
+    return encoder, variational.DenseDecoder(features[::-1], example_shape(config), scale=1.0, dtype=dtype)
 
 
-def _convolutional(config: ConfigDict) -> tuple[nn.Module, nn.Module]:
-    model, dtype = config.model, jnp.dtype(config.model.dtype)
-    encoder = variational.ConvolutionalEncoder(model.width, model.latent_size, dtype=dtype)
-    return encoder, variational.ConvolutionalDecoder(model.width, example_shape(config), scale=1.0, dtype=dtype)
+def _convolutional(config: ConfigDict, *, width: int) -> tuple[nn.Module, nn.Module]:
+    dtype = jnp.dtype(config.model.dtype)
+    encoder = variational.ConvolutionalEncoder(width, config.model.latent_size, dtype=dtype)
+    return encoder, variational.ConvolutionalDecoder(width, example_shape(config), scale=1.0, dtype=dtype)
 
 
-def _of_codes(config: ConfigDict) -> nn.Module:
-    return MLP((*config.model.critic.features, 1), nn.relu, dtype=jnp.dtype(config.model.dtype))
+def _of_codes(config: ConfigDict, *, features: tuple[int, ...]) -> nn.Module:
+    return MLP((*features, 1), nn.relu, dtype=jnp.dtype(config.model.dtype))
 
 
-def _of_images(config: ConfigDict) -> nn.Module:
-    return ConvolutionalDiscriminator(config.model.critic.width, dtype=jnp.dtype(config.model.dtype))
+def _of_images(config: ConfigDict, *, width: int) -> nn.Module:
+    return ConvolutionalDiscriminator(width, dtype=jnp.dtype(config.model.dtype))
 
 
-AUTOENCODERS = {'dense': _dense, 'convolutional': _convolutional}
-DISCRIMINATORS = {'codes': _of_codes, 'images': _of_images}
+AUTOENCODERS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
+    'dense': _dense,
+    'convolutional': _convolutional,
+}
+DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {'codes': _of_codes, 'images': _of_images}

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from genlab import choices
 from genlab.abilities import Codec
 from genlab.config import order
 from genlab.data import corruption
@@ -33,21 +34,9 @@ NETWORKS = {'dense': DenseAutoencoder, 'convolutional': ConvolutionalAutoencoder
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
-    """Builds the experiment of `config.model`.
-
-    networks: 'dense', or 'convolutional' with width and halvings.
-    dimensions: size of a point; 0 for images.
-    features: widths of the layers, down to the code.
-    greedy: whether to make one block per layer.
-    tied: whether the decoder uses the transposed kernels of the encoder.
-    bias: whether dense layers have biases.
-    activation, code, output: names of the activations of hidden layers, the code and the output.
-    corruption, amount: kind and strength of the corruption.
-    rho: target of the mean activation for the term `sparsity`, optional.
-    """
-    corrupt = choose(corruption.KINDS, config.model.corruption, 'config.model.corruption')
-    rho = config.model.rho if 'rho' in config.model else None
-    stack = Stack(blocks(config), corrupt, config.model.amount, rho, axis)
+    """Builds the experiment of `config.model`; see `genlab.models.autoencoder.settings`."""
+    corrupt = choices.bind(corruption.KINDS, config.model.corruption, 'config.model.corruption')
+    stack = Stack(blocks(config), corrupt, config.model.rho, axis)
     names = stack.names
     trains = {'autoencoder': names, **({name: (name,) for name in names} if config.model.greedy else {})}
     active = {name for player in order(config) for name in trains.get(player, ())}
@@ -68,7 +57,8 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 def blocks(config: ConfigDict) -> dict[str, Block]:
     """Makes block_1, block_2, ... from the data up. Together they have the layers of a single block."""
     model = config.model
-    widths = [(width,) for width in model.features] if model.greedy else [tuple(model.features)]
+    features = tuple(model.networks.features)
+    widths = [(width,) for width in features] if model.greedy else [features]
     shapes = [example_shape(config), *widths]
     return {
         f'block_{number + 1}': _block(model, number, shapes[number], features, number == len(widths) - 1)
@@ -88,8 +78,7 @@ def _block(model: ConfigDict, number: int, shape: tuple[int, ...], features: tup
         'output': choose(ACTIVATIONS if number else OUTPUTS, output, 'config.model.output'),
         'kernel_init': nn.initializers.variance_scaling(gain**2, 'fan_in', 'truncated_normal'),
     }
-    if number or choose(NETWORKS, model.networks, 'config.model.networks') is DenseAutoencoder:
-        module: nn.Module = DenseAutoencoder(shape, features, tied=model.tied, use_bias=model.bias, **settings)
-    else:
-        module = ConvolutionalAutoencoder(shape, features, model.width, model.halvings, **settings)
+    make = NETWORKS['dense'] if number else choose(NETWORKS, model.networks.name, 'config.model.networks')
+    options = {name: value for name, value in choices.options(model.networks).items() if name != 'features'}
+    module = make(shape, features, **options, **settings)
     return Block(module, (0.0, 1.0) if number or model.dimensions else (-1.0, 1.0), code, output)

@@ -4,12 +4,14 @@ Terms of `discriminator`: adversarial, r1, r2, gradient_penalty, drift, logit_ga
 Terms of `generator`: adversarial.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from genlab import choices
 from genlab.abilities import Codec, Sampler
 from genlab.errors import choose
 from genlab.experiment import Experiment, Role, compose
@@ -20,12 +22,7 @@ from genlab.networks.layers.mlp import MLP
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
-    """Builds the experiment of `config.model`.
-
-    networks: 'dcgan' or 'dense', with their sizes.
-    latent_size: size of the latents z ~ N(0, 1).
-    pair: name of the pair of adversarial losses.
-    """
+    """Builds the experiment of `config.model`; see `genlab.models.adversarial.settings`."""
     pair = choose(PAIRS, config.model.pair, 'config.model.pair')
     model = adversarial.GAN(*networks(config, axis), pair, config.model.latent_size)
     roles = {
@@ -44,17 +41,19 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
 def networks(config: ConfigDict, axis: str | None) -> tuple[nn.Module, nn.Module]:
     """Returns (generator, discriminator)."""
-    model, dtype = config.model, jnp.dtype(config.model.dtype)
-    return choose({'dcgan': _dcgan, 'dense': _dense}, model.networks, 'config.model.networks')(config, axis, dtype)
+    return choices.bind(NETWORKS, config.model.networks, 'config.model.networks')(config, axis)
 
 
-def _dcgan(config: ConfigDict, axis: str | None, dtype: jnp.dtype) -> tuple[nn.Module, nn.Module]:
-    model = config.model
-    shared = {'resolution': config.data.resolution, 'width': model.width, 'axis': axis, 'dtype': dtype}
-    generator = dcgan.Generator(channels=config.data.channels, latent_size=model.latent_size, **shared)
+def _dcgan(config: ConfigDict, axis: str | None, *, width: int) -> tuple[nn.Module, nn.Module]:
+    dtype = jnp.dtype(config.model.dtype)
+    shared = {'resolution': config.data.resolution, 'width': width, 'axis': axis, 'dtype': dtype}
+    generator = dcgan.Generator(channels=config.data.channels, latent_size=config.model.latent_size, **shared)
     return generator, dcgan.Discriminator(**shared)
 
 
-def _dense(config: ConfigDict, axis: str | None, dtype: jnp.dtype) -> tuple[nn.Module, nn.Module]:
-    model = config.model
-    return MLP((*model.features, model.dimensions), dtype=dtype), MLP((*model.features, 1), dtype=dtype)
+def _dense(config: ConfigDict, axis: str | None, *, features: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
+    dtype = jnp.dtype(config.model.dtype)
+    return MLP((*features, config.model.dimensions), dtype=dtype), MLP((*features, 1), dtype=dtype)
+
+
+NETWORKS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {'dcgan': _dcgan, 'dense': _dense}

@@ -122,7 +122,7 @@ def first_stage(config: ConfigDict, axis: str | None) -> FirstStage:
 
 def check(config: ConfigDict) -> None:
     """Raises ConfigError if parts of the config contradict each other."""
-    if config.model.autoencoder.networks != 'spatial' and 'entries' not in config.model.autoencoder:
+    if config.model.autoencoder.networks.name != 'spatial' and 'entries' not in config.model.autoencoder:
         raise ConfigError(
             "config.model.autoencoder.networks: codes lie on a grid only with 'spatial': set networks='spatial'"
         )

@@ -72,3 +72,16 @@ def _check(chosen: ConfigDict, known: list[str], where: str) -> None:
     for name in sorted({*options(chosen)} - {*known}):
         listed = ', '.join(sorted(known)) or 'none'
         raise ConfigError(f'{where}.{name}: {chosen.name} has no such option; it has {listed}{meant(name, known)}')
+
+
+def filled(where: str, defaults: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a family, `defaults` with `changes`.
+
+    Raises:
+      ConfigError: a change is none of the settings; `where` is their dotted key.
+    """
+    for name in sorted({*changes} - {*defaults}):
+        raise ConfigError(
+            f'{where}.{name} is not a setting: choose one of {", ".join(defaults)}{meant(name, defaults)}'
+        )
+    return defaults | changes

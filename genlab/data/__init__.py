@@ -2,9 +2,21 @@
 
 from genlab.data.batches import Batches
 from genlab.data.checks import check
-from genlab.data.facts import Facts, facts
+from genlab.data.facts import FACTS, missing
 from genlab.data.load import BATCHING, declared, load
 from genlab.data.source import Field, Source
 from genlab.data.transforms import prepare_batch
 
-__all__ = ['BATCHING', 'Batches', 'Facts', 'Field', 'Source', 'check', 'declared', 'facts', 'load', 'prepare_batch']
+__all__ = [
+    'BATCHING',
+    'Batches',
+    'Facts',
+    'Field',
+    'Source',
+    'check',
+    'declared',
+    'facts',
+    'load',
+    'missing',
+    'prepare_batch',
+]

@@ -1,6 +1,6 @@
 """Measures facts of a data set that a model needs, so that configs do not repeat them."""
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -12,17 +12,26 @@ EXAMPLES = 10_000  # most examples that the variance is measured on
 CHUNK = 256  # examples per read
 
 
-class Facts(NamedTuple):
-    """Facts of a training set."""
+def missing(model: ConfigDict, prefix: str = '') -> dict[str, str]:
+    """Returns dotted key -> fact, for the settings of a model that are named like a fact and are 0, at any depth."""
+    found: dict[str, str] = {}
+    for name, value in model.items():
+        if isinstance(value, ConfigDict):
+            found |= missing(value, f'{prefix}{name}.')
+        elif name in FACTS and not value:
+            found[f'{prefix}{name}'] = name
+    return found
 
-    examples: int  # size of the set
-    variance: float  # over all values of the prepared observed field
+
+def examples(source: Source, config_data: ConfigDict) -> int:
+    """Returns the size of a training set."""
+    return len(source)
 
 
-def facts(source: Source, config_data: ConfigDict) -> Facts:
-    """Returns the size of a training set and the variance of its prepared values.
+def variance(source: Source, config_data: ConfigDict) -> float:
+    """Returns the variance of the prepared values of a training set.
 
-    The variance is measured on at most 10,000 examples, evenly spaced by index, so the result is deterministic. It
+    It is measured on at most 10,000 examples, evenly spaced by index, so the result is deterministic. It
     pools all pixels and channels. Values of maps of pixels lie in [-1, 1]; other fields are not rescaled. The noise
     of `binarise` and `dequantise` enters by its expectation. Flips do not change the variance; crops are ignored.
 
@@ -43,9 +52,12 @@ def facts(source: Source, config_data: ConfigDict) -> Facts:
         squares += values.var() * values.size + shift**2 * count * values.size / total
         mean += shift * values.size / total
         count = total
-    variance = squares / count
+    found = squares / count
     if config_data.binarise:
-        variance = 1 - mean**2  # values are -1 or 1 with the same mean
+        found = 1 - mean**2  # values are -1 or 1 with the same mean
     elif config_data.dequantise:
-        variance = variance * (127.5 / 128) ** 2 + 1 / (12 * 128**2)  # values are (v + u) / 128 - 1
-    return Facts(len(source), float(variance))
+        found = found * (127.5 / 128) ** 2 + 1 / (12 * 128**2)  # values are (v + u) / 128 - 1
+    return float(found)
+
+
+FACTS: dict[str, Callable[[Source, ConfigDict], float]] = {'examples': examples, 'variance': variance}

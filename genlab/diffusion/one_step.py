@@ -20,9 +20,9 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 from ml_collections import ConfigDict
 
+from genlab import choices
 from genlab.config import untyped
 from genlab.diffusion.processes import like
-from genlab.errors import ConfigError
 from genlab.noise import normal
 
 Average = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (x [B, ...], t [B], span [B]) -> u [B, ...]
@@ -41,9 +41,7 @@ def settings(**changes: Any) -> ConfigDict:
         rho=7.0,  # consistency: the grid is even in sigma^(1 / rho)
         width=0.00054,  # consistency: width of the pseudo-Huber loss, divided by the square root of the dimension
     )
-    if unknown := sorted({*changes} - {*defaults}):
-        raise ConfigError(f'config.model.one_step.{unknown[0]} is not a setting: choose one of {", ".join(defaults)}')
-    return untyped(**defaults | changes)
+    return untyped(**choices.filled('config.model.one_step', defaults, changes))
 
 
 def chosen(position: jax.Array, share: float) -> jax.Array:

@@ -17,8 +17,8 @@ def model(network: ConfigDict, **changes: Any) -> dict[str, Any]:
 
     The default is epsilon-prediction of a discrete chain. network: a named choice of diffusion.model.NETWORKS.
     """
-    return _changed(
-        'model',
+    return choices.filled(
+        'config.model',
         dict(
             network=network,  # named: 'unet', 'transformer', 'variational' or 'points', and its fields
             dimensions=0,  # dimensions of a point; 0: images
@@ -45,8 +45,8 @@ def model(network: ConfigDict, **changes: Any) -> dict[str, Any]:
 
 def sample(**changes: Any) -> dict[str, Any]:
     """Returns `config.sample` of a diffusion model, with changes of the defaults: DDIM in 50 even steps."""
-    return _changed(
-        'sample',
+    return choices.filled(
+        'config.sample',
         dict(
             sampler=named('ddim'),  # of diffusion.samplers, with its keyword options, or 'ode'
             steps=50,  # number of steps of the sampler
@@ -95,11 +95,3 @@ def check_sampling(config: ConfigDict) -> None:
     finite = options.get('diffusion') == 'sigma' or process != 'interpolant'
     if chosen.sampler.name == 'euler_maruyama' and not finite:
         raise ConfigError(f"{where}.diffusion='process' is infinite where the interpolant ends: set it to 'sigma'")
-
-
-def _changed(where: str, defaults: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    if unknown := sorted({*changes} - {*defaults}):
-        raise ConfigError(
-            f'config.{where}.{unknown[0]} is not a setting of a diffusion model: choose one of {", ".join(defaults)}'
-        )
-    return defaults | changes

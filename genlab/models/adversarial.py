@@ -3,18 +3,34 @@
 For the arguments that all families share, see `genlab.models`.
 """
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from ml_collections import ConfigDict
 
+from genlab import choices
 from genlab.abilities import Batch, Variables
 from genlab.conditioning import Condition
 from genlab.losses import penalties
 from genlab.losses.adversarial import Pair
 from genlab.noise import normal, uniform
 from genlab.training.state import Network
+
+
+def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
+    """Returns `config.model` of a GAN of images, but for the changes."""
+    return choices.filled(
+        'config.model',
+        dict(
+            networks=networks,  # named: dcgan or dense, see experiments/gan.py
+            latent_size=100,  # of z ~ N(0, 1)
+            dimensions=0,  # of a point, for dense networks; 0 for images
+            pair='non_saturating',  # losses of both players: genlab.losses.adversarial
+        ),
+        changes,
+    )
 
 
 class GAN(NamedTuple):

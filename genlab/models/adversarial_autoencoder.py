@@ -5,18 +5,34 @@ The encoder is Gaussian: z = mean + deviation * noise.
 For the arguments that all families share, see `genlab.models`.
 """
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from ml_collections import ConfigDict
 
+from genlab import choices
 from genlab.abilities import Batch, Variables
 from genlab.conditioning import Condition
 from genlab.losses import divergences, likelihoods, reconstruction
 from genlab.losses.adversarial import Pair
 from genlab.noise import normal
 from genlab.training.state import Network
+
+
+def settings(networks: ConfigDict, discriminator: ConfigDict, **changes: Any) -> dict[str, Any]:
+    """Returns `config.model` of an adversarial autoencoder of images, but for the changes."""
+    return choices.filled(
+        'config.model',
+        dict(
+            networks=networks,  # named: dense or convolutional, of encoder and decoder
+            discriminator=discriminator,  # named: of codes, real if drawn from N(0, 1); of images, fake if decoded
+            latent_size=8,
+            pair='non_saturating',  # losses of both sides: genlab.losses.adversarial
+        ),
+        changes,
+    )
 
 
 class AdversarialAutoencoder(NamedTuple):

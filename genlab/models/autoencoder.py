@@ -6,18 +6,39 @@ For the arguments that all families share, see `genlab.models`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from ml_collections import ConfigDict
 
+from genlab import choices
 from genlab.abilities import Batch, Variables
+from genlab.choices import named
 from genlab.losses import reconstruction, sparsity
 from genlab.losses.isometry import isometry
 from genlab.networks.autoencoders.deterministic import truncate
 from genlab.noise import normal, stream
 from genlab.training.state import Network
+
+
+def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
+    """Returns `config.model` of a deterministic autoencoder of images, but for the changes."""
+    return choices.filled(
+        'config.model',
+        dict(
+            networks=networks,  # named: dense or convolutional; features are the widths down to the code
+            dimensions=0,  # of a point; 0 for images
+            greedy=False,  # whether each layer is a block with a player of its own
+            activation='relu',  # of hidden layers: linear, sigmoid, tanh, relu or cos
+            code='linear',  # activation of the code
+            output='sigmoid',  # of the last layer: sigmoid or linear
+            corruption=named('none'),  # of the input: genlab.data.corruption, with its amount
+            rho=0.0,  # target of the mean activation of sigmoid codes, for the term sparsity
+        ),
+        changes,
+    )
 
 
 class Block(NamedTuple):
@@ -33,9 +54,8 @@ class Stack(NamedTuple):
     """Holds blocks by name, from the data up, and the settings of their training."""
 
     blocks: Mapping[str, Block]
-    corrupt: Callable[..., jax.Array]  # (example, key, amount, low, high) -> corrupted example
-    amount: float  # strength of the corruption
-    rho: float | None  # target of the mean activation for the term `sparsity`
+    corrupt: Callable[..., jax.Array]  # (example, key, low, high) -> corrupted example
+    rho: float  # target of the mean activation for the term `sparsity`
     axis: str | None = None  # mapped axis of the devices
 
     @property
@@ -79,7 +99,7 @@ def corrupt(stack: Stack, block: Block, x: jax.Array, keys: jax.Array) -> jax.Ar
     Returns:
         Corrupted inputs [B, ...].
     """
-    corrupted = jax.vmap(lambda x, key: stack.corrupt(x, key, stack.amount, *block.bounds))
+    corrupted = jax.vmap(lambda x, key: stack.corrupt(x, key, *block.bounds))
     return corrupted(x, stream(keys, 'corruption'))
 
 
@@ -123,7 +143,6 @@ def terms(stack: Stack, through: tuple[str, ...], variables: Variables, batch: B
         return reconstruction.cross_entropy(logits, target)
 
     def sparse() -> jax.Array:
-        assert stack.rho is not None  # offered only with a target
         activation = codes.mean(0) if stack.axis is None else jax.lax.pmean(codes.mean(0), stack.axis)  # global batch
         return sparsity.divergence(activation, rho=stack.rho)
 
@@ -136,7 +155,7 @@ def terms(stack: Stack, through: tuple[str, ...], variables: Variables, batch: B
     }
     if lowest.output == 'sigmoid':
         offered['cross_entropy'] = cross_entropy
-    if highest.code == 'sigmoid' and stack.rho is not None:
+    if highest.code == 'sigmoid' and stack.rho:
         offered['sparsity'] = sparse
     return offered, {}
 

@@ -6,6 +6,7 @@ For the arguments that all families share, see `genlab.models`.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -13,9 +14,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from genlab import choices
 from genlab.abilities import Batch, Variables
 from genlab.data.source import example_shape
-from genlab.errors import ConfigError, choose
+from genlab.errors import ConfigError
 from genlab.losses import quantization
 from genlab.losses.denoising import mean_squared_error
 from genlab.losses.reconstruction import squared_error
@@ -24,6 +26,22 @@ from genlab.networks.autoencoders.residual import ResidualDecoder, ResidualEncod
 from genlab.networks.autoencoders.spatial import SpatialDecoder, SpatialEncoder
 from genlab.networks.layers.quantizer import Quantized, Quantizer
 from genlab.training.state import Network
+
+
+def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
+    """Returns `config.model` of a VQ-VAE whose codebook learns by moving averages, but for the changes."""
+    return choices.filled(
+        'config.model',
+        dict(
+            networks=networks,  # named: residual or spatial, see NETWORKS
+            entries=512,  # of the codebook
+            latent_size=64,  # of an entry
+            decay=0.99,  # of the moving averages that train the codebook; 0: gradients of the term codebook do
+            patience=100,  # batches after which an unused entry is reset; 0 for never
+            variance=0.0,  # of the images in [-1, 1], which divides errors; 0 measures it on the data
+        ),
+        changes,
+    )
 
 
 class VQVAE(NamedTuple):
@@ -143,26 +161,19 @@ def first_stage(vqvae: VQVAE) -> FirstStage:
 
 
 def from_config(config: ConfigDict, axis: str | None = None) -> VQVAE:
-    """Makes the VQ-VAE of `config.model`.
-
-    networks: 'residual' (with width, halvings, blocks) or 'spatial' (with width, multipliers, blocks).
-    entries: number of codebook entries.
-    latent_size: size of an entry.
-    decay: decay of the moving averages that train the codebook; with 0, gradients train it.
-    patience: number of batches after which an unused entry is reset; 0 disables this.
-    variance: variance of images in [-1, 1].
-    """
+    """Makes the VQ-VAE of `config.model`, see `settings`."""
     check(config)
     model = config.model
     quantizer = Quantizer(model.entries, model.latent_size, model.decay, patience=model.patience, axis=axis)
-    encoder, decoder = choose(NETWORKS, model.networks, 'config.model.networks')(config)
-    side = config.data.resolution // 2 ** _halvings(config)
+    encoder, decoder, halvings = choices.bind(NETWORKS, model.networks, 'config.model.networks')(config)
+    side = config.data.resolution // 2**halvings
     return VQVAE(encoder, quantizer, decoder, (side, side, model.latent_size), model.variance)
 
 
 def check(config: ConfigDict) -> None:
     """Raises ConfigError if parts of the config contradict each other."""
-    side, halvings = config.data.resolution, _halvings(config)
+    side = config.data.resolution
+    halvings = choices.bind(NETWORKS, config.model.networks, 'config.model.networks')(config)[-1]
     if side % 2**halvings:
         raise ConfigError(
             f'config.data.resolution={side} cannot be halved {halvings} times: take a multiple of {2**halvings}'
@@ -174,24 +185,20 @@ def check(config: ConfigDict) -> None:
         )
 
 
-def _halvings(config: ConfigDict) -> int:
-    model = config.model
-    choose(NETWORKS, model.networks, 'config.model.networks')
-    return model.halvings if model.networks == 'residual' else len(model.multipliers) - 1
+def _residual(config: ConfigDict, *, width: int, halvings: int, blocks: int) -> tuple[nn.Module, nn.Module, int]:
+    sizes = dict(halvings=halvings, blocks=blocks, dtype=jnp.dtype(config.model.dtype))
+    encoder = ResidualEncoder(width, config.model.latent_size, **sizes)
+    return encoder, ResidualDecoder(width, config.data.channels, **sizes), halvings
 
 
-def _residual(config: ConfigDict) -> tuple[nn.Module, nn.Module]:
-    model = config.model
-    sizes = dict(halvings=model.halvings, blocks=model.blocks, dtype=jnp.dtype(model.dtype))
-    encoder = ResidualEncoder(model.width, model.latent_size, **sizes)
-    return encoder, ResidualDecoder(model.width, config.data.channels, **sizes)
+def _spatial(
+    config: ConfigDict, *, width: int, multipliers: tuple[int, ...], blocks: int
+) -> tuple[nn.Module, nn.Module, int]:
+    size = config.model.latent_size
+    sizes = dict(multipliers=tuple(multipliers), blocks=blocks, dtype=jnp.dtype(config.model.dtype))
+    encoder = SpatialEncoder(width, size, variance=False, **sizes)
+    return encoder, SpatialDecoder(width, size, example_shape(config), None, **sizes), len(multipliers) - 1
 
 
-def _spatial(config: ConfigDict) -> tuple[nn.Module, nn.Module]:
-    model = config.model
-    sizes = dict(multipliers=tuple(model.multipliers), blocks=model.blocks, dtype=jnp.dtype(model.dtype))
-    encoder = SpatialEncoder(model.width, model.latent_size, variance=False, **sizes)
-    return encoder, SpatialDecoder(model.width, model.latent_size, example_shape(config), None, **sizes)
-
-
-NETWORKS = {'residual': _residual, 'spatial': _spatial}
+# Name -> (encoder, decoder, halvings of the side) of a config; the keyword arguments are the options.
+NETWORKS: dict[str, Callable[..., tuple[nn.Module, nn.Module, int]]] = {'residual': _residual, 'spatial': _spatial}

@@ -5,6 +5,7 @@ For the arguments that all families share, see `genlab.models`.
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -12,10 +13,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from genlab import choices
 from genlab.abilities import Batch, Variables
+from genlab.choices import named
 from genlab.conditioning import Condition
 from genlab.data.source import example_shape
-from genlab.errors import ConfigError, choose
+from genlab.errors import ConfigError
 from genlab.losses import divergences
 from genlab.losses.likelihoods import LIKELIHOODS, Likelihood
 from genlab.losses.reconstruction import squared_error
@@ -28,7 +31,25 @@ from genlab.training.state import Network
 
 Gaussian = tuple[jax.Array, jax.Array]  # mean and log-variance, [B, D] each
 DECOMPOSITION = ('mutual_information', 'total_correlation', 'dimension_kl')
-NEEDS = {'free_bits_kl': 'free_bits', 'importance_weighted': 'importance', **dict.fromkeys(DECOMPOSITION, 'examples')}
+NEEDS = {'free_bits_kl': 'free_bits', 'importance_weighted': 'importance'}  # term -> a setting above 0
+
+
+def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
+    """Returns `config.model` of a VAE on binarised images, but for the changes."""
+    return choices.filled(
+        'config.model',
+        dict(
+            networks=networks,  # named: dense, convolutional, spatial or ladder, see NETWORKS
+            latent_size=20,  # latents per code; per level of a ladder, a tuple; per cell of a spatial grid
+            likelihood=named('bernoulli'),  # or gaussian, discretized_logistic: with a scale, 0 learns it
+            classes=0,  # of the class label that encoder and decoder take; 0 for none
+            dimensions=0,  # of a point; 0 for images
+            free_bits=0.0,  # nats per latent, for the term free_bits_kl
+            importance=0,  # samples of the bound, for the term importance_weighted
+            examples=0,  # size of the training set, for the decomposition of the KL; 0 reads it from the data
+        ),
+        changes,
+    )
 
 
 class VAE(NamedTuple):
@@ -47,9 +68,9 @@ class VAE(NamedTuple):
     points: bool = False  # whether x is a point [D], not an image
     to_levels: float = 0.0  # nats per example added to convert a density over [-1, 1) to one over 8-bit levels
     comparable: bool = True  # whether the likelihood is one of the data themselves
-    free_bits: float | None = None  # nats per latent
-    importance: int | None = None  # number of samples of the importance-weighted bound
-    examples: int | None = None  # size of the training set
+    free_bits: float = 0.0  # nats per latent
+    importance: int = 0  # number of samples of the importance-weighted bound
+    examples: int = 0  # size of the training set
     axis: str | None = None  # mapped axis of the devices
 
 
@@ -251,33 +272,25 @@ def first_stage(vae: VAE, grid: tuple[int, int, int]) -> FirstStage:
 
 
 def from_config(config: ConfigDict, axis: str | None = None) -> VAE:
-    """Makes the VAE of `config.model`.
-
-    networks: 'dense', 'convolutional', 'spatial' or 'ladder', with their sizes.
-    latent_size: number of latents; one number per level for 'ladder', and per cell of the grid for 'spatial'.
-    likelihood: 'bernoulli', 'gaussian' or 'discretized_logistic'.
-    scale: scale of the likelihood; 0 learns it.
-    classes: number of classes of the condition; 0 for an unconditional model.
-    dimensions: size of a point; 0 for images.
-    free_bits, importance, examples: fields of `VAE`, needed if a term that uses them has a weight.
-    """
+    """Makes the VAE of `config.model`, see `settings`."""
     check(config)
     model, data = config.model, config.data
-    encoder, decoder = choose(NETWORKS, model.networks, 'config.model.networks')(config)
-    options = {name: model[name] for name in ('free_bits', 'importance', 'examples') if name in model}
+    encoder, decoder = choices.bind(NETWORKS, model.networks, 'config.model.networks')(config)
     to_levels = math.log(128) * math.prod(example_shape(config)) if data.dequantise else 0.0
     return VAE(
         encoder,
         decoder,
-        LIKELIHOODS[model.likelihood],
+        LIKELIHOODS[model.likelihood.name],
         latent_count(config),
-        ladder=model.networks == 'ladder',
+        ladder=model.networks.name == 'ladder',
         classes=model.classes,
         points=model.dimensions > 0,
         to_levels=to_levels,
         comparable=is_likelihood(config),
+        free_bits=model.free_bits,
+        importance=model.importance,
+        examples=model.examples,
         axis=axis,
-        **options,
     )
 
 
@@ -286,12 +299,13 @@ def check(config: ConfigDict) -> None:
     model = config.model
     weighed = config.losses.vae if 'vae' in config.losses else {}
     for term, key in NEEDS.items():
-        if term in weighed and key not in model:
-            raise ConfigError(f'config.losses.vae.{term} needs config.model.{key}: set it in the config')
-    choose(LIKELIHOODS, model.likelihood, 'config.model.likelihood')
-    if model.dimensions and model.likelihood != 'gaussian':
-        raise ConfigError(f"config.model.likelihood={model.likelihood!r} is for images: points need 'gaussian'")
-    if model.networks == 'spatial' and (model.classes or model.dimensions):
+        if term in weighed and not model[key]:
+            raise ConfigError(f'config.losses.vae.{term} needs config.model.{key} above 0: set it')
+    choices.bind(NETWORKS, model.networks, 'config.model.networks')
+    _scale_of(config)
+    if model.dimensions and model.likelihood.name != 'gaussian':
+        raise ConfigError(f"config.model.likelihood={model.likelihood.name!r} is for images: points need 'gaussian'")
+    if model.networks.name == 'spatial' and (model.classes or model.dimensions):
         raise ConfigError(
             "config.model.networks='spatial' is for images and unconditional: set config.model.classes and "
             'config.model.dimensions to 0'
@@ -309,54 +323,75 @@ def is_likelihood(config: ConfigDict) -> bool:
         'bernoulli': data.binarise,
         'discretized_logistic': not (data.binarise or data.dequantise),
         'gaussian': data.dequantise or config.model.dimensions > 0,
-    }[config.model.likelihood]
+    }[config.model.likelihood.name]
 
 
 def latent_count(config: ConfigDict) -> int:
     """Returns the number of latents per code, over all levels or cells."""
     model = config.model
-    if model.networks == 'spatial':
+    if model.networks.name == 'spatial':
         return math.prod(grid_of(config))
-    return sum(model.latent_size) if model.networks == 'ladder' else model.latent_size
+    return sum(model.latent_size) if model.networks.name == 'ladder' else model.latent_size
 
 
 def grid_of(config: ConfigDict) -> tuple[int, int, int]:
     """Returns the shape [h, w, D] of the codes of 'spatial' networks."""
-    return spatial.grid(example_shape(config), tuple(config.model.multipliers), config.model.latent_size)
+    return spatial.grid(example_shape(config), tuple(config.model.networks.multipliers), config.model.latent_size)
 
 
-def _scale(config: ConfigDict) -> float:
-    """Returns the configured scale, or 1 for a Bernoulli likelihood, so that no scale is learned."""
-    return 1.0 if config.model.likelihood == 'bernoulli' else config.model.scale
+def _no_scale() -> float:
+    return 1.0  # so that no scale is learned
 
 
-def _dense(config: ConfigDict) -> tuple[nn.Module, nn.Module]:
+def _scale(scale: float = 0.0) -> float:
+    return scale
+
+
+SCALES: dict[str, Callable[..., float]] = {
+    'bernoulli': _no_scale,
+    'gaussian': _scale,
+    'discretized_logistic': _scale,
+}
+
+
+def _scale_of(config: ConfigDict) -> float:
+    """Returns the scale of the likelihood; 0 learns it."""
+    return choices.build(SCALES, config.model.likelihood, 'config.model.likelihood')
+
+
+def _dense(config: ConfigDict, *, features: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
     model, dtype = config.model, jnp.dtype(config.model.dtype)
-    encoder = layers.DenseEncoder(model.features, model.latent_size, dtype=dtype)
-    return encoder, layers.DenseDecoder(model.features[::-1], example_shape(config), _scale(config), dtype=dtype)
+    encoder = layers.DenseEncoder(features, model.latent_size, dtype=dtype)
+    return encoder, layers.DenseDecoder(features[::-1], example_shape(config), _scale_of(config), dtype=dtype)
 
 
-def _convolutional(config: ConfigDict) -> tuple[nn.Module, nn.Module]:
+def _convolutional(config: ConfigDict, *, width: int) -> tuple[nn.Module, nn.Module]:
     model, dtype = config.model, jnp.dtype(config.model.dtype)
-    encoder = layers.ConvolutionalEncoder(model.width, model.latent_size, dtype=dtype)
-    return encoder, layers.ConvolutionalDecoder(model.width, example_shape(config), _scale(config), dtype=dtype)
+    encoder = layers.ConvolutionalEncoder(width, model.latent_size, dtype=dtype)
+    return encoder, layers.ConvolutionalDecoder(width, example_shape(config), _scale_of(config), dtype=dtype)
 
 
-def _spatial(config: ConfigDict) -> tuple[nn.Module, nn.Module]:
+def _spatial(
+    config: ConfigDict, *, width: int, multipliers: tuple[int, ...], blocks: int
+) -> tuple[nn.Module, nn.Module]:
     model = config.model
-    sizes = dict(multipliers=tuple(model.multipliers), blocks=model.blocks, dtype=jnp.dtype(model.dtype))
-    encoder = spatial.SpatialEncoder(model.width, model.latent_size, **sizes)
-    return encoder, spatial.SpatialDecoder(
-        model.width, model.latent_size, example_shape(config), _scale(config), **sizes
-    )
+    sizes = dict(multipliers=tuple(multipliers), blocks=blocks, dtype=jnp.dtype(model.dtype))
+    encoder = spatial.SpatialEncoder(width, model.latent_size, **sizes)
+    shape = example_shape(config)
+    return encoder, spatial.SpatialDecoder(width, model.latent_size, shape, _scale_of(config), **sizes)
 
 
-def _ladder(config: ConfigDict) -> tuple[nn.Module, nn.Module]:
+def _ladder(config: ConfigDict, *, features: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
     model, dtype = config.model, jnp.dtype(config.model.dtype)
-    encoder = layers.LadderEncoder(model.features, model.latent_size, dtype=dtype)
-    return encoder, layers.LadderDecoder(
-        model.features, model.latent_size, example_shape(config), _scale(config), dtype=dtype
-    )
+    encoder = layers.LadderEncoder(features, model.latent_size, dtype=dtype)
+    shape = example_shape(config)
+    return encoder, layers.LadderDecoder(features, model.latent_size, shape, _scale_of(config), dtype=dtype)
 
 
-NETWORKS = {'dense': _dense, 'convolutional': _convolutional, 'spatial': _spatial, 'ladder': _ladder}
+# Name -> (encoder, decoder) of a config; the keyword arguments are the options.
+NETWORKS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
+    'dense': _dense,
+    'convolutional': _convolutional,
+    'spatial': _spatial,
+    'ladder': _ladder,
+}

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import fcntl
+import functools
 import importlib.metadata
 import json
 import os
@@ -90,6 +91,22 @@ def read(path: pathlib.Path, flag: str = '--workdir') -> dict:
         raise ConfigError(
             f'{path}/config.json is damaged: put the config there as JSON, or name another folder'
         ) from None
+
+
+FACTS = 'facts.json'  # dotted key of the config -> value that training measured on its data
+
+
+def with_facts(folder: pathlib.Path, config: ConfigDict) -> ConfigDict:
+    """Returns the config with the facts of the data that the run in a folder has measured, if any."""
+    path, config = folder / FACTS, config.copy_and_resolve_references()
+    if path.exists():
+        config.update_from_flattened_dict(json.loads(path.read_text()))
+    return config
+
+
+def at(config: ConfigDict, key: str) -> Any:
+    """Returns the value at a dotted key."""
+    return functools.reduce(lambda node, part: node[part], key.split('.'), config)
 
 
 def plain(config: ConfigDict) -> dict:

@@ -10,10 +10,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from genlab import evaluation
+from genlab import data, evaluation
 from genlab.errors import PREEMPTED, ConfigError, UserError, warn
 from genlab.experiment import Build
 from genlab.reporting import run as report
+from genlab.run import workdir
 from genlab.run.logs import MetricLog
 from genlab.run.progress import Progress
 from genlab.sampling import drawing
@@ -46,6 +47,9 @@ def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Trains up to `config.train.steps`, from the newest checkpoint in `folder` or from the start."""
     placement = parallel.place(config.placement)
     schedule = programs(config, build, placement)
+    if jax.process_index() == 0 and (facts := data.missing(config.model)):
+        filled = schedule[0].config.model
+        workdir.write_json(folder / workdir.FACTS, {f'model.{key}': workdir.at(filled, key) for key in facts})
     with (
         Stop() as stop,
         Checkpoints(folder / 'checkpoints', config.checkpoint.keep, warn=warn) as checkpoints,

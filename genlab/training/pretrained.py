@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from genlab import data, experiment
+from genlab.config import differences
 from genlab.errors import ConfigError, UserError, warn
 from genlab.run import workdir
 from genlab.training import parallel
@@ -39,7 +40,7 @@ def restore(
     Raises:
       UserError: the run has no checkpoint.
     """
-    schedule = programs(config, build, placement, data.declared)
+    schedule = programs(workdir.with_facts(folder, config), build, placement, data.declared)
     template = parallel.template(placement, jax.eval_shape(make_init(schedule[0])))
     restored = None
     if (folder / 'checkpoints').exists():
@@ -101,9 +102,17 @@ def expect(config: ConfigDict, wanted: ConfigDict, flag: str, where: str) -> Non
     Raises:
       ConfigError: a value differs.
     """
-    for key, value in workdir.plain(wanted).items():
-        if (found := workdir.plain(config.model).get(key)) != value:
-            raise ConfigError(f'{flag}: its run has {key}={found}, and here {where}.{key}={value}: make them the same')
+    here, found = workdir.plain(wanted), workdir.plain(config.model)
+    for key in differences({name: found.get(name) for name in here}, here, ignore=tuple(data.FACTS)):
+        one, other = _at(found, key), _at(here, key)
+        raise ConfigError(f'{flag}: its run has {key}={one}, and here {where}.{key}={other}: make them the same')
+
+
+def _at(tree: Any, key: str) -> Any:
+    """Returns the value at a dotted key of nested dicts, None if there is none."""
+    for part in key.split('.'):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
 
 
 def _tuples(value: Any) -> Any:

@@ -49,7 +49,7 @@ def programs(
     placement: parallel.Placement,
     load: Callable[[ConfigDict], data.Source] = data.load,
 ) -> list[Program]:
-    """Returns one program per phase.
+    """Returns one program per phase. Settings of the model that are facts of the data and 0 are read from the training set.
 
     Args:
       config: the config of the run.
@@ -72,6 +72,8 @@ def programs(
 
     def program(phase: Phase) -> Program:
         of = phase.config.data
+        facts = {key: data.FACTS[name](source(of), of) for key, name in data.missing(phase.config.model).items()}
+        phase.config.model.update_from_flattened_dict(facts)
         return Program(
             phase.start,
             phase.end,

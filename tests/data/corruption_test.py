@@ -12,7 +12,8 @@ SHAPE = (200, 200, 1)
 
 def corrupted(kind, amount, example=None, seed=0):
     example = np.random.RandomState(1).uniform(-0.9, 0.9, SHAPE).astype(np.float32) if example is None else example
-    return example, np.asarray(corruption.KINDS[kind](example, jax.random.key(seed), amount, -1.0, 1.0))
+    options = {} if kind == 'none' else {'amount': amount}
+    return example, np.asarray(corruption.KINDS[kind](example, jax.random.key(seed), -1.0, 1.0, **options))
 
 
 def test_none_and_an_amount_of_zero_change_nothing():

@@ -3,8 +3,10 @@
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from genlab.data import facts, load, prepare_batch
+from genlab.data import load, missing, prepare_batch
+from genlab.data.facts import examples, variance
 from genlab.data.load import defaults
 
 
@@ -17,19 +19,18 @@ def prepared(config, source, indices):
 def test_digits(option):
     config = defaults(resolution=8, **({option: True} if option else {}))
     source = load(config)
-    known = facts(source, config)
     direct = prepared(config, source, np.arange(len(source))).var()
-    assert known.examples == 1500
-    np.testing.assert_allclose(known.variance, direct, rtol=5e-3 if option else 1e-6)
+    assert examples(source, config) == 1500
+    np.testing.assert_allclose(variance(source, config), direct, rtol=5e-3 if option else 1e-6)
 
 
 def test_points_are_not_rescaled_and_ten_thousand_suffice():
     config = defaults(source='toy', name='ring', observe='point')
     source = load(config)
-    known = facts(source, config)
-    assert known.examples == 100_000 and known == facts(source, config)
+    known = variance(source, config)
+    assert known == variance(source, config)
     direct = source.rows(np.arange(10_000) * 10)['point'].astype(np.float64).var()
-    np.testing.assert_allclose(known.variance, direct, rtol=1e-12)
+    np.testing.assert_allclose(known, direct, rtol=1e-12)
 
 
 def test_maps_use_their_declared_range():
@@ -37,4 +38,9 @@ def test_maps_use_their_declared_range():
     source = load(config)
     some = type(source)(**{**source.__dict__, 'length': 300})
     direct = prepared(config, some, np.arange(300)).var()
-    np.testing.assert_allclose(facts(some, config).variance, direct, rtol=1e-5)
+    np.testing.assert_allclose(variance(some, config), direct, rtol=1e-5)
+
+
+def test_settings_that_are_missing_facts_are_found_at_any_depth():
+    model = ConfigDict({'variance': 0.0, 'examples': 3, 'first': {'examples': 0, 'name': 'x'}})
+    assert missing(model) == {'variance': 'variance', 'first.examples': 'examples'}

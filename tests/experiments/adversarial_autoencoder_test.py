@@ -48,16 +48,16 @@ def test_every_term_is_offered_to_both_players(name):
     assert {f'{player}/{term}' for player in ('encoder', 'decoder') for term in offered} <= {*metrics}
 
 
-def test_a_judge_of_codes_has_no_features_of_images():
+def test_a_discriminator_of_codes_has_no_features_of_images():
     config = small(CONFIGS['adversarial_ae'].get_config())
     config.losses.encoder.feature_reconstruction = 1.0
     with pytest.raises(ConfigError, match='encoder offers no such term; it offers adversarial, kl, reconstruction'):
         step(config)
 
 
-@pytest.mark.parametrize('key, value', [('judges', 'both'), ('pair', 'none'), ('networks', 'ladder')])
+@pytest.mark.parametrize('key, value', [('discriminator.name', 'both'), ('pair', 'none'), ('networks.name', 'ladder')])
 def test_an_unknown_choice_is_refused(key, value):
     config = CONFIGS['vae_gan'].get_config()
-    config.model[key] = value
-    with pytest.raises(ConfigError, match=f"config.model.{key}='{value}': choose"):
+    config.model.update_from_flattened_dict({key: value})
+    with pytest.raises(ConfigError, match=f"config.model.{key.removesuffix('.name')}='{value}': choose"):
         build(config)

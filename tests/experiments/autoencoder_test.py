@@ -7,6 +7,7 @@ import pytest
 from scipy.special import expit
 
 from genlab import experiment
+from genlab.choices import named
 from genlab.config import phases, small
 from genlab.errors import ConfigError
 from genlab.sampling import drawing
@@ -28,7 +29,7 @@ def built(config):
 def stacked():
     """Two greedy phases and fine-tuning."""
     config = small(CONFIGS['stacked_ae'].get_config())
-    config.model.features = (12, 6)
+    config.model.networks.features = (12, 6)
     CONFIGS['stacked_ae'].schedule(config, greedy=2, together=4, rate=1e-3)
     return config
 
@@ -54,7 +55,7 @@ def test_a_greedy_phase_trains_its_block_alone_on_frozen_ones(stacked):
 def test_a_block_learns_from_clean_codes_below_and_corrupts_its_own_input(stacked):
     """The error of block 2 by hand: masked codes of block 1 in, clean ones as the target."""
     config = stacked.copy_and_resolve_references()
-    config.model.update(corruption='masking', amount=0.5)
+    config.model.corruption = named('masking', amount=0.5)
     config.train.order = ('block_2',)
     config.phases = ()
     model, state, batch, _ = built(config)
@@ -116,7 +117,7 @@ def test_codes_and_measures_are_of_clean_images_and_reconstructions_of_corrupted
     np.testing.assert_allclose((seen['input'] - batch['x']).std(), 1.0, rtol=0.05)
     again = reconstruct(state.variables(), batch, keys[::-1])
     assert not np.allclose(again['output'], seen['output'])
-    config.model.corruption = 'none'
+    config.model.corruption = named('none')
     np.testing.assert_array_equal(
         experiment.load('autoencoder')(config).reconstruct(state.variables(), batch, keys)['input'], batch['x']
     )
@@ -143,13 +144,17 @@ def test_every_term_is_offered_and_sigmoids_alone_have_theirs():
     [
         (
             'corruption',
-            'snow',
+            named('snow'),
             "config.model.corruption='snow': choose one of none, gaussian, masking, salt_and_pepper",
         ),
         ('activation', 'step', "config.model.activation='step': choose one of linear, sigmoid, tanh, relu, cos"),
         ('output', 'tanh', "config.model.output='tanh': choose one of linear, sigmoid"),
         ('code', 'softmax', "config.model.code='softmax': choose one of"),
-        ('networks', 'dcgan', "config.model.networks='dcgan': choose one of dense, convolutional"),
+        (
+            'networks',
+            named('dcgan', features=(8,)),
+            "config.model.networks='dcgan': choose one of dense, convolutional",
+        ),
     ],
 )
 def test_an_unknown_name_is_refused(key, value, message):

@@ -41,7 +41,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32():
 def test_one_generator_is_run_for_both_players():
     """Players that meet on a turn see the same fakes, so the generator's forward pass is compiled once."""
     config = small(CONFIGS['gan'].get_config())
-    config.model.features, config.train.steps_per_call = (256, 256), 1
+    config.model.networks.features, config.train.steps_per_call = (256, 256), 1
     config.losses.discriminator.r1 = 0.0
 
     def flops(order):

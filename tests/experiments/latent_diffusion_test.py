@@ -26,7 +26,7 @@ def config_of(variant='scenes'):
     config = small(CONFIGS['latent_diffusion'].get_config(variant))
     config.model.update(classes=8, scale_steps=2)
     config.model.network = named('transformer', patch=2, width=8, depth=1, heads=2)
-    config.model.autoencoder.update(width=4, multipliers=(1, 2))
+    config.model.autoencoder.networks.update(width=4, multipliers=(1, 2))
     config.train.order = ('denoiser',)
     config.sample.steps = 2
     return config
@@ -142,7 +142,7 @@ def test_dit_s2_over_kl_f8():
     'change, message',
     [
         (lambda config: config.model.update(first_stage='runs/vae'), 'exclude each other'),
-        (lambda config: config.model.autoencoder.update(networks='dense'), 'codes lie on a grid'),
+        (lambda config: config.model.autoencoder.networks.update(name='dense'), 'codes lie on a grid'),
         (lambda config: config.model.update(bound=named('discrete')), "bound='discrete' is for 8-bit levels"),
     ],
 )

@@ -8,9 +8,11 @@ from scipy import stats
 
 from genlab import config as configs
 from genlab import experiment
+from genlab.choices import named
 from genlab.config import small
 from genlab.errors import ConfigError
 from genlab.losses.divergences import importance_bound
+from genlab.models.variational import settings
 from genlab.training.optimizers import sgd
 from genlab.training.players import example_keys
 from support.runs import FILES, module_of
@@ -23,18 +25,9 @@ def points(**terms):
     """A VAE without hidden layers of points in the plane: a linear Gaussian model, in which all is known."""
     config = configs.defaults('variational')
     config.data.update(source='toy', name='moons', observe='point')
-    config.model.update(
-        networks='dense',
-        features=(),
-        latent_size=3,
-        likelihood='gaussian',
-        scale=1.0,
-        classes=0,
-        dimensions=2,
-        importance=8,
-        examples=100,
-        free_bits=0.1,
-    )
+    networks, likelihood = named('dense', features=()), named('gaussian', scale=1.0)
+    known = dict(dimensions=2, importance=8, examples=100, free_bits=0.1)
+    config.model.update(settings(networks, latent_size=3, likelihood=likelihood, **known))
     config.losses.vae = terms or dict(reconstruction=1.0, kl=1.0)
     config.optimizer.vae = sgd(0.1)
     config.train.order = ('vae',)
@@ -146,7 +139,7 @@ def test_terms_of_the_whole_batch_are_the_same_on_two_devices():
 )
 def test_only_a_likelihood_of_the_data_gives_nll_bound(likelihood, data, expected):
     config = small(CONFIGS['vae'].get_config())
-    config.model.likelihood, config.data.binarise = likelihood, False
+    config.model.likelihood, config.data.binarise = named(likelihood), False
     config.data.update(data)
     model = build(config)
     assert (model.likelihood is not None) == expected
@@ -158,7 +151,7 @@ def test_only_a_likelihood_of_the_data_gives_nll_bound(likelihood, data, expecte
 
 def test_a_density_of_dequantised_images_is_told_in_nats_of_their_levels():
     config, bounds = small(CONFIGS['vae'].get_config()), []
-    config.model.likelihood, config.data.binarise = 'gaussian', False
+    config.model.likelihood, config.data.binarise = named('gaussian'), False
     batch = {'x': jnp.zeros((2, 16, 16, 1))}
     for config.data.dequantise in (False, True):
         model = build(config)
@@ -198,10 +191,12 @@ def test_points_are_drawn_with_the_noise_of_the_likelihood():
             lambda config: config.losses.update(vae=dict(free_bits_kl=1.0)),
             'vae.free_bits_kl needs config.model.free_bits',
         ),
-        (lambda config: config.losses.update(vae=dict(total_correlation=1.0)), 'needs config.model.examples'),
-        (lambda config: config.model.update(likelihood='poisson'), "likelihood='poisson': choose one of bernoulli"),
+        (
+            lambda config: config.model.likelihood.update(name='poisson'),
+            "likelihood='poisson': choose one of bernoulli",
+        ),
         (lambda config: config.model.update(dimensions=2), "points need 'gaussian'"),
-        (lambda config: config.model.update(networks='deep'), "networks='deep': choose one of dense"),
+        (lambda config: config.model.networks.update(name='deep'), "networks='deep': choose one of dense"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):

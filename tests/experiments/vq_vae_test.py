@@ -19,7 +19,8 @@ build = experiment.load('vq_vae')
 
 def config_of(variant=''):
     config = small(CONFIGS['vq_vae'].get_config(variant))
-    config.model.update(width=4, entries=6, latent_size=2)
+    config.model.networks.width = 4
+    config.model.update(entries=6, latent_size=2, variance=0.406)
     return config
 
 
@@ -96,10 +97,13 @@ def test_the_first_stage_of_latent_diffusion_is_that_of_a_config_here():
         (lambda config: config.model.update(decay=0.0), 'decay=0.0: a codebook learns by moving averages, or'),
         (lambda config: config.losses.vae.update(codebook=1.0), 'decay=0.99: a codebook learns by moving averages, or'),
         (
-            lambda config: config.model.update(halvings=5),
+            lambda config: config.model.networks.update(halvings=5),
             'resolution=16 cannot be halved 5 times: take a multiple of 32',
         ),
-        (lambda config: config.model.update(networks='dense'), "networks='dense': choose one of residual, spatial"),
+        (
+            lambda config: config.model.networks.update(name='dense'),
+            "networks='dense': choose one of residual, spatial",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):

@@ -20,7 +20,7 @@ CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 
 def described(name, **model):
     config = read(str(CONFIGS / name))
-    config.model.update(model)
+    config.model.networks.update(model)
     return description.describe(config, experiment.load(config.experiment))
 
 

@@ -106,7 +106,7 @@ def launch(folder, steps, devices, *more):
             '--debug',
             '--config.data.resolution=16',
             '--config.data.batch_size=8',
-            '--config.model.width=8',
+            '--config.model.networks.width=8',
             '--config.train.log_every=1',
             f'--config.train.steps={steps}',
             '--config.train.evaluate_every=0',

@@ -22,7 +22,7 @@ CONFIGS = {path.stem: module_of(path) for path in FILES}
 
 def autoencoder():
     config = small(CONFIGS['vae'].get_config('spatial'))
-    config.model.update(width=4, multipliers=(1, 2))
+    config.model.networks.update(width=4, multipliers=(1, 2))
     return config
 
 
@@ -54,7 +54,7 @@ def saved(tmp_path_factory, placement):
 def test_it_loads_what_was_saved_averaged_where_it_was(saved, placement):
     folder, state = saved
     config, variables = pretrained.load(str(folder), placement, FLAG)
-    assert config.model.multipliers == (1, 2) and isinstance(config.train.order, tuple)
+    assert config.model.networks.multipliers == (1, 2) and isinstance(config.train.order, tuple)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(variables), state.variables(averaged=True))
     assert pretrained.restore(config, experiment.load(config.experiment), folder, placement)[0] == 7
 
@@ -72,7 +72,7 @@ def test_a_state_adopts_networks_and_keeps_the_rest(saved, placement):
 def test_a_run_begins_with_the_networks_of_another(saved, placement):
     config = small(CONFIGS['latent_diffusion'].get_config('frozen'))
     config.model.first_stage = str(saved[0])
-    config.model.autoencoder.update(width=4, multipliers=(1, 2))
+    config.model.autoencoder.networks.update(width=4, multipliers=(1, 2))
     program = programs(config, experiment.load(config.experiment), placement)[0]
     own = made_up(program)
     state = Loop.fresh(SimpleNamespace(placement=placement), program, lambda: own)
@@ -100,8 +100,8 @@ def test_another_model_than_is_wanted_is_refused(saved, placement):
     config = pretrained.load(str(saved[0]), placement, FLAG)[0]
     wanted = autoencoder().model
     pretrained.expect(config, wanted, FLAG, 'config.model.autoencoder')
-    wanted.multipliers = (1, 1)
+    wanted.networks.multipliers = (1, 1)
     with pytest.raises(
-        ConfigError, match=r'multipliers=\[1, 2\], and here config.model.autoencoder.multipliers=\[1, 1\]'
+        ConfigError, match=r'networks.multipliers=\[1, 2\], and here .*autoencoder.networks.multipliers=\[1, 1\]'
     ):
         pretrained.expect(config, wanted, FLAG, 'config.model.autoencoder')
