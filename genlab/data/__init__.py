@@ -10,7 +10,7 @@ from genlab.data.transforms import prepare_batch
 __all__ = [
     'BATCHING',
     'Batches',
-    'Facts',
+    'FACTS',
     'Field',
     'Source',
     'check',
