@@ -34,7 +34,7 @@ def genlab_step(batch: int) -> Callable[[], None]:
     placement = parallel.place(config.placement)
     (paper64,) = program.programs(config, experiment.load(config.experiment), placement, data.declared)
     state = parallel.initial(placement, program.make_init(paper64))
-    sums = parallel.replicate(placement, totals.zero(program.metric_names(paper64, placement.axis, state)))
+    sums = parallel.replicate(placement, totals.zero(program.metric_names(paper64, placement, state)))
     constants = parallel.replicate(placement, program.make_constants(paper64))
     images = np.random.default_rng(0).integers(0, 256, (1, batch, 64, 64, 3), np.uint8)
     one = {**program.load(paper64, 0, 1, slice(None)), 'image': images}

@@ -41,7 +41,7 @@ def genlab_steps(batch: int, steps: int, per_call: int) -> Callable[[], None]:
     placement = parallel.place(config.placement)
     (dense,) = program.programs(config, experiment.load(config.experiment), placement, data.declared)
     state = parallel.initial(placement, program.make_init(dense))
-    sums = parallel.replicate(placement, totals.zero(program.metric_names(dense, placement.axis, state)))
+    sums = parallel.replicate(placement, totals.zero(program.metric_names(dense, placement, state)))
     constants = parallel.replicate(placement, program.make_constants(dense))
     images = np.random.default_rng(0).integers(0, 256, (per_call, batch, 28, 28, 1), np.uint8)
     rows = {**program.load(dense, 0, per_call, slice(None)), 'image': images}

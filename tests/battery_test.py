@@ -71,20 +71,24 @@ def test_two_and_two_are_four(trained):
         assert np.array_equal(leaf, other[jax.tree_util.keystr(path)]), jax.tree_util.keystr(path)
 
 
-def test_a_sample_does_not_depend_on_the_others(trained):
-    state, config = trained.two[0], trained.config.copy_and_resolve_references()
+def test_a_sample_depends_on_its_key_alone(trained):
+    """Samples of reversed keys are the reversed samples, though each is then made on another device beside others."""
+    state, config = trained.two[0], trained.config
     variables, model = state.variables(averaged=True), trained.program.experiment
     if model.sampler is None:
         pytest.skip('it cannot sample')
-    config.sample.chunk = (
-        8  # two rows per device: XLA multiplies a single row by another kernel, which rounds differently
-    )
-    four = drawing.draw(model, trained.placement, variables, config, 4)
-    config.sample.chunk = 3
-    three = drawing.draw(model, trained.placement, variables, config, 3)
-    assert np.isfinite(four).all()
-    np.testing.assert_allclose(four[:3], three, atol=2e-6)
-    assert not np.allclose(four[0], four[1])
+    keys, condition = drawing.keys(0, 0, 8), drawing.condition_at(config, model.conditions)(np.arange(8))
+    sample = drawing.jitted(model.sampler.sample)
+
+    def draw(
+        keys, condition
+    ):  # two rows per device: XLA multiplies a single row by another kernel, which rounds differently
+        both = keys, condition
+        return parallel.run(trained.placement, lambda variables, both: sample(variables, *both), variables, both)
+
+    drawn, back = draw(keys, condition), draw(keys[::-1], jax.tree.map(lambda leaf: leaf[::-1], condition))
+    assert np.isfinite(drawn).all() and len(np.unique(drawn.reshape(8, -1), axis=0)) == 8
+    np.testing.assert_allclose(back[::-1], drawn, atol=2e-6)
 
 
 def test_measures_are_per_example(trained):

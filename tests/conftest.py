@@ -1,12 +1,19 @@
 """A strict set-up for every test: four virtual devices, no silent rank promotion, one compilation cache for the session."""
 
+import importlib.metadata
 import os
 import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ['XLA_FLAGS'] = (
-    os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0'
-)  # tiny shapes: half the time goes into compiling
+# Shapes are tiny: most of the time goes into compiling, so it is made cheap. XLA refuses flags that it does not know.
+os.environ['XLA_FLAGS'] = ' '.join(
+    [
+        os.environ.get('XLA_FLAGS', ''),
+        '--xla_force_host_platform_device_count=4',
+        '--xla_backend_optimization_level=0',
+        '--xla_cpu_use_fusion_emitters=false' if importlib.metadata.version('jaxlib') < '0.12' else '',
+    ]
+)
 os.environ['GENLAB_CACHE'] = tempfile.mkdtemp(prefix='genlab-tests-')
 os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.join(os.environ['GENLAB_CACHE'], 'jax')  # subprocesses share it
 

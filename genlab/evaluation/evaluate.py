@@ -4,7 +4,6 @@ An evaluator measures one ability: `evaluate(subject) -> Part`. The conditions o
 figures compare only if their ids are equal.
 """
 
-import hashlib
 import json
 import math
 import pathlib
@@ -22,11 +21,10 @@ from genlab.evaluation.metrics.likelihood import treatment
 from genlab.evaluation.subject import Part, Subject
 from genlab.experiment import Experiment
 from genlab.run import images
+from genlab.run.protocol import VERSION, identify
 from genlab.run.workdir import write_json
 from genlab.training import parallel
 from genlab.training.state import State
-
-VERSION = 1  # of the computation of figures; a change makes all older figures incomparable
 
 
 class Evaluation(NamedTuple):
@@ -107,11 +105,6 @@ def _jsonable(figure: Any) -> Any:
     return f'not a finite number ({figure})' if isinstance(figure, float) and not math.isfinite(figure) else figure
 
 
-def identify(conditions: Mapping[str, Any]) -> str:
-    """Returns an id of eight hexadecimal digits: equal for equal conditions, and almost surely different for others."""
-    return hashlib.sha256(json.dumps([VERSION, conditions], sort_keys=True).encode()).hexdigest()[:8]
-
-
 def scalars(evaluation: Evaluation) -> dict[str, float]:
     """Returns the figures that are single numbers."""
     return {name: value for name, value in evaluation.figures.items() if isinstance(value, (int, float))}
@@ -128,7 +121,7 @@ def write(folder: pathlib.Path, step: int, evaluation: Evaluation) -> None:
     (folder / 'evaluation').mkdir(exist_ok=True)
     for name, picture in evaluation.pictures.items():
         images.save_png(folder / 'evaluation' / f'{name}.png', picture)
-    write_json(folder / 'evaluation.json', {'step': step, **plain(evaluation)})
+    write_json(folder / 'evaluation.json', {'step': step, 'version': VERSION, **plain(evaluation)})
 
 
 def plain(evaluation: Evaluation) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Results: one page that compares runs, in Markdown and in HTML, built only from the files in their folders.
 
     python -m genlab.results runs/dcgan runs/dcgan-mnist --markdown docs/RESULTS.md --pictures docs/results
+    python -m genlab.results runs/dcgan --keep docs/results/runs          # small copies, for the repository
+    python -m genlab.results docs/results/runs/* --markdown docs/RESULTS.md
 
 One table lists all runs (system, data, parameters, steps, minutes, device, command); one more table per part of their
 evaluations lists the figures. Each row has a protocol id. Figures compare only if their ids are equal; the best of
@@ -19,6 +21,7 @@ from genlab.errors import ConfigError, UserError, warn
 from genlab.reporting.comparison_page import html, markdown
 from genlab.reporting.comparison_pictures import pictures, save
 from genlab.reporting.comparison_tables import Run, overview, part_tables, read
+from genlab.reporting.keep import keep
 from genlab.run import command
 from genlab.run.files import write_atomically
 
@@ -52,6 +55,11 @@ def parser() -> argparse.ArgumentParser:
         metavar='FOLDER',
         help='write small copies of the newest samples and of evaluation/*.png to FOLDER; the Markdown shows them',
     )
+    known.add_argument(
+        '--keep',
+        metavar='FOLDER',
+        help='write what the tables need of each run to FOLDER/<run>: its JSON files and small pictures',
+    )
     return known
 
 
@@ -67,13 +75,16 @@ def make(arguments: argparse.Namespace, made_by: str) -> None:
     shown = {run.name: pictures(run) for run in runs} if arguments.pictures or arguments.html else {}
     base = os.path.dirname(os.path.abspath(arguments.markdown)) if arguments.markdown else os.getcwd()
     links = save(shown, arguments.pictures, base) if arguments.pictures else {}
+    if arguments.keep:
+        for run in runs:
+            keep(run, pathlib.Path(arguments.keep) / run.name)
     if arguments.markdown:
         write_atomically(arguments.markdown, markdown(runs, tables, links, made_by).encode())
     if arguments.html:
         write_atomically(arguments.html, html(runs, tables, shown, made_by).encode())
-    for path in filter(None, (arguments.markdown, arguments.html)):
+    for path in filter(None, (arguments.markdown, arguments.html, arguments.keep)):
         print(f'{path}: {len(runs)} run{"s" if len(runs) > 1 else ""}')
-    if not arguments.markdown and not arguments.html:
+    if not (arguments.markdown or arguments.html or arguments.keep):
         print(markdown(runs, tables, links, made_by), end='')
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from genlab.reporting.figures import Part, flatten, is_number, parts, plain, title
 from genlab.reporting.run import read_json, seconds_of
 from genlab.run.logs import read_metrics
+from genlab.run.protocol import VERSION
 
 LOWER = (
     'frechet_distance',
@@ -48,6 +49,7 @@ HIGHER = (
     'psnr_above_filters',
 )
 BETTER = dict.fromkeys(LOWER, 'lower') | dict.fromkeys(HIGHER, 'higher')  # other figures have no best run
+CHANGED = 'the protocol has changed since: evaluate the run again before comparing it'
 NAMES = {'cpu': 'CPU', 'gpu': 'GPU', 'tpu': 'TPU'}
 
 
@@ -200,7 +202,7 @@ def part_table(name: str, measured: Sequence[tuple[Run, Part]]) -> Table:
                 Cell(run.name),
                 Cell(digits(step) if is_number(step) else '–'),
                 *cells,
-                Cell(part.id, 'code') if part.id else Cell('–'),
+                protocol_cell(run, part, notes),
             ]
         )
     arrows = {'lower': ' ↓', 'higher': ' ↑'}
@@ -230,6 +232,17 @@ def figure_cell(value: Any, notes: list[str], best: bool) -> Cell:
     marks = ' '.join(superscript(notes.index(reason) + 1) for reason in reasons)
     span = dict.fromkeys(map(digits, (min(numbers), max(numbers)))) if numbers else ['–']
     return Cell(' – '.join(span) + marks, 'best' if best else '')
+
+
+def protocol_cell(run: Run, part: Part, notes: list[str]) -> Cell:
+    """Formats the id of a protocol; a footnote marks figures that were computed before the protocol changed."""
+    if not part.id:
+        return Cell('–')
+    if run.evaluation.get('version', 1) == VERSION:
+        return Cell(part.id, 'code')
+    if CHANGED not in notes:
+        notes.append(CHANGED)
+    return Cell(f'{part.id} {superscript(notes.index(CHANGED) + 1)}')
 
 
 def is_best(figure: str, part: Part, measured: Sequence[tuple[Run, Part]]) -> bool:

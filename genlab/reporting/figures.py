@@ -40,7 +40,7 @@ def parts(evaluation: Mapping[str, Any]) -> list[Part]:
         for name, part in named.items()
     ]
     free = {key: value for key, value in figures.items() if not any(key in part.figures for part in found)}
-    known = ('step', 'figures', 'protocol', 'alarms', 'seconds', 'rates')
+    known = ('step', 'version', 'figures', 'protocol', 'alarms', 'seconds', 'rates')
     loose = {key: value for key, value in evaluation.items() if key not in known}
     loose |= {name: value for name, value in protocol.items() if name not in named}
     return found + ([Part('', '', loose, free)] if free or loose else [])

@@ -127,7 +127,7 @@ class Loop:
                 f'config.train.steps_per_call={steps} does not divide the {program.end - self.step} steps left '
                 f'from step {self.step}: take a divisor of them'
             )
-        self.names = metric_names(program, self.placement.axis, self.state)
+        self.names = metric_names(program, self.placement, self.state)
         self.totals = self.take_up_totals()
         zeros = totals.zero(self.names)  # made on the device in one dispatch: there are three numbers per metric
         self.fresh_totals = jax.jit(lambda: zeros, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.totals))

@@ -34,6 +34,9 @@ class Placement(NamedTuple):
     compile: Callable[[Callable, Tree], Any]  # (call, carry) -> a function with `.lower(carry, batches, constants)`
     put: Callable[[Tree], Tree]  # this process's rows of a batch -> what a compiled call takes
     shapes: Callable[[Tree], Tree]  # shapes of a global batch -> the shapes of what a compiled call takes
+    outline: (
+        Callable  # (call, state, batches, constants), shapes or arrays on the host -> the shapes of the call's result
+    )
 
 
 def pmapped(devices: list) -> Placement:
@@ -53,9 +56,13 @@ def pmapped(devices: list) -> Placement:
             lambda leaf: _shape(jax.eval_shape(lambda x: _split(x, len(devices)), leaf), split), batches
         )
 
+    def outline(call, state, batches, constants):
+        mapped = jax.pmap(call, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, devices=devices)
+        return jax.eval_shape(mapped, state, shapes(batches), constants)
+
     local = sum(device.process_index == jax.process_index() for device in devices)
     return Placement(
-        AXIS, len(devices), mesh, lambda tree: jax.tree.map(lambda _: everywhere, tree), compile, put, shapes
+        AXIS, len(devices), mesh, lambda tree: jax.tree.map(lambda _: everywhere, tree), compile, put, shapes, outline
     )
 
 
@@ -81,7 +88,12 @@ def sharded(devices: list) -> Placement:
     def shapes(batches):
         return jax.tree.map(lambda leaf: _shape(leaf, rows), batches)
 
-    return Placement(None, len(devices), mesh, shardings, compile, put, shapes)
+    def outline(call, state, batches, constants):
+        placed = jax.tree.map(_shape, state, shardings(state))
+        replicated = jax.tree.map(lambda leaf: _shape(leaf, NamedSharding(mesh, PartitionSpec())), constants)
+        return jax.eval_shape(call, placed, shapes(batches), replicated)
+
+    return Placement(None, len(devices), mesh, shardings, compile, put, shapes, outline)
 
 
 PLACEMENTS = {'pmap': pmapped, 'fsdp': sharded}

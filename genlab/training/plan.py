@@ -81,7 +81,7 @@ def plan(config: ConfigDict, build: Build, topology: str | None = None) -> Plan:
 def lower(program: Program, placement: parallel.Placement) -> Any:
     """Traces the program's call for the shapes that the loop passes to it. Returns JAX's lowered computation."""
     state = jax.eval_shape(make_init(program))
-    sums = parallel.replicated(placement, totals.zero(metric_names(program, placement.axis, state)))
+    sums = parallel.replicated(placement, totals.zero(metric_names(program, placement, state)))
     carry = parallel.template(placement, state), sums
     batch = fold(program, load(program, 0, math.prod(program.calls), slice(None)))
     constants = parallel.replicated(placement, make_constants(program))

@@ -2,11 +2,11 @@
 
 The loop runs it, `--mode=plan` compiles it for devices that are not here, `--mode=describe` only takes its shapes."""
 
+import dataclasses
 import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,8 @@ from genlab.training.players import example_keys
 from genlab.training.state import State
 
 
-class Program(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
     """One phase of a run, ready to compile."""
 
     start: int  # its first step
@@ -31,12 +32,19 @@ class Program(NamedTuple):
     experiment: Experiment
     batches: data.Batches
     prepare: Callable  # (batch, keys [B]) -> batch; runs inside the step
-    restart: tuple[str, ...]  # players whose optimizers start anew with the phase
+    restart: tuple[str, ...] = ()  # players whose optimizers start anew with the phase
+    _steps: dict = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
     def calls(self) -> tuple[int, int]:
         """The steps per call, and the batches per step."""
         return self.config.train.steps_per_call, self.experiment.batches
+
+    def step(self, due: 'Due') -> Callable:
+        """Returns the experiment's step with these lazy terms, always the same object, so that it is traced only once."""
+        if due not in self._steps:
+            self._steps[due] = jax.jit(_step(self, due), inline=True)
+        return self._steps[due]
 
 
 Due = frozenset[str]  # the lazy terms, 'player/term', that a step computes
@@ -81,7 +89,7 @@ def programs(
             build(phase.config, placement.axis),
             data.Batches(source(of), of.batch_size, phase.config.seed),
             data.prepare_batch(of, source(of), train=True),
-            phase.restart,
+            restart=phase.restart,
         )
 
     schedule = [program(phase) for phase in phases(config)]
@@ -198,7 +206,7 @@ def make_call(program: Program, due: Pattern | None = None) -> Callable:
                 'position': batches['position'],
             }
         batches = _prepare_turns(program.prepare, batches, jax.random.fold_in(data_key, carry[0].step))
-        return totals.accumulate(_step(program, due))(carry, batches, step_key)
+        return totals.accumulate(program.step(due))(carry, batches, step_key)
 
     def call(carry, batches, constants):
         first = 0
@@ -241,9 +249,14 @@ def _step(program: Program, due: Due) -> Callable:
 
 def make_constants(program: Program):
     """(the key's data, the resident set or None): host arrays."""
-    source, key = program.batches.source, jax.random.key_data(jax.random.key(program.config.seed))
+    source = program.batches.source
     resident = source.rows(np.arange(len(source))) if program.config.data.resident else None
-    return np.asarray(key), resident
+    return make_key(program), resident
+
+
+def make_key(program: Program) -> np.ndarray:
+    """Returns the data of the seed's key, a host array."""
+    return np.asarray(jax.random.key_data(jax.random.key(program.config.seed)))
 
 
 def load(program: Program, first: int, count: int, rows: slice) -> dict[str, np.ndarray]:
@@ -260,19 +273,19 @@ def fold(program: Program, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray
     return jax.tree.map(lambda leaf: leaf.reshape(*program.calls, *leaf.shape[1:]), batch)
 
 
-def metric_names(program: Program, axis: str | None, state: State) -> list[str]:
-    """The metrics of a step, found without running it. Raises if a loss weighs a term that is not offered."""
+def metric_names(program: Program, placement: parallel.Placement, state: State) -> list[str]:
+    """Returns the metrics of a step, found without running it. Raises if a loss weighs a term that is not offered.
 
-    def step(state, batch):
-        batches = jax.tree.map(lambda leaf: jnp.stack([leaf] * program.experiment.batches), batch)
-        key = jax.random.key(0)
-        due = frozenset(program.experiment.lazy)  # all of them: a metric that is missing from a step is not counted
-        return _step(program, due)(state, _prepare_turns(program.prepare, batches, key), key)[1]
+    Shapes and shardings are those of a compiled call, so `make_call` finds the step traced already."""
+    due = frozenset(program.experiment.lazy)  # all of them: a metric that is missing from a step is not counted
 
-    batch = jax.tree.map(lambda leaf: leaf[0], program.batches(0, 1, slice(0, program.config.train.microbatches * 2)))
-    if axis:  # the mean over devices needs its axis, here one of length 1
-        step, batch = jax.vmap(step, (None, 0), 0, axis_name=axis), jax.tree.map(lambda leaf: leaf[None], batch)
-    return list(jax.eval_shape(step, state, batch))
+    def step(state, batches, key_data):
+        key = jax.random.wrap_key_data(key_data)
+        batches = jax.tree.map(lambda leaf: leaf[0], batches)
+        return program.step(due)(state, _prepare_turns(program.prepare, batches, key), key)[1]
+
+    batches = jax.tree.map(lambda leaf: leaf[None], program.batches(0, program.experiment.batches))
+    return list(placement.outline(step, state, batches, make_key(program)))
 
 
 def _prepare_turns(prepare: Callable, batches, key: jax.Array):

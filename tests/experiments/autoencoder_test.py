@@ -132,7 +132,7 @@ def test_every_term_is_offered_and_sigmoids_alone_have_theirs():
         config = small(CONFIGS[name].get_config())
         config.losses.autoencoder = terms
         (program,) = programs(config, experiment.load('autoencoder'), parallel.place('pmap'))
-        return metric_names(program, parallel.AXIS, jax.eval_shape(make_init(program)))
+        return metric_names(program, parallel.place('pmap'), jax.eval_shape(make_init(program)))
 
     assert {f'autoencoder/{term}' for term in terms} <= {*names('sparse_ae')}
     with pytest.raises(ConfigError, match='autoencoder.cross_entropy: autoencoder offers no such term'):

@@ -24,7 +24,7 @@ def test_any_pair_and_any_penalty_is_a_config(pair):
     config.train.order = ('discriminator',) * 3 + ('generator',)
     (program,) = programs(config, experiment.load('gan'), parallel.place('pmap'))
     assert program.experiment.batches == 3
-    names = metric_names(program, parallel.AXIS, jax.eval_shape(make_init(program)))
+    names = metric_names(program, parallel.place('pmap'), jax.eval_shape(make_init(program)))
     assert {f'discriminator/{penalty}' for penalty in PENALTIES} <= set(names)
 
 

@@ -339,3 +339,22 @@ def test_help_without_jax():
     code = 'import sys; from genlab import results; print(int("jax" in sys.modules)); results.main(["--help"])'
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     assert out.startswith('0\nusage: python -m genlab.results') and '--pictures FOLDER' in out and 'Exit codes' in out
+
+
+def test_kept_runs_give_the_same_page(pair, capsys):
+    """Small copies hold no private path, and the tables of them are those of the runs."""
+    results.main(['runs/a', 'runs/b', '--keep', 'kept'])
+    assert (pair / 'kept/a/samples/4000.png').exists() and not (pair / 'kept/a/samples/500.png').exists()
+    for path in (pair / 'kept').rglob('*.json*'):
+        assert '/private' not in path.read_text()
+    for folder in ('runs', 'kept'):
+        results.main([f'{folder}/a', f'{folder}/b', '--markdown', f'{folder}.md', '--pictures', f'{folder}-pictures'])
+    pages = [(pair / f'{folder}.md').read_text() for folder in ('runs', 'kept')]
+    one, two = ([line.replace('kept', 'runs') for line in page.splitlines() if 'Made by' not in line] for page in pages)
+    assert one == two and any('536,384' in line for line in one)
+
+
+def test_a_row_of_an_older_protocol_says_so(tmp_path):
+    [table] = tables(tmp_path, a={**quality('1f', 20.0), 'version': 0}, b={**quality('1f', 10.0), 'version': 1})
+    assert [row[-1] for row in texts(table)] == ['1f ¹', '1f']
+    assert table.notes == ['the protocol has changed since: evaluate the run again before comparing it']

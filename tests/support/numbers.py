@@ -163,7 +163,7 @@ def train(config, stirred=False):
     step = call = 0
     for program in schedule:
         steps, turns = program.calls
-        names = metric_names(program, placement.axis, state)
+        names = metric_names(program, placement, state)
         constants = parallel.replicate(placement, make_constants(program))
         rows = parallel.process_rows(program.config.data.batch_size, placement.devices)
 

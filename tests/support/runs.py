@@ -31,7 +31,7 @@ class Trained:
         self.program = programs(self.config, build, self.placement)[0]
         init = make_init(self.program)
         self.start = parallel.initial(self.placement, init)
-        names = metric_names(self.program, self.placement.axis, self.start)
+        names = metric_names(self.program, self.placement, self.start)
         self.zero = parallel.replicate(self.placement, totals.zero(names))
         self.constants = parallel.replicate(self.placement, make_constants(self.program))
         carry = self.start, self.zero
