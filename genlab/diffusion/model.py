@@ -107,14 +107,22 @@ class Model:
         return processes.from_gamma(lambda t: self.schedule.apply(variables['schedule'], t))
 
     def draw_times(self, process: Process, position: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
-        """The times [B] of a training step, of the examples at `position` [B] of the global batch."""
+        """Draws the times [B] of a training step.
+
+        Args:
+          process: the process.
+          position: index in the global batch [B].
+          keys: one key per example [B].
+          step: the training step, int32 [].
+        """
         return self.quantile(process, self.draw_uniform(position, keys, step))
 
     def draw_uniform(self, position: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
-        """u [B] in [0, 1), of which the times are quantiles."""
-        if self.settings.stratified:
-            return times.stratified(jax.random.fold_in(jax.random.key(self.seed), step), position, self.batch_size)
-        return uniform(keys, (), 'time')
+        """Draws u [B] in [0, 1), of which the times are quantiles. Arguments: see `draw_times`."""
+        if not self.settings.stratified:
+            return uniform(keys, (), 'time')
+        (key,) = stream(jax.random.key(self.seed)[None], 'time', step)  # one for the whole global batch
+        return times.stratified(key, position, self.batch_size)
 
     def drop(self, condition: Condition, keys: jax.Array) -> Condition:
         """Replaces the condition of random examples by the null condition, so that the network learns both.
@@ -177,7 +185,8 @@ class Model:
         if self.settings.deviation:
             seen = like(jax.lax.rsqrt(jnp.square(alpha * self.settings.deviation) + jnp.square(sigma)), x) * x
         apply: Callable[..., Any] = self.network.apply
-        output = apply(variables['denoiser'], seen, self.level(process, t), train, keys=keys, **condition)
+        dropout = None if keys is None else stream(keys, 'dropout')
+        output = apply(variables['denoiser'], seen, self.level(process, t), train, keys=dropout, **condition)
         if not self.settings.learned_variance:
             return output, None
         prediction, raw = jnp.split(output, 2, -1)

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from genlab.abilities import Batch, PerExample, Variables
 from genlab.data.source import Source
 from genlab.data.transforms import is_image, is_map
+from genlab.noise import stream
 
 
 def importance_weighted(
@@ -16,8 +17,8 @@ def importance_weighted(
     """Returns the importance-weighted bound and the evidence lower bound of log p(x), [B] each, nats.
 
     L_k = log 1/k sum_j w_j, w_j = p(x, z_j) / q(z_j | x) (Burda et al. 2016, equation 8); ELBO = 1/k sum_j log w_j for
-    the same draws. Latent j of an example is drawn with fold_in(its key, j), so it depends neither on `chunk` nor on
-    the batch. Memory depends on `chunk` and not on `count`. The caller compiles this function, with both as constants.
+    the same draws. Latent j of an example is draw j of the stream `importance` of its key, so it depends neither on
+    `chunk` nor on the batch. Memory depends on `chunk` and not on `count`. The caller compiles this function, with both as constants.
 
     Args:
       log_weight: `Likelihood.log_weight` of an Experiment: (variables, batch, keys [B]) -> log w [B].
@@ -31,7 +32,7 @@ def importance_weighted(
     """
 
     def one(number):
-        return log_weight(variables, batch, jax.vmap(jax.random.fold_in, (0, None))(keys, number))
+        return log_weight(variables, batch, stream(keys, 'importance', number))
 
     def add(sums, numbers):
         weights, counted = jax.vmap(one)(numbers), (numbers < count)[:, None]
