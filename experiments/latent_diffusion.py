@@ -32,7 +32,7 @@ FLAG = 'config.model.first_stage'
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
     """Builds the experiment of `config.model`, which extends genlab.diffusion.settings by three entries.
 
-    autoencoder: `config.model` of experiments/variational.py with networks='spatial', or of experiments/vq_vae.py if it
+    autoencoder: `config.model` of experiments/variational.py with spatial networks, or of experiments/vq_vae.py if it
         has codebook entries.
     first_stage: folder of the run that trained the autoencoder. If it is '', config.phases train `vae` first and then
         `denoiser`.

@@ -6,7 +6,7 @@ import shlex
 import pytest
 from absl import flags
 
-from genlab import main
+from genlab import experiment, main
 from genlab.config import check_key
 from support.runs import ROOT, module_of
 
@@ -14,6 +14,7 @@ PAGES = sorted(
     [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *(ROOT / 'docs').glob('*.md'), *(ROOT / 'configs').glob('*.py')]
 )
 COMMAND = re.compile(r'python -m genlab\.main((?:[^\n`\\]|\\\n)*)')
+OTHER = re.compile(r'python -m ((?:genlab\.(?!main)|benchmarks\.)[\w.]+)((?:[^\n`\\]|\\\n)*)')
 PLACEHOLDER = re.compile(r'[<>]|\.\.\.')
 
 
@@ -30,11 +31,16 @@ def check(arguments):
     given = dict(argument.removeprefix('--').partition('=')[::2] for argument in arguments if argument.startswith('--'))
     path, _, variant = given.pop('config').partition(':')
     config = module_of(ROOT / path).get_config(variant) if variant else module_of(ROOT / path).get_config()
+    ours = main.of_choices(config, [f'--{name}={value}' for name, value in given.items()])
     for name, value in given.items():
         if not name.startswith('config.'):
             assert name in flags.FLAGS, f'--{name} is no flag'
-        elif not main.is_new_term(config, f'--{name}={value}'):
+        elif not main.is_new_term(config, f'--{name}={value}') and f'--{name}={value}' not in ours:
             check_key(config, name.removeprefix('config.'))
+    for argument in ours:
+        main.select(config, argument)
+    if ours:
+        experiment.load(config.experiment)(config)  # raises where a choice or an option is unknown
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -44,16 +50,31 @@ def test_commands_can_be_given(page):
             check(arguments)
 
 
+def test_other_commands_exist_and_know_their_flags():
+    """Entry points beside genlab.main: the module is there, and each flag of a command stands in its sources."""
+    found = 0
+    for page in PAGES:
+        for module, rest in OTHER.findall(page.read_text()):
+            path = ROOT / (module.replace('.', '/') + '.py')
+            assert path.exists(), f'{page.name}: python -m {module}'
+            sources = path.read_text() + (ROOT / 'genlab/reporting/comparison.py').read_text()
+            for flag in re.findall(r'(?<=\s)--[a-z][\w-]*', rest.split('#')[0]):
+                assert f"'{flag}'" in sources, f'{page.name}: python -m {module} {flag}'
+            found += 1
+    assert found > 10
+
+
 @pytest.mark.parametrize(
     'command',
     [
+        'python -m genlab.main --config=configs/ddpm.py --config.sample.sampler.churn=0.1',
         'python -m genlab.main --config=configs/dcgan.py --config.train.stpes=3',
         'python -m genlab.main --config=configs/dcgan.py:paper65',
         'python -m genlab.main --config=configs/dcgan.py --mood=train',
     ],
 )
 def test_a_wrong_command_is_found(command):
-    with pytest.raises(Exception, match='stpes|paper65|mood'):
+    with pytest.raises(Exception, match='stpes|paper65|mood|churn'):
         check(next(commands(command)))
 
 

@@ -15,7 +15,6 @@ __all__ = [
     'Source',
     'check',
     'declared',
-    'facts',
     'load',
     'missing',
     'prepare_batch',
