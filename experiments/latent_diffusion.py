@@ -63,7 +63,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
     def load(state: State, source: Source, placement: Placement) -> State:
         run, variables = pretrained.load(config.model.first_stage, placement, FLAG)
         pretrained.expect(run, config.model.autoencoder, FLAG, 'config.model.autoencoder')
-        return pretrained.adopt(state, {name: variables[name] for name in first.trains})
+        return pretrained.replace_networks(state, {name: variables[name] for name in first.trains})
 
     roles = {'denoiser': Role(model.trains, partial(diffusion.terms, model), model.space.updates)}
     if not config.model.first_stage:

@@ -1,4 +1,4 @@
-"""Configs: the keys that every one has, variants, schedules, phases, and shrinking one for the tests."""
+"""Configs: common keys, variants, schedules, phases, and shrinking a config for the tests."""
 
 import contextlib
 import difflib
@@ -14,13 +14,13 @@ from genlab.errors import ConfigError, choose
 
 
 def defaults(experiment: str) -> ConfigDict:
-    """The keys that every config has. A config file sets what it changes, and adds model, losses and optimizers."""
+    """Returns the keys that every config has. A config file changes some, and adds model, losses and optimizers."""
     return ConfigDict(
         dict(
             experiment=experiment,  # experiments/<experiment>.py
             seed=0,  # of parameters, data order and noise
             placement='pmap',  # 'pmap': a copy on every device; 'fsdp': large arrays split over them
-            data=data_defaults(),  # see there
+            data=data_defaults(),  # see genlab.data.load
             model=dict(dtype='float32'),  # 'bfloat16': compute in it; parameters stay float32
             losses=untyped(),  # player -> term -> weight: a number, a ramp() or a lazy()
             optimizer=untyped(),  # player -> optimizers.adam(...)
@@ -28,7 +28,7 @@ def defaults(experiment: str) -> ConfigDict:
             train=dict(
                 steps=1000,
                 order=(),  # turns per step, e.g. ('critic',) * 5 + ('generator',); (): each player once
-                steps_per_call=1,  # steps in one compiled call: more pays for small models
+                steps_per_call=1,  # training steps per compiled call: more are faster for small models
                 microbatches=1,  # parts of a batch whose gradients are averaged
                 on_nan='stop',  # 'stop', or 'skip' the update and count
                 log_every=50,
@@ -36,39 +36,46 @@ def defaults(experiment: str) -> ConfigDict:
                 evaluate_every=FieldReference(0, field_type=object),  # steps; 'end': only at the end; 0: never
             ),
             phases=(),  # overlays in time, see phases()
-            sample=dict(count=64, chunk=64, condition=False),  # condition: that of held-out examples; else random
+            sample=dict(
+                count=64,  # samples per picture
+                chunk=64,  # samples per call of the model
+                condition=False,  # whether conditions come from held-out examples; else they are random
+            ),
             evaluate=dict(
                 # Evaluators; those that do not apply to a model are skipped.
                 parts=('quality', 'points', 'held_out', 'reconstruction', 'codes', 'anomaly'),
                 count=1000,  # samples, and held-out examples, to evaluate
                 seed=0,  # of the samples, and of random choices of the evaluators
-                features='auto',  # in which samples are compared: 'classifier', 'inception', 'random' or 'pixels'
+                features='auto',  # to compare samples in: 'classifier', 'inception', 'random' or 'pixels'
                 features_file='',  # the weights of inception
-                reference='train',  # the split that samples are compared with,
-                reference_count=10_000,  # and the most examples of it
-                importance=0,  # latents an example for the importance-weighted likelihood; 0: no estimate
-                importance_chunk=50,  # of them at a time
+                reference='train',  # the split that samples are compared with
+                reference_count=10_000,  # most examples of that split
+                importance=0,  # latents per example for the importance-weighted likelihood; 0: no estimate
+                importance_chunk=50,  # latents per call
                 exact=0,  # held-out examples whose exact likelihood is computed, where the model has one
                 anomaly='squared_error',  # the measure that finds the classes of config.data.leave_out
                 maps=('pca',),  # of the codes on a plane: 'pca', 'tsne', 'umap'
             ),
             explore=dict(
-                pairs=6,  # codes to interpolate between, and rows of other pictures,
-                steps=9,  # each with so many images
+                pairs=6,  # pairs of codes to interpolate between, and rows of other pictures
+                steps=9,  # images per row
                 dimensions=6,  # of the code to traverse, the most influential first
-                reach=3.0,  # how far, in standard deviations of the codes or of the attribute
-                examples=1000,  # whose codes tell the deviations and the directions
-                inversions=6,  # held-out examples to find codes of,
-                inversion_steps=200,  # each by so many steps; 0 inversions: none
+                reach=3.0,  # largest change, in standard deviations of the codes or of the attribute
+                examples=1000,  # whose codes define the deviations and the directions
+                inversions=6,  # held-out examples to find codes of; 0: none
+                inversion_steps=200,  # gradient steps per example
             ),
-            checkpoint=dict(every=500, keep=3),
+            checkpoint=dict(
+                every=500,  # steps from one checkpoint to the next
+                keep=3,  # newest checkpoints to keep
+            ),
         ),
         type_safe=True,
     )
 
 
 def untyped(**values) -> ConfigDict:
-    """A part of a config whose values may change their type, so that a number may become a ramp()."""
+    """Returns a part of a config whose values may change their type, so that a number may become a ramp()."""
     return ConfigDict(values, type_safe=False)
 
 
@@ -310,7 +317,7 @@ def differences(old: Mapping, new: Mapping, ignore: tuple[str, ...] = (), prefix
     return keys
 
 
-# What `small` allows to the sizes of a model, and to how many of them there are.
+# Upper limits of `small` for the sizes of a model, and for the lengths of its tuples.
 CAPS = {
     'width': 8,
     'latent_size': 8,
@@ -325,9 +332,10 @@ LENGTHS = {'multipliers': 1}
 
 
 def small(config: ConfigDict) -> ConfigDict:
-    """The same config in seconds: embedded data, tiny networks, four steps, or two in each of more phases than two; two a call.
+    """Returns the config shrunk to run in seconds: embedded data, tiny networks, and two steps per call and phase.
 
-    Nothing else about it changes."""
+    It has at least four steps. Nothing else changes.
+    """
     config = config.copy_and_resolve_references()
     if config.data.source in ('tfds', 'folder'):
         config.data.source = 'digits'

@@ -1,4 +1,4 @@
-"""What `--mode` does."""
+"""The modes of the command, `--mode`."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ from genlab.training.state import State
 
 
 def train(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
-    """Trains to the end, going on from the newest checkpoint if there is one, and says where to look."""
+    """Trains to the end, from the newest checkpoint if there is one, and prints where the results are."""
     with claimed(config, build, folder):
         training.fit(config, build, folder)
     if jax.process_index() == 0:
@@ -36,7 +36,7 @@ def train(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
-    """Holds the folder for this run. The first process looks after it; where it cannot, all of them stop."""
+    """Locks the folder for this run and writes its metadata. If the first process cannot, all processes stop."""
     with contextlib.ExitStack() as stack:
         error = None
         if jax.process_index() == 0:
@@ -54,16 +54,16 @@ def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
 
 
 def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
-    """Judges the newest checkpoint and writes evaluation.json and the report."""
+    """Evaluates the newest checkpoint and writes evaluation.json and the report."""
     step, state, program, placement = restore(config, build, folder)
     note = lambda text: print(text, file=sys.stderr)
-    judged = evaluation.evaluate(
+    result = evaluation.evaluate(
         program.config, program.experiment, placement, state, note if jax.process_index() == 0 else lambda text: None
     )
     if jax.process_index() == 0:
-        evaluation.write(folder, step, judged)
+        evaluation.write(folder, step, result)
         report.write(folder)
-        print(json.dumps(evaluation.plain(judged), indent=2))
+        print(json.dumps(evaluation.plain(result), indent=2))
 
 
 def sample(
@@ -75,7 +75,15 @@ def sample(
     prompt: str = '',
     label: str = '',
 ) -> None:
-    """Draws samples of the newest checkpoint: a grid, single PNGs of images, all as .npz, and the condition of each."""
+    """Draws samples of the newest checkpoint. Writes a grid, a PNG per image, all samples as .npz, and their conditions.
+
+    Args:
+      config, build, folder: of the run.
+      count: number of samples; None takes `config.sample.count`.
+      seed: of the noise; None takes `config.seed`.
+      prompt: a caption for every sample; '' for none.
+      label: a class for every sample, by name or number; '' for none.
+    """
     step, state, program, placement = restore(config, build, folder)
     config, experiment = program.config, program.experiment
     seed = config.seed if seed is None else seed
@@ -98,7 +106,7 @@ def sample(
 
 
 def explore(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
-    """Looks between and around the codes of the newest checkpoint: pictures, animations and figures, and the report."""
+    """Explores the codes of the newest checkpoint. Writes pictures, animations, figures and the report."""
     step, state, program, placement = restore(config, build, folder)
     seen = exploration.explore(program.config, program.experiment, placement, state)
     if jax.process_index() == 0:
@@ -113,13 +121,13 @@ def explore(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
 
 
 def describe(config: ConfigDict, build: Build, as_json: bool) -> None:
-    """Prints the networks of a config; with --json their totals."""
+    """Prints the networks of a config, or with --json their totals."""
     networks = description.describe(config, build)
     print(json.dumps(description.totals(networks)) if as_json else description.table(networks))
 
 
 def plan(config: ConfigDict, build: Build, topology: str | None) -> None:
-    """Compiles the step ahead of time and prints what it takes."""
+    """Compiles the step ahead of time and prints its memory and arithmetic."""
     print(planning.table(planning.plan(config, build, topology), config.train.microbatches))
 
 

@@ -1,9 +1,9 @@
-"""Where things live: the only file that knows about devices.
+"""Placements of states and batches on devices: the only file that knows about devices.
 
-A placement says how a state and a batch are laid over devices and how a step is compiled for them. `pmapped` keeps a copy of
-the state on every device; `sharded` also splits large arrays over them (FSDP). Both give the numbers of one device. Steps are
-compiled ahead of time: a pmap then takes and returns global arrays, with several processes too, as jit does.
-Devices are an argument: they may be this machine's, or those of a TPU topology that is only compiled for (`genlab.training.plan`).
+A placement lays a state and a batch over devices and compiles a step for them. `pmapped` keeps a copy of the state on every
+device. `sharded` also splits large arrays over the devices (FSDP). Both give the numbers of one device. Steps are compiled
+ahead of time. A compiled pmap takes and returns global arrays as jit does, with several processes too. Devices are an
+argument: this machine's, or those of a TPU topology that is only compiled for (`genlab.training.plan`).
 """
 
 import os
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from genlab.errors import ConfigError, UserError
+from genlab.errors import ConfigError, UserError, choose
 
 AXIS = 'batch'
 SHARD_FROM = 2**14  # elements; smaller arrays cost more to gather than to keep everywhere
@@ -23,9 +23,10 @@ Tree = Any
 
 
 class Placement(NamedTuple):
-    """How a run lies over its devices.
+    """The layout of a run over its devices.
 
-    What it compiles is a call `(carry, batches, constants) -> carry`, batches with leaves [steps, turns, B, ...]."""
+    It compiles calls `(carry, batches, constants) -> carry`, whose batches have leaves [steps, turns, B, ...].
+    """
 
     axis: str | None  # the name to take means over inside a step: 'batch' under pmap, None under jit
     devices: int  # over all processes
@@ -34,13 +35,11 @@ class Placement(NamedTuple):
     compile: Callable[[Callable, Tree], Any]  # (call, carry) -> a function with `.lower(carry, batches, constants)`
     put: Callable[[Tree], Tree]  # this process's rows of a batch -> what a compiled call takes
     shapes: Callable[[Tree], Tree]  # shapes of a global batch -> the shapes of what a compiled call takes
-    outline: (
-        Callable  # (call, state, batches, constants), shapes or arrays on the host -> the shapes of the call's result
-    )
+    outline: Callable[..., Tree]  # (call, state, batches, constants), host arrays or shapes -> shapes of the result
 
 
 def pmapped(devices: list) -> Placement:
-    """A copy of the state on every device, the batch split over them (data parallelism by `jax.pmap`)."""
+    """Returns the placement with a copy of the state on every device and the batch split over them, by `jax.pmap`."""
     mesh = Mesh(np.array(devices), (AXIS,))
     everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
 
@@ -67,7 +66,7 @@ def pmapped(devices: list) -> Placement:
 
 
 def sharded(devices: list) -> Placement:
-    """Large arrays of the state split over the devices as well as the batch (FSDP by `jax.jit` on a mesh)."""
+    """Returns the placement that splits large arrays of the state as well as the batch: FSDP by `jax.jit` on a mesh."""
     mesh = Mesh(np.array(devices), (AXIS,))
     rows = NamedSharding(mesh, PartitionSpec(None, None, AXIS))
 
@@ -100,41 +99,45 @@ PLACEMENTS = {'pmap': pmapped, 'fsdp': sharded}
 
 
 def place(name: str, devices: list | None = None) -> Placement:
-    """The placement of `config.placement` over `devices` (all of this run's by default)."""
-    if name not in PLACEMENTS:
-        raise ConfigError(f'config.placement={name!r}: choose one of {", ".join(PLACEMENTS)}')
+    """Returns the placement of `config.placement` over `devices`; None for all devices of the run."""
+    make = choose(PLACEMENTS, name, 'config.placement')
     devices = jax.devices() if devices is None else devices
-    if (
-        len(devices) == 1
-    ):  # nobody to agree with: collectives among one still cost, and small steps are made of little else
-        return sharded(devices)
-    return PLACEMENTS[name](devices)
+    # One device needs no collectives, and their cost dominates small steps.
+    return sharded(devices) if len(devices) == 1 else make(devices)
 
 
 def initial(placement: Placement, make: Callable[[], Tree]) -> Tree:
-    """`make()` computed where it will live; no device ever holds more of it than its share."""
+    """Computes `make()` on the devices that keep it; no device ever holds more than its share."""
     return jax.jit(make, out_shardings=placement.shardings(jax.eval_shape(make)))()
 
 
 def replicated(placement: Placement, tree: Tree) -> Tree:
-    """The shapes of what `replicate` makes."""
+    """Returns the shapes and shardings of the result of `replicate`."""
     return jax.tree.map(lambda leaf: _shape(leaf, NamedSharding(placement.mesh, PartitionSpec())), tree)
 
 
 def replicate(placement: Placement, tree: Tree) -> Tree:
-    """Host arrays that every process holds whole, copied to every device of the placement."""
+    """Copies host arrays, which every process holds in full, to every device of the placement."""
     return jax.tree.map(lambda leaf: _global(leaf, NamedSharding(placement.mesh, PartitionSpec())), tree)
 
 
 def template(placement: Placement, tree: Tree) -> Tree:
-    """The shapes of a state with their shardings: what a checkpoint is restored into."""
+    """Returns the shapes and shardings of a state, which a checkpoint is restored into."""
     return jax.tree.map(_shape, tree, placement.shardings(tree))
 
 
 def run(placement: Placement, function: Callable, variables: Tree, examples: Tree) -> Tree:
-    """`function(variables, examples)` on the devices of the state, examples split over them where they divide; host arrays.
+    """Computes `function(variables, examples)` on the devices of the placement.
 
-    `function` must be a `jax.jit` that the caller keeps, so that it compiles once."""
+    Args:
+      placement: of the variables.
+      function: a `jax.jit` that the caller keeps, so that it compiles once.
+      variables: of the model, on the devices.
+      examples: arrays or typed keys with leaves [N, ...]; split over the devices if they divide N.
+
+    Returns:
+      Host arrays.
+    """
     size = placement.mesh.size
 
     def spread(leaf):
@@ -148,7 +151,7 @@ def run(placement: Placement, function: Callable, variables: Tree, examples: Tre
 
 
 def to_host(tree: Tree) -> Tree:
-    """The whole arrays as numpy, gathered from other processes where this one holds only a part."""
+    """Returns the full arrays as numpy, gathered from other processes where this one holds only a part."""
     if all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
         return jax.device_get(tree)
     from jax.experimental import multihost_utils
@@ -157,7 +160,16 @@ def to_host(tree: Tree) -> Tree:
 
 
 def process_rows(batch_size: int, devices: int, microbatches: int = 1) -> slice:
-    """The rows of each global batch that this process loads."""
+    """Returns the rows of each global batch that this process loads.
+
+    Args:
+      batch_size: examples per global batch.
+      devices: number of devices over all processes.
+      microbatches: parts per batch.
+
+    Raises:
+      ConfigError: the batch does not divide over devices and microbatches.
+    """
     if batch_size % (devices * microbatches):
         raise ConfigError(
             f'config.data.batch_size={batch_size} does not divide over {devices} devices x '
@@ -168,7 +180,7 @@ def process_rows(batch_size: int, devices: int, microbatches: int = 1) -> slice:
 
 
 def agree(flag: bool) -> bool:
-    """Whether any process says so: the answer is the same on all of them."""
+    """Returns whether the flag is set in any process: the same answer in all of them."""
     if jax.process_count() == 1:
         return flag
     from jax.experimental import multihost_utils
@@ -177,7 +189,14 @@ def agree(flag: bool) -> bool:
 
 
 def start(coordinator: str, processes: int, process_id: int, require: str) -> None:
-    """Joins the other processes of a run, if there are any, and checks that the wanted kind of device is there."""
+    """Joins the other processes of a run, if any, and checks the kind of device.
+
+    Args:
+      coordinator: host:port of process 0; '' without several processes, or where the cluster's environment names it.
+      processes: number of processes.
+      process_id: of this process, from 0.
+      require: 'cpu', 'gpu' or 'tpu'; '' accepts any.
+    """
     if coordinator:
         jax.distributed.initialize(coordinator, processes, process_id)
     elif int(os.environ.get('SLURM_NTASKS', 1)) > 1 or ',' in os.environ.get('TPU_WORKER_HOSTNAMES', ''):
@@ -194,13 +213,13 @@ def _shape(leaf, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
 
 
 def _split(leaf: np.ndarray, devices: int) -> np.ndarray:
-    """[steps, turns, B, ...] -> [devices, steps, turns, B / devices, ...]"""
+    """Splits [steps, turns, B, ...] to [devices, steps, turns, B / devices, ...]."""
     leaf = leaf.reshape(*leaf.shape[:2], devices, leaf.shape[2] // devices, *leaf.shape[3:])
     return leaf.transpose(2, 0, 1, *range(3, leaf.ndim))
 
 
 def _split_largest(shape: tuple[int, ...], devices: int) -> PartitionSpec:
-    """The largest axis that the devices divide; everything small or odd stays whole."""
+    """Splits the largest axis that the devices divide. Small arrays, and those without such an axis, are replicated."""
     axes = [axis for axis, length in enumerate(shape) if length % devices == 0]
     if int(np.prod(shape)) < SHARD_FROM or not axes:
         return PartitionSpec()
@@ -209,5 +228,5 @@ def _split_largest(shape: tuple[int, ...], devices: int) -> PartitionSpec:
 
 
 def _global(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """A host array that every process holds whole, laid out by `sharding`."""
+    """Lays out a host array, which every process holds in full, by `sharding`."""
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

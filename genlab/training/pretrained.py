@@ -69,7 +69,7 @@ def load(folder: str, placement: parallel.Placement, flag: str) -> tuple[ConfigD
     return config, state.variables(averaged=True)
 
 
-def adopt(state: State, variables: dict) -> State:
+def replace_networks(state: State, variables: dict) -> State:
     """Replaces the variables of some networks in a state.
 
     Args:

@@ -20,20 +20,23 @@ class State(flax.struct.PyTreeNode):
     average: Mapping[str, Any]  # network -> moving average of its parameters, where one is kept
 
     def variables(self, averaged: bool = False) -> dict[str, Any]:
-        """network -> what its `apply` takes: parameters (the averaged ones where kept, if asked) and statistics."""
+        """Returns network -> the variables of its `apply`: parameters and collections.
+
+        averaged: whether to take moving averages of parameters where they are kept.
+        """
         params = {**self.params, **self.average} if averaged else self.params
         return {network: {'params': params[network], **self.stats[network]} for network in params}
 
 
 class Network(NamedTuple):
-    """A linen module and what to call it with to make its variables; arrays may be abstract."""
+    """A linen module and the inputs that initialise it; arrays may be abstract."""
 
     module: nn.Module
     inputs: tuple[Any, ...]
 
 
 def initialize(networks: Mapping[str, Network], key: jax.Array) -> dict[str, Any]:
-    """network -> fresh variables. A network's key depends on its name alone, so adding one leaves the others as they were."""
+    """Returns network -> fresh variables. Each key depends on the name alone, so adding a network leaves the others as is."""
     return {
         name: network.module.copy(name=name).init(jax.random.fold_in(key, zlib.crc32(name.encode())), *network.inputs)
         for name, network in networks.items()
@@ -41,7 +44,13 @@ def initialize(networks: Mapping[str, Network], key: jax.Array) -> dict[str, Any
 
 
 def create(variables: Mapping[str, Any], players: Mapping[str, Any], averaged: tuple[str, ...] = ()) -> State:
-    """The state before the first step, of `initialize`'s variables and the players that will move them."""
+    """Returns the state before the first step.
+
+    Args:
+      variables: network -> collections, as `initialize` returns them.
+      players: name -> player, whose optimizer initialises its moments.
+      averaged: networks with a moving average of their parameters.
+    """
     params = {
         network: collections.get('params', {}) for network, collections in variables.items()
     }  # one may only measure

@@ -18,6 +18,7 @@ from genlab.reporting.comparison_tables import Part, digits, overview, part_tabl
 from genlab.reporting.figures import parts
 from genlab.run import command
 from genlab.run.images import save_png
+from genlab.run.protocol import VERSION
 
 EVIL = '"><script>alert(1)</script>|`&'
 QUALITY = ('frechet_distance', 'precision', 'class_share')
@@ -28,6 +29,7 @@ def quality(id, distance, precision=0.5, **conditions):
     figures = {'frechet_distance': distance, 'precision': precision, 'class_share': {'0': 0.25, '1': 0.12345, '2': 0.5}}
     return {
         'step': 4000,
+        'version': VERSION,
         'figures': figures,
         'protocol': {'quality': {'id': id, 'figures': [*QUALITY], 'samples': 1000, 'range': '[-1, 1]', **conditions}},
     }
@@ -355,6 +357,6 @@ def test_kept_runs_give_the_same_page(pair, capsys):
 
 
 def test_a_row_of_an_older_protocol_says_so(tmp_path):
-    [table] = tables(tmp_path, a={**quality('1f', 20.0), 'version': 0}, b={**quality('1f', 10.0), 'version': 1})
+    [table] = tables(tmp_path, a={**quality('1f', 20.0), 'version': 1}, b=quality('1f', 10.0))
     assert [row[-1] for row in texts(table)] == ['1f ¹', '1f']
     assert table.notes == ['the protocol has changed since: evaluate the run again before comparing it']

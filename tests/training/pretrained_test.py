@@ -62,7 +62,7 @@ def test_it_loads_what_was_saved_averaged_where_it_was(saved, placement):
 def test_a_state_adopts_networks_and_keeps_the_rest(saved, placement):
     state = saved[1]
     taken = jax.tree.map(lambda leaf: leaf * 0, state.variables()['decoder'])
-    new = pretrained.adopt(state, {'decoder': taken})
+    new = pretrained.replace_networks(state, {'decoder': taken})
     for tree in (new.params['decoder'], new.average['decoder']):
         assert not any(leaf.any() for leaf in jax.tree.leaves(tree))
     assert new.params['encoder'] is state.params['encoder'] and new.average['encoder'] is state.average['encoder']

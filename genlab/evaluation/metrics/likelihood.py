@@ -75,7 +75,7 @@ def treatment(config_data: ConfigDict, source: Source) -> str:
     if not is_map(field):
         return 'points'
     if config_data.binarise:
-        return 'binarised anew at each reading'
+        return 'binarised with new noise per epoch'
     if config_data.dequantise:
         return 'uniformly dequantised 8-bit levels'
     return '8-bit levels' if is_image(field) else f'maps of {int(field.high) + 1} classes'

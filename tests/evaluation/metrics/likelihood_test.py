@@ -100,7 +100,7 @@ def test_densities_become_probabilities_of_the_levels_that_dequantise_spreads():
 def test_the_treatment_is_described():
     digits = data.load(defaults(source='digits', resolution=8), 'test')
     assert likelihood.treatment(defaults(), digits) == '8-bit levels'
-    assert likelihood.treatment(defaults(binarise=True), digits) == 'binarised anew at each reading'
+    assert likelihood.treatment(defaults(binarise=True), digits) == 'binarised with new noise per epoch'
     assert likelihood.treatment(defaults(dequantise=True), digits) == 'uniformly dequantised 8-bit levels'
     ring = data.load(defaults(source='toy', name='ring', observe='point'), 'test')
     assert likelihood.treatment(defaults(observe='point'), ring) == 'points'
