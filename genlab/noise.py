@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 
-def stream(keys: jax.Array, name: str, number: int | jax.Array | None = None) -> jax.Array:
+def stream(keys: jax.Array, name: str, number: int | jax.Array = 0) -> jax.Array:
     """Derives the keys of one use.
 
     Args:
@@ -25,14 +25,14 @@ def stream(keys: jax.Array, name: str, number: int | jax.Array | None = None) ->
     """
     fold = jax.vmap(jax.random.fold_in, (0, None))
     keys = fold(keys, np.uint32(zlib.crc32(name.encode())))
-    return keys if number is None else fold(keys, number)
+    return fold(keys, number)
 
 
-def normal(keys: jax.Array, shape: tuple[int, ...], name: str, number: int | jax.Array | None = None) -> jax.Array:
+def normal(keys: jax.Array, shape: tuple[int, ...], name: str, number: int | jax.Array = 0) -> jax.Array:
     """Draws N(0, 1) per key: [B, *shape]."""
     return jax.vmap(lambda key: jax.random.normal(key, shape))(stream(keys, name, number))
 
 
-def uniform(keys: jax.Array, shape: tuple[int, ...], name: str, number: int | jax.Array | None = None) -> jax.Array:
+def uniform(keys: jax.Array, shape: tuple[int, ...], name: str, number: int | jax.Array = 0) -> jax.Array:
     """Draws from [0, 1) per key: [B, *shape]."""
     return jax.vmap(lambda key: jax.random.uniform(key, shape))(stream(keys, name, number))

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 from genlab.diffusion import samplers, times
 from genlab.diffusion.guidance import keep_known
 from genlab.diffusion.processes import log_snr
-from genlab.noise import normal
+from genlab.noise import normal, stream
 from support.gaussian_data import denoiser, every_process, flow, moments
 
 PROCESSES = every_process()
@@ -194,7 +194,7 @@ def test_noise_is_fresh_at_each_step():
     noise = lambda denoise, process, x, memory, t, s, keys: (x + normal(keys, x.shape[1:], 'noise'), memory)
     solve = jax.jit(functools.partial(samplers.solve, samplers.Sampler(noise), None, None))
     zero = jnp.zeros((40, 100))
-    once = normal(jax.vmap(jax.random.fold_in, (0, None))(keys(40), 1), (100,), 'noise')
+    once = normal(stream(keys(40), 'solver', 1), (100,), 'noise')
     twice = solve(zero, jnp.arange(3.0), keys(40))
     assert abs(np.corrcoef(np.ravel(twice - once), np.ravel(once))[0, 1]) < 0.05 and abs(np.std(twice) - 2**0.5) < 0.05
 

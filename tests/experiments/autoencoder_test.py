@@ -10,6 +10,7 @@ from genlab import experiment
 from genlab.choices import named
 from genlab.config import phases, small
 from genlab.errors import ConfigError
+from genlab.noise import stream
 from genlab.sampling import drawing
 from genlab.training import parallel
 from genlab.training.players import example_keys
@@ -61,6 +62,7 @@ def test_a_block_learns_from_clean_codes_below_and_corrupts_its_own_input(stacke
     model, state, batch, _ = built(config)
     _, metrics = jax.jit(model.step)(state, jax.tree.map(lambda leaf: leaf[None], batch), jax.random.key(3))
     keys = example_keys(jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 0), 0), batch['position'])
+    keys = stream(keys, 'corruption')
     lower, upper = (dict(state.params[name]) for name in ('block_1', 'block_2'))
 
     def layer(x, params):

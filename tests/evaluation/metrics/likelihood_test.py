@@ -12,6 +12,7 @@ import scipy.stats
 from genlab import data
 from genlab.data.load import defaults
 from genlab.evaluation.metrics import likelihood
+from genlab.noise import stream
 
 SIGMA = 0.5  # z ~ N(0, 1), x | z ~ N(z, SIGMA^2), so x ~ N(0, 1 + SIGMA^2) and z | x ~ N(x / (1 + SIGMA^2), ...)
 EXACT = {'slope': np.float32(1 / (1 + SIGMA**2)), 'scale': np.float32(SIGMA / np.sqrt(1 + SIGMA**2))}
@@ -43,7 +44,7 @@ def test_the_exact_posterior_gives_the_likelihood_at_once(held_out):
 
 def test_the_bounds_are_those_of_the_draws_one_by_one_in_any_chunks(held_out):
     batch, keys = held_out
-    folded = jax.vmap(lambda j: jax.vmap(lambda key: jax.random.fold_in(key, j))(keys))(jnp.arange(7))
+    folded = jax.vmap(lambda j: stream(keys, 'importance', j))(jnp.arange(7))
     draws = np.float64(jax.jit(jax.vmap(functools.partial(log_weight, WIDE, batch)))(folded))
     for chunk in (3, 20):
         bound, elbo = estimator(7, chunk)(WIDE, *held_out)

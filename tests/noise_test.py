@@ -1,0 +1,38 @@
+"""Named streams: every use of a key has noise of its own, example by example."""
+
+import jax
+import numpy as np
+from scipy import stats
+
+from genlab import noise
+
+KEYS = jax.random.split(jax.random.key(0), 400)
+
+
+def test_names_and_numbers_give_independent_noise():
+    draws = [
+        np.asarray(noise.normal(KEYS, (5,), name, number)).ravel() for name in ('solver', 'class') for number in (0, 5)
+    ]
+    assert all(stats.kstest(draw, 'norm').pvalue > 1e-3 for draw in draws)
+    correlations = np.corrcoef(draws)[np.triu_indices(4, 1)]
+    assert (abs(correlations) < 4 / np.sqrt(2000)).all()
+
+
+def test_noise_depends_on_the_key_of_its_example_alone():
+    whole = noise.uniform(KEYS, (3,), 'time')
+    np.testing.assert_array_equal(noise.uniform(KEYS[7:9], (3,), 'time'), whole[7:9])
+    assert (whole >= 0).all() and (whole < 1).all() and len(np.unique(whole)) == whole.size
+
+
+def test_uses_of_models_do_not_collide():
+    """The CRC-32 of all names in the code differ from each other and from the small numbers that are folded in."""
+    import pathlib
+    import re
+    import zlib
+
+    root = pathlib.Path(noise.__file__).parent
+    text = ''.join(path.read_text() for path in root.rglob('*.py'))
+    names = set(re.findall(r"(?:stream|normal|uniform|look_at)\([^\n]*?'(\w+)'", text))
+    assert {'solver', 'class', 'bound_noise', 'dropout', 'first_step'} <= names
+    codes = {zlib.crc32(name.encode()) for name in names}
+    assert len(codes) == len(names) and min(codes) > 10**4
