@@ -125,7 +125,12 @@ def tfds(config: ConfigDict, name: str, resolution: int | None = None) -> None:
       config: the config to change.
       name: the TFDS set, e.g. 'mnist'.
       resolution: pixels per side; None keeps the config's.
+
+    Raises:
+      ConfigError: the config reads another TFDS set already.
     """
+    if config.data.source == 'tfds' and config.data.name != name:
+        raise ConfigError(f'{name} does not fit {config.data.name}: name one set of images')
     config.data.update(source='tfds', name=name, channels=CHANNELS.get(name, config.data.channels))
     if resolution is not None:
         config.data.resolution = resolution

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 
 from genlab import choices
 from genlab.abilities import Variables
+from genlab.conditioning import Condition
 from genlab.diffusion import bounds
-from genlab.diffusion.model import EARLIEST, Condition, Model
+from genlab.diffusion.model import EARLIEST, Model
 from genlab.diffusion.predictions import Estimate
 from genlab.diffusion.processes import Process, diffuse
 from genlab.losses.denoising import mean_squared_error

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from genlab import choices
 from genlab.abilities import Variables
+from genlab.conditioning import Condition
 from genlab.diffusion import augmentation, guidance, ode, predictions, processes, samplers, times
 from genlab.diffusion.predictions import Denoiser, Estimate
 from genlab.diffusion.processes import Process, like
@@ -46,8 +47,6 @@ LEVELS: dict[str, Level] = {
     'log_snr': lambda process, t: 1000 * (13.3 - processes.log_snr(process, t)) / 18.3,
 }
 EARLIEST = 1e-5  # lowest time at which a network is evaluated, as a fraction of the end; at 0 there is no noise
-
-Condition = Mapping[str, jax.Array]  # keyword arguments of the network besides x and the level: labels, context, ...
 
 
 class Model:
@@ -93,11 +92,8 @@ class Model:
 
         x: data [B, ...]. condition: embedded condition of the same batch, leaves [B, ...].
         """
-        level, order = jnp.zeros(x.shape[0]), ('labels', 'keys', 'span', 'context', 'context_mask')
-        inputs = [condition.get(name) for name in order]
-        while inputs and inputs[-1] is None:
-            inputs.pop()
-        found = {'denoiser': Network(self.network, (x, level, False, *inputs))}
+        level = jnp.zeros(x.shape[0])
+        found = {'denoiser': Network(self.network, (x, level, False), condition)}
         return {**found, 'schedule': Network(self.schedule, (level,))} if self.learned else found
 
     def process(self, variables: Variables) -> Process:

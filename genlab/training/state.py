@@ -33,12 +33,15 @@ class Network(NamedTuple):
 
     module: nn.Module
     inputs: tuple[Any, ...]
+    named: Mapping[str, Any] = {}  # inputs by keyword, such as conditions
 
 
 def initialize(networks: Mapping[str, Network], key: jax.Array) -> dict[str, Any]:
     """Returns network -> fresh variables. Each key depends on the name alone, so adding a network leaves the others as is."""
     return {
-        name: network.module.copy(name=name).init(jax.random.fold_in(key, zlib.crc32(name.encode())), *network.inputs)
+        name: network.module.copy(name=name).init(
+            jax.random.fold_in(key, zlib.crc32(name.encode())), *network.inputs, **network.named
+        )
         for name, network in networks.items()
     }
 
