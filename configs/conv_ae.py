@@ -1,4 +1,4 @@
-"""Convolutional autoencoder (after Masci et al. 2011, strides replace pooling) on scikit-learn's digits, resized to 16x16.
+"""Convolutional autoencoder (after Masci et al. 2011, strides replace pooling) on scikit-learn's digits at 16x16.
 
     python -m genlab.main --config=configs/conv_ae.py
 

@@ -1,6 +1,7 @@
 """MeanFlow (Geng et al. 2025): sampling in one evaluation of the network.
 
-The network predicts the average velocity of a flow. Its target is the instantaneous velocity, corrected by the time derivative of the network.
+The network predicts the average velocity of a flow. Its target is the instantaneous velocity, corrected by the time
+derivative of the network.
 
     python -m genlab.main --config=configs/meanflow.py           (digits)
     python -m genlab.main --config=configs/meanflow.py:moons     (points; also :ring)

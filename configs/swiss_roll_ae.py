@@ -4,8 +4,8 @@ It encodes three coordinates to two codes, which unrolls the sheet. The isometri
 
     python -m genlab.main --config=configs/swiss_roll_ae.py
 
-Expect a squared error of 0.0028, of which the noise off the sheet is 0.0025. Expect a rank correlation above 0.99 between
-the first code and the angle of the roll.
+Expect a squared error of 0.0028, of which the noise off the sheet is 0.0025. Expect a rank correlation above 0.99
+between the first code and the angle of the roll.
 """
 
 from genlab import config as configs
