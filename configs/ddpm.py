@@ -2,9 +2,9 @@
 
     python -m genlab.main --config=configs/ddpm.py
 
-The default sampler takes 100 ancestral steps. A trained network works with other samplers too, for example
---mode=sample --config.sample.sampler=ddim --config.sample.steps=20. genlab.diffusion.settings lists them: heun,
-dpm_solver, ...
+The default sampler takes 100 ancestral steps. A trained network works with other samplers too:
+--mode=sample --config.sample.sampler=ddim --config.sample.steps=20, also heun, dpm_solver, ... (all in
+genlab.diffusion.settings).
 """
 
 from genlab import config as configs

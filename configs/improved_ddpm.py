@@ -1,6 +1,6 @@
 """Improved DDPM (Nichol and Dhariwal 2021): the cosine schedule and learned variances.
 
-The network predicts the variance of each reverse step beside the noise.
+The network predicts the variance of each reverse step in addition to the noise.
 
     python -m genlab.main --config=configs/improved_ddpm.py
 

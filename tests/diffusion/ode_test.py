@@ -46,7 +46,7 @@ def test_the_solver_takes_the_requested_number_of_steps():
 
 @pytest.mark.parametrize('name', ['vp', 've', 'interpolant'])
 def test_likelihood_of_gaussian_data(name):
-    """Expects the density of the data to 0.05 nats per 6 values, and the density of the flow to 0.005.
+    """Expects the density of the data to 0.05 nats for 6 values, and the density of the flow to 0.005.
 
     The flow density starts from N(0, sigma(end)^2). The Jacobian is a multiple of the identity: any probe is exact."""
     process, keys = PROCESSES[name], jax.random.split(jax.random.key(0), 4)

@@ -72,7 +72,7 @@ def test_resolution_keeps_the_layout():
 
 
 def test_boxes_hold_their_shapes_tightly(drawn):
-    """Checks that pixels of a kind lie in boxes of that kind, and that the box of a single shape is tight."""
+    """Checks that pixels of a kind lie in boxes of that kind, and that the box of a lone shape is tight."""
     centres = (np.arange(64) + 0.5) / 64
     for kinds, boxes, classes in zip(drawn['segmentation'][..., 0], drawn['boxes'], drawn['box_classes']):
         allowed = np.zeros((len(KINDS) + 1, 64, 64), bool)
