@@ -1,8 +1,11 @@
-"""Adversarial autoencoder (Makhzani et al. 2016) on digits, 28x28: a discriminator, no KL divergence, makes the codes normal.
+"""Adversarial autoencoder (Makhzani et al. 2016) on digits, 28x28.
+
+A discriminator, in place of a KL divergence, matches the distribution of the codes to a standard normal prior.
 
     python -m genlab.main --config=configs/adversarial_ae.py
 
-Expect samples of all ten digits after a minute, and a discriminator near log 4 = 1.39 nats: it cannot tell codes from noise.
+Expect samples of all ten digits after a minute. Expect a discriminator loss near log 4 = 1.39 nats: the discriminator
+cannot distinguish codes from samples of the prior.
 """
 
 from genlab import config as configs

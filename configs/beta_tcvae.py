@@ -1,9 +1,11 @@
-"""beta-TCVAE (Chen et al. 2018) on binarised digits, 28x28: total correlation costs extra, so that each latent means one thing.
+"""beta-TCVAE (Chen et al. 2018) on binarised digits, 28x28.
+
+A larger weight of the total correlation encourages disentangled latents.
 
     python -m genlab.main --config=configs/beta_tcvae.py
 
-The estimates of the three parts have large constant errors of opposite signs (Chen et al., section 3.1): watch how they
-change, and `kl`, which is exact.
+The estimates of the three parts have large constant errors of opposite signs (Chen et al., section 3.1). Compare their
+changes only; `kl` is exact.
 """
 
 from genlab import config as configs
@@ -27,14 +29,14 @@ def get_config(variant=''):
 
 
 def mnist(config):
-    """MNIST, binarised at each reading."""
+    """MNIST with dynamic binarisation."""
     configs.tfds(config, 'mnist')
     config.sample.chunk = 500
     config.evaluate.count = 10_000
 
 
 def scenes(config):
-    """Scenes of shapes whose factors are known, 32x32 in colour, with a Gaussian of fixed scale."""
+    """Scenes of shapes with known factors, 32x32 in colour, with a Gaussian likelihood of fixed scale."""
     config.data.update(source='scenes', resolution=32, channels=3, batch_size=64, binarise=False, resident=False)
     config.model.networks, config.model.latent_size = named('convolutional', width=16), 16
     config.model.likelihood = named('gaussian', scale=0.2)

@@ -2,9 +2,10 @@
 
     python -m genlab.main --config=configs/conditional_vae.py
 
-The encoder and the decoder are conditioned on the class, so the latents keep the style. Samples take the classes of held-out
-examples.
-Expect a KL divergence of about 10.6 nats, where the unconditional VAE needs 15. The class alone is log 10 = 2.3 nats.
+The encoder and the decoder are conditioned on the class, so the latents represent the style. Samples are conditioned on
+the classes of held-out examples.
+Expect a KL divergence of about 10.6 nats, against 15 for the unconditional VAE. The class alone carries log 10 = 2.3
+nats.
 """
 
 from genlab import config as configs
@@ -27,7 +28,7 @@ def get_config(variant=''):
 
 
 def mnist(config):
-    """MNIST, binarised at each reading."""
+    """MNIST with dynamic binarisation."""
     configs.tfds(config, 'mnist')
     config.sample.chunk = 500
     config.evaluate.count = 10_000

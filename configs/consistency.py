@@ -1,9 +1,11 @@
-"""Improved consistency training (Song & Dhariwal 2024): any point of a path leads to its start; data in one evaluation.
+"""Improved consistency training (Song & Dhariwal 2024): sampling in one evaluation of the network.
+
+The network maps every point of a path to the start of that path.
 
     python -m genlab.main --config=configs/consistency.py           (digits)
     python -m genlab.main --config=configs/consistency.py:moons     (points; also :ring)
 
-The same network in more evaluations, with new noise in between: --mode=sample --config.sample.steps=2.
+To sample in more evaluations, with new noise between them: --mode=sample --config.sample.steps=2.
 """
 
 from genlab import config as configs

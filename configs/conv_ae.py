@@ -1,8 +1,8 @@
-"""A convolutional autoencoder (after Masci et al. 2011, with strides for pooling) on scikit-learn's digits, enlarged to 16x16.
+"""Convolutional autoencoder (after Masci et al. 2011, strides replace pooling) on scikit-learn's digits at 16x16.
 
     python -m genlab.main --config=configs/conv_ae.py
 
-Expect less than half the squared error of as many principal components.
+Expect less than half the squared error of PCA with the same number of components.
 """
 
 from genlab import config as configs

@@ -1,4 +1,4 @@
-"""DCGAN (Radford, Metz and Chintala 2015) on scikit-learn's handwritten digits, brought to 32x32.
+"""DCGAN (Radford, Metz and Chintala 2015) on scikit-learn's handwritten digits, resized to 32x32.
 
 python -m genlab.main --config=configs/dcgan.py
 """
@@ -30,7 +30,7 @@ def mnist(config):
 
 
 def paper64(config):
-    """The paper's size, 64x64 in colour, width 64, on a folder of images: --config.data.dir=... (or data.source=tfds)."""
+    """The size of the paper: 64x64 in colour, width 64. Give images by --config.data.dir=... (or data.source=tfds)."""
     config.data.update(source='folder', resolution=64, channels=3, flip=True)
     config.model.networks.width = 64
     config.train.update(steps=100_000, sample_every=2000, evaluate_every=0)

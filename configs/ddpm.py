@@ -1,9 +1,10 @@
-"""DDPM (Ho, Jain and Abbeel 2020): a chain of 1,000 noisy steps, a U-Net that predicts the noise. Handwritten digits at 16x16.
+"""DDPM (Ho, Jain and Abbeel 2020) on handwritten digits, 16x16: 1,000 diffusion steps, a U-Net predicts the noise.
 
     python -m genlab.main --config=configs/ddpm.py
 
-A trained network can be asked in many ways: --mode=sample --config.sample.sampler=ddim --config.sample.steps=20, also heun,
-dpm_solver, ... (genlab.diffusion.settings); by default it takes its ancestral steps, 100 of them.
+The default sampler takes 100 ancestral steps. A trained network works with other samplers too:
+--mode=sample --config.sample.sampler=ddim --config.sample.steps=20, also heun, dpm_solver, ... (all in
+genlab.diffusion.settings).
 """
 
 from genlab import config as configs
@@ -23,7 +24,7 @@ def get_config(variant=''):
     config.train.update(steps=2500, log_every=100, sample_every=1250, evaluate_every='end')
     config.sample.update(settings.sample(sampler=named('ancestral'), steps=100))
     config.evaluate.parts = ('quality', 'held_out')
-    config.explore.update(examples=64, inversions=0)  # its codes are noise: a code is as expensive as a sample
+    config.explore.update(examples=64, inversions=0)  # codes are noise: to encode costs as much as to sample
     config.checkpoint.every = 500
     return configs.vary(config, variant, VARIANTS)
 
@@ -39,7 +40,7 @@ def mnist(config):
 
 
 def cifar10(config):
-    """The paper's CIFAR-10: 35,746,307 parameters, 800,000 steps; FID 3.17."""
+    """CIFAR-10 as in the paper: 35,746,307 parameters, 800,000 steps; FID 3.17."""
     configs.tfds(config, 'cifar10', 32)
     config.data.update(batch_size=128, flip=True)
     config.model.network = named(
@@ -53,7 +54,7 @@ def cifar10(config):
 
 
 def lsun256(config):
-    """The paper's 256x256 pictures, of a folder (config.data.dir): 113,673,219 parameters."""
+    """256x256 images as in the paper, from a folder (config.data.dir): 113,673,219 parameters."""
     cifar10(config)
     config.data.update(source='folder', resolution=256, batch_size=64)
     config.model.network.update(multipliers=(1, 1, 2, 2, 4, 4), dropout=0.0)

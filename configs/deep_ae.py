@@ -1,9 +1,9 @@
-"""A deep autoencoder of sigmoid units with a linear code (Hinton & Salakhutdinov 2006) on scikit-learn's digits.
+"""Deep autoencoder of sigmoid units with a linear code (Hinton & Salakhutdinov 2006) on scikit-learn's digits.
 
     python -m genlab.main --config=configs/deep_ae.py
 
-Expect half the squared error that as many principal components leave on held-out digits: 0.63 against 1.27 with ten codes. On
-MNIST the paper has 3.00 against 13.87 with thirty.
+Expect half the squared error of PCA with the same number of components on held-out digits: 0.63 against 1.27 with ten
+codes. On MNIST the paper reports 3.00 against 13.87 with thirty.
 """
 
 from genlab import config as configs
@@ -27,7 +27,7 @@ def get_config(variant=''):
 
 
 def mnist(config):
-    """The paper's 784-1000-500-250-30 on MNIST through TFDS."""
+    """MNIST through TFDS with the layers of the paper, 784-1000-500-250-30."""
     configs.tfds(config, 'mnist', 28)
     config.data.update(resident=False)
     config.model.networks.features = (1000, 500, 250, 30)
@@ -37,7 +37,7 @@ def mnist(config):
 
 
 def tied(config):
-    """The decoder uses the transposed kernels of the encoder; combine it, e.g. `mnist,tied`."""
+    """Tied weights: the decoder uses the transposed kernels of the encoder. Combine it, e.g. `mnist,tied`."""
     config.model.networks.tied = True
 
 

@@ -1,9 +1,9 @@
-"""A denoising autoencoder (Vincent et al. 2010) with a code wider than its input, on scikit-learn's digits as they are, 8x8.
+"""Denoising autoencoder (Vincent et al. 2010) with an overcomplete code, on scikit-learn's digits at 8x8.
 
     python -m genlab.main --config=configs/denoising_ae.py
 
-Expect 15.7 dB where the noise leaves 9.4 (peak signal to noise, clipped to the range), and on MNIST more than 19 dB, where the
-best tuned Gaussian, Wiener or total-variation filter reaches less than 16.
+Expect a peak signal-to-noise ratio of 15.7 dB, against 9.4 of the corrupted images, with values clipped to the range.
+On MNIST expect more than 19 dB; the best tuned Gaussian, Wiener or total-variation filter reaches less than 16.
 """
 
 from genlab import config as configs
@@ -16,7 +16,8 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('autoencoder')
     config.data.update(source='digits', resolution=8, channels=1, batch_size=100, resident=True)
-    # The amount of Gaussian noise is its deviation in images of [-1, 1]: 1.0 is 0.5 in [0, 1]. That of the others is a share.
+    # The amount of Gaussian noise is its standard deviation in images of [-1, 1]: 1.0 is 0.5 in [0, 1]. The amount of
+    # the other corruptions is a fraction of the pixels.
     config.model.update(
         autoencoder.settings(named('dense', features=(256, 128)), code='relu', corruption=named('gaussian', amount=1.0))
     )
@@ -30,12 +31,12 @@ def get_config(variant=''):
 
 
 def masking(config):
-    """Half of the pixels go black."""
+    """Masking noise: half of the pixels become black."""
     config.model.corruption = named('masking', amount=0.5)
 
 
 def salt_and_pepper(config):
-    """A quarter of the pixels goes black or white."""
+    """Salt-and-pepper noise: a quarter of the pixels become black or white."""
     config.model.corruption = named('salt_and_pepper', amount=0.25)
 
 

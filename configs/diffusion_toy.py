@@ -1,8 +1,8 @@
-"""Diffusion in the plane, where everything can be seen: a ring of eight Gaussians, in seconds.
+"""DDPM (Ho, Jain and Abbeel 2020) on a ring of eight Gaussians in the plane, in seconds.
 
     python -m genlab.main --config=configs/diffusion_toy.py      (DDPM; :edm and :flow change three lines)
 
-Expect a `sliced_wasserstein` to held-out points near `sliced_wasserstein_of_data`, which is as near as real points come.
+Expect a `sliced_wasserstein` to held-out points near `sliced_wasserstein_of_data`, the distance between real points.
 """
 
 from genlab import config as configs
@@ -27,7 +27,7 @@ def get_config(variant=''):
 
 
 def edm(config):
-    """Karras et al. 2022: noise of any size, inputs and outputs of unit variance, Heun's solver."""
+    """EDM (Karras et al. 2022): continuous noise levels, inputs and outputs of unit variance, Heun's solver."""
     config.model.update(prediction='edm', deviation=1.0, level='log_sigma')
     config.model.process, config.model.times = named('ve', highest=20.0), named('log_normal', mean=-1.2, deviation=1.2)
     config.losses.denoiser = dict(edm=1.0)
@@ -35,7 +35,7 @@ def edm(config):
 
 
 def flow(config):
-    """Flow matching (Lipman et al. 2023): straight paths, the velocity, Heun's solver."""
+    """Flow matching (Lipman et al. 2023): straight paths, velocity prediction, Heun's solver."""
     config.model.process, config.model.prediction, config.model.times = (
         named('interpolant'),
         'velocity',

@@ -1,9 +1,11 @@
-"""DiT (Peebles and Xie 2023): a transformer over patches, not a U-Net, conditioned on the digit; by flow matching, as in SiT.
+"""DiT (Peebles and Xie 2023): a transformer over patches in place of a U-Net, conditioned on the digit.
+
+It is trained by flow matching, as in SiT.
 
     python -m genlab.main --config=configs/dit.py
 
-s2, b2 and xl2 are the paper's: 256x256 images of a folder (config.data.dir) with 1,000 classes, as 32x32x4 codes of the KL-f8
-of the run config.model.first_stage (configs/vae.py:kl_f8), with learned variances.
+The variants s2, b2 and xl2 are those of the paper: 256x256 images from a folder (config.data.dir) with 1,000 classes,
+with learned variances. KL-f8 encodes the images to 32x32x4; config.model.first_stage is its run (configs/vae.py:kl_f8).
 """
 
 from genlab import config as configs
@@ -48,17 +50,17 @@ def mnist(config):
 
 
 def s2(config):
-    """DiT-S/2, 32,963,360 parameters with the table of positions."""
+    """DiT-S/2: 32,963,360 parameters, position embeddings included."""
     _latents(config, width=384, depth=12, heads=6)
 
 
 def b2(config):
-    """DiT-B/2, 130,512,416."""
+    """DiT-B/2: 130,512,416 parameters."""
     _latents(config, width=768, depth=12, heads=12)
 
 
 def xl2(config):
-    """DiT-XL/2, 675,129,632; FID 2.27 on ImageNet 256x256 with guidance 1.5, after 7 million steps."""
+    """DiT-XL/2: 675,129,632 parameters; FID 2.27 on ImageNet 256x256 with guidance 1.5, after 7 million steps."""
     _latents(config, width=1152, depth=28, heads=16)
 
 

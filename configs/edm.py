@@ -1,4 +1,4 @@
-"""EDM (Karras et al. 2022): noise of any size, inputs and outputs of unit variance at each, Heun's solver in 18 steps.
+"""EDM (Karras et al. 2022): continuous noise levels, inputs and outputs of unit variance, Heun's solver in 18 steps.
 
 python -m genlab.main --config=configs/edm.py
 """
@@ -35,7 +35,7 @@ def get_config(variant=''):
 
 
 def conditional(config):
-    """The network is conditioned on the digit; guidance at sampling: --config.sample.guidance=2."""
+    """Condition the network on the digit. The guidance scale of samples: --config.sample.guidance=2."""
     config.model.classes = 10
 
 
@@ -49,14 +49,16 @@ def mnist(config):
 
 
 def mnist_cond(config):
-    """MNIST with labels, guided towards them between noise and detail (Kynkaanniemi et al. 2024)."""
+    """MNIST with labels, and guidance in an interval of noise levels only (Kynkaanniemi et al. 2024)."""
     mnist(config)
     conditional(config)
     config.sample.update(guidance=2.0, guidance_from=0.2, guidance_to=5.0, condition=True)
 
 
 def cifar10(config):
-    """The paper's CIFAR-10 by DDPM++: 55,733,891 parameters; FID 1.97 after 200 million images. Flips are augmentation too.
+    """CIFAR-10 as in the paper, by DDPM++: 55,733,891 parameters; FID 1.97 after 200 million images.
+
+    Flips are part of the augmentation, too.
 
     With labels, `cifar10,conditional`: 55,735,299 parameters; FID 1.79."""
     configs.tfds(config, 'cifar10', 32)
@@ -83,7 +85,7 @@ def cifar10(config):
 
 
 def cifar10_ncsnpp(config):
-    """The paper's CIFAR-10 by NCSN++: 56,397,827 parameters; FID 1.98."""
+    """CIFAR-10 as in the paper, by NCSN++: 56,397,827 parameters; FID 1.98."""
     cifar10(config)
     config.model.network.update(fourier=True, smooth=True, residual_input=True)
 

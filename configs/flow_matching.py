@@ -1,8 +1,8 @@
-"""Flow matching (Lipman et al. 2023; rectified flow, Liu et al. 2023): straight paths from noise to data, and their velocity.
+"""Flow matching (Lipman et al. 2023; rectified flow, Liu et al. 2023): predict the velocity of straight paths.
 
     python -m genlab.main --config=configs/flow_matching.py
 
-Bits a dimension by the exact likelihood (slow, on so many held-out examples):
+Bits per dimension by the exact likelihood (slow; `evaluate.exact` is the number of held-out examples):
 
     python -m genlab.main --config=configs/flow_matching.py:dequantised --workdir=... --mode=evaluate --config.evaluate.exact=64
 """
@@ -37,12 +37,12 @@ def get_config(variant=''):
 
 
 def dequantised(config):
-    """Levels made continuous by noise, so that the density of the flow bounds their probability."""
+    """Dequantisation: noise makes the levels continuous, so the density of the flow bounds their probability."""
     config.data.dequantise = True
 
 
 def conditional(config):
-    """The network is conditioned on the digit; guidance at sampling: --config.sample.guidance=2."""
+    """Condition the network on the digit. The guidance scale of samples: --config.sample.guidance=2."""
     config.model.classes = 10
 
 

@@ -1,4 +1,4 @@
-"""A dense GAN (Goodfellow et al. 2014) on a ring of eight Gaussians in the plane.
+"""GAN of dense layers (Goodfellow et al. 2014) on a ring of eight Gaussians in the plane.
 
 python -m genlab.main --config=configs/gan.py
 """
@@ -27,7 +27,7 @@ def get_config(variant=''):
         evaluate_every='end',
     )
     config.sample.update(count=2000, chunk=2000)
-    config.checkpoint.every = 10_000  # a second
+    config.checkpoint.every = 10_000  # one second of training
     return configs.vary(config, variant, VARIANTS)
 
 

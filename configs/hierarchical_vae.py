@@ -2,7 +2,8 @@
 
     python -m genlab.main --config=configs/hierarchical_vae.py
 
-Expect about 276 nats (`nll_bound`), as of the VAE of one level: digits of 8x8 ask for no more. All 36 latents are in use.
+Expect about 276 nats (`nll_bound`), as with the VAE of one level; enlarged 8x8 digits need no hierarchy. All 36 latents
+are active.
 """
 
 from genlab import config as configs
@@ -15,7 +16,7 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('variational')
     config.data.update(source='digits', resolution=28, channels=1, batch_size=100, binarise=True, resident=True)
-    # Without free bits the upper levels are never used.
+    # Without free bits the upper levels stay inactive.
     config.model.update(
         variational.settings(named('ladder', features=(256, 128, 64)), latent_size=(16, 12, 8), free_bits=0.2)
     )
@@ -28,7 +29,7 @@ def get_config(variant=''):
 
 
 def mnist(config):
-    """MNIST, binarised at each reading."""
+    """MNIST with dynamic binarisation."""
     configs.tfds(config, 'mnist')
     config.sample.chunk = 500
     config.evaluate.update(count=10_000, importance=500)

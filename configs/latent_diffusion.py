@@ -1,9 +1,9 @@
-"""Latent diffusion (Rombach et al. 2022): an autoencoder learns codes on a grid, and then a denoiser learns to draw them.
+"""Latent diffusion (Rombach et al. 2022): an autoencoder learns codes on a grid, then a denoiser learns to sample them.
 
     python -m genlab.main --config=configs/latent_diffusion.py
 
-Handwritten digits at 16x16, codes on a 4x4 grid with 4 numbers each, conditioned on the class; the denoiser is a transformer over the 16
-places, in the variants the paper's U-Net.
+The data are handwritten digits at 16x16. The codes form a 4x4 grid with 4 channels. The denoiser is conditioned on the
+class. It is a transformer over the 16 positions; the variant `scenes` uses the U-Net of the paper.
 """
 
 from genlab import config as configs
@@ -40,7 +40,7 @@ def get_config(variant=''):
 
 
 def mnist(config):
-    """MNIST at 32x32, of 8x8 places with 4 numbers each."""
+    """MNIST at 32x32, with codes on an 8x8 grid with 4 channels."""
     configs.tfds(config, 'mnist', 32)
     config.model.network.update(patch=2, width=128, depth=6)
     _steps(config, vae=2000, denoiser=6000)
@@ -49,7 +49,7 @@ def mnist(config):
 
 
 def scenes(config):
-    """Coloured shapes at 32x32 as a sentence describes them, by attention to its words; half an hour on two cores."""
+    """Text to image: coloured shapes at 32x32, by cross-attention to a caption; half an hour on two cores."""
     config.data.update(
         source='scenes', resolution=32, channels=3, batch_size=32, fields=('caption', 'label'), resident=False
     )
@@ -62,14 +62,14 @@ def scenes(config):
 
 
 def frozen(config):
-    """The codes of another run: first --config=configs/vae.py:spatial, then this (config.model.first_stage: its folder)."""
+    """The codes of another run. Train --config=configs/vae.py:spatial first; config.model.first_stage is its folder."""
     config.model.first_stage = 'runs/vae-spatial'
     del config.losses.vae, config.optimizer.vae
     _steps(config, denoiser=4000)
 
 
 def vq(config):
-    """The codes of an autoencoder around a codebook, which its decoder begins with."""
+    """The codes of a vector-quantised autoencoder. Its decoder starts with the codebook."""
     config.model.autoencoder = quantized.settings(
         named('spatial', width=8, multipliers=(1, 2, 4), blocks=1), entries=256, latent_size=4
     )
@@ -78,19 +78,19 @@ def vq(config):
 
 
 def vq_frozen(config):
-    """The same codes of another run: first --config=configs/vq_vae.py:spatial, then this."""
+    """The vector-quantised codes of another run. Train --config=configs/vq_vae.py:spatial first."""
     vq(config)
     frozen(config)
     config.model.first_stage = 'runs/vq_vae-spatial'
 
 
 def _unet():
-    """Over 8x8 places; where its pixels attend to each other they attend to the words too."""
+    """Returns a U-Net over an 8x8 grid. Each block with self-attention has cross-attention to the words, too."""
     return named('unet', width=64, multipliers=(1, 2), blocks=1, attention=(8, 4), heads=4, dropout=0.0)
 
 
 def _steps(config, vae=0, denoiser=0):
-    """The autoencoder learns for so many steps, and then the denoiser."""
+    """Trains the autoencoder for `vae` steps, then the denoiser for `denoiser` steps."""
     config.phases = ({'until': vae, 'train.order': ('vae',)}, {'train.order': ('denoiser',)}) if vae else ()
     config.train.update(
         order=('denoiser',),

@@ -1,10 +1,11 @@
-"""A linear autoencoder on scikit-learn's digits as they are, 8x8: it finds the span of the first principal components, and no
-error can be less (Baldi & Hornik 1989).
+"""Linear autoencoder (Baldi & Hornik 1989) on scikit-learn's digits at their own size, 8x8.
+
+It finds the span of the first principal components, which minimises the squared error.
 
     python -m genlab.main --config=configs/linear_ae.py
 
-Expect the error of PCA to four digits. It is the decoder's kernel that spans the components: what the encoder makes of pixels
-that never change is anybody's guess.
+Expect the error of PCA to four digits. The kernel of the decoder spans the components. The weights of the encoder for
+constant pixels are arbitrary.
 """
 
 from genlab import config as configs
@@ -43,12 +44,12 @@ def mnist(config):
 
 
 def bare(config):
-    """No biases: the codes span the first singular vectors of pixels that are not centred. Combine it: `mnist,bare`."""
+    """No biases: the codes span the first singular vectors of the uncentred pixels. Combine it: `mnist,bare`."""
     config.model.networks.use_bias = False
 
 
 def ordered(config):
-    """Nested dropout (Rippel, Gelbart & Adams 2014) puts the codes in order: each is a principal component."""
+    """Nested dropout (Rippel, Gelbart & Adams 2014) orders the codes: each is a principal component."""
     config.losses.autoencoder = dict(nested=1.0, squared_error=0.0)
 
 

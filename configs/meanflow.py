@@ -1,9 +1,12 @@
-"""MeanFlow (Geng et al. 2025): the average velocity of a flow, learned by its own derivative; data in one evaluation.
+"""MeanFlow (Geng et al. 2025): sampling in one evaluation of the network.
+
+The network predicts the average velocity of a flow. Its target is the instantaneous velocity, corrected by the time
+derivative of the network.
 
     python -m genlab.main --config=configs/meanflow.py           (digits)
     python -m genlab.main --config=configs/meanflow.py:moons     (points; also :ring)
 
-The same network in more evaluations: --mode=sample --config.sample.steps=4.
+To sample in more evaluations: --mode=sample --config.sample.steps=4.
 """
 
 from genlab import config as configs
@@ -50,7 +53,7 @@ def mnist(config):
 
 
 def moons(config):
-    """Two moons, in a minute. An adaptive weight of power 1 would pull the velocity of so few dimensions off its mean."""
+    """Two moons, in a minute. In so few dimensions an adaptive weight of power 1 would bias the velocity."""
     config.data.update(source='toy', name='moons', observe='point', batch_size=512)
     config.model.network, config.model.dimensions = named('points', features=(128, 128, 128), span=True), 2
     config.model.one_step.update(share=0.75, power=0.5)

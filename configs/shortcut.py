@@ -1,9 +1,11 @@
-"""Shortcut models (Frans et al. 2024): a jump of any length does what two of half the length do; data in one evaluation.
+"""Shortcut models (Frans et al. 2024): sampling in one evaluation of the network.
+
+A step of any length has the result of two steps of half the length.
 
     python -m genlab.main --config=configs/shortcut.py           (digits)
     python -m genlab.main --config=configs/shortcut.py:moons     (points; also :ring)
 
-The same network in more evaluations, best a power of two up to 128: --mode=sample --config.sample.steps=4.
+To sample in more evaluations, preferably a power of two up to 128: --mode=sample --config.sample.steps=4.
 """
 
 from genlab import config as configs

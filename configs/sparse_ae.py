@@ -1,8 +1,8 @@
-"""A sparse autoencoder (Ng 2011, CS294A lecture notes), 64-25-64, on scikit-learn's digits as they are, 8x8.
+"""Sparse autoencoder (Ng 2011, CS294A lecture notes), 64-25-64, on scikit-learn's digits at their own size, 8x8.
 
     python -m genlab.main --config=configs/sparse_ae.py
 
-Expect a mean activation within a tenth of its target of 0.05, four of 25 units above 0.1 for a digit, and no dead unit.
+Expect a mean activation within a tenth of its target of 0.05, four of 25 units above 0.1 per digit, and no dead unit.
 """
 
 from genlab import config as configs
@@ -33,7 +33,7 @@ def get_config(variant=''):
 
 
 def l1(config):
-    """The sum of the activations instead of their divergence from a target: single examples become sparse."""
+    """An L1 penalty on the activations in place of their divergence from a target: each example has a sparse code."""
     config.losses.autoencoder = dict(squared_error=0.5, sparsity=0.0, l1=0.1)
 
 

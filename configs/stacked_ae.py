@@ -1,9 +1,12 @@
-"""A stacked autoencoder on scikit-learn's digits: each layer learns by itself on the frozen ones below, then all together
-(greedy layer-wise training: Bengio et al. 2007; fine-tuning: Hinton & Salakhutdinov 2006, there after RBMs).
+"""Stacked autoencoder (greedy layer-wise training: Bengio et al. 2007) on scikit-learn's digits.
+
+Each layer is trained on the frozen layers below it. Then all layers are fine-tuned together (Hinton & Salakhutdinov
+2006, there after RBMs).
 
     python -m genlab.main --config=configs/stacked_ae.py
 
-Expect the error of deep_ae.py, in fewer steps of the whole: the greedy phases, each of one layer, are cheap and a better start.
+Expect the error of deep_ae.py, in fewer steps of the whole network. The greedy phases train one layer each: they are
+cheap and give a better initialisation.
 """
 
 from genlab import config as configs
@@ -26,7 +29,9 @@ def get_config(variant=''):
 
 
 def schedule(config, greedy, together, rate):
-    """`greedy` steps for each layer from the bottom up, then `together` for all, with rates that go from `rate` to zero."""
+    """Trains each layer for `greedy` steps from the bottom up, then all for `together` steps.
+
+    Each learning rate decays from `rate` to zero."""
     layers = [f'block_{number + 1}' for number in range(len(config.model.networks.features))]
     config.losses, config.optimizer = configs.untyped(), configs.untyped()
     for player, steps in {**dict.fromkeys(layers, greedy), 'autoencoder': together}.items():
@@ -41,7 +46,7 @@ def schedule(config, greedy, together, rate):
 
 
 def mnist(config):
-    """784-1000-500-250-30 on MNIST through TFDS."""
+    """MNIST through TFDS with layers 784-1000-500-250-30."""
     configs.tfds(config, 'mnist', 28)
     config.data.update(resident=False)
     config.train.steps_per_call = 1
@@ -51,7 +56,7 @@ def mnist(config):
 
 
 def denoising(config):
-    """Each layer learns to undo masking noise (Vincent et al. 2010, section 3.4)."""
+    """Stacked denoising: each layer learns to remove masking noise (Vincent et al. 2010, section 3.4)."""
     config.model.corruption = named('masking', amount=0.25)
 
 

@@ -1,9 +1,11 @@
-"""An autoencoder unrolls the Swiss roll, a sheet in space: three coordinates to two codes and back.
+"""Isometric autoencoder (Atzmon, Gropp & Lipman 2020) on the Swiss roll, a sheet in three dimensions.
+
+It encodes three coordinates to two codes, which unrolls the sheet. The isometric decoder makes the unrolled sheet flat.
 
     python -m genlab.main --config=configs/swiss_roll_ae.py
 
-An isometric decoder (Atzmon, Gropp & Lipman 2020) flattens what it unrolls. Expect a squared error of 0.0028, of which the
-noise off the sheet is 0.0025, and a first code whose rank correlation with the roll's angle is above 0.99.
+Expect a squared error of 0.0028, of which the noise off the sheet is 0.0025. Expect a rank correlation above 0.99
+between the first code and the angle of the roll.
 """
 
 from genlab import config as configs
@@ -15,9 +17,9 @@ from genlab.training.optimizers import adam
 
 def get_config(variant=''):
     config = configs.defaults('autoencoder')
-    config.seed = 1  # one start in about three unrolls it; others leave twists, where the sheet turns over
+    config.seed = 1  # about one seed in three unrolls the sheet; others leave twists, where it folds over
     config.data.update(source='toy', name='roll3d', observe='point', batch_size=256, resident=True)
-    # Cosines of small arguments are even functions: the radius, which tells the windings apart, is a code within easy reach.
+    # Cosines are even functions, so the radius, which distinguishes the windings, is easy to encode.
     config.model.update(
         autoencoder.settings(named('dense', features=(64, 64, 2)), dimensions=3, activation='cos', output='linear')
     )

@@ -1,9 +1,12 @@
-"""Variational autoencoder (Kingma and Welling 2014) on scikit-learn's handwritten digits, binarised at each reading, 28x28.
+"""Variational autoencoder (Kingma and Welling 2014) on scikit-learn's handwritten digits, 28x28.
+
+The binarisation is dynamic: pixels are sampled again at each reading.
 
     python -m genlab.main --config=configs/vae.py
 
-Expect about 275 nats (`nll_bound`): many pixels of enlarged greys are coin flips. On MNIST mnist_long is the published setting
-(Burda et al. 2016, table 1: 86.8 nats of importance-weighted NLL for 784-200-200-50, 84.8 for iwae with 50 samples).
+Expect about 275 nats (`nll_bound`): many grey pixels of the enlarged digits are binarised almost at random. The
+published setting on MNIST is mnist_long. Burda et al. 2016, table 1, report 86.8 nats of importance-weighted NLL for
+784-200-200-50, and 84.8 for iwae with 50 samples.
 """
 
 from genlab import config as configs
@@ -26,7 +29,7 @@ def get_config(variant=''):
 
 
 def convolutional(config):
-    """Convolutions at 32x32, and the probability of 256 levels of grey (Salimans et al. 2017, one component)."""
+    """Convolutions at 32x32, and a discretized logistic over 256 grey levels (Salimans et al. 2017, one component)."""
     config.data.update(resolution=32, binarise=False, batch_size=64)
     config.model.networks = named('convolutional', width=16)
     config.model.likelihood = named('discretized_logistic')
@@ -35,9 +38,11 @@ def convolutional(config):
 
 
 def spatial(config):
-    """Codes on a 4x4 grid of 16x16 digits, hardly held to the prior: the first stage of configs/latent_diffusion.py:frozen.
+    """Codes on a 4x4 grid for 16x16 digits, with a small KL weight.
 
-    It is judged by its reconstructions (37 dB): the prior that its samples are drawn from is not what its codes look like."""
+    It is the first stage of configs/latent_diffusion.py:frozen.
+
+    Evaluate it by its reconstructions (37 dB), not its samples: the codes do not follow the prior."""
     config.data.update(resolution=16, binarise=False, batch_size=64)
     config.model.networks = named('spatial', width=8, multipliers=(1, 2, 4), blocks=1)
     config.model.latent_size, config.model.likelihood = 4, named('gaussian', scale=0.1)
@@ -49,7 +54,7 @@ def spatial(config):
 
 
 def spatial_mnist(config):
-    """MNIST at 32x32, 8x8 places."""
+    """MNIST at 32x32, with codes on an 8x8 grid."""
     spatial(config)
     configs.tfds(config, 'mnist', 32)
     config.data.update(batch_size=128)
@@ -60,9 +65,9 @@ def spatial_mnist(config):
 
 
 def kl_f8(config):
-    """The published KL-f8 on 256x256 images of a folder (config.data.dir): 83,653,863 parameters, codes of 32x32x4.
+    """The published KL-f8 on 256x256 images from a folder (config.data.dir): 83,653,863 parameters, codes of 32x32x4.
 
-    Without the perceptual and adversarial terms of Rombach et al. 2022, so its reconstructions are smoother."""
+    It lacks the perceptual and adversarial terms of Rombach et al. 2022, so its reconstructions are smoother."""
     spatial(config)
     config.data.update(source='folder', resolution=256, channels=3, batch_size=12, flip=True, resident=False)
     config.model.networks = named('spatial', width=128, multipliers=(1, 2, 4, 4), blocks=2)
@@ -75,13 +80,13 @@ def kl_f8(config):
 
 
 def gaussian(config):
-    """Grey levels made continuous by noise, and a Gaussian density with one learned scale."""
+    """Dequantised grey levels, and a Gaussian density with one learned scale."""
     config.data.update(binarise=False, dequantise=True)
     config.model.likelihood = named('gaussian')
 
 
 def ramped(config):
-    """Free bits (Kingma et al. 2016) and a KL divergence whose weight rises in the first 2,000 steps to a beta of 2."""
+    """Free bits (Kingma et al. 2016) and a KL weight that increases to a beta of 2 in the first 2,000 steps."""
     config.model.free_bits = 0.1
     config.losses.vae = dict(reconstruction=1.0, free_bits_kl=ramp(0.0, 2.0, 2000), kl=0.0)
 
@@ -95,10 +100,10 @@ def moons(config):
 
 
 def mnist(config):
-    """MNIST, binarised at each reading, 784-200-200-50 as in Burda et al. 2016."""
+    """MNIST with dynamic binarisation, and layers 784-200-200-50 as in Burda et al. 2016."""
     configs.tfds(config, 'mnist')
     config.model.latent_size = 50
-    config.losses.vae.kl = ramp(0.0, 1.0, 10_000)  # without it many latents die before they are of use
+    config.losses.vae.kl = ramp(0.0, 1.0, 10_000)  # without the ramp many latents become inactive early
     config.optimizer.vae.learning_rate = ramp(2e-3, 1e-4)
     config.train.update(steps=110_000, log_every=1000, sample_every=10_000)
     config.checkpoint.every = 10_000
@@ -107,7 +112,7 @@ def mnist(config):
 
 
 def mnist_long(config):
-    """The same for about an hour."""
+    """MNIST, trained for about an hour."""
     mnist(config)
     config.optimizer.vae.learning_rate = ramp(1e-3, 5e-5)
     config.train.update(steps=600_000, sample_every=100_000)
@@ -115,7 +120,7 @@ def mnist_long(config):
 
 
 def iwae(config):
-    """The importance-weighted autoencoder (Burda et al. 2016) of 50 samples, on MNIST in their batches of 20; about an hour."""
+    """Importance-weighted autoencoder (Burda et al. 2016) on MNIST, 50 samples, their batches of 20; about an hour."""
     mnist(config)
     config.data.batch_size = 20
     config.model.importance = 50

@@ -1,8 +1,8 @@
-"""VAE-GAN (Larsen et al. 2016) on digits, 32x32: reconstructions are compared in the features of a discriminator.
+"""VAE-GAN (Larsen et al. 2016) on digits, 32x32: the reconstruction error is measured in features of a discriminator.
 
     python -m genlab.main --config=configs/vae_gan.py
 
-`feature_reconstruction` contains log(2 pi) / 2 a feature, a constant.
+`feature_reconstruction` contains a constant, log(2 pi) / 2 per feature.
 """
 
 from genlab import config as configs

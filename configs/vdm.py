@@ -1,8 +1,8 @@
-"""Variational diffusion (Kingma et al. 2021): the bound in continuous time is the loss, and the noise schedule is learned.
+"""Variational diffusion (Kingma et al. 2021): the loss is the bound in continuous time; the noise schedule is learned.
 
     python -m genlab.main --config=configs/vdm.py
 
-The figure to look at is `bits_per_dimension_bound`, of the 8-bit levels as they are.
+The figure to compare is `bits_per_dimension_bound`, for the 8-bit levels without dequantisation.
 """
 
 from genlab import config as configs
@@ -44,12 +44,13 @@ def mnist(config):
 
 
 def cifar10(config):
-    """The paper's CIFAR-10 by the released network, 30,578,181 parameters with the schedule's two: 2.64 bits/dim in 10 million
-    steps."""
+    """CIFAR-10 as in the paper, with the released network: 30,578,181 parameters, the two of the schedule included.
+
+    Expect 2.64 bits per dimension after 10 million steps."""
     configs.tfds(config, 'cifar10', 32)
     config.data.update(batch_size=128)
     config.model.network = named('variational', width=128, depth=32, dropout=0.1)
-    config.model.process.width = 0  # a line with two learned ends, in the released model
+    config.model.process.width = 0  # a linear schedule with two learned ends, as in the released model
     config.optimizer.denoiser = adam(2e-4, b2=0.99, weight_decay=0.01, clip=1.0, warmup=100)
     config.average.update(denoiser=0.9999, schedule=0.9999)
     config.train.update(steps=10_000_000, sample_every=100_000, evaluate_every=0)

@@ -1,11 +1,13 @@
-"""Vector-quantised autoencoder (van den Oord et al. 2017) on scikit-learn's handwritten digits: 4x4 entries of 64 at 16x16.
+"""VQ-VAE (van den Oord et al. 2017) on scikit-learn's handwritten digits, 16x16: a 4x4 grid, a codebook of 64 entries.
 
     python -m genlab.main --config=configs/vq_vae.py
 
-Expect an error of 0.02 of the variance (27.3 dB) on held-out digits from 96 bits each, and a perplexity of about 53 of 64
-entries, all in use; 2.5 minutes with the evaluation on two shared cores.
-cifar10 is the setting that is known by its figures: 364,160 parameters of the encoder, 8,256 of the layer of its codes, 290,307
-of the decoder; after 10,000 steps 0.056 of the variance, 0.093 with the commitment, and a perplexity of about 326 of 512.
+Expect an error of 0.02 of the variance (27.3 dB) on held-out digits at 96 bits per digit. Expect a perplexity of about
+53 of 64 entries, all in use. The run takes 2.5 minutes with the evaluation on two shared cores.
+
+The variant cifar10 has reference figures: 364,160 parameters of the encoder, 8,256 of the code layer, 290,307 of the
+decoder. After 10,000 steps the error is 0.056 of the variance, or 0.093 with the commitment. The perplexity is about
+326 of 512.
 """
 
 from genlab import config as configs
@@ -28,13 +30,15 @@ def get_config(variant=''):
 
 
 def gradients(config):
-    """The codebook learned by gradients of the paper's own loss (equation 3)."""
+    """The codebook learned by gradients of the loss of the paper (equation 3)."""
     config.model.decay = 0.0
     config.losses.vae.codebook = 1.0
 
 
 def spatial(config):
-    """The networks of configs/vae.py:spatial around a codebook: the first stage of configs/latent_diffusion.py:vq_frozen."""
+    """The networks of configs/vae.py:spatial with a codebook.
+
+    It is the first stage of configs/latent_diffusion.py:vq_frozen."""
     config.model.networks = named('spatial', width=8, multipliers=(1, 2, 4), blocks=1)
     config.model.update(entries=256, latent_size=4)
     config.optimizer.vae = adam(2e-3, clip=1.0, warmup=100)
@@ -42,7 +46,7 @@ def spatial(config):
 
 
 def mnist(config):
-    """MNIST at 28x28, of 7x7 entries."""
+    """MNIST at 28x28, with a 7x7 grid of entries."""
     configs.tfds(config, 'mnist', 28)
     config.data.update(batch_size=128)
     config.model.networks.width, config.model.entries = 64, 128
@@ -51,7 +55,7 @@ def mnist(config):
 
 
 def cifar10(config):
-    """CIFAR-10, of 8x8 entries."""
+    """CIFAR-10, with an 8x8 grid of entries."""
     configs.tfds(config, 'cifar10', 32)
     config.data.update(batch_size=32, resident=False)
     config.model.networks.width = 128

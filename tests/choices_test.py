@@ -1,4 +1,4 @@
-"""Named choices: their options are checked, filled with defaults, and switched by one flag."""
+"""Tests named choices: their options are checked, filled with defaults, and switched by one flag."""
 
 import sys
 

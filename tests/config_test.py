@@ -1,4 +1,4 @@
-"""Configs: defaults, variants, schedules, phases, differences, near misses, and shrinking every config that there is."""
+"""Tests configs: defaults, variants, schedules, phases, differences, suggestions, and shrinking of every config."""
 
 import importlib.util
 import pathlib
@@ -40,7 +40,7 @@ def model(**train):
 
 
 def shape(config):
-    """The keys of a config at every depth."""
+    """Returns the keys of a config at every depth."""
     return {key: shape(value) if isinstance(value, ConfigDict) else None for key, value in config.items()}
 
 
@@ -52,7 +52,7 @@ def module(path):
 
 
 def everything():
-    """(file, variant) of every config."""
+    """Returns (file, variant) of every config."""
     return [
         pytest.param(path, variant, id=f'{path.stem}-{variant}')
         for path in FILES
@@ -71,7 +71,7 @@ def test_defaults_are_new_each_time_typed_and_complete():
         config.data.resolution = 3.5
 
 
-def test_a_variant_changes_the_config_that_it_is_laid_over():
+def test_a_variant_changes_the_config_it_is_applied_to():
     def wide(config):
         config.model.width = 128
 
@@ -83,7 +83,7 @@ def test_a_variant_changes_the_config_that_it_is_laid_over():
         vary(model(), 'wide', {})
 
 
-def test_a_ramp_is_plain_values_and_a_straight_line_between_flat_ends():
+def test_a_ramp_is_plain_values_and_linear_between_constant_ends():
     value = ramp(2, 1, 4, begin=3)
     assert value.to_dict() == {'start': 2.0, 'end': 1.0, 'steps': 4, 'begin': 3}
     at = jax.jit(schedule(value))
@@ -93,7 +93,7 @@ def test_a_ramp_is_plain_values_and_a_straight_line_between_flat_ends():
     np.testing.assert_allclose([schedule(ramp(0, 1, begin=2), 4)(step) for step in range(6)], [0, 0, 0, 0.5, 1, 1])
 
 
-def test_variants_compose_in_order_and_each_once():
+def test_variants_compose_in_order_and_apply_once():
     def wide(config):
         config.model.width = 128
 
@@ -112,7 +112,7 @@ def test_variants_compose_in_order_and_each_once():
         vary(model(), 'wide,square', known)
 
 
-def test_a_run_has_one_length_and_each_player_one_turn_unless_said():
+def test_a_run_has_one_length_and_each_player_one_turn_by_default():
     config = model(steps=10)
     config.losses.model.kl = ramp(0, 1)
     assert float(weights(config, 'model')['kl'](5)) == 0.5
@@ -135,14 +135,14 @@ def test_weights_are_numbers_or_schedules_and_nothing_else():
         weights(config, 'model')
 
 
-def test_without_phases_there_is_one_that_lasts_to_the_end():
+def test_without_phases_one_phase_lasts_to_the_end():
     config = model(steps=70)
     (phase,) = phases(config)
     assert (phase.start, phase.end, phase.restart) == (0, 70, ())
     assert phase.config.to_dict() == config.to_dict() and phase.config is not config
 
 
-def test_phases_lie_over_the_config_itself_one_after_another():
+def test_each_phase_overrides_the_config_itself():
     config = model(steps=100)
     config.phases = (
         {'until': 30, 'losses.model.kl': 0.0, 'data.batch_size': 8},
@@ -162,7 +162,7 @@ def test_phases_lie_over_the_config_itself_one_after_another():
 
 
 @pytest.mark.parametrize('ends', [(50,), (30, 30, None), (60, 30, None), (None, None), (None, 50)])
-def test_phases_that_would_end_early_or_never_begin_are_refused(ends):
+def test_phases_that_end_early_or_never_start_are_refused(ends):
     config = model(steps=100)
     config.phases = tuple({} if end is None else {'until': end} for end in ends)
     with pytest.raises(ConfigError, match='config.phases: until='):
@@ -170,14 +170,14 @@ def test_phases_that_would_end_early_or_never_begin_are_refused(ends):
 
 
 @pytest.mark.parametrize('key', ['seed', 'placement', 'train.steps', 'train.on_nan', 'checkpoint.keep', 'experiment'])
-def test_a_key_that_holds_for_the_whole_run_is_refused_in_a_phase(key):
+def test_a_key_of_the_whole_run_is_refused_in_a_phase(key):
     config = model(steps=100)
     config.phases = ({'until': 50, key: 1}, {})
     with pytest.raises(ConfigError, match=f'^config.phases: config.{key} holds for the whole run: set it outside'):
         list(phases(config))
 
 
-def test_optimizers_that_start_anew_are_those_of_players():
+def test_optimizers_that_restart_belong_to_players():
     config = model(steps=100)
     config.phases = ({'until': 50}, {'restart': ('model',)})
     assert [phase.restart for phase in phases(config)] == [(), ('model',)]
@@ -198,7 +198,7 @@ def test_a_lazy_weight_is_multiplied_by_its_period():
         weights(config, 'model')
 
 
-def test_a_half_life_is_the_images_after_which_half_of_an_average_is_replaced():
+def test_a_half_life_counts_the_images_that_replace_half_of_an_average():
     config = model(steps=100)
     config.data.batch_size = 50
     config.average.model = half_life(1000)
@@ -210,7 +210,7 @@ def test_a_half_life_is_the_images_after_which_half_of_an_average_is_replaced():
     assert decays(config) == {'model': 0.9}
 
 
-def test_an_unknown_key_of_a_phase_is_named_with_its_near_miss():
+def test_an_unknown_key_of_a_phase_is_named_with_a_suggestion():
     config = model(steps=10)
     config.phases = ({'losses.model.kll': 0.0},)
     with pytest.raises(
@@ -231,7 +231,7 @@ def test_an_unknown_key_of_a_phase_is_named_with_its_near_miss():
         ('checkpoint.zzz', 'config.checkpoint has every, keep'),
     ],
 )
-def test_an_unknown_key_is_answered_with_the_near_miss_or_what_there_is(key, hint):
+def test_an_unknown_key_raises_with_a_suggestion_or_the_known_keys(key, hint):
     with pytest.raises(ConfigError) as error:
         check_key(model(), key)
     assert str(error.value) == f'unknown key config.{key}: {hint}'
@@ -270,7 +270,7 @@ def test_small_caps_sizes_and_leaves_the_rest_of_the_model():
     assert small(config).data.source == 'toy'
 
 
-def test_small_keeps_the_slope_of_a_rate_that_lasts_to_the_end():
+def test_small_keeps_the_slope_of_a_ramp_that_lasts_to_the_end():
     config = model(steps=9000)
     config.optimizer.model = adam(ramp(1e-3, 0.0))
     shrunk = small(config)

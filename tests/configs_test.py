@@ -1,4 +1,4 @@
-"""Every config of images reads a folder of the user's images by two flags."""
+"""Tests that every config of images reads a folder of the user's images by two flags."""
 
 import pathlib
 
@@ -17,7 +17,7 @@ IMAGES = [path for path in FILES if module_of(path).get_config().data.source != 
 
 @pytest.fixture(scope='module')
 def pictures(tmp_path_factory) -> pathlib.Path:
-    """A folder of 20 PNGs in two classes."""
+    """Writes a folder of 20 PNGs in two classes."""
     folder, noise = tmp_path_factory.mktemp('pictures'), np.random.default_rng(0)
     for number in range(20):
         name = folder / f'class_{number % 2}' / f'{number}.png'
@@ -27,7 +27,7 @@ def pictures(tmp_path_factory) -> pathlib.Path:
 
 
 def own_images(path, folder):
-    """The config in a small size, on the folder."""
+    """Returns a small version of the config that reads the folder."""
     config = small(module_of(path).get_config())
     config.data.update(source='folder', dir=str(folder))
     return config

@@ -1,4 +1,4 @@
-"""Every command in README and the docs names configs, variants, keys and flags that exist."""
+"""Tests that every command in README and the docs names existing configs, variants, keys and flags."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ PLACEHOLDER = re.compile(r'[<>]|\.\.\.')
 
 
 def commands(text):
-    """The arguments of each command in a text, without comments and what follows in the shell."""
+    """Yields the arguments of each command in a text, without comments and the rest of the shell line."""
     for found in COMMAND.finditer(text):
         line = re.split(r'\s+#|&&|\||;|\s{2,}\(', found[1].replace('\\\n', ' '))[0]
         if not PLACEHOLDER.search(line):
@@ -27,7 +27,7 @@ def commands(text):
 
 
 def check(arguments):
-    """Raises where an argument names what there is not."""
+    """Raises an error where an argument names something that does not exist."""
     given = dict(argument.removeprefix('--').partition('=')[::2] for argument in arguments if argument.startswith('--'))
     path, _, variant = given.pop('config').partition(':')
     config = module_of(ROOT / path).get_config(variant) if variant else module_of(ROOT / path).get_config()
@@ -44,14 +44,14 @@ def check(arguments):
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_can_be_given(page):
+def test_commands_are_valid(page):
     for arguments in commands(page.read_text()):
         if any(argument.startswith('--config=') for argument in arguments):
             check(arguments)
 
 
-def test_other_commands_exist_and_know_their_flags():
-    """Entry points beside genlab.main: the module is there, and each flag of a command stands in its sources."""
+def test_other_commands_exist_and_have_their_flags():
+    """Checks the other entry points: the module exists, and its source contains each flag of a command."""
     found = 0
     for page in PAGES:
         for module, rest in OTHER.findall(page.read_text()):

@@ -1,4 +1,4 @@
-"""From a config to an experiment: players get their own weights and optimizers, and wrong names are told apart."""
+"""Tests experiments from a config: players get their weights and optimizers, and wrong names are refused."""
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +57,7 @@ def test_players_have_the_weights_and_the_optimizer_of_their_name():
     moved, metrics = made.step(state, batches, jax.random.key(0))
     np.testing.assert_allclose(moved.params['a']['offset'], -0.2, rtol=1e-6)
     np.testing.assert_allclose(moved.params['b']['offset'], -2.0, rtol=1e-6)
-    np.testing.assert_allclose(moved.average['a']['offset'], -0.18, rtol=1e-6)  # warming up: 0.1 is kept
+    np.testing.assert_allclose(moved.average['a']['offset'], -0.18, rtol=1e-6)  # warm-up: 0.1 of the average is kept
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_players_have_the_weights_and_the_optimizer_of_their_name():
         ('average', dict(c=0.9), r'config\.average has c; the networks are a, b'),
     ],
 )
-def test_a_name_of_nobody_is_refused(key, value, message):
+def test_a_name_of_no_player_is_refused(key, value, message):
     wrong = config()
     wrong[key].update(value)
     with pytest.raises(ConfigError, match=message):
         begun(wrong)
 
 
-def test_a_player_may_have_no_turn_but_not_no_weights():
+def test_a_player_without_a_turn_is_allowed_but_needs_weights():
     resting = config()
     resting.train.order = ('first',)
     assert build(resting).batches == 1
@@ -97,7 +97,7 @@ def test_a_player_may_have_no_turn_but_not_no_weights():
         build(resting)
 
 
-def test_an_experiment_is_found_by_its_name_and_an_unknown_one_named_with_those_there_are():
+def test_an_experiment_is_found_by_name_and_an_unknown_one_raises_with_the_list():
     from experiments import gan
 
     assert experiment.load('gan') is gan.build

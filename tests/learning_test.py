@@ -1,4 +1,4 @@
-"""What the systems learn, by the commands of their configs as they are: minutes each, `python -m pytest -m slow`."""
+"""Tests what the systems learn with their configs, minutes each: `python -m pytest -m slow`."""
 
 import json
 
@@ -26,13 +26,13 @@ def test_a_dense_gan_finds_every_mode(tmp_path, variant, modes_there):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('variant', ['', 'edm', 'flow'])
-def test_diffusion_in_the_plane_is_nearly_as_near_to_the_data_as_data_are(tmp_path, variant):
+def test_diffusion_of_points_is_nearly_as_close_to_the_data_as_real_points(tmp_path, variant):
     figures = judged(tmp_path, CONFIGS['diffusion_toy'].get_config(variant))
     assert figures['sliced_wasserstein'] <= 1.5 * figures['sliced_wasserstein_of_data']
 
 
 @pytest.mark.slow
-def test_dcgan_draws_all_ten_digits(tmp_path):
+def test_dcgan_samples_all_ten_digits(tmp_path):
     figures = judged(tmp_path, CONFIGS['dcgan'].get_config())
     assert figures['smallest_share'] >= 0.03 and figures['largest_share'] <= 0.25
     assert figures['confidence'] > 0.9
@@ -45,13 +45,13 @@ def test_a_linear_autoencoder_finds_the_span_of_the_principal_components(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_deep_autoencoder_is_far_better_than_as_many_principal_components(tmp_path):
+def test_a_deep_autoencoder_is_far_better_than_pca_of_the_same_size(tmp_path):
     figures = judged(tmp_path, CONFIGS['deep_ae'].get_config())
     assert figures['squared_error'] < figures['squared_error_of_pca']
 
 
 @pytest.mark.slow
-def test_a_sparse_autoencoder_is_as_sparse_as_asked(tmp_path):
+def test_a_sparse_autoencoder_reaches_its_target_sparsity(tmp_path):
     config = CONFIGS['sparse_ae'].get_config()
     assert abs(judged(tmp_path, config)['mean_activation'] / config.model.rho - 1) < 0.2
 
@@ -62,7 +62,7 @@ def test_a_denoising_autoencoder_is_better_than_filters(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_variational_autoencoder_draws_all_ten_digits(tmp_path):
+def test_a_variational_autoencoder_samples_all_ten_digits(tmp_path):
     config = CONFIGS['vae'].get_config()
     config.evaluate.importance = 50
     figures = judged(tmp_path, config)
@@ -71,13 +71,13 @@ def test_a_variational_autoencoder_draws_all_ten_digits(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_mean_flow_draws_all_ten_digits_in_one_evaluation(tmp_path):
+def test_a_mean_flow_samples_all_ten_digits_in_one_evaluation(tmp_path):
     figures = judged(tmp_path, CONFIGS['meanflow'].get_config())
     assert figures['frechet_distance'] < 40 and figures['recall'] > 0.8
     assert figures['smallest_share'] >= 0.02 and figures['confidence'] > 0.9
 
 
 @pytest.mark.slow
-def test_a_codebook_tells_digits_apart_and_is_in_use(tmp_path):
+def test_a_codebook_distinguishes_digits_and_is_in_use(tmp_path):
     figures = judged(tmp_path, CONFIGS['vq_vae'].get_config())
     assert figures['relative_error'] < 0.03 and figures['perplexity'] > 40

@@ -1,4 +1,4 @@
-"""The command as a person gives it: from the root and from elsewhere, with bad input, and killed."""
+"""Tests the command as a user runs it: from the root and from elsewhere, with bad input, and killed."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def start(*arguments, config='configs/gan.py', cwd=ROOT, **environment):
 
 
 def finish(process):
-    """(exit code, stdout, the last line of stderr, stderr)"""
+    """Returns (exit code, stdout, the last line of stderr, stderr)."""
     out, error = process.communicate(timeout=240)
     return process.returncode, out, (error.strip().splitlines() or [''])[-1], error
 
@@ -60,8 +60,8 @@ def test_all_modes_from_elsewhere(tmp_path):
     assert code == 0 and 'high_quality' in out and (folder / 'evaluation.json').exists(), error
 
 
-def test_kill_and_go_on(tmp_path):
-    """Killed after its first checkpoint without a moment to say goodbye, the same command ends with the same curve."""
+def test_a_killed_run_resumes(tmp_path):
+    """Kills a run after its first checkpoint by SIGKILL; the same command again completes the same curve."""
     more = [*TINY, '--config.train.steps=40', '--config.train.evaluate_every=0']
     whole = start(*more, f'--workdir={tmp_path}/whole')
     killed = start(*more, f'--workdir={tmp_path}/killed')
@@ -128,7 +128,7 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM])
-def test_asked_to_stop_it_exits_with_42(tmp_path, number):
+def test_a_signal_to_stop_gives_exit_code_42(tmp_path, number):
     process = start(*TINY, '--config.train.steps=100000', f'--workdir={tmp_path}')
     while process.poll() is None and not (tmp_path / 'metrics.jsonl').exists():
         time.sleep(0.05)

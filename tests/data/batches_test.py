@@ -1,4 +1,4 @@
-"""Batches: one permutation per epoch, and the same batch however it is asked for."""
+"""Tests batches: one permutation per epoch, and the same batch for every order of requests."""
 
 from contextlib import closing
 
@@ -14,7 +14,7 @@ LENGTH = 23
 
 
 def numbers(in_memory=True):
-    """A source whose example i is the number i."""
+    """Returns a source whose example i is the number i."""
     fields = {'point': Field((1,), np.dtype(np.float32), 0, LENGTH), 'label': Field((), np.dtype(np.int32), 0, LENGTH)}
     arrays = {'point': np.arange(LENGTH, dtype=np.float32)[:, None], 'label': np.arange(LENGTH, dtype=np.int32)}
     source = from_arrays('numbers', arrays, fields)
@@ -38,7 +38,7 @@ def test_every_epoch_is_a_permutation_of_its_own(size):
     assert flat.dtype == np.int64
 
 
-def test_permutation_is_that_of_the_contract():
+def test_permutation_follows_its_documented_definition():
     first = np.random.default_rng([7, 0]).permutation(LENGTH)
     second = np.random.default_rng([7, 1]).permutation(LENGTH)
     straddling = Batches(numbers(), 10, seed=7).indices(2)[0]
@@ -57,7 +57,7 @@ def test_batches_are_the_same_in_any_order_and_grouping():
     assert not np.array_equal(together, Batches(numbers(), 5, seed=2).indices(0, 30))
 
 
-def test_few_permutations_are_kept():
+def test_only_a_few_permutations_are_cached():
     batches = Batches(numbers(), 5, seed=1)
     for n in range(40):
         batches.indices(n)
@@ -92,7 +92,7 @@ def test_stream_closes_early():
         next(stream)
 
 
-def test_stream_passes_an_error_on():
+def test_stream_propagates_an_error():
     def broken(indices):
         raise OSError('the disk is gone')
 
@@ -114,19 +114,19 @@ def test_stream_in_processes():
     assert not multiprocessing.active_children()
 
 
-def test_batches_travel_to_processes_without_their_permutations():
+def test_pickled_batches_leave_out_their_permutations():
     batches = Batches(numbers(), 5, seed=1)
     batches.indices(0)
     state = batches.__getstate__()
     assert state['_permutations'] == {} and len(batches._permutations) == 1
 
 
-def test_a_batch_has_examples():
+def test_an_empty_batch_is_refused():
     with pytest.raises(ConfigError, match='config.data.batch_size=0 of numbers.* at least 1'):
         Batches(numbers(), 0, seed=0)
 
 
-def test_held_is_the_same_source_in_memory():
+def test_held_returns_the_same_source_in_memory():
     source = scenes(8)
     small = Source(source.name, source.fields, 37, source.rows, in_memory=False, classes=source.classes)
     kept = held(small, block=10)

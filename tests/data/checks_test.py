@@ -1,4 +1,4 @@
-"""check() finds each kind of fault and names the field, what was declared and what was found."""
+"""Tests that check() finds each kind of fault, and names the field, the declaration and what was found."""
 
 import numpy as np
 import pytest

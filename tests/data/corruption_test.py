@@ -1,4 +1,4 @@
-"""Corruptions have the laws that they claim, and each example its own noise."""
+"""Tests that corruptions have their documented distributions and that each example has its own noise."""
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ def test_none_and_an_amount_of_zero_change_nothing():
         np.testing.assert_array_equal(after, example)
 
 
-def test_gaussian_noise_has_its_deviation_and_is_not_clipped():
+def test_gaussian_noise_has_the_given_deviation_and_is_not_clipped():
     example, after = corrupted('gaussian', 0.5)
     assert stats.kstest((after - example).ravel(), 'norm', (0, 0.5)).pvalue > 1e-3
     assert after.max() > 1.5
@@ -31,7 +31,7 @@ def test_gaussian_noise_has_its_deviation_and_is_not_clipped():
 @pytest.mark.parametrize(
     'kind, shares', [('masking', {-1.0: 0.3, 1.0: 0.0}), ('salt_and_pepper', {-1.0: 0.15, 1.0: 0.15})]
 )
-def test_a_share_of_the_values_goes_to_the_ends_and_the_others_stay(kind, shares):
+def test_a_fraction_of_the_values_is_replaced_and_the_others_stay(kind, shares):
     example, after = corrupted(kind, 0.3)
     for value, share in shares.items():
         count = (after == value).sum()
@@ -39,11 +39,11 @@ def test_a_share_of_the_values_goes_to_the_ends_and_the_others_stay(kind, shares
     untouched = ~np.isin(after, [*shares])
     np.testing.assert_array_equal(after[untouched], example[untouched])
     rows = (after != example).mean((1, 2))
-    np.testing.assert_allclose(rows.std(), np.sqrt(0.3 * 0.7 / 200), rtol=0.3)  # each value by itself, not by rows
+    np.testing.assert_allclose(rows.std(), np.sqrt(0.3 * 0.7 / 200), rtol=0.3)  # values are independent, not whole rows
 
 
 @pytest.mark.parametrize('kind', ['gaussian', 'masking', 'salt_and_pepper'])
-def test_the_noise_is_the_key_s(kind):
+def test_the_noise_depends_on_the_key(kind):
     example, one = corrupted(kind, 0.5)
     np.testing.assert_array_equal(one, corrupted(kind, 0.5)[1])
     assert (one != corrupted(kind, 0.5, seed=1)[1]).mean() > 0.2

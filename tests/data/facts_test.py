@@ -1,4 +1,4 @@
-"""Facts of a data set against a direct computation on its prepared values."""
+"""Tests facts of a data set against a direct computation on its prepared values."""
 
 import jax
 import numpy as np
@@ -41,6 +41,6 @@ def test_maps_use_their_declared_range():
     np.testing.assert_allclose(variance(some, config), direct, rtol=1e-5)
 
 
-def test_settings_that_are_missing_facts_are_found_at_any_depth():
+def test_missing_facts_are_found_in_settings_at_any_depth():
     model = ConfigDict({'variance': 0.0, 'examples': 3, 'first': {'examples': 0, 'name': 'x'}})
     assert missing(model) == {'variance': 'variance', 'first.examples': 'examples'}

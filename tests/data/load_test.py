@@ -1,4 +1,4 @@
-"""From a config to a source, for the sets that need no files; and what a wrong config says."""
+"""Tests sources that need no files, from the config to the data, and the errors of a wrong config."""
 
 import subprocess
 import sys
@@ -53,7 +53,7 @@ def test_first_batch_of_every_source(config):
     assert prepare_batch(config, source) and len(source.name) > 3
 
 
-def test_scenes_have_the_fields_asked_for():
+def test_scenes_have_the_requested_fields():
     source = load(defaults(source='scenes', observe='style'), 'train', ('boxes', 'label'))
     assert list(source.fields) == ['style', 'label', 'boxes']
 
@@ -87,7 +87,7 @@ def test_wrong_splits_fields_and_lines():
         defaults(resolutin=3)
 
 
-def test_resize_is_antialiased_and_keeps_what_fits():
+def test_resize_is_antialiased_and_keeps_images_of_the_right_size():
     image = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)[..., None]
     assert resize(image, 32).tobytes() == image.tobytes()
     np.testing.assert_allclose(resize(image, 8), 127.5, atol=4)
@@ -102,13 +102,13 @@ def test_channels_on_arrays():
     )
 
 
-def test_deep_greys_become_eight_bits():
+def test_greys_of_higher_precision_become_eight_bits():
     levels = np.arange(256)
     np.testing.assert_array_equal(eight_bits((levels * 257).astype(np.uint16)), levels)
     np.testing.assert_array_equal(eight_bits((levels / 255).astype(np.float32)), levels)
 
 
-def test_import_is_light_and_starts_no_backend():
+def test_import_loads_no_heavy_package_and_starts_no_backend():
     code = (
         'import sys, genlab.data, genlab.data.prepare; heavy = {"tensorflow", "tensorflow_datasets", "grain", '
         '"sklearn", "PIL"} & set(sys.modules); import jax._src.xla_bridge as bridge; '

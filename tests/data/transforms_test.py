@@ -1,4 +1,4 @@
-"""Transforms on the device: exact, per example, pairs aligned, and only what the config asks for."""
+"""Tests transforms on the device: exact, per example, aligned in pairs, and only those of the config."""
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def prepared(number, source=SOURCE, train=True, **changes):
     return jax.jit(prepare_batch(config, source, train))(batch_of(number, tuple(source.fields)), keys_of(number))
 
 
-def test_range_and_back_is_exact():
+def test_rescaling_and_its_inverse_are_exact():
     levels = np.arange(256, dtype=np.uint8)
     images = transforms.to_range(levels)
     assert images.dtype == jnp.float32 and float(images[0]) == -1 and float(images[-1]) == 1
@@ -110,7 +110,7 @@ def test_no_flip_and_crop_at_test_time():
     )
 
 
-def test_binarise_draws_with_the_intensity():
+def test_binarise_samples_with_the_intensity_as_probability():
     levels = np.tile(np.array([0, 64, 128, 255], np.uint8), (4000, 1))
     drawn = np.asarray(jax.jit(jax.vmap(transforms.binarise))(levels, keys_of(4000)))
     assert set(np.unique(drawn)) == {-1, 1} and drawn.dtype == np.float32
@@ -119,7 +119,7 @@ def test_binarise_draws_with_the_intensity():
     assert set(np.unique(out['x'])) == {-1, 1} and len(np.unique(out['image'])) > 100
 
 
-def test_dequantise_stays_in_its_level():
+def test_dequantise_stays_within_the_level():
     out, levels = np.asarray(prepared(50, dequantise=True)['x']), batch_of(50)['image']
     assert out.min() >= -1 and out.max() < 1
     inside = (out + 1) * 128 - levels
@@ -137,15 +137,15 @@ def test_an_example_does_not_depend_on_its_batch(changes):
     source = source_of('image', 'label')
     ready = jax.jit(prepare_batch(defaults(**changes), source))
     batch, keys = batch_of(12, ('image', 'label')), keys_of(12)
-    order = np.array([7, 2, 11] * 4)  # other places, other neighbours
+    order = np.array([7, 2, 11] * 4)  # another position and other neighbours in the batch
     whole, other = ready(batch, keys), ready({name: array[order] for name, array in batch.items()}, keys[order])
     for name in whole:
         np.testing.assert_array_equal(np.asarray(whole[name])[order], other[name], err_msg=name)
     assert not np.array_equal(whole['x'], ready(batch, keys_of(12, seed=1))['x'])
 
 
-def test_transforms_draw_from_streams_of_their_own():
-    """The same key flips the same examples, whatever else is switched on."""
+def test_transforms_use_separate_random_streams():
+    """Checks that a key flips the same examples with and without other transforms."""
     source = source_of('image')
     plain, also = (prepared(32, source, flip=True, **more)['image'] for more in ({}, {'binarise': True}))
     np.testing.assert_array_equal(plain, also)
@@ -158,7 +158,7 @@ def test_transforms_draw_from_streams_of_their_own():
     assert same == [False, False, True, False]
 
 
-def test_points_pass_as_they_are():
+def test_points_are_not_changed():
     config = defaults(source='toy', name='ring', observe='point')
     source = load(config, 'test')
     batch = {name: array[0] for name, array in Batches(source, 16, seed=0)(0).items()}
@@ -182,7 +182,7 @@ def test_impossible_configs(changes, message):
         prepare_batch(defaults(**changes), SOURCE)
 
 
-def test_a_flip_would_make_a_caption_untrue():
+def test_a_flip_of_captioned_images_is_refused():
     config = defaults(source='scenes', channels=3, flip=True)
     with pytest.raises(ConfigError, match='flip would make the field caption untrue'):
         prepare_batch(config, load(config, 'train', ('caption',)))

@@ -1,4 +1,4 @@
-"""Augmentation that does not leak: nothing by default, known motions exactly, and numbers that tell them."""
+"""Tests non-leaky augmentation: no change by default, exact flips and shifts, and the numbers that describe them."""
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,11 @@ def keys(count):
 
 
 def smooth(rows, columns):
-    """An image of long waves at any places."""
+    """Returns an image of long waves, evaluated at any coordinates."""
     return np.sin(0.35 * rows + 0.2) * np.cos(0.3 * columns)
 
 
-def test_with_probability_0_nothing_happens():
+def test_probability_0_changes_nothing():
     images = jnp.stack([IMAGE, -IMAGE])
     same, numbers = jax.jit(lambda images, keys: augment(images, keys, 0.0))(images, keys(2))
     np.testing.assert_array_equal(same, images)
@@ -45,7 +45,7 @@ def test_flips_and_moves_by_whole_pixels_are_exact(motion, expected):
     np.testing.assert_array_equal(MOVE(IMAGE, motion), expected)
 
 
-def test_quarters_of_a_turn():
+def test_rotations_by_quarter_turns_are_exact():
     for quarters in (1, 2, 3):
         turned = MOVE(IMAGE, STILL._replace(angle=quarters * np.pi / 2))
         np.testing.assert_allclose(turned, np.rot90(IMAGE, quarters), atol=1e-5)
@@ -60,7 +60,7 @@ def test_interpolation_is_exact_for_quadratics_inside():
 
 
 def matrix(numbers, side, sign):
-    """Where the numbers say that a place of the image goes, from its centre: [3, 3] on (x, y down, 1)."""
+    """Returns the affine map that the numbers describe, around the centre: [3, 3] on (x, y down, 1)."""
     mirrored, upside_down, scale, cosine, sine, along, across, right, down = np.float64(numbers)
     turn = lambda angle: np.array([[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     size, direction = sign * np.hypot(along, across), np.arctan2(across, along)
@@ -70,8 +70,8 @@ def matrix(numbers, side, sign):
     return shift @ stretch @ turn(np.arctan2(sine, cosine + 1)) @ np.diag([2 ** (0.2 * scale)] * 2 + [1]) @ flips
 
 
-def test_the_numbers_tell_what_happened():
-    """Wherever a pixel of the result comes from inside of the image, it has the value there."""
+def test_the_numbers_describe_the_applied_transform():
+    """Checks that each pixel of the result that comes from inside the image has the value found there."""
     side = 16
     image = smooth(*np.mgrid[:side, :side])[..., None].astype(np.float32)
     moved, numbers = PROBABLE(jnp.stack([jnp.asarray(image)] * 8), keys(8))
@@ -79,7 +79,7 @@ def test_the_numbers_tell_what_happened():
     places, inside = np.stack([x.ravel(), y.ravel(), np.ones(side**2)]), []
     for result, told in zip(np.asarray(moved), np.asarray(numbers)):
         errors = []
-        for sign in (1, -1):  # longer or shorter along its direction
+        for sign in (1, -1):  # stretched or compressed along its direction
             origin = np.linalg.inv(matrix(told, side, sign)) @ places
             columns, rows = origin[:2].reshape(2, side, side) + (side - 1) / 2
             known = (np.minimum(rows, columns) >= 1) & (np.maximum(rows, columns) <= side - 2)
@@ -97,8 +97,8 @@ def test_an_image_does_not_depend_on_its_batch():
     assert np.abs(numbers[0] - numbers[1]).max() > 0.1
 
 
-def test_how_often_things_happen():
-    """Half of all images are mirrored, a twentieth turned upside down, of the rest a tenth each (2,000 images)."""
+def test_transforms_have_their_probabilities():
+    """Expects half of 2,000 images mirrored, a twentieth upside down, and a tenth for each other transform."""
     motions = jax.jit(jax.vmap(lambda key: draw(key, 0.1)))(keys(2000))
     shares = {name: float(np.mean(np.asarray(values) != 0)) for name, values in motions._asdict().items()}
     expected = dict(

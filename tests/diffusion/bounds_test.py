@@ -1,4 +1,4 @@
-"""The variational bound is one, and nothing is lost where the best denoiser is known: data that are -1 or 1."""
+"""Tests that the variational bound is a bound, and tight for the exact denoiser of data in {-1, 1}."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +14,7 @@ TIMES, NOISES, CHAIN = 500, 100, 1000
 
 
 def data(first):
-    """x_0, epsilon and u in [0, 1) at the nodes of a quadrature: [N, 1] each and [N]; its weights [N] sum to 1."""
+    """Returns x_0, epsilon [N, 1] and u [N] in [0, 1) at quadrature nodes, and weights [N] that sum to 1."""
     nodes, mass = np.polynomial.hermite_e.hermegauss(NOISES)
     x0, epsilon, u = np.meshgrid([1.0, -1.0], nodes, (np.arange(first) + 0.5) / first, indexing='ij')
     weights = np.where(x0 > 0, SHARE, 1 - SHARE) * (mass / mass.sum())[None, :, None] / first
@@ -23,7 +23,7 @@ def data(first):
 
 
 def best(process, x, t, share=SHARE):
-    """E[x_0 | x_t] of data that are 1 with probability `share`, and the noise that follows."""
+    """Returns E[x_0 | x_t] of data that are 1 with probability `share`, and the corresponding noise."""
     alpha, sigma = process.alpha(t)[:, None], process.sigma(t)[:, None]
     x0 = jnp.tanh(alpha * x / sigma**2 + np.log(share / (1 - share)) / 2)
     return Estimate(x0, (x - alpha * x0) / sigma)
@@ -31,12 +31,12 @@ def best(process, x, t, share=SHARE):
 
 @pytest.fixture(scope='module')
 def learned():
-    """VDM's fixed schedule: log-SNR from 13.3 to -8."""
+    """Returns the fixed schedule of VDM: log-SNR from 13.3 to -8."""
     return processes.from_gamma(lambda t: -13.3 + 21.3 * t)
 
 
 def continuous(process, share):
-    """The mean bound in continuous time, nats."""
+    """Returns the mean bound in continuous time, in nats."""
     x0, epsilon, t, weights = data(TIMES)
     x, first = (processes.diffuse(process, x0, epsilon, time) for time in (t, jnp.zeros(())))
     parts = (
@@ -56,8 +56,8 @@ def test_a_worse_denoiser_has_a_larger_bound(learned):
 
 
 @pytest.mark.parametrize('variance, most', [('small', 1.05), ('large', 30), ('learned', 1.05)])
-def test_the_discrete_bound_of_the_best_denoiser_is_near_the_entropy_and_not_below(variance, most):
-    """The largest variance is far too large for data that are known so well: it costs."""
+def test_the_discrete_bound_of_the_best_denoiser_is_close_to_the_entropy_and_not_below(variance, most):
+    """Expects a looser bound of the largest variance, which is too large for a nearly certain x_0."""
     process = processes.linear(CHAIN)
 
     def term(k, u_weights):
@@ -74,7 +74,7 @@ def test_the_discrete_bound_of_the_best_denoiser_is_near_the_entropy_and_not_bel
     assert ENTROPY * 0.99 < total < ENTROPY * most
 
 
-def test_the_masses_of_all_levels_sum_to_one_and_are_those_of_scipy():
+def test_the_probabilities_of_all_levels_sum_to_one_and_agree_with_scipy():
     levels = np.linspace(-1, 1, 256)
     for mean, deviation in ((0.3, 0.1), (-0.99, 0.02), (0.0, 3.0)):
         found = np.exp(
@@ -85,15 +85,15 @@ def test_the_masses_of_all_levels_sum_to_one_and_are_those_of_scipy():
         assert found.sum() == pytest.approx(1, abs=1e-3)
 
 
-def test_the_prior_is_the_divergence_of_two_gaussians():
+def test_the_prior_term_is_the_divergence_of_two_gaussians():
     process, x0 = processes.linear(100, 1e-4, 5e-3), jnp.array([[0.5, -1.0]])
     alpha, sigma = float(process.alpha(jnp.ones(()))), float(process.sigma(jnp.ones(())))
     exact = sum((alpha * value) ** 2 / (2 * sigma**2) for value in (0.5, -1.0))
     assert float(bounds.prior(process, x0)[0]) == pytest.approx(exact, rel=1e-5)
 
 
-def test_reconstruction_tells_levels_apart_that_the_noise_hides():
-    """With noise far above the distance of the levels all are as probable; with noise far below it, one."""
+def test_reconstruction_distinguishes_levels_by_the_noise_scale():
+    """Expects equal probabilities for noise far above the level spacing, and one certain level far below it."""
     loud, quiet = (processes.from_gamma(lambda t, low=low: low + 20 * t) for low in (12.0, -20.0))
     x0 = jnp.linspace(-1, 1, 256)[None, 100:103]
     assert float(bounds.reconstruction(quiet, x0, quiet.alpha(jnp.zeros(())) * x0, 256)[0]) < 1e-3

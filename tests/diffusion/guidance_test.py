@@ -1,4 +1,4 @@
-"""What stands between a network and a solver, with the exact denoisers of Gaussian data."""
+"""Tests guidance, clipping and conversion between processes with the exact denoisers of Gaussian data."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,11 +10,11 @@ from genlab.diffusion.processes import log_snr
 from support.gaussian_data import denoiser, every_process, moments
 
 PROCESSES = every_process()
-LEVELS = jnp.linspace(7.5, -7.5, 9)  # log-SNR that every process has
+LEVELS = jnp.linspace(7.5, -7.5, 9)  # log-SNR within the range of every process
 
 
 def noisy(process, t, seed=0):
-    """x [9, 2, 3] at times t [9], of about the right scale."""
+    """Returns x [9, 2, 3] at times t [9], of about the right scale."""
     mean, deviation = moments(process, t)
     standard = np.float32(np.random.default_rng(seed).normal(size=(9, 2, 3)))
     return mean[:, None, None] + deviation[:, None, None] * standard
@@ -27,7 +27,7 @@ def test_guidance_of_scale_1_is_the_conditional_model():
 
 @pytest.mark.parametrize('name', ['vp', 've', 'interpolant'])
 def test_guidance_of_two_gaussians(name):
-    """(1 - w) D_u + w D_c, which is still an estimate of x_t; only in its interval, by example."""
+    """Expects (1 - w) D_u + w D_c, consistent with x_t, per example and inside the interval only."""
     process = PROCESSES[name]
     conditional, unconditional = denoiser(process, 1.0, 0.2), denoiser(process, 0.4, 0.5)
     t = process.time(LEVELS)
@@ -50,7 +50,7 @@ def test_guidance_of_two_gaussians(name):
 
 
 @pytest.mark.parametrize('name', ['cosine', 've'])
-def test_clipped_estimates_still_say_x(name):
+def test_clipped_estimates_are_consistent_with_x(name):
     process = PROCESSES[name]
     t = process.time(LEVELS)
     x = 3 * noisy(process, t)
@@ -65,8 +65,8 @@ def test_clipped_estimates_still_say_x(name):
 
 
 @pytest.mark.parametrize('name', PROCESSES)
-def test_the_denoiser_of_one_process_serves_every_other(name):
-    """The exact denoiser of P, converted to Q, is the exact denoiser of Q."""
+def test_a_denoiser_converts_to_every_other_process(name):
+    """Checks that the exact denoiser of P, converted to Q, is the exact denoiser of Q."""
     process = PROCESSES[name]
     t = process.time(LEVELS)
     x = noisy(process, t)
@@ -79,8 +79,8 @@ def test_the_denoiser_of_one_process_serves_every_other(name):
 
 
 @pytest.mark.parametrize('name', PROCESSES)
-def test_where_no_data_is_left_the_other_process_ends_too(name):
-    """The interpolant ends at alpha = 0, where none of the others ever is."""
+def test_an_end_of_pure_noise_maps_to_the_end_of_the_other_process(name):
+    """Covers alpha = 0, the end of the interpolant, which no other process reaches."""
     trained, process = PROCESSES[name], PROCESSES['interpolant']
     called = []
 

@@ -1,4 +1,4 @@
-"""The probability-flow ODE against the exact flow of Gaussian data, and the likelihood against its density."""
+"""Tests the probability-flow ODE against the exact flow of Gaussian data, and likelihoods against the density."""
 
 import functools
 import sys
@@ -26,7 +26,7 @@ def integrate(name, **options):
 
 @pytest.mark.parametrize('name', ['cosine', 've', 'interpolant', 'from_gamma'])
 def test_adaptive_steps_follow_the_exact_flow(name):
-    """From data to noise and back, to 1e-4 of the scale of x; each example as if it were alone."""
+    """Integrates from data to noise and back, to 1e-4 of the scale of x, independently per example."""
     process, follow = PROCESSES[name], integrate(name, tolerance=1e-5)
     start, end = jnp.float32(1e-4 * process.end), jnp.float32(process.end)
     scale, exact = ode.scale(process, end), flow(process, DATA, start, end)
@@ -36,8 +36,8 @@ def test_adaptive_steps_follow_the_exact_flow(name):
     np.testing.assert_allclose(follow(WILD, start, end)[0], noise[0], rtol=1e-6)
 
 
-def test_as_many_steps_as_were_asked_for():
-    """Of heun, order 2: a quarter of the error in twice the steps. To t = 0 too: this denoiser says epsilon there."""
+def test_the_solver_takes_the_requested_number_of_steps():
+    """Expects a quarter of the error in twice the steps (heun, order 2). It includes t = 0."""
     process = PROCESSES['vp']
     x = flow(process, DATA, jnp.float32(0), jnp.float32(1))
     errors = [np.abs(integrate('vp', solver='heun', steps=steps)(x, 1.0, 0.0) - DATA).max() for steps in (8, 16)]
@@ -46,9 +46,9 @@ def test_as_many_steps_as_were_asked_for():
 
 @pytest.mark.parametrize('name', ['vp', 've', 'interpolant'])
 def test_likelihood_of_gaussian_data(name):
-    """The density of the data to 0.05 nats of 6 numbers; that of N(0, sigma(end)^2) brought back by the flow to 0.005.
+    """Expects the density of the data to 0.05 nats for 6 values, and the density of the flow to 0.005.
 
-    The Jacobian is a multiple of one, so that any signs give its trace."""
+    The flow density starts from N(0, sigma(end)^2). The Jacobian is a multiple of the identity: any probe is exact."""
     process, keys = PROCESSES[name], jax.random.split(jax.random.key(0), 4)
     likelihood = jax.jit(functools.partial(ode.log_likelihood, denoiser(process), process, tolerance=1e-5))
     found = likelihood(DATA, keys)
@@ -63,7 +63,7 @@ def test_likelihood_of_gaussian_data(name):
 
 
 def test_the_trace_is_estimated_without_bias():
-    """Of numbers that depend on each other; four probes have half the deviation of one, and equal keys equal signs."""
+    """Uses correlated values. Four probes halve the deviation of one; equal keys give equal signs."""
     process = PROCESSES['interpolant']
     covariance = np.float32(0.25 * (0.4 * np.eye(4) + 0.6))
     values, axes = np.linalg.eigh(covariance)
@@ -85,7 +85,7 @@ def test_the_trace_is_estimated_without_bias():
     assert 1.6 < spread[1] / spread[4] < 2.4, spread
 
 
-def test_without_diffrax_one_line_says_what_to_install(monkeypatch):
+def test_without_diffrax_the_error_names_the_package_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, 'diffrax', None)
     with pytest.raises(UserError, match=r"pip install -e '\.\[ode\]'"):
         ode.integrate(denoiser(PROCESSES['vp']), PROCESSES['vp'], DATA, 1.0, 0.5)

@@ -1,4 +1,4 @@
-"""Predictions: each says x_0 and epsilon again, and errors of one are errors of another, by a factor that is known."""
+"""Tests predictions: each determines x_0 and epsilon, and their errors differ by known factors."""
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +15,14 @@ DEVIATION = 0.5
 
 
 def example(process, seed=0):
-    """(x0, epsilon [9, 2, 3], t [9]) over the whole of the process but its very ends."""
+    """Returns (x0, epsilon [9, 2, 3], t [9]) over the whole process without its two ends."""
     x0, epsilon = jax.random.normal(jax.random.key(seed), (2, 9, 2, 3))
     return x0, epsilon, process.end * jnp.linspace(0.02, 0.97, 9)
 
 
 @pairs
-def test_every_prediction_says_x0_and_epsilon(name):
-    """To 1e-5 of the size of x_t as x_0 (divided by alpha) or as noise (divided by sigma)."""
+def test_every_prediction_determines_x0_and_epsilon(name):
+    """Expects 1e-5 of the size of x_t, divided by alpha for x_0 and by sigma for epsilon."""
     process = PROCESSES[name]
     x0, epsilon, t = example(process)
     x = diffuse(process, x0, epsilon, t)
@@ -38,7 +38,7 @@ def test_every_prediction_says_x0_and_epsilon(name):
 
 @pairs
 def test_error_ratio_is_the_measured_ratio(name):
-    """A wrong prediction says a wrong x_0 and epsilon; what another prediction would then have said is as much wrong."""
+    """Converts a wrong prediction to another one by x_0 and epsilon, and compares the errors."""
     process = PROCESSES[name]
     x0, epsilon, t = example(process)
     x = diffuse(process, x0, epsilon, t)
@@ -53,8 +53,8 @@ def test_error_ratio_is_the_measured_ratio(name):
             np.testing.assert_allclose(ratio, measured, rtol=2e-2, err_msg=f'{prediction}, {other}')
 
 
-def test_error_ratios_that_have_names():
-    """The SNR, the SNR plus one (Salimans & Ho 2022, section 4), and EDM's weight (Karras et al. 2022, table 1)."""
+def test_known_error_ratios():
+    """Covers the SNR, the SNR + 1 (Salimans & Ho 2022, section 4) and EDM's weight (Karras et al. 2022, table 1)."""
     process, t = PROCESSES['vp'], jnp.linspace(0.1, 0.9, 9)
     ratio = jnp.square(process.alpha(t) / process.sigma(t))
     np.testing.assert_allclose(predictions.error_ratio('x0', 'epsilon', process, t), ratio, rtol=1e-5)
@@ -66,8 +66,8 @@ def test_error_ratios_that_have_names():
     )
 
 
-def test_edm_is_karras():
-    """D = c_skip x + c_out F, and the target of F has variance 1 for data of the given deviation."""
+def test_edm_follows_the_paper():
+    """Checks D = c_skip x + c_out F, and variance 1 of the target of F for data of the given deviation."""
     process, x = PROCESSES['ve'], jax.random.normal(jax.random.key(0), (2, 9, 2, 3))
     sigma = jnp.array([0.002, 0.02, 0.1, 0.3, 0.5, 1.0, 3.0, 20.0, 80.0])
     skip = (DEVIATION**2 / (sigma**2 + DEVIATION**2))[:, None, None]
@@ -89,7 +89,7 @@ def test_velocity_is_the_derivative_of_x(name):
     np.testing.assert_allclose(predictions.target('velocity', process, x0, epsilon, t), slope, rtol=1e-4, atol=1e-5)
 
 
-def test_velocity_of_the_interpolant_is_noise_less_data():
+def test_velocity_of_the_interpolant_is_noise_minus_data():
     x0, epsilon, t = example(PROCESSES['interpolant'])
     velocity = predictions.target('velocity', PROCESSES['interpolant'], x0, epsilon, t)
     np.testing.assert_allclose(velocity, epsilon - x0, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Processes against DDPM's tables, integrals and finite differences, and each against its own inverse."""
+"""Tests processes against DDPM's tables, integrals and finite differences, and each against its inverse."""
 
 import functools
 
@@ -18,7 +18,7 @@ every = pytest.mark.parametrize('name', PROCESSES)
 
 @functools.cache
 def curves(name):
-    """Of times t [33], the ends and 31 between them that meet no knot of a table: what the process says, in float64."""
+    """Returns the process in float64 at times t [33]: both ends, and 31 between them off the table's knots."""
     process = PROCESSES[name]
     t = process.end * jnp.array([0, *np.linspace(0.0211, 0.9787, 31), 1], jnp.float32)
     step = jnp.float32(4e-3 * process.end)
@@ -36,12 +36,12 @@ def curves(name):
 
 
 @every
-def test_time_undoes_log_snr(name):
+def test_time_inverts_log_snr(name):
     np.testing.assert_allclose(curves(name)['time'], curves(name)['t'], rtol=2e-4)
 
 
 @every
-def test_log_snr_falls_and_the_ends_are_data_and_noise(name):
+def test_log_snr_decreases_from_data_to_noise(name):
     found = curves(name)
     assert (found['level'][1:] < found['level'][:-1]).all()
     assert found['alpha'][-1] / found['sigma'][-1] < 0.0126  # 1 / 80, of ve
@@ -57,15 +57,15 @@ def test_variance_is_preserved(name):
 
 
 @pytest.mark.parametrize('steps, first, last', [(1000, 1e-4, 0.02), (100, 1e-3, 0.2)])
-def test_linear_betas_are_ddpms(steps, first, last):
-    """The product of (1 - beta) in double precision, at each of the chain's times."""
+def test_linear_betas_agree_with_ddpm(steps, first, last):
+    """Compares with the product of (1 - beta) in double precision at each discrete time."""
     kept = np.cumprod(1 - np.linspace(first, last, steps))
     process, t = processes.linear(steps), jnp.arange(1, steps + 1, dtype=jnp.float32) / steps
     np.testing.assert_allclose(process.alpha(t), np.sqrt(kept), rtol=1e-5)
     np.testing.assert_allclose(process.sigma(t), np.sqrt(1 - kept), rtol=1e-5)
 
 
-def test_cosine_is_its_closed_form_but_for_the_last_betas():
+def test_cosine_is_its_closed_form_except_for_the_last_betas():
     t = np.linspace(0.01, 0.99, 99)
     curve = lambda t: np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
     process = processes.cosine()
@@ -83,7 +83,7 @@ def test_vp_is_the_integral_of_beta():
 
 
 def test_linear_betas_tend_to_vp():
-    """The chain of 1,000 steps is the SDE with beta from 0.1 to 20, seen at 1,000 times."""
+    """Compares the chain of 1,000 steps with the SDE with beta from 0.1 to 20, at 1,000 times."""
     np.testing.assert_allclose(curves('linear')['alpha'], curves('vp')['alpha'], atol=2e-3)
 
 
@@ -96,14 +96,14 @@ def test_rates_against_finite_differences(name):
 
 
 def test_rates_at_the_end_of_a_table():
-    """The last interval's, not zero: solvers start there."""
+    """Expects the rates of the last interval, not zero: solvers start there."""
     found = curves('linear')
     np.testing.assert_allclose(found['alpha_rate'][-1] / found['alpha'][-1], np.log1p(-0.02) / 2 * 1000, rtol=1e-3)
     assert found['sigma_rate'][-1] > 0
 
 
 def test_from_gamma():
-    """Of gamma = -8 + 14 t + 3 t^2, for times of any shape."""
+    """Uses gamma = -8 + 14 t + 3 t^2 and times of any shape."""
     t = curves('from_gamma')['t']
     np.testing.assert_allclose(curves('from_gamma')['level'], 8 - 14 * t - 3 * t**2, atol=1e-4)
     level = functools.partial(processes.log_snr, PROCESSES['from_gamma'])
@@ -112,7 +112,7 @@ def test_from_gamma():
     np.testing.assert_allclose([together[1, 2], alone], -9, atol=1e-4)
 
 
-def test_diffuse_takes_one_time_or_one_an_example():
+def test_diffuse_takes_one_time_or_one_per_example():
     process = PROCESSES['interpolant']
     x0, epsilon = np.float32(np.random.default_rng(0).normal(size=(2, 3, 4, 4, 2)))
     t = np.float32([0.1, 0.5, 0.9])

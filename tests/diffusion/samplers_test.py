@@ -1,4 +1,4 @@
-"""Samplers with the exact denoiser of Gaussian data: the law they end in, their order, and what each promises."""
+"""Tests samplers with the exact denoiser of Gaussian data: final distribution, order, and documented properties."""
 
 import functools
 
@@ -26,19 +26,19 @@ def keys(number, seed=0):
 
 
 def begin(process, standard=STANDARD, at=None):
-    """x at the end of a process, or at another time, in its exact law."""
+    """Samples x from its exact distribution at the end of a process, or at another time."""
     mean, deviation = moments(process, jnp.asarray(process.end if at is None else at, jnp.float32))
     return mean + deviation * standard
 
 
 def run(process, grid, name, standard=STANDARD, denoise=None, **options):
-    """x [40, 100] at the last of the times, from its exact law at the first."""
+    """Returns x [40, 100] at the last time, started from its exact distribution at the first."""
     solve = functools.partial(samplers.solve, samplers.make(name, **options), denoise or denoiser(process), process)
     return jax.jit(solve)(begin(process, standard, grid[0]), grid, keys(len(standard)))
 
 
 def errors(process, x, at=0.0):
-    """(of the mean, of the standard deviation), in standard deviations."""
+    """Returns the errors of the mean and of the standard deviation, in standard deviations."""
     mean, deviation = moments(process, jnp.asarray(at))
     x = np.float64(x)
     return (x.mean() - mean) / deviation, x.std() / deviation - 1
@@ -46,8 +46,8 @@ def errors(process, x, at=0.0):
 
 @pytest.mark.parametrize('process', ['cosine', 've', 'interpolant'])
 @pytest.mark.parametrize('name, steps', [('ddim', 400), ('euler', 400), ('heun', 60), ('dpm_solver', 60)])
-def test_deterministic_samplers_end_in_the_law_of_the_data(name, steps, process):
-    """There is no noise, so the error is the solver's own: 1 % in many steps of order 1 or few of order 2."""
+def test_deterministic_samplers_end_in_the_distribution_of_the_data(name, steps, process):
+    """Expects 1 % in many steps of order 1 or few of order 2: without noise only the solver has an error."""
     process = PROCESSES[process]
     np.testing.assert_allclose(errors(process, run(process, times.karras(process, steps), name)), 0, atol=0.01)
 
@@ -64,10 +64,10 @@ def test_deterministic_samplers_end_in_the_law_of_the_data(name, steps, process)
         ('predictor_corrector', 150, {}),
     ],
 )
-def test_stochastic_samplers_end_in_the_law_of_the_data(name, steps, options, process):
-    """Four standard errors of 4,000 numbers, 0.016 and 0.011, hold the two or three hundredths that so many steps leave too."""
+def test_stochastic_samplers_end_in_the_distribution_of_the_data(name, steps, options, process):
+    """Allows four standard errors (0.016 and 0.011, of 4,000 values), which cover a solver error of 0.02 or 0.03."""
     if name == 'euler_maruyama' and process == 'interpolant':
-        options = {'diffusion': 'sigma'}  # the process's own is infinite at the end
+        options = {'diffusion': 'sigma'}  # the rate of the process is infinite at the end
     process = PROCESSES[process]
     mean, deviation = errors(process, run(process, times.karras(process, steps), name, **options))
     assert abs(mean) < 0.064 and abs(deviation) < 0.045
@@ -76,7 +76,7 @@ def test_stochastic_samplers_end_in_the_law_of_the_data(name, steps, options, pr
 @pytest.mark.parametrize('process', ['vp', 'interpolant'])
 @pytest.mark.parametrize('name, order', [('ddim', 1), ('euler', 1), ('heun', 2), ('dpm_solver', 2)])
 def test_order_of_convergence(name, order, process):
-    """The slope of the error against the exact flow map, from t = 0.9 to t = 0.1 in 32 to 128 steps."""
+    """Measures the slope of the error against the exact flow map, from t = 0.9 to t = 0.1 in 32 to 128 steps."""
     process, sampler = PROCESSES[process], samplers.make(name)
     step = jax.jit(functools.partial(sampler.step, denoiser(process), process))
     start = begin(process, FEW, 0.9)
@@ -84,7 +84,7 @@ def test_order_of_convergence(name, order, process):
     unused = keys(10)
     for steps in sizes:
         x, memory, grid = start, sampler.start(start), np.linspace(0.9, 0.1, steps + 1, dtype=np.float32)
-        if name == 'dpm_solver':  # its steps are of the log-SNR
+        if name == 'dpm_solver':  # its steps are in log-SNR
             first, last = log_snr(process, jnp.array([0.9, 0.1]))
             grid = np.asarray(process.time(np.linspace(first, last, steps + 1)))
         for t, s in zip(grid[:-1], grid[1:]):
@@ -94,8 +94,8 @@ def test_order_of_convergence(name, order, process):
     assert abs(slope - order) < 0.2, (slope, found)
 
 
-def test_ddim_runs_forwards_and_back():
-    """Inversion: to the noise that would make x, and back to x."""
+def test_ddim_inverts_and_samples_again():
+    """Inverts x to the noise that generates it, and samples x again."""
     process, grid = PROCESSES['vp'], jnp.linspace(0.9, 0.1, 5001)
     solve = jax.jit(functools.partial(samplers.solve, samplers.make('ddim'), denoiser(process), process))
     x = begin(process, FEW, 0.1)
@@ -113,7 +113,7 @@ def one_step(name, process, t=0.7, s=0.6, denoise=None, **options):
 
 @pytest.mark.parametrize('process', ['vp', 've'])
 def test_ddim_of_eta_1_is_the_ancestral_sampler(process):
-    """Of the smallest variance, and in value, for the same noise (Song et al. 2021, section 4.1)."""
+    """Compares values for the same noise and the smallest variance (Song et al. 2021, section 4.1)."""
     process = PROCESSES[process]
     x = begin(process, FEW, 0.7)
     ddim, ancestral = (
@@ -124,7 +124,7 @@ def test_ddim_of_eta_1_is_the_ancestral_sampler(process):
 
 
 def test_a_learned_variance_lies_between_the_smallest_and_the_largest():
-    """In its logarithm (Nichol & Dhariwal 2021, equation 15), by example and by number."""
+    """Checks the interpolation of the logarithm (Nichol & Dhariwal 2021, equation 15) per example and per value."""
     process, fraction = PROCESSES['vp'], np.float32(np.linspace(0, 1, 20).reshape(10, 2))
     x = begin(process, FEW, 0.7)
     small, large = (one_step('ancestral', process, variance=variance)(x) for variance in ('small', 'large'))
@@ -142,8 +142,8 @@ def test_a_learned_variance_lies_between_the_smallest_and_the_largest():
     np.testing.assert_allclose(learned - small, (deviation - smallest**0.5) * noise, atol=1e-5)
 
 
-def test_variances_are_those_of_the_chain():
-    """beta and beta tilde of DDPM (Ho et al. 2020, equations 2 and 7)."""
+def test_variances_agree_with_ddpm():
+    """Compares with beta and beta tilde of DDPM (Ho et al. 2020, equations 2 and 7)."""
     betas = np.linspace(1e-4, 0.02, 1000)
     kept = np.cumprod(1 - betas)
     k = np.array([2, 100, 500, 1000])
@@ -152,8 +152,8 @@ def test_variances_are_those_of_the_chain():
     np.testing.assert_allclose(small, betas[k - 1] * (1 - kept[k - 2]) / (1 - kept[k - 1]), rtol=2e-3)
 
 
-def test_posterior_mean_is_the_chains():
-    """(Ho et al. 2020, equation 7.)"""
+def test_posterior_mean_agrees_with_ddpm():
+    """Compares with Ho et al. 2020, equation 7."""
     betas = np.linspace(1e-4, 0.02, 1000)
     kept, k = np.cumprod(1 - betas), 400
     x, x0, t, s = np.float32([0.8, -0.3, 0.4, 0.399])
@@ -164,8 +164,8 @@ def test_posterior_mean_is_the_chains():
 
 
 @pytest.mark.parametrize('process', ['linear', 'interpolant'])
-def test_churn_keeps_the_law(process):
-    """What is churned is x at a later time, up to the end of the process; outside of its interval nothing is."""
+def test_churn_preserves_the_distribution(process):
+    """Checks that churn gives x at a later time, up to the end of the process, inside its interval only."""
     process = PROCESSES[process]
     churn = jax.jit(lambda x, t, limit: samplers.churned(process, x, t, keys(40), 0.3, 0.0, limit, 1.0))
     for part in (0.5, 0.999, 1.0):
@@ -190,7 +190,7 @@ def test_the_noise_of_an_example_does_not_depend_on_the_batch():
 
 
 def test_noise_is_fresh_at_each_step():
-    """Of two steps that do nothing but add noise, the second adds another."""
+    """Checks that two steps that only add noise add different noise."""
     noise = lambda denoise, process, x, memory, t, s, keys: (x + normal(keys, x.shape[1:], 'noise'), memory)
     solve = jax.jit(functools.partial(samplers.solve, samplers.Sampler(noise), None, None))
     zero = jnp.zeros((40, 100))
@@ -210,8 +210,8 @@ def test_progress_names_every_step():
     assert sorted(seen) == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_what_is_known_is_kept_and_the_rest_is_sampled():
-    """At the end exactly, on the way as noisy as it should be; one mask for all channels."""
+def test_the_known_part_is_kept_and_the_rest_is_sampled():
+    """Checks the known part: exact at the end, with the right noise before; one mask for all channels."""
     process = PROCESSES['vp']
     known = np.full((40, 10, 10), 0.7, np.float32)
     mask = (np.arange(10) < 3).astype(np.float32)[:, None] * np.ones((40, 1, 1), np.float32)

@@ -1,4 +1,4 @@
-"""Times: what training draws against scipy's distributions, and the grids of solvers against their papers."""
+"""Tests times: training draws against scipy's distributions, and grids of solvers against their papers."""
 
 import functools
 
@@ -16,13 +16,13 @@ PROCESSES = every_process()
 U = jnp.array([0, *np.linspace(0.01, 0.99, 31), 1 - 2**-24], jnp.float32)  # the least and the most that are drawn
 
 
-def test_stratified_has_one_in_each_part():
+def test_stratified_times_have_one_per_interval():
     for seed in range(20):
         u = times.stratified(jax.random.key(seed), jnp.arange(16), 16)
         np.testing.assert_array_equal(np.sort(np.floor(u * 16)), np.arange(16))
 
 
-def test_each_stratified_number_is_uniform_and_their_mean_hardly_varies():
+def test_stratified_numbers_are_uniform_and_their_mean_varies_little():
     u = jax.vmap(lambda key: times.stratified(key, jnp.arange(16), 16))(jax.random.split(jax.random.key(0), 500))
     assert stats.kstest(u[:, 5], 'uniform').pvalue > 0.01
     assert u.mean(1).std() < 0.1 * (1 / 12 / 16) ** 0.5 * 4  # of independent ones: sqrt(1 / 12 / 16) = 0.07
@@ -60,7 +60,7 @@ def test_discrete_times_are_equally_likely():
 
 @functools.cache
 def grids(grid):
-    """name -> number of steps -> (times, their log-SNR)."""
+    """Returns name -> number of steps -> (times, their log-SNR)."""
 
     def both(process, steps):
         t = times.GRIDS[grid](process, steps)
@@ -73,7 +73,7 @@ def grids(grid):
 
 
 @pytest.mark.parametrize('grid', times.GRIDS)
-def test_grids_fall_from_the_end_to_zero(grid):
+def test_grids_decrease_from_the_end_to_zero(grid):
     for name, process in PROCESSES.items():
         for steps, (t, _levels) in grids(grid)[name].items():
             assert t.shape == (steps + 1,) and t[0] == np.float32(process.end) and t[-1] == 0, (name, steps)
@@ -82,7 +82,7 @@ def test_grids_fall_from_the_end_to_zero(grid):
 
 @pytest.mark.parametrize('name', ['ve', 'linear', 'vp'])
 def test_karras_is_equation_5(name):
-    """Of sigma, and of sigma / alpha where data shrinks."""
+    """Checks sigma, and sigma / alpha where the process scales the data."""
     levels = np.float64(grids('karras')[name][18][1])
     first, i = np.exp(-levels[0] / 2), np.arange(18)
     expected = (first ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - first ** (1 / 7))) ** 7
@@ -97,19 +97,19 @@ def test_even_log_snr_is_even():
 
 
 @pytest.mark.parametrize('grid', ['karras', 'even_log_snr'])
-def test_a_process_that_starts_with_noise_is_not_asked_for_less(grid):
+def test_a_grid_stays_within_the_noise_levels_of_the_process(grid):
     np.testing.assert_allclose(grids(grid)['from_gamma'][18][1][-2:], 8, atol=1e-3)
     assert grids(grid)['from_gamma'][18][1][-3] < 7.9
 
 
 def test_sub_sequences_of_ddim():
-    """Evenly spaced, and c i^2 (Song et al. 2021, appendix D.2)."""
+    """Checks evenly spaced times, and c i^2 (Song et al. 2021, appendix D.2)."""
     i = np.arange(18, -1, -1)
     np.testing.assert_allclose(grids('even')['linear'][18][0], i / 18, rtol=1e-5)
     np.testing.assert_allclose(grids('quadratic')['linear'][18][0], (i / 18) ** 2, rtol=1e-5)
 
 
 def test_shift_moves_the_log_snr():
-    """A shift of m lowers the log-SNR of the interpolant by 2 log m (Esser et al. 2024, equation 23)."""
+    """Checks that a shift of m lowers log-SNR of the interpolant by 2 log m (Esser et al. 2024, equation 23)."""
     even, moved = (grids(grid)['interpolant'][18][1][1:-1] for grid in ('even', 'shifted'))
     np.testing.assert_allclose(even - moved, 2 * np.log(3), rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Each alarm just beyond its threshold and not before it, and none where there is no number."""
+"""Tests that each alarm is raised just beyond its threshold, and none for a missing figure."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ CASES = [
         {'class_share': TEN, 'largest_share': 0.4, 'class_divergence': 0.2},
         {'class_share': TEN, 'largest_share': 0.4, 'class_divergence': 0.05},
         '40%',
-    ),  # the data are as uneven
+    ),  # the data are equally uneven
     ({'class_divergence': 0.51}, {'class_divergence': 0.49}, '0.51 nats'),
     ({'ms_ssim': 0.91}, {'ms_ssim': 0.9}, '0.91'),
     ({'recall': 0.09}, {'recall': 0.1}, 'Recall is 0.09'),

@@ -1,4 +1,4 @@
-"""Figures with known values: modes and class shares of constructed samples, an accurate classifier, exact means."""
+"""Tests figures with known values: modes and class shares of constructed samples, the classifier, exact means."""
 
 import dataclasses
 import json
@@ -50,7 +50,7 @@ def test_modes_of_constructed_samples(source):
     assert toy.modes(np.full((10, 2), np.nan), source) == {'modes': 0, 'of_modes': 8, 'high_quality': 0.0}
 
 
-def test_a_mode_is_covered_from_a_quarter_of_an_equal_share_on(source):
+def test_a_mode_is_covered_by_at_least_a_quarter_of_an_equal_share(source):
     def samples(of_the_first):  # 8 modes and 96 samples: an equal share is 12
         return np.concatenate(
             [source.centres[:1].repeat(of_the_first, 0), source.centres[1:2].repeat(96 - of_the_first, 0)]
@@ -65,7 +65,7 @@ def test_real_points_have_every_mode(source):
 
 
 class Stub:
-    """Classifies by brightness, with the confidence in an image's second pixel."""
+    """Classifies by brightness; the second pixel of an image is the confidence."""
 
     classes = ('dark', 'grey', 'bright')
 
@@ -91,7 +91,7 @@ def test_class_shares_of_constructed_images():
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """The classifier of the embedded digits with a fifth of its steps, and its cache."""
+    """Returns the classifier of the embedded digits, trained for a fifth of its steps, and its cache."""
     with pytest.MonkeyPatch.context() as patch:
         cache = tmp_path_factory.mktemp('cache')
         patch.setenv('GENLAB_CACHE', str(cache))
@@ -114,7 +114,7 @@ def test_the_classifier_is_accurate(trained):
     np.testing.assert_allclose(list(shares['class_share'].values()), np.bincount(rows['label']) / 297, atol=0.02)
 
 
-def test_blocks_do_not_change_the_outputs(trained, monkeypatch):
+def test_the_block_size_does_not_change_the_outputs(trained, monkeypatch):
     found, _ = trained
     images = np.random.default_rng(0).uniform(-1, 1, (23, 16, 16, 1)).astype(np.float32)
     whole = found.probabilities(images)
@@ -122,7 +122,7 @@ def test_blocks_do_not_change_the_outputs(trained, monkeypatch):
     np.testing.assert_allclose(found.probabilities(images), whole, rtol=1e-4, atol=1e-6)
 
 
-def test_the_classifier_is_trained_once_and_never_mistaken_for_another(trained, monkeypatch):
+def test_the_classifier_is_trained_once_per_data_set_and_version(trained, monkeypatch):
     found, cache = trained
     calls = []
     monkeypatch.setenv('GENLAB_CACHE', str(cache))
@@ -230,6 +230,6 @@ def test_samples_that_are_not_finite_raise_an_alarm():
     assert evaluated.figures['finite'] == 0 and 'not finite' in evaluated.alarms[0]
 
 
-def test_scalars_are_the_figures_with_one_number():
+def test_scalars_are_the_figures_of_one_number():
     evaluated = evaluation.Evaluation({'a': 1, 'b': 0.5, 'c': {'x': 1}, 'd': 'needs more'}, {}, [], {}, {})
     assert evaluation.scalars(evaluated) == {'a': 1, 'b': 0.5}

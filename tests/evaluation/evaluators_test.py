@@ -1,4 +1,4 @@
-"""The evaluators on known models, whose figures are known too."""
+"""Tests the evaluators on models with known figures."""
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def test_measures_are_means_over_each_held_out_example_once(count, batch_size):
 
 
 def test_exact_likelihoods_refer_to_the_levels_of_the_requested_examples():
-    """An even density over [-1, 1)^64 is 2^-64: every level has a chance of 1 / 256, eight bits."""
+    """Uses a uniform density over [-1, 1)^64, 2^-64: each level has probability 1 / 256, eight bits."""
     config = digits(dequantise=True)
     config.evaluate.exact = 100
     asked = []
@@ -70,8 +70,8 @@ def test_exact_likelihoods_refer_to_the_levels_of_the_requested_examples():
     assert part.figures['negative_log_density'] == pytest.approx(64 * np.log(2)) and 'nll_exact' not in part.figures
 
 
-def test_likelihoods_come_in_bits_per_dimension_too():
-    """w is e^-64 log 2 or twice that with equal chance: the mean weight and the mean log weight are known."""
+def test_likelihoods_are_also_given_in_bits_per_dimension():
+    """Uses weights of e^-64 log 2 or twice that with equal probability, so both bounds are known."""
     config = digits()
     config.evaluate.update(importance=4000, importance_chunk=500)
     nat = 64 * np.log(2)
@@ -90,7 +90,7 @@ def test_likelihoods_come_in_bits_per_dimension_too():
 
 
 def principal(size):
-    """An experiment that is PCA itself, by scikit-learn."""
+    """Returns an experiment that computes PCA by scikit-learn."""
     from sklearn.decomposition import PCA
 
     train = data.load(digits().data)
@@ -118,7 +118,7 @@ def pca_model():
     return principal(10)
 
 
-def test_pca_is_as_good_as_pca(pca_model):
+def test_a_pca_model_has_the_figures_of_pca(pca_model):
     variables, abilities = pca_model
     subject = subject_of(digits(), variables, **abilities)
     part = codes.evaluate(subject)
@@ -148,7 +148,7 @@ def test_reconstructions_are_compared_with_originals_and_filters(pca_model):
     assert best > part.figures['psnr_of_input'] and {*part.pictures} == {'reconstructions', 'filters'}
 
 
-def test_a_class_left_out_is_detected_by_a_measure_of_it():
+def test_a_class_left_out_is_detected_by_a_measure():
     config = digits(leave_out=(3,))
 
     def measure(variables, batch, keys):
@@ -172,7 +172,7 @@ def test_discrete_codes_are_counted():
     assert part.figures['codebook_used'] == 0.5 and 9.5 < part.figures['perplexity'] <= 10
 
 
-def test_two_grids_of_discrete_codes_are_counted_apart():
+def test_two_grids_of_discrete_codes_are_counted_separately():
     def encode(variables, batch):
         return {'top': batch['label'][:, None], 'bottom': jnp.tile(batch['label'][:, None] % 5, (1, 4))}
 
@@ -199,7 +199,7 @@ def test_codes_that_are_trees_have_the_figures_of_vectors(pca_model):
         assert tree.figures[name] == pytest.approx(figure, rel=1e-4, abs=1e-4), name
 
 
-def test_samples_of_points_beside_held_out_ones():
+def test_samples_of_points_are_compared_with_held_out_points():
     config = configs.defaults('x')
     config.data.update(source='toy', name='moons', observe='point', batch_size=64)
     config.sample.chunk = 1000
@@ -220,7 +220,7 @@ def quick_classifier(tmp_path_factory):
 
 
 def real_digits(count, chosen=slice(None), **evaluate):
-    """Evaluates a model that draws training images, or a subset of them."""
+    """Evaluates a model that samples training images, or a subset of them."""
     config = digits()
     config.evaluate.update(count=count, **evaluate)
     config.sample.chunk = count
@@ -264,7 +264,7 @@ def test_too_few_samples_give_texts_instead_of_numbers(quick_classifier):
     assert isinstance(figures['largest_share'], float)
 
 
-def test_other_features_are_another_protocol(quick_classifier):
+def test_other_features_change_the_protocol(quick_classifier):
     pixels, random = (real_digits(200, features=name) for name in ('pixels', 'random'))
     assert pixels.protocol['features'] == 'pixels' and random.protocol['features'] == 'random'
     assert pixels.figures['frechet_distance'] != random.figures['frechet_distance']

@@ -1,4 +1,4 @@
-"""Autoencoders with a discriminator: the two published ones are configs of one menu, and what does not fit is refused."""
+"""Tests autoencoders with a discriminator: both published ones are configs of one experiment, and errors."""
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ BATCH = {
 
 
 def step(config):
-    """(metrics of a first step, parameters that moved)."""
+    """Returns (metrics of a first step, parameters that changed)."""
     model = build(config)
     state = jax.jit(model.init)(BATCH, jax.random.key(0))
     after, metrics = jax.jit(model.step)(state, jax.tree.map(lambda leaf: leaf[None], BATCH), jax.random.key(1))
@@ -26,8 +26,8 @@ def step(config):
     return metrics, {network for network, tree in moved.items() if any(jax.tree.leaves(tree))}
 
 
-def test_a_player_moves_its_own_network():
-    """The encoder learns through the decoder and the discriminator, and leaves both as they are."""
+def test_a_player_changes_its_own_network_only():
+    """Checks that the encoder learns through decoder and discriminator without changing either."""
     config = small(CONFIGS['adversarial_ae'].get_config())
     config.train.order = ('encoder',)
     metrics, moved = step(config)

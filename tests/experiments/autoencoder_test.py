@@ -1,4 +1,4 @@
-"""The autoencoder experiment: greedy blocks on frozen ones, corruption in training alone, and what a linear one must find."""
+"""Tests the autoencoder experiment: greedy blocks on frozen ones, corruption in training only, linear solutions."""
 
 import jax
 import jax.numpy as jnp
@@ -21,21 +21,21 @@ CONFIGS = {path.stem: module_of(path) for path in FILES}
 
 
 def built(config):
-    """(experiment, state, eight held-out examples, their keys)"""
+    """Returns (experiment, state, eight held-out examples, their keys)."""
     model, batch = experiment.load('autoencoder')(config), drawing.examples(config)(np.arange(8))
     return model, jax.jit(model.init)(batch, jax.random.key(0)), batch, drawing.keys(0, 0, 8)
 
 
 @pytest.fixture(scope='module')
 def stacked():
-    """Two greedy phases and fine-tuning."""
+    """Returns a config with two greedy phases and fine-tuning."""
     config = small(CONFIGS['stacked_ae'].get_config())
     config.model.networks.features = (12, 6)
     CONFIGS['stacked_ae'].schedule(config, greedy=2, together=4, rate=1e-3)
     return config
 
 
-def test_a_greedy_phase_trains_its_block_alone_on_frozen_ones(stacked):
+def test_a_greedy_phase_trains_one_block_on_frozen_ones(stacked):
     _, state, batch, _ = built(stacked)
     batches = jax.tree.map(lambda leaf: leaf[None], batch)
     for number, (_, _, phase, _) in enumerate(phases(stacked)):
@@ -54,7 +54,7 @@ def test_a_greedy_phase_trains_its_block_alone_on_frozen_ones(stacked):
 
 
 def test_a_block_learns_from_clean_codes_below_and_corrupts_its_own_input(stacked):
-    """The error of block 2 by hand: masked codes of block 1 in, clean ones as the target."""
+    """Computes the error of block 2 by hand: corrupted codes of block 1 in, clean ones as the target."""
     config = stacked.copy_and_resolve_references()
     config.model.corruption = named('masking', amount=0.5)
     config.train.order = ('block_2',)
@@ -70,17 +70,17 @@ def test_a_block_learns_from_clean_codes_below_and_corrupts_its_own_input(stacke
 
     clean = expit(layer(np.asarray(batch['x']).reshape(8, -1), lower['encoder_0']))
     masked = np.where(jax.vmap(lambda key: jax.random.bernoulli(key, 0.5, (12,)))(keys), 0, clean)
-    output = expit(layer(layer(masked, upper['encoder_0']), upper['decoder_0']))  # the highest code is linear
+    output = expit(layer(layer(masked, upper['encoder_0']), upper['decoder_0']))  # the top code is linear
     expected = np.square(output - clean).sum(1).mean()
     np.testing.assert_allclose(metrics['block_2/squared_error'], expected, rtol=1e-5)
 
 
-def test_a_stack_of_blocks_is_the_one_deep_autoencoder(stacked):
-    """The same kernels in blocks and in one piece encode and reconstruct alike."""
+def test_a_stack_of_blocks_equals_the_deep_autoencoder(stacked):
+    """Checks that the same kernels encode and reconstruct equally as blocks and as one network."""
     model, state, batch, keys = built(stacked)
     config = stacked.copy_and_resolve_references()
     config.model.greedy, config.phases = False, ()
-    for player in state.params:  # the blocks' own players
+    for player in state.params:  # the players of the blocks
         del config.losses[player], config.optimizer[player]
     deep, whole, _, _ = built(config)
     params = {}
@@ -96,7 +96,7 @@ def test_a_stack_of_blocks_is_the_one_deep_autoencoder(stacked):
         np.testing.assert_allclose(values, deep.reconstruct(variables, batch, keys)[name], atol=1e-6)
 
 
-def test_abilities_see_the_blocks_that_a_phase_has_reached(stacked):
+def test_encode_and_decode_use_the_blocks_of_the_phase(stacked):
     model, state, batch, _ = built(stacked)
     for (_, _, phase, _), size in zip(phases(stacked), (12, 6, 6)):
         made = experiment.load('autoencoder')(phase)
@@ -125,7 +125,7 @@ def test_codes_and_measures_are_of_clean_images_and_reconstructions_of_corrupted
     )
 
 
-def test_every_term_is_offered_and_sigmoids_alone_have_theirs():
+def test_every_term_is_offered_and_some_need_sigmoids():
     terms = dict.fromkeys(
         ('squared_error', 'absolute_error', 'cross_entropy', 'nested', 'isometry', 'l1', 'sparsity'), 0.1
     )

@@ -1,4 +1,4 @@
-"""Diffusion models as experiments: what they promise beside the battery, on points and tiny images."""
+"""Tests diffusion models as experiments, beyond the battery, on points and tiny images."""
 
 from functools import partial
 
@@ -27,7 +27,7 @@ def config_of(name, variant='', **model):
 
 
 def started(config):
-    """(experiment, batch, variables moved off their zeros, keys) of a config."""
+    """Returns (experiment, batch, variables without zeros, keys) of a config."""
     built, batch = experiment.load(config.experiment)(config), drawing.examples(config)(np.arange(8))
     state = built.init(batch, jax.random.key(0))
     variables = jax.tree.map(
@@ -49,7 +49,7 @@ def toy():
 
 
 def losses(config, terms):
-    """The mean of each of `terms` in the step of a config, from the same start."""
+    """Returns the mean of each of `terms` in a step of a config, from the same initial state."""
     with config.unlocked():
         config.losses.denoiser = dict.fromkeys(terms, 0.0) | {terms[0]: 1.0}
     built, batch = experiment.load(config.experiment)(config), drawing.examples(config)(np.arange(8))
@@ -58,8 +58,8 @@ def losses(config, terms):
     return {term: float(metrics[f'denoiser/{term}']) for term in terms}
 
 
-def test_a_fresh_network_says_nothing_and_the_terms_are_the_sizes_of_their_targets():
-    """Of points of unit variance: E|epsilon|^2 = E|x_0|^2 = 1, E|epsilon - x_0|^2 = 2."""
+def test_a_new_network_predicts_zero_and_the_terms_are_the_sizes_of_their_targets():
+    """Uses points of unit variance: E|epsilon|^2 = E|x_0|^2 = 1, E|epsilon - x_0|^2 = 2."""
     config = config_of('diffusion_toy', 'flow')
     config.data.batch_size = 8
     found = losses(config, ('velocity', 'min_snr'))
@@ -68,7 +68,7 @@ def test_a_fresh_network_says_nothing_and_the_terms_are_the_sizes_of_their_targe
 
 
 def test_the_same_error_in_two_predictions_differs_by_a_weight():
-    """Where the network predicts the velocity, its error of epsilon is (1 - t)^2 of it, and of x_0 t^2."""
+    """Expects factors (1 - t)^2 for epsilon and t^2 for x_0 where the network predicts the velocity."""
     config = config_of('diffusion_toy', 'flow')
     config.model.times = named('discrete', steps=1)  # all at the end, where t = 1
     found = losses(config, ('velocity', 'x0', 'epsilon'))
@@ -76,7 +76,7 @@ def test_the_same_error_in_two_predictions_differs_by_a_weight():
     assert found['epsilon'] == pytest.approx(0, abs=1e-6)
 
 
-def test_noise_and_data_are_each_others_codes(toy):
+def test_codes_decode_to_the_data(toy):
     config, built, batch, variables, _ = toy
     config = config.copy_and_resolve_references()
     config.sample.steps = 200
@@ -86,7 +86,7 @@ def test_noise_and_data_are_each_others_codes(toy):
     assert np.abs(codes - batch['x']).max() > 0.1
 
 
-def test_inpainting_keeps_what_is_known_and_makes_the_rest_anew(ddpm):
+def test_inpainting_keeps_the_known_part_and_resamples_the_rest(ddpm):
     _, built, batch, variables, keys = ddpm
     mask = np.ones((8, 16, 16, 1), np.float32)
     mask[:, :, 8:] = 0
@@ -95,7 +95,7 @@ def test_inpainting_keeps_what_is_known_and_makes_the_rest_anew(ddpm):
     assert np.abs(made[:, :, 8:] - batch['x'][:, :, 8:]).mean() > 0.1
 
 
-def test_redrawing_with_little_noise_changes_little(ddpm):
+def test_image_to_image_with_little_noise_changes_little(ddpm):
     config, _, batch, variables, keys = ddpm
     config = config.copy_and_resolve_references()
     changes = []
@@ -116,7 +116,7 @@ def test_redrawing_with_little_noise_changes_little(ddpm):
     ],
     ids=str,
 )
-def test_a_network_is_sampled_in_any_way(ddpm, change):
+def test_a_network_works_with_every_sampler(ddpm, change):
     config, _, _, variables, keys = ddpm
     config = config.copy_and_resolve_references()
     config.sample.update(change)
@@ -133,7 +133,7 @@ def test_the_learned_schedule_learns():
     assert all(leaf > 0 for leaf in jax.tree.leaves(moved))
 
 
-def test_images_are_moved_and_the_network_told_in_training_and_nowhere_else(monkeypatch):
+def test_augmentation_and_its_condition_apply_in_training_only(monkeypatch):
     config = config_of('edm', augmentation=0.9)
     with pytest.raises(ConfigError, match='config.model.network.augmentation=9'):
         diffusion.build(config)
@@ -174,7 +174,7 @@ def test_images_are_moved_and_the_network_told_in_training_and_nowhere_else(monk
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_said_in_one_line(change, words):
+def test_incompatible_settings_are_refused_in_one_line(change, words):
     config = config_of('ddpm', **change)
     with pytest.raises(ConfigError, match=words):
         started(config)
@@ -198,21 +198,21 @@ def test_what_does_not_fit_is_said_in_one_line(change, words):
     ],
     ids=str,
 )
-def test_what_cannot_be_sampled_is_said_before_training(change, words):
+def test_impossible_sampling_is_refused_before_training(change, words):
     config = config_of('flow_matching')
     config.sample.update(change)
     with pytest.raises(ConfigError, match=words):
         experiment.load('diffusion')(config)
 
 
-def test_what_suits_the_interpolant_is_taken():
+def test_settings_that_suit_the_interpolant_are_accepted():
     config = config_of('flow_matching')
     for square, process in (('sigma', ''), ('process', 've')):
         config.sample.update(sampler=named('euler_maruyama', diffusion=square), process=process)
         assert experiment.load('diffusion')(config).sampler
 
 
-def test_options_that_do_not_exist_are_named():
+def test_unknown_options_are_named():
     config = config_of('ddpm')
     config.model.process = named('cosine', first=1.0)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""The GAN experiment: every pair and penalty is a config, and precision is one too."""
+"""Tests the GAN experiment: every pair of losses, every penalty and the precision are set by the config."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def test_any_pair_and_any_penalty_is_a_config(pair):
     assert {f'discriminator/{penalty}' for penalty in PENALTIES} <= set(names)
 
 
-def test_bfloat16_computes_in_it_and_keeps_float32():
+def test_bfloat16_computation_keeps_float32_parameters():
     config = small(CONFIGS['gan'].get_config())
     config.model.dtype = 'bfloat16'
     run = Trained(config)
@@ -38,8 +38,8 @@ def test_bfloat16_computes_in_it_and_keeps_float32():
     assert 'bf16' in run.compiled.as_text()
 
 
-def test_one_generator_is_run_for_both_players():
-    """Players that meet on a turn see the same fakes, so the generator's forward pass is compiled once."""
+def test_the_generator_runs_once_for_both_players():
+    """Checks that players of one turn share the fakes: the forward pass of the generator is compiled once."""
     config = small(CONFIGS['gan'].get_config())
     config.model.networks.features, config.train.steps_per_call = (256, 256), 1
     config.losses.discriminator.r1 = 0.0

@@ -1,4 +1,4 @@
-"""Latent diffusion: what learns and what does not, the scale of codes, what the denoiser is told, and what is refused."""
+"""Tests latent diffusion: trained and frozen networks, the scale of codes, conditions, and errors."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ build = experiment.load('latent_diffusion')
 
 
 def config_of(variant='scenes'):
-    """Scenes at 16x16 with classes and captions, after the first stage is done."""
+    """Returns a config of scenes at 16x16 with classes and captions, after the first stage."""
     config = small(CONFIGS['latent_diffusion'].get_config(variant))
     config.model.update(classes=8, scale_steps=2)
     config.model.network = named('transformer', patch=2, width=8, depth=1, heads=2)
@@ -34,7 +34,7 @@ def config_of(variant='scenes'):
 
 @pytest.fixture(scope='module')
 def begun():
-    """(config, experiment, state before the first step with parameters away from zero, a batch)"""
+    """Returns (config, experiment, state before the first step with nonzero parameters, a batch)."""
     config, noise = config_of(), np.random.default_rng(0)
     model, batch = build(config), drawing.examples(config)(np.arange(8))
     state = jax.tree.map(
@@ -50,7 +50,7 @@ def variables(begun):
     return begun[2].variables()
 
 
-def test_the_autoencoder_stays_and_the_scale_is_that_of_its_codes(begun):
+def test_the_autoencoder_is_frozen_and_the_scale_is_measured_from_its_codes(begun):
     config, model, before, batch = begun
     step, state = jax.jit(model.step), before
     for _ in range(3):
@@ -67,10 +67,10 @@ def test_the_autoencoder_stays_and_the_scale_is_that_of_its_codes(begun):
     expected = np.sqrt(mean.var() + np.exp(log_variance).mean())
     latents = state.stats['scale']['latents']
     np.testing.assert_allclose(np.sqrt(latents['mean_square'] - latents['mean'] ** 2), expected, rtol=0.06)
-    assert latents['count'] == 2  # as many steps as it is measured for, of the three
+    assert latents['count'] == 2  # measured in the first two of three steps
 
 
-def test_words_and_classes_matter_and_padding_does_not(begun, variables):
+def test_words_and_classes_change_the_output_and_padding_does_not(begun, variables):
     _, model, _, batch = begun
     keys = jax.random.split(jax.random.key(2), 8)
     error = jax.jit(lambda variables, batch: model.measure(variables, batch, keys)['epsilon_error'])
@@ -90,10 +90,10 @@ def test_a_dropped_condition_is_the_null_condition(begun, variables):
     null = conditions.null(config.model, variables, 8)
     np.testing.assert_array_equal(dropped['labels'], null['labels'])
     np.testing.assert_array_equal(dropped['context_mask'], null['context_mask'])
-    np.testing.assert_array_equal(dropped['context'][:, 0], null['context'][:, 0])  # all that the mask leaves
+    np.testing.assert_array_equal(dropped['context'][:, 0], null['context'][:, 0])  # the only token that the mask keeps
 
 
-def test_samples_are_decoded_draws_of_codes(begun, variables):
+def test_samples_are_decoded_codes(begun, variables):
     _, model, _, batch = begun
     keys = jax.random.split(jax.random.key(3), 2)
     random = conditioning.random(model.conditions, keys, batch['caption'].shape[1])
@@ -104,8 +104,8 @@ def test_samples_are_decoded_draws_of_codes(begun, variables):
     np.testing.assert_allclose(model.codec.decode(variables, codes), samples, atol=1e-5)
 
 
-def test_codes_around_a_codebook_are_those_before_quantisation():
-    """The codebook is the decoder's, and no more learned than the rest of it."""
+def test_codes_of_a_quantised_autoencoder_are_those_before_quantisation():
+    """Checks that the codebook belongs to the decoder and is frozen with it."""
     config, noise = config_of('vq'), np.random.default_rng(0)
     model, batch = build(config), {'x': jnp.ones((2, 16, 16, 1)), 'label': jnp.arange(2), 'position': jnp.arange(2)}
     shapes = jax.eval_shape(model.init, batch, jax.random.key(0))
@@ -126,7 +126,7 @@ def test_codes_around_a_codebook_are_those_before_quantisation():
     np.testing.assert_allclose(model.codec.decode(variables, codes), made, atol=1e-4)
 
 
-def test_a_place_is_known_where_all_of_its_pixels_are():
+def test_a_position_is_known_where_all_of_its_pixels_are():
     mask = jnp.ones((1, 8, 8, 1)).at[0, 3, 4, 0].set(0)
     np.testing.assert_array_equal(np.argwhere(diffusion.coarse_mask(mask, (4, 4, 3)) == 0), [[0, 1, 2, 0]])
     np.testing.assert_array_equal(diffusion.coarse_mask(mask, (8, 8, 1)), mask)
@@ -146,7 +146,7 @@ def test_dit_s2_over_kl_f8():
         (lambda config: config.model.update(bound=named('discrete')), "bound='discrete' is for 8-bit levels"),
     ],
 )
-def test_what_does_not_fit_is_refused(change, message):
+def test_incompatible_settings_are_refused(change, message):
     config = config_of()
     change(config)
     with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""One-step models against Gaussian data, whose flow is known; their draws against the formulas of the papers."""
+"""Tests one-step models on Gaussian data, whose flow is known, and their random draws against the papers."""
 
 import functools
 
@@ -22,13 +22,13 @@ CONFIGS = {path.stem: module_of(path) for path in FILES if path.stem in ('meanfl
 
 
 def moments(process, t, x):
-    """(mean, standard deviation) of x_t, with as many axes as x."""
+    """Returns (mean, standard deviation) of x_t, with the number of axes of x."""
     alpha, sigma = like(process.alpha(t), x), like(process.sigma(t), x)
     return alpha * MEAN, jnp.hypot(alpha * DEVIATION, sigma)
 
 
 def flow(process, x, t, s):
-    """The probability flow of Gaussian data keeps the standard score."""
+    """Returns the probability flow of Gaussian data, which preserves the standard score."""
     (centre, spread), (to, deviation) = moments(process, t, x), moments(process, s, x)
     return to + deviation * (x - centre) / spread
 
@@ -38,13 +38,13 @@ def velocity(x, t):
 
 
 def average(x, t, span):
-    """The exact mean velocity from t to t - span."""
+    """Returns the exact mean velocity from t to t - span."""
     jumped = (x - flow(interpolant(), x, t, t - span)) / like(jnp.where(span > 0, span, 1), x)
     return jnp.where(like(span, x) > 0, jumped, velocity(x, t))
 
 
 def consistent(x, sigma):
-    """The exact consistency function."""
+    """Returns the exact consistency function."""
     return flow(ve(), x, sigma, jnp.full_like(sigma, LOWEST))
 
 
@@ -77,15 +77,15 @@ def test_the_exact_average_velocity_is_its_own_shortcut_target():
     np.testing.assert_allclose(shortest, (velocity(x, t) + velocity(there, t - 1 / 16)) / 2, atol=1e-6)
 
 
-def test_jumps_land_on_the_flow_whatever_their_number():
+def test_jumps_follow_the_flow_for_any_number_of_steps():
     x, keys = points(), jax.random.split(jax.random.key(0), 64)
     for steps in (1, 3):
         landed = solve(Sampler(one_step.jump), average, interpolant(), x, times.even(interpolant(), steps), keys)
         np.testing.assert_allclose(landed, flow(interpolant(), x, jnp.ones(64), jnp.zeros(64)), atol=1e-5)
 
 
-def test_the_exact_consistency_function_agrees_with_itself_along_a_path():
-    """Both points of a pair lie on one line; a chord of a path has both on the path too."""
+def test_the_exact_consistency_function_is_constant_along_a_path():
+    """Checks pairs on one line, and pairs that are a chord of a path."""
     standard, larger, smaller = points() - MEAN, jnp.linspace(0.5, 80, 64), jnp.linspace(0.1, 60, 64)
     far, near = (MEAN + standard * moments(ve(), sigma, standard)[1] for sigma in (larger, smaller))
     epsilon = (far - near) / like(larger - smaller, far)
@@ -94,7 +94,7 @@ def test_the_exact_consistency_function_agrees_with_itself_along_a_path():
     np.testing.assert_allclose(student, MEAN + standard * np.hypot(DEVIATION, LOWEST), atol=1e-4)
 
 
-def test_the_boundary_is_exact():
+def test_the_boundary_condition_is_exact():
     x, prediction = points(), points(seed=1)
     at_boundary = one_step.with_boundary(prediction, x, jnp.full(64, LOWEST), DEVIATION, LOWEST)
     np.testing.assert_array_equal(at_boundary, x)
@@ -108,10 +108,10 @@ def test_the_number_of_intervals_doubles():
     found = [int(count(step)) for step in (0, 999, 1000, 2500, 6999, 7000, 7999)]
     assert found == [10, 10, 20, 40, 640, 1280, 1280]
     assert int(one_step.intervals(jnp.asarray(3), 4, 10, 1280)) == 80  # fewer steps than doublings
-    assert int(one_step.intervals(jnp.asarray(99), 100, 10, 50)) == 50  # a last one that is no doubling
+    assert int(one_step.intervals(jnp.asarray(99), 100, 10, 50)) == 50  # limited by the last
 
 
-def test_pairs_are_neighbours_as_likely_as_in_the_paper():
+def test_pairs_are_neighbours_with_the_probabilities_of_the_paper():
     u, count, mean, deviation = (jnp.arange(100_000) + 0.5) / 100_000, 20, -1.1, 2.0
     draw = jax.jit(functools.partial(one_step.draw_pair, lowest=LOWEST, highest=80.0, rho=7.0))
     larger, smaller = draw(u, jnp.asarray(count), mean, deviation)
@@ -123,14 +123,14 @@ def test_pairs_are_neighbours_as_likely_as_in_the_paper():
     np.testing.assert_allclose(np.bincount(index, minlength=count) / len(index), likely / likely.sum(), atol=1e-4)
 
 
-def test_a_share_of_the_batch_is_spread_over_it():
+def test_the_chosen_share_is_spread_over_the_batch():
     for share, each in ((0.25, 4), (0.5, 2), (1.0, 1)):
         found = np.asarray(one_step.chosen(jnp.arange(64), share)).reshape(-1, each)
         assert (found.sum(1) == 1).all()  # one of any `each` neighbours, on any device
     assert one_step.chosen(jnp.arange(100), 0.75).sum() == 75 and one_step.chosen(jnp.arange(100), 0.0).sum() == 0
 
 
-def test_jumps_are_powers_of_two_from_their_multiples():
+def test_jumps_are_powers_of_two_at_multiples_of_their_length():
     keys = jax.random.split(jax.random.key(0), 4000)
     t, span = jax.jit(jax.vmap(lambda key, u: one_step.draw_jump(key, u, 3)))(keys, jnp.linspace(0, 0.9999, 4000))
     sizes, counts = np.unique(span, return_counts=True)
@@ -139,7 +139,7 @@ def test_jumps_are_powers_of_two_from_their_multiples():
 
 
 def exact_prediction(model, variables, process, x, t, condition, train=False, keys=None):
-    """What a perfect network would say."""
+    """Returns the prediction of an exact network."""
     if model.settings.prediction == 'velocity':
         return average(x, t, condition['span']), None
     zero, one = (one_step.with_boundary(jnp.full_like(x, value), x, t, 0.5, LOWEST) for value in (0, 1))
@@ -147,7 +147,7 @@ def exact_prediction(model, variables, process, x, t, condition, train=False, ke
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_a_perfect_network_samples_the_data_at_once(name, monkeypatch):
+def test_an_exact_network_samples_the_data_in_one_step(name, monkeypatch):
     monkeypatch.setattr(Model, 'predict', exact_prediction)
     config = CONFIGS[name].get_config('moons')
     keys, made = drawing.keys(0, 0, 4000), []
@@ -159,14 +159,14 @@ def test_a_perfect_network_samples_the_data_at_once(name, monkeypatch):
     for points_made in made:
         np.testing.assert_allclose(points_made.mean(0), MEAN, atol=0.03)
         np.testing.assert_allclose(points_made.std(0), DEVIATION, rtol=0.04)
-    if name != 'consistency':  # which adds noise in between
+    if name != 'consistency':  # which adds noise between steps
         np.testing.assert_allclose(made[0], made[1], atol=1e-5)
         np.testing.assert_allclose(model.codec.decode({}, noise), made[0][:8], atol=1e-5)
         assert measured['jump_error'].max() < 1e-8
 
 
 @pytest.mark.parametrize('key, value', [('prediction', 'v'), ('level', 'log_sigma'), ('network.span', False)])
-def test_what_does_not_fit_together_is_refused(key, value):
+def test_incompatible_settings_are_refused(key, value):
     config = CONFIGS['shortcut'].get_config()
     config.model.update_from_flattened_dict({key: value})
     with pytest.raises(ConfigError, match='config.model'):
@@ -179,4 +179,4 @@ def test_moons_in_one_evaluation(name, tmp_path):
     from learning_test import judged
 
     figures = judged(tmp_path, CONFIGS[name].get_config('moons'))
-    assert figures['sliced_wasserstein'] < 0.1  # of data 0.02; of noise 0.35
+    assert figures['sliced_wasserstein'] < 0.1  # 0.02 for real data, 0.35 for noise

@@ -1,4 +1,4 @@
-"""The variational experiment: bounds where everything is known exactly, names of measures, classes, and terms over devices."""
+"""Tests the variational experiment: exact bounds, names of measures, classes, and terms over several devices."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ build = experiment.load('variational')
 
 
 def points(**terms):
-    """A VAE without hidden layers of points in the plane: a linear Gaussian model, in which all is known."""
+    """Returns a VAE of points without hidden layers: a linear Gaussian model with known likelihood."""
     config = configs.defaults('variational')
     config.data.update(source='toy', name='moons', observe='point')
     networks, likelihood = named('dense', features=()), named('gaussian', scale=1.0)
@@ -44,13 +44,13 @@ def linear():
     model = build(points())
     batch, keys = batch_of(4)
     variables = jax.jit(model.init)(batch, jax.random.key(0)).variables()
-    near = jax.tree.map(lambda leaf: leaf / 2, variables)  # posteriors near the prior, so that no weight stands out
+    near = jax.tree.map(lambda leaf: leaf / 2, variables)  # posteriors close to the prior, so that no weight dominates
     return model, near, batch, keys
 
 
 @pytest.fixture(scope='module')
 def log_weights(linear):
-    """[samples, B]"""
+    """Returns log weights [samples, B]."""
     model, variables, batch, keys = linear
     many = jax.vmap(lambda key: jax.random.split(key, 4000), out_axes=1)(keys)
     return np.asarray(
@@ -59,14 +59,14 @@ def log_weights(linear):
 
 
 def test_the_bound_of_many_samples_is_the_known_log_likelihood(linear, log_weights):
-    """x = W z + b + noise has the density N(b, W W' + I)."""
+    """Compares with the density of x = W z + b + noise, N(b, W W' + I)."""
     layer = jax.device_get(linear[1]['decoder']['params']['MLP_0']['Dense_0'])
     law = stats.multivariate_normal(layer['bias'], layer['kernel'].T @ layer['kernel'] + np.eye(2))
     np.testing.assert_allclose(importance_bound(jnp.asarray(log_weights)), law.logpdf(linear[2]['x']), atol=0.1)
 
 
 def test_the_mean_log_weight_is_the_evidence_lower_bound(linear, log_weights):
-    """Of a linear model it has a closed form: the expected square is that at the mean plus the variance that W lets through."""
+    """Uses the closed form of a linear model: the square at the mean, plus the variance transformed by W."""
     _, variables, batch, _ = linear
     variables, x = jax.device_get(variables), np.asarray(batch['x'], np.float64)
     up, down = variables['encoder']['params']['MLP_0']['Dense_0'], variables['decoder']['params']['MLP_0']['Dense_0']
@@ -79,7 +79,7 @@ def test_the_mean_log_weight_is_the_evidence_lower_bound(linear, log_weights):
 
 
 def terms(config, batch, key):
-    """The metrics of a first step, and the keys that it gave the examples."""
+    """Returns the metrics of a first step, and the keys of its examples."""
     model = build(config)
     state = jax.jit(model.init)(batch, jax.random.key(0))
     metrics = jax.jit(model.step)(state, jax.tree.map(lambda leaf: leaf[None], batch), key)[1]
@@ -104,12 +104,12 @@ def test_every_term_is_offered_and_the_parts_of_the_kl_sum_to_it():
     metrics = terms(points(**dict.fromkeys(names, 1.0)), *[batch_of(2048)[0], jax.random.key(2)])[0]
     np.testing.assert_allclose(
         sum(metrics[name] for name in names[3:]), metrics['kl'], rtol=0.1
-    )  # one sample an example
+    )  # one sample per example
     assert metrics['kl'] <= metrics['free_bits_kl'] + 1e-4 and 'gradient_norm' in metrics
 
 
 def test_terms_of_the_whole_batch_are_the_same_on_two_devices():
-    """Total correlation compares examples that lie on different devices, and free bits average over them: gradients too."""
+    """Covers total correlation and free bits, which use examples of all devices, and their gradients."""
     config, key = (
         points(total_correlation=2.0, mutual_information=1.0, dimension_kl=1.0, free_bits_kl=1.0),
         jax.random.key(3),
@@ -149,7 +149,7 @@ def test_only_a_likelihood_of_the_data_gives_nll_bound(likelihood, data, expecte
     assert ('nll_bound' in names) == expected == ('negative_elbo' not in names)
 
 
-def test_a_density_of_dequantised_images_is_told_in_nats_of_their_levels():
+def test_a_density_of_dequantised_images_is_given_in_nats_of_their_levels():
     config, bounds = small(CONFIGS['vae'].get_config()), []
     config.model.likelihood, config.data.binarise = named('gaussian'), False
     batch = {'x': jnp.zeros((2, 16, 16, 1))}
@@ -161,7 +161,7 @@ def test_a_density_of_dequantised_images_is_told_in_nats_of_their_levels():
     np.testing.assert_allclose(bounds[1] - bounds[0], 256 * np.log(128), rtol=1e-5)
 
 
-def test_classes_are_the_conditions_own_and_a_part_of_the_code():
+def test_classes_are_the_condition_and_a_part_of_the_code():
     model = build(small(CONFIGS['conditional_vae'].get_config()))
     batch = {'x': jnp.zeros((3, 16, 16, 1)), 'label': jnp.array([7, 0, 9])}
     variables, keys = jax.jit(model.init)(batch, jax.random.key(0)).variables(), jax.random.split(jax.random.key(1), 3)
@@ -174,7 +174,7 @@ def test_classes_are_the_conditions_own_and_a_part_of_the_code():
     )
 
 
-def test_points_are_drawn_with_the_noise_of_the_likelihood():
+def test_points_are_sampled_with_the_noise_of_the_likelihood():
     model = build(points())
     batch, keys = batch_of(1000)
     variables = jax.jit(model.init)(batch, jax.random.key(0)).variables()
@@ -199,7 +199,7 @@ def test_points_are_drawn_with_the_noise_of_the_likelihood():
         (lambda config: config.model.networks.update(name='deep'), "networks='deep': choose one of dense"),
     ],
 )
-def test_what_does_not_fit_is_refused(change, message):
+def test_incompatible_settings_are_refused(change, message):
     config = CONFIGS['vae'].get_config()
     change(config)
     with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""The vector-quantised autoencoder: its known size, what codes are for tools and for a diffusion over them, and its terms."""
+"""Tests the vector-quantised autoencoder: its published size, its codes for tools and diffusion, and its terms."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def config_of(variant=''):
 
 @pytest.fixture(scope='module')
 def begun():
-    """(config, experiment, state before the first step with parameters away from zero, a batch)"""
+    """Returns (config, experiment, state before the first step with nonzero parameters, a batch)."""
     config, noise = config_of('gradients'), np.random.default_rng(0)
     model, x = build(config), jax.random.uniform(jax.random.key(0), (8, 16, 16, 1), minval=-1)
     batch = {'x': x, 'position': jnp.arange(8)}
@@ -37,7 +37,7 @@ def begun():
     return config, model, state.replace(params=jax.tree.map(rough, state.params)), batch
 
 
-def test_the_known_size_of_cifar10():
+def test_the_cifar10_networks_have_the_known_size():
     for variant, codebook in (('cifar10', 0), ('gradients', 64 * 16)):
         counts = totals(describe(CONFIGS['vq_vae'].get_config(variant), build))
         assert counts['quantizer'] == codebook  # moving averages are no parameters
@@ -70,7 +70,7 @@ def test_codes_before_quantisation_are_quantised_by_the_decoder(begun):
     np.testing.assert_allclose(decode(variables, 0.9 * entries + 0.1 * codes), decode(variables, codes), atol=1e-5)
 
 
-def test_the_terms_of_a_step_are_those_measured_before_it(begun):
+def test_the_terms_of_a_step_equal_the_measures_before_it(begun):
     _, model, state, batch = begun
     measures = model.measure(state.variables(), batch, None)
     after, metrics = jax.jit(model.step)(state, jax.tree.map(lambda leaf: leaf[None], batch), jax.random.key(1))
@@ -85,10 +85,10 @@ def test_the_terms_of_a_step_are_those_measured_before_it(begun):
     assert int(after.stats['quantizer']['codebook']['steps']) == 1
 
 
-def test_the_first_stage_of_latent_diffusion_is_that_of_a_config_here():
+def test_the_first_stage_of_latent_diffusion_matches_a_config():
     wanted = CONFIGS['latent_diffusion'].get_config('vq_frozen').model
     pretrained.expect(CONFIGS['vq_vae'].get_config('spatial'), wanted.autoencoder, '', '')
-    assert wanted.first_stage == 'runs/vq_vae-spatial'  # where main puts it
+    assert wanted.first_stage == 'runs/vq_vae-spatial'  # the folder that main uses
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_first_stage_of_latent_diffusion_is_that_of_a_config_here():
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(change, message):
+def test_incompatible_settings_are_refused(change, message):
     config = config_of()
     change(config)
     with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""Directions of linear attributes, where the answer is known."""
+"""Tests directions of linear attributes with known results."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_one_unit_moves_a_linear_attribute_by_one_standard_deviation():
     np.testing.assert_allclose(directions.direction(z, -y), -move, rtol=1e-5, atol=1e-6)
 
 
-def test_noise_in_the_attribute_does_not_turn_the_direction():
+def test_noise_in_the_attribute_does_not_change_the_direction():
     z = codes(20_000)
     y = z @ NORMAL + 3 * np.random.RandomState(1).randn(len(z))
     move = directions.direction(z, y)
@@ -32,7 +32,7 @@ def test_noise_in_the_attribute_does_not_turn_the_direction():
 
 
 def test_units_of_the_codes_do_not_matter():
-    """In other units the same codes give the same move; a dimension that never changes is left alone."""
+    """Rescales the codes and expects the same move; a constant dimension does not change."""
     z = codes()
     y, units = z @ NORMAL, np.float32([1, 10, 0.1, 5, 2])
     np.testing.assert_allclose(
@@ -44,8 +44,8 @@ def test_units_of_the_codes_do_not_matter():
 
 
 @pytest.mark.parametrize('number, size', [(60, 20), (20, 60)])
-def test_the_regression_is_that_of_scikit_learn(number, size):
-    """More examples than dimensions, and fewer: the two systems."""
+def test_the_regression_agrees_with_scikit_learn(number, size):
+    """Covers more examples than dimensions, and fewer: two linear systems."""
     units, values = codes(number, size).astype(np.float64), np.random.RandomState(1).randn(number)
     expected = Ridge(alpha=1.7, fit_intercept=False).fit(units, values).coef_
     np.testing.assert_allclose(directions._ridge(units, values, 1.7), expected, atol=1e-9)
@@ -59,13 +59,13 @@ def test_a_class_is_one_unit_away_from_the_others():
     np.testing.assert_allclose(move, [1, 0, -3, 0, 0], atol=0.2)
 
 
-def test_where_nothing_differs_there_is_no_direction():
+def test_a_constant_attribute_has_direction_zero():
     z = codes(10)
     for attribute in (np.ones(10), np.ones(10, bool), np.zeros(10, bool)):
         np.testing.assert_array_equal(directions.direction(z, attribute), np.zeros(5))
 
 
-def test_along_a_direction_or_one_for_each_code():
+def test_along_moves_codes_by_one_direction_or_one_per_code():
     z = codes(3)
     alphas = np.array([-1.0, 0, 2])
     moved = directions.along(z, NORMAL, alphas)
@@ -76,7 +76,7 @@ def test_along_a_direction_or_one_for_each_code():
     np.testing.assert_allclose(each[:, 2], np.stack([z[0] + 2 * NORMAL, z[1], z[2] - 2 * NORMAL]), rtol=1e-5, atol=1e-6)
 
 
-def test_thickness_is_the_share_of_ink():
+def test_thickness_is_the_fraction_of_ink():
     image = -np.ones((2, 4, 4, 1))
     image[1, 0] = 1
     np.testing.assert_allclose(directions.thickness(image), [0, 0.25])

@@ -1,4 +1,4 @@
-"""All tools through a linear autoencoder of digits, whose codes are known: principal components."""
+"""Tests all tools on a linear autoencoder of digits, whose codes are principal components."""
 
 import json
 
@@ -55,7 +55,7 @@ ABILITIES = {
 
 
 class NearestMean:
-    """The class whose mean image is nearest."""
+    """Predicts the class with the nearest mean image."""
 
     classes = tuple('0123456789')
 
@@ -70,7 +70,7 @@ class NearestMean:
 
 @pytest.fixture(scope='module')
 def linear():
-    """(placement, state, classifier): the first principal components of the training digits, on the devices."""
+    """Returns (placement, state, classifier): principal components of the training digits, on the devices."""
     rows = data.load(settings().data).rows(np.arange(1000))
     vectors = rows['image'].astype(np.float32).reshape(1000, 64) / 127.5 - 1
     mean = vectors.mean(0, keepdims=True)
@@ -83,7 +83,7 @@ def linear():
 
 @pytest.fixture(scope='module')
 def written(linear, tmp_path_factory):
-    """The folder after --mode=explore of a model that can do everything."""
+    """Returns the folder after --mode=explore of a model with all abilities."""
     placement, state, nearest = linear
     folder = tmp_path_factory.mktemp('run')
     with pytest.MonkeyPatch.context() as patch:
@@ -127,7 +127,7 @@ def test_the_figures_are_those_of_a_linear_model(linear, written):
     np.testing.assert_allclose(np.diff(thickness), 1.5 * deviation, rtol=0.05)  # one unit is one standard deviation
     sure = np.array(list(figures['class_probability'].values()))
     assert sure[0] < 0.2 and sure[-1] > 0.95
-    # the codes are orthonormal: at the start, the encoding, nothing is left to gain
+    # the components are orthonormal: the initial code, the encoding, is optimal
     assert figures['inversion_error_after'] == pytest.approx(figures['inversion_error_before'], rel=1e-3)
     test = data.load(settings().data, 'test').rows(np.arange(2))['image'] / np.float32(127.5) - 1
     params = linear[1].params['linear']
@@ -176,7 +176,7 @@ def test_points_are_drawn_as_curves(linear, monkeypatch):
     assert seen.pictures['traversal'].shape == (384, 384, 3)
 
 
-def test_mixing_takes_the_coarse_from_the_left_and_the_fine_from_above(linear):
+def test_mixing_takes_coarse_codes_from_the_left_and_fine_ones_from_above(linear):
     placement, state, _ = linear
     codes = learn(settings(), stub(**ABILITIES).codec, placement, state.variables())
     sheet = exploration.mix(settings(), codes, None).pictures['mixing']
@@ -188,7 +188,7 @@ def test_mixing_takes_the_coarse_from_the_left_and_the_fine_from_above(linear):
     np.testing.assert_allclose(np.int32(sheet[30:38, :8]), images.to_uint8(codes.decode(beside[2:]))[0], atol=1)
 
 
-def test_discrete_codes_are_explored_before_quantisation_or_left_alone_with_a_line(linear, monkeypatch, capsys):
+def test_discrete_codes_are_explored_before_quantisation_or_skipped_with_a_message(linear, monkeypatch, capsys):
     assert explored(linear, monkeypatch, codebook=8, decode=decode, prior=prior) == ({}, {}, {})
     assert 'codebook' in capsys.readouterr().err
     continuous = Codec(decode)
@@ -200,13 +200,13 @@ def test_discrete_codes_are_explored_before_quantisation_or_left_alone_with_a_li
 
 
 @pytest.mark.parametrize('abilities', [{'prior': prior}, {'decode': decode}])
-def test_without_codes_or_a_decoder_it_says_so(linear, monkeypatch, abilities):
+def test_without_codes_or_a_decoder_a_message_is_shown(linear, monkeypatch, abilities):
     with pytest.raises(UserError, match='no codes to decode'):
         explored(linear, monkeypatch, **abilities)
 
 
 def as_tree(codes):
-    """Two arrays of different shape per code: 20 = 3 * 2 + 14."""
+    """Splits a code into two arrays of different shape: 20 = 3 * 2 + 14."""
     flat = codes.reshape(-1, SIZE)
     return {'bottom': flat[:, :6].reshape(-1, 3, 2), 'top': flat[:, 6:]}
 
@@ -226,7 +226,7 @@ TREES = {
 
 
 def test_codes_that_are_trees_give_the_same_figures_as_arrays(linear, monkeypatch):
-    """The same numbers as two arrays per code: all tools but mixing must not see the difference."""
+    """Expects equal results of all tools except mixing for the same numbers as two arrays per code."""
     array, tree = (explored(linear, monkeypatch, **abilities) for abilities in (ABILITIES, TREES))
     assert jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, rtol=1e-5), array.figures, tree.figures))
     assert {*array.pictures} == {*tree.pictures} and 'mixing' in tree.pictures
@@ -241,14 +241,14 @@ def test_codes_that_are_trees_give_the_same_figures_as_arrays(linear, monkeypatc
     )
 
 
-def test_pairs_are_of_different_classes_while_there_are_such():
+def test_pairs_are_of_different_classes_where_possible():
     first, second = exploration.pair_up(np.array([1, 1, 1, 2, 3, 3, 1, 1]), 4)
     assert list(zip(first, second)) == [(0, 3), (1, 4), (2, 5), (6, 7)]
     assert [len(side) for side in exploration.pair_up(np.zeros(20), 3)] == [3, 3]
 
 
-def test_blocks_and_devices_do_not_change_the_codes(linear):
-    """Blocks of 7, which 4 devices do not divide, and a last block that is not full."""
+def test_block_sizes_and_devices_do_not_change_the_codes(linear):
+    """Uses blocks of 7, which 4 devices do not divide, and a last block that is not full."""
     placement, state, _ = linear
     config = settings()
     config.sample.chunk, config.explore.examples = 7, 40
@@ -263,7 +263,7 @@ def test_blocks_and_devices_do_not_change_the_codes(linear):
 
 
 def test_inpainting_and_image_to_image_are_shown_beside_their_input():
-    """One model fills with white, one turns black to white: input and output can be told apart."""
+    """Uses a model that fills with white and one that inverts black, so that output differs from input."""
 
     def inpaint(variables, batch, mask, keys, condition):
         return jnp.where(mask > 0, batch['x'], 1.0)

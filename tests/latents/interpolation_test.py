@@ -1,4 +1,4 @@
-"""Paths whose points are known: on the circle, between orthogonal vectors, and where the angle says nothing."""
+"""Tests interpolation paths with known points: on the circle, between orthogonal vectors, and in degenerate cases."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def at(angle, length=1.0):
 
 @pytest.fixture(scope='module')
 def along():
-    """spherical() at all TIMES of one pair, [9, ...]"""
+    """Returns spherical() of one pair at all TIMES, [9, ...]."""
     return lambda a, b: np.asarray(path(a[None], b[None], len(TIMES), spherical)[0])
 
 
@@ -26,7 +26,7 @@ def test_on_the_circle_the_angle_is_linear_in_time(along, start, end):
     np.testing.assert_allclose(along(at(start), at(end)), expected, atol=2e-6)
 
 
-def test_lengths_go_linearly(along):
+def test_lengths_are_linear_in_time(along):
     lengths = np.linalg.norm(along(at(0.1, 2.0), at(2.0, 5.0)), axis=-1)
     np.testing.assert_allclose(lengths, 2 + 3 * TIMES, rtol=1e-5)
 
@@ -41,10 +41,10 @@ def test_codes_of_any_shape_at_constant_angular_speed(along):
     cosine = np.sum(a * b) / np.linalg.norm(a) / np.linalg.norm(b)
     np.testing.assert_allclose(turns, np.arccos(cosine) / 8, rtol=1e-4)
     basis = np.linalg.qr(np.stack([a.ravel(), b.ravel()], 1))[0]
-    np.testing.assert_allclose(units @ basis @ basis.T, units, atol=1e-6)  # never out of the plane of the two
+    np.testing.assert_allclose(units @ basis @ basis.T, units, atol=1e-6)  # within the plane of both codes
 
 
-def test_parallel_codes_only_change_their_length(along):
+def test_parallel_codes_change_in_length_only(along):
     a = np.array([3.0, -4.0, 12.0], np.float32)
     np.testing.assert_allclose(along(a, 3 * a), (1 + 2 * TIMES)[:, None] * a, rtol=1e-5)
     np.testing.assert_allclose(along(a, a), np.stack([a] * 9), rtol=1e-6)

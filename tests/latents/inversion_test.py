@@ -1,4 +1,4 @@
-"""Codes found through decoders whose inverse is known."""
+"""Tests codes found by inversion of decoders with a known inverse."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,7 @@ def decode(variables, codes):
 
 
 def folded(variables, codes):
-    """(z^2 - 1)^2 + z / 2 has two valleys, of which the one of negative z is the deeper."""
+    """Returns (z^2 - 1)^2 + z / 2, which has two minima; the one at negative z is lower."""
     return jnp.sqrt(jnp.square(jnp.square(codes) - 1) + codes / 2 + 1)
 
 
@@ -38,8 +38,8 @@ def test_the_code_of_a_linear_decoder_is_the_projection(solved):
     np.testing.assert_allclose(errors[1], rest, rtol=1e-4)
 
 
-def test_the_best_that_was_seen_is_kept():
-    """A start at the answer is returned as it is, however far a rate that is far too large leads."""
+def test_the_best_code_of_all_steps_is_returned():
+    """Starts at the solution and expects it back, although the learning rate is far too large."""
     codes = CHANCE.randn(4, 3).astype(np.float32)
     targets = np.asarray(decode(WEIGHT, codes)) + CHANCE.randn(4, 2, 3, 2).astype(np.float32)
     answers = np.asarray(targets.reshape(4, 12) @ WEIGHT.T)
@@ -48,10 +48,10 @@ def test_the_best_that_was_seen_is_kept():
     np.testing.assert_array_less(errors[1], errors[0] * 1.00001)
 
 
-def test_restarts_find_the_deeper_valley():
-    starts = np.float32([[1.2], [-2.0], [0.9], [1.1]])  # of the first two, the one that is better at first ends worse
+def test_restarts_find_the_lower_minimum():
+    starts = np.float32([[1.2], [-2.0], [0.9], [1.1]])  # the better initial code has the worse result
     found, errors = inversion.inverter(folded, 200)(None, (np.zeros((4, 1), np.float32), starts, np.ones_like(starts)))
-    np.testing.assert_array_equal(np.sign(np.asarray(found)), np.sign(starts))  # each stays in its own
+    np.testing.assert_array_equal(np.sign(np.asarray(found)), np.sign(starts))  # each stays in its own minimum
     code, error = inversion.best(np.asarray(found), np.asarray(errors), 2)
     np.testing.assert_allclose(code[0], found[1])
     np.testing.assert_allclose(error[1], [errors[1, 1], errors[1, 2:].min()], rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Pictures with every image in its place, and animations with every frame."""
+"""Tests pictures with every image in its position, and animations with every frame."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from genlab.run import images
 
 
 def flat(values, side=4, channels=1):
-    """Images of one grey each: [...] -> [..., side, side, channels]"""
+    """Makes images of one grey each: [...] -> [..., side, side, channels]."""
     return np.broadcast_to(
         np.asarray(values, np.float32)[..., None, None, None], (*np.shape(values), side, side, channels)
     )
@@ -30,7 +30,7 @@ def test_paths_of_points_are_drawn_together():
     np.testing.assert_array_equal(strips.strip(paths, reference), images.points(paths.reshape(15, 2), reference))
 
 
-def test_frames_go_there_and_back():
+def test_frames_play_forwards_and_backwards():
     frames = strips.frames(flat([[-1, 0, 1], [1, 0, -1]]))
     assert frames.shape[0] == 4 and frames.dtype == np.uint8
     assert [cell(frame, 0, 0) for frame in frames] == [0, 128, 255, 128]
@@ -38,7 +38,7 @@ def test_frames_go_there_and_back():
     assert strips.frames(np.random.randn(3, 5, 2)).shape == (8, 384, 384, 3)
 
 
-def test_a_table_has_the_sources_in_its_margins():
+def test_a_table_shows_the_sources_in_its_margins():
     mixed, above, beside = flat([[-0.5, -0.25], [0.25, 0.5], [0, 0]]), flat([-1, 1]), flat([1, 0, -1])
     sheet = strips.table(mixed, above, beside)
     seen = [[cell(sheet, row, column) for column in range(3)] for row in range(4)]
@@ -46,7 +46,7 @@ def test_a_table_has_the_sources_in_its_margins():
 
 
 @pytest.mark.parametrize('channels', [1, 3])
-def test_a_gif_has_all_frames_and_nearly_their_colours(tmp_path, channels):
+def test_a_gif_has_all_frames_and_similar_colours(tmp_path, channels):
     frames = np.linspace(0, 255, 10 * channels).astype(np.uint8).reshape(10, 1, 1, channels) * np.ones(
         (1, 8, 6, 1), np.uint8
     )

@@ -1,4 +1,4 @@
-"""Traversals of codes with known means and deviations."""
+"""Tests traversals of codes with known means and deviations."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from genlab.latents import traversal
 CODES = np.random.RandomState(0).randn(500, 4) * [0.1, 3, 0, 1] + [1, -2, 5, 0]
 
 
-def test_one_dimension_moves_in_deviations_around_the_mean_and_the_rest_stays():
+def test_one_dimension_moves_in_deviations_around_the_mean():
     code = np.float32([9, 8, 7, 6])
     rows = traversal.traverse(code, CODES, np.array([3, 1]), 2.0, 5)
     assert rows.shape == (2, 5, 4)
@@ -23,8 +23,8 @@ def test_the_most_varying_dimensions_come_first():
     np.testing.assert_array_equal(traversal.most_varying(CODES, 9), [1, 3, 0, 2])
 
 
-def test_the_effect_of_a_dimension_is_what_it_does_to_the_picture():
-    """decode = codes times a gain per dimension, one pixel of four each: the change is 2 reach std gain / sqrt(4)."""
+def test_the_effect_of_a_dimension_is_its_change_of_the_image():
+    """Decodes to one gain per pixel of four, so that the change is 2 reach std gain / sqrt(4)."""
     gain = np.array([10.0, 0, 1, 2])
     found = traversal.effect(lambda codes: (codes * gain).reshape(-1, 2, 2, 1), CODES[0], CODES, np.arange(4), 1.5)
     np.testing.assert_allclose(found, 1.5 * CODES.std(0) * gain, rtol=1e-5)

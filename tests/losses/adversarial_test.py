@@ -1,4 +1,4 @@
-"""Adversarial losses against numpy, closed forms at the optimum, and the relations between the pairs."""
+"""Tests adversarial losses against numpy, closed forms at the optimum, and relations between the pairs."""
 
 import chex
 import jax
@@ -32,7 +32,7 @@ GOLDEN = {  # (discriminator, generator), straight from the papers' formulas in 
     'relativistic': (-np.log(sigmoid(REAL - FAKE)), -np.log(sigmoid(FAKE - REAL))),
     'relativistic_average': (average(REAL, FAKE), average(FAKE, REAL)),
 }
-AT_ZERO = {  # a discriminator that says 0 to everything
+AT_ZERO = {  # a discriminator with logit 0 for all images
     'non_saturating': (np.log(4), np.log(2)),
     'saturating': (np.log(4), -np.log(2)),
     'least_squares': (0.5, 0.5),
@@ -45,7 +45,7 @@ EVERY_PAIR = pytest.mark.parametrize('name', sorted(PAIRS))
 
 
 class VariantsTest(chex.TestCase):
-    """Golden values with and without jit, with numpy and device arrays, and no implicit promotion of types."""
+    """Compares with golden values with and without jit, for numpy and device arrays, without type promotion."""
 
     @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
     @parameterized.parameters(*sorted(PAIRS))
@@ -59,15 +59,15 @@ class VariantsTest(chex.TestCase):
 
 
 @EVERY_PAIR
-def test_value_where_the_discriminator_can_only_guess(name):
+def test_value_of_a_constant_discriminator(name):
     zeros = jnp.zeros(3)
     values = PAIRS[name].discriminator(zeros, zeros)[0], PAIRS[name].generator(zeros, zeros)[0]
     np.testing.assert_allclose(values, AT_ZERO[name], rtol=1e-6)
 
 
 @EVERY_PAIR
-def test_each_player_wants_the_opposite(name):
-    """The discriminator raises real and lowers fake logits, the generator raises fake ones."""
+def test_the_players_have_opposite_gradients(name):
+    """Expects the discriminator to increase real and decrease fake logits, and the generator to increase fake ones."""
     logits = jnp.array([0.3, -0.2, 0.1])
     real, fake = jax.grad(lambda r, f: PAIRS[name].discriminator(r, f).sum(), (0, 1))(logits, logits[::-1])
     wish = jax.grad(lambda f: PAIRS[name].generator(f, logits).sum())(logits[::-1])
@@ -78,7 +78,7 @@ def test_each_player_wants_the_opposite(name):
 
 @EVERY_PAIR
 def test_extreme_logits_stay_finite(name):
-    """Values and gradients at logits of +-10,000, the right way round and the wrong way round."""
+    """Checks values and gradients at logits of +-10,000, for correct and wrong decisions."""
     logits = jnp.array([1e4, -1e4, 1e4, -1e4])
     for loss in PAIRS[name]:
         for other in (logits, -logits):
@@ -97,7 +97,7 @@ def test_shape_mismatch_raises(name, shape):
 
 
 def test_saturation():
-    """d(saturating)/d(non-saturating) = s(D) / s(-D) = exp(D): equal at 0, vanishing where the fake is found out."""
+    """Expects d(saturating)/d(non-saturating) = s(D) / s(-D) = exp(D), which vanishes for detected fakes."""
     logits = jnp.array([-8.0, -1.0, 0.0, 2.0])
     slopes = [
         jax.vmap(jax.grad(lambda x: PAIRS[name].generator(x[None])[0]))(logits)
@@ -107,7 +107,7 @@ def test_saturation():
 
 
 def test_optimal_discriminator_measures_jensen_shannon():
-    """Goodfellow 2014, theorem 1: at D* = log p/q the loss is log 4 - 2 JSD(p, q), here for two coins."""
+    """Checks Goodfellow 2014, theorem 1, for two coins: at D* = log p/q the loss is log 4 - 2 JSD(p, q)."""
     p, q = np.array([0.8, 0.2]), np.array([0.3, 0.7])
     logits = jnp.log(p / q)
     middle = (p + q) / 2
@@ -118,7 +118,7 @@ def test_optimal_discriminator_measures_jensen_shannon():
 
 
 def test_relations_between_pairs():
-    """Saturating is zero-sum in the fake; relativistic sees differences; hinge is Wasserstein in the margin."""
+    """Checks: saturating is zero-sum in the fake, relativistic uses differences, hinge is Wasserstein in the margin."""
     real, fake = jnp.asarray(REAL), jnp.asarray(FAKE)
     saturating = PAIRS['saturating']
     np.testing.assert_allclose(
@@ -140,7 +140,7 @@ def test_relations_between_pairs():
 
 
 def test_least_squares_targets():
-    """a = -1, b = 1, c = 0 (Mao 2017, equation 8): zero exactly at the targets."""
+    """Uses a = -1, b = 1, c = 0 (Mao 2017, equation 8): the loss is zero exactly at the targets."""
     ones = jnp.ones(2)
     np.testing.assert_array_equal(
         adversarial.least_squares_discriminator(2 * ones, -ones, real_target=2.0, fake_target=-1.0), 0

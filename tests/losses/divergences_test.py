@@ -1,4 +1,4 @@
-"""Divergences against quadrature, sampling and scipy; bounds against each other."""
+"""Tests divergences against quadrature, sampling and scipy, and bounds against each other."""
 
 import chex
 import jax
@@ -13,7 +13,7 @@ decompose = jax.jit(divergences.decompose_kl, static_argnames='examples')
 
 
 def gaussians(seed, shape=(5, 3)):
-    """mean and log-variance of posteriors, then of priors."""
+    """Returns mean and log-variance of posteriors, then of priors."""
     state = np.random.RandomState(seed)
     return [state.uniform(-1, 1, shape).astype(np.float32) for _ in range(4)]
 
@@ -24,7 +24,7 @@ def by_quadrature(mean, log_variance, prior_mean, prior_log_variance):
 
 
 class VariantsTest(chex.TestCase):
-    """With and without jit, with numpy and device arrays, and no implicit promotion of types."""
+    """Runs with and without jit, for numpy and device arrays, without implicit type promotion."""
 
     @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
     def test_kl_is_the_integral(self):
@@ -56,7 +56,7 @@ def test_kl_is_zero_at_the_prior_with_zero_gradient():
     assert value == 0 and not gradient.any()
 
 
-def test_log_normal_is_scipys():
+def test_log_normal_agrees_with_scipy():
     z, mean, log_variance, _ = gaussians(3)
     np.testing.assert_allclose(
         divergences.log_normal(z, mean, log_variance),
@@ -66,7 +66,7 @@ def test_log_normal_is_scipys():
     )
 
 
-def test_free_bits_cost_their_price_and_pull_nothing_below_it():
+def test_free_bits_are_a_minimum_without_gradient_below_it():
     kl = jnp.array([[0.1, 2.0], [0.3, 4.0]])
     value, gradient = jax.value_and_grad(lambda kl: divergences.free_bits(kl, nats=0.5))(kl)
     np.testing.assert_allclose(value, 0.5 + 3.0)
@@ -74,8 +74,8 @@ def test_free_bits_cost_their_price_and_pull_nothing_below_it():
     np.testing.assert_allclose(divergences.free_bits(kl, nats=0.0), kl.sum(1).mean(), rtol=1e-6)
 
 
-def test_free_bits_look_at_the_batch_of_all_devices():
-    kl = jnp.array([[[0.1, 2.0]], [[0.9, 4.0]]])  # two devices: their own means are below and above the price
+def test_free_bits_use_the_batch_of_all_devices():
+    kl = jnp.array([[[0.1, 2.0]], [[0.9, 4.0]]])  # two devices: their means are below and above the free bits
     value = jax.vmap(lambda kl: divergences.free_bits(kl, nats=0.5, axis='devices'), axis_name='devices')(kl)
     np.testing.assert_allclose(value, 0.5 + 3.0)
 
@@ -88,7 +88,7 @@ def test_importance_bound_is_the_log_of_the_mean_weight():
 
 
 def test_more_samples_bound_tighter():
-    """In expectation, over samples that are exchangeable: L_1 <= L_5 <= L_50."""
+    """Checks L_1 <= L_5 <= L_50 in expectation over exchangeable samples."""
     log_weights = jax.random.normal(jax.random.key(1), (50, 2000))
     bounds = [divergences.importance_bound(log_weights[:count]).mean() for count in (1, 5, 50)]
     assert bounds == sorted(bounds) and bounds[0] < 0.1 and abs(bounds[2] - 0.5) < 0.05  # log E exp(N(0, 1)) = 1/2
@@ -114,8 +114,8 @@ def test_decomposition_against_loops():
     np.testing.assert_allclose(parts, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_total_correlation_tells_dependent_latents_from_independent_ones():
-    """With N = 1 the estimate lacks only the constant of the minibatch: latents that repeat each other stand out."""
+def test_total_correlation_distinguishes_dependent_from_independent_latents():
+    """Uses N = 1, where the estimate lacks only the minibatch constant, and latents that repeat each other."""
     first, second = np.random.RandomState(6).normal(size=(2, 400, 1)).astype(np.float32)
     narrow = np.full((400, 2), -3, np.float32)
 

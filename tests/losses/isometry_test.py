@@ -1,4 +1,4 @@
-"""Isometry of linear decoders, whose Jacobian is their matrix, and of one that bends without stretching."""
+"""Tests isometry on linear decoders, whose Jacobian is their matrix, and on one that bends without stretching."""
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,14 @@ def steps(seed, count=6, size=2):
     return np.float32(directions / np.linalg.norm(directions, axis=1, keepdims=True))
 
 
-def test_a_linear_decoder_pays_for_what_it_does_to_the_length_of_a_step():
+def test_a_linear_decoder_is_penalised_for_changes_of_length():
     matrix, codes, directions = np.random.RandomState(0).normal(size=(2, 12)), jnp.zeros((6, 2)), steps(1)
     expected = np.square(np.linalg.norm(directions @ matrix, axis=1) - 1)
     made = isometry(lambda codes: (codes @ jnp.float32(matrix)).reshape(-1, 2, 3, 2), codes, directions)
     np.testing.assert_allclose(made, expected, rtol=1e-5)
 
 
-def test_rolling_up_a_sheet_is_free_and_stretching_it_is_not():
+def test_bending_has_no_penalty_and_stretching_has():
     codes, directions = jnp.float32(np.random.RandomState(2).normal(size=(6, 2))), steps(3)
 
     def roll(codes, stretch=1.0):
@@ -31,7 +31,7 @@ def test_rolling_up_a_sheet_is_free_and_stretching_it_is_not():
     assert (isometry(lambda codes: roll(codes, 2.0), codes, directions) > 1e-3).all()
 
 
-def test_a_decoder_that_stands_still_pays_one_and_has_a_finite_gradient():
+def test_a_constant_decoder_has_penalty_one_and_a_finite_gradient():
     codes, directions = jnp.ones((6, 2)), steps(4)
     loss, slope = jax.value_and_grad(lambda w: isometry(lambda codes: w * codes, codes, directions).sum())(0.0)
     np.testing.assert_allclose(loss, 6, rtol=1e-5)

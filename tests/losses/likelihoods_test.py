@@ -1,4 +1,4 @@
-"""Likelihoods against scipy, sums over all levels, and gradients where a careless formula gives NaN."""
+"""Tests likelihoods against scipy, sums over all levels, and gradients where a naive formula gives NaN."""
 
 import chex
 import jax
@@ -26,7 +26,7 @@ def log_scales():
 
 
 class VariantsTest(chex.TestCase):
-    """Scipy's densities with and without jit, with numpy and device arrays, and no implicit promotion of types."""
+    """Compares with scipy with and without jit, for numpy and device arrays, without implicit type promotion."""
 
     @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
     def test_against_scipy(self):
@@ -71,7 +71,7 @@ def test_extremes_have_finite_values_and_gradients(name, location, log_scale):
     assert np.isfinite(value) and all(np.isfinite(gradient).all() for gradient in gradients)
 
 
-def test_bernoulli_pulls_wrong_logits_back_and_leaves_right_ones():
+def test_bernoulli_gradients_correct_wrong_logits_only():
     gradient = jax.grad(lambda logits: likelihoods.bernoulli(jnp.array([[1.0, -1.0, 1.0]]), logits).sum())
     np.testing.assert_allclose(gradient(jnp.array([[-1e3, 1e3, 1e3]])), [[-1, 1, 0]], atol=1e-6)
 

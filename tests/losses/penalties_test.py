@@ -1,4 +1,4 @@
-"""Penalties against critics whose gradients are known, and against numerical gradients up to second order."""
+"""Tests penalties on critics with known gradients, and against numerical gradients up to second order."""
 
 import chex
 import jax
@@ -21,12 +21,12 @@ def linear(weights):
 
 
 def quadratic(x):
-    """D(x) = |x|^2 / 2, whose gradient is x."""
+    """Returns D(x) = |x|^2 / 2, whose gradient is x."""
     return jnp.sum(jnp.square(x), (1, 2, 3)) / 2
 
 
 def smooth(scale):
-    """A critic with curvature everywhere: D(x) = sum tanh(scale x)."""
+    """Returns D(x) = sum tanh(scale x), a critic with curvature everywhere."""
     return lambda x: jnp.sum(jnp.tanh(scale * x), (1, 2, 3))
 
 
@@ -35,7 +35,7 @@ def squared_norm(array):
 
 
 class VariantsTest(chex.TestCase):
-    """Closed forms with and without jit, with numpy and device arrays, and no implicit promotion of types."""
+    """Compares with closed forms with and without jit, for numpy and device arrays, without type promotion."""
 
     @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
     def test_quadratic_critic(self):
@@ -55,7 +55,7 @@ class VariantsTest(chex.TestCase):
 
 @pytest.mark.parametrize('norm, two_sided, one_sided', [(1.0, 0.0, 0.0), (3.0, 4.0, 4.0), (0.5, 0.25, 0.0)])
 def test_linear_critic(norm, two_sided, one_sided):
-    """The gradient is the weight vector wherever it is taken."""
+    """Uses a gradient that is the weight vector everywhere."""
     weights = images(2)[0]
     critic = linear(norm * weights / np.linalg.norm(weights))
     real, fake, mixing = images(0), images(1), jnp.full(4, 0.3)
@@ -67,7 +67,7 @@ def test_linear_critic(norm, two_sided, one_sided):
 
 @pytest.mark.parametrize('shape', [(3, 2), (3, 5, 4), (3, 2, 2, 2, 2)])
 def test_any_rank_of_example(shape):
-    """Points, sequences and volumes: every axis but the first is summed."""
+    """Covers points, sequences and volumes: every axis except the first is summed."""
     ones = jnp.ones(shape)
     critic = lambda x: jnp.sum(x, tuple(range(1, x.ndim)))
     count = np.prod(shape[1:])
@@ -88,12 +88,12 @@ def losses(scale):
 
 @pytest.mark.parametrize('name', ['r1', 'r2', 'gradient_penalty'])
 def test_gradients_with_respect_to_the_critic(name):
-    """The critic learns through the gradient of a gradient; order 2 differentiates once more."""
+    """Checks the gradient of a gradient, by which the critic learns; order 2 differentiates once more."""
     check_grads(lambda scale: losses(scale)[name]().sum(), (0.7,), order=2, modes=['rev'], rtol=2e-2, atol=2e-2)
 
 
 def test_flat_critic_has_finite_gradients():
-    """At a gradient norm of exactly zero the square root must not turn the weights into NaN."""
+    """Checks that the square root gives no NaN at a gradient norm of exactly zero."""
 
     def total(scale):
         return penalties.gradient_penalty(linear(scale * images(2)[0]), images(0), images(1), jnp.ones(4)).sum()
@@ -110,7 +110,7 @@ def test_extremes_stay_finite():
 
 
 def test_mixing_puts_the_point_between_the_images():
-    """u = 1 is the real image, u = 0 the fake one."""
+    """Expects the real image for u = 1 and the fake one for u = 0."""
     real, fake = images(0), images(1)
     at = lambda u: penalties.gradient_penalty(quadratic, real, fake, jnp.full(4, u), target=0.0)
     np.testing.assert_allclose(at(1.0), squared_norm(real), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Losses of quantised codes against numpy: their values, who learns by which of them, and entries in use."""
+"""Tests losses of quantised codes against numpy: values, gradients, and the number of entries in use."""
 
 import chex
 import jax
@@ -25,14 +25,14 @@ class VariantsTest(chex.TestCase):
         np.testing.assert_allclose(found, [np.square(codes - entries).mean((1, 2, 3))] * 2, rtol=1e-5)
 
     @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
-    def test_perplexity_is_that_of_the_entropy(self):
+    def test_perplexity_is_the_exponential_of_the_entropy(self):
         usage = np.float32([0.5, 0.25, 0.0, 0.25])
         with jax.numpy_dtype_promotion('strict'):
             found = self.variant(quantization.perplexity)(usage)
         np.testing.assert_allclose(found, np.exp(entropy(usage)), rtol=1e-6)
 
 
-def test_codes_learn_by_the_commitment_alone_and_entries_by_the_codebook_loss():
+def test_the_commitment_moves_codes_and_the_codebook_loss_moves_entries():
     codes, entries = values(0), values(1)
     slopes = [
         jax.grad(lambda *both: loss(*both).sum(), (0, 1))(codes, entries)
@@ -43,7 +43,7 @@ def test_codes_learn_by_the_commitment_alone_and_entries_by_the_codebook_loss():
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)
 
 
-def test_perplexity_counts_entries_that_are_used_alike():
+def test_perplexity_counts_equally_used_entries():
     assert quantization.perplexity(jnp.array([1.0, 0, 0])) == 1
     np.testing.assert_allclose(quantization.perplexity(jnp.full(8, 1 / 8)), 8, rtol=1e-6)
 

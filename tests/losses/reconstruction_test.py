@@ -1,4 +1,4 @@
-"""Reconstruction errors against numpy and the Bernoulli likelihood of scipy."""
+"""Tests reconstruction errors against numpy and the Bernoulli likelihood of scipy."""
 
 import chex
 import jax
@@ -36,7 +36,7 @@ class VariantsTest(chex.TestCase):
         np.testing.assert_allclose(nats, expected, rtol=1e-5)
 
 
-def test_cross_entropy_is_least_where_the_sigmoid_is_the_target():
+def test_cross_entropy_is_minimal_where_the_sigmoid_equals_the_target():
     target = values(2) * 0.8 + 0.1
     logits = np.log(target / (1 - target))
     least = reconstruction.cross_entropy(logits, target)
@@ -45,7 +45,7 @@ def test_cross_entropy_is_least_where_the_sigmoid_is_the_target():
     np.testing.assert_allclose(slope, 0, atol=1e-6)
 
 
-def test_extreme_logits_have_finite_losses_and_the_slope_of_the_error():
+def test_extreme_logits_have_finite_losses_and_gradients():
     logits, target = jnp.array([[-1e4, 1e4]]), jnp.array([[1.0, 0.0]])
     loss, slope = jax.value_and_grad(lambda logits: reconstruction.cross_entropy(logits, target).sum())(logits)
     np.testing.assert_allclose(loss, 2e4)

@@ -1,4 +1,4 @@
-"""Sparsity against scipy's relative entropy and numpy."""
+"""Tests sparsity against scipy's relative entropy and numpy."""
 
 import chex
 import jax
@@ -22,14 +22,14 @@ class VariantsTest(chex.TestCase):
         np.testing.assert_allclose(sums, [3, 0.5])
 
 
-def test_divergence_is_zero_and_flat_at_the_target_alone():
+def test_divergence_is_zero_and_stationary_at_the_target_only():
     value, slope = jax.value_and_grad(lambda activation: sparsity.divergence(activation, rho=0.05))(jnp.full(3, 0.05))
     np.testing.assert_allclose(value, 0, atol=1e-7)
     np.testing.assert_allclose(slope, 0, atol=1e-4)
     assert sparsity.divergence(jnp.full(3, 0.06), rho=0.05) > 0 < sparsity.divergence(jnp.full(3, 0.04), rho=0.05)
 
 
-def test_units_that_are_never_or_always_on_cost_a_finite_amount():
+def test_units_that_are_never_or_always_active_have_a_finite_loss():
     value, slope = jax.value_and_grad(lambda activation: sparsity.divergence(activation, rho=0.05))(
         jnp.array([0.0, 1.0])
     )

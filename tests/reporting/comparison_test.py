@@ -1,4 +1,4 @@
-"""The results: what the tables say of runs, that only equal protocols are ranked, and pages that hold nothing private."""
+"""Tests the results page: figures of the runs, ranking of equal protocols only, and no private paths."""
 
 import io
 import json
@@ -25,7 +25,7 @@ QUALITY = ('frechet_distance', 'precision', 'class_share')
 
 
 def quality(id, distance, precision=0.5, **conditions):
-    """An evaluation of one part."""
+    """Returns an evaluation of one part."""
     figures = {'frechet_distance': distance, 'precision': precision, 'class_share': {'0': 0.25, '1': 0.12345, '2': 0.5}}
     return {
         'step': 4000,
@@ -43,7 +43,7 @@ OLD = {
 
 
 def make(folder, evaluation, pictures=(), **environment):
-    """A run of two networks, resumed once."""
+    """Writes a run of two networks that was resumed once."""
     folder.mkdir(parents=True)
     documents = {
         'config': {
@@ -79,7 +79,7 @@ def texts(table):
 
 
 def best(table):
-    """{(run, column)} of the bold cells."""
+    """Returns {(run, column)} of the bold cells."""
     return {
         (row[0].text, column.text)
         for row in table.rows
@@ -94,7 +94,7 @@ def tables(tmp_path, **evaluations):
 
 @pytest.fixture
 def pair(tmp_path, monkeypatch):
-    """Two runs that compare, with pictures, below the folder in which one stands."""
+    """Writes two comparable runs with pictures, below the working directory."""
     monkeypatch.chdir(tmp_path)
     make(
         tmp_path / 'runs/a',
@@ -105,7 +105,7 @@ def pair(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_overview_is_made_of_the_files_of_the_runs(tmp_path):
+def test_the_overview_shows_the_files_of_the_runs(tmp_path):
     gpu = {'device_kind': 'NVIDIA H200', 'devices': ['cuda:0', 'cuda:1'], 'command': None}
     runs = [read(make(tmp_path / 'a', OLD)), read(make(tmp_path / 'b', OLD, **gpu))]
     assert texts(overview(runs)) == [
@@ -123,7 +123,7 @@ def test_the_overview_is_made_of_the_files_of_the_runs(tmp_path):
     ]
 
 
-def test_the_best_of_one_protocol_is_bold_and_other_protocols_do_not_matter(tmp_path):
+def test_the_best_of_each_protocol_is_bold(tmp_path):
     [table] = tables(tmp_path, a=quality('1f', 20.0, 0.7), other=quality('2e', 1.0, 0.9), b=quality('1f', 10.0, 0.6))
     assert best(table) == {('b', 'frechet distance ↓'), ('a', 'precision ↑')}
     assert [row[0] for row in texts(table)] == ['a', 'b', 'other'], 'those that compare stand together'
@@ -150,18 +150,18 @@ def test_the_best_of_one_protocol_is_bold_and_other_protocols_do_not_matter(tmp_
         dict(a=quality('1f', 10.0)),
     ],
 )
-def test_nobody_is_the_best_without_a_rival_that_compares(tmp_path, evaluations):
+def test_no_run_is_best_without_a_comparable_run(tmp_path, evaluations):
     assert all(best(table) == set() for table in tables(tmp_path, **evaluations))
 
 
-def test_a_figure_of_which_no_direction_is_known_has_no_best(tmp_path):
+def test_a_figure_without_a_known_direction_has_no_best(tmp_path):
     protocol = {'q': {'id': '1', 'figures': ['smallest_share']}}
     evaluation = lambda value: {'figures': {'smallest_share': value}, 'protocol': protocol}
     [table] = tables(tmp_path, a=evaluation(1), b=evaluation(2))
     assert best(table) == set() and table.columns[2].text == 'smallest share'
 
 
-def test_what_is_no_number_is_a_dash_with_a_footnote(tmp_path):
+def test_a_figure_that_is_no_number_is_a_dash_with_a_footnote(tmp_path):
     few = 'needs 1,000 samples'
     [table] = tables(
         tmp_path,
@@ -241,7 +241,7 @@ def test_html_as_a_whole(pair):
     assert str(pair) not in text and '/private' not in text
 
 
-def test_what_runs_say_is_escaped(tmp_path, monkeypatch):
+def test_text_of_runs_is_escaped(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     protocol = {EVIL: {'id': EVIL, 'figures': [EVIL, 'b_*c*'], EVIL: EVIL}}
     evaluation = {'figures': {EVIL: 1.0, 'b_*c*': EVIL}, 'protocol': protocol, 'alarms': [EVIL]}
@@ -249,7 +249,7 @@ def test_what_runs_say_is_escaped(tmp_path, monkeypatch):
     results.main(['a"><i>', '--markdown=r.md', '--html=r.html', '--pictures=p'])
     html, text = (tmp_path / 'r.html').read_text(), (tmp_path / 'r.md').read_text()
     assert '<script>alert' not in html and '<i>' not in html and html.count('<script>') == 1
-    outside = re.sub(r'(`+)(?!`).*?[^`]\1(?!`)', '', text)  # code shows what it holds
+    outside = re.sub(r'(`+)(?!`).*?[^`]\1(?!`)', '', text)  # code is shown verbatim
     assert '<script' not in outside and '<i>' not in outside and r'b \*c\*' in outside
     rows = [re.sub(r'\\\|', '', line) for line in text.splitlines() if line.startswith('|')]
     assert [row.count('|') for row in rows] == 3 * [9] + 3 * [6]
@@ -257,7 +257,7 @@ def test_what_runs_say_is_escaped(tmp_path, monkeypatch):
         assert (tmp_path / link).exists() and re.fullmatch(r'p/[\w.-]+', link)
 
 
-def test_runs_and_pictures_of_the_same_name_are_told_apart(tmp_path, monkeypatch):
+def test_runs_and_pictures_of_the_same_name_get_different_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make(tmp_path / 'x/run', OLD, ('evaluation/b-c.png',))
     make(tmp_path / 'y/run', OLD)
@@ -267,7 +267,7 @@ def test_runs_and_pictures_of_the_same_name_are_told_apart(tmp_path, monkeypatch
     assert re.findall(r'\n### (.*)\n', (tmp_path / 'r.md').read_text()) == ['run', 'run-2', 'run-b']
 
 
-def test_what_is_no_run_is_named_and_left_out(pair, capsys):
+def test_a_path_that_is_no_run_is_named_and_left_out(pair, capsys):
     make(pair / 'runs/fresh', None)
     (pair / 'empty').mkdir()
     results.main(['runs/a', 'runs/../runs/a', 'runs/fresh', 'empty', 'nowhere', 'runs/b'])
@@ -302,7 +302,7 @@ def test_damaged_files_and_pictures_are_left_out(pair, capsys):
     assert '| a | gan | mnist, 32×32×1 |  | 4,000 | 2.1 |  |  |' in text and '| b |' not in text
 
 
-def test_pictures_are_small_and_lossless_where_that_is_enough():
+def test_pictures_are_small_and_lossless_where_possible():
     def png(array):
         buffer = io.BytesIO()
         Image.fromarray(array).save(buffer, 'PNG', compress_level=0)
@@ -322,7 +322,7 @@ def test_pictures_are_small_and_lossless_where_that_is_enough():
     assert small(png(np.zeros((4, 4, 4), np.uint8))) == small(png(np.full((4, 4, 3), 255, np.uint8))), 'clear is white'
 
 
-def test_the_command_names_no_place_of_this_machine():
+def test_the_command_contains_no_local_path():
     typed = lambda *words: command.given('genlab.main', ['/usr/bin/python3', '-m', 'genlab.main', *words])
     root = pathlib.Path(command.__file__).parents[2]
     assert typed(
@@ -337,14 +337,14 @@ def test_the_command_names_no_place_of_this_machine():
 
 
 def test_help_without_jax():
-    """In a process of its own: the page is quick to make because it needs none of what training needs."""
+    """Runs a separate process: making the page must not import the packages of training."""
     code = 'import sys; from genlab import results; print(int("jax" in sys.modules)); results.main(["--help"])'
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     assert out.startswith('0\nusage: python -m genlab.results') and '--pictures FOLDER' in out and 'Exit codes' in out
 
 
 def test_kept_runs_give_the_same_page(pair, capsys):
-    """Small copies hold no private path, and the tables of them are those of the runs."""
+    """Checks that small copies contain no private path and give the tables of the runs."""
     results.main(['runs/a', 'runs/b', '--keep', 'kept'])
     assert (pair / 'kept/a/samples/4000.png').exists() and not (pair / 'kept/a/samples/500.png').exists()
     for path in (pair / 'kept').rglob('*.json*'):
@@ -356,7 +356,7 @@ def test_kept_runs_give_the_same_page(pair, capsys):
     assert one == two and any('536,384' in line for line in one)
 
 
-def test_a_row_of_an_older_protocol_says_so(tmp_path):
+def test_a_row_of_an_older_protocol_is_marked(tmp_path):
     [table] = tables(tmp_path, a={**quality('1f', 20.0), 'version': 1}, b=quality('1f', 10.0))
     assert [row[-1] for row in texts(table)] == ['1f ¹', '1f']
     assert table.notes == ['the protocol has changed since: evaluate the run again before comparing it']

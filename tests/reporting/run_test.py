@@ -1,4 +1,4 @@
-"""The report: what it shows, what it survives, that it loads nothing and trusts nothing, and the drawing of curves."""
+"""Tests the report: its content, broken input, escaping without external resources, and the drawing of curves."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ EVIL = '"><script>alert(1)</script>&'
 
 
 class Page(HTMLParser):
-    """Checks that elements are closed in order; collects tags, attributes and the text outside scripts and styles."""
+    """Checks that elements are closed in order, and collects tags, attributes and visible text."""
 
     def __init__(self, text):
         super().__init__()
@@ -47,7 +47,7 @@ class Page(HTMLParser):
 
 
 def rows(number):
-    """Metrics of a run that was resumed half-way, with a spike and a gap."""
+    """Returns metrics of a run that was resumed half-way, with a spike and a gap."""
     for step in range(1, number + 1):
         spike = 1e6 if step == number // 3 else None if number // 2 < step < number // 2 + 20 else 1 / step
         yield {
@@ -65,7 +65,7 @@ def png(path, shade):
 
 
 def fill(workdir, number=200, pictures=30):
-    """A complete workdir in which every text tries to break out."""
+    """Writes a complete workdir in which every text needs escaping."""
     (workdir / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, rows(number))) + '\n{"step": 999, "cri')
     documents = {
         'config': {'name': 'dcgan', 'train': {'steps': 400}, 'model': {'width': 64, EVIL: EVIL, 'layers': [1, 2]}},
@@ -92,7 +92,7 @@ def fill(workdir, number=200, pictures=30):
 
 
 def embedded(text):
-    """The pictures of the page in order: their bytes."""
+    """Returns the bytes of the pictures of the page, in order."""
     return [base64.b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]*)"', text)]
 
 
@@ -105,7 +105,7 @@ def full(tmp_path_factory):
     return (workdir / 'report.html').read_text()
 
 
-def test_every_part_is_there(full):
+def test_every_part_is_present(full):
     page = Page(full)
     for words in (
         'dcgan',
@@ -140,7 +140,7 @@ def test_every_part_is_there(full):
     ]
 
 
-def test_nothing_is_loaded_and_everything_is_escaped(full):
+def test_no_resource_is_loaded_and_all_text_is_escaped(full):
     page = Page(full)
     assert page.text.count(EVIL) >= 6 and EVIL not in full and 'alert(1)</script>' not in full
     assert not re.search(r'(https?:)?//[\w.]+\.\w', re.sub(r'base64,[^"]*', '', full))
@@ -161,7 +161,7 @@ def test_metric_names_cannot_end_their_script(tmp_path):
 
 
 def test_curves_are_sorted_and_grouped(tmp_path):
-    """Players come before metrics of their own; rows out of order are put in order; what is no number is a gap."""
+    """Expects players before other metrics, sorted rows, and gaps for values that are no numbers."""
     lines = [{'step': 3, 'speed': 5, 'a/x': 1.5}, {'step': 1, 'speed': 7, 'a/x': None, 'a/y': True}]
     (tmp_path / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)))
     text = report.render(str(tmp_path))
@@ -217,7 +217,7 @@ def test_an_empty_folder_and_every_broken_file(tmp_path):
         {'a': {'modules': [3, {}, {'output': {'x': [1]}}], 'parameters': True}},
     ],
 )
-def test_odd_documents_do_no_harm(tmp_path, value):
+def test_malformed_documents_are_tolerated(tmp_path, value):
     for name in ('config', 'environment', 'networks', 'evaluation'):
         (tmp_path / f'{name}.json').write_text(json.dumps(value))
     (tmp_path / 'metrics.jsonl').write_text('{"step": 1, "a": "text", "b/c": [1], "d": true, "e": null, "f/g": NaN}\n')
@@ -225,7 +225,7 @@ def test_odd_documents_do_no_harm(tmp_path, value):
 
 
 def test_state_and_time():
-    """Complete at the last step; the time of a resumed run is the sum over its processes; figures fit their cards."""
+    """Checks the state at the last step, the time summed over the processes of a run, and the length of figures."""
     header = lambda config, step: report._header('t', 'f', config, {}, [{'step': step}], [])
     assert 'complete' in header({'train': {'steps': 5}}, 5) and 'at 80%' in header({'train': {'steps': 5}}, 4)
     assert 'at step 4' in header({}, 4)
@@ -262,7 +262,7 @@ def test_log_ticks(low, high, expected):
     np.testing.assert_allclose(report_charts.log_ticks(low, high), expected)
 
 
-def test_numbers_for_people():
+def test_numbers_are_formatted_for_readers():
     assert report_charts.labels([0, 500, 2500, 3e6, 0.05, 1e-5]) == ['0', '500', '2.5k', '3M', '0.05', '1e-5']
     assert report_charts.labels([12002, 12004]) == ['12.002k', '12.004k']  # with four digits both are 12k
     assert report_charts.labels([]) == []
@@ -289,7 +289,7 @@ def test_thinning_keeps_spikes_gaps_and_ends():
 
 
 def test_smoothing_is_centred_and_ignores_gaps():
-    """A straight line stays where it is, away from the ends; noise shrinks; a constant with gaps stays constant."""
+    """Expects an unchanged line away from the ends, less noise, and an unchanged constant with gaps."""
     steps = np.arange(2000.0)
     at, line = report_charts.smooth(steps, 3 * steps)
     np.testing.assert_allclose(line[100:-100], 3 * at[100:-100], rtol=1e-3)
@@ -302,7 +302,7 @@ def test_smoothing_is_centred_and_ignores_gaps():
 
 
 def test_a_curve_is_drawn_where_its_numbers_are():
-    """From the lower left to the upper right, the label of each tick at the height of its value."""
+    """Expects a curve from the lower left to the upper right, and tick labels at the height of their values."""
     html = report_charts.chart('t', {'a': ([0, 50, 100], [0.0, math.nan, 10.0])})
     path = re.search(r'<path class="curve s0 c0" d="([^"]*)"', html)[1]
     assert path == 'M0.0 954.5M1000.0 45.5'  # a margin of 5 % of the range on both sides, a gap at the NaN
@@ -311,7 +311,7 @@ def test_a_curve_is_drawn_where_its_numbers_are():
     assert '<span class="x" style="left:60.00%">60</span>' in html
 
 
-def test_spikes_do_not_flatten_the_rest():
+def test_spikes_do_not_compress_the_rest():
     values = np.concatenate([np.linspace(1, 2, 999), [1e6]])
     low, high = report_charts._linear_range(values)
     assert low < 1 and 2 < high < 4
@@ -333,7 +333,7 @@ def test_flatten_keeps_lists_and_empty_dicts():
     assert report_figures.flatten(nested) == [('a/b', 1), ('a/c/d', [1, {'e': 2}]), ('f', {})]
 
 
-def test_the_time_that_an_evaluation_took_is_no_protocol(tmp_path):
+def test_the_duration_of_an_evaluation_is_not_in_the_protocol(tmp_path):
     evaluation = {
         'step': 1,
         'figures': {'a': 1.0},
@@ -346,7 +346,7 @@ def test_the_time_that_an_evaluation_took_is_no_protocol(tmp_path):
     assert 'codes, s' in text and '12.5' in text and 'features, per second' in text and '<h3>Protocol</h3>' not in text
 
 
-def test_each_part_of_the_evaluation_has_its_protocol_and_alarms_stand_on_top(tmp_path):
+def test_each_part_of_the_evaluation_shows_its_protocol_and_alarms_come_first(tmp_path):
     evaluation = {
         'step': 4000,
         'alarms': ['class 3 is 61 % of ' + EVIL],
@@ -379,7 +379,7 @@ def test_each_part_of_the_evaluation_has_its_protocol_and_alarms_stand_on_top(tm
     assert text.count('role="alert">class 3 is 61 % of') == 2 and EVIL not in text and 'of step 4,000' in page.text
 
 
-def test_the_latent_space_and_moving_pictures(tmp_path):
+def test_the_latent_space_and_animations_are_shown(tmp_path):
     from PIL import Image
 
     (tmp_path / 'explore').mkdir()

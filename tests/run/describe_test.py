@@ -1,4 +1,4 @@
-"""What `describe` says of networks: exact totals of the papers, every parameter in one row, and nothing allocated."""
+"""Tests `describe`: exact totals of the papers, every parameter in one row, and no allocation."""
 
 import pathlib
 import time
@@ -29,7 +29,7 @@ def paper():
     return described('dcgan.py:paper64')
 
 
-def test_the_totals_of_dcgan_are_those_of_the_paper(paper):
+def test_the_totals_of_dcgan_agree_with_the_paper(paper):
     assert description.totals(paper) == {'generator': 3_576_704, 'discriminator': 2_765_568}
 
 
@@ -43,7 +43,7 @@ def test_the_modules_of_dcgan_have_their_outputs_and_parameters(paper):
         'output': [64, 4, 4, 512],
         'parameters': 100 * 512 * 16,
     }
-    assert rows['generator/BatchNorm_1']['parameters'] == 2 * 256  # its statistics are no parameters
+    assert rows['generator/BatchNorm_1']['parameters'] == 2 * 256  # statistics are not parameters
     assert len(rows) == 9
 
 
@@ -68,13 +68,13 @@ class Inner(nn.Module):
 
 
 class Codec(nn.Module):
-    """Holds parameters in every way: its own, of modules in modules, shared, recomputed, constant, never called."""
+    """Has parameters of every kind: its own, nested, shared, recomputed, constant, and of an unused module."""
 
     def setup(self):
         self.first, self.second, self.book = nn.remat(Inner)(), nn.Dense(5), Book()
         self.own = self.param('own', nn.initializers.zeros, (7,))
         self.table = self.variable('constants', 'table', jnp.zeros, (6,))
-        self.seen = self.variable('batch_stats', 'seen', jnp.zeros, (8,))  # statistics are no parameters
+        self.seen = self.variable('batch_stats', 'seen', jnp.zeros, (8,))  # statistics are not parameters
 
     def __call__(self, x):
         return self.second(self.first(self.first(x))) + self.book.look().sum() + self.own.sum()
@@ -88,7 +88,7 @@ class Book(nn.Module):
         return self.codes
 
 
-def test_every_parameter_and_constant_is_in_one_row_and_rows_are_in_the_order_of_the_calls():
+def test_every_parameter_is_in_one_row_and_rows_follow_the_order_of_calls():
     config = configs.defaults('x')
     config.data.update(source='toy', name='ring', observe='point')
     config.losses.model, config.optimizer.model = dict(fit=1.0), adam(1e-3)

@@ -1,4 +1,4 @@
-"""Pictures: where every pixel of a grid goes, where a point lands, and files that are never half there."""
+"""Tests pictures: the position of every pixel of a grid, the position of points, and atomic writes."""
 
 import os
 
@@ -11,12 +11,12 @@ from genlab.run import images
 
 
 def cells(number, shape=(3, 4, 1)):
-    """Image i has the value i everywhere."""
+    """Returns images whose value is their index."""
     return np.stack([np.full(shape, i, np.uint8) for i in range(number)])
 
 
 def ink(picture):
-    """Rows and columns of the pixels that are more blue than grey."""
+    """Returns rows and columns of the pixels that are more blue than grey."""
     return np.argwhere(picture[..., 2].astype(int) - picture[..., 0] > 60)
 
 
@@ -25,7 +25,7 @@ def test_to_uint8():
     np.testing.assert_array_equal(images.to_uint8(values), [0, 255, 128, 0, 255, 0, 255, 1, 2])
     np.testing.assert_array_equal(images.to_uint8(values.astype(ml_dtypes.bfloat16))[:3], [0, 255, 128])
     every = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(images.to_uint8((every / 127.5 - 1).astype(np.float32)), every)  # there and back
+    np.testing.assert_array_equal(images.to_uint8((every / 127.5 - 1).astype(np.float32)), every)  # round trip
     assert images.to_uint8(every) is every
     with pytest.raises(TypeError, match='int64'):
         images.to_uint8(np.arange(3))
@@ -35,7 +35,7 @@ def test_to_uint8():
     'number, columns, rows_columns',
     [(6, 3, (2, 3)), (5, 3, (2, 3)), (2, 8, (1, 2)), (10, None, (3, 4)), (16, None, (4, 4))],
 )
-def test_grid_puts_every_image_in_its_place(number, columns, rows_columns):
+def test_grid_puts_every_image_in_its_position(number, columns, rows_columns):
     rows, columns_out = rows_columns
     sheet = images.grid(cells(number), columns, padding=2)
     assert sheet.shape == (rows * 5 - 2, columns_out * 6 - 2, 1) and sheet.dtype == np.uint8
@@ -55,8 +55,8 @@ def test_grid_of_floats_without_padding():
             images.grid(bad)
 
 
-def test_a_point_lands_where_it_belongs():
-    """x to the right, y upwards, as in every plot."""
+def test_a_point_is_drawn_at_its_position():
+    """Expects x to the right and y upwards."""
     picture = images.points(np.array([[0.5, 0.5]]), limits=(-1, 1), size=101)
     assert picture.shape == (101, 101, 3) and picture.dtype == np.uint8
     np.testing.assert_allclose(ink(picture).mean(0), [25, 75], atol=0.1)
@@ -64,7 +64,7 @@ def test_a_point_lands_where_it_belongs():
 
 
 def test_points_over_their_reference():
-    """The reference sets the limits and lies behind; dense is deeper; what is far away or not finite does no harm."""
+    """Expects limits from the reference, darker dense regions, and no effect of distant or non-finite points."""
     reference = np.array([[0.0, 0.0], [1.0, 1.0]])
     inside = np.array([[0.5, 0.5]])
     awkward = np.array([[np.nan, 0], [np.inf, 1], [1e30, 0], [-50, 3]])
@@ -79,7 +79,7 @@ def test_points_over_their_reference():
 
 
 def test_three_dimensions_are_projected():
-    """Height is up on the picture, and the three axes are three different directions."""
+    """Expects height upwards in the picture, and three different directions of the axes."""
     axes = np.eye(3)
     places = [ink(images.points(axis[None], limits=(-1.5, 1.5))).mean(0) for axis in axes]
     assert places[2][0] < 100 and abs(places[2][1] - 191.5) < 1

@@ -1,4 +1,4 @@
-"""Metrics on disk, what a resumed run finds there, and the line of progress on a terminal and in a file."""
+"""Tests metrics on disk, resuming, and the progress line on a terminal and in a file."""
 
 import io
 import json
@@ -16,14 +16,14 @@ from genlab.run.progress import Progress
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal; its width is unknown, so 80 columns."""
+    """Imitates a terminal of unknown width, so 80 columns."""
 
     def isatty(self):
         return True
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """Shows a time that is set by hand."""
 
     now = 0.0
 
@@ -61,8 +61,8 @@ def test_bad_metrics_are_refused(tmp_path):
     assert read_metrics(tmp_path) == []
 
 
-def test_truncate_forgets_what_came_after(tmp_path):
-    """As after a crash: rows past the checkpoint and half a line; the resumed run writes each step once."""
+def test_truncate_removes_later_rows(tmp_path):
+    """Imitates a crash: rows after the checkpoint and a partial line. The resumed run writes each step once."""
     with MetricLog(tmp_path, tensorboard=False) as log:
         for step in (100, 200, 300):
             log.write(step, {'loss': step / 7})
@@ -80,7 +80,7 @@ def test_truncate_forgets_what_came_after(tmp_path):
     assert lines(tmp_path) == before[:2] and os.listdir(tmp_path) == ['metrics.jsonl']
 
 
-def test_a_half_written_line_does_not_spoil_the_next(tmp_path):
+def test_a_partial_line_does_not_damage_the_next(tmp_path):
     (tmp_path / 'metrics.jsonl').write_bytes(b'{"step": 1}\n\xff\xfe\n[1]\n{"step": 2, "lo')
     with MetricLog(tmp_path, tensorboard=False) as log:
         log.write(3, {})
@@ -102,7 +102,7 @@ def test_other_processes_write_nothing(tmp_path):
 
 
 def test_tensorboard_events(tmp_path):
-    """Scalars and pictures can be read back from the event file; a resumed run tells TensorBoard what to forget."""
+    """Reads scalars and pictures from the event file; a resumed run makes TensorBoard drop later events."""
     from tensorboardX.proto.event_pb2 import Event
 
     with MetricLog(tmp_path) as log:
@@ -138,8 +138,8 @@ def test_write_atomically_takes_relative_paths(tmp_path, monkeypatch):
     assert (tmp_path / 'x').read_bytes() == b'22' and os.listdir(tmp_path) == ['x']
 
 
-def test_time_to_go_counts_this_process_only():
-    """Resumed at 1000 of 2000; compiling takes 60 s; then 10 steps take 5 s, so 980 more take 490 s."""
+def test_remaining_time_uses_this_process_only():
+    """Resumes at 1000 of 2000; compiling takes 60 s; then 10 steps take 5 s, so 980 more take 490 s."""
     clock, stream = Clock(), io.StringIO()
     progress = Progress(2000, 1000, examples=64, stream=stream, interval=0.0, clock=clock)
     clock.now = 60.0
@@ -154,7 +154,7 @@ def test_time_to_go_counts_this_process_only():
     assert '100%' in stream.getvalue() and stream.getvalue().splitlines()[-1].split('  ')[-2] == 'took 1:01:40'
 
 
-def test_a_file_gets_a_line_now_and_then():
+def test_a_file_gets_a_line_at_intervals():
     clock, stream = Clock(), io.StringIO()
     with Progress(1000, label='evaluate', stream=stream, interval=30.0, clock=clock) as progress:
         for step in range(1, 1001):
@@ -176,7 +176,7 @@ def test_a_terminal_rewrites_its_line():
     shown = stream.getvalue().replace('\x1b[K', '').split('\r')
     assert shown[-1] == 'saved\n' and shown[-2].startswith('train 3/100')
     assert all(len(line) <= 79 for line in shown) and '\n' not in ''.join(shown[:-1])
-    assert shown[-2].endswith('d/adversarial 1.39  g/adversarial 0.693')  # in full they do not fit 80 columns
+    assert shown[-2].endswith('d/adversarial 1.39  g/adversarial 0.693')  # the full text exceeds 80 columns
 
 
 def test_many_metrics_fit_the_line():
@@ -187,7 +187,7 @@ def test_many_metrics_fit_the_line():
     assert 60 < len(line) <= 79 and line.split('  ')[2] == 'a/0 1'
 
 
-def test_timed_says_what_takes_so_long():
+def test_timed_reports_a_long_operation():
     clock = Clock()
     for stream, expected in (
         (io.StringIO(), 'compiling ...\ncompiling: 12.5 s\n'),
@@ -195,5 +195,5 @@ def test_timed_says_what_takes_so_long():
     ):
         with pytest.raises(KeyError), Progress(10, stream=stream, clock=clock).timed('compiling'):
             clock.now += 12.5
-            raise KeyError  # it says so after an error as well
+            raise KeyError  # it reports after an error as well
         assert stream.getvalue() == expected

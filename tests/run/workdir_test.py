@@ -1,4 +1,4 @@
-"""A run's folder: who may write there, and what it says when it holds another run."""
+"""Tests the folder of a run: locks, compatible configs, and errors of a folder that holds another run."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def run_config():
     return config
 
 
-def test_claiming_writes_the_config_as_it_will_be_read_back(tmp_path):
+def test_a_claim_writes_the_config_and_reads_it_back(tmp_path):
     config = run_config()
     workdir.create(tmp_path / 'a' / 'run')
     workdir.claim(tmp_path / 'a' / 'run', config)
@@ -36,7 +36,7 @@ def test_claiming_writes_the_config_as_it_will_be_read_back(tmp_path):
     workdir.claim(tmp_path / 'a' / 'run', config)  # the same run again
 
 
-def test_a_folder_of_another_config_is_refused_with_the_keys_and_left_as_it_was(tmp_path):
+def test_a_folder_of_another_config_is_refused_and_unchanged(tmp_path):
     workdir.claim(tmp_path, run_config())
     before = (tmp_path / 'config.json').read_bytes()
     other = run_config()
@@ -47,7 +47,7 @@ def test_a_folder_of_another_config_is_refused_with_the_keys_and_left_as_it_was(
     assert (tmp_path / 'config.json').read_bytes() == before
 
 
-def test_what_does_not_move_the_curve_may_change_and_is_written_down(tmp_path):
+def test_keys_that_do_not_affect_training_may_change_and_are_recorded(tmp_path):
     workdir.claim(tmp_path, run_config())
     other = run_config()
     other.train.update(steps=5000, log_every=1, sample_every=0, evaluate_every=7, steps_per_call=10, on_nan='skip')
@@ -70,7 +70,7 @@ with workdir.lock(pathlib.Path(sys.argv[1])):
 """
 
 
-def test_a_folder_is_locked_against_other_processes_until_its_own_is_gone(tmp_path):
+def test_a_folder_is_locked_until_its_process_ends(tmp_path):
     holder = subprocess.Popen(
         [sys.executable, '-c', LOCK, tmp_path], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -79,13 +79,13 @@ def test_a_folder_is_locked_against_other_processes_until_its_own_is_gone(tmp_pa
         with pytest.raises(ConfigError, match='another run is writing there'), workdir.lock(tmp_path):
             pass
     finally:
-        holder.send_signal(signal.SIGKILL)  # however it ends
+        holder.send_signal(signal.SIGKILL)  # for every kind of exit
         holder.wait()
         holder.stdin.close()
         holder.stdout.close()
     with workdir.lock(tmp_path):
         pass
-    with workdir.lock(tmp_path):  # nor does this process keep it
+    with workdir.lock(tmp_path):  # this process releases it, too
         pass
 
 
@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         workdir.create(tmp_path / 'run')
 
 
-def test_a_folder_that_may_only_be_read_is_named(tmp_path, monkeypatch):
+def test_a_read_only_folder_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)  # root may write everywhere
     with pytest.raises(ConfigError, match=r'cannot write there \(Permission denied\)'):
         workdir.create(tmp_path)
@@ -116,7 +116,7 @@ def test_a_folder_without_a_run_and_one_with_a_damaged_config_are_named(tmp_path
         assert (tmp_path / 'config.json').read_text() == content
 
 
-def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_json_is_written_atomically(tmp_path, monkeypatch):
     path = tmp_path / 'config.json'
     workdir.write_json(path, {'a': 1})
     with pytest.raises(TypeError):
@@ -128,13 +128,13 @@ def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ['config.json']
 
 
-def test_the_environment_says_what_a_figure_was_made_on(monkeypatch, tmp_path):
+def test_the_environment_records_versions_and_devices(monkeypatch, tmp_path):
     import jax
 
     found = json.loads(json.dumps(workdir.environment()))
     assert found['backend'] == 'cpu' and len(found['devices']) == jax.device_count() and found['processes'] == 1
     assert found['versions']['jax'] == jax.__version__
-    assert found['command'] is None  # it is not genlab.main that runs here
+    assert found['command'] is None  # the running program is not genlab.main
     monkeypatch.setattr(
         sys, 'orig_argv', ['python', '-m', 'genlab.main', '--config=configs/gan.py', '--workdir=/home/me/r']
     )

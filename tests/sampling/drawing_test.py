@@ -1,4 +1,4 @@
-"""Drawing samples: sample i is a matter of the seed and i alone, whatever the chunk, the count or the devices."""
+"""Tests sampling: sample i depends on the seed and i only, not on the chunk, the count or the devices."""
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ def test_sample_i_depends_neither_on_the_chunk_nor_on_the_count(conditional):
     np.testing.assert_array_equal(draw(10, 4, seed=config.seed), ten)
 
 
-def test_each_purpose_has_a_stream_of_its_own_and_none_is_that_of_training():
+def test_each_purpose_has_its_own_random_stream():
     def rows(keys):
         return {tuple(row) for row in np.asarray(jax.random.key_data(keys)).reshape(-1, 2).tolist()}
 
@@ -70,7 +70,7 @@ def test_each_purpose_has_a_stream_of_its_own_and_none_is_that_of_training():
     assert not rows(samples) & rows(drawing.keys(6, 0, 50))
 
 
-def test_held_out_examples_go_around_the_test_set_in_order():
+def test_held_out_examples_cycle_through_the_test_set_in_order():
     config = digits()
     source = data.load(config.data, 'test')
     around = drawing.examples(config)(np.arange(294, 300))
@@ -80,7 +80,7 @@ def test_held_out_examples_go_around_the_test_set_in_order():
     np.testing.assert_array_equal(around['position'], np.arange(294, 300))
 
 
-def test_held_out_examples_are_prepared_as_in_a_test_with_noise_of_their_own():
+def test_held_out_examples_are_prepared_as_in_a_test_with_their_own_noise():
     config = digits(dequantise=True, flip=True)
     held_out = drawing.examples(config)
     one, other = held_out(np.arange(4)), held_out(np.arange(2, 6))
@@ -121,7 +121,7 @@ def test_a_prompt_or_a_label_conditions_every_sample():
     assert drawing.condition_at(digits(), Conditions())(np.arange(2)) == {}
 
 
-def test_without_words_the_condition_is_that_of_held_out_examples_or_random():
+def test_without_a_prompt_the_condition_is_held_out_or_random():
     config, plain = scenes(), digits()
     config.sample.condition = plain.sample.condition = True
     source = data.load(config.data, 'test')
@@ -152,12 +152,12 @@ def test_without_words_the_condition_is_that_of_held_out_examples_or_random():
         (digits(), CLASSES, {'label': '-1'}, 'no such class: choose one of 0, 1, 2'),
     ],
 )
-def test_a_condition_that_cannot_be_is_refused(config, conditions, words, says):
+def test_an_impossible_condition_is_refused(config, conditions, words, says):
     with pytest.raises(ConfigError, match=says):
         drawing.condition_at(config, conditions, **words)
 
 
-def test_points_are_drawn_over_real_ones_and_images_over_nothing():
+def test_points_are_drawn_over_real_points_and_images_alone():
     assert drawing.reference(data.load(digits().data), digits()) is None
     config = configs.defaults('x')
     config.data.update(source='toy', name='ring', observe='point')

@@ -1,4 +1,4 @@
-"""Checkpoints: atomic, checked, and restored onto any placement."""
+"""Tests checkpoints: atomic, with checksums, and restored onto any placement."""
 
 import shutil
 
@@ -17,7 +17,7 @@ def tree(value, placement):
 
 @pytest.fixture(scope='module')
 def saved(tmp_path_factory):
-    """Checkpoints 1, 2 and 3 of a replicated tree, of which two are kept."""
+    """Saves checkpoints 1, 2 and 3 of a replicated tree, and keeps two."""
     folder, placement = tmp_path_factory.mktemp('run') / 'checkpoints', parallel.place('pmap')
     with Checkpoints(folder, keep=2, warn=print) as checkpoints:
         for step in (1, 2, 3):
@@ -37,13 +37,13 @@ def restore(folder, placement_name='pmap', **options):
         return checkpoints.restore(parallel.template(placement, shapes)), warnings
 
 
-def test_the_last_one_is_on_disk_when_the_context_is_left_and_old_ones_go(saved):
+def test_the_last_checkpoint_is_on_disk_at_exit_and_old_ones_are_removed(saved):
     assert sorted(path.name for path in saved.iterdir() if path.name.isdigit()) == ['2', '3']
     assert all(checkpoint.fault_of(saved / step) is None for step in '23')
 
 
 @pytest.mark.parametrize('name, shard', [('pmap', (128, 256)), ('fsdp', (128, 64))])
-def test_it_is_restored_onto_either_placement(copy, name, shard):
+def test_a_checkpoint_is_restored_onto_either_placement(copy, name, shard):
     (step, state, notes), warnings = restore(copy, name)
     assert (step, notes, warnings) == (3, {'since': 3}, [])
     np.testing.assert_array_equal(state['w'], np.full((128, 256), 3, np.float32))
@@ -64,8 +64,8 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize('kind', DAMAGE)
-def test_every_file_is_covered(copy, kind):
-    """Whichever file of the newest is damaged, the one before is taken, with a warning, and saving goes on after it."""
+def test_damage_to_any_file_is_detected(copy, kind):
+    """Damages each file of the newest: the previous one is restored with a warning, and saving continues."""
     files = [path for path in (copy / '3/state').rglob('*') if path.is_file() and path.stat().st_size > 0]
     DAMAGE[kind](max(files, key=lambda path: path.stat().st_size))
     (step, _, _), warnings = restore(copy)
@@ -76,7 +76,7 @@ def test_every_file_is_covered(copy, kind):
     assert restore(copy)[0][0] == 3
 
 
-def test_checksums_notice_each_file(saved, tmp_path):
+def test_each_file_has_a_checksum(saved, tmp_path):
     files = [path.relative_to(saved) for path in (saved / '3').glob('*/**/*') if path.is_file() and path.stat().st_size]
     assert len(files) > 5
     for file in files:
@@ -94,7 +94,7 @@ def test_a_half_written_or_empty_folder_is_no_checkpoint(copy):
     assert step == 2 and any('checkpoint 9 is incomplete' in warning for warning in warnings)
 
 
-def test_if_none_can_be_read_nothing_starts_again_without_a_word(copy):
+def test_if_none_can_be_read_an_error_is_raised(copy):
     for step in '23':
         flip(copy / step / 'state/manifest.ocdbt')
     with pytest.raises(UserError, match='no checkpoint in .* can be read'):

@@ -1,4 +1,4 @@
-"""The loop: the same curve however it is cut, and nothing lost when it is."""
+"""Tests the loop: resumed and uninterrupted runs have the same curve, and stopping loses nothing."""
 
 import json
 import os
@@ -19,7 +19,7 @@ TOY = next(path for path in FILES if path.stem == 'gan')
 
 
 def toy(**changes):
-    """A tiny dense GAN on points: 12 steps, a line every 2, a checkpoint every 4."""
+    """Returns a tiny dense GAN on points: 12 steps, a log line every 2, a checkpoint every 4."""
     config = small(module_of(TOY).get_config())
     config.train.update(steps=12, steps_per_call=1, log_every=2)
     config.checkpoint.every = 4
@@ -38,7 +38,7 @@ def curve(folder):
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-    """The folder of a run that nothing interrupted."""
+    """Returns the folder of an uninterrupted run."""
     folder = tmp_path_factory.mktemp('whole')
     go(toy(), folder)
     return folder
@@ -52,7 +52,7 @@ def test_the_workdir_is_complete(whole):
     assert json.loads((whole / 'networks.json').read_text())['generator']['parameters'] > 0
 
 
-def test_more_steps_go_on_with_the_same_curve(whole, tmp_path):
+def test_more_steps_continue_the_same_curve(whole, tmp_path):
     go(toy(**{'train.steps': 6}), tmp_path)
     go(toy(), tmp_path)
     assert curve(tmp_path) == curve(whole)
@@ -65,8 +65,8 @@ def test_a_finished_run_has_nothing_left_to_train(whole, capsys):
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_stop_it_finishes_the_step_and_saves(whole, tmp_path, monkeypatch, number):
-    """At step 5, between two lines of the log: the sums since the last line are saved too."""
+def test_a_signal_to_stop_finishes_the_step_and_saves(whole, tmp_path, monkeypatch, number):
+    """Stops at step 5, between two log lines: the sums since the last line are saved too."""
     between = loop.Loop.between
 
     def interrupted(run):
@@ -83,7 +83,7 @@ def test_asked_to_stop_it_finishes_the_step_and_saves(whole, tmp_path, monkeypat
     assert curve(tmp_path) == curve(whole)
 
 
-def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, capsys):
+def test_a_damaged_checkpoint_is_skipped(whole, tmp_path, capsys):
     go(toy(**{'train.steps': 8}), tmp_path)
     largest = max(
         (tmp_path / 'checkpoints/8/state').rglob('*'), key=lambda path: path.stat().st_size if path.is_file() else 0
@@ -106,7 +106,7 @@ def test_calls_of_many_steps_and_a_resident_set_change_no_number(whole, tmp_path
 
 
 def test_a_number_that_is_not_finite_stops_the_run(tmp_path):
-    """The discriminator's weights are infinite after its turn of step 7: the generator is the first to notice."""
+    """Makes the discriminator infinite in its turn of step 7; the loss of the generator is the first to show it."""
     config = toy(phases=({'until': 7}, {'optimizer.discriminator.learning_rate': float('inf')}))
     with pytest.raises(
         UserError, match=r'generator/adversarial is not finite at step 7; the last good checkpoint is step 4'
@@ -115,7 +115,7 @@ def test_a_number_that_is_not_finite_stops_the_run(tmp_path):
     assert not (tmp_path / 'checkpoints/8').exists()
 
 
-def test_on_nan_skip_leaves_the_player_as_it_was_and_counts(tmp_path):
+def test_on_nan_skip_leaves_the_player_unchanged_and_counts(tmp_path):
     config = toy(**{'train.steps': 8, 'train.on_nan': 'skip'})
     config.losses.generator.adversarial = float('nan')
     config.phases = ({'until': 4, 'losses.generator.adversarial': 1.0}, {})
@@ -123,21 +123,21 @@ def test_on_nan_skip_leaves_the_player_as_it_was_and_counts(tmp_path):
     assert [row['skipped'] for row in read_metrics(tmp_path)] == [0, 0, 2, 2]
 
 
-def test_a_call_length_that_does_not_fit_what_is_left_is_refused(tmp_path):
+def test_a_call_length_must_divide_the_remaining_steps(tmp_path):
     go(toy(**{'train.steps': 3}), tmp_path)
     with pytest.raises(ConfigError, match='steps_per_call=2 does not divide the 9 steps left from step 3'):
         go(toy(**{'train.steps_per_call': 2}), tmp_path)
 
 
-def test_phases_change_the_config_over_one_state(whole, tmp_path):
-    """A phase that changes nothing changes nothing; one that stops a player's learning is seen in the curve from there on."""
+def test_phases_change_the_config_and_keep_the_state(whole, tmp_path):
+    """Stops the learning in a second phase: the curve changes from there on and not before."""
     still = {'optimizer.generator.learning_rate': 0.0, 'optimizer.discriminator.learning_rate': 0.0}
     go(toy(phases=({'until': 6}, still)), tmp_path)
     same, other = curve(whole), curve(tmp_path)
     assert [same[step] == other[step] for step in sorted(same)] == [True] * 3 + [False] * 3
 
 
-def test_another_config_is_refused_and_free_keys_are_not(whole):
+def test_another_config_is_refused_except_for_free_keys(whole):
     with pytest.raises(ConfigError, match='data.batch_size, seed differ'):
         go(toy(**{'seed': 1, 'data.batch_size': 16}), whole)
     go(toy(**{'train.log_every': 4, 'placement': 'fsdp', 'checkpoint.keep': 1}), whole)
@@ -163,7 +163,7 @@ def test_a_second_run_in_one_folder_is_refused(whole):
         ({'model.pair': 'hinged'}, r"config.model.pair='hinged': choose one of non_saturating"),
     ],
 )
-def test_numbers_that_do_not_fit_are_refused_before_the_first_step(tmp_path, changes, message):
+def test_incompatible_numbers_are_refused_before_the_first_step(tmp_path, changes, message):
     config = toy()
     with config.unlocked():
         config.update_from_flattened_dict(changes)
@@ -180,7 +180,7 @@ def test_the_loop_traces_a_step_once(tmp_path, monkeypatch):
     assert len(calls) == 1
 
 
-def test_samples_of_a_run_are_those_of_sample_mode(whole, tmp_path):
+def test_samples_of_a_run_equal_those_of_sample_mode(whole, tmp_path):
     config = toy()
     build = experiment.load(config.experiment)
     modes.sample(config, build, whole, 5, 7)

@@ -1,4 +1,4 @@
-"""The optax chains of a config against the formulas of their papers, worked out with numpy in float64."""
+"""Tests the optax chains of a config against the formulas of the papers in numpy, float64."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ GRADIENTS = np.random.default_rng(0).standard_normal((6, 2, 3))
 
 
 def run(config, start=0.0, gradients=GRADIENTS):
-    """The parameters after each update, [steps, ...]."""
+    """Returns the parameters after each update, [steps, ...]."""
     optimizer, params, path = build(config), {'w': jnp.full(gradients.shape[1:], start, jnp.float32)}, []
     moments = optimizer.init(params)
     update = jax.jit(optimizer.update)
@@ -26,7 +26,7 @@ def run(config, start=0.0, gradients=GRADIENTS):
 
 
 def by_hand(rule, rates, start=0.0, gradients=GRADIENTS, decay=0.0):
-    """w <- w - rate (rule(gradient) + decay w)"""
+    """Computes w <- w - rate (rule(gradient) + decay w)."""
     w, path = np.full(gradients.shape[1:], start), []
     for gradient, rate in zip(gradients, rates):
         w = w - rate * (rule(gradient) + decay * w)
@@ -35,7 +35,7 @@ def by_hand(rule, rates, start=0.0, gradients=GRADIENTS, decay=0.0):
 
 
 def adam_rule(b1=0.9, b2=0.999, epsilon=1e-8):
-    """Kingma and Ba 2015, algorithm 1."""
+    """Returns the rule of Kingma and Ba 2015, algorithm 1."""
     state = {'m': 0.0, 'v': 0.0, 't': 0}
 
     def rule(gradient):
@@ -107,7 +107,7 @@ def test_a_config_may_change_every_option_later():
     assert isinstance(config, ConfigDict) and config.learning_rate == 1e-3
 
 
-def test_an_unknown_rule_is_named_with_those_that_are_there():
+def test_an_unknown_rule_raises_with_the_known_ones():
     config = sgd(0.1)
     config.name = 'adamm'
     with pytest.raises(ConfigError, match=r'config.optimizer=.adamm.: choose one of adam, sgd \(did you mean adam'):

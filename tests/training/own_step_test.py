@@ -1,4 +1,4 @@
-"""An experiment with a step of its own goes through the same loop: log, resume, on_nan, placements, evaluation."""
+"""Tests an experiment with its own step in the same loop: log, resume, on_nan, placements, evaluation."""
 
 import json
 
@@ -45,7 +45,7 @@ def test_it_resumes_with_the_same_curve(whole, tmp_path):
     assert means(tmp_path) == means(whole)
 
 
-def test_its_mean_is_that_of_the_data_on_every_placement():
+def test_its_mean_equals_the_mean_of_the_data_on_every_placement():
     config = small(running_mean.get_config())
     source = data.load(config.data)
     rows = data.Batches(source, 8, 0)(0, 4)['image'].reshape(32, 16, 16, 1).astype(np.float64) / 127.5 - 1

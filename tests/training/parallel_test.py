@@ -1,4 +1,4 @@
-"""One device, pmap over four and FSDP over four give the same numbers; so do two processes of two devices."""
+"""Tests that one device, pmap over four, FSDP over four and two processes give the same numbers."""
 
 import os
 import pathlib
@@ -28,7 +28,7 @@ FAMILIES = {  # experiment -> the config that stands for it
 
 
 def plain(path):
-    """A small config with SGD: Adam turns rounding into +-lr where a gradient is zero."""
+    """Returns a small config with SGD: Adam turns rounding into +-lr where a gradient is zero."""
     config = small(module_of(path).get_config())
     with config.unlocked():
         for player in config.optimizer:
@@ -67,7 +67,7 @@ def test_initial_state_is_the_same_and_laid_out():
 
 
 @pytest.mark.parametrize('name', ['pmap', 'fsdp'])
-def test_run_gives_the_numbers_of_one_device_for_any_count(name):
+def test_runs_of_any_device_count_agree_with_one_device(name):
     placement, function = parallel.place(name), jax.jit(lambda variables, x: variables['w'] * x)
     variables = parallel.replicate(placement, {'w': np.float32(3)})
     for count in (8, 5):
@@ -92,7 +92,7 @@ def test_an_unknown_placement_and_a_missing_device_are_refused():
 
 
 def launch(folder, steps, devices, *more):
-    """`python -m genlab.main` on a tiny DCGAN with SGD, as a process of its own."""
+    """Starts `python -m genlab.main` on a tiny DCGAN with SGD in a separate process."""
     flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
     environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
     root = pathlib.Path(__file__).parents[2]
@@ -131,7 +131,7 @@ def curve(folder):
 
 
 def test_two_processes_of_two_devices(tmp_path):
-    """They train, save, and one process of one device goes on from what they saved, with the numbers of one device alone."""
+    """Trains and saves in two processes; one process of one device continues with the numbers of one device."""
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Phases: data, sampling and evaluation follow them, optimizers start anew, one state tree grows, lazy terms come and go."""
+"""Tests phases: data, sampling and evaluation follow them, optimizers restart, one state remains, lazy terms vary."""
 
 import sys
 
@@ -21,7 +21,7 @@ from genlab.training.state import Network
 
 
 class Pyramid(nn.Module):
-    """Two levels of the mean picture: `level` 0 makes 8 x 8 pixels; level 1 doubles them and fades details in."""
+    """Has two levels of the mean image: level 0 makes 8 x 8 pixels; level 1 doubles them and fades in details."""
 
     level: int
     fade: float = 1.0
@@ -107,7 +107,7 @@ def test_resolution_batch_size_samples_and_evaluation_follow_the_phase(tmp_path,
     assert curve(tmp_path / 'cut') == curve(tmp_path / 'whole') and len(curve(tmp_path / 'whole')) == 6
 
 
-def test_an_optimizer_starts_anew_with_its_phase_and_not_after_a_resume(tmp_path, monkeypatch):
+def test_an_optimizer_restarts_with_its_phase_and_not_after_a_resume(tmp_path, monkeypatch):
     counts, run = [], loop.Loop.between
 
     def watched(self):
@@ -133,7 +133,7 @@ def lazily(**changes):
     return config
 
 
-def test_lazy_terms_are_due_on_their_steps_in_a_program_of_their_own(tmp_path, monkeypatch):
+def test_lazy_terms_run_on_their_steps_in_a_separate_program(tmp_path, monkeypatch):
     made, make = [], program.make_call
     monkeypatch.setattr(loop, 'make_call', lambda of, due: made.append(due) or make(of, due))
     go(lazily(**{'train.log_every': 1}), tmp_path / 'one')

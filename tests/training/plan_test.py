@@ -1,4 +1,4 @@
-"""Planning: the figures of a step that is only compiled."""
+"""Tests plans: the figures of a step that is compiled only."""
 
 import importlib.util
 
@@ -45,14 +45,14 @@ def test_a_plan_for_these_devices():
 
 @tpu
 @pytest.mark.parametrize('placement', ['pmap', 'fsdp'])
-def test_a_plan_for_tpus_that_are_not_here(placement):
+def test_a_plan_for_absent_tpus(placement):
     found = planned(placement, 'v5e:4x4')
     assert found.devices == 16 and found.kind == 'TPU v5 lite' and plan.fits(found)
     assert 'all-reduce' in found.collectives and 'fits' in plan.table(found, 1)
 
 
 @pytest.mark.skipif(importlib.util.find_spec('libtpu') is not None, reason="the extra 'tpu' is there")
-def test_a_topology_without_its_compiler_says_what_to_install():
+def test_a_topology_without_its_compiler_names_the_package_to_install():
     with pytest.raises(UserError, match=r"pip install -e '.\[tpu\]'"):
         planned('pmap', 'v5e:4x4')
 

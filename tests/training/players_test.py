@@ -1,6 +1,6 @@
-"""The one step against hand-computed games: who moves when, on what, by how much, and what stays as it was.
+"""Tests the step against games computed by hand: order of players, batches, sizes of moves, and unchanged state.
 
-The players here are quadratic or linear functions of plain arrays, so that every number can be worked out with numpy."""
+The players here are quadratic or linear functions of plain arrays, so that numpy can compute every number."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ KEY = jax.random.key(7)
 
 
 def player(network, terms, weights, rate=1.0, optimizer=None, stats=None):
-    """A player of one network whose menu is `terms(variables, batch, keys)`."""
+    """Returns a player of one network whose terms are `terms(variables, batch, keys)`."""
 
     def objective(variables, batch, keys, step):
         return terms(variables, batch, keys), stats(variables, batch) if stats else {}
@@ -26,7 +26,7 @@ def player(network, terms, weights, rate=1.0, optimizer=None, stats=None):
 
 
 def pushed(network, by, weight=1.0, **kwargs):
-    """A player whose loss is linear, network * by(batch, keys): with SGD at rate 1 it moves by minus the mean of `by`."""
+    """Returns a player with loss network * by(batch, keys): SGD at rate 1 moves it by minus the mean of `by`."""
     return player(
         network,
         lambda variables, batch, keys: {'push': variables[network]['params'] * by(batch, keys)},
@@ -44,7 +44,7 @@ def begin(players, averaged=(), stats={}, **params):
 
 
 def rounds(turns, size, seed=0):
-    """Batches of one step: x float32 [turns, size], position int32 [turns, size]."""
+    """Returns batches of one step: x float32 [turns, size], position int32 [turns, size]."""
     x = np.random.default_rng(seed).standard_normal((turns, size)).astype(np.float32)
     return {'x': x, 'position': np.broadcast_to(np.arange(size, dtype=np.int32), (turns, size))}
 
@@ -61,7 +61,7 @@ def bits(state):
     return jax.tree.map(lambda leaf: np.asarray(leaf).tobytes(), state)
 
 
-def test_players_move_in_order_and_see_what_the_turns_before_them_did():
+def test_players_move_in_order_and_see_the_results_of_earlier_turns():
     def chase(variables, batch, keys):
         return {'distance': 0.5 * (variables['critic']['params'] - variables['generator']['params']) ** 2}
 
@@ -108,10 +108,10 @@ def test_players_on_the_same_turn_share_their_noise_and_no_other_turn_or_step_ha
     )
     assert len({float(first.params['a']), float(other_turn), float(later.params['a'])}) == 3
     again, _ = make_step(players, ('b', 'a'))(begin(players, a=0.0, b=0.0), rounds(1, 4), KEY)
-    assert again.params['a'] == first.params['a']  # nor does it depend on who is first
+    assert again.params['a'] == first.params['a']  # independent of the order of players
 
 
-def test_the_noise_of_an_example_depends_on_its_position_alone():
+def test_the_noise_of_an_example_depends_on_its_position_only():
     whole = jax.random.key_data(example_keys(KEY, jnp.arange(8)))
     np.testing.assert_array_equal(jax.random.key_data(example_keys(KEY, jnp.array([5, 2]))), whole[jnp.array([5, 2])])
     assert len({tuple(row) for row in np.asarray(whole).tolist()}) == 8
@@ -160,7 +160,7 @@ def test_a_weight_may_be_a_function_of_the_step():
     np.testing.assert_allclose(moves, [1, 1, 1.5, 2, 2.5, 3, 3], rtol=1e-6)
 
 
-def test_a_term_given_as_a_function_is_written_down_only_if_it_is_weighted():
+def test_a_term_given_as_a_function_is_traced_only_if_weighted():
     called = []
 
     def menu(variables, batch, keys):
@@ -183,7 +183,7 @@ def flops(terms, weights):
     return lowered.compile().cost_analysis()['flops']
 
 
-def test_a_term_without_a_weight_costs_nothing_and_one_that_is_reported_no_gradient():
+def test_a_term_without_a_weight_costs_nothing_and_a_reported_one_no_gradient():
     def menu(variables, batch, keys):
         u = variables['u']['params']
         return {'cheap': u.sum() * batch['x'], 'dear': ((u @ u @ u) ** 2).sum()}
@@ -200,7 +200,7 @@ def test_a_term_without_a_weight_costs_nothing_and_one_that_is_reported_no_gradi
 
 
 @pytest.mark.parametrize('value', [2.0, np.nan, np.inf])
-def test_weight_zero_reports_and_does_nothing_else(value):
+def test_weight_zero_reports_only(value):
     def menu(variables, batch, keys):
         return {'push': variables['u']['params'] * batch['x'], 'seen': variables['u']['params'] * value}
 
@@ -212,13 +212,13 @@ def test_weight_zero_reports_and_does_nothing_else(value):
     np.testing.assert_allclose(state.params['u'], 1 - batches['x'].mean(), rtol=1e-6)
 
 
-def test_a_player_whose_terms_are_all_reported_stays_where_it_is():
+def test_a_player_with_reported_terms_only_does_not_change():
     players = {'p': pushed('u', examples, weight=0)}
     state, metrics = make_step(players, ('p',))(begin(players, u=1.0), rounds(1, 4), KEY)
     assert state.params['u'] == 1 and metrics['p/loss'] == 0 and metrics['p/push'] != 0
 
 
-def test_a_weight_for_a_term_that_is_not_offered_is_named_with_those_that_are():
+def test_a_weight_for_an_unknown_term_raises_with_the_known_ones():
     def menu(variables, batch, keys):
         return {'kl': variables['u']['params'], 'adversarial': variables['u']['params']}
 
@@ -238,7 +238,7 @@ def test_metrics_are_means_over_the_turns_of_their_player():
     np.testing.assert_allclose(metrics['b/loss'], 3 * means[0], rtol=1e-6)
 
 
-def test_collections_come_from_the_turns_of_who_updates_them():
+def test_collections_come_from_the_turns_of_the_players_that_update_them():
     def counts(*networks):
         return lambda variables, batch: {
             network: {'seen': {'count': variables[network]['seen']['count'] + 1}} for network in networks
@@ -246,13 +246,13 @@ def test_collections_come_from_the_turns_of_who_updates_them():
 
     players = {
         'a': pushed('a', examples, stats=counts('a')),
-        'b': pushed('b', examples, stats=counts('b', 'c'))._replace(updates=('b', 'c')),  # c without training it
+        'b': pushed('b', examples, stats=counts('b', 'c'))._replace(updates=('b', 'c')),  # c is not trained
     }
     stats = {network: {'seen': {'count': jnp.int32(10)}, 'other': {'kept': jnp.float32(3)}} for network in 'abcd'}
     begun = begin(players, stats=stats, a=0.0, b=0.0, c=0.0, d=0.0)
     state, _ = make_step(players, ('a', 'a', 'a', 'b'))(begun, rounds(3, 4), KEY)
     assert [int(state.stats[network]['seen']['count']) for network in 'abcd'] == [13, 11, 11, 10]
-    assert all(state.stats[network]['other']['kept'] == 3 for network in 'abcd')  # what is not returned stays
+    assert all(state.stats[network]['other']['kept'] == 3 for network in 'abcd')  # others do not change
     assert state.params['c'] == 0 and not any(
         'c' in str(path) for path, _ in jax.tree.leaves_with_path(state.optimizer)
     )
@@ -261,8 +261,8 @@ def test_collections_come_from_the_turns_of_who_updates_them():
         make_step(foreign, ('a',))(begun, rounds(1, 4), KEY)
 
 
-def test_only_means_by_nature_are_averaged_over_devices():
-    """Another collection that differs on devices stays different, for the battery to find."""
+def test_only_collections_of_means_are_averaged_over_devices():
+    """Expects another collection that differs between devices to stay different, so that the battery finds it."""
 
     def stats(variables, batch):
         return {'a': {'batch_stats': {'mean': batch['x'].mean()}, 'scale': {'mean': batch['x'].mean()}}}
@@ -277,7 +277,7 @@ def test_only_means_by_nature_are_averaged_over_devices():
     np.testing.assert_allclose(moved.stats['a']['batch_stats']['mean'], [parts['x'].mean()] * 4, rtol=1e-5)
 
 
-def test_a_network_that_nobody_trains_is_used_and_never_changes():
+def test_an_untrained_network_is_used_and_never_changes():
     def menu(variables, batch, keys):
         return {'distance': 0.5 * (variables['prior']['params'] - variables['tokenizer']['params']) ** 2 * jnp.ones(4)}
 
@@ -292,7 +292,7 @@ def test_a_network_that_nobody_trains_is_used_and_never_changes():
 
 
 def regression(optimizer=None):
-    """A player with noise, statistics and a parameter vector; its loss is a mean over examples."""
+    """Returns a player with noise, statistics and a parameter vector; its loss is a mean over examples."""
 
     def menu(variables, batch, keys):
         w = variables['w']['params']
@@ -326,7 +326,7 @@ def test_microbatches_give_the_numbers_of_the_whole_batch(microbatches):
     assert two.stats['w']['batch_stats']['count'] == 4 * microbatches  # statistics pass from part to part
 
 
-def test_microbatches_do_not_keep_a_gradient_each():
+def test_microbatches_share_one_gradient_buffer():
     size = 4 * 2**18
 
     def temporaries(microbatches):
@@ -344,7 +344,7 @@ def test_microbatches_do_not_keep_a_gradient_each():
     assert temporaries(16) < temporaries(2) + size
 
 
-def test_a_turn_that_is_not_finite_leaves_its_player_as_it_was_and_only_that_one():
+def test_a_turn_that_is_not_finite_leaves_its_player_only_unchanged():
     def stats(network):
         return lambda variables, batch: {
             network: {
@@ -396,7 +396,7 @@ def test_an_infinite_gradient_of_a_finite_loss_is_skipped_too():
 
 
 def test_a_lazy_term_is_computed_and_traced_on_its_steps_only():
-    """With SGD the other steps move by the rest of the loss alone; the collections of the term move with it."""
+    """Expects SGD to follow the other terms in other steps; collections of the term change on its steps only."""
     traced = []
 
     def objective(variables, batch, keys, step):
@@ -427,7 +427,7 @@ def test_an_average_may_take_a_function_of_the_step_as_its_decay():
         np.testing.assert_allclose(state.average['u'], mean)
 
 
-def test_moving_averages_are_warmed_up_as_a_loop_says():
+def test_moving_averages_are_warmed_up_as_in_a_loop():
     players = {'p': pushed('u', examples), 'q': pushed('v', examples)}
     state = begin(players, ('u',), u=[1.0, 2.0], v=[0.0, 0.0])
     step = jax.jit(make_step(players, ('p', 'q'), average={'u': 0.5}))
@@ -442,12 +442,12 @@ def test_moving_averages_are_warmed_up_as_a_loop_says():
 
 
 def by_device(batches, devices=4):
-    """[turns, B] -> [devices, turns, B / devices]"""
+    """Splits [turns, B] into [devices, turns, B / devices]."""
     return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], devices, -1).swapaxes(0, 1), batches)
 
 
 @pytest.mark.parametrize('microbatches', [1, 2])
-def test_four_devices_give_the_numbers_of_one_and_agree_in_every_array(microbatches):
+def test_four_devices_agree_with_one_and_with_each_other(microbatches):
     players, one = regression(optax.sgd(0.1, momentum=0.9))()
     single = jax.jit(make_step(players, ('p', 'p'), average={'w': 0.9}))
     step = make_step(

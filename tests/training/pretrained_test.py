@@ -1,4 +1,4 @@
-"""What is taken from another run is what it saved, and an error says which key named it."""
+"""Tests loading from another run: the saved weights are restored, and errors name the key of the config."""
 
 from types import SimpleNamespace
 
@@ -32,7 +32,7 @@ def placement():
 
 
 def made_up(program):
-    """A state of the program's shapes with parameters by chance: quicker than to compile its initialisation."""
+    """Returns a state with random parameters, which is faster than to compile the initialisation."""
     noise = np.random.default_rng(0)
     return jax.tree.map(
         lambda leaf: noise.normal(size=leaf.shape).astype(leaf.dtype), jax.eval_shape(make_init(program))
@@ -41,7 +41,7 @@ def made_up(program):
 
 @pytest.fixture(scope='module')
 def saved(tmp_path_factory, placement):
-    """(a run's folder with one checkpoint, the state in it), averages apart from the parameters."""
+    """Returns (the folder of a run with one checkpoint, its state); averages differ from the parameters."""
     folder, config = tmp_path_factory.mktemp('run'), autoencoder()
     program = programs(config, experiment.load(config.experiment), placement)[0]
     state = made_up(program)
@@ -51,7 +51,7 @@ def saved(tmp_path_factory, placement):
     return folder, state
 
 
-def test_it_loads_what_was_saved_averaged_where_it_was(saved, placement):
+def test_it_restores_averages_where_they_were_saved(saved, placement):
     folder, state = saved
     config, variables = pretrained.load(str(folder), placement, FLAG)
     assert config.model.networks.multipliers == (1, 2) and isinstance(config.train.order, tuple)
@@ -59,7 +59,7 @@ def test_it_loads_what_was_saved_averaged_where_it_was(saved, placement):
     assert pretrained.restore(config, experiment.load(config.experiment), folder, placement)[0] == 7
 
 
-def test_a_state_adopts_networks_and_keeps_the_rest(saved, placement):
+def test_a_state_takes_given_networks_and_keeps_the_rest(saved, placement):
     state = saved[1]
     taken = jax.tree.map(lambda leaf: leaf * 0, state.variables()['decoder'])
     new = pretrained.replace_networks(state, {'decoder': taken})
@@ -69,7 +69,7 @@ def test_a_state_adopts_networks_and_keeps_the_rest(saved, placement):
     assert jax.tree.structure(new) == jax.tree.structure(state)
 
 
-def test_a_run_begins_with_the_networks_of_another(saved, placement):
+def test_a_run_starts_with_the_networks_of_another(saved, placement):
     config = small(CONFIGS['latent_diffusion'].get_config('frozen'))
     config.model.first_stage = str(saved[0])
     config.model.autoencoder.networks.update(width=4, multipliers=(1, 2))
@@ -90,13 +90,13 @@ def test_errors_name_the_key_and_the_folder(tmp_path, placement):
 
 
 @pytest.mark.parametrize('first, then, variant', [('spatial', 'latent_diffusion', 'frozen'), ('kl_f8', 'dit', 's2')])
-def test_first_stages_of_the_configs_fit_what_builds_on_them(first, then, variant):
+def test_first_stages_of_the_configs_match_the_second_stages(first, then, variant):
     config = CONFIGS[then].get_config(variant)
     pretrained.expect(CONFIGS['vae'].get_config(first), config.model.autoencoder, FLAG, 'config.model.autoencoder')
-    assert config.model.first_stage == f'runs/vae-{first}'  # where main puts it
+    assert config.model.first_stage == f'runs/vae-{first}'  # the folder that main uses
 
 
-def test_another_model_than_is_wanted_is_refused(saved, placement):
+def test_a_different_model_is_refused(saved, placement):
     config = pretrained.load(str(saved[0]), placement, FLAG)[0]
     wanted = autoencoder().model
     pretrained.expect(config, wanted, FLAG, 'config.model.autoencoder')

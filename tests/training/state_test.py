@@ -1,4 +1,4 @@
-"""The state before the first step: fresh variables that depend on a network's own name, and what a network is applied to."""
+"""Tests the state before the first step: initial variables depend on the name of a network only."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ KEY = jax.random.key(3)
 
 
 class Normed(nn.Module):
-    """A dense layer and batch statistics."""
+    """Has a dense layer and batch statistics."""
 
     @nn.compact
     def __call__(self, x):
@@ -33,7 +33,7 @@ def made(*names):
     return initialize({name: Network(Normed(), (x,)) for name in names}, KEY)
 
 
-def test_a_network_is_initialised_by_its_name_alone():
+def test_the_initialisation_of_a_network_depends_on_its_name_only():
     few, many = made('decoder'), made('encoder', 'decoder', 'critic')
     assert equal(few['decoder'], many['decoder'])
     assert not equal(many['decoder']['params'], many['encoder']['params'])
@@ -42,7 +42,7 @@ def test_a_network_is_initialised_by_its_name_alone():
     assert not equal(few['decoder']['params'], again['decoder']['params'])
 
 
-def test_create_begins_at_zero_with_averages_equal_to_the_parameters():
+def test_create_starts_at_step_zero_with_averages_equal_to_the_parameters():
     variables = made('encoder', 'decoder', 'tokenizer')
     state = create(variables, {'model': player('encoder', 'decoder')}, ('decoder',))
     assert state.step == 0 and state.step.dtype == jnp.int32
@@ -50,7 +50,7 @@ def test_create_begins_at_zero_with_averages_equal_to_the_parameters():
     assert set(state.average) == {'decoder'} and equal(state.average['decoder'], state.params['decoder'])
     assert set(state.stats['encoder']) == {'batch_stats'}
     assert set(state.optimizer) == {'model'}
-    assert set(state.optimizer['model'][0].trace) == {'encoder', 'decoder'}  # no moments of what it does not train
+    assert set(state.optimizer['model'][0].trace) == {'encoder', 'decoder'}  # of trained networks only
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
 
 
@@ -60,7 +60,7 @@ def test_averages_are_copies_so_that_the_state_can_be_donated():
     assert len(set(buffers)) == len(buffers)
 
 
-def test_variables_are_what_apply_takes_averaged_only_where_asked_and_kept():
+def test_variables_fit_apply_and_are_averaged_where_requested():
     state = create(made('encoder', 'decoder'), {'model': player('encoder', 'decoder')}, ('decoder',))
     state = state.replace(average=jax.tree.map(lambda leaf: leaf + 1, state.average))
     raw, averaged = state.variables(), state.variables(averaged=True)

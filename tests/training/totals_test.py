@@ -1,4 +1,4 @@
-"""Sums of metrics between two lines: exact counts, the first bad step by name, and a round trip through JSON."""
+"""Tests sums of metrics between two log lines: exact counts, the name of the first bad step, and JSON."""
 
 import json
 import math
@@ -14,7 +14,7 @@ NAMES = ('g/reconstruction', 'g/gradient_norm', 'g/loss')
 
 
 def summed(rows, first=0, start=None):
-    """Host totals of rows of metrics at steps first, first + 1, ..."""
+    """Returns host totals of rows of metrics at steps first, first + 1, ..."""
     sums = totals.zero(rows[0]) if start is None else start
     for step, row in enumerate(rows, first):
         sums = totals.add(sums, {name: jnp.float32(value) for name, value in row.items()}, jnp.int32(step))
@@ -28,7 +28,7 @@ def test_means_are_sums_over_counts():
     assert totals.first_bad(sums) is None
 
 
-def test_what_is_not_finite_is_left_out_counted_and_its_first_step_kept():
+def test_non_finite_values_are_left_out_and_counted_with_their_first_step():
     sums = summed(
         [{'a': 1.0, 'b': 1.0}, {'a': np.nan, 'b': 1.0}, {'a': np.inf, 'b': -np.inf}, {'a': 5.0, 'b': 1.0}], 40
     )
@@ -42,7 +42,7 @@ def test_a_metric_that_was_never_finite_has_no_mean():
     assert math.isnan(means['a']) and means['b'] == 0
 
 
-def test_of_metrics_that_go_bad_together_the_term_is_named_before_the_sums():
+def test_of_metrics_that_fail_together_the_term_is_named_before_the_sums():
     good, bad = dict.fromkeys(NAMES, 1.0), dict.fromkeys(NAMES, np.nan)
     assert totals.first_bad(summed([good, bad, bad])) == (1, 'g/reconstruction')
     assert totals.first_bad(summed([good, {**good, 'g/gradient_norm': np.nan}, bad])) == (1, 'g/gradient_norm')
@@ -53,7 +53,7 @@ def test_step_zero_can_be_the_bad_one():
     assert totals.first_bad(summed([{'a': np.nan}, {'a': np.nan}])) == (0, 'a')
 
 
-def test_plain_totals_come_back_exactly_and_go_on_as_if_nothing_had_been():
+def test_plain_totals_restore_exactly():
     rng = np.random.default_rng(0)
     rows = [{'a': value, 'b': 1 / 3} for value in rng.standard_normal(9).astype(np.float32)]
     rows[2]['b'] = np.nan
@@ -66,7 +66,7 @@ def test_plain_totals_come_back_exactly_and_go_on_as_if_nothing_had_been():
         assert [leaf.dtype for leaf in whole[name]] == [np.float32, np.int32, np.int32]
 
 
-def test_accumulate_adds_a_step_under_the_number_it_had_before_it():
+def test_accumulate_counts_a_step_under_its_number_before_the_update():
     @flax.struct.dataclass
     class Count:
         step: jax.Array

@@ -1,4 +1,4 @@
-"""Folders of one's own images: whatever people have, and what they are told where it cannot be used."""
+"""Tests folders of the user's images: common layouts and formats, and the errors of unusable ones."""
 
 import logging
 
@@ -30,7 +30,7 @@ def save(path, colour=(200, 30, 30), size=(20, 20), **options):
 
 
 def both(place, **changes):
-    """All images of both splits, in the order of their splits."""
+    """Returns all images of both splits, in the order of their splits."""
     parts = [folder(place, **changes, split=split) for split in ('train', 'test')]
     return np.concatenate([part.rows(np.arange(len(part)))['image'] for part in parts])
 
@@ -64,12 +64,12 @@ def test_modes(place):
         (place / name).unlink()
 
 
-def test_half_transparent_lies_over_white(place):
+def test_half_transparent_images_are_blended_with_white(place):
     found = one(place, Image.new('RGBA', (8, 8), (0, 0, 0, 128)), 'shade.png', 1)
     np.testing.assert_allclose(found, 127, atol=1)
 
 
-def test_orientation_of_a_camera(place):
+def test_the_orientation_of_a_camera_is_applied(place):
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
     found = one(place, Image.fromarray(LEFT_DARK), 'turned.png', 1, exif=exif)
@@ -147,7 +147,7 @@ def test_folders_of_splits(place):
         folder(place, split='test')
 
 
-def test_folders_that_all_share_are_no_classes(place):
+def test_folders_common_to_all_images_are_no_classes(place):
     for name in ('cats', 'dogs'):
         save(place / 'release' / '1' / name / 'a.png')
     assert folder(place).classes == ('cats', 'dogs')
@@ -207,7 +207,7 @@ def test_cache_follows_the_files_and_survives_damage(place, tmp_path, caplog):
     assert folder(place, 8).rows(np.array([0]))['image'].max() == 99
 
 
-def test_large_folders_stay_on_disk(place, monkeypatch):
+def test_large_folders_are_not_loaded_into_memory(place, monkeypatch):
     for n in range(12):
         save(place / f'{n}.png', (n, 0, 0))
     (place / 'bad.png').write_bytes(b'no image at all')

@@ -1,4 +1,4 @@
-"""Scenes: drawn from the index alone, and everything that is said about them is true of the pixels."""
+"""Tests scenes: each is drawn from its index alone, and its fields agree with its pixels."""
 
 import numpy as np
 import pytest
@@ -16,12 +16,12 @@ NUMBER = 200
 
 @pytest.fixture(scope='module')
 def drawn():
-    """200 scenes with all fields at 64 pixels."""
+    """Returns 200 scenes with all fields at 64 pixels."""
     return scenes(64, fields=tuple(declare(64, 3))).rows(np.arange(NUMBER))
 
 
 def factor(rows, name):
-    """A factor of every slot: [N, SLOTS]."""
+    """Returns one factor of every slot: [N, SLOTS]."""
     slots = rows['factors'][:, : -len(layout.SCENE_FACTORS)].reshape(-1, layout.SLOTS, len(layout.SLOT_FACTORS))
     return slots[..., layout.SLOT_FACTORS.index(name)]
 
@@ -36,7 +36,7 @@ def test_a_scene_depends_on_its_index_alone():
             np.testing.assert_array_equal(alone[name][0], together[name][n], err_msg=name)
 
 
-def test_only_the_fields_asked_for():
+def test_only_the_requested_fields_are_made():
     source = scenes(16, fields=('boxes', 'label'))
     assert set(source.fields) == set(source.rows(np.arange(3))) == {'boxes', 'label'}
     with pytest.raises(ConfigError, match='did you mean boxes'):
@@ -72,7 +72,7 @@ def test_resolution_keeps_the_layout():
 
 
 def test_boxes_hold_their_shapes_tightly(drawn):
-    """The pixels of a map of kinds lie in boxes of that kind, and a lone shape's box ends where its pixels do."""
+    """Checks that pixels of a kind lie in boxes of that kind, and that the box of a lone shape is tight."""
     centres = (np.arange(64) + 0.5) / 64
     for kinds, boxes, classes in zip(drawn['segmentation'][..., 0], drawn['boxes'], drawn['box_classes']):
         allowed = np.zeros((len(KINDS) + 1, 64, 64), bool)
@@ -106,8 +106,8 @@ def test_counts_kinds_and_colours_are_even():
         )
 
 
-def test_colours_are_those_of_the_palette(drawn):
-    """A lone shape is painted in its colour, and a plain background in its own."""
+def test_shapes_and_backgrounds_have_the_colours_of_the_palette(drawn):
+    """Checks the colours of single shapes and of plain backgrounds."""
     palette, grounds = np.array(list(COLOURS.values())), np.array(list(BACKGROUNDS.values()))
     image, kinds = drawn['image'], drawn['segmentation'][..., 0]
     for n in np.flatnonzero(factor(drawn, 'present').sum(1) == 1):
@@ -148,7 +148,7 @@ def test_caption_words_agree_with_the_factors(drawn):
         assert all(truth[word][slot] for slot, word in enumerate(relations, 1)) and len(relations) in (0, number - 1)
 
 
-def test_captions_and_tokens_are_each_other(drawn):
+def test_captions_and_tokens_convert_to_each_other(drawn):
     texts = scenes(8).captions(np.arange(NUMBER))
     assert [captions.text(row) for row in drawn['caption']] == texts
     assert len(set(captions.VOCABULARY)) == len(captions.VOCABULARY)

@@ -1,4 +1,4 @@
-"""TFDS sets: a small one is prepared here, as ArrayRecord and without TensorFlow, and read like any other."""
+"""Tests TFDS sets on a small one that is prepared here, as ArrayRecord and without TensorFlow."""
 
 import importlib.util
 import json
@@ -28,7 +28,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope='module')
 def sets(tmp_path_factory):
-    """A data_dir with the set `small_squares`: image i of split train has the colour (i, 2i, 3i) and label i % 3."""
+    """Prepares the set `small_squares`: image i of split train has the colour (i, 2i, 3i) and label i % 3."""
     import tensorflow_datasets
     from PIL import Image
 
@@ -93,13 +93,13 @@ def test_second_load_comes_from_the_cache(sets, tmp_path, monkeypatch):
         tfds('small_squares', sets, 9)  # another resolution is another entry
 
 
-def test_no_cache_where_it_is_turned_off(sets, tmp_path, monkeypatch):
+def test_no_cache_if_it_is_disabled(sets, tmp_path, monkeypatch):
     monkeypatch.setenv('GENLAB_CACHE', '')
     assert len(tfds('small_squares', sets, 8)) == NUMBER
     assert not (tmp_path / 'cache').exists()
 
 
-def test_a_set_that_is_not_there(tmp_path):
+def test_a_missing_set(tmp_path):
     with pytest.raises(UserError) as raised:
         tfds('mnist', str(tmp_path))
     assert f'run `python -m genlab.data.prepare mnist --dir {tmp_path}`' in str(raised.value)
@@ -118,7 +118,7 @@ def test_an_unknown_split(sets):
 
 @pytest.fixture
 def old_format(sets, tmp_path):
-    """A data_dir with the set in tfrecord format; only the description says the format, so a changed one will do."""
+    """Returns a data_dir in tfrecord format. Only the description states the format, so changing it is enough."""
     old = Path(sets) / 'small_squares' / '1.0.0'
     new = tmp_path / 'small_squares' / '1.0.0'
     new.mkdir(parents=True)
@@ -133,8 +133,8 @@ def test_a_set_in_another_format(old_format):
         tfds('small_squares', old_format)
 
 
-def test_the_command_on_what_is_there(sets, old_format, monkeypatch):
-    """What needs no TensorFlow: a set that is there, one in another format, one that does not exist."""
+def test_the_command_without_tensorflow(sets, old_format, monkeypatch):
+    """Covers the cases that need no TensorFlow: a prepared set, another format, a set that does not exist."""
     from genlab.data.prepare import prepared
 
     found = importlib.util.find_spec
@@ -146,8 +146,8 @@ def test_the_command_on_what_is_there(sets, old_format, monkeypatch):
         prepared('mnisst', sets)
 
 
-def test_the_command_says_what_it_needs():
-    """Without TensorFlow it says so in one line; with it, that the name is unknown."""
+def test_the_command_names_its_requirements():
+    """Expects one line: TensorFlow is missing or, where it is installed, the name is unknown."""
     run = subprocess.run(
         [sys.executable, '-m', 'genlab.data.prepare', 'mnisst', '--dir', os.devnull + '/sets'],
         cwd=ROOT,

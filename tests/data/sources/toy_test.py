@@ -1,4 +1,4 @@
-"""Toy densities: normalised, and the points are drawn from them."""
+"""Tests toy densities: they are normalised, and the points are drawn from them."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ EXACT = [name for name, density in densities().items() if density.log_density]
 
 
 def cells(low, high, number):
-    """Midpoints of a grid of cells over a square: [number^2, 2], and the area of a cell."""
+    """Returns the midpoints of a grid of cells over a square, [number^2, 2], and the area of a cell."""
     edges = np.linspace(low, high, number + 1)
     middle = (edges[1:] + edges[:-1]) / 2
     return np.stack(np.meshgrid(middle, middle, indexing='ij'), -1).reshape(-1, 2), (edges[1] - edges[0]) ** 2
@@ -25,7 +25,7 @@ def test_density_integrates_to_one(name):
 
 @pytest.mark.parametrize('name', EXACT)
 def test_points_are_drawn_from_the_density(name):
-    """Counts in coarse cells against the integrated density, by chi-squared."""
+    """Compares counts in coarse cells with the integrated density by a chi-squared test."""
     source = toy(name)
     sample = source.rows(np.arange(len(source)))['point']
     points, area = cells(-3, 3, 300)

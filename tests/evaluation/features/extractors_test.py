@@ -1,4 +1,4 @@
-"""Extractors: their protocols, the same features for the same images, and distances that grow with damage."""
+"""Tests extractors: their protocols, equal features for equal images, and distances that increase with damage."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ POINTS = dict(source='toy', name='ring', observe='point')
 
 @pytest.fixture(scope='module')
 def untrained():
-    """An untrained classifier."""
+    """Returns an untrained classifier."""
     draw = np.random.RandomState(0)
     shapes = jax.eval_shape(classifier.Network(10).init, jax.random.key(0), jnp.zeros((1, 16, 16, 1)))['params']
     params = jax.tree.map(lambda leaf: np.float32(draw.normal(size=leaf.shape) / 10), shapes)
@@ -120,14 +120,14 @@ def test_random_features_are_the_same_everywhere(images):
 
 
 def frechet(first, second):
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2), the root by the eigenvalues of the product."""
+    """Returns |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2), the root by the eigenvalues of the product."""
     one, two = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
     roots = np.sqrt(np.maximum(np.linalg.eigvals(one @ two).real, 0))
     return np.sum((first.mean(0) - second.mean(0)) ** 2) + np.trace(one) + np.trace(two) - 2 * roots.sum()
 
 
-def test_distances_in_random_features_grow_with_damage(images):
-    """Noise, blur and missing classes, each worse than less of it, and all worse than other real images."""
+def test_distances_in_random_features_increase_with_damage(images):
+    """Covers noise, blur and missing classes: more damage is farther, and all are farther than real images."""
     draw, extract = np.random.RandomState(0), extractors.random((16, 16, 1)).extract
     source = data.load(config().data, 'train')
     rows = source.rows(np.arange(1500))
@@ -154,7 +154,7 @@ def test_pixels():
 
 
 def test_inception_features(monkeypatch):
-    """The extractor around a network of one product."""
+    """Tests the extractor with a network of one product."""
     variables = {'params': {'fc': {'kernel': np.random.RandomState(0).normal(size=(2048, 1008)).astype(np.float32)}}}
     monkeypatch.setattr(inception, 'load', lambda path: (variables, path[-8:]))
     means = lambda variables, x: jnp.broadcast_to(x.mean((1, 2, 3))[:, None], (len(x), 2048))

@@ -1,4 +1,4 @@
-"""The Inception network against its published structure, brute force on tiny maps, and torch where it is installed."""
+"""Tests the Inception network against its published structure, brute force on tiny maps, and torch if installed."""
 
 import hashlib
 
@@ -65,7 +65,7 @@ BLOCKS = {
 
 
 def published():
-    """{name in the file: shape}"""
+    """Returns {name in the file: shape}."""
     shapes = {'fc.weight': (1008, 2048), 'fc.bias': (1008,)}
     for block, lines in PUBLISHED.items():
         for line in lines.split(', '):
@@ -83,7 +83,7 @@ def template():
     return inception.template()
 
 
-def test_every_name_of_the_file_feeds_one_array_and_every_array_is_fed(template):
+def test_every_name_of_the_file_fills_one_array_and_every_array_is_filled(template):
     fed = {}
     for path, leaf in jax.tree.leaves_with_path(template):
         name, shape = inception.name_of(path), leaf.shape
@@ -93,7 +93,7 @@ def test_every_name_of_the_file_feeds_one_array_and_every_array_is_fed(template)
 
 
 def test_parameters(template):
-    """Keras counts 23,817,352 for 1,000 classes and without the 17,216 scales of its normalisations."""
+    """Compares with Keras: 23,817,352 for 1,000 classes, without the 17,216 scales of its normalisations."""
     count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
     params = template['params']
     assert count(params) - count(params['fc']) == 21_785_568
@@ -112,7 +112,7 @@ def test_shapes_of_the_blocks(template):
 
 
 def windows(x, pool):
-    """Brute force: `pool` of each 3x3 window over the pixels that exist, of [H, W, C]."""
+    """Computes `pool` of each 3x3 window of [H, W, C] by brute force, over existing pixels only."""
     rows, columns = x.shape[:2]
     return np.array(
         [
@@ -127,7 +127,7 @@ def windows(x, pool):
 
 @pytest.mark.parametrize('name', BLOCKS)
 def test_pooling_of_each_block(name):
-    """All weights are zero but those that let the pooled channels through."""
+    """Sets all weights to zero except those that pass the pooled channels."""
     x = np.random.RandomState(0).normal(size=(1, 4, 3, 8)).astype(np.float32)
     block = BLOCKS[name]
     variables = jax.tree.map(
@@ -145,16 +145,16 @@ def test_pooling_of_each_block(name):
     assert not found[..., :-width].any()
 
 
-def test_pooling_that_halves_keeps_within_the_map():
+def test_pooling_of_stride_two_has_no_padding():
     x = np.random.RandomState(0).normal(size=(1, 7, 6, 2)).astype(np.float32)
     np.testing.assert_array_equal(inception.halved(x)[0], windows(x[0], np.max)[1:6:2, 1:4:2])
 
 
 def test_resize_is_bilinear_between_pixel_centres_without_antialiasing():
-    """5 rows are enlarged, 700 columns are reduced, and grey is repeated."""
+    """Enlarges 5 rows, reduces 700 columns and repeats grey."""
     levels = np.random.RandomState(0).randint(0, 256, (1, 5, 700, 1))
     images = np.float32(levels / 127.5 - 1)
-    found = np.asarray(jax.jit(inception.resized)(images + np.float32(0.001)))  # which rounding takes away
+    found = np.asarray(jax.jit(inception.resized)(images + np.float32(0.001)))  # removed by the rounding
     row, column = [np.clip((np.arange(299) + 0.5) * size / 299 - 0.5, 0, size - 1) for size in (5, 700)]
     (top, left), (down, right) = [np.floor(at).astype(int) for at in (row, column)], [at % 1 for at in (row, column)]
     below, beside = np.minimum(top + 1, 4), np.minimum(left + 1, 699)
@@ -195,7 +195,7 @@ def test_arrays_are_transposed_and_a_missing_one_is_named(template, monkeypatch)
 
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
-    """A network of one layer, and its file, which a stub reads: (path, arrays, checksum)."""
+    """Returns a network of one layer as (path, arrays, checksum); a stub reads its file."""
     shapes = {'kernel': jax.ShapeDtypeStruct((2, 3), jnp.float32), 'bias': jax.ShapeDtypeStruct((3,), jnp.float32)}
     monkeypatch.setattr(inception, 'template', lambda: {'params': {'fc': shapes}})
     arrays = {'fc.weight': np.arange(6, dtype=np.float32).reshape(3, 2), 'fc.bias': np.ones(3, np.float32)}
@@ -206,7 +206,7 @@ def tiny(monkeypatch, tmp_path):
     return path, arrays, checksum
 
 
-def test_the_npz_gives_what_the_file_gives(tiny, tmp_path):
+def test_the_npz_has_the_contents_of_the_file(tiny, tmp_path):
     path, arrays, checksum = tiny
     inception.convert(path, tmp_path / 'out.npz')
     (variables, found), (again, kept) = inception.load(path), inception.load(str(tmp_path / 'out.npz'))

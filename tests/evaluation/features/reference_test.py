@@ -1,4 +1,4 @@
-"""The cached statistics of real examples, against numpy on all of them at once."""
+"""Tests the cached statistics of real examples against numpy on all of them at once."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ def settings(monkeypatch, tmp_path):
 
 @pytest.fixture
 def counted():
-    """(an extractor of pixels, the numbers of examples that it was asked for)."""
+    """Returns (an extractor of pixels, the numbers of examples in its calls)."""
     pixels, asked = extractors.pixels((8, 8, 1)), []
     return pixels._replace(extract=lambda images: asked.append(len(images)) or pixels.extract(images)), asked
 
@@ -43,7 +43,7 @@ def test_moments_labels_and_order(settings, counted):
     assert len(reference.statistics(settings, source, extractor, 10**6)['features']) == 1500
 
 
-def test_it_is_computed_once_and_never_mistaken_for_another(settings, counted):
+def test_it_is_computed_once_for_each_data_set_extractor_and_count(settings, counted):
     extractor, asked = counted
     source = data.load(settings, 'test')
     ask = lambda source=source, extractor=extractor, count=20: reference.statistics(settings, source, extractor, count)

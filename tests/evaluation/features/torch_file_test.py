@@ -1,4 +1,4 @@
-"""Torch files by hand and by torch: arrays survive the round trip, and nothing else in a file is executed."""
+"""Tests torch files made by hand and by torch: arrays survive the round trip, and no code in a file is executed."""
 
 import pickle
 import struct
@@ -14,7 +14,7 @@ VALUES = np.arange(8, dtype='<f4')
 
 
 def tensor(offset=1, shape='I2\nI3\n', strides='I3\nI1\n', rebuild='torch._utils\n_rebuild_tensor_v2', extra=''):
-    """A tensor as torch pickles it, in the readable protocol: by default values 1 to 6 as two rows of three."""
+    """Pickles a tensor as torch does, in the readable protocol; the default is 1 to 6 as two rows of three."""
     storage = f'(Vstorage\nctorch\nFloatStorage\nV0\nVcpu\nI8\n{extra}tQ'
     return f'c{rebuild}\n({storage}I{offset}\n({shape}t({strides}tI00\nccollections\nOrderedDict\n(tRtR'
 

@@ -1,4 +1,4 @@
-"""Detection against counting pairs and thresholds by hand."""
+"""Tests anomaly detection against counts of pairs and thresholds by hand."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from genlab.evaluation.metrics import anomaly
 
 
 def by_hand(scores, anomalous):
-    """(AUROC by all pairs, average precision by all thresholds) of the anomalies and every other normal example."""
+    """Returns (AUROC by all pairs, average precision by all thresholds) for every other normal example."""
     normal, odd = scores[~anomalous][1::2], scores[anomalous]
     pairs = np.sign(odd[:, None] - normal[None]) / 2 + 0.5
     precision, recall = [1.0], [0.0]
@@ -33,7 +33,7 @@ def test_the_threshold_is_set_on_one_half_and_tested_on_the_other():
     scores, anomalous = np.append(normal, [150, 191, 500, 600]), np.repeat([False, True], [200, 4])
     found = anomaly.detection(scores, anomalous, quantile=0.95)
     assert found['threshold'] == 190  # 0.95 of the way from 0 to 198 is 188.1: the next score
-    assert found['recall'] == 3 / 4 and found['precision'] == 3 / (3 + 5)  # 191, 193, ... 199 are called too
+    assert found['recall'] == 3 / 4 and found['precision'] == 3 / (3 + 5)  # 191, 193, ... 199 are detected too
     assert anomaly.detection(scores + 1e3 * anomalous, anomalous)['threshold'] == 190
     assert anomaly.detection(np.append(normal, [0, 0, 0, 0]), anomalous)['precision'] == 0
     assert anomaly.detection(np.append(np.zeros(200), np.ones(4)), anomalous) == {

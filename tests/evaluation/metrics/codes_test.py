@@ -1,4 +1,4 @@
-"""Codes with known properties, principal components against scikit-learn, angles against scipy, and maps pixel by pixel."""
+"""Tests codes with known properties, and PCA, principal angles and maps against other implementations."""
 
 import sys
 import types
@@ -12,14 +12,14 @@ from genlab.evaluation.metrics import codes, maps
 
 
 def blobs(number, apart, seed=0):
-    """Four classes of Gaussian codes [number, 6] in units of very different size -> (codes, labels)."""
+    """Returns Gaussian codes [number, 6] of four classes, with very different scales, and their labels."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(4, size=number)
     centres = np.random.default_rng(7).standard_normal((4, 6)) * apart
     return ((centres[labels] + rng.standard_normal((number, 6))) * (1, 1, 1, 1, 1, 100)).astype(np.float32), labels
 
 
-def test_a_linear_probe_finds_what_is_linear_and_only_that():
+def test_a_linear_probe_finds_linear_classes_only():
     train, test = blobs(400, 3), blobs(200, 3, seed=1)
     accuracy = codes.linear_probe(*train, *test)
     assert accuracy > 0.97 and codes.linear_probe(*train, *test) == accuracy
@@ -34,14 +34,14 @@ def test_a_linear_probe_finds_what_is_linear_and_only_that():
     assert codes.linear_probe(square[:1000], exclusive_or[:1000], square[1000:], exclusive_or[1000:]) < 0.7
 
 
-def test_clusters_are_the_classes_or_are_not():
+def test_clusters_agree_with_the_classes_and_not_with_random_labels():
     found, labels = blobs(300, 6)
     found = found / np.array([1, 1, 1, 1, 1, 100])
     assert codes.clusters(found, labels) == pytest.approx({'nmi': 1, 'ari': 1})
     assert codes.clusters(found, (labels + 1) % 4) == pytest.approx({'nmi': 1, 'ari': 1})  # names do not matter
     by_chance = codes.clusters(found, np.random.default_rng(1).permutation(labels))
     assert all(abs(value) < 0.05 for value in by_chance.values())
-    merged = codes.clusters(found, labels // 2)  # two clusters for two classes of two blobs each
+    merged = codes.clusters(found, labels // 2)  # two clusters; each class has two blobs
     assert 0.1 < merged['nmi'] <= 1
 
 
@@ -116,7 +116,7 @@ def test_the_span_of_an_affine_decoder_and_of_no_other():
     np.testing.assert_allclose(codes.affine_span(affine, 3), weights.T, atol=1e-5)
     assert codes.affine_span(lambda z: np.tanh(affine(z)), 3) is None
     rectified = lambda z: np.maximum(z @ weights, 0)
-    np.testing.assert_allclose(rectified(2 * np.eye(3)), 2 * rectified(np.eye(3)))  # it doubles without being linear
+    np.testing.assert_allclose(rectified(2 * np.eye(3)), 2 * rectified(np.eye(3)))  # not linear, although it doubles
     assert codes.affine_span(rectified, 3) is None
     np.testing.assert_array_equal(codes.affine_span(lambda z: np.ones((len(z), 4)), 3), np.zeros((4, 3)))
 
@@ -143,7 +143,7 @@ def test_planes(monkeypatch):
         codes.plane(found, 'mds')
 
 
-def test_umap_is_used_if_it_is_there(monkeypatch):
+def test_umap_is_used_if_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, 'umap', None)
     with pytest.raises(UserError, match='pip install umap-learn'):
         codes.plane(np.zeros((5, 3)), 'umap')
@@ -152,13 +152,13 @@ def test_umap_is_used_if_it_is_there(monkeypatch):
     np.testing.assert_array_equal(codes.plane(np.zeros((5, 3)), 'umap'), np.ones((5, 2)))
 
 
-def test_a_map_shows_classes_in_their_colours_where_they_are():
+def test_a_map_shows_classes_at_their_positions_in_their_colours():
     points = np.array([[-1, -1], [1, -1], [1, 1], [np.nan, 0]])
     picture = maps.map_picture(points, [0, 1, 2, 2, 9], ('circle', 'square', 'star'), size=300)
     assert picture.dtype == np.uint8 and picture.shape[0] == 300 and picture.shape[1] > 340
     colours = maps.palette(3)
     for (row, column), colour in zip(((288, 12), (288, 288), (12, 288)), colours):
-        np.testing.assert_array_equal(picture[row, column], colour)  # y upwards, 4 % of the side spared around them
+        np.testing.assert_array_equal(picture[row, column], colour)  # y upwards, with a margin of 4 % of the side
     assert (picture[20:280, 20:280] == 255).all()
     legend = {tuple(pixel) for pixel in picture[:, 300:].reshape(-1, 3)}
     assert set(colours) < legend

@@ -1,4 +1,4 @@
-"""Codes whose relation to the factors is known: one unit per factor, copies, halves, mixtures, noise."""
+"""Tests disentanglement on codes with a known relation to the factors: copies, halves, mixtures, noise."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ NAMES = ('kind', 'colour', 'place')
 
 @pytest.fixture(scope='module')
 def factors():
-    """Three independent factors of 4, 4 and 8 values, every combination equally often: [1280, 3]."""
+    """Returns three independent factors of 4, 4 and 8 values, each combination equally often: [1280, 3]."""
     every = np.stack(np.meshgrid(*map(np.arange, (4, 4, 8)), indexing='ij'), -1).reshape(-1, 3)
     return np.random.default_rng(0).permutation(np.tile(every, (10, 1)))
 
@@ -29,7 +29,7 @@ def test_one_unit_per_factor_is_perfect(factors):
     assert disentanglement.scores(perfect, factors, NAMES) == disentanglement.scores(perfect, factors, NAMES)
 
 
-def test_mixtures_score_less_and_noise_next_to_nothing(factors):
+def test_mixtures_score_less_and_noise_close_to_zero(factors):
     turn = np.linalg.qr(np.random.default_rng(2).standard_normal((5, 5)))[0]
     mixed = np.concatenate([factors / factors.std(0), noise(factors, 2)], 1) @ turn
     rotated = disentanglement.scores(mixed, factors, NAMES)
@@ -43,7 +43,7 @@ def test_mixtures_score_less_and_noise_next_to_nothing(factors):
 def test_mutual_information_gaps_in_closed_form(factors):
     half = np.stack([factors[:, 0], factors[:, 0] // 2, factors[:, 1], factors[:, 1], factors[:, 2]], 1)
     gaps = disentanglement.mutual_information_gaps(np.float64(half), factors)
-    np.testing.assert_allclose(gaps, [0.5, 0, 1], atol=1e-9)  # two bits against one, a copy, alone
+    np.testing.assert_allclose(gaps, [0.5, 0, 1], atol=1e-9)  # two bits against one; a copy; no second unit
     np.testing.assert_allclose(
         disentanglement.mutual_information_gaps(factors[:, 2:] * 1.0, factors), [0, 0, 1], atol=1e-9
     )
@@ -68,10 +68,10 @@ def test_factor_vae_needs_a_separate_unit_for_each_factor(factors):
     shared = np.stack([factors[:, 0] + factors[:, 1], factors[:, 2]], 1) * 1.0
     assert disentanglement.factor_vae(shared, factors) == pytest.approx(
         2 / 3, abs=0.06
-    )  # two of three cannot be told apart
+    )  # two of three factors are indistinguishable
 
 
-def test_what_does_not_vary_is_left_out(factors):
+def test_constant_units_and_factors_are_left_out(factors):
     codes, constant = factors * 1.0, np.ones((len(factors), 1), int)
     found = disentanglement.scores(
         np.concatenate([codes, constant], 1), np.concatenate([factors, constant], 1), (*NAMES, 'c')

@@ -1,4 +1,4 @@
-"""Distances between distributions against scipy, scikit-learn and closed forms."""
+"""Tests distances between distributions against scipy, scikit-learn and closed forms."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def cloud(seed, number=300, dimensions=6, shift=0.0):
     return random.standard_normal((number, dimensions)) @ random.standard_normal((dimensions, dimensions)) + shift
 
 
-def test_moments_are_numpys_and_blocks_change_nothing():
+def test_moments_agree_with_numpy_for_any_block_size():
     features = cloud(0, shift=1e4).astype(np.float32)
     mean, covariance = distances.moments(features)
     np.testing.assert_allclose(mean, np.mean(features, 0, dtype=np.float64), rtol=1e-14)
@@ -24,7 +24,7 @@ def test_moments_are_numpys_and_blocks_change_nothing():
         np.testing.assert_allclose(result, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_frechet_is_that_of_the_matrix_square_root():
+def test_frechet_agrees_with_the_matrix_square_root():
     for seed in range(5):
         one, other = distances.moments(cloud(seed)), distances.moments(cloud(seed + 10, shift=0.5))
         root = scipy.linalg.sqrtm(one[1] @ other[1]).real
@@ -34,14 +34,14 @@ def test_frechet_is_that_of_the_matrix_square_root():
 
 
 def test_frechet_of_diagonal_gaussians():
-    """|m1 - m2|^2 + |s1 - s2|^2, also where deviations are zero."""
+    """Expects |m1 - m2|^2 + |s1 - s2|^2, also where deviations are zero."""
     sigma1, sigma2 = np.array([1, 2, 0, 0.5]), np.array([3, 0, 0, 0.5])
     distance = distances.frechet(np.ones(4), np.diag(sigma1**2), np.zeros(4), np.diag(sigma2**2))
     np.testing.assert_allclose(distance, 4 + 4 + 4, rtol=1e-12)
 
 
 def test_frechet_without_full_rank():
-    """A rotation turns 81 zero eigenvalues of 100 into rounding errors, whose roots must not add up."""
+    """Rotates covariances with 81 zero eigenvalues of 100; roots of rounding errors must not accumulate."""
     turn = np.linalg.qr(cloud(0, 100, 100))[0]
     variances = np.zeros((2, 100))
     variances[0, :19], variances[1, 10:29] = np.arange(1, 20), np.arange(1, 20) ** 2
@@ -53,7 +53,7 @@ def test_frechet_without_full_rank():
 
 
 def test_kernel_distance_is_the_unbiased_estimate():
-    """Subsets of one size from sets of twice that size, by scikit-learn's kernel and sums over different pairs."""
+    """Compares with scikit-learn's kernel on subsets of half the size, summed over pairs of different examples."""
     real, samples = cloud(0, 40), cloud(1, 40)
     mean, error = distances.kernel_distance(real, samples, subsets=3, size=20, seed=5)
     random, values = np.random.default_rng(5), []
@@ -64,11 +64,11 @@ def test_kernel_distance_is_the_unbiased_estimate():
         values.append(xx[different].mean() + yy[different].mean() - 2 * xy.mean())
     np.testing.assert_allclose(mean, np.mean(values), rtol=1e-10)
     np.testing.assert_allclose(error, np.std(values, ddof=1) * np.sqrt(1 + 1 / 3), rtol=1e-10)
-    assert distances.kernel_distance(real, samples, subsets=3, seed=5) == (mean, error)  # half of what there is
+    assert distances.kernel_distance(real, samples, subsets=3, seed=5) == (mean, error)  # half of the examples
 
 
-def test_kernel_distance_knows_its_own_error():
-    """Over repeated experiments: no bias, and the reported deviation. N = 100 stands for 1,000."""
+def test_kernel_distance_reports_its_error():
+    """Expects no bias and the reported deviation over repeated experiments, with N = 100 in place of 1,000."""
     results = []
     for seed in range(60):
         random = np.random.default_rng(seed)
@@ -82,12 +82,12 @@ def test_kernel_distance_knows_its_own_error():
 
 
 def _second(product, a, b, dimensions=4):
-    """E (x.y / D)^2 for x ~ N(a, 1), y ~ N(b, 1) in every dimension: mean squared + variance."""
+    """Returns E (x.y / D)^2 for x ~ N(a, 1), y ~ N(b, 1) in each dimension: mean squared + variance."""
     return product**2 + ((1 + a * a) * (1 + b * b) - (a * b) ** 2) / dimensions
 
 
 def _third(product, a, b, dimensions=4):
-    """E (x.y / D)^3 by the third moments of one dimension's product."""
+    """Returns E (x.y / D)^3 by the third moments of the product in one dimension."""
     first, second = a * b, (1 + a * a) * (1 + b * b)
     third = (a**3 + 3 * a) * (b**3 + 3 * b)
     central = third - 3 * first * second + 2 * first**3
@@ -96,7 +96,7 @@ def _third(product, a, b, dimensions=4):
 
 
 @pytest.mark.parametrize('numbers', [(50, 50), (30, 47), (1, 8)])
-def test_sliced_wasserstein_on_a_line_is_scipys(numbers):
+def test_sliced_wasserstein_in_one_dimension_agrees_with_scipy(numbers):
     random = np.random.default_rng(0)
     a, b = random.standard_normal((numbers[0], 1)), random.uniform(size=(numbers[1], 1))
     expected = scipy.stats.wasserstein_distance(a[:, 0], b[:, 0])

@@ -1,4 +1,4 @@
-"""Inception score, class divergence and the birthday test against scipy and distributions of known support."""
+"""Tests inception score, class divergence and birthday test against scipy and distributions of known support."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,9 @@ import scipy.stats
 from genlab.evaluation.metrics import diversity, neighbours
 
 
-def test_inception_score_is_scipys_entropy():
+def test_inception_score_agrees_with_scipy():
     probabilities = np.random.default_rng(0).dirichlet(np.full(7, 0.3), 101)
-    probabilities[0] = np.eye(7)[2]  # zeros count nothing
+    probabilities[0] = np.eye(7)[2]  # zeros contribute nothing
     score = lambda part: np.exp(np.mean([scipy.stats.entropy(row, part.mean(0)) for row in part]))
     assert diversity.inception_score(probabilities) == pytest.approx((score(probabilities), 0))
     parts = [score(part) for part in np.array_split(probabilities, 10)]
@@ -24,20 +24,20 @@ def test_inception_score_is_between_one_and_the_classes():
 def test_class_divergence():
     data, samples = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.0, 0.9])
     assert diversity.class_divergence(samples, data) == pytest.approx(scipy.stats.entropy(samples, data))
-    assert diversity.class_divergence(1000 * data, data) == pytest.approx(0)  # counts are shares
+    assert diversity.class_divergence(1000 * data, data) == pytest.approx(0)  # counts are normalised
     assert diversity.class_divergence(np.eye(10)[3], np.full(10, 0.1)) == pytest.approx(np.log(10))
-    assert diversity.class_divergence(data, samples) == np.inf  # a class that the data lacks
+    assert diversity.class_divergence(data, samples) == np.inf  # a class that is missing in the data
 
 
 def of_things(number, samples, random):
-    """Samples of `number` different things in 8 dimensions, each seen with a little noise."""
+    """Returns samples of `number` different points in 8 dimensions, with a little noise."""
     things = random.standard_normal((number, 8))
     return things[random.integers(number, size=samples)] + 1e-4 * random.standard_normal((samples, 8))
 
 
 @pytest.mark.parametrize('number, samples', [(10, 1500), (300, 1500), (5000, 1500)])
 def test_birthday_support(number, samples):
-    """s^2 is about 2 log 2 n for n equally likely things, whether duplicates abound or are few."""
+    """Expects s^2 of about 2 log 2 n for n equally likely points, with many or few duplicates."""
     random = np.random.default_rng(0)
     result = diversity.birthday_support(
         of_things(number, samples, random), random.standard_normal((500, 8)), orders=300
@@ -61,7 +61,7 @@ def test_birthday_counts_the_pairs_below_the_threshold(monkeypatch):
 
 
 def test_birthday_without_duplicates_is_a_lower_bound():
-    """Three expected pairs among N^2 / 2 would all be missed one time in twenty: s^2 >= 2 log 2 N^2 / 6."""
+    """Expects s^2 >= 2 log 2 N^2 / 6: with three expected pairs, none is seen one time in twenty."""
     random = np.random.default_rng(0)
     result = diversity.birthday_support(
         100 * random.standard_normal((200, 8)), random.standard_normal((200, 8)), orders=50

@@ -1,4 +1,4 @@
-"""Filters with known answers, and parameters that grow with the noise."""
+"""Tests filters with known results, and parameters that increase with the noise."""
 
 import numpy as np
 import pytest
@@ -7,18 +7,18 @@ from genlab.evaluation.metrics import filters
 
 
 def step(height, width=8, at=4):
-    """An image [1, 3, width, 1] of a vertical edge from 0 up to `height`."""
+    """Returns an image [1, 3, width, 1] of a vertical edge from 0 up to `height`."""
     return np.tile(np.where(np.arange(width) < at, 0, height)[None, None, :, None], (1, 3, 1, 1)).astype(np.float64)
 
 
 def test_total_variation_shrinks_a_step_by_its_closed_form():
-    """Both sides of an edge move towards each other by weight / width of the side."""
+    """Expects both sides of an edge to approach each other by weight / width of the side."""
     for at in (4, 2):
         found = filters.total_variation(step(1.0, at=at), weight=0.4, steps=2000)
         np.testing.assert_allclose(found, step(1 - 0.4 / at - 0.4 / (8 - at), at=at) + 0.4 / at, atol=1e-3)
     np.testing.assert_allclose(
         filters.total_variation(step(1.0), weight=5.0, steps=2000), 0.5, atol=1e-3
-    )  # flat, same mean
+    )  # constant, with the same mean
     turned = filters.total_variation(step(1.0).swapaxes(1, 2), weight=0.4, steps=50)
     np.testing.assert_allclose(turned.swapaxes(1, 2), filters.total_variation(step(1.0), weight=0.4, steps=50))
 
@@ -55,7 +55,7 @@ def test_filters_mix_neither_examples_nor_channels(name, parameter):
 
 
 def pictures(number, noise, seed=0):
-    """(noisy, clean) discs [number, 16, 16, 1]."""
+    """Returns (noisy, clean) discs [number, 16, 16, 1]."""
     rng = np.random.default_rng(seed)
     x, y, radius = rng.uniform((5, 5, 3), (11, 11, 6), (number, 3)).T[..., None, None]
     column, row = np.meshgrid(np.arange(16), np.arange(16))
@@ -71,7 +71,7 @@ def test_parameters_are_tuned_to_the_noise():
     noisy, clean = pictures(20, 0.6, seed=1)
     gain = filters._psnr(much['total_variation'](noisy), clean) - filters._psnr(noisy, clean)
     assert gain.min() > 5
-    assert filters.best(much, *pictures(20, 0.6)) == 'total_variation'  # discs are what it is made for
+    assert filters.best(much, *pictures(20, 0.6)) == 'total_variation'  # piecewise constant images suit it
     pepper = np.where(np.random.default_rng(0).random(clean.shape) < 0.1, -clean, clean)
     assert filters.best(filters.tuned(pepper, clean), pepper, clean) == 'median'
 

@@ -1,4 +1,4 @@
-"""A linear Gaussian model, whose likelihood is known, and densities whose bits are."""
+"""Tests likelihoods of a linear Gaussian model, and bits of known densities."""
 
 import functools
 
@@ -36,13 +36,13 @@ def estimator(count, chunk, log_weight=log_weight):
     return jax.jit(functools.partial(likelihood.importance_weighted, log_weight, count=count, chunk=chunk))
 
 
-def test_the_exact_posterior_gives_the_likelihood_at_once(held_out):
+def test_the_exact_posterior_gives_the_likelihood_with_one_latent(held_out):
     exact = scipy.stats.norm.logpdf(held_out[0]['x'][:, 0], 0, np.sqrt(1 + SIGMA**2))
     for found in estimator(7, 3)(EXACT, *held_out):
         np.testing.assert_allclose(found, exact, rtol=1e-5)
 
 
-def test_the_bounds_are_those_of_the_draws_one_by_one_in_any_chunks(held_out):
+def test_the_bounds_do_not_depend_on_the_chunk_size(held_out):
     batch, keys = held_out
     folded = jax.vmap(lambda j: stream(keys, 'importance', j))(jnp.arange(7))
     draws = np.float64(jax.jit(jax.vmap(functools.partial(log_weight, WIDE, batch)))(folded))
@@ -51,10 +51,10 @@ def test_the_bounds_are_those_of_the_draws_one_by_one_in_any_chunks(held_out):
         np.testing.assert_allclose(bound, scipy.special.logsumexp(draws, axis=0) - np.log(7), rtol=1e-5)
         np.testing.assert_allclose(elbo, draws.mean(0), rtol=1e-5)
     part = jax.tree.map(lambda leaf: leaf[2:4], held_out)
-    np.testing.assert_allclose(estimator(7, 3)(WIDE, *part)[0], bound[2:4], rtol=1e-5)  # whoever else is in the batch
+    np.testing.assert_allclose(estimator(7, 3)(WIDE, *part)[0], bound[2:4], rtol=1e-5)  # in any batch
 
 
-def test_many_latents_come_near_the_likelihood_and_the_mean_is_the_elbo(held_out):
+def test_many_latents_approach_the_likelihood_and_the_mean_is_the_elbo(held_out):
     x = held_out[0]['x'][:, 0]
     exact = scipy.stats.norm.logpdf(x, 0, np.sqrt(1 + SIGMA**2))
     bound, elbo = estimator(8000, 8)(WIDE, *held_out)
@@ -67,7 +67,7 @@ def test_many_latents_come_near_the_likelihood_and_the_mean_is_the_elbo(held_out
     assert (bound > elbo).all()
 
 
-def test_memory_does_not_grow_with_the_number_of_latents(held_out):
+def test_memory_does_not_depend_on_the_number_of_latents(held_out):
     def bytes_of(chunk):
         compiled = estimator(8000, chunk).lower(WIDE, *held_out).compile()
         return compiled.memory_analysis().temp_size_in_bytes
@@ -75,7 +75,7 @@ def test_memory_does_not_grow_with_the_number_of_latents(held_out):
     assert bytes_of(8) < 8000 * 6 * 4 < bytes_of(8000)  # the log weights of all latents, float32
 
 
-def test_impossible_and_extreme_weights_stay_numbers(held_out):
+def test_zero_and_extreme_weights_give_no_nan(held_out):
     constant = estimator(3, 2, lambda value, batch, keys: jnp.full(len(keys), value))
     for value in (-1e30, -5000.0, 5000.0, -np.inf):
         for found in constant(value, *held_out):
@@ -89,8 +89,8 @@ def test_a_uniform_density_is_eight_bits():
     np.testing.assert_allclose(likelihood.bits_per_dimension(12 * np.log(256), 12, dequantised=False), 8)
 
 
-def test_densities_become_probabilities_of_the_levels_that_dequantise_spreads():
-    """A density that is flat on each level's interval: the bound is then the probability itself."""
+def test_densities_convert_to_probabilities_of_dequantised_levels():
+    """Uses a density that is constant per level, so that the bound is the probability itself."""
     share = np.random.default_rng(0).dirichlet(np.ones(256))
     levels = np.arange(256, dtype=np.uint8)
     values = np.asarray(data.transforms.dequantise(levels, jax.random.key(0)))

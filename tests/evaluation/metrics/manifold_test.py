@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage against loops over scikit-learn's neighbours, and where the answer is known."""
+"""Tests precision, recall, density and coverage against loops over scikit-learn's neighbours and known values."""
 
 import numpy as np
 import pytest
@@ -31,15 +31,15 @@ def test_definitions(narrow, wide, monkeypatch):
     real, samples = random.standard_normal((80, 4)), random.standard_normal((60, 4)) * 0.8 + 0.7
     result = manifold(real, samples, nearest_precision=narrow, nearest_density=wide)
     assert result == pytest.approx(by_loops(real, samples, narrow, wide))
-    assert 0.2 < result['precision'] < 0.95 and 0.2 < result['recall'] < 0.95  # the loops have something to tell apart
+    assert 0.2 < result['precision'] < 0.95 and 0.2 < result['recall'] < 0.95  # the four figures differ
     shuffled = manifold(
         random.permutation(real), random.permutation(samples), nearest_precision=narrow, nearest_density=wide
     )
     assert shuffled == pytest.approx(result)
 
 
-def test_points_on_the_sphere_are_inside():
-    """A set with itself, far from the origin, and points of a lattice, whose distances are all ties."""
+def test_points_on_the_boundary_of_a_ball_are_inside():
+    """Compares a set with itself, far from the origin, and points of a lattice, where all distances are ties."""
     points = (1000 + np.random.default_rng(0).standard_normal((100, 7))).astype(np.float32)
     result = manifold(points, points)
     assert result == {'precision': 1, 'recall': 1, 'density': pytest.approx(6 / 5), 'coverage': 1}  # itself and five
@@ -48,7 +48,7 @@ def test_points_on_the_sphere_are_inside():
     assert rolled['precision'] == 1 and rolled['recall'] == 1
 
 
-def test_collapse_is_precise_and_strangers_are_not():
+def test_collapsed_samples_are_precise_and_distant_ones_are_not():
     random = np.random.default_rng(0)
     real = random.standard_normal((400, 2))
     collapsed = manifold(real, 0.05 * random.standard_normal((400, 2)))

@@ -1,4 +1,4 @@
-"""Nearest neighbours against scikit-learn, and what a generator that copies looks like."""
+"""Tests nearest neighbours against scikit-learn, and on a generator that copies."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from genlab.evaluation.metrics import neighbours
 
 @pytest.mark.parametrize('count', [1, 4])
 @pytest.mark.parametrize('shift', [0.0, 1e7])
-def test_nearest_is_scikit_learns(count, shift, monkeypatch):
+def test_nearest_agrees_with_scikit_learn(count, shift, monkeypatch):
     monkeypatch.setattr(neighbours, 'BLOCK_ELEMENTS', 1000)
     random = np.random.default_rng(0)
     queries, references = random.standard_normal((53, 5)) + shift, random.standard_normal((90, 5)) + shift
@@ -19,7 +19,7 @@ def test_nearest_is_scikit_learns(count, shift, monkeypatch):
     np.testing.assert_allclose(distances, expected[0], rtol=1e-10)
 
 
-def test_nearest_of_copies_is_at_zero():
+def test_copies_have_distance_zero():
     points = np.random.default_rng(0).uniform(-1, 1, (40, 3000)).astype(np.float32)
     indices, distances = neighbours.nearest(points[::-1], points, count=2)
     np.testing.assert_array_equal(indices[:, 0], np.arange(40)[::-1])
@@ -28,8 +28,8 @@ def test_nearest_of_copies_is_at_zero():
         neighbours.nearest(points, points, count=41)
 
 
-def test_distances_survive_an_outlier():
-    """A sample that has diverged does not cost the other distances their precision."""
+def test_an_outlier_does_not_change_other_distances():
+    """Checks that a diverged sample does not reduce the precision of the other distances."""
     points = np.random.default_rng(0).standard_normal((30, 4))
     far = np.concatenate([points, np.full((1, 4), 1e12)])
     expected = neighbours.nearest(points, points, count=2)
@@ -47,10 +47,10 @@ def test_memorised():
     assert neighbours.memorised(train[:300] + 1e-3, train, held_out) == 1
     half = np.concatenate([train[:500], fresh[:500] + 10])
     assert neighbours.memorised(half, train, held_out) == pytest.approx(0.5, abs=0.01)
-    assert neighbours.memorised(train, train, train) == 1  # copies, where held-out data holds copies too
+    assert neighbours.memorised(train, train, train) == 1  # copies, if the held-out data contains copies too
 
 
-def test_picture_puts_neighbours_beside_their_sample():
+def test_the_picture_shows_neighbours_beside_their_sample():
     train = np.broadcast_to(np.linspace(-1, 1, 9)[:, None, None, None], (9, 4, 4, 1))
     indices = np.array([[8, 0, 4], [1, 2, 3]])
     picture = neighbours.picture(train[[0, 8]], train, indices, padding=2)

@@ -1,4 +1,4 @@
-"""Similarity of images against the papers' definitions, written as loops over windows."""
+"""Tests the similarity of images against the definitions of the papers, written as loops over windows."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ def images(seed, shape=(3, 16, 13, 2)):
 
 
 def textbook(a, b, window=11):
-    """Luminance, and contrast times structure, of each window of two grey images (Wang et al. 2004, equations 6 to 10)."""
+    """Returns luminance, and contrast times structure, per window (Wang et al. 2004, equations 6 to 10)."""
     offsets = np.arange(window) - window // 2
     weights = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
     weights /= weights.sum()
@@ -31,7 +31,7 @@ def textbook(a, b, window=11):
 
 
 @pytest.mark.parametrize('shape, window', [((3, 16, 13, 2), 11), ((2, 11, 12, 1), 11), ((2, 8, 8, 1), 7)])
-def test_ssim_is_the_textbooks(shape, window, monkeypatch):
+def test_ssim_agrees_with_the_definition(shape, window, monkeypatch):
     monkeypatch.setattr(similarity, 'BLOCK_ELEMENTS', 1000)  # several blocks
     a = images(0, shape)
     b = np.clip(a + 0.3 * images(1, shape), -1, 1)
@@ -40,8 +40,8 @@ def test_ssim_is_the_textbooks(shape, window, monkeypatch):
     np.testing.assert_allclose(similarity.ssim(a, b), expected, rtol=1e-10)
 
 
-def test_ms_ssim_is_the_papers_product():
-    """Two scales of a small image: structure at the first, luminance too at the last, weights of the published ratio."""
+def test_ms_ssim_is_the_product_of_the_paper():
+    """Uses two scales of a small image: structure at both, luminance at the last, weights of the published ratio."""
     a = images(0, (2, 24, 23, 1))
     b = np.clip(a + 0.5 * images(1, a.shape), -1, 1)
     assert similarity.scales(24, 23) == 2
@@ -66,13 +66,13 @@ def test_invariants(measure):
     np.testing.assert_allclose(measure(a, b), measure(a.swapaxes(1, 2), b.swapaxes(1, 2)), rtol=1e-12)
     noises = [measure(a, np.clip(a + scale * b, -1, 1)).mean() for scale in (0.1, 0.3, 1)]
     assert 1 > noises[0] > noises[1] > noises[2] > 0
-    assert np.isfinite(measure(a, -a)).all()  # structure below zero has no power of 0.3
+    assert np.isfinite(measure(a, -a)).all()  # negative structure has no power of 0.3
     with pytest.raises(ValueError, match='two shapes'):
         measure(a, b[:, :16])
 
 
 def test_flat_images():
-    """No variance: luminance alone, (2 x y + c1) / (x^2 + y^2 + c1)."""
+    """Expects the luminance alone, (2 x y + c1) / (x^2 + y^2 + c1), without variance."""
     x, y = np.full((1, 12, 12, 1), 0.5), np.full((1, 12, 12, 1), -0.1)
     np.testing.assert_allclose(similarity.ssim(x, y), (2 * 0.5 * -0.1 + 4e-4) / (0.25 + 0.01 + 4e-4), rtol=1e-10)
 
@@ -86,7 +86,7 @@ def test_psnr():
 
 
 def test_within_class_similarity():
-    """A class of one image repeated, a class of noise, a class of two images, and a class of one, which has no pairs."""
+    """Covers classes of one repeated image, of noise, of two images, and of one image, which has no pairs."""
     many = images(0, (43, 16, 16, 1))
     many[:20] = many[0]
     labels = np.array([0] * 20 + [1] * 20 + [5] * 2 + [7])
@@ -94,5 +94,5 @@ def test_within_class_similarity():
     mean, classes = similarity.within_class_ms_ssim(many[order], labels[order], pairs=30)
     assert set(classes) == {0, 1, 5} and mean == pytest.approx(np.mean(list(classes.values())))
     assert classes[0] == pytest.approx(1) and classes[1] < 0.2
-    assert classes[5] == pytest.approx(similarity.ms_ssim(many[40:41], many[41:42])[0])  # never an image with itself
+    assert classes[5] == pytest.approx(similarity.ms_ssim(many[40:41], many[41:42])[0])  # no pair with itself
     assert np.isnan(similarity.within_class_ms_ssim(many[:1], labels[:1])[0])

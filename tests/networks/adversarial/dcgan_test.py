@@ -1,4 +1,4 @@
-"""The DCGAN networks are the paper's, and their batch normalisation is flax's."""
+"""Tests that the DCGAN networks follow the paper and that their batch normalisation agrees with flax."""
 
 import chex
 import jax
@@ -61,7 +61,7 @@ def test_initial_weights():
             assert abs(leaf.std() - 0.02) < 5 * 0.02 / (2 * leaf.size) ** 0.5
 
 
-def test_training_moves_the_statistics_and_evaluation_does_not():
+def test_training_updates_the_statistics_and_evaluation_does_not():
     module = Generator(16, 1, 4, 10)
     z = jax.random.normal(jax.random.key(1), (8, 10))
     variables = initial(module, z.shape)
@@ -93,7 +93,7 @@ def test_batch_norm_has_the_variables_and_numbers_of_flax(train):
     chex.assert_trees_all_close(run(ours, variables, x, train=train), run(theirs, variables, x), atol=1e-4, rtol=1e-5)
 
 
-def test_batch_norm_over_devices_is_that_of_the_whole_batch():
+def test_batch_norm_over_devices_uses_the_whole_batch():
     x = jax.random.normal(jax.random.key(1), (4, 3, 3, 5))
     variables = BatchNorm().init(jax.random.key(KEY), x, train=True)
     apply = lambda axis, x: BatchNorm(axis).apply(variables, x, train=True, mutable='batch_stats')
@@ -116,7 +116,7 @@ def test_half_precision():
     np.testing.assert_allclose(half.astype(jnp.float32), single, atol=0.05)
 
 
-def test_one_batch_of_images_is_made_once():
+def test_a_batch_of_images_is_generated_once():
     module = Generator(16, 1, 8, 10)
     z = jnp.ones((4, 10))
     variables = initial(module, z.shape)

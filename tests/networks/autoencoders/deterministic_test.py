@@ -1,4 +1,4 @@
-"""Autoencoders: the published counts, layers by hand, tied kernels with the gradient of both uses, nested dropout."""
+"""Tests autoencoders: published counts, layers by hand, tied kernels with gradients of both uses, nested dropout."""
 
 import functools
 
@@ -35,7 +35,7 @@ def test_layers_by_hand(tied):
     module = DenseAutoencoder((2, 3), (5, 4), jnp.sin, jnp.tanh, jnp.cos, tied)
     x = jax.random.normal(jax.random.key(0), (7, 2, 3))
     fresh = jax.jit(module.init)(jax.random.key(1), x)['params']
-    params = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.1), fresh)  # biases that are not zero
+    params = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.1), fresh)  # nonzero biases
     kernels = [params[f'encoder_{level}']['kernel'] for level in (0, 1)]
     back = [kernels[1].T, kernels[0].T] if tied else [params[f'decoder_{level}']['kernel'] for level in (0, 1)]
     assert ('kernel' in params['decoder_0']) != tied
@@ -56,7 +56,7 @@ def test_layers_by_hand(tied):
 
 
 def test_a_tied_kernel_learns_from_both_uses():
-    """Its gradient is that of the untied encoder plus the transpose of that of the untied decoder."""
+    """Expects the gradient of the untied encoder, plus the transposed gradient of the untied decoder."""
     x = jax.random.normal(jax.random.key(0), (7, 6))
     tied, free = (DenseAutoencoder((6,), (5, 4), tied=tied) for tied in (True, False))
     params = jax.jit(tied.init)(jax.random.key(1), x)['params']
@@ -74,7 +74,7 @@ def test_a_tied_kernel_learns_from_both_uses():
         np.testing.assert_allclose(one[f'decoder_{level}']['bias'], two[f'decoder_{level}']['bias'], atol=1e-5)
 
 
-def test_convolutions_come_back_to_the_image():
+def test_convolutions_decode_to_the_shape_of_the_image():
     module = ConvolutionalAutoencoder((12, 8, 3), (20, 5), width=4, output=jnp.tanh)
     x = jnp.zeros((2, 12, 8, 3))
     (output, variables), codes = jax.eval_shape(
@@ -99,12 +99,12 @@ def test_a_side_that_cannot_be_halved_is_refused():
         ConvolutionalAutoencoder((8, 8, 1), (5, 4), width=4, dtype=jnp.bfloat16),
     ],
 )
-def test_bfloat16_inside_float32_outside(module):
+def test_bfloat16_layers_have_float32_outputs(module):
     shapes = jax.eval_shape(module.init_with_output, jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes))
 
 
-def test_truncation_keeps_the_first_units_of_a_code_each_number_of_them_alike():
+def test_truncation_keeps_a_uniform_number_of_leading_units():
     codes, keys = np.random.RandomState(0).uniform(1, 2, (4000, 4)), jax.random.split(jax.random.key(0), 4000)
     after = np.asarray(truncate(jnp.asarray(codes, jnp.float32), keys))
     kept = (after != 0).sum(1)

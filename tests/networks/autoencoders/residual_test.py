@@ -1,4 +1,4 @@
-"""The networks of the VQ-VAE: the known sizes, the shapes, and how far a code sees."""
+"""Tests the networks of the VQ-VAE: the known sizes, the shapes, and the receptive field of a code."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ def count(tree):
 
 
 def test_the_known_sizes():
-    """Those of 32x32x3 images, 128 channels and 64 numbers a code."""
+    """Counts parameters for 32x32x3 images, 128 channels and 64 numbers per code."""
     encoder = jax.eval_shape(ResidualEncoder(128, 64).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))['params']
     decoder = jax.eval_shape(ResidualDecoder(128, 3).init, jax.random.key(0), jnp.zeros((1, 8, 8, 64)))['params']
     assert (count(encoder) - count(encoder['codes']), count(encoder['codes']), count(decoder)) == (
@@ -35,8 +35,8 @@ def test_images_to_codes_and_back(halvings, dtype):
     assert output.shape == x.shape and output.dtype == jnp.float32
 
 
-def test_a_code_is_that_of_a_place():
-    """Nothing looks at the whole image: what changes in a corner is not seen in the other."""
+def test_a_code_depends_on_its_neighbourhood_only():
+    """Changes one corner and expects no effect in the opposite one: no layer covers the whole image."""
     encoder, x = ResidualEncoder(8, 3, halvings=2, blocks=1), jax.random.normal(jax.random.key(0), (1, 32, 32, 1))
     encode = jax.jit(lambda x: encoder.init_with_output(jax.random.key(1), x)[0])
     change = np.abs(encode(x.at[0, 1, 1].add(3.0)) - encode(x)).max((0, 3))

@@ -1,4 +1,4 @@
-"""Codes on a grid: the published size, and that a place of the grid is a place of the image."""
+"""Tests codes on a grid: the published size, and that positions of the grid correspond to positions of the image."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ def test_images_to_flat_codes_and_back(dtype):
     assert {output.dtype for output in (*moments, *outputs)} == {jnp.dtype('float32')}
 
 
-def test_around_a_codebook_there_is_neither_variance_nor_scale():
+def test_codes_for_a_codebook_have_neither_variance_nor_scale():
     encoder = SpatialEncoder(8, 3, multipliers=(1, 2), blocks=1, variance=False)
     decoder = SpatialDecoder(8, 3, (16, 8, 1), None, multipliers=(1, 2), blocks=1)
     codes = jax.eval_shape(lambda: encoder.init_with_output(jax.random.key(0), jnp.zeros((2, 16, 8, 1)))[0])
@@ -42,8 +42,8 @@ def test_around_a_codebook_there_is_neither_variance_nor_scale():
     assert (codes.shape, image.shape) == ((2, 8, 4, 3), (2, 16, 8, 1)) and codes.dtype == image.dtype == jnp.float32
 
 
-def test_a_place_of_the_grid_is_a_place_of_the_image():
-    """Row by row: without the middle's normalisation and attention, which see everything, the change would stay there."""
+def test_positions_of_the_grid_correspond_to_positions_of_the_image():
+    """Checks the row-major order by the largest change: the middle of the decoder spreads it over the image."""
     decoder = SpatialDecoder(4, 2, (16, 16, 1), multipliers=(1, 1), blocks=0)
     codes = jax.random.normal(jax.random.key(0), (1, 8 * 8 * 2))
     decode = jax.jit(lambda codes: decoder.init_with_output(jax.random.key(1), codes, NOTHING[:1], False)[0][0])
@@ -52,7 +52,7 @@ def test_a_place_of_the_grid_is_a_place_of_the_image():
     assert abs(row - 2.5) <= 4 and abs(column - 12.5) <= 4
 
 
-def test_sides_that_cannot_be_halved():
+def test_a_side_that_cannot_be_halved_is_refused():
     assert grid((32, 16, 3), (1, 2, 4), 4) == (8, 4, 4)
     with pytest.raises(ValueError, match='28x28 cannot be halved 3 times: use fewer'):
         grid((28, 28, 1), (1, 1, 1, 1), 4)

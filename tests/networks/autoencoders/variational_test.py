@@ -1,4 +1,4 @@
-"""Encoders and decoders: shapes, the published counts of parameters, and the ladder's order of levels."""
+"""Tests encoders and decoders: shapes, published counts of parameters, and the order of levels of the ladder."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def test_convolutional_shapes(resolution, maps):
     assert location.shape == x.shape and log_scale.shape == (1, 1, 1, 3)
 
 
-def test_outputs_are_float32_whatever_the_layers_compute_in():
+def test_outputs_are_float32_for_any_dtype_of_the_layers():
     x, none, z = jnp.zeros((2, 16, 16, 1)), jnp.zeros((2, 0)), jnp.zeros((2, 3))
     low = {'dtype': jnp.bfloat16}
     for module, inputs in (
@@ -51,7 +51,7 @@ def test_outputs_are_float32_whatever_the_layers_compute_in():
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((outputs, variables))), module
 
 
-def test_a_fixed_scale_has_no_parameter_and_a_learned_one_one_a_channel():
+def test_a_fixed_scale_has_no_parameter_and_a_learned_scale_one_per_channel():
     location = jnp.zeros((2, 4, 4, 3))
     fixed, variables = variational.Scale(0.5).init_with_output(jax.random.key(0), location)
     assert not variables and fixed.shape == (1, 1, 1, 3) and np.allclose(fixed, np.log(0.5))
@@ -60,7 +60,7 @@ def test_a_fixed_scale_has_no_parameter_and_a_learned_one_one_a_channel():
 
 @pytest.fixture(scope='module')
 def ladder():
-    """(apply, variables) of a decoder of three levels with 3, 2 and 1 latents, from the data upwards."""
+    """Returns a decoder with three levels of 3, 2 and 1 latents, from the data upwards, as a function of noise."""
     decoder = variational.LadderDecoder((8, 8, 8), (3, 2, 1), (5,))
     zeros = jnp.zeros((1, 6))
     variables = jax.jit(decoder.init, static_argnums=3)(
@@ -72,21 +72,21 @@ def ladder():
 
 def test_a_level_of_the_ladder_depends_on_itself_and_those_above(ladder):
     noise = jax.random.normal(jax.random.key(2), (6,))
-    depends = jax.jacobian(lambda noise: ladder(noise[None])[2][0][0])(noise) != 0  # z by noise
+    depends = jax.jacobian(lambda noise: ladder(noise[None])[2][0][0])(noise) != 0  # derivative of z by noise
     level = np.array([0, 0, 0, 1, 1, 2])
-    assert not depends[level[:, None] > level].any()  # from nothing below
-    assert depends[level[:, None] < level].mean() > 0.8  # from above, but for what a ReLU cuts
+    assert not depends[level[:, None] > level].any()  # independent of lower levels
+    assert depends[level[:, None] < level].mean() > 0.8  # dependent on higher levels, except where a ReLU is zero
     assert depends[np.arange(6), np.arange(6)].all() and not depends[0, 1]
 
 
-def test_the_way_down_adds_to_what_the_way_up_says(ladder):
+def test_the_top_down_pass_adds_to_the_bottom_up_pass(ladder):
     noise = jax.random.normal(jax.random.key(3), (1, 6))
     zeros = jnp.zeros((1, 6))
     (_, (mean, log_variance), prior), (_, moved, _) = (
         ladder(noise, (up, zeros))[2] for up in (zeros, zeros.at[0, 0].set(2.0))
     )
-    np.testing.assert_allclose(moved[0] - mean, np.eye(6)[:1] * 2, atol=1e-6)  # the lowest level: nothing follows
-    assert mean[:, :5].all() and not mean[:, 5:].any()  # with nothing from below, only the top has nothing to add
+    np.testing.assert_allclose(moved[0] - mean, np.eye(6)[:1] * 2, atol=1e-6)  # the lowest level: no level follows
+    assert mean[:, :5].all() and not mean[:, 5:].any()  # without bottom-up input only the top level adds nothing
     np.testing.assert_array_equal(prior[0][:, 5:], 0)
     np.testing.assert_array_equal(log_variance[:, 5:], 0)
     z, posterior, prior = ladder(noise)[2]
@@ -94,8 +94,8 @@ def test_the_way_down_adds_to_what_the_way_up_says(ladder):
     np.testing.assert_allclose(z, prior[0] + np.exp(prior[1] / 2) * noise, rtol=1e-6)
 
 
-def test_standardised_latents_decode_to_what_they_were_inferred_with(ladder):
-    """What makes noise a code: z of the posterior, seen from the prior, is the noise that draws it there."""
+def test_standardised_latents_decode_to_the_same_output(ladder):
+    """Standardises z of the posterior by the prior, which gives the noise that decodes to it."""
     noise, up = jax.random.normal(jax.random.key(4), (1, 6)), jax.random.normal(jax.random.key(5), (1, 6))
     location, _, (z, _, (mean, log_variance)) = ladder(noise, (up, up))
     again = ladder((z - mean) * jnp.exp(-log_variance / 2))[0]

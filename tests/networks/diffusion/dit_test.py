@@ -1,4 +1,4 @@
-"""DiT: the counts of the paper, a start at zero, what each input changes, and blocks of torch with the same weights."""
+"""Tests DiT: counts of the paper, zero initialisation, the effect of each input, and blocks of torch."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def fresh(inputs):
 
 @pytest.fixture(scope='module')
 def variables(fresh):
-    """The same away from where it starts: nothing is zero."""
+    """Returns variables without zeros, unlike the initial ones."""
     noise = np.random.RandomState(2)
     moved = jax.tree.map(lambda leaf: leaf + 0.3 * noise.randn(*leaf.shape).astype(np.float32), fresh['params'])
     return {**fresh, 'params': moved}
@@ -75,7 +75,7 @@ def test_the_positions_are_no_parameters(fresh):
     np.testing.assert_array_equal(fresh['constants']['positions'][0], grid_positions(4, 8))
 
 
-def test_a_fresh_network_says_zero_and_its_blocks_are_the_identity(fresh, inputs):
+def test_a_new_network_predicts_zero_and_its_blocks_are_the_identity(fresh, inputs):
     assert not apply(fresh, inputs).any()
     x = np.random.RandomState(0).randn(2, 5, 8).astype(np.float32)
     y = apply_block(fresh['params']['block_0'], x, x[:, 0], inputs['context'])
@@ -83,20 +83,20 @@ def test_a_fresh_network_says_zero_and_its_blocks_are_the_identity(fresh, inputs
 
 
 @pytest.mark.parametrize('name', ['x', 'level', 'labels', 'span', 'context'])
-def test_each_input_matters_to_its_own_example_alone(variables, inputs, output, name):
+def test_each_input_changes_its_own_example_only(variables, inputs, output, name):
     other = apply(variables, {**inputs, name: inputs[name].at[1].add(1)})
     np.testing.assert_allclose(other[0], output[0], atol=1e-5)
     assert jnp.abs(other[1] - output[1]).max() > 1e-3
     assert output.shape == (2, 8, 8, 6) and output.dtype == jnp.float32
 
 
-def test_a_masked_token_does_not_matter(variables, inputs, output):
+def test_a_masked_token_has_no_effect(variables, inputs, output):
     np.testing.assert_allclose(
         apply(variables, {**inputs, 'context': inputs['context'].at[0, 2].add(1)}), output, atol=1e-6
     )
 
 
-def test_no_label_is_the_last_class_and_no_span_is_none_of_it(variables, inputs):
+def test_a_missing_label_is_the_last_class_and_a_missing_span_adds_nothing(variables, inputs):
     without = apply(variables, {**inputs, 'labels': None, 'span': None})
     said = apply(variables, {**inputs, 'labels': jnp.array([3, 3]), 'span': jnp.zeros(2)})
     np.testing.assert_allclose(without, said, atol=1e-6)
@@ -114,7 +114,7 @@ def test_remat_gives_the_same_numbers_and_every_weight_learns(variables, inputs,
     assert 'prevent_cse' in str(again) and 'prevent_cse' not in str(plain)
 
 
-def test_bfloat16_computes_what_float32_does(variables, inputs, output):
+def test_bfloat16_agrees_with_float32(variables, inputs, output):
     network = NETWORK.copy(dtype='bfloat16')
     rough = jax.jit(lambda: network.apply(variables, train=False, **inputs))()
     assert rough.dtype == jnp.float32
@@ -123,7 +123,7 @@ def test_bfloat16_computes_what_float32_does(variables, inputs, output):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes))
 
 
-def test_patches_are_those_of_a_strided_convolution(inputs):
+def test_patches_agree_with_a_strided_convolution(inputs):
     kernel = np.random.RandomState(3).randn(2, 2, 4, 5).astype(np.float32)
     expected = jax.lax.conv_general_dilated(
         inputs['x'], kernel, (2, 2), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
@@ -133,7 +133,7 @@ def test_patches_are_those_of_a_strided_convolution(inputs):
     np.testing.assert_array_equal(unpatchify(patchify(inputs['x'], 2), 2), inputs['x'])
 
 
-def test_a_block_of_torch_with_the_same_weights(variables):
+def test_a_block_agrees_with_torch(variables):
     torch = pytest.importorskip('torch')
     params = jax.tree.map(np.asarray, variables['params']['block_0'])
     x = np.random.RandomState(0).randn(2, 5, 8).astype(np.float32)
@@ -143,7 +143,7 @@ def test_a_block_of_torch_with_the_same_weights(variables):
 
 
 def torch_block(torch, params, x, condition):
-    """Peebles and Xie 2023, figure 3, with torch's own attention; `condition` is activated already."""
+    """Computes Peebles and Xie 2023, figure 3, with attention of torch; `condition` is after the activation."""
 
     def layer(name, x, tree=params):
         return x @ torch.tensor(tree[name]['kernel']) + torch.tensor(tree[name]['bias'])

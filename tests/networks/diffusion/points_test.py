@@ -1,4 +1,4 @@
-"""The network for points: zero at first, what each input changes, and its numbers by hand."""
+"""Tests the network for points: zero initialisation, the effect of each input, and outputs by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ def test_count(fresh):
     assert count(fresh) == 2 * embedding + labels + layers + 8 * 2 + 2
 
 
-def test_a_fresh_network_says_zero(fresh, inputs):
+def test_a_new_network_predicts_zero(fresh, inputs):
     assert not apply(fresh, inputs).any()
 
 
@@ -71,13 +71,13 @@ def test_numbers_by_hand(variables, inputs, output):
 
 
 @pytest.mark.parametrize('name', ['x', 'level', 'labels', 'span'])
-def test_each_input_matters_to_its_own_example_alone(variables, inputs, output, name):
+def test_each_input_changes_its_own_example_only(variables, inputs, output, name):
     other = apply(variables, {**inputs, name: inputs[name].at[1].add(1)})
     np.testing.assert_allclose(other[0], output[0], atol=1e-5)
     assert jnp.abs(other[1] - output[1]).max() > 1e-3
 
 
-def test_no_label_is_the_last_class_and_no_span_is_zero(variables, inputs):
+def test_a_missing_label_is_the_last_class_and_a_missing_span_is_zero(variables, inputs):
     without = apply(variables, {**inputs, 'labels': None, 'span': None})
     said = apply(variables, {**inputs, 'labels': jnp.array([3, 3]), 'span': jnp.zeros(2)})
     np.testing.assert_allclose(without, said, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The U-Net is that of the papers, and listens to all that it is told."""
+"""Tests that the U-Net follows the papers and uses all of its inputs."""
 
 import math
 
@@ -48,7 +48,7 @@ def shapes(module, shape, **more):
 
 
 def random(shapes):
-    """Parameters all away from zero."""
+    """Returns random parameters without zeros."""
     noise = np.random.default_rng(0)
     return jax.tree.map(lambda leaf: jnp.array(0.3 * noise.normal(size=leaf.shape), jnp.float32), shapes)
 
@@ -74,7 +74,7 @@ def test_parameter_counts_of_the_papers(module, side, expected):
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes(module, (1, side, side, 3)))) == expected
 
 
-def test_a_table_of_labels_has_a_row_for_none():
+def test_a_label_table_has_a_row_for_the_null_condition():
     table = shapes(SMALL.clone(classes=10), (1, 8, 8, 1))['params']['labels']['embedding']
     assert table.shape == (11, 32)
 
@@ -92,7 +92,7 @@ def test_starts_at_zero_and_keeps_it_in_float32():
 
 @pytest.fixture(scope='module')
 def rich():
-    """A network that is told everything, and what it is told."""
+    """Returns a network with all conditions, and its inputs."""
     told = {
         'x': images(2, 8, 8, 1),
         'level': jnp.array([10.0, 500.0]),
@@ -119,19 +119,19 @@ def rich():
         ('context_mask', [[1, 1, 1], [1, 0, 1]]),
     ],
 )
-def test_all_that_it_is_told_matters(rich, name, value):
+def test_every_condition_changes_the_output(rich, name, value):
     apply, told = rich
     changed = {**told, name: jnp.array(value, told[name].dtype)}
     assert jnp.abs(apply(changed)[0] - apply(told)[0]).max() > 1e-3
 
 
-def test_masked_words_do_not_matter(rich):
+def test_masked_words_have_no_effect(rich):
     apply, told = rich
     unseen = told['context'].at[0, 2].set(7.0)
     np.testing.assert_allclose(apply({**told, 'context': unseen}), apply(told), atol=1e-5)
 
 
-def test_dropout_is_of_a_key_and_an_example_is_not_of_its_batch(rich):
+def test_dropout_depends_on_the_key_and_not_on_the_batch(rich):
     apply, told = rich
     reversed_keys = apply({**told, 'keys': told['keys'][::-1]})
     assert jnp.abs(reversed_keys - apply(told)).max() > 1e-3
@@ -142,7 +142,7 @@ def test_dropout_is_of_a_key_and_an_example_is_not_of_its_batch(rich):
     np.testing.assert_allclose(both[0], both[1], atol=1e-4)
 
 
-def test_nothing_is_dropped_outside_of_training_and_remat_changes_no_number():
+def test_dropout_is_off_outside_training_and_remat_changes_no_number():
     x, levels, keys = images(2, 8, 8, 1), jnp.ones(2), jax.random.split(jax.random.key(2))
     variables = random(shapes(TINY, x.shape))
     run = lambda variables, train, module=TINY: module.apply(variables, x, levels, train, keys=keys)
@@ -159,7 +159,7 @@ def test_nothing_is_dropped_outside_of_training_and_remat_changes_no_number():
     chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
-def test_one_hot_labels_are_zeros_for_none():
+def test_one_hot_labels_are_zeros_for_the_null_condition():
     module = TINY.clone(classes=3, label_table=False)
     variables = random(shapes(module, (5, 8, 8, 1)))
     apply = jax.jit(
@@ -171,7 +171,7 @@ def test_one_hot_labels_are_zeros_for_none():
     assert (jnp.abs(of_each - without).max((1, 2, 3)) > 1e-3).tolist() == [True, True, True, False, True]
 
 
-def test_numbers_of_the_same_network_in_pytorch():
+def test_the_network_agrees_with_pytorch():
     torch = pytest.importorskip('torch')
     from benchmarks import torch_networks
 
@@ -210,7 +210,7 @@ def test_halving_and_doubling():
 
 
 def smoother(size):
-    """The smooth filter as a matrix [size / 2, size]: [1, 3, 3, 1] / 8 around the pairs of pixels, zeros outside."""
+    """Returns the smooth filter as a matrix [size / 2, size]: [1, 3, 3, 1] / 8 around pairs of pixels."""
     padded = np.zeros((size // 2, size + 2))
     for i in range(size // 2):
         padded[i, 2 * i : 2 * i + 4] = np.array([1, 3, 3, 1]) / 8
@@ -225,7 +225,7 @@ def test_the_smooth_filter_and_its_transpose():
     np.testing.assert_allclose(DOUBLE(small, True), expected, atol=1e-6)
 
 
-def test_inside_a_constant_image_stays_itself():
+def test_the_filters_preserve_a_constant_interior():
     ones = np.ones((2, 8, 6, 3), np.float32)
     for smooth in (False, True):
         np.testing.assert_array_equal(HALVE(ones, smooth)[:, 1:-1, 1:-1], ones[:, :2, :1])
@@ -233,7 +233,7 @@ def test_inside_a_constant_image_stays_itself():
 
 
 def test_filtering_before_a_convolution_of_stride_2_is_filtering_and_halving_after_one():
-    """As the encoder of NCSN++ hears the image again: a 3x3 convolution at full resolution, then the filter."""
+    """Compares with NCSN++, which adds the image by a 3x3 convolution at full resolution, then the filter."""
     x, kernel = images(2, 8, 8, 3), images(3, 3, 3, 5)
     before = jax.jit(lambda x: convolve(filtered(x, 2, 1), kernel, (2, 2), 'VALID'))(x)
     after = jax.jit(lambda x: filtered(convolve(x, kernel, (1, 1), [(2, 2), (2, 2)]), 0, 2))(x)
@@ -241,8 +241,8 @@ def test_filtering_before_a_convolution_of_stride_2_is_filtering_and_halving_aft
     np.testing.assert_allclose(before, after, atol=1e-4)
 
 
-def test_fourier_features_tell_levels_apart_and_never_change():
-    """By a fixed table: a checkpoint does not hold the frequencies."""
+def test_fourier_features_distinguish_levels_and_are_fixed():
+    """Expects a fixed table of frequencies that is not part of a checkpoint."""
     features = np.asarray(fourier_features(jnp.array([0.0, 0.01, 1.0]), 256))
     np.testing.assert_array_equal(features[0], [0] * 128 + [1] * 128)
     np.testing.assert_allclose(np.square(features).reshape(3, 2, 128).sum(1), 1, rtol=1e-5)

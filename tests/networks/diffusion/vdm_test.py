@@ -1,4 +1,4 @@
-"""Variational diffusion models: the released count, what the U-Net starts as and listens to, and a schedule that only rises."""
+"""Tests variational diffusion: the released count, initialisation and inputs of the U-Net, and a monotone schedule."""
 
 from functools import partial
 
@@ -31,7 +31,7 @@ def fresh(inputs):
 
 @pytest.fixture(scope='module')
 def variables(fresh):
-    """The same away from where it starts: nothing is zero."""
+    """Returns variables without zeros, unlike the initial ones."""
     noise = np.random.RandomState(2)
     return jax.tree.map(lambda leaf: leaf + 0.3 * noise.randn(*leaf.shape).astype(np.float32), fresh)
 
@@ -62,23 +62,23 @@ def test_the_released_network_and_its_schedule_have_the_released_count():
     assert count(wide) == 2 + 3 * 1024
 
 
-def test_attention_after_every_block_is_in_all_of_them_but_the_last_of_the_middle():
+def test_attention_follows_every_block_except_the_last_of_the_middle():
     one = 2 * 8 + 4 * (8 * 8 + 8)
     assert count(shapes(NETWORK.copy(attention=True))) == count(shapes(NETWORK)) + 3 * one
 
 
-def test_a_fresh_network_returns_its_input(fresh, inputs):
+def test_a_new_network_returns_its_input(fresh, inputs):
     np.testing.assert_array_equal(apply(fresh, inputs), inputs['x'])
 
 
 @pytest.mark.parametrize('name', ['x', 'level', 'labels', 'span'])
-def test_each_input_matters_to_its_own_example_alone(variables, inputs, output, name):
+def test_each_input_changes_its_own_example_only(variables, inputs, output, name):
     other = apply(variables, {**inputs, name: inputs[name].at[1].add(1)})
     np.testing.assert_allclose(other[0], output[0], atol=1e-4)
     assert jnp.abs(other[1] - output[1]).max() > 1e-2
 
 
-def test_no_label_is_the_last_class_and_no_span_is_zero(variables, inputs):
+def test_a_missing_label_is_the_last_class_and_a_missing_span_is_zero(variables, inputs):
     without = apply(variables, {**inputs, 'labels': None, 'span': None})
     said = apply(variables, {**inputs, 'labels': jnp.array([3, 3]), 'span': jnp.zeros(2)})
     np.testing.assert_allclose(without, said, atol=1e-4)
@@ -98,7 +98,7 @@ def test_remat_drops_the_same_numbers_and_every_weight_learns(variables, inputs,
 
 
 @pytest.mark.parametrize('train', [False, True])
-def test_nothing_is_dropped_out_of_training(variables, inputs, train):
+def test_dropout_is_off_outside_training(variables, inputs, train):
     keys = jax.random.split(jax.random.key(0), 2)
     program = jax.make_jaxpr(lambda keys: NETWORK.apply(variables, train=train, keys=keys, **inputs))(keys)
     assert ('random_bits' in str(program)) == train
@@ -112,7 +112,7 @@ def test_bfloat16_gives_float32_and_keeps_the_fourier_features_exact(variables, 
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes(network)))
 
 
-def test_fourier_features_have_periods_of_two_and_one_grey_levels_of_256():
+def test_fourier_features_have_periods_of_one_and_two_grey_levels():
     x = np.linspace(-1, 1, 500, dtype=np.float32)[:, None]
     features, shifted = fourier(x), fourier(x + 2 / 256)  # images in [-1, 1]: one grey level is 2 / 256
     assert features.shape == (500, 4)
@@ -126,7 +126,7 @@ def test_fourier_features_have_periods_of_two_and_one_grey_levels_of_256():
 
 
 @pytest.mark.parametrize('width', [0, 1024])
-def test_a_fresh_schedule_is_a_line_between_its_ends(width):
+def test_a_new_schedule_is_linear_between_its_ends(width):
     t = jnp.linspace(0, 1, 11)
     gamma = jax.jit(lambda: MonotoneSchedule(width=width).init_with_output(jax.random.key(0), t)[0])()
     np.testing.assert_allclose(gamma[jnp.array([0, -1])], [-13.3, 5.0], rtol=1e-6)
@@ -141,11 +141,11 @@ def schedule(params, t):
 
 
 @pytest.mark.parametrize('seed', range(3))
-def test_a_schedule_of_any_parameters_rises_from_end_to_end(seed):
+def test_a_schedule_with_any_parameters_is_increasing(seed):
     noise = np.random.RandomState(seed)
     shape = {name: 3 * noise.randn(16).astype(np.float32) for name in ('slopes', 'places', 'heights')}
     gamma, slope = schedule({'lowest': -7.0, 'range': -4.0, **shape}, np.linspace(0, 1, 101))
     assert slope.min() > 0 and (np.diff(gamma) > 0).all()
     np.testing.assert_allclose(gamma[jnp.array([0, -1])], [-7, -3], rtol=1e-6)
-    assert np.abs(gamma - np.linspace(-7, -3, 101)).max() > 0.1  # no line any more
+    assert np.abs(gamma - np.linspace(-7, -3, 101)).max() > 0.1  # no longer linear
     np.testing.assert_allclose(np.cumsum(slope)[:-1] / 100 - 7, gamma[1:], atol=0.1)

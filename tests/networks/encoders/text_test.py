@@ -1,4 +1,4 @@
-"""What the encoder of captions sees of a text, and what it must not see."""
+"""Tests the encoder of captions: which tokens each position uses, and padding."""
 
 import jax
 import jax.numpy as jnp
@@ -13,30 +13,30 @@ TOKENS = jnp.array([[3, 5, 2, 0, 0], [3, 5, 6, 1, 0]])
 
 @pytest.fixture(scope='module')
 def text():
-    """(variables away from zero, tokens -> context and mask)"""
+    """Returns (variables without zeros, tokens -> context and mask)."""
     shapes = jax.eval_shape(lambda: TEXT.init(jax.random.key(0), TOKENS, False))
     noise = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: jnp.array(noise.normal(size=leaf.shape), jnp.float32), shapes)
     return variables, jax.jit(lambda variables, tokens: TEXT.apply(variables, tokens, False))
 
 
-def test_a_start_and_the_words_are_there(text):
+def test_the_start_token_and_the_words_are_encoded(text):
     variables, encode = text
     context, mask = encode(variables, TOKENS)
     assert context.shape == (2, 6, 8)
     np.testing.assert_array_equal(mask, [[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]])
 
 
-def test_the_start_knows_nothing_of_the_words(text):
-    """So that a mask of it alone is no text at all."""
+def test_the_start_token_does_not_depend_on_the_words(text):
+    """Checks that a mask of the start token alone is equivalent to no text."""
     variables, encode = text
     np.testing.assert_array_equal(encode(variables, TOKENS)[0][:, 0], np.tile(variables['params']['start'], (2, 1)))
 
 
-def test_each_word_knows_the_others_and_its_place(text):
+def test_each_word_depends_on_the_others_and_its_position(text):
     variables, encode = text
     words = encode(variables, TOKENS)[0]
-    assert not np.allclose(words[0, 1], words[1, 1], atol=1e-3)  # the same word in the same place of two texts
+    assert not np.allclose(words[0, 1], words[1, 1], atol=1e-3)  # the same word at the same position of two texts
     turned = encode(variables, TOKENS[:, jnp.array([1, 0, 2, 3, 4])])[0]
     assert not np.allclose(turned[:, 2], words[:, 1], atol=1e-3)
 
@@ -51,7 +51,7 @@ def test_padding_is_not_a_word(text):
     assert not np.allclose(encode(other, TOKENS)[0][mask], context[mask], atol=1e-3)
 
 
-def test_no_words_at_all_are_finite(text):
+def test_an_empty_text_is_finite(text):
     variables, encode = text
     context, mask = encode(variables, jnp.zeros_like(TOKENS))
     assert np.isfinite(context).all() and mask.sum() == 2

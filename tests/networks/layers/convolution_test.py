@@ -1,4 +1,4 @@
-"""Our convolutions are lax's, in value and in every derivative."""
+"""Tests that our convolutions agree with lax in value and in every derivative."""
 
 import chex
 import jax
@@ -46,7 +46,7 @@ def assert_same(actual, expected, tolerance=1e-5):
 
 
 def everything(f):
-    """The value, both gradients, and a directional derivative of a gradient penalty."""
+    """Returns the value, both gradients, and a directional derivative of a gradient penalty."""
 
     def penalty(x, kernel):
         gradients = jax.grad(lambda x, kernel: jnp.sin(f(x, kernel)).sum(), (0, 1))(x, kernel)
@@ -75,7 +75,7 @@ def test_doubled_is_a_convolution_of_the_doubled_image(window):
     assert_same(everything(convolve_doubled)(x, k), everything(lambda x, k: convolve(double(x), k))(x, k))
 
 
-def test_doubled_refuses_what_it_cannot():
+def test_doubled_refuses_unsupported_arguments():
     x, k = operands((4, 3), (3, 3))
     for settings in ({'strides': (2, 2)}, {'padding': 'VALID'}):
         with pytest.raises(ValueError, match='window is odd'):
@@ -112,14 +112,14 @@ def test_nested_vmap():
     x, k = operands((4, 5), (3, 3))
     x = jnp.stack([x, jnp.cos(x), jnp.sin(x), 2 * x, -x, x + 1]).reshape(3, 2, *x.shape)
     k = jnp.stack([k, jnp.sin(k)])
-    twice = lambda f: jax.vmap(jax.vmap(f, (0, 0)), (0, None))  # a kernel each inside, the same kernels outside
+    twice = lambda f: jax.vmap(jax.vmap(f, (0, 0)), (0, None))  # one kernel per inner example, shared by the outer ones
     reference = closed(lax.conv_general_dilated, (2, 2), 'SAME', dimension_numbers=DIMENSIONS)
     assert_same(twice(closed(convolve, (2, 2), 'SAME'))(x, k), twice(reference)(x, k))
     twice = lambda f: jax.vmap(jax.vmap(f, (0, None), 1), (0, 0))
     assert_same(twice(closed(convolve, (2, 2), 'SAME'))(x[:2], k), twice(reference)(x[:2], k))
 
 
-def test_a_gradient_for_each_example():
+def test_one_gradient_per_example():
     x, k = operands((4, 4), (4, 4))
     loss = lambda f: jax.vmap(jax.grad(lambda k, x: jnp.sin(f(x[None], k)).sum()), (None, 0))
     reference = closed(lax.conv_general_dilated, (2, 2), 'SAME', dimension_numbers=DIMENSIONS)
@@ -167,7 +167,7 @@ def test_mapped_over_devices():
 
 
 @pytest.mark.parametrize('ours, theirs', [(Conv, nn.Conv), (ConvTranspose, nn.ConvTranspose)])
-def test_layers_have_flax_parameters_and_numbers(ours, theirs):
+def test_layers_have_the_parameters_and_outputs_of_flax(ours, theirs):
     x, _ = operands((5, 6), (1, 1))
     settings = {'features': 4, 'kernel_size': (3, 3), 'strides': (2, 2)}
     variables = theirs(**settings, bias_init=nn.initializers.normal()).init(jax.random.key(0), x)
@@ -192,7 +192,7 @@ def test_unknown_padding():
 
 @pytest.mark.parametrize('turned', [False, True])
 @pytest.mark.parametrize('wide, many', [(1, 10**9), (10**9, 0), (10**9, 10**9)])
-def test_all_ways_to_the_kernel_of_a_sliding_window_agree(monkeypatch, wide, many, turned):
+def test_all_implementations_of_the_kernel_gradient_agree(monkeypatch, wide, many, turned):
     patches = convolution.patches
     monkeypatch.setattr(patches, 'WIDE', wide)
     monkeypatch.setattr(patches, 'MANY', many)

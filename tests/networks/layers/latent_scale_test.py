@@ -1,4 +1,4 @@
-"""The deviation of codes, measured over the first steps and over all devices."""
+"""Tests the standard deviation of codes, measured over the first steps and all devices."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from genlab.networks.layers.latent_scale import LatentScale
 
 
 def measure(scale, batches):
-    """The variables after training on batches [steps, B, ...], and the deviation that each step saw."""
+    """Returns the variables after training on batches [steps, B, ...], and the deviation used per step."""
     variables, seen = scale.init(jax.random.key(0), batches[0], False), []
     assert scale.apply(variables, batches[0], False) == 1  # before the first step
     for batch in batches:
@@ -17,7 +17,7 @@ def measure(scale, batches):
     return variables, np.array(seen)
 
 
-def test_it_is_the_deviation_of_the_first_steps_and_stays():
+def test_the_deviation_is_measured_in_the_first_steps_and_then_fixed():
     batches = 3 + 5 * jax.random.normal(jax.random.key(1), (6, 4, 3, 3, 2)) * jnp.arange(1, 7).reshape(6, 1, 1, 1, 1)
     scale = LatentScale(steps=4)
     variables, seen = measure(scale, batches)
@@ -25,7 +25,7 @@ def test_it_is_the_deviation_of_the_first_steps_and_stays():
     assert scale.apply(variables, batches[5], False) == seen[-1] and variables['latents']['count'] == 4
 
 
-def test_two_devices_see_what_one_does():
+def test_two_devices_agree_with_one():
     batch = jax.random.normal(jax.random.key(1), (6, 3)) + jnp.arange(6.0)[:, None]
     variables = LatentScale().init(jax.random.key(0), batch, False)
     apply = lambda codes: LatentScale(axis='devices').apply(variables, codes, True, mutable=['latents'])[0]

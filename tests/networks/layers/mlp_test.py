@@ -1,4 +1,4 @@
-"""The MLP applies its activation between the layers and its output function after the last."""
+"""Tests that the MLP applies its activation between the layers and its output function after the last."""
 
 import jax
 import jax.numpy as jnp

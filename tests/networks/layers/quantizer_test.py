@@ -1,4 +1,4 @@
-"""The codebook against brute force and against its moving averages in numpy; entries that start again; devices."""
+"""Tests the codebook against brute force and moving averages in numpy, restarts of entries, and several devices."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ def codes_of(seed, batch=8):
 
 
 def begun(quantizer, **values):
-    """Its variables, with entries spread like codes."""
+    """Returns initial variables, with entries spread like codes."""
     variables = quantizer.init(jax.random.key(0), codes_of(0), False)
     entries = jax.random.normal(jax.random.key(9), (ENTRIES, WIDTH))
     if quantizer.decay:
@@ -24,7 +24,7 @@ def begun(quantizer, **values):
 
 
 def learn(quantizer, variables, codes):
-    """(what it gives in training, the variables after it)"""
+    """Returns (the output in training, the variables after it)."""
     found, moved = quantizer.apply(variables, codes, True, mutable=['codebook'])
     return found, {**variables, **moved}
 
@@ -59,8 +59,8 @@ def test_gradients_pass_straight_through_and_reach_the_entries_elsewhere():
     np.testing.assert_allclose(slopes['entries'][1]['entries'], expected, rtol=1e-5)
 
 
-def test_moving_averages_are_those_of_numpy():
-    """Three batches, from zero and with the bias taken out; an entry that stood for nothing yet stays."""
+def test_moving_averages_agree_with_numpy():
+    """Follows three batches with averages from zero, corrected for the bias; an unused entry does not change."""
     decay, smoothing = 0.9, 0.1
     quantizer = Quantizer(ENTRIES, WIDTH, decay, smoothing, patience=0)
     variables = begun(quantizer)
@@ -82,7 +82,7 @@ def test_moving_averages_are_those_of_numpy():
     assert (counts == 0).any()
 
 
-def test_nothing_moves_outside_training():
+def test_nothing_changes_outside_training():
     quantizer = Quantizer(ENTRIES, WIDTH)
     variables = begun(quantizer)
     _, after = quantizer.apply(variables, codes_of(1), False, mutable=['codebook'])
@@ -90,8 +90,8 @@ def test_nothing_moves_outside_training():
 
 
 @pytest.mark.parametrize('decay', [0.99, 0.0])
-def test_entries_without_use_start_again_at_codes_of_the_batch(decay):
-    """The far ones in the first batch, later only after more than `patience` batches; used ones never."""
+def test_unused_entries_restart_at_codes_of_the_batch(decay):
+    """Expects far entries to restart in the first batch, later ones after more than `patience` unused batches."""
     quantizer = Quantizer(ENTRIES, WIDTH, decay, patience=2)
     table = lambda variables: np.asarray(quantizer.apply(variables, method='table'))
     far = jnp.arange(ENTRIES)[:, None] >= 4
@@ -103,7 +103,7 @@ def test_entries_without_use_start_again_at_codes_of_the_batch(decay):
     flat, started = np.asarray(codes).reshape(-1, WIDTH), table(after)[4:]
     places = np.abs(started[:, None] - flat).max(-1).argmin(1)
     np.testing.assert_allclose(started, flat[places], rtol=1e-3)
-    assert len({*places}) == 8  # each at a code of its own
+    assert len({*places}) == 8  # each at a different code
     if not decay:
         np.testing.assert_array_equal(table(after)[found.usage > 0], table(variables)[found.usage > 0])
     waiting = {**after, 'codebook': {**after['codebook'], 'idle': jnp.zeros(ENTRIES, jnp.int32)}}
@@ -116,7 +116,7 @@ def test_entries_without_use_start_again_at_codes_of_the_batch(decay):
 
 
 @pytest.mark.parametrize('decay', [0.99, 0.0])
-def test_four_devices_do_what_one_does(decay):
+def test_four_devices_agree_with_one(decay):
     one, four = (Quantizer(ENTRIES, WIDTH, decay, patience=1, axis=axis) for axis in (None, 'devices'))
     whole = split = begun(one)
     step = jax.jit(jax.vmap(lambda variables, codes: learn(four, variables, codes), (None, 0), axis_name='devices'))
@@ -132,5 +132,5 @@ def test_four_devices_do_what_one_does(decay):
 
 
 @pytest.mark.parametrize('count', [1, 2, 7, 32, 1024, 8192])
-def test_a_stride_meets_every_place(count):
+def test_a_stride_visits_every_position(count):
     assert sorted(stride(count) * place % count for place in range(count)) == [*range(count)]

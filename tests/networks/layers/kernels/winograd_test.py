@@ -1,4 +1,4 @@
-"""Winograd's convolution is lax's, as exact, and taken only where it pays."""
+"""Tests that Winograd's convolution agrees with lax, equally exact, and is used only where it is faster."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def test_is_a_convolution():
         (16, 127, jnp.float32, False),
     ],
 )
-def test_where_it_is_taken(side, channels, dtype, taken):
+def test_where_it_is_used(side, channels, dtype, taken):
     x, kernel = jnp.ones((1, side, 18, channels), dtype), jnp.ones((3, 3, channels, 128), dtype)
     text = jax.jit(convolve).trace(x, kernel).lower(lowering_platforms=('cpu',)).as_text()
     assert ('stablehlo.convolution' not in text) == taken
@@ -39,7 +39,7 @@ def test_where_it_is_taken(side, channels, dtype, taken):
     assert 'stablehlo.convolution' in text
 
 
-def test_gradients_are_those_of_lax():
+def test_gradients_agree_with_lax():
     generator = np.random.default_rng(1)
     x, kernel = (
         jnp.asarray(generator.normal(size=size) / 30, jnp.float32) for size in ((1, 16, 16, 128), (3, 3, 128, 128))
