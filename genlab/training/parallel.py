@@ -56,7 +56,10 @@ def pmapped(devices: list) -> Placement:
         )
 
     def outline(call, state, batches, constants):
-        mapped = jax.pmap(call, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, devices=devices)
+        axes = None, 0, None
+        if jax.process_count() > 1:  # an abstract pmap wants local shapes there; a vmap traces the step once more
+            return jax.eval_shape(jax.vmap(call, axes, 0, axis_name=AXIS), state, shapes(batches), constants)
+        mapped = jax.pmap(call, axis_name=AXIS, in_axes=axes, out_axes=None, devices=devices)
         return jax.eval_shape(mapped, state, shapes(batches), constants)
 
     local = sum(device.process_index == jax.process_index() for device in devices)

@@ -14,8 +14,10 @@ from genlab.errors import ConfigError
 from genlab.evaluation.evaluators.quality import class_shares
 from genlab.evaluation.features import classifier
 from genlab.evaluation.metrics import toy
+from genlab.run.protocol import VERSION
 from genlab.training import parallel
 from genlab.training.state import State
+from support.classifiers import train
 from support.experiments import stub
 
 
@@ -94,8 +96,7 @@ def trained(tmp_path_factory):
     """Returns the classifier of the embedded digits, trained for a fifth of its steps, and its cache."""
     with pytest.MonkeyPatch.context() as patch:
         cache = tmp_path_factory.mktemp('cache')
-        patch.setenv('GENLAB_CACHE', str(cache))
-        patch.setattr(classifier, 'STEPS', 200)
+        train(patch, cache, digits(), 200)
         yield classifier.load(digits().data), cache
 
 
@@ -194,7 +195,7 @@ def test_evaluate_uses_the_averages_and_records_the_conditions_of_its_figures(tm
     evaluation.write(tmp_path, 3, evaluated)
     assert evaluation.steps(tmp_path) == {3}
     written = json.loads((tmp_path / 'evaluation.json').read_text())
-    assert written == {'step': 3, **evaluation.plain(evaluated)} and written['figures'] == evaluated.figures
+    assert written == {'step': 3, 'version': VERSION, **evaluation.plain(evaluated)} and written['figures'] == evaluated.figures
     for damaged in ('', '[]', '{}'):
         (tmp_path / 'evaluation.json').write_text(damaged)
         assert evaluation.steps(tmp_path) == set()

@@ -8,9 +8,9 @@ import pytest
 from genlab import config as configs
 from genlab import data
 from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction
-from genlab.evaluation.features import classifier
 from genlab.evaluation.subject import Subject
 from genlab.training import parallel
+from support.classifiers import train
 from support.experiments import stub
 
 
@@ -214,8 +214,7 @@ def test_samples_of_points_are_compared_with_held_out_points():
 @pytest.fixture(scope='module')
 def quick_classifier(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('GENLAB_CACHE', str(tmp_path_factory.mktemp('cache')))
-        patch.setattr(classifier, 'STEPS', 100)
+        train(patch, tmp_path_factory.mktemp('cache'), digits(), 100)
         yield
 
 

@@ -2,8 +2,10 @@
 
 import importlib.util
 import pathlib
+import zlib
 
 import jax
+import numpy as np
 
 from genlab import experiment
 from genlab.training import parallel, totals
@@ -20,6 +22,22 @@ def module_of(path):
     return module
 
 
+def made_up(init):
+    """Returns the state of `init` with random parameters, on the host. To compile their initialisers takes long.
+
+    Parameters depend on their path. They are scaled by their fan-in, and no layer starts at zero."""
+
+    def parameter(path, leaf):
+        draw = np.random.default_rng(zlib.crc32(jax.tree_util.keystr(path).encode())).standard_normal(leaf.shape)
+        scale = 1 / np.sqrt(np.prod(leaf.shape[:-1])) if leaf.ndim > 1 else 0.1
+        return (draw * scale).astype(leaf.dtype)
+
+    params = jax.tree_util.tree_map_with_path(parameter, jax.eval_shape(init).params)
+    rest = jax.device_get(jax.jit(lambda: init().replace(params={}, average={}))())  # what is left is cheap
+    average = {network: jax.tree.map(np.copy, params[network]) for network in jax.eval_shape(init).average}
+    return rest.replace(params=params, average=average)
+
+
 class Trained:
     """A small run of a config on one placement: the state at the start, after two calls and after four."""
 
@@ -29,8 +47,9 @@ class Trained:
         build = experiment.load(config.experiment)
         self.placement = parallel.place(placement_name, devices or jax.devices())
         self.program = programs(self.config, build, self.placement)[0]
-        init = make_init(self.program)
-        self.start = parallel.initial(self.placement, init)
+        self.start = parallel.replicate(self.placement, made_up(make_init(self.program)))
+        if placement_name != 'pmap':
+            self.start = jax.device_put(self.start, self.placement.shardings(self.start))
         names = metric_names(self.program, self.placement, self.start)
         self.zero = parallel.replicate(self.placement, totals.zero(names))
         self.constants = parallel.replicate(self.placement, make_constants(self.program))

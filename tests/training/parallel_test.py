@@ -22,14 +22,14 @@ FAMILIES = {  # experiment -> the config that stands for it
     'autoencoder': 'sparse_ae',
     'variational': 'vae',
     'adversarial_autoencoder': 'adversarial_ae',
-    'one_step': 'meanflow',
+    'one_step': 'meanflow:moons',
     'vq_vae': 'vq_vae',
 }
 
 
-def plain(path):
+def plain(path, variant=''):
     """Returns a small config with SGD: Adam turns rounding into +-lr where a gradient is zero."""
-    config = small(module_of(path).get_config())
+    config = small(module_of(path).get_config(variant))
     with config.unlocked():
         for player in config.optimizer:
             config.optimizer[player] = sgd(0.05)
@@ -38,8 +38,10 @@ def plain(path):
 
 @pytest.mark.parametrize('name', FAMILIES.values())
 def test_placements_agree(name):
+    name, _, variant = name.partition(':')
     path = next(path for path in FILES if path.stem == name)
-    runs = [Trained(plain(path), 'pmap', jax.devices()[:1]), Trained(plain(path), 'pmap'), Trained(plain(path), 'fsdp')]
+    config = plain(path, variant)
+    runs = [Trained(config, 'pmap', jax.devices()[:1]), Trained(config, 'pmap'), Trained(config, 'fsdp')]
     one, *others = [jax.device_get(run.run((run.start, run.zero), 0, 3)) for run in runs]
     for other in others:
         for (where, a), b in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(other)):
