@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from genlab import main
 from genlab.run.logs import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -99,27 +100,44 @@ BAD = {
     'unwritable': (['--workdir=/proc/genlab'], 2, 'cannot write there'),
     'missing device': (['--require=tpu'], 1, '--require=tpu, but JAX sees only cpu'),
     'unknown toy': (['--config.data.name=rind', '--workdir={tmp}/toy'], 2, 'did you mean ring?'),
+    'unknown variant': (
+        [],
+        2,
+        "variant='gird': choose one of grid, curve, moons (did you mean grid?)",
+        'configs/gan.py:gird',
+    ),
+    'no file': ([], 2, 'there is no such file', 'configs/nothing.py'),
+    'no config': ([], 2, 'which config?', None),
 }
 
 
-def test_bad_input_is_one_line_and_an_exit_code(tmp_path):
-    started = {
-        name: start(*(argument.format(tmp=tmp_path) for argument in arguments), cwd=tmp_path)
-        for name, (arguments, _, _) in BAD.items()
-    }
-    started['unknown variant'] = start(config='configs/gan.py:gird')
-    started['no file'] = start(config='configs/nothing.py')
-    started['no config'] = start(config=None)
-    expected = {name: rest for name, (_, *rest) in BAD.items()}
-    expected |= {
-        'unknown variant': (2, "variant='gird': choose one of grid, curve, moons (did you mean grid?)"),
-        'no file': (2, 'there is no such file'),
-        'no config': (2, 'which config?'),
-    }
-    for name, process in started.items():
-        code, _, line, error = finish(process)
-        assert code == expected[name][0] and expected[name][1] in line, (name, code, error)
-        assert line.startswith('genlab: ') and 'Traceback' not in error, (name, error)
+def typed(arguments, config, capsys, monkeypatch):
+    """Runs the command in this process. Returns its exit code and stderr."""
+    words = ['main', *([f'--config={config}'] if config else []), *arguments]
+    monkeypatch.setattr(sys, 'argv', list(words))
+    main.FLAGS.unparse_flags()
+    with pytest.raises(SystemExit) as stopped:
+        main.guarded(main.parse, words)
+        sys.exit(main.guarded(main.run))
+    for name in ('config', 'workdir', 'mode', 'require'):
+        main.FLAGS[name].unparse()
+    return stopped.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_bad_input_is_one_line_and_an_exit_code(name, tmp_path, capsys, monkeypatch):
+    arguments, code, text, *config = BAD[name]
+    monkeypatch.chdir(tmp_path)
+    given = [argument.format(tmp=tmp_path) for argument in arguments]
+    found, error = typed(given, *(config or ['configs/gan.py']), capsys, monkeypatch)
+    line = error.strip().splitlines()[-1]
+    assert found == code and text in line and line.startswith('genlab: '), error
+    assert 'Traceback' not in error
+
+
+def test_bad_input_of_a_process():
+    code, _, line, error = finish(start('--config.train.stepz=3'))
+    assert code == 2 and line.startswith('genlab: unknown key config.train.stepz') and 'Traceback' not in error
 
 
 def test_debug_shows_the_traceback(tmp_path):

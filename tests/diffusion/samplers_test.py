@@ -61,7 +61,7 @@ def test_deterministic_samplers_end_in_the_distribution_of_the_data(name, steps,
         ('heun', 60, {'churn': 0.2}),
         ('dpm_solver', 60, {'stochastic': True}),
         ('euler_maruyama', 150, {}),
-        ('predictor_corrector', 150, {}),
+        ('predictor_corrector', 300, {}),
     ],
 )
 def test_stochastic_samplers_end_in_the_distribution_of_the_data(name, steps, options, process):

@@ -195,7 +195,10 @@ def test_evaluate_uses_the_averages_and_records_the_conditions_of_its_figures(tm
     evaluation.write(tmp_path, 3, evaluated)
     assert evaluation.steps(tmp_path) == {3}
     written = json.loads((tmp_path / 'evaluation.json').read_text())
-    assert written == {'step': 3, 'version': VERSION, **evaluation.plain(evaluated)} and written['figures'] == evaluated.figures
+    assert (
+        written == {'step': 3, 'version': VERSION, **evaluation.plain(evaluated)}
+        and written['figures'] == evaluated.figures
+    )
     for damaged in ('', '[]', '{}'):
         (tmp_path / 'evaluation.json').write_text(damaged)
         assert evaluation.steps(tmp_path) == set()

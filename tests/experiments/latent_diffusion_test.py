@@ -98,8 +98,8 @@ def test_samples_are_decoded_codes(begun, variables):
     keys = jax.random.split(jax.random.key(3), 2)
     random = conditioning.random(model.conditions, keys, batch['caption'].shape[1])
     codes, samples = jax.jit(
-        lambda: (model.codec.prior(variables, keys), model.sampler.sample(variables, keys, random))
-    )()
+        lambda variables: (model.codec.prior(variables, keys), model.sampler.sample(variables, keys, random))
+    )(variables)
     assert codes.shape == (2, 8 * 8 * 4) and samples.shape == (2, 16, 16, 3)
     np.testing.assert_allclose(model.codec.decode(variables, codes), samples, atol=1e-5)
 

@@ -1,6 +1,7 @@
 """Tests all tools on a linear autoencoder of digits, whose codes are principal components."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -86,8 +87,9 @@ def written(linear, tmp_path_factory):
     """Returns the folder after --mode=explore of a model with all abilities."""
     placement, state, nearest = linear
     folder = tmp_path_factory.mktemp('run')
+    phase = SimpleNamespace(config=settings(), experiment=stub(**ABILITIES))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(modes, 'restore', lambda *_: (3, state, stub(**ABILITIES), placement))
+        patch.setattr(modes, 'restore', lambda *_: (3, state, phase, placement))
         patch.setattr(exploration.classifier, 'load', lambda _: nearest)
         modes.explore(settings(), None, folder)
     return folder

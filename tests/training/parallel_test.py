@@ -94,7 +94,7 @@ def test_an_unknown_placement_and_a_missing_device_are_refused():
 
 
 def launch(folder, steps, devices, *more):
-    """Starts `python -m genlab.main` on a tiny DCGAN with SGD in a separate process."""
+    """Starts `python -m genlab.main` on a tiny GAN of points in a separate process."""
     flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
     environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
     root = pathlib.Path(__file__).parents[2]
@@ -103,14 +103,16 @@ def launch(folder, steps, devices, *more):
             sys.executable,
             '-m',
             'genlab.main',
-            '--config=configs/dcgan.py',
+            '--config=configs/gan.py',
             f'--workdir={folder}',
             '--debug',
-            '--config.data.resolution=16',
+            '--config.data.resident=False',
             '--config.data.batch_size=8',
-            '--config.model.networks.width=8',
+            '--config.model.networks.features=(8,)',
+            '--config.train.steps_per_call=1',
             '--config.train.log_every=1',
             f'--config.train.steps={steps}',
+            '--config.checkpoint.every=3',
             '--config.train.evaluate_every=0',
             '--config.sample.count=4',
             '--config.sample.chunk=4',

@@ -115,8 +115,9 @@ def test_an_optimizer_restarts_with_its_phase_and_not_after_a_resume(tmp_path, m
         run(self)
 
     monkeypatch.setattr(loop.Loop, 'between', watched)
-    go(growing(**{'train.steps': 10}), tmp_path)
-    go(growing(), tmp_path)
+    plain = {'train.sample_every': 0, 'train.evaluate_every': 0}
+    go(growing(**plain, **{'train.steps': 10}), tmp_path)
+    go(growing(**plain), tmp_path)
     assert counts == [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4]
 
 
@@ -127,7 +128,7 @@ def test_a_phase_that_changes_the_shape_of_the_state_is_refused(tmp_path):
 
 
 def lazily(**changes):
-    config = growing(phases=(), **changes)
+    config = growing(phases=(), **{'train.sample_every': 0, 'train.evaluate_every': 0, **changes})
     config.optimizer.model = sgd(0.1)
     config.losses.model.size = lazy(ramp(1.0, 1.0), every=4)
     return config
