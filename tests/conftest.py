@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import pathlib
 import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -22,6 +23,33 @@ import pytest
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+# What trains, starts processes or compiles whole models. All other tests get the mark `quick`.
+LONG = (
+    'battery_test.py',
+    'configs_test.py',
+    'learning_test.py',
+    'main_test.py',
+    'diffusion/ode_test.py',
+    'evaluation/evaluation_test.py',
+    'evaluation/evaluators_test.py',
+    'experiments/',
+    'latents/explore_test.py',
+    'training/loop_test.py',
+    'training/own_step_test.py',
+    'training/parallel_test.py',
+    'training/phases_test.py',
+    'training/plan_test.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the quick tests, for `python -m pytest -m quick`."""
+    for item in items:
+        path = item.path.relative_to(pathlib.Path(__file__).parent).as_posix()
+        if not path.startswith(LONG):
+            item.add_marker(pytest.mark.quick)
 
 
 @pytest.hookimpl(optionalhook=True)
