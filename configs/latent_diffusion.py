@@ -62,8 +62,11 @@ def scenes(config):
 
 
 def frozen(config):
-    """The codes of another run. Train --config=configs/vae.py:spatial first; config.model.first_stage is its folder."""
-    config.model.first_stage = 'runs/vae-spatial'
+    """The codes of another run, whose folder is config.model.first_stage.
+
+    Train --config=configs/vae.py:spatial first, or for `vq,frozen` --config=configs/vq_vae.py:spatial.
+    """
+    config.model.first_stage = 'runs/vq_vae-spatial' if 'entries' in config.model.autoencoder else 'runs/vae-spatial'
     del config.losses.vae, config.optimizer.vae
     _steps(config, denoiser=4000)
 
@@ -75,13 +78,6 @@ def vq(config):
     )
     config.losses.vae = dict(reconstruction=1.0, commitment=0.25, perplexity=0.0)
     config.optimizer.vae = adam(2e-3, clip=1.0, warmup=100)
-
-
-def vq_frozen(config):
-    """The vector-quantised codes of another run. Train --config=configs/vq_vae.py:spatial first."""
-    vq(config)
-    frozen(config)
-    config.model.first_stage = 'runs/vq_vae-spatial'
 
 
 def _unet():
@@ -102,4 +98,4 @@ def _steps(config, vae=0, denoiser=0):
     config.checkpoint.every = 1000
 
 
-VARIANTS = configs.variants(mnist, scenes, frozen, vq, vq_frozen)
+VARIANTS = configs.variants(mnist, scenes, frozen, vq)

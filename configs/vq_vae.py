@@ -38,7 +38,7 @@ def gradients(config):
 def spatial(config):
     """The networks of configs/vae.py:spatial with a codebook.
 
-    It is the first stage of configs/latent_diffusion.py:vq_frozen."""
+    It is the first stage of configs/latent_diffusion.py:vq,frozen."""
     config.model.networks = named('spatial', width=8, multipliers=(1, 2, 4), blocks=1)
     config.model.update(entries=256, latent_size=4)
     config.optimizer.vae = adam(2e-3, clip=1.0, warmup=100)

@@ -86,7 +86,7 @@ def test_the_terms_of_a_step_equal_the_measures_before_it(begun):
 
 
 def test_the_first_stage_of_latent_diffusion_matches_a_config():
-    wanted = CONFIGS['latent_diffusion'].get_config('vq_frozen').model
+    wanted = CONFIGS['latent_diffusion'].get_config('vq,frozen').model
     pretrained.expect(CONFIGS['vq_vae'].get_config('spatial'), wanted.autoencoder, '', '')
     assert wanted.first_stage == 'runs/vq_vae-spatial'  # the folder that main uses
 
