@@ -48,9 +48,8 @@ def mnist(config):
     config.evaluate.count = 10_000
 
 
-def mnist_cond(config):
-    """MNIST with labels, and guidance in an interval of noise levels only (Kynkaanniemi et al. 2024)."""
-    mnist(config)
+def guided(config):
+    """Condition on the digit; guidance in an interval of noise levels only (Kynkaanniemi et al. 2024): `mnist,guided`."""
     conditional(config)
     config.sample.update(guidance=2.0, guidance_from=0.2, guidance_to=5.0, condition=True)
 
@@ -90,4 +89,4 @@ def cifar10_ncsnpp(config):
     config.model.network.update(fourier=True, smooth=True, residual_input=True)
 
 
-VARIANTS = configs.variants(conditional, mnist, mnist_cond, cifar10, cifar10_ncsnpp)
+VARIANTS = configs.variants(conditional, guided, mnist, cifar10, cifar10_ncsnpp)

@@ -55,11 +55,10 @@ def mnist(config):
     config.evaluate.count = 10_000
 
 
-def mnist_cond(config):
-    """MNIST with labels and guidance."""
-    mnist(config)
+def guided(config):
+    """Condition the network on the digit, and sample with guidance towards held-out labels: `mnist,guided`."""
     conditional(config)
     config.sample.update(guidance=2.0, condition=True)
 
 
-VARIANTS = configs.variants(dequantised, conditional, mnist, mnist_cond)
+VARIANTS = configs.variants(dequantised, conditional, guided, mnist)
