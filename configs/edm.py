@@ -49,7 +49,7 @@ def mnist(config):
 
 
 def guided(config):
-    """Condition on the digit; guidance in an interval of noise levels only (Kynkaanniemi et al. 2024): `mnist,guided`."""
+    """Condition on the digit; guidance in an interval of noise levels (Kynkaanniemi et al. 2024): `mnist,guided`."""
     conditional(config)
     config.sample.update(guidance=2.0, guidance_from=0.2, guidance_to=5.0, condition=True)
 

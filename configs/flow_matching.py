@@ -4,7 +4,8 @@
 
 Bits per dimension by the exact likelihood (slow; `evaluate.exact` is the number of held-out examples):
 
-    python -m genlab.main --config=configs/flow_matching.py:dequantised --workdir=... --mode=evaluate --config.evaluate.exact=64
+    python -m genlab.main --config=configs/flow_matching.py:dequantised --workdir=... --mode=evaluate \
+        --config.evaluate.exact=64
 """
 
 from genlab import config as configs

@@ -1,8 +1,8 @@
-"""The abilities of a model: what tools may ask of it beside training. Each is a typed function; related ones form a group.
+"""The abilities of a model: what tools may ask of it beside training. Each is a typed function; some form groups.
 
-Every group is optional, and so is every field with a default. Tools skip what a model does not have. Shapes: B and N are
-numbers of examples, H x W x C the sides and channels of an image. Images lie in [-1, 1]; points are [B, D] as they are.
-Keys [N] are one typed key per example, so that example i does not depend on the batch that it is in.
+Every group is optional, and so is every field with a default. Tools skip what a model does not have. Shapes: B and N
+are numbers of examples, H x W x C the sides and channels of an image. Images lie in [-1, 1]; points are [B, D] as they
+are. Keys [N] are one typed key per example, so that example i does not depend on the batch that it is in.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Inpaint(Protocol):
     def __call__(
         self, variables: Variables, batch: Batch, mask: jax.Array, keys: jax.Array, condition: Condition
     ) -> jax.Array:
-        """Resamples the pixels of batch['x'] where `mask` [B, H, W, 1] is 0, and keeps those where it is 1: [B, H, W, C]."""
+        """Resamples the pixels of batch['x'] where `mask` [B, H, W, 1] is 0, and keeps the others: [B, H, W, C]."""
 
 
 class ImageToImage(Protocol):
@@ -61,8 +61,8 @@ class Measure(Protocol):
         """Measures held-out examples: {name: [B]}.
 
         Names are free, but three mean the same everywhere. `nll`: negative log-likelihood of the data, in nats (8-bit
-        levels, or bits where they are binarised). `nll_bound`: an upper bound of it. `squared_error`: summed over the pixels
-        of an image in [0, 1], or over the coordinates of a point.
+        levels, or bits where they are binarised). `nll_bound`: an upper bound of it. `squared_error`: summed over the
+        pixels of an image in [0, 1], or over the coordinates of a point.
         """
 
 

@@ -2,8 +2,8 @@
 
     config.sample.sampler = named('heun', churn=0.2)
 
-Options that are not given have the defaults of the entry. On the command line `--config.sample.sampler=ddim` switches to another
-entry with its own defaults, and `--config.sample.sampler.eta=0.5` sets an option.
+Options that are not given have the defaults of the entry. On the command line `--config.sample.sampler=ddim` switches
+to another entry with its own defaults, and `--config.sample.sampler.eta=0.5` sets an option.
 """
 
 import functools

@@ -1,8 +1,8 @@
-"""Conditions: what samples depend on beside noise. One place makes them, from a batch, from a user's words, at random, empty.
+"""Conditions: what samples depend on beside noise. They come from a batch, from a user's words, at random, or empty.
 
-A condition is a mapping from a field to an array with one row per example: `label` int32 [N], `caption` int32 [N, L]. It holds
-raw values; a network embeds them. The null condition stands for "not given": label `classes`, a caption of padding. An
-unconditional model has the condition {}.
+A condition is a mapping from a field to an array with one row per example: `label` int32 [N], `caption` int32 [N, L].
+It holds raw values; a network embeds them. The null condition stands for "not given": label `classes`, a caption of
+padding. An unconditional model has the condition {}.
 """
 
 from collections.abc import Mapping, Sequence

@@ -214,7 +214,7 @@ def periods(config: ConfigDict) -> dict[str, int]:
 
 
 def decays(config: ConfigDict) -> dict[str, Callable | float]:
-    """Returns network -> the decay of its moving average per step: a number, or a function of the step for a half_life()."""
+    """Returns network -> the decay per step of its moving average: a number, or a function of the step."""
     size = config.data.batch_size
 
     def decay(value: ConfigDict) -> Callable:
@@ -257,8 +257,8 @@ def phases(config: ConfigDict) -> Iterator[Phase]:
 
     `config.phases` is a tuple of overlays: ({'until': 500, 'losses.model.kl': 0.0}, {'restart': ('model',)}). Each lies
     over the config itself, from the end of the phase before to the step `until`; the last one lasts to `train.steps`.
-    Data, sampling and evaluation follow the overlay too. The tree of the state is the same in all phases. `restart` names
-    players whose optimizers forget their moments when the phase begins.
+    Data, sampling and evaluation follow the overlay too. The tree of the state is the same in all phases. `restart`
+    names players whose optimizers forget their moments when the phase begins.
 
     Raises:
       ConfigError: the steps do not grow, or a key is unknown or holds for the whole run.

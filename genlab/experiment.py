@@ -26,22 +26,22 @@ class Step(Protocol):
     def __call__(self, state: state.State, batches: Batch, key: jax.Array) -> tuple[state.State, dict[str, jax.Array]]:
         """Does one training step: batches with leaves [turns, B, ...] -> (state with step + 1, {metric: scalar}).
 
-        Noise comes from `fold_in(key, state.step)`, so that a resumed run draws the same. Under pmap the step averages over
-        `axis` itself. With on_nan='skip' a step without a metric `skipped` is guarded from outside, as a whole.
+        Noise comes from `fold_in(key, state.step)`, so that a resumed run draws the same. Under pmap the step averages
+        over `axis` itself. With on_nan='skip' a step without a metric `skipped` is guarded from outside, as a whole.
         """
 
 
 class Start(Protocol):
     def __call__(self, state: state.State, source: Source, placement: Any) -> state.State:
-        """Completes a fresh state on the host, once per run: networks of other runs, or statistics of the whole source."""
+        """Completes a fresh state on the host, once per run: networks of other runs, statistics of the source."""
 
 
 class Experiment(NamedTuple):
-    """All that the loop and the tools know of a model. Each experiments/*.py has a `build(config, axis=None)` that makes one.
+    """All that the loop and the tools know of a model; `build(config, axis=None)` of experiments/*.py makes one.
 
-    A prepared batch is a dict of arrays [B, ...]: `x` is what is modelled (float32: images [B, H, W, C] in [-1, 1], or points
-    [B, D]), `position` the index in the global batch; labels, captions, boxes ... are there if the source has them.
-    `compose` makes `init` and `step` of players. A model that does not learn by gradients writes its own step.
+    A prepared batch is a dict of arrays [B, ...]: `x` is what is modelled (float32: images [B, H, W, C] in [-1, 1], or
+    points [B, D]), `position` the index in the global batch; labels, captions, boxes ... are there if the source has
+    them. `compose` makes `init` and `step` of players. A model that does not learn by gradients writes its own step.
     """
 
     init: Init

@@ -1,7 +1,9 @@
-"""The command: `python -m genlab.main --config=configs/dcgan.py[:variant,...] [--mode=train] [--workdir=...] [--config.key=value]`
+"""The command.
 
-Exit codes: 0 done; 1 an error that one line on stderr explains; 2 an invalid config, flag or workdir; 42 stopped by a signal
-after saving: the same command continues the run."""
+    python -m genlab.main --config=configs/dcgan.py[:variant,...] [--mode=train] [--workdir=...] [--config.key=value]
+
+Exit codes: 0 done; 1 an error that one line on stderr explains; 2 an invalid config, flag or workdir; 42 stopped by a
+signal after saving: the same command continues the run."""
 
 import ast
 import functools
@@ -151,7 +153,7 @@ def _at(config: ConfigDict, path: str) -> object:
 
 
 def select(config: ConfigDict, argument: str) -> None:
-    """Applies an argument of `of_choices`. Another name replaces the choice, options included; an unknown one raises later."""
+    """Applies an argument of `of_choices`. Another name replaces the choice with its options."""
     path, _, text = argument.removeprefix('--config.').partition('=')
     *parents, last = path.split('.')
     node = functools.reduce(lambda node, part: node[part], parents, config)

@@ -75,7 +75,9 @@ def sample(
     prompt: str = '',
     label: str = '',
 ) -> None:
-    """Draws samples of the newest checkpoint. Writes a grid, a PNG per image, all samples as .npz, and their conditions.
+    """Draws samples of the newest checkpoint.
+
+    Writes a grid, a PNG per image, all samples as .npz, and their conditions.
 
     Args:
       config, build, folder: of the run.

@@ -1,4 +1,4 @@
-"""A strict set-up for every test: four virtual devices, no silent rank promotion, one compilation cache for the session."""
+"""A strict set-up for every test: four virtual devices, no silent rank promotion, one compilation cache."""
 
 import importlib.metadata
 import os

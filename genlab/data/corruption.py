@@ -2,8 +2,8 @@
 
 Every function takes (example, key, low, high), with its amount by keyword, and returns an array of the example's shape,
 [...]. The values of the example lie between low and high: -1 and 1 for images, 0 and 1 for sigmoid units. The key is a
-typed JAX key. The amount is a probability, or for Gaussian noise a standard deviation in the unit of the values: 1.0 in [-1, 1] is 0.5 in
-[0, 1].
+typed JAX key. The amount is a probability, or for Gaussian noise a standard deviation in the unit of the values: 1.0 in
+[-1, 1] is 0.5 in [0, 1].
 """
 
 from collections.abc import Callable

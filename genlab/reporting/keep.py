@@ -15,7 +15,7 @@ ENVIRONMENT = ('command', 'commit', 'cores', 'device_kind', 'devices', 'python',
 def keep(run: Run, folder: pathlib.Path) -> None:
     """Writes a run as `comparison_tables.read` reads it: one line of metrics, totals of networks, small pictures.
 
-    The folder of the data stays out of the config, and the environment keeps only what tells machines and versions apart.
+    The config loses the folder of the data, and the environment keeps only machine and versions.
     """
     data = {**run.config.get('data', {}), 'dir': ''}
     last = {'step': max((row['step'] for row in run.rows), default=0), 'seconds': round(seconds_of(run.rows), 1)}

@@ -1,9 +1,9 @@
 """Placements of states and batches on devices: the only file that knows about devices.
 
-A placement lays a state and a batch over devices and compiles a step for them. `pmapped` keeps a copy of the state on every
-device. `sharded` also splits large arrays over the devices (FSDP). Both give the numbers of one device. Steps are compiled
-ahead of time. A compiled pmap takes and returns global arrays as jit does, with several processes too. Devices are an
-argument: this machine's, or those of a TPU topology that is only compiled for (`genlab.training.plan`).
+A placement lays a state and a batch over devices and compiles a step for them. `pmapped` keeps a copy of the state on
+every device. `sharded` also splits large arrays over the devices (FSDP). Both give the numbers of one device. Steps are
+compiled ahead of time. A compiled pmap takes and returns global arrays as jit does, with several processes too. Devices
+are an argument: this machine's, or those of a TPU topology that is only compiled for (`genlab.training.plan`).
 """
 
 import os

@@ -1,9 +1,10 @@
 """Players and the one step that serves them all: turns, gradients, one mean over devices, weighted terms, averages.
 
-A player owns some networks, an objective and an optimizer. Its objective returns named terms; the config weights some of
-them. A term without a weight costs nothing; a weight without a term is an error. A term is an array [B], or a scalar where
-it is a property of the batch (under pmap: the mean over the devices' parts). An expensive term is a function without
-arguments that returns the array, or the array and new state collections; it is called only if the term has a weight.
+A player owns some networks, an objective and an optimizer. Its objective returns named terms; the config weights some
+of them. A term without a weight costs nothing; a weight without a term is an error. A term is an array [B], or a scalar
+where it is a property of the batch (under pmap: the mean over the devices' parts). An expensive term is a function
+without arguments that returns the array, or the array and new state collections; it is called only if the term has a
+weight.
 """
 
 from collections import Counter
@@ -23,8 +24,8 @@ Tree = Any
 Objective = Callable[[Mapping[str, Tree], Mapping[str, jax.Array], jax.Array, jax.Array], tuple[dict, dict]]
 
 
-# Collections that are means over examples are averaged over devices. Every other collection (codebook, scale, chains, ...)
-# must come out equal on all devices: its network first gathers what it needs from all of them.
+# Collections that are means over examples are averaged over devices. Every other collection (codebook, scale, chains,
+# ...) must come out equal on all devices: its network first gathers what it needs from all of them.
 MEANS = ('batch_stats',)
 
 
@@ -68,8 +69,8 @@ def make_step(
 
     Returns:
       `step(state, batches, key, due=frozenset()) -> (state, metrics)`. Batches have leaves [turns, B, ...], of which
-      `position` [turns, B] is the index in the global batch. `due` has the lazy terms that this step computes. Metrics are
-      scalars, means over turns: `player/term`, `player/loss` (the weighted sum) and `player/gradient_norm`; with
+      `position` [turns, B] is the index in the global batch. `due` has the lazy terms that this step computes. Metrics
+      are scalars, means over turns: `player/term`, `player/loss` (the weighted sum) and `player/gradient_norm`; with
       skip_nonfinite also `skipped`, the number of turns without an update.
     """
 
@@ -164,7 +165,7 @@ def _gradients(state, name, player, weights, own, stats, batch, keys, microbatch
 
 
 def _split(leaf: jax.Array, parts: int) -> jax.Array:
-    """[B, ...] -> [parts, B / parts, ...], part j taking examples j, j + parts, ...: a sharded batch stays where it is."""
+    """Splits [B, ...] to [parts, B / parts, ...]. Part j has examples j, j + parts, ...: sharded batches stay."""
     return leaf.reshape(leaf.shape[0] // parts, parts, *leaf.shape[1:]).swapaxes(0, 1)
 
 
@@ -173,8 +174,8 @@ def _weigh(
 ) -> tuple[dict[str, jax.Array], list[Mapping[str, Tree]]]:
     """Averages terms over examples and sums them with their weights: the one place where that happens.
 
-    A term with weight 0 is reported and stays out of the sum: 0 times it would cost its gradient, and 0 times infinity is
-    NaN.
+    A term with weight 0 is reported and stays out of the sum: 0 times it would cost its gradient, and 0 times infinity
+    is NaN.
 
     Returns:
       The metrics, scalars, and the collections that terms return beside their value.
@@ -199,8 +200,8 @@ def _weigh(
 def _agree(gradients: Tree, metrics: Tree, stats: Tree, axis: str | None) -> tuple[Tree, Tree, Tree]:
     """Averages gradients, metrics and the collections in MEANS over devices: the one place where devices agree.
 
-    Without it, diverged copies would go unnoticed: pmap does not check that outputs are replicated. Other collections are
-    left alone.
+    Without it, diverged copies would go unnoticed: pmap does not check that outputs are replicated. Other collections
+    are left alone.
     """
     if axis is None:
         return gradients, metrics, stats

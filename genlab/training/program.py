@@ -41,7 +41,7 @@ class Program:
         return self.config.train.steps_per_call, self.experiment.batches
 
     def step(self, due: 'Due') -> Callable:
-        """Returns the experiment's step with these lazy terms, always the same object, so that it is traced only once."""
+        """Returns the experiment's step with these lazy terms: always the same object, so it is traced once."""
         if due not in self._steps:
             self._steps[due] = jax.jit(_step(self, due), inline=True)
         return self._steps[due]
@@ -57,14 +57,16 @@ def programs(
     placement: parallel.Placement,
     load: Callable[[ConfigDict], data.Source] = data.load,
 ) -> list[Program]:
-    """Returns one program per phase. Settings of the model that are facts of the data and 0 are read from the training set.
+    """Returns one program per phase.
+
+    Settings of the model that are facts of the data and 0 are measured on the training set.
 
     Args:
       config: the config of the run.
       build: of its experiment.
       placement: where the programs run.
-      load: from `config.data` to the training set: `data.load`, or `data.declared` where only shapes matter. Phases that
-        differ in batches and random transforms alone share one set.
+      load: from `config.data` to the training set: `data.load`, or `data.declared` where only shapes matter. Phases
+        that differ in batches and random transforms alone share one set.
 
     Raises:
       ConfigError: numbers of the config do not fit together, or a phase changes the tree of the state.
@@ -188,8 +190,9 @@ def patterns(program: Program, first: int) -> list[Pattern]:
 def make_call(program: Program, due: Pattern | None = None) -> Callable:
     """Returns `(carry, batches, constants) -> carry`: the `steps_per_call` steps of one call.
 
-    carry is (state, totals); batches have leaves [steps, turns, B, ...]; constants are (key data, resident set or None). With
-    a resident set the batches hold `index` and `position` alone, and the examples are gathered on the device.
+    carry is (state, totals); batches have leaves [steps, turns, B, ...]; constants are (key data, resident set or
+    None). With a resident set the batches hold `index` and `position` alone, and the examples are gathered on the
+    device.
 
     Args:
       program: the phase.
@@ -226,8 +229,8 @@ def make_call(program: Program, due: Pattern | None = None) -> Callable:
 def _step(program: Program, due: Due) -> Callable:
     """Returns the experiment's step with these lazy terms.
 
-    With on_nan='skip' a step that does not count what it skipped, as players do, is left out as a whole where a metric or
-    the new state is not finite."""
+    With on_nan='skip' a step that does not count what it skipped, as players do, is left out as a whole where a metric
+    or the new state is not finite."""
     experiment = program.experiment
     step: Callable = experiment.step
     if experiment.lazy:
@@ -260,7 +263,7 @@ def make_key(program: Program) -> np.ndarray:
 
 
 def load(program: Program, first: int, count: int, rows: slice) -> dict[str, np.ndarray]:
-    """This process's rows of `count` batches from `first` on, leaves [count, b, ...]: what a call takes before `put`."""
+    """Loads this process's rows of `count` batches from `first` on, leaves [count, b, ...], for `fold` and `put`."""
     if program.config.data.resident:
         index = program.batches.indices(first, count)[:, rows].astype(np.int32)
         position = np.arange(program.config.data.batch_size, dtype=np.int32)[rows]

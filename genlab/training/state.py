@@ -37,7 +37,7 @@ class Network(NamedTuple):
 
 
 def initialize(networks: Mapping[str, Network], key: jax.Array) -> dict[str, Any]:
-    """Returns network -> fresh variables. Each key depends on the name alone, so adding a network leaves the others as is."""
+    """Returns network -> fresh variables. A key depends on the name alone: another network changes nothing."""
     return {
         name: network.module.copy(name=name).init(
             jax.random.fold_in(key, zlib.crc32(name.encode())), *network.inputs, **network.named

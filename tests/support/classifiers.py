@@ -1,4 +1,4 @@
-"""Classifiers of the evaluator for tests, trained in a process of its own: the cheap compilation of tests runs too slowly."""
+"""Classifiers of the evaluator, trained in another process: programs compiled as cheaply as here run slowly."""
 
 import json
 import os

@@ -1,12 +1,13 @@
 """Compares two folders of recorded numbers (support.numbers), file by file and group by group.
 
-    python -m support.compare_numbers old_dir new_dir [--rename file.json] [--only name ...] [--tolerance 1e-6] [--keys 3]
+    python -m support.compare_numbers old_dir new_dir [--rename file.json] [--only name ...] [--tolerance 1e-6] \
+        [--keys 3]
 
-A rename maps prefixes of new key paths to old ones. A prefix is of whole parts, of the full key ('final/params/net/a') or of
-what follows the group ('net/a': then it holds in init/params, final/params, final/stats, measure, ... alike); of those that fit
-the longest is taken, and each key is renamed once. Relative differences are over max(1, |old|); above the tolerance they are
-flagged. The keys of groups that one side has nothing of at all are counted, not listed. What of init/ the new side lacks is no
-difference. Exit status 1 if any file differs.
+A rename maps prefixes of new key paths to old ones. A prefix is of whole parts, of the full key ('final/params/net/a')
+or of what follows the group ('net/a': then it holds in init/params, final/params, final/stats, measure, ... alike); of
+those that fit the longest is taken, and each key is renamed once. Relative differences are over max(1, |old|); above
+the tolerance they are flagged. The keys of groups that one side has nothing of at all are counted, not listed. What of
+init/ the new side lacks is no difference. Exit status 1 if any file differs.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def renamed(key, rename):
 
 
 def difference(old, new):
-    """(largest absolute, largest relative) difference of two arrays; infinite where shapes or the places of NaN differ."""
+    """Returns the largest absolute and relative difference; infinite where shapes or the places of NaN differ."""
     if old.shape != new.shape:
         return np.inf, np.inf
     if not old.size:

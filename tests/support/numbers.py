@@ -4,10 +4,10 @@
     cd tests && python -m support.numbers --stir --out /tmp/after         (another)
     cd tests && python -m support.compare_numbers /tmp/before /tmp/after
 
-Each config and variant is shrunk by `small` and trained by plain SGD on four virtual devices. Several such processes share the
-tasks. --out gets one <config>-<variant or 'default'>.npz and .json (the shrunk config) per task; skipped.json says what is left
-out and why; errors.log has the exceptions. Files that exist are kept, unless --force is given. --stir starts where no layer is
-zero, a much sharper test of the insides of networks.
+Each config and variant is shrunk by `small` and trained by plain SGD on four virtual devices. Several such processes
+share the tasks. --out gets one <config>-<variant or 'default'>.npz and .json (the shrunk config) per task; skipped.json
+says what is left out and why; errors.log has the exceptions. Files that exist are kept, unless --force is given. --stir
+starts where no layer is zero, a much sharper test of the insides of networks.
 
 Keys of an npz:
   init/params/<path>, init/stats/<path>                     before the first step
@@ -15,7 +15,8 @@ Keys of an npz:
   final/params/<path>, final/stats/<path>, final/average/<path>
   sample                                                    4 samples, averaged parameters
   measure/<name>, encode, decode, reconstruct/<name>, log_weight, inpaint, redraw, prior
-                                                            of held-out examples 0..7, keys(0, 0, 8), parameters not averaged
+                                                            of held-out examples 0..7, keys(0, 0, 8), parameters not
+                                                            averaged
   decode is of the codes of `encode`, or of `prior` where a model cannot encode.
 """
 
@@ -134,8 +135,9 @@ class Run(NamedTuple):
 
 
 def stir(state):
-    """The state with noise, of its path alone, added to each array of parameters that is one constant: the zeros that layers
-    of residual networks and biases begin with, the ones of norms. With them six steps of SGD hardly tell what lies before."""
+    """The state with noise, of its path alone, added to each array of parameters that is one constant: the zeros that
+    layers of residual networks and biases begin with, the ones of norms. With them six steps of SGD hardly tell what
+    lies before."""
 
     def one(path, leaf):
         if leaf.size < 2 or (leaf != leaf.flat[0]).any():
@@ -195,7 +197,7 @@ def samples(run):
 
 
 def abilities(run):
-    """What the model says of eight held-out examples. On one device, of host arrays: it does not depend on a placement."""
+    """Returns the abilities' results on eight held-out examples, on one device: they depend on no placement."""
     model, variables = run.experiment, whole(run.state.variables())
     batch = whole(drawing.examples(run.config)(np.arange(EXAMPLES)))
     keys = drawing.keys(0, 0, EXAMPLES)
@@ -245,7 +247,8 @@ def calm(task, stirred=False):
 
 
 def unstable(arrays, config):
-    """Returns the players that diverge first: too large a step, a non-finite number, or a loss that grows a hundredfold.
+    """Returns the players that diverge first: too large a step, a non-finite number, or a loss that grows a
+    hundredfold.
 
     Later ones may only follow from them. Once a run diverges, every rounding error shows."""
     wild, first = {}, {}
@@ -280,7 +283,7 @@ def write(folder, name, config, arrays):
 
 
 def claimed(folder, name, force):
-    """A lock on a task, an open file; None where another process has it or it is done. Several processes share the tasks."""
+    """Returns a lock on a task, an open file; None where another process has it or it is done."""
     (folder / '.claims').mkdir(exist_ok=True)
     lock = open(folder / '.claims' / name, 'w')
     try:

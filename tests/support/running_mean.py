@@ -1,4 +1,4 @@
-"""An experiment with a step of its own: a Gaussian whose mean and variance are running sums over the data. No gradients."""
+"""An experiment with a step of its own: a Gaussian whose moments are running sums over the data."""
 
 import sys
 

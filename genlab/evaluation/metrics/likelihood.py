@@ -18,7 +18,8 @@ def importance_weighted(
 
     L_k = log 1/k sum_j w_j, w_j = p(x, z_j) / q(z_j | x) (Burda et al. 2016, equation 8); ELBO = 1/k sum_j log w_j for
     the same draws. Latent j of an example is draw j of the stream `importance` of its key, so it depends neither on
-    `chunk` nor on the batch. Memory depends on `chunk` and not on `count`. The caller compiles this function, with both as constants.
+    `chunk` nor on the batch. Memory depends on `chunk` and not on `count`. The caller compiles this function, with both
+    as constants.
 
     Args:
       log_weight: `Likelihood.log_weight` of an Experiment: (variables, batch, keys [B]) -> log w [B].

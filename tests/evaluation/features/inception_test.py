@@ -38,7 +38,7 @@ PUBLISHED = {  # the file's convolutions: name, channels in and out, height x wi
     'Mixed_6c': C.format(160),
     'Mixed_6d': C.format(160),
     'Mixed_6e': C.format(192),
-    'Mixed_7a': 'branch3x3_1 768 192 1x1, branch3x3_2 192 320 3x3, branch7x7x3_1 768 192 1x1, branch7x7x3_2 192 192 1x7, '
+    'Mixed_7a': 'branch3x3_1 768 192 1x1, branch3x3_2 192 320 3x3, branch7x7x3_1 768 192 1x1, branch7x7x3_2 192 192 1x7, '  # noqa: E501
     'branch7x7x3_3 192 192 7x1, branch7x7x3_4 192 192 3x3',
     'Mixed_7b': E.format(1280),
     'Mixed_7c': E.format(2048),
