@@ -91,6 +91,7 @@ class Loop:
         self.main = jax.process_index() == 0
         self.step: int = 0
         self.state: State
+        self.failures: list[str] = []  # what failed without stopping the run
         self.saved: dict[str, Any] | None = None  # sums of metrics since the last line, from the checkpoint
         init = make_init(program)
         restored = checkpoints.restore(parallel.template(placement, jax.eval_shape(init)))
@@ -175,15 +176,25 @@ class Loop:
             asked = parallel.agree(self.stop.asked)
         elif jax.process_count() > 1:
             asked = False  # processes stop together, when a line is written
-        if self.due(train.sample_every):
-            self.sample()
-        if self.due(train.evaluate_every):
-            self.evaluate()
         if asked or self.due(self.config.checkpoint.every):
             self.save()
+        if self.due(train.sample_every):
+            self.attempt('samples', self.sample)
+        if self.due(train.evaluate_every):
+            self.attempt('evaluation', self.evaluate)
         if asked:
             self.checkpoints.wait()
             raise Preempted(f'stopped at step {self.step}, saved in {self.folder}: the same command goes on from there')
+
+    def attempt(self, name: str, function: Callable[[], object]) -> None:
+        """Calls a function whose failure must not stop training: it becomes one line, and `finish` raises."""
+        try:
+            function()
+        except Exception as error:
+            text = ' '.join(str(error).split())[:300]
+            reason = text if isinstance(error, UserError) else f'{type(error).__name__}: {text}'
+            self.failures.append(f'{name} of step {self.step}: {reason}')
+            warn(f'{self.failures[-1]}; training goes on')
 
     def pause(self) -> contextlib.AbstractContextManager:
         """Waits for dispatched steps. The time inside the returned context does not count as theirs."""
@@ -274,20 +285,25 @@ class Loop:
         Args:
           program: the last phase.
           trained: whether this process ran any step.
+
+        Raises:
+          UserError: a picture, an evaluation or the report failed on the way.
         """
         self.program = program
         if trained:
             self.save()
         else:
             self.progress.note(f'nothing left to train: step {self.step} of {self.config.train.steps} is done')
-        if self.step not in self.sampled:
-            self.sample()
-        if self.config.train.evaluate_every and self.step not in self.evaluated:
-            self.evaluate()
         self.checkpoints.wait()
+        if self.step not in self.sampled:
+            self.attempt('samples', self.sample)
+        if self.config.train.evaluate_every and self.step not in self.evaluated:
+            self.attempt('evaluation', self.evaluate)
         self.progress.close()
         if self.main:
-            report.write(self.folder)
+            self.attempt('report', lambda: report.write(self.folder))
+        if self.failures:
+            raise UserError(f'trained and saved, but these failed: {"; ".join(self.failures)}')
 
 
 class Clock:

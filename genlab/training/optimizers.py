@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from genlab import choices
 from genlab.config import schedule, untyped
+from genlab.errors import ConfigError
 
 
 def adam(
@@ -85,9 +86,12 @@ def build(config: ConfigDict, steps: int = 0, where: str = 'config.optimizer') -
       where: the dotted key of `config`, for errors.
 
     Raises:
-      ConfigError: there is no such optimizer, or it has no such option.
+      ConfigError: there is no such optimizer, it has no such option, or a number is negative.
     """
     config = choices.build(OPTIMIZERS, config, where)
+    for name, value in config.items():
+        if isinstance(value, (int, float)) and value < 0:
+            raise ConfigError(f'{where}.{name}={value}: give a number that is not negative')
     chain = [optax.clip_by_global_norm(config.clip)] if config.clip > 0 else []
     chain.append(RULES[config.name](config))
     if config.weight_decay > 0:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from genlab import data
 from genlab.config import Phase, periods, phases
-from genlab.errors import ConfigError
+from genlab.errors import ConfigError, choose
 from genlab.experiment import Build, Experiment
 from genlab.training import parallel, totals
 from genlab.training.players import example_keys
@@ -118,9 +118,46 @@ def _expect_same(first: State, other: State, where: str) -> None:
             raise ConfigError(f'{where}: state{path} changes from {leaf.shape} to {two[path].shape}: keep its shape')
 
 
+# Whole numbers of a config and the least value that each may have.
+LEAST = {
+    'seed': 0,
+    'data.batch_size': 1,
+    'data.resolution': 1,
+    'data.workers': 0,
+    'train.steps': 1,
+    'train.steps_per_call': 1,
+    'train.microbatches': 1,
+    'train.log_every': 1,
+    'sample.count': 1,
+    'sample.chunk': 1,
+    'sample.steps': 1,
+    'evaluate.count': 1,
+    'evaluate.seed': 0,
+    'evaluate.reference_count': 1,
+    'evaluate.importance': 0,
+    'evaluate.importance_chunk': 1,
+    'evaluate.exact': 0,
+    'explore.pairs': 1,
+    'explore.steps': 2,
+    'explore.dimensions': 1,
+    'explore.examples': 1,
+    'explore.inversions': 0,
+    'explore.inversion_steps': 0,
+    'checkpoint.every': 0,
+    'checkpoint.keep': 1,
+}
+DTYPES = dict.fromkeys(('float32', 'bfloat16', 'float16'))  # that networks may compute in
+
+
 def check(config: ConfigDict, placement: parallel.Placement) -> None:
-    """Raises where the numbers of a config do not fit together."""
+    """Raises where a number of a config cannot be meant, or where numbers do not fit together."""
     train = config.train
+    for key, least in LEAST.items():
+        part, name = key.split('.') if '.' in key else ('', key)
+        values = config[part] if part else config
+        if name in values and (not isinstance(values[name], int) or values[name] < least):
+            raise ConfigError(f'config.{key}={values[name]!r}: give a whole number, at least {least}')
+    choose(DTYPES, config.model.dtype, 'config.model.dtype')
     if train.on_nan not in ('stop', 'skip'):
         raise ConfigError(f"config.train.on_nan={train.on_nan!r}: choose 'stop' or 'skip'")
     if set(config.losses) != set(config.optimizer):

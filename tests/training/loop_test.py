@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from genlab import experiment, modes
+from genlab import evaluation, experiment, modes
 from genlab.config import small
 from genlab.errors import PREEMPTED, ConfigError, UserError
 from genlab.run.logs import read_metrics
+from genlab.sampling import drawing
 from genlab.training import loop, parallel, totals
 from support.runs import FILES, module_of
 
@@ -129,6 +130,23 @@ def test_a_call_length_must_divide_the_remaining_steps(tmp_path):
         go(toy(**{'train.steps_per_call': 2}), tmp_path)
 
 
+def test_a_failing_evaluation_or_picture_costs_no_training(whole, tmp_path, monkeypatch, capsys):
+    """The run trains to its end, saves, names what failed in one line, and ends with exit code 1."""
+
+    def fail(*arguments):
+        raise ValueError('one class\nonly')
+
+    monkeypatch.setattr(evaluation, 'evaluate', fail)
+    monkeypatch.setattr(drawing, 'picture', fail)
+    with pytest.raises(
+        UserError, match='trained and saved, but these failed: samples of step 6: ValueError: one'
+    ) as error:
+        go(toy(**{'train.evaluate_every': 8, 'train.sample_every': 6}), tmp_path)
+    assert error.value.exit_code == 1 and (tmp_path / 'checkpoints/12').exists() and (tmp_path / 'report.html').exists()
+    assert 'warning: evaluation of step 8: ValueError: one class only; training goes on' in capsys.readouterr().err
+    assert curve(tmp_path) == curve(whole)
+
+
 def test_phases_change_the_config_and_keep_the_state(whole, tmp_path):
     """Stops the learning in a second phase: the curve changes from there on and not before."""
     still = {'optimizer.generator.learning_rate': 0.0, 'optimizer.discriminator.learning_rate': 0.0}
@@ -159,6 +177,12 @@ def test_a_second_run_in_one_folder_is_refused(whole):
         ),
         ({'train.steps': 7, 'train.steps_per_call': 2}, r'steps=7 is not a multiple of config.train.steps_per_call=2'),
         ({'data.batch_size': 6}, r'batch_size=6 does not divide over 4 devices'),
+        ({'checkpoint.keep': 0}, r'config.checkpoint.keep=0: give a whole number, at least 1'),
+        ({'sample.chunk': 0}, r'config.sample.chunk=0: give a whole number, at least 1'),
+        ({'evaluate.count': -1}, r'config.evaluate.count=-1: give a whole number, at least 1'),
+        ({'train.steps': -5}, r'config.train.steps=-5: give a whole number, at least 1'),
+        ({'model.dtype': 'float64'}, r"config.model.dtype='float64': choose one of float32, bfloat16, float16"),
+        ({'optimizer.generator.clip': -1.0}, r'config.optimizer.generator.clip=-1.0: give a number that is not neg'),
         ({'train.on_nan': 'hope'}, r"on_nan='hope': choose 'stop' or 'skip'"),
         ({'model.pair': 'hinged'}, r"config.model.pair='hinged': choose one of non_saturating"),
     ],
