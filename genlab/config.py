@@ -343,7 +343,7 @@ def small(config: ConfigDict) -> ConfigDict:
     """
     config = config.copy_and_resolve_references()
     if config.data.source in ('tfds', 'folder'):
-        config.data.source = 'digits'
+        config.data.update(source='digits', name='', dir='')
     config.data.update(resolution=16, batch_size=8)
     config.phases = tuple(
         {**overlay, 'until': 2 * number + 2} if 'until' in overlay else overlay

@@ -201,7 +201,7 @@ def run() -> int:
     """Runs the mode."""
     if CONFIG.value is None:
         raise ConfigError('which config? e.g. --config=configs/dcgan.py')
-    folder = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else default_workdir()
+    folder = pathlib.Path(FLAGS.workdir).expanduser() if FLAGS.workdir else default_workdir()
     set_up_jax(only_compile=bool(FLAGS.topology))
     from genlab import experiment, modes
     from genlab.training import parallel

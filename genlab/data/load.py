@@ -76,6 +76,12 @@ def load(config_data: ConfigDict, split: str = 'train', fields: Sequence[str] = 
     name, observe, fields = config_data.source, config_data.observe, (*config_data.fields, *fields)
     _known('config.data.source', name, SOURCES)
     _known('split', split, SPLITS)
+    for field, readers in (('dir', ('folder', 'tfds')), ('name', ('toy', 'tfds'))):
+        if config_data[field] and name not in readers:
+            raise ConfigError(
+                f'config.data.{field}={config_data[field]!r} is not read by config.data.source={name!r}: set '
+                f'config.data.source to {" or ".join(readers)}, or leave it empty'
+            )
     if config_data.channels not in (1, 3):
         raise ConfigError(f'config.data.channels={config_data.channels}: choose 1 (grey) or 3 (colour)')
     if config_data.resolution < 1:

@@ -20,9 +20,9 @@ def set_up_jax(only_compile: bool = False) -> None:
     keep_freed_memory()
     import jax
 
-    default = pathlib.Path(os.environ.get('GENLAB_CACHE', '~/.cache/genlab')).expanduser() / 'jax'
-    if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-        jax.config.update('jax_compilation_cache_dir', str(default))
+    cache = os.environ.get('GENLAB_CACHE', '~/.cache/genlab')
+    if 'JAX_COMPILATION_CACHE_DIR' not in os.environ and cache:
+        jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(cache).expanduser() / 'jax'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
     if only_compile:
         jax.config.update('jax_platforms', 'cpu')

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from genlab.errors import UserError
 from genlab.training import parallel
 
 MANIFEST = 'checksums.json'
+LITTLE = 2**20  # bytes; with less room than that a disk is full
 Tree = Any
 
 
@@ -45,10 +47,17 @@ class Checkpoints:
             )
 
     def __enter__(self) -> 'Checkpoints':
+        # The threads that write log each error with its traceback, and then it is raised here.
+        self.verbosity = logging.get_verbosity()
+        logging.set_verbosity(logging.FATAL)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.manager.close()
+        try:
+            with self._room():
+                self.manager.close()
+        finally:
+            logging.set_verbosity(self.verbosity)
 
     def save(self, step: int, tree: Tree, notes: dict) -> None:
         """Starts to write a checkpoint. The arrays may be donated as soon as this returns.
@@ -61,12 +70,30 @@ class Checkpoints:
         if step in self.manager.all_steps():
             return
         items = orbax.args.Composite(state=orbax.args.StandardSave(tree), notes=orbax.args.JsonSave(notes))
-        if not self.manager.save(step, args=items):
+        with self._room():
+            saved = self.manager.save(step, args=items)
+        if not saved:
             raise UserError(f'checkpoint {step} was not saved: {self.folder} holds a later one; move it away')
 
     def wait(self) -> None:
         """Waits until all saved checkpoints are on disk."""
-        self.manager.wait_until_finished()
+        with self._room():
+            self.manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        """Turns an error of a full disk into one line. Saving is asynchronous: the error may be of an earlier step."""
+        try:
+            yield
+        except Exception as error:
+            text = str(error)
+            if 'No space left' in text or shutil.disk_usage(self.folder).free < LITTLE:
+                step = self.latest()
+                good = 'no checkpoint yet' if step is None else f'step {step} is saved'
+                raise UserError(
+                    f'the disk of {self.folder} is full; {good}: make room, and run the same command again'
+                ) from error
+            raise
 
     def latest(self) -> int | None:
         """Returns the step of the newest checkpoint, or None if there is none."""

@@ -132,3 +132,11 @@ def test_labels_can_be_left_out_of_training():
     config.leave_out = (11,)
     with pytest.raises(ConfigError, match='leave_out has 11: the labels are 0 to 9'):
         load(config)
+
+
+@pytest.mark.parametrize('field, readers', [('dir', 'folder or tfds'), ('name', 'toy or tfds')])
+def test_a_folder_or_a_name_that_no_source_reads_is_refused(field, readers):
+    with pytest.raises(
+        ConfigError, match=f"config.data.{field}='x' is not read by config.data.source='digits'.*{readers}"
+    ):
+        load(defaults(**{field: 'x'}))

@@ -113,3 +113,14 @@ def test_an_empty_folder_has_none_and_a_missing_one_is_an_error(tmp_path):
     assert restore(tmp_path / 'new')[0] is None
     with pytest.raises(UserError, match='there are no checkpoints'):
         restore(tmp_path / 'other', read_only=True)
+
+
+def test_a_full_disk_is_named_with_the_last_good_checkpoint(copy, monkeypatch):
+    with Checkpoints(copy, keep=2, warn=print) as checkpoints:
+
+        def full(*arguments, **options):
+            raise ValueError('RESOURCE_EXHAUSTED: Error writing "x": No space left on device')
+
+        monkeypatch.setattr(checkpoints.manager, 'save', full)
+        with pytest.raises(UserError, match=r'the disk of .* is full; step 3 is saved: make room, and run the same'):
+            checkpoints.save(4, tree(4, parallel.place('pmap')), {})
