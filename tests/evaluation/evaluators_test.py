@@ -211,6 +211,21 @@ def test_samples_of_points_are_compared_with_held_out_points():
     assert part.figures['sliced_wasserstein'] > 3 * part.figures['sliced_wasserstein_of_data'] > 0
 
 
+def test_one_class_and_missing_anomalies_give_texts_instead_of_numbers(pca_model):
+    variables, abilities = pca_model
+    one = digits()
+    one.data.leave_out = tuple(range(1, 10))  # as for anomaly detection trained on one class
+    figures = codes.evaluate(subject_of(one, variables, **abilities)).figures
+    assert figures['linear_probe'] == 'the training set has one class, and a probe needs two'
+    assert np.isfinite(figures['nmi'])
+    few = digits()
+    few.data.leave_out, few.evaluate.count = (0,), 2
+    labels = data.load(few.data, 'test').rows(np.arange(2))['label']
+    few.data.leave_out = tuple({*range(10)} - {*labels.tolist()})[:1]
+    figures = anomaly.evaluate(subject_of(few, variables, measure=abilities['measure'])).figures
+    assert figures == {'anomaly_auroc': 'needs an anomaly and two others, there are 0 and 2'}
+
+
 @pytest.fixture(scope='module')
 def quick_classifier(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:

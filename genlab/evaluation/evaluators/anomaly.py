@@ -1,5 +1,7 @@
 """Anomaly detection: the anomalies among held-out examples are the classes left out of training."""
 
+from typing import Any
+
 import numpy as np
 
 from genlab.errors import ConfigError
@@ -23,10 +25,16 @@ def evaluate(subject: Subject) -> Part:
     if name not in values:
         raise ConfigError(f'config.evaluate.anomaly={name!r}: the model measures {", ".join(values)}')
     anomalous = np.isin(subject.rows('test', 'label'), left_out)
-    figures = {f'anomaly_{figure}': value for figure, value in detection(values[name], anomalous).items()}
+    protocol = {'held_out': subject.held_out, 'left_out': left_out, 'score': name}
+    if not anomalous.any() or (~anomalous).sum() < 2:
+        text = f'needs an anomaly and two others, there are {anomalous.sum()} and {(~anomalous).sum()}'
+        return Part(protocol, {'anomaly_auroc': text})
+    figures: dict[str, Any] = {
+        f'anomaly_{figure}': value for figure, value in detection(values[name], anomalous).items()
+    }
     if subject.encodes and not subject.codec.entries:
         components = pca(subject.flat('train'), subject.vectors('test').shape[1])
         errors = pca_squared_error(components, subject.flat('test'))
         baseline = detection(errors, anomalous)
         figures |= {f'anomaly_{figure}_of_pca': baseline[figure] for figure in ('auroc', 'aupr')}
-    return Part({'held_out': subject.held_out, 'left_out': left_out, 'score': name}, figures)
+    return Part(protocol, figures)

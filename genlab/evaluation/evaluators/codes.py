@@ -31,12 +31,13 @@ def evaluate(subject: Subject) -> Part:
     labels = subject.rows('test', 'label') if subject.has('label') else None
     if labels is not None:
         train_labels = subject.rows('train', 'label')
-        figures |= {
-            'linear_probe': codes.linear_probe(train, train_labels, test, labels),
-            **codes.clusters(test, labels),
-        }
-        if 'squared_error_of_pca' in figures:
-            figures['linear_probe_of_pca'] = _probe_of_pca(subject, test.shape[1], train_labels, labels)
+        figures |= codes.clusters(test, labels)
+        if len(np.unique(train_labels)) < 2:
+            figures['linear_probe'] = 'the training set has one class, and a probe needs two'
+        else:
+            figures['linear_probe'] = codes.linear_probe(train, train_labels, test, labels)
+            if 'squared_error_of_pca' in figures:
+                figures['linear_probe_of_pca'] = _probe_of_pca(subject, test.shape[1], train_labels, labels)
     if subject.has('angle'):
         figures['angle_correlation'] = _order(test, subject.rows('test', 'angle')[:, 0])
     if subject.has('factors'):
