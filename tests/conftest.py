@@ -36,6 +36,7 @@ LONG = (
     'evaluation/evaluators_test.py',
     'experiments/',
     'latents/explore_test.py',
+    'networks/diffusion/',
     'training/loop_test.py',
     'training/own_step_test.py',
     'training/parallel_test.py',
