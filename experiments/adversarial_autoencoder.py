@@ -12,13 +12,12 @@ from ml_collections import ConfigDict
 
 from genlab import choices
 from genlab.abilities import Codec, Sampler
-from genlab.data.source import example_shape
 from genlab.errors import choose
 from genlab.experiment import Experiment, Role, compose
 from genlab.losses.adversarial import PAIRS
 from genlab.models import adversarial_autoencoder as models
+from genlab.models import variational
 from genlab.networks.adversarial.convolutional import ConvolutionalDiscriminator
-from genlab.networks.autoencoders import variational
 from genlab.networks.layers.mlp import MLP
 
 
@@ -49,21 +48,9 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
 
 def networks(config: ConfigDict) -> tuple[nn.Module, nn.Module, nn.Module]:
     """Returns (encoder, decoder, discriminator)."""
-    autoencoder = choices.bind(AUTOENCODERS, config.model.networks, 'config.model.networks')(config)
+    autoencoder = choices.bind(AUTOENCODERS, config.model.networks, 'config.model.networks')(config, scale=1.0)
     discriminator = choices.bind(DISCRIMINATORS, config.model.discriminator, 'config.model.discriminator')(config)
     return *autoencoder, discriminator
-
-
-def _dense(config: ConfigDict, *, features: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
-    dtype = jnp.dtype(config.model.dtype)
-    encoder = variational.DenseEncoder(features, config.model.latent_size, dtype=dtype)
-    return encoder, variational.DenseDecoder(features[::-1], example_shape(config), scale=1.0, dtype=dtype)
-
-
-def _convolutional(config: ConfigDict, *, width: int) -> tuple[nn.Module, nn.Module]:
-    dtype = jnp.dtype(config.model.dtype)
-    encoder = variational.ConvolutionalEncoder(width, config.model.latent_size, dtype=dtype)
-    return encoder, variational.ConvolutionalDecoder(width, example_shape(config), scale=1.0, dtype=dtype)
 
 
 def _of_codes(config: ConfigDict, *, features: tuple[int, ...]) -> nn.Module:
@@ -74,8 +61,5 @@ def _of_images(config: ConfigDict, *, width: int) -> nn.Module:
     return ConvolutionalDiscriminator(width, dtype=jnp.dtype(config.model.dtype))
 
 
-AUTOENCODERS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
-    'dense': _dense,
-    'convolutional': _convolutional,
-}
+AUTOENCODERS = {name: variational.NETWORKS[name] for name in ('dense', 'convolutional')}
 DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {'codes': _of_codes, 'images': _of_images}

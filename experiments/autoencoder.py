@@ -8,7 +8,9 @@ the turns. The abilities use the stack up to the highest block that the current 
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -16,6 +18,7 @@ from ml_collections import ConfigDict
 
 from genlab import choices
 from genlab.abilities import Codec
+from genlab.choices import named
 from genlab.config import order
 from genlab.data import corruption
 from genlab.data.source import example_shape
@@ -30,7 +33,7 @@ ACTIVATIONS = {'linear': identity, 'sigmoid': nn.sigmoid, 'tanh': jnp.tanh, 'rel
 # Gains of the initial kernels that preserve the variance of a signal.
 GAINS = {'linear': 1.0, 'sigmoid': 4.0, 'tanh': 1.0, 'relu': math.sqrt(2), 'cos': 1.0}
 OUTPUTS = {'linear': identity, 'sigmoid': lambda logits: jnp.tanh(logits / 2)}  # of images: 2 s(l) - 1, in [-1, 1]
-NETWORKS = {'dense': DenseAutoencoder, 'convolutional': ConvolutionalAutoencoder}
+Settings = dict[str, Any]  # fields of both networks that the config sets outside of the choice
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
@@ -71,14 +74,31 @@ def _block(model: ConfigDict, number: int, shape: tuple[int, ...], features: tup
     code = model.code if last else model.activation
     output = model.activation if number else model.output
     gain = choose(GAINS, model.activation, 'config.model.activation')
-    settings = {
+    settings: Settings = {
         'activation': ACTIVATIONS[model.activation],
         'dtype': jnp.dtype(model.dtype),
         'code': choose(ACTIVATIONS, code, 'config.model.code'),
         'output': choose(ACTIVATIONS if number else OUTPUTS, output, 'config.model.output'),
         'kernel_init': nn.initializers.variance_scaling(gain**2, 'fan_in', 'truncated_normal'),
     }
-    make = NETWORKS['dense'] if number else choose(NETWORKS, model.networks.name, 'config.model.networks')
-    options = {name: value for name, value in choices.options(model.networks).items() if name != 'features'}
-    module = make(shape, features, **options, **settings)
+    networks = model.networks
+    if number and networks.name != 'dense':  # blocks above the first encode codes, which have no pixels
+        networks = named('dense', features=features)
+    module = choices.bind(NETWORKS, networks, 'config.model.networks')(shape, settings, features=features)
     return Block(module, (0.0, 1.0) if number or model.dimensions else (-1.0, 1.0), code, output)
+
+
+def _dense(
+    shape: tuple[int, ...], settings: Settings, *, features: tuple[int, ...], tied: bool = False, use_bias: bool = True
+) -> nn.Module:
+    return DenseAutoencoder(shape, features, tied=tied, use_bias=use_bias, **settings)
+
+
+def _convolutional(
+    shape: tuple[int, ...], settings: Settings, *, features: tuple[int, ...], width: int, halvings: int = 2
+) -> nn.Module:
+    return ConvolutionalAutoencoder(shape, features, width, halvings, **settings)
+
+
+# Name -> the network of a block of this shape and settings; the keyword arguments are the options.
+NETWORKS: dict[str, Callable[..., nn.Module]] = {'dense': _dense, 'convolutional': _convolutional}

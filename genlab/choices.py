@@ -43,11 +43,7 @@ def build(table: Mapping[str, Callable], chosen: ConfigDict, where: str) -> Any:
       ConfigError: there is no such entry, it has no such option, or an option without a default is missing.
     """
     function = choose(table, chosen.name, where)
-    parameters = inspect.signature(function).parameters.values()
-    _check(chosen, [entry.name for entry in parameters], where)
-    for entry in parameters:
-        if entry.default is entry.empty and entry.name not in chosen:
-            raise ConfigError(f'{where}: {chosen.name} needs {where}.{entry.name}')
+    _check(chosen, [*inspect.signature(function).parameters.values()], where)
     return function(**options(chosen))
 
 
@@ -60,18 +56,23 @@ def bind(table: Mapping[str, Callable], chosen: ConfigDict, where: str) -> Calla
       where: the dotted key of the choice, for errors.
 
     Raises:
-      ConfigError: there is no such entry, or it has no such option.
+      ConfigError: there is no such entry, it has no such option, or an option without a default is missing.
     """
     function = choose(table, chosen.name, where)
     parameters = inspect.signature(function).parameters.values()
-    _check(chosen, [entry.name for entry in parameters if entry.kind is inspect.Parameter.KEYWORD_ONLY], where)
+    _check(chosen, [entry for entry in parameters if entry.kind is entry.KEYWORD_ONLY], where)
     return functools.partial(function, **options(chosen))
 
 
-def _check(chosen: ConfigDict, known: list[str], where: str) -> None:
+def _check(chosen: ConfigDict, parameters: list[inspect.Parameter], where: str) -> None:
+    """Raises where a choice has an option that is no parameter, or lacks one that has no default."""
+    known = [entry.name for entry in parameters]
     for name in sorted({*options(chosen)} - {*known}):
         listed = ', '.join(sorted(known)) or 'none'
         raise ConfigError(f'{where}.{name}: {chosen.name} has no such option; it has {listed}{meant(name, known)}')
+    for entry in parameters:
+        if entry.default is entry.empty and entry.name not in chosen:
+            raise ConfigError(f'{where}: {chosen.name} needs {where}.{entry.name}')
 
 
 def filled(where: str, defaults: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

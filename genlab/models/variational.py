@@ -275,7 +275,7 @@ def from_config(config: ConfigDict, axis: str | None = None) -> VAE:
     """Makes the VAE of `config.model`, see `settings`."""
     check(config)
     model, data = config.model, config.data
-    encoder, decoder = choices.bind(NETWORKS, model.networks, 'config.model.networks')(config)
+    encoder, decoder = choices.bind(NETWORKS, model.networks, 'config.model.networks')(config, _scale_of(config))
     to_levels = math.log(128) * math.prod(example_shape(config)) if data.dequantise else 0.0
     return VAE(
         encoder,
@@ -359,36 +359,36 @@ def _scale_of(config: ConfigDict) -> float:
     return choices.build(SCALES, config.model.likelihood, 'config.model.likelihood')
 
 
-def _dense(config: ConfigDict, *, features: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
+def _dense(config: ConfigDict, scale: float, *, features: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
     model, dtype = config.model, jnp.dtype(config.model.dtype)
     encoder = layers.DenseEncoder(features, model.latent_size, dtype=dtype)
-    return encoder, layers.DenseDecoder(features[::-1], example_shape(config), _scale_of(config), dtype=dtype)
+    return encoder, layers.DenseDecoder(features[::-1], example_shape(config), scale, dtype=dtype)
 
 
-def _convolutional(config: ConfigDict, *, width: int) -> tuple[nn.Module, nn.Module]:
+def _convolutional(config: ConfigDict, scale: float, *, width: int) -> tuple[nn.Module, nn.Module]:
     model, dtype = config.model, jnp.dtype(config.model.dtype)
     encoder = layers.ConvolutionalEncoder(width, model.latent_size, dtype=dtype)
-    return encoder, layers.ConvolutionalDecoder(width, example_shape(config), _scale_of(config), dtype=dtype)
+    return encoder, layers.ConvolutionalDecoder(width, example_shape(config), scale, dtype=dtype)
 
 
 def _spatial(
-    config: ConfigDict, *, width: int, multipliers: tuple[int, ...], blocks: int
+    config: ConfigDict, scale: float, *, width: int, multipliers: tuple[int, ...], blocks: int
 ) -> tuple[nn.Module, nn.Module]:
     model = config.model
     sizes = dict(multipliers=tuple(multipliers), blocks=blocks, dtype=jnp.dtype(model.dtype))
     encoder = spatial.SpatialEncoder(width, model.latent_size, **sizes)
     shape = example_shape(config)
-    return encoder, spatial.SpatialDecoder(width, model.latent_size, shape, _scale_of(config), **sizes)
+    return encoder, spatial.SpatialDecoder(width, model.latent_size, shape, scale, **sizes)
 
 
-def _ladder(config: ConfigDict, *, features: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
+def _ladder(config: ConfigDict, scale: float, *, features: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
     model, dtype = config.model, jnp.dtype(config.model.dtype)
     encoder = layers.LadderEncoder(features, model.latent_size, dtype=dtype)
     shape = example_shape(config)
-    return encoder, layers.LadderDecoder(features, model.latent_size, shape, _scale_of(config), dtype=dtype)
+    return encoder, layers.LadderDecoder(features, model.latent_size, shape, scale, dtype=dtype)
 
 
-# Name -> (encoder, decoder) of a config; the keyword arguments are the options.
+# Name -> (encoder, decoder) of a config and the scale of its likelihood; the keyword arguments are the options.
 NETWORKS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     'dense': _dense,
     'convolutional': _convolutional,

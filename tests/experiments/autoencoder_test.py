@@ -164,3 +164,17 @@ def test_an_unknown_name_is_refused(key, value, message):
     config.model[key] = value
     with pytest.raises(ConfigError, match=message):
         experiment.load('autoencoder')(config)
+
+
+def test_a_greedy_convolutional_stack_has_dense_blocks_above_the_first():
+    config = small(CONFIGS['stacked_ae'].get_config())
+    config.model.networks = named('convolutional', features=(6, 4), width=2, halvings=1)
+    config.phases, config.train.order = (), ('block_1',)
+    for player in [*config.losses]:
+        if player not in ('block_1', 'block_2', 'autoencoder'):
+            del config.losses[player], config.optimizer[player]
+    _, state, _, _ = built(config)
+    assert 'down_0' in state.params['block_1'] and {*state.params['block_2']} == {'encoder_0', 'decoder_0'}
+    config.model.networks.wdth = 3
+    with pytest.raises(ConfigError, match='config.model.networks.wdth: convolutional has no such option'):
+        built(config)
