@@ -22,7 +22,7 @@ def genlab_step(batch: int) -> Callable[[], None]:
     import jax
     import numpy as np
 
-    from genlab import data, experiment
+    from genlab import experiment
     from genlab.main import read
     from genlab.run.platform import set_up_jax
     from genlab.training import parallel, program, totals
@@ -32,7 +32,7 @@ def genlab_step(batch: int) -> Callable[[], None]:
     config.data.batch_size = batch
     config.average, config.data.flip = {}, False  # as in the PyTorch step
     placement = parallel.place(config.placement)
-    (paper64,) = program.programs(config, experiment.load(config.experiment), placement, data.declared)
+    (paper64,) = program.programs(config, experiment.load(config.experiment), placement, declared=True)
     state = parallel.initial(placement, program.make_init(paper64))
     sums = parallel.replicate(placement, totals.zero(program.metric_names(paper64, placement, state)))
     constants = parallel.replicate(placement, program.make_constants(paper64))

@@ -28,7 +28,7 @@ def genlab_steps(batch: int, steps: int, per_call: int) -> Callable[[], None]:
     import jax
     import numpy as np
 
-    from genlab import data, experiment
+    from genlab import experiment
     from genlab.main import read
     from genlab.run.platform import set_up_jax
     from genlab.training import parallel, program, totals
@@ -39,7 +39,7 @@ def genlab_steps(batch: int, steps: int, per_call: int) -> Callable[[], None]:
     config.model.update(features=(HIDDEN,), latent_size=LATENTS)
     config.average, config.train.steps_per_call = {}, per_call  # PyTorch keeps no average either
     placement = parallel.place(config.placement)
-    (dense,) = program.programs(config, experiment.load(config.experiment), placement, data.declared)
+    (dense,) = program.programs(config, experiment.load(config.experiment), placement, declared=True)
     state = parallel.initial(placement, program.make_init(dense))
     sums = parallel.replicate(placement, totals.zero(program.metric_names(dense, placement, state)))
     constants = parallel.replicate(placement, program.make_constants(dense))

@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -156,7 +155,7 @@ def ramp(start: float, end: float, steps: int = 0, begin: int = 0) -> ConfigDict
 def lazy(weight: float | ConfigDict, every: int) -> ConfigDict:
     """Returns the weight of a term that is computed on every `every`-th step only, as plain values.
 
-    On those steps the weight is multiplied by `every`, so the mean gradient is that of the weight itself (Karras et al.
+    On those steps the weight is multiplied by `every`, so the mean gradient over the steps is unchanged (Karras et al.
     2020, section 3.1). The steps between are another compiled program, without the term.
 
     Args:
@@ -245,7 +244,7 @@ class Phase(NamedTuple):
     start: int  # its first step
     end: int  # the step after its last one
     config: ConfigDict
-    restart: tuple[str, ...]  # players whose optimizers start anew with it
+    restart: tuple[str, ...]  # players whose optimizers restart with it
 
 
 # What an overlay must leave alone, because it holds for the whole run.
@@ -287,13 +286,24 @@ def _overlay(phase: ConfigDict, key: str, value: object) -> None:
     check_key(phase, key, 'config.phases: ')
     if any(key == fixed or key.startswith(f'{fixed}.') for fixed in FIXED):
         raise ConfigError(f'config.phases: config.{key} holds for the whole run: set it outside of the phases')
-    *parents, last = key.split('.')
-    node = functools.reduce(lambda node, part: node[part], parents, phase)
     with phase.ignore_type() if key in UNTYPED else contextlib.nullcontext():
-        node[last] = value  # replaces a named choice as a whole, where `update` would merge its options
+        put(phase, key, value)
 
 
 UNTYPED = ('train.sample_every', 'train.evaluate_every')  # a number of steps or 'end'
+
+
+def at(tree: Any, key: str) -> Any:
+    """Returns the value at a dotted key of nested configs or dicts, None if there is none."""
+    for part in key.split('.'):
+        tree = tree[part] if isinstance(tree, (dict, ConfigDict)) and part in tree else None
+    return tree
+
+
+def put(config: ConfigDict, key: str, value: object) -> None:
+    """Sets the value at a dotted key. A named choice is replaced as a whole, where `update` would merge its options."""
+    parent, _, last = key.rpartition('.')
+    (at(config, parent) if parent else config)[last] = value
 
 
 def check_key(config: ConfigDict, dotted: str, where: str = '') -> None:

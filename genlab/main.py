@@ -6,7 +6,6 @@ Exit codes: 0 done; 1 an error that one line on stderr explains; 2 an invalid co
 signal after saving: the same command continues the run."""
 
 import ast
-import functools
 import importlib.util
 import pathlib
 import sys
@@ -16,7 +15,8 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from genlab.choices import is_named, named
-from genlab.config import check_key
+from genlab.config import at, check_key, put
+from genlab.data.load import READERS
 from genlab.errors import ConfigError, UserError
 from genlab.run.platform import set_up_jax
 
@@ -88,6 +88,7 @@ def parse(argv: list[str]) -> list[str]:
     rest = FLAGS(sys.argv)
     for argument in ours:
         (weigh if is_new_term(config, argument) else select)(CONFIG.value, argument)
+    leave_source(CONFIG.value, {argument.split('=')[0] for argument in argv})
     return rest
 
 
@@ -122,6 +123,14 @@ def weigh(config: ConfigDict, argument: str) -> None:
         raise ConfigError(f'{argument}: the weight of a term is a number') from None
 
 
+def leave_source(config: ConfigDict, given: set[str]) -> None:
+    """Empties the fields of a config's own data source that another source, given as a flag, does not read."""
+    if '--config.data.source' in given:
+        for field, readers in READERS.items():
+            if f'--config.data.{field}' not in given and config.data.source not in readers:
+                config.data[field] = ''
+
+
 def of_choices(config: ConfigDict, arguments: list[str]) -> list[str]:
     """Returns the arguments that switch a named choice, and those that set an option which the config does not hold.
 
@@ -133,35 +142,24 @@ def of_choices(config: ConfigDict, arguments: list[str]) -> list[str]:
         if not argument.startswith('--config.'):
             continue
         parents = path.split('.')[:-1]
-        if is_named(_at(config, path)):
+        if is_named(at(config, path)):
             switches[path] = argument
-        elif any(is_named(_at(config, '.'.join(parents[:end]))) for end in range(1, len(parents) + 1)):
+        elif any(is_named(at(config, '.'.join(parents[:end]))) for end in range(1, len(parents) + 1)):
             options[path] = argument
     switched = tuple(f'{path}.' for path in switches)
-    set_here = [
-        argument for path, argument in options.items() if path.startswith(switched) or _at(config, path) is None
-    ]
+    set_here = [argument for path, argument in options.items() if path.startswith(switched) or at(config, path) is None]
     return [*switches.values(), *set_here]
-
-
-def _at(config: ConfigDict, path: str) -> object:
-    """Returns the value at a dotted path, None if there is none."""
-    node: object = config
-    for part in path.split('.'):
-        node = node[part] if isinstance(node, ConfigDict) and part in node else None
-    return node
 
 
 def select(config: ConfigDict, argument: str) -> None:
     """Applies an argument of `of_choices`. Another name replaces the choice with its options."""
     path, _, text = argument.removeprefix('--config.').partition('=')
-    *parents, last = path.split('.')
-    node = functools.reduce(lambda node, part: node[part], parents, config)
+    old = at(config, path)
     with config.unlocked():
-        if not is_named(node.get(last)):
-            node[last] = literal(text)
-        elif node[last].name != text:
-            node[last] = named(text)
+        if not is_named(old):
+            put(config, path, literal(text))
+        elif old.name != text:
+            put(config, path, named(text))
 
 
 def literal(text: str) -> object:

@@ -51,6 +51,8 @@ def test_unknown_names_and_options_are_refused(chosen, message):
 def test_an_option_without_a_default_is_needed():
     with pytest.raises(ConfigError, match='config.x: line needs config.x.slope'):
         choices.build({'line': Line}, named('line', offset=1), 'config.x')
+    with pytest.raises(ConfigError, match='config.x: wide needs config.x.width'):
+        choices.bind({'wide': lambda x, *, width: x * width}, named('wide'), 'config.x')
 
 
 def overridden(*arguments):
@@ -100,3 +102,14 @@ def run(arguments):
         main.select(config, argument)
     assert config.sample.sampler.to_dict() == {'name': 'heun'}
     experiment.load(config.experiment)(config)
+
+
+def test_another_source_leaves_what_it_does_not_read():
+    """Own images in two flags, whatever set of images the config reads; what is given is kept, and refused later."""
+    config = main.read('configs/ddpm.py:cifar10')
+    config.data.update(source='folder', dir='images')
+    main.leave_source(config, {'--config.data.source', '--config.data.dir'})
+    assert (config.data.name, config.data.dir) == ('', 'images')
+    config.data.update(source='digits', name='cifar10')
+    main.leave_source(config, {'--config.data.source', '--config.data.name'})
+    assert (config.data.name, config.data.dir) == ('cifar10', '')

@@ -15,6 +15,8 @@ from genlab.data.sources.toy import toy
 from genlab.errors import ConfigError, meant
 
 SPLITS = ('train', 'test')
+# Fields that only some sources read, and these sources.
+READERS = {'dir': ('folder', 'tfds'), 'name': ('toy', 'tfds')}
 # Fields that do not change what `load` returns.
 BATCHING = ('batch_size', 'resident', 'workers', 'flip', 'binarise', 'dequantise', 'crop_padding')
 
@@ -76,7 +78,7 @@ def load(config_data: ConfigDict, split: str = 'train', fields: Sequence[str] = 
     name, observe, fields = config_data.source, config_data.observe, (*config_data.fields, *fields)
     _known('config.data.source', name, SOURCES)
     _known('split', split, SPLITS)
-    for field, readers in (('dir', ('folder', 'tfds')), ('name', ('toy', 'tfds'))):
+    for field, readers in READERS.items():
         if config_data[field] and name not in readers:
             raise ConfigError(
                 f'config.data.{field}={config_data[field]!r} is not read by config.data.source={name!r}: set '

@@ -10,7 +10,6 @@ import jax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from genlab import data
 from genlab.experiment import Build
 from genlab.training import parallel
 from genlab.training.program import make_init, programs
@@ -22,7 +21,7 @@ def describe(config: ConfigDict, build: Build) -> dict[str, dict]:
     Computes nothing and reads no data. Counts the collection 'constants' (e.g. a fixed position table) as papers do:
     it is saved but never trained.
     """
-    program = programs(config, build, parallel.place(config.placement), data.declared)[0]
+    program = programs(config, build, parallel.place(config.placement), declared=True)[0]
     calls: list[dict] = []
     with nn.intercept_methods(lambda *call: _note(calls, *call)):
         state = jax.eval_shape(make_init(program))

@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import fcntl
-import functools
 import importlib.metadata
 import json
 import os
@@ -102,11 +101,6 @@ def with_facts(folder: pathlib.Path, config: ConfigDict) -> ConfigDict:
     if path.exists():
         config.update_from_flattened_dict(json.loads(path.read_text()))
     return config
-
-
-def at(config: ConfigDict, key: str) -> Any:
-    """Returns the value at a dotted key."""
-    return functools.reduce(lambda node, part: node[part], key.split('.'), config)
 
 
 def plain(config: ConfigDict) -> dict:

@@ -11,6 +11,7 @@ import jax
 from ml_collections import ConfigDict
 
 from genlab import data, evaluation
+from genlab.config import at
 from genlab.errors import PREEMPTED, ConfigError, UserError, warn
 from genlab.experiment import Build
 from genlab.reporting import run as report
@@ -23,6 +24,7 @@ from genlab.training.checkpoint import Checkpoints
 from genlab.training.program import (
     Pattern,
     Program,
+    check_states,
     fold,
     load,
     make_call,
@@ -46,10 +48,12 @@ class Preempted(UserError):
 def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Trains up to `config.train.steps`, from the newest checkpoint in `folder` or from the start."""
     placement = parallel.place(config.placement)
-    schedule = programs(config, build, placement)
-    if jax.process_index() == 0 and (facts := data.missing(config.model)):
+    known = workdir.with_facts(folder, config)
+    schedule = programs(known, build, placement)
+    check_states(schedule)
+    if jax.process_index() == 0 and (facts := data.missing(known.model)):
         filled = schedule[0].config.model
-        workdir.write_json(folder / workdir.FACTS, {f'model.{key}': workdir.at(filled, key) for key in facts})
+        workdir.write_json(folder / workdir.FACTS, {f'model.{key}': at(filled, key) for key in facts})
     with (
         Stop() as stop,
         Checkpoints(folder / 'checkpoints', config.checkpoint.keep, warn=warn) as checkpoints,
@@ -194,7 +198,7 @@ class Loop:
             text = ' '.join(str(error).split())[:300]
             reason = text if isinstance(error, UserError) else f'{type(error).__name__}: {text}'
             self.failures.append(f'{name} of step {self.step}: {reason}')
-            warn(f'{self.failures[-1]}; training goes on')
+            warn(f'{self.failures[-1]}{"; training goes on" if self.step < self.config.train.steps else ""}')
 
     def pause(self) -> contextlib.AbstractContextManager:
         """Waits for dispatched steps. The time inside the returned context does not count as theirs."""

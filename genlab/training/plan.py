@@ -13,7 +13,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab import data
 from genlab.errors import ConfigError, UserError
 from genlab.experiment import Build
 from genlab.training import parallel, totals
@@ -68,7 +67,7 @@ def plan(config: ConfigDict, build: Build, topology: str | None = None) -> Plan:
     """
     devices = describe_topology(topology) if topology else jax.devices()
     placement = parallel.place(config.placement, devices)
-    program = programs(config, build, placement, data.declared)[0]
+    program = programs(config, build, placement, declared=True)[0]
     try:
         compiled = lower(program, placement).compile()
     except jax.errors.JaxRuntimeError as error:

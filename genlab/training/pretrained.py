@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from genlab import data, experiment
-from genlab.config import differences
+from genlab.config import at, differences
 from genlab.errors import ConfigError, UserError, warn
 from genlab.run import workdir
 from genlab.training import parallel
@@ -40,7 +40,8 @@ def restore(
     Raises:
       UserError: the run has no checkpoint.
     """
-    schedule = programs(workdir.with_facts(folder, config), build, placement, data.declared)
+    config = workdir.with_facts(folder, config)
+    schedule = programs(config, build, placement, declared=not data.missing(config.model))
     template = parallel.template(placement, jax.eval_shape(make_init(schedule[0])))
     restored = None
     if (folder / 'checkpoints').exists():
@@ -104,15 +105,8 @@ def expect(config: ConfigDict, wanted: ConfigDict, flag: str, where: str) -> Non
     """
     here, found = workdir.plain(wanted), workdir.plain(config.model)
     for key in differences({name: found.get(name) for name in here}, here, ignore=tuple(data.FACTS)):
-        one, other = _at(found, key), _at(here, key)
+        one, other = at(found, key), at(here, key)
         raise ConfigError(f'{flag}: its run has {key}={one}, and here {where}.{key}={other}: make them the same')
-
-
-def _at(tree: Any, key: str) -> Any:
-    """Returns the value at a dotted key of nested dicts, None if there is none."""
-    for part in key.split('.'):
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    return tree
 
 
 def _tuples(value: Any) -> Any:

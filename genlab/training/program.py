@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genlab import data
-from genlab.config import Phase, periods, phases
+from genlab.config import Phase, at, periods, phases, put
 from genlab.errors import ConfigError, choose
 from genlab.experiment import Build, Experiment
 from genlab.training import parallel, totals
@@ -32,7 +32,7 @@ class Program:
     experiment: Experiment
     batches: data.Batches
     prepare: Callable  # (batch, keys [B]) -> batch; runs inside the step
-    restart: tuple[str, ...] = ()  # players whose optimizers start anew with the phase
+    restart: tuple[str, ...] = ()  # players whose optimizers restart with the phase
     _steps: dict = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -55,7 +55,7 @@ def programs(
     config: ConfigDict,
     build: Build,
     placement: parallel.Placement,
-    load: Callable[[ConfigDict], data.Source] = data.load,
+    declared: bool = False,
 ) -> list[Program]:
     """Returns one program per phase.
 
@@ -65,16 +65,17 @@ def programs(
       config: the config of the run.
       build: of its experiment.
       placement: where the programs run.
-      load: from `config.data` to the training set: `data.load`, or `data.declared` where only shapes matter. Phases
-        that differ in batches and random transforms alone share one set.
+      declared: whether only shapes matter: the training set is declared instead of loaded, and its facts count as 1.
 
     Raises:
-      ConfigError: numbers of the config do not fit together, or a phase changes the tree of the state.
+      ConfigError: numbers of the config do not fit together.
     """
-    check(config, placement)
+    schedule = [*phases(config)]
+    check(config, schedule, placement)
+    load = data.declared if declared else data.load
     sources: dict[str, data.Source] = {}
 
-    def source(of: ConfigDict) -> data.Source:
+    def source(of: ConfigDict) -> data.Source:  # one for phases that differ in batches and random transforms alone
         key = repr(sorted((name, value) for name, value in of.items() if name not in data.BATCHING))
         if key not in sources:
             sources[key] = load(of)
@@ -82,8 +83,8 @@ def programs(
 
     def program(phase: Phase) -> Program:
         of = phase.config.data
-        facts = {key: data.FACTS[name](source(of), of) for key, name in data.missing(phase.config.model).items()}
-        phase.config.model.update_from_flattened_dict(facts)
+        for key, name in data.missing(phase.config.model).items():
+            put(phase.config.model, key, 1 if declared else data.FACTS[name](source(of), of))
         return Program(
             phase.start,
             phase.end,
@@ -94,12 +95,15 @@ def programs(
             restart=phase.restart,
         )
 
-    schedule = [program(phase) for phase in phases(config)]
+    return [program(phase) for phase in schedule]
+
+
+def check_states(schedule: Sequence[Program]) -> None:
+    """Raises where a phase changes the tree of the state, or the shape of a leaf."""
     if len(schedule) > 1:
         first, *later = (jax.eval_shape(make_init(program)) for program in schedule)
         for number, state in enumerate(later, 1):
             _expect_same(first, state, f'config.phases[{number}]')
-    return schedule
 
 
 def _expect_same(first: State, other: State, where: str) -> None:
@@ -149,14 +153,13 @@ LEAST = {
 DTYPES = dict.fromkeys(('float32', 'bfloat16', 'float16'))  # that networks may compute in
 
 
-def check(config: ConfigDict, placement: parallel.Placement) -> None:
+def check(config: ConfigDict, schedule: Sequence[Phase], placement: parallel.Placement) -> None:
     """Raises where a number of a config cannot be meant, or where numbers do not fit together."""
     train = config.train
     for key, least in LEAST.items():
-        part, name = key.split('.') if '.' in key else ('', key)
-        values = config[part] if part else config
-        if name in values and (not isinstance(values[name], int) or values[name] < least):
-            raise ConfigError(f'config.{key}={values[name]!r}: give a whole number, at least {least}')
+        value = at(config, key)
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise ConfigError(f'config.{key}={value!r}: give a whole number, at least {least}')
     choose(DTYPES, config.model.dtype, 'config.model.dtype')
     if train.on_nan not in ('stop', 'skip'):
         raise ConfigError(f"config.train.on_nan={train.on_nan!r}: choose 'stop' or 'skip'")
@@ -165,7 +168,7 @@ def check(config: ConfigDict, placement: parallel.Placement) -> None:
             f'config.losses has players {", ".join(config.losses)}, but config.optimizer has '
             f'{", ".join(config.optimizer)}: give each player both'
         )
-    for phase in phases(config):
+    for phase in schedule:
         steps = phase.config.train.steps_per_call
         if phase.end % steps:
             raise ConfigError(
@@ -324,7 +327,9 @@ def metric_names(program: Program, placement: parallel.Placement, state: State) 
         batches = jax.tree.map(lambda leaf: leaf[0], batches)
         return program.step(due)(state, _prepare_turns(program.prepare, batches, key), key)[1]
 
-    batches = jax.tree.map(lambda leaf: leaf[None], program.batches(0, program.experiment.batches))
+    turns, size = program.experiment.batches, program.config.data.batch_size
+    row = program.batches(0, 1, slice(0, 1))  # of which only shapes matter
+    batches = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, turns, size, *leaf.shape[2:]), leaf.dtype), row)
     return list(placement.outline(step, state, batches, make_key(program)))
 
 
