@@ -4,7 +4,7 @@ It is trained by flow matching, as in SiT.
 
     python -m genlab.main --config=configs/dit.py
 
-The variants s2, b2 and xl2 are those of the paper: 256x256 images from a folder (config.data.dir) with 1,000 classes,
+The variants s2, b2 and xl2 follow the paper: 256x256 images from a folder (config.data.dir) with 1,000 classes,
 with learned variances. KL-f8 encodes the images to 32x32x4; config.model.first_stage is its run (configs/vae.py:kl_f8).
 """
 

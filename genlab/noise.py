@@ -12,20 +12,23 @@ import jax
 import numpy as np
 
 
+def named_key(key: jax.Array, name: str) -> jax.Array:
+    """Folds the CRC-32 of a name into a key."""
+    return jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
+
+
 def stream(keys: jax.Array, name: str, number: int | jax.Array = 0) -> jax.Array:
     """Derives the keys of one use.
 
     Args:
       keys: one key per example [B].
-      name: of the use; its CRC-32 is folded into the keys, and then `number`.
+      name: of the use.
       number: of the draw, where one use draws several times.
 
     Returns:
       One key per example [B].
     """
-    fold = jax.vmap(jax.random.fold_in, (0, None))
-    keys = fold(keys, np.uint32(zlib.crc32(name.encode())))
-    return fold(keys, number)
+    return jax.vmap(lambda key, number: jax.random.fold_in(named_key(key, name), number), (0, None))(keys, number)
 
 
 def normal(keys: jax.Array, shape: tuple[int, ...], name: str, number: int | jax.Array = 0) -> jax.Array:

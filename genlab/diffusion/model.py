@@ -21,7 +21,7 @@ from genlab.networks.diffusion.dit import DiT
 from genlab.networks.diffusion.points import PointNetwork
 from genlab.networks.diffusion.unet import UNet
 from genlab.networks.diffusion.vdm import MonotoneSchedule, VariationalUNet
-from genlab.noise import normal, stream, uniform
+from genlab.noise import named_key, normal, stream, uniform
 from genlab.training.state import Network
 
 Level = Callable[[Process, jax.Array], jax.Array]  # (process, t [B]) -> level [B], the network's input for the time
@@ -117,7 +117,7 @@ class Model:
         """Draws u [B] in [0, 1), of which the times are quantiles. Arguments: see `draw_times`."""
         if not self.settings.stratified:
             return uniform(keys, (), 'time')
-        (key,) = stream(jax.random.key(self.seed)[None], 'time', step)  # one for the whole global batch
+        key = jax.random.fold_in(named_key(jax.random.key(self.seed), 'time'), step)  # one for the whole global batch
         return times.stratified(key, position, self.batch_size)
 
     def drop(self, condition: Condition, keys: jax.Array) -> Condition:

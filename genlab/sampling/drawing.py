@@ -1,7 +1,6 @@
 """Draws samples with one key per sample, so that sample i is the same in any batch and on any devices."""
 
 import functools
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from genlab.abilities import Variables
 from genlab.conditioning import Conditions
 from genlab.errors import UserError
 from genlab.experiment import Experiment
+from genlab.noise import named_key
 from genlab.run import images
 from genlab.training import parallel
 from genlab.training.players import example_keys
@@ -47,8 +47,7 @@ def keys_at(seed: int, indices: np.ndarray, purpose: str = 'sample') -> jax.Arra
     Returns:
       Typed keys [N].
     """
-    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
-    return example_keys(key, cast(jax.Array, indices))
+    return example_keys(named_key(jax.random.key(seed), purpose), cast(jax.Array, indices))
 
 
 def picture(

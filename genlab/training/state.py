@@ -1,6 +1,5 @@
 """The state of a run: arrays only, so it checkpoints, shards and is donated as it is."""
 
-import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,6 +7,8 @@ import flax
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
+from genlab.noise import named_key
 
 
 class State(flax.struct.PyTreeNode):
@@ -39,9 +40,7 @@ class Network(NamedTuple):
 def initialize(networks: Mapping[str, Network], key: jax.Array) -> dict[str, Any]:
     """Returns network -> fresh variables. A key depends on the name alone: another network changes nothing."""
     return {
-        name: network.module.copy(name=name).init(
-            jax.random.fold_in(key, zlib.crc32(name.encode())), *network.inputs, **network.named
-        )
+        name: network.module.copy(name=name).init(named_key(key, name), *network.inputs, **network.named)
         for name, network in networks.items()
     }
 
