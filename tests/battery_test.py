@@ -86,12 +86,11 @@ def test_a_sample_depends_on_its_key_alone(trained):
     variables, model = state.variables(averaged=True), trained.program.experiment
     if model.sampler is None:
         pytest.skip('it cannot sample')
+    # Eight keys, two rows per device: XLA multiplies a single row by another kernel, which rounds differently.
     keys, condition = drawing.keys(0, 0, 8), drawing.condition_at(config, model.conditions)(np.arange(8))
     sample = drawing.jitted(model.sampler.sample)
 
-    def draw(
-        keys, condition
-    ):  # two rows per device: XLA multiplies a single row by another kernel, which rounds differently
+    def draw(keys, condition):
         both = keys, condition
         return parallel.run(trained.placement, lambda variables, both: sample(variables, *both), variables, both)
 

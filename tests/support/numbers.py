@@ -135,9 +135,10 @@ class Run(NamedTuple):
 
 
 def stir(state):
-    """The state with noise, of its path alone, added to each array of parameters that is one constant: the zeros that
-    layers of residual networks and biases begin with, the ones of norms. With them six steps of SGD hardly tell what
-    lies before."""
+    """Adds noise to each array of parameters that is constant, such as the zeros of biases and the ones of norms.
+
+    The noise depends on the path alone. Six steps of SGD show little of what lies before a layer that starts at zero.
+    """
 
     def one(path, leaf):
         if leaf.size < 2 or (leaf != leaf.flat[0]).any():
