@@ -1,8 +1,10 @@
 """A strict set-up for every test: four virtual devices, no silent rank promotion, one compilation cache."""
 
+import atexit
 import importlib.metadata
 import os
 import pathlib
+import shutil
 import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -15,8 +17,10 @@ os.environ['XLA_FLAGS'] = ' '.join(
         '--xla_cpu_use_fusion_emitters=false' if importlib.metadata.version('jaxlib') < '0.12' else '',
     ]
 )
-os.environ['GENLAB_CACHE'] = tempfile.mkdtemp(prefix='genlab-tests-')
-os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.join(os.environ['GENLAB_CACHE'], 'jax')  # subprocesses share it
+if 'PYTEST_XDIST_WORKER' not in os.environ:  # the workers of `-n 2` share the folder: one trained classifier serves all
+    os.environ['GENLAB_CACHE'] = tempfile.mkdtemp(prefix='genlab-tests-')
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.join(os.environ['GENLAB_CACHE'], 'jax')  # subprocesses share it
+    atexit.register(shutil.rmtree, os.environ['GENLAB_CACHE'], ignore_errors=True)
 
 import jax
 import pytest

@@ -93,7 +93,7 @@ def test_an_image_does_not_depend_on_its_batch():
     images = jnp.asarray(np.random.RandomState(2).normal(size=(4, 8, 8, 1)), jnp.float32)
     moved, numbers = PROBABLE(images, keys(4))
     for array, alone in zip((moved, numbers), PROBABLE(images[2:3], keys(4)[2:3])):
-        np.testing.assert_allclose(array[2:3], alone, atol=1e-6)
+        np.testing.assert_allclose(array[2:3], alone, atol=2e-5)  # one row goes through another kernel: rounding
     assert np.abs(numbers[0] - numbers[1]).max() > 0.1
 
 
