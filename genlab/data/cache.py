@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-VERSION = 1  # of the decoding: increase it when the resize changes, to invalidate old entries
+VERSION = 2  # of the decoding: increase it when the pixels change, to invalidate old entries
 
 
 def cached(name: str, key: Any, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -1,8 +1,10 @@
-"""Converts any image file or array to uint8 [R, R, C] on the host, one image at a time (numpy and Pillow)."""
+"""Converts an image file or array to uint8 [R, R, C] on the host, one image at a time (numpy and Pillow)."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +13,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's convert('L')
+RANGES = (255, 1023, 4095, 16383, 65535)  # whites of 8, 10, 12, 14 and 16 bits
+OVERSHOOT = 2  # floats up to here count as 0..1: filters exceed 1, and 2 levels of 255 are a black image
+LARGE = 1 << 24  # pixels; larger images are decoded one at a time, JPEGs at reduced size
+BAND = 256  # rows that are scaled at a time
+_large = threading.Lock()
 
 
 def decode(data: bytes | IO[bytes], resolution: int, channels: int) -> np.ndarray:
-    """Decodes an image file.
+    """Decodes an image file; of several frames the first.
 
     Applies the EXIF orientation, composites transparent pixels over white, converts the channels, crops to the central
-    square and resizes.
+    square and resizes. Values of more than 8 bits are scaled by `eight_bits`.
+
+    Images of more than LARGE pixels are decoded one at a time in each process. Of those, a JPEG is decoded at 1/2,
+    1/4 or 1/8 of its size, at least twice the resolution. Pillow refuses more than 179 million pixels.
 
     Args:
         data: the bytes of the file, or the file opened in binary mode.
@@ -26,12 +36,37 @@ def decode(data: bytes | IO[bytes], resolution: int, channels: int) -> np.ndarra
 
     Returns:
         uint8 [R, R, C].
+
+    Raises:
+        ValueError: the range of values is unknown.
+        Exception: Pillow cannot read the file; `refusal` says why.
     """
     from PIL import Image, ImageOps
 
     with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
-        flat = plain(ImageOps.exif_transpose(image), channels)
-    return np.asarray(fit(flat, resolution)).reshape(resolution, resolution, channels)
+        large = image.width * image.height > LARGE
+        with _large if large else contextlib.nullcontext():
+            if large:
+                image.draft(None, (2 * resolution, 2 * resolution))
+            halved = image.mode[0] not in 'IF' and any(';16' in str(tile[3]) for tile in image.tile)
+            ImageOps.exif_transpose(image, in_place=True)
+            if halved:
+                _check_high_bytes(image)
+            flat = np.asarray(fit(plain(image, channels), resolution))
+    return flat.reshape(resolution, resolution, channels)
+
+
+def refusal(error: Exception) -> str:
+    """Says in a few words why an image cannot be read, from the error that `decode` or reading the file raised."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return 'no format that Pillow reads'
+    if isinstance(error, Image.DecompressionBombError):
+        return f'more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels: make it smaller'
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return ' '.join(str(error).split())[:100] or type(error).__name__
 
 
 def plain(image: Picture, channels: int) -> Picture:
@@ -39,19 +74,64 @@ def plain(image: Picture, channels: int) -> Picture:
     from PIL import Image
 
     if image.mode[0] in 'IF':
-        image = Image.fromarray(eight_bits(np.asarray(image)))
+        image = Image.fromarray(eight_bits(np.asarray(image), _stated(image)))
     if 'A' in image.getbands() or 'transparency' in image.info:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
     if image.mode not in ('L', 'RGB'):
         image = image.convert('RGB')
-    return image.convert('L' if channels == 1 else 'RGB')
+    mode = 'L' if channels == 1 else 'RGB'
+    return image if image.mode == mode else image.convert(mode)
 
 
-def eight_bits(array: np.ndarray) -> np.ndarray:
-    """Converts grey values of 16-bit integers (0..65535) or floats (0..1) -> uint8 0..255, of the same shape."""
-    scale = 255 if np.issubdtype(array.dtype, np.floating) else 1 / 257
-    return np.clip(np.rint(array * scale), 0, 255).astype(np.uint8)
+def eight_bits(array: np.ndarray, white: int = 0) -> np.ndarray:
+    """Scales grey values of more than 8 bits to uint8, 0..255.
+
+    White is what the file states. Otherwise it is found: the least of RANGES that no value exceeds, because cameras
+    and scanners store 10, 12 or 14 bits in 16. Floats that do not exceed OVERSHOOT have white at 1; larger ones are
+    scaled as integers are.
+
+    Args:
+        array: integers or floats [H, W].
+        white: the value that becomes 255; 0 if it is not stated.
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        ValueError: values that are negative, NaN, infinite, or larger than 16 bits.
+    """
+    low, high = array.min(), array.max()
+    if not np.isfinite([low, high]).all():
+        raise ValueError('values that are NaN or infinite')
+    if not white:
+        if low < 0 or high > RANGES[-1]:
+            raise ValueError(f'values in {low:g}..{high:g}, a range that is neither 0..1 nor 0..255 to 0..65535')
+        floats = np.issubdtype(array.dtype, np.floating) and high <= OVERSHOOT
+        white = 1 if floats else next(limit for limit in RANGES if high <= limit)
+    out = np.empty(array.shape, np.uint8)
+    for start in range(0, len(array), BAND):
+        out[start : start + BAND] = np.clip(np.rint(array[start : start + BAND] * (255 / white)), 0, 255)
+    return out
+
+
+def _stated(image: Picture) -> int:
+    """Returns the white that the format of a grey image states, 0 if it does not.
+
+    TIFF states fewer than 16 bits; 16 may be more than are used. Pillow scales PGM and JPEG 2000 to 16 bits itself.
+    """
+    if image.format in ('PPM', 'JPEG2000') and image.mode[0] == 'I':
+        return RANGES[-1]
+    bits = getattr(image, 'tag_v2', {}).get(258, (16,))[0]  # BitsPerSample of TIFF
+    return 2**bits - 1 if bits < 16 else 0
+
+
+def _check_high_bytes(image: Picture) -> None:
+    """Raises ValueError if a colour image of 16 bits uses only the low ones: Pillow keeps the high bytes alone."""
+    bands = zip(image.getbands(), image.split())
+    high = int(np.max([band.getextrema() for name, band in bands if name != 'A']))
+    if high < 64:
+        raise ValueError(f'16 bits per channel that reach {256 * high + 255} of 65535 at most: save it with 8 bits')
 
 
 def fit(image: Picture, resolution: int) -> Picture:
