@@ -2,28 +2,36 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from absl import logging
 
 from genlab.data import captions
 from genlab.data.cache import cached
-from genlab.data.images import decode
+from genlab.data.images import decode, refusal
 from genlab.data.source import Field, Source, from_arrays, image_field, label_field
 from genlab.data.sources import listing
 from genlab.data.sources.decoding import decode_all, fits
-from genlab.errors import UserError
+from genlab.data.sources.said import NAMED, printable, say
+from genlab.errors import ConfigError, UserError
 
-NAMED = 3  # corrupt files named in a warning; the rest are counted
 WORDS = 64  # longest caption in tokens
+SPLITS = {'train': 'training', 'test': 'held-out'}
+
+
+class Part(NamedTuple):
+    """The images of a split that can be read."""
+
+    files: list[str]
+    images: np.ndarray | None  # uint8 [N, R, R, C]; None if they are decoded when read
 
 
 def folder(place: str, resolution: int = 32, channels: int = 3, split: str = 'train') -> Source:
     """Returns a source of the images in a folder and its subfolders.
 
-    Images are decoded by `images.decode`. Corrupt files are skipped with a warning. Decoded sets up to 2 GiB are kept
-    in memory and cached on disk; larger sets are decoded when read.
+    Images are decoded by `images.decode`. Files that it cannot read are left out, with a warning that says why. Decoded
+    splits up to 2 GiB are kept in memory and cached on disk; larger ones are decoded when read. Loading the training
+    split also reads the held-out images once, so that a run notices faults in them before its first step.
 
     Args:
         place: the folder; see `listing` for splits, labels and captions.
@@ -34,24 +42,70 @@ def folder(place: str, resolution: int = 32, channels: int = 3, split: str = 'tr
     Returns:
         A source with `image` uint8 [R, R, C], `label` int32 if every image has a label, and `caption` int32 [words] if
         there are captions.
+
+    Raises:
+        ConfigError: there is no such folder, no image that can be read in a split, or a table with faults.
     """
     found = listing.find(place)
-    files = listing.of_split(found, split)
-    title, keep = f'{found.root.name}/{split}', fits(len(files), resolution, channels)
-    decoded = _decoded(title, found.root, files, resolution, channels, keep)
-    readable = np.flatnonzero(decoded.pop('readable'))
-    _warn(found.root, files, readable)
-    files = [files[n] for n in readable]
+    if split == 'train':
+        say(listing.summary(found))
+        _part(found, 'test', resolution, channels)
+    files, images = _part(found, split, resolution, channels)
+    title = f'{printable(found.root.name)}/{split}'
     fields, arrays, known = _facts(found, files)
     fields = {'image': image_field(resolution, channels)} | fields
-    if keep:
-        return from_arrays(title, {'image': decoded['image'][readable]} | arrays, fields, **known)
+    if images is not None:
+        return from_arrays(title, {'image': images} | arrays, fields, **known)
 
     def rows(indices: np.ndarray) -> dict[str, np.ndarray]:
-        images = [decode((found.root / files[index]).read_bytes(), resolution, channels) for index in indices]
-        return {'image': np.stack(images)} | {name: array[indices] for name, array in arrays.items()}
+        read = np.stack([_read(found.root, files[index], resolution, channels) for index in indices])
+        return {'image': read} | {name: array[indices] for name, array in arrays.items()}
 
     return Source(name=title, fields=fields, length=len(files), rows=rows, in_memory=False, **known)
+
+
+def _part(found: listing.Listing, split: str, resolution: int, channels: int) -> Part:
+    """Decodes a split and warns about files that cannot be read.
+
+    Files that could not be read before are tried again, because a repair need not change their size or time.
+
+    Args:
+        found: the folder.
+        split: 'train' or 'test'.
+        resolution: R, pixels per side.
+        channels: C, 1 or 3.
+    """
+    root, files = found.root, listing.of_split(found, split)
+    keep = fits(len(files), resolution, channels)
+    decoded = _decoded(f'{printable(root.name)}/{split}', root, files, resolution, channels, keep)
+    repaired: dict[int, np.ndarray] = {}
+    refused: dict[str, str] = {}
+    for n in np.flatnonzero(~decoded['readable']).tolist():
+        try:
+            repaired[n] = decode((root / files[n]).read_bytes(), resolution, channels)
+        except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+            refused[files[n]] = refusal(error)
+    if refused:
+        _warn(root, split, len(files), refused)
+    left = [n for n, file in enumerate(files) if file not in refused]
+    images = decoded.get('image')
+    if images is not None and (repaired or refused):
+        images = images.copy()
+        for n, image in repaired.items():
+            images[n] = image
+        images = images[left]
+    return Part([files[n] for n in left], images)
+
+
+def _read(root: Path, file: str, resolution: int, channels: int) -> np.ndarray:
+    """Decodes a file of a set that is not in memory, uint8 [resolution, resolution, channels]."""
+    try:
+        return decode((root / file).read_bytes(), resolution, channels)
+    except Exception as error:
+        raise UserError(
+            f'{printable(str(root / file))} could be read at the start and cannot be now ({refusal(error)}): put it '
+            'back and run the same command again'
+        ) from error
 
 
 def _decoded(
@@ -86,15 +140,23 @@ def _decoded(
     return cached(title, key, lambda: decode_all(title, len(files), block))
 
 
-def _warn(root: Path, files: Sequence[str], readable: np.ndarray) -> None:
-    """Warns about unreadable files: names the first ones and counts all."""
-    corrupt = sorted(set(files) - {files[n] for n in readable})
-    if not corrupt:
-        return
-    named = ', '.join(corrupt[:NAMED]) + (', ...' if len(corrupt) > NAMED else '')
-    if len(corrupt) == len(files):
-        raise UserError(f'none of the {len(files)} images in {root} can be read ({named}): put images there that open')
-    logging.warning('%s: left out %d of %d images that cannot be read: %s', root, len(corrupt), len(files), named)
+def _warn(root: Path, split: str, count: int, refused: dict[str, str]) -> None:
+    """Warns about files that cannot be read; raises if no other is left.
+
+    Args:
+        root: the folder.
+        split: 'train' or 'test'.
+        count: the number of files in the split.
+        refused: file -> why it cannot be read.
+    """
+    first = [f'{file} ({reason})' for file, reason in [*refused.items()][:NAMED]]
+    named = printable(', '.join(first) + (', ...' if len(refused) > NAMED else ''))
+    if len(refused) == count:
+        raise ConfigError(
+            f'none of the {count} {SPLITS[split]} images in {printable(str(root))} can be read: {named}: put images '
+            'there that open, or move these elsewhere'
+        )
+    say(f'warning: {root}: left out {len(refused)} of {count} {SPLITS[split]} images that cannot be read: {named}')
 
 
 def _facts(

@@ -1,67 +1,96 @@
 """Lists the images of a folder with their splits, labels and captions.
 
-Splits are the folders train/ and test/ if both exist. Otherwise a tenth is held out by a hash of the paths. Images that
-are added later do not change the split of the others.
+Splits are two folders, one for training (`train`, `training`) and one held out (`test`, `testing`, or else `val`,
+`valid`, `validation`), in any case. They may lie in a folder that holds nothing else. Otherwise a tenth is held out by
+a hash of the paths. Images that are added later do not change the split of the others.
 
-Labels and captions are read from labels.csv or captions.tsv at the top. Its columns are `file` (the path from the top),
-and `label` or `caption` or both. Without a table of labels, the label is the first folder in which paths differ.
+Labels and captions are read from a table at the top; see `table`. Its columns are `file` (the path from the top), and
+`label` or `caption` or both. Without a table of labels, the label is the first folder in which paths differ. Classes
+are numbered in alphabetical order. If all their names are whole numbers, they are numbered in numeric order.
 """
 
-import csv
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from absl import logging
+from genlab.data.sources import table
+from genlab.data.sources.said import printable, say, some
+from genlab.data.sources.walk import ENDINGS, OTHER, walk
+from genlab.errors import ConfigError
 
-from genlab.errors import UserError
-
-ENDINGS = ('png', 'jpg', 'jpeg', 'webp', 'bmp', 'gif', 'tif', 'tiff', 'ppm', 'pgm')
-TABLES = {'labels.csv': ',', 'captions.tsv': '\t'}
 SPLITS = ('train', 'test')
+TRAIN = ('train', 'training')
+HELD_OUT = (('test', 'testing'), ('val', 'valid', 'validation'))  # the first that is there
 TEST = 0.1
+EMPTY = 'folders without images'
+SECOND = 'a second table'
 
 
 class Listing(NamedTuple):
     """The images of a folder."""
 
     root: Path
-    files: list[str]  # paths from root, sorted
+    files: list[str]  # paths from root, sorted; only those of the splits
+    folders: Mapping[str, str]  # split -> its folder; empty if a hash of the paths divides the images
     classes: tuple[str, ...]  # names; empty unless every image has a label
     labels: Mapping[str, str]  # file -> label; empty unless every image has a label
     captions: Mapping[str, str]  # file -> caption, '' if that image has none; empty if no image has one
+    ignored: Mapping[str, Sequence[str]]  # reason -> paths that are passed over
 
 
 def find(place: str) -> Listing:
     """Lists the images under a folder and reads its table."""
     root = Path(place).expanduser()
     if not place or not root.is_dir():
-        raise UserError(f'config.data.dir={place} is no folder: set it to a folder of images')
-    files = sorted(_files(root))
+        raise ConfigError(f'config.data.dir={printable(str(place))} is no folder: set it to a folder of images')
+    files, folders, ignored = walk(root)
     if not files:
-        raise UserError(
-            f'there are no images in {place}: put {", ".join(ENDINGS)} files there or in folders under it '
-            '(one folder per class, or labels.csv with the columns file,label,caption)'
+        raise ConfigError(
+            f'there are no images in {printable(str(place))}{_passed_over(ignored)}: put {", ".join(ENDINGS)} files '
+            'there or in folders under it (one folder per class, or labels.csv with the columns file,label,caption)'
         )
-    table = _table(root)
-    absent = sorted(set(table) - set(files))
+    populated = {parent for folder in {file.rpartition('/')[0] for file in files} for parent in _parents(folder)}
+    ignored |= {EMPTY: [folder for folder in folders if folder not in populated]}
+    splits = _splits(root, folders, files, populated)
+    if splits:
+        inside = tuple(f'{folder}/' for folder in splits.values())
+        ignored[f'outside {" and ".join(inside)}'] = [file for file in files if not file.startswith(inside)]
+        files = [file for file in files if file.startswith(inside)]
+    rows = table.read(root, files)
+    tables = [name for name in ignored.get(OTHER, ()) if name in table.TABLES]
+    ignored[OTHER] = [name for name in ignored.get(OTHER, ()) if name not in table.TABLES]
+    ignored[SECOND] = sorted(tables, key=[*table.TABLES].index)[1:]
+    absent = sorted(set(rows) - set(files))
     if absent:
-        logging.warning('%s: %d files of the table are not there, such as %s', root, len(absent), absent[0])
-    labels = _labels(root, files, table)
-    captions = {file: table.get(file, {}).get('caption') or '' for file in files}
-    return Listing(root, files, tuple(sorted(set(labels.values()))), labels, captions if any(captions.values()) else {})
+        say(f'warning: {root}: {len(absent)} files of the table are not there, such as {absent[0]}')
+    labels = _labels(root, files, rows, splits)
+    captions = {file: rows.get(file, {}).get('caption') or '' for file in files}
+    return Listing(
+        root,
+        files,
+        splits,
+        _classes(root, labels),
+        labels,
+        captions if any(captions.values()) else {},
+        {reason: names for reason, names in ignored.items() if names},
+    )
 
 
 def of_split(listing: Listing, split: str) -> list[str]:
     """Returns the files of 'train' or 'test'. A single image is in both."""
     if split not in SPLITS:
-        raise UserError(f'a folder has the splits train and test, and {split} is neither: choose one of them')
-    if _divided(listing.root):
-        files = [file for file in listing.files if file.startswith(f'{split}/')]
+        raise ConfigError(f'a folder has the splits train and test, and {split} is neither: choose one of them')
+    if listing.folders:
+        folder = f'{listing.folders[split]}/'
+        files = [file for file in listing.files if file.startswith(folder)]
         if not files:
-            raise UserError(f'{listing.root} has no images in {split}/: put some there, or remove that folder')
+            raise ConfigError(
+                f'{printable(str(listing.root))} has no images in {printable(folder)}: put some there, or remove that '
+                'folder'
+            )
         return files
     shares = {file: _share(file) for file in listing.files}
     limit = max(TEST, min(shares.values()))
@@ -79,18 +108,66 @@ def fingerprint(root: Path, files: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _files(root: Path) -> Iterator[str]:
-    """Yields paths from root of all image files; skips hidden files and folders."""
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(('.', '__MACOSX'))]
-        for name in names:
-            if not name.startswith('.') and name.lower().rpartition('.')[2] in ENDINGS:
-                yield (Path(folder) / name).relative_to(root).as_posix()
+def summary(listing: Listing) -> str:
+    """Describes in one line what was found: images by split, classes, and what was passed over and why."""
+    counts = {split: len(of_split(listing, split)) for split in SPLITS}
+    names = [f'{number}: {name}' for number, name in enumerate(listing.classes)]
+    classes = f'{len(names)} classes ({some(names)})' if names else 'no classes'
+    return (
+        f'{listing.root}: {counts["train"]} training and {counts["test"]} held-out images'
+        f'{" in " if listing.folders else ""}{" and ".join(f"{folder}/" for folder in listing.folders.values())}, '
+        f'{classes}{", captions" if listing.captions else ""}{_passed_over(listing.ignored)}'
+    )
 
 
-def _divided(root: Path) -> bool:
-    """Returns whether the folder has a subfolder per split."""
-    return all((root / split).is_dir() for split in SPLITS)
+def _passed_over(ignored: Mapping[str, Sequence[str]]) -> str:
+    """Formats what was passed over, by reason: '; passed over: hidden 2 (.a, .b)'; '' if nothing was."""
+    reasons = [f'{reason} {len(names)} ({some(names)})' for reason, names in ignored.items() if names]
+    return f'; passed over: {", ".join(reasons)}' if reasons else ''
+
+
+def _parents(folder: str) -> list[str]:
+    """Returns a folder and all above it, '' last."""
+    parts = folder.split('/')
+    return ['/'.join(parts[:end]) for end in range(len(parts), -1, -1)]
+
+
+def _splits(root: Path, folders: Sequence[str], files: Sequence[str], populated: set[str]) -> dict[str, str]:
+    """Returns {split: folder}, {} if there is no folder for training and none held out.
+
+    Args:
+        root: the folder, for messages.
+        folders: paths of all folders.
+        files: paths of the images.
+        populated: the folders that hold images at any depth.
+    """
+    parent, direct = '', {file.rpartition('/')[0] for file in files}
+    while True:
+        below = [folder for folder in folders if folder and folder.rpartition('/')[0] == parent]
+        named = {name: [f for f in below if _name(f) in name] for name in (TRAIN, *HELD_OUT)}
+        train, held_out = named[TRAIN], next((named[name] for name in HELD_OUT if named[name]), [])
+        filled = [folder for folder in below if folder in populated]
+        if train and held_out:
+            for same in (train, held_out):
+                if len(same) > 1:
+                    raise ConfigError(
+                        f'{printable(str(root))}: {printable(" and ".join(same))} are the same split: merge them, or '
+                        'move one elsewhere'
+                    )
+            return {'train': train[0], 'test': held_out[0]}
+        if len(filled) > 1 and all(_name(folder) in sum(HELD_OUT, ()) for folder in filled):
+            raise ConfigError(
+                f'{printable(str(root))} has {printable(" and ".join(filled))} and no train/: name the folder of '
+                'training images train'
+            )
+        if len(filled) != 1 or parent in direct:
+            return {}
+        parent = filled[0]
+
+
+def _name(folder: str) -> str:
+    """Returns the last part of a path in lower case."""
+    return PurePosixPath(folder).name.casefold()
 
 
 def _share(file: str) -> float:
@@ -98,43 +175,48 @@ def _share(file: str) -> float:
     return int.from_bytes(hashlib.sha256(file.encode(errors='surrogateescape')).digest()[:8], 'big') / 2**64
 
 
-def _table(root: Path) -> dict[str, dict[str, str]]:
-    """Reads {file: row} of the table at the top of a folder, empty if there is none."""
-    for name, delimiter in TABLES.items():
-        if not (root / name).exists():
-            continue
-        with open(root / name, newline='', encoding='utf-8-sig') as lines:
-            reader = csv.DictReader(lines, delimiter=delimiter)
-            columns = reader.fieldnames or []
-            if 'file' not in columns or not {'label', 'caption'} & set(columns):
-                raise UserError(
-                    f'{root / name} has the columns {", ".join(columns)}: it needs file, and label or '
-                    f'caption or both, separated by {"a tab" if delimiter != "," else "a comma"}; or '
-                    'move it elsewhere'
-                )
-            return {PurePosixPath(row['file']).as_posix(): row for row in reader}
-    return {}
+def _labels(
+    root: Path, files: Sequence[str], rows: Mapping[str, Mapping[str, str]], splits: Mapping[str, str]
+) -> dict[str, str]:
+    """Returns {file: class} if every image has a class, else {}.
 
-
-def _labels(root: Path, files: Sequence[str], table: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Returns {file: class} if every image has a class, else {}."""
-    if any(row.get('label') for row in table.values()):
-        labels = {file: table.get(file, {}).get('label') or '' for file in files}
+    Args:
+        root: the folder, for messages.
+        files: paths from root.
+        rows: of the table.
+        splits: the folders of the splits.
+    """
+    if any(row.get('label') for row in rows.values()):
+        labels = {file: rows.get(file, {}).get('label') or '' for file in files}
     else:
-        labels = _class_folders(files, _divided(root))
+        labels = _class_folders(files, splits)
     without = [file for file, label in labels.items() if not label]
     if without and len(without) < len(files):
-        logging.warning('%s: no labels are used: %d images have none, such as %s', root, len(without), without[0])
+        say(f'warning: {root}: no labels are used: {len(without)} images have none, such as {without[0]}')
     return {} if without else labels
 
 
-def _class_folders(files: Sequence[str], divided: bool) -> dict[str, str]:
+def _class_folders(files: Sequence[str], splits: Mapping[str, str]) -> dict[str, str]:
     """Returns {file: the first folder in which paths differ}, or '' for an image above it.
 
     Args:
         files: paths from root.
-        divided: whether the paths begin with train/ or test/, which is ignored.
+        splits: the folders of the splits, at one depth; paths are compared below them.
     """
-    folders = {file: PurePosixPath(file).parts[:-1][int(divided) :] for file in files}
+    depth = max((len(PurePosixPath(folder).parts) for folder in splits.values()), default=0)
+    folders = {file: PurePosixPath(file).parts[:-1][depth:] for file in files}
     shared = len(os.path.commonprefix(list(folders.values())))
-    return {file: parts[shared] if len(parts) > shared else '' for file, parts in folders.items()}
+    return {file: printable(parts[shared]) if len(parts) > shared else '' for file, parts in folders.items()}
+
+
+def _classes(root: Path, labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns the names of classes in the order of their numbers; warns of names that are nearly the same."""
+    names = {*labels.values()}
+    whole = all(re.fullmatch('-?[0-9]+', name) for name in names)
+    alike: dict[object, list[str]] = {}
+    for name in sorted(names):
+        alike.setdefault(int(name) if whole else ' '.join(name.casefold().split()), []).append(name)
+    for same in alike.values():
+        if len(same) > 1:
+            say(f'warning: {root}: {" and ".join(same)} are different classes: rename one if they should be the same')
+    return tuple(sorted(names, key=lambda name: (int(name) if whole else 0, name)))
