@@ -78,14 +78,16 @@ def make(arguments: argparse.Namespace, made_by: str) -> None:
     if arguments.keep:
         for run in runs:
             keep(run, pathlib.Path(arguments.keep) / run.name)
+    # Paths in a config need not be UTF-8; their other bytes are escaped.
+    text = markdown(runs, tables, links, made_by).encode(errors='backslashreplace')
     if arguments.markdown:
-        write_atomically(arguments.markdown, markdown(runs, tables, links, made_by).encode())
+        write_atomically(arguments.markdown, text)
     if arguments.html:
-        write_atomically(arguments.html, html(runs, tables, shown, made_by).encode())
+        write_atomically(arguments.html, html(runs, tables, shown, made_by).encode(errors='backslashreplace'))
     for path in filter(None, (arguments.markdown, arguments.html, arguments.keep)):
         print(f'{path}: {len(runs)} run{"s" if len(runs) > 1 else ""}')
     if not (arguments.markdown or arguments.html or arguments.keep):
-        print(markdown(runs, tables, links, made_by), end='')
+        print(text.decode(), end='')
 
 
 def gather(paths: Sequence[str]) -> list[Run]:

@@ -27,7 +27,7 @@ from genlab.run.logs import read_metrics
 def write(workdir: str | os.PathLike[str]) -> str:
     """Writes workdir/report.html atomically and returns its path."""
     path = os.path.join(workdir, 'report.html')
-    write_atomically(path, render(workdir).encode())
+    write_atomically(path, render(workdir).encode(errors='backslashreplace'))  # paths need not be UTF-8
     return path
 
 

@@ -289,6 +289,14 @@ def test_no_run_is_one_line_and_exit_2(words, message, capsys):
     assert stopped.value.code == 2 and last.startswith(f'genlab: {message}')
 
 
+def test_paths_that_are_not_utf8_are_escaped(pair, capsys):
+    make(pair / 'c', quality('1f', 1.0), command='python -m genlab.main --config=configs/caf\udce9.py')
+    results.main(['c'])
+    assert r'caf\udce9.py' in capsys.readouterr().out
+    results.main(['c', '--markdown=r.md', '--html=r.html'])
+    assert r'caf\udce9.py' in (pair / 'r.md').read_text(encoding='utf-8')
+
+
 def test_damaged_files_and_pictures_are_left_out(pair, capsys):
     whole = (pair / 'runs/a/samples/4000.png').read_bytes()
     (pair / 'runs/a/samples/4000.png').write_bytes(whole[:-20])

@@ -188,6 +188,12 @@ def test_large_pictures_are_fewer(tmp_path, monkeypatch):
     assert 'title="step 0"' in text and 'title="step 1,450"' in text
 
 
+def test_paths_that_are_not_utf8_are_escaped(tmp_path):
+    (tmp_path / 'config.json').write_text(json.dumps({'data': {'dir': '/photos/caf\udce9'}}))
+    with open(report.write(tmp_path), encoding='utf-8') as page:
+        assert r'/photos/caf\udce9' in page.read()
+
+
 def test_an_empty_folder_and_every_broken_file(tmp_path):
     assert 'There is no config.json' in Page(report.render(str(tmp_path))).text
     fill(tmp_path, pictures=3)
