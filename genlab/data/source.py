@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from genlab.data import fingerprint as fingerprints
+
 
 class Field(NamedTuple):
     """Declares one field of a source's examples; `check` compares the first batch with it.
@@ -32,6 +34,7 @@ class Source:
     log_density: points [N, D] -> nats [N], for toy densities with an exact density.
     centres, spread: [modes, D] and the standard deviation around each centre, if the density has modes.
     on_demand: fields that `load(..., fields=...)` can add; a source computes them only if they are requested.
+    fingerprint: of the examples, where it is known without reading them; None: `fingerprint.of` hashes all rows.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Source:
     centres: np.ndarray | None = None
     spread: float | None = None
     on_demand: tuple[str, ...] = ()
+    fingerprint: Callable[[], fingerprints.Fingerprint] | None = None
 
     def __len__(self) -> int:
         return self.length
@@ -89,8 +93,14 @@ def subset(source: Source, indices: np.ndarray, name: str) -> Source:
     """
     every = source.captions
     captions = None if every is None else (lambda chosen: every(indices[chosen]))
+    whole = source.fingerprint
     return dataclasses.replace(
-        source, name=name, length=len(indices), rows=lambda chosen: source.rows(indices[chosen]), captions=captions
+        source,
+        name=name,
+        length=len(indices),
+        rows=lambda chosen: source.rows(indices[chosen]),
+        captions=captions,
+        fingerprint=None if whole is None else (lambda: fingerprints.subset(whole(), indices)),
     )
 
 

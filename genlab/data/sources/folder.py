@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genlab.data import captions
+from genlab.data import captions, fingerprint
 from genlab.data.cache import cached
 from genlab.data.images import decode, refusal
 from genlab.data.source import Field, Source, from_arrays, image_field, label_field
@@ -23,6 +23,7 @@ class Part(NamedTuple):
     """The images of a split that can be read."""
 
     files: list[str]
+    contents: np.ndarray  # uint64 [N], hashes of the files
     images: np.ndarray | None  # uint8 [N, R, R, C]; None if they are decoded when read
 
 
@@ -50,12 +51,18 @@ def folder(place: str, resolution: int = 32, channels: int = 3, split: str = 'tr
     if split == 'train':
         say(listing.summary(found))
         _part(found, 'test', resolution, channels)
-    files, images = _part(found, split, resolution, channels)
-    title = f'{printable(found.root.name)}/{split}'
+    part = _part(found, split, resolution, channels)
+    files, title = part.files, f'{printable(found.root.name)}/{split}'
     fields, arrays, known = _facts(found, files)
     fields = {'image': image_field(resolution, channels)} | fields
-    if images is not None:
-        return from_arrays(title, {'image': images} | arrays, fields, **known)
+
+    def identity() -> fingerprint.Fingerprint:
+        notes = [f'{found.labels.get(file, "")}\0{found.captions.get(file, "")}' for file in files]
+        return fingerprint.of_files(found.root, files, notes, part.contents)
+
+    known['fingerprint'] = identity
+    if part.images is not None:
+        return from_arrays(title, {'image': part.images} | arrays, fields, **known)
 
     def rows(indices: np.ndarray) -> dict[str, np.ndarray]:
         read = np.stack([_read(found.root, files[index], resolution, channels) for index in indices])
@@ -78,11 +85,13 @@ def _part(found: listing.Listing, split: str, resolution: int, channels: int) ->
     root, files = found.root, listing.of_split(found, split)
     keep = fits(len(files), resolution, channels)
     decoded = _decoded(f'{printable(root.name)}/{split}', root, files, resolution, channels, keep)
+    contents = decoded['content'].copy()
     repaired: dict[int, np.ndarray] = {}
     refused: dict[str, str] = {}
     for n in np.flatnonzero(~decoded['readable']).tolist():
         try:
-            repaired[n] = decode((root / files[n]).read_bytes(), resolution, channels)
+            data = (root / files[n]).read_bytes()
+            repaired[n], contents[n] = decode(data, resolution, channels), fingerprint.of_bytes(data)
         except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
             refused[files[n]] = refusal(error)
     if refused:
@@ -94,7 +103,7 @@ def _part(found: listing.Listing, split: str, resolution: int, channels: int) ->
         for n, image in repaired.items():
             images[n] = image
         images = images[left]
-    return Part([files[n] for n in left], images)
+    return Part([files[n] for n in left], contents[left], images)
 
 
 def _read(root: Path, file: str, resolution: int, channels: int) -> np.ndarray:
@@ -122,21 +131,23 @@ def _decoded(
         keep: whether to return the images.
 
     Returns:
-        {'readable': bool [N]}, and with `keep` also 'image', uint8 [N, R, R, C].
+        {'readable': bool [N], 'content': uint64 [N], hashes of the files}, and with `keep` also 'image', uint8
+        [N, R, R, C].
     """
 
     def block(start: int, stop: int) -> dict[str, np.ndarray]:
         images = np.zeros((stop - start, resolution, resolution, channels), np.uint8)
-        readable = np.zeros(stop - start, bool)
+        readable, content = np.zeros(stop - start, bool), np.zeros(stop - start, np.uint64)
         for n, file in enumerate(files[start:stop]):
             try:
-                images[n] = decode((root / file).read_bytes(), resolution, channels)
-                readable[n] = True
+                data = (root / file).read_bytes()
+                images[n] = decode(data, resolution, channels)
+                readable[n], content[n] = True, fingerprint.of_bytes(data)
             except Exception:  # Pillow's decoders raise nearly anything on a damaged file
                 continue
-        return {'readable': readable} | ({'image': images} if keep else {})
+        return {'readable': readable, 'content': content} | ({'image': images} if keep else {})
 
-    key = [str(root), listing.fingerprint(root, files), resolution, channels, keep]
+    key = [str(root), listing.fingerprint(root, files), resolution, channels, keep, 'content']
     return cached(title, key, lambda: decode_all(title, len(files), block))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from genlab.data import fingerprint
 from genlab.data.cache import cached
 from genlab.data.images import decode
 from genlab.data.source import Source, from_arrays, image_field, label_field
@@ -44,6 +45,8 @@ def tfds(name: str, folder: str = '', resolution: int = 32, channels: int = 3, s
 
     known: dict[str, Any] = {'classes': tuple(classes.names) if classes is not None else ()}
     title = f'{info.full_name}/{split}'
+    identity = [title, len(records), str(info.splits.total_num_examples), _checksums(info)]
+    known['fingerprint'] = lambda: fingerprint.Fingerprint(fingerprint.of_values(['tfds', *identity]))
     if not fits(len(records), resolution, channels):
         return Source(name=title, fields=fields, length=len(records), rows=rows, in_memory=False, **known)
     key = [title, len(records), str(info.splits.total_num_examples), resolution, channels, _checksums(info)]

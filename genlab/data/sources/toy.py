@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from genlab.data import fingerprint
 from genlab.data.source import Field, Source, from_arrays, label_field
 from genlab.errors import ConfigError, meant
 
@@ -46,6 +47,8 @@ def toy(name: str, split: str = 'train') -> Source:
     if 'angle' in arrays:
         fields['angle'] = Field((1,), FLOAT, *ROLL_ANGLES)
     arrays = {field: arrays[field].astype(fields[field].dtype) for field in fields}
+    # Not of the points: their last bits may differ between processors.
+    identity = fingerprint.of_values(['toy', name, POINTS[split], SEEDS[split]])
     return from_arrays(
         f'{name}/{split}',
         arrays,
@@ -53,6 +56,7 @@ def toy(name: str, split: str = 'train') -> Source:
         log_density=density.log_density,
         centres=density.centres,
         spread=density.spread,
+        fingerprint=lambda: fingerprint.Fingerprint(identity),
     )
 
 

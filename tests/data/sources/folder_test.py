@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genlab.data import Batches, captions, check, load
+from genlab.data import Batches, captions, check, fingerprint, load
 from genlab.data.load import defaults
 from genlab.data.sources import decoding, listing
 from genlab.data.sources.folder import folder
@@ -391,6 +391,7 @@ def test_large_folders_are_not_loaded_into_memory(place, monkeypatch):
     monkeypatch.setattr(decoding, 'IN_MEMORY', 100)
     source = folder(place, 8)
     assert kept.in_memory and not source.in_memory and source.fields == kept.fields
+    assert fingerprint.of(source).digest == fingerprint.of(kept).digest
     batches = [dict(Batches(one, 4, seed=0).stream(0, 1, 3)) for one in (source, kept)]
     for n in range(3):
         np.testing.assert_array_equal(batches[0][n]['image'], batches[1][n]['image'])

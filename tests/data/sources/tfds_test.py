@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import genlab
-from genlab.data import Batches, check, load
+from genlab.data import Batches, check, fingerprint, load
 from genlab.data.load import defaults
 from genlab.data.sources import decoding
 from genlab.data.sources.tfds import tfds
@@ -76,6 +76,8 @@ def test_large_sets_stay_on_disk(sets, monkeypatch):
     monkeypatch.setattr(decoding, 'IN_MEMORY', 100)
     source = tfds('small_squares', sets, 8)
     assert kept.in_memory and not source.in_memory
+    digests = [fingerprint.of(one).digest for one in (kept, source, tfds('small_squares', sets, 8, split='test'))]
+    assert digests[0] == digests[1] != digests[2]
     streams = [dict(Batches(one, 16, seed=0).stream(0, 2, 4)) for one in (source, kept)]
     for n in (0, 2):
         np.testing.assert_array_equal(streams[0][n]['image'], streams[1][n]['image'])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genlab.data import captions
+from genlab.data import captions, fingerprint
 from genlab.data.images import to_channels
 from genlab.data.source import Field, Source, image_field, label_field
 from genlab.data.sources.scenes import layout
@@ -69,6 +69,7 @@ def scenes(
         classes=KINDS,
         vocabulary=captions.VOCABULARY,
         on_demand=ON_DEMAND,
+        fingerprint=lambda: fingerprint.Fingerprint(fingerprint.of_values(['scenes', SEED, start, length])),
         captions=lambda indices: captions.sentences(layout.layout(SEED, np.asarray(indices) + start)),
     )
 
