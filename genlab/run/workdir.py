@@ -1,23 +1,28 @@
-"""The folder of a run: its config, its lock, and the environment it ran in."""
+"""The folder of a run: its config, its data, its lock, and the environment it ran in."""
 
 import contextlib
 import datetime
 import fcntl
 import importlib.metadata
+import io
 import json
 import os
 import pathlib
 import platform
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from genlab.config import differences
-from genlab.errors import ConfigError
+from genlab import data
+from genlab.config import at, differences
+from genlab.data import fingerprint
+from genlab.errors import ConfigError, UserError, warn
 from genlab.run import command
 from genlab.run.files import write_atomically
 
@@ -64,18 +69,28 @@ def lock(path: pathlib.Path) -> Iterator[None]:
 
 
 def claim(path: pathlib.Path, config: ConfigDict) -> None:
-    """Writes config.json; raises ConfigError if the folder holds a run of another config."""
-    if (path / 'config.json').exists() and (keys := compare(path, config)):
-        raise ConfigError(
-            f'--workdir={path}: it holds a run of another config; {", ".join(keys)} differ: '
-            'use that config, or name another folder'
-        )
-    write_json(path / 'config.json', plain(config))
+    """Writes config.json; raises ConfigError if the folder holds a run of another config.
+
+    The folder of the data stays as recorded until `claim_data` has compared the data.
+    """
+    content = plain(config)
+    if (path / 'config.json').exists():
+        if keys := compare(path, config):
+            raise ConfigError(
+                f'--workdir={path}: it holds a run of another config; {", ".join(keys)} differ: '
+                'use that config, or name another folder'
+            )
+        content['data']['dir'] = at(read(path), 'data.dir') or ''
+    write_json(path / 'config.json', content)
 
 
 def compare(path: pathlib.Path, config: ConfigDict) -> list[str]:
-    """Returns the keys in which the run of the folder differs from the config, except those in `FREE`."""
-    return differences(read(path), plain(config), FREE)
+    """Returns the keys in which the run of the folder differs from the config, except those in `FREE`.
+
+    The folder of the data is free too if the run has a record of its data, with which `check_data` compares.
+    """
+    free = (*FREE, 'data.dir') if (path / DATA).exists() or not _moved(path, config) else FREE
+    return differences(read(path), plain(config), free)
 
 
 def read(path: pathlib.Path, flag: str = '--workdir') -> dict:
@@ -90,6 +105,108 @@ def read(path: pathlib.Path, flag: str = '--workdir') -> dict:
         raise ConfigError(
             f'{path}/config.json is damaged: put the config there as JSON, or name another folder'
         ) from None
+
+
+DATA, DATA_FILES = 'data.json', 'data.npz'  # the record of the data, and its files if it has any
+
+
+def claim_data(path: pathlib.Path, config: ConfigDict, train: data.Source, write: bool) -> None:
+    """Compares the data with those of the run in a folder, as `check_data`, and records them.
+
+    Args:
+      path: the folder.
+      config: of the run. Phases may read other data, which are not compared.
+      train: the training set of `config.data`.
+      write: whether this process writes the record.
+    """
+    now = fingerprint.record(_splits(config.data, train))
+    changes = check_data(path, config, now)
+    if not write:
+        return
+    before = _record(path)
+    history = [*before.facts.get('changes', []), *changes] if before else []
+    arrays = {f'{split}.{name}': array for split, files in now.files.items() for name, array in files._asdict().items()}
+    if arrays:
+        content = io.BytesIO()
+        np.savez(content, **arrays)
+        write_atomically(path / DATA_FILES, content.getvalue())
+    write_json(path / DATA, {**now.facts, 'changes': history})
+    if (path / 'config.json').exists():
+        write_json(path / 'config.json', plain(config))
+
+
+def check_data(path: pathlib.Path, config: ConfigDict, now: fingerprint.Record | None = None) -> list[str]:
+    """Compares the data with those that the run in a folder was trained on; `fingerprint` says what is refused and why.
+
+    Args:
+      path: the folder. Without a record of the data nothing is compared.
+      config: of the run.
+      now: the record of the data as they are; None loads them.
+
+    Returns:
+      The differences that were warned of.
+
+    Raises:
+      ConfigError: the numbers of classes or words have changed, or another folder does not hold the same data.
+    """
+    before = _record(path)
+    if before is None:
+        return []
+    changes = fingerprint.compare(before, now or fingerprint.record(_splits(config.data)))
+    where = f'config.data.dir={config.data.dir}' if config.data.dir else 'the data'
+    if changes.meaning:
+        raise ConfigError(
+            f'{where}: not the data of the run in {path}: {"; ".join(changes.meaning)}: restore them, or name another '
+            '--workdir to train on the new data'
+        )
+    if changes.images and _moved(path, config):
+        raise ConfigError(
+            f'{where}: not the data of the run in {path}: {"; ".join(changes.images)}: give a folder with the same '
+            'files, or name another --workdir'
+        )
+    if changes.images and jax.process_index() == 0:
+        warn(
+            f'{where}: the data have changed since the run in {path} recorded them: {"; ".join(changes.images)}; '
+            'figures from before and after do not compare'
+        )
+    return changes.images
+
+
+def _splits(config_data: ConfigDict, train: data.Source | None = None) -> dict[str, data.Source]:
+    """Returns the training set, and the held-out set if there is one."""
+    sources = {'train': data.load(config_data, 'train') if train is None else train}
+    with contextlib.suppress(UserError):  # a model can train without one
+        sources['test'] = data.load(config_data, 'test')
+    return sources
+
+
+def _record(path: pathlib.Path) -> fingerprint.Record | None:
+    """Returns the record of the data in a folder; None if there is none."""
+    try:
+        facts = json.loads((path / DATA).read_text())
+        if not {'classes', 'vocabulary', 'fields', 'splits'} <= {*facts}:
+            raise ValueError('incomplete')
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        raise ConfigError(f'{path / DATA} is damaged: remove it to record the data as they are now') from None
+    files = {}
+    try:
+        with np.load(path / DATA_FILES, allow_pickle=False) as arrays:
+            for split in {name.rpartition('.')[0] for name in arrays}:
+                files[split] = fingerprint.Files(*(arrays[f'{split}.{name}'] for name in fingerprint.Files._fields))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        files = {}  # the numbers of changed files are lost, the fingerprints are not
+    return fingerprint.Record(facts, files)
+
+
+def _moved(path: pathlib.Path, config: ConfigDict) -> bool:
+    """Returns whether the config names another folder of data than the run does."""
+
+    def place(name: str) -> str:
+        return os.path.realpath(os.path.expanduser(name)) if name else ''
+
+    return (path / 'config.json').exists() and place(at(read(path), 'data.dir') or '') != place(config.data.dir)
 
 
 FACTS = 'facts.json'  # dotted key of the config -> value that training measured on its data

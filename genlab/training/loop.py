@@ -50,6 +50,7 @@ def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     placement = parallel.place(config.placement)
     known = workdir.with_facts(folder, config)
     schedule = programs(known, build, placement)
+    claim_data(folder, config, schedule)
     check_states(schedule)
     if jax.process_index() == 0 and (facts := data.missing(known.model)):
         filled = schedule[0].config.model
@@ -65,6 +66,19 @@ def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
             if loop.step < program.end:
                 loop.run(program)
         loop.finish(schedule[-1], trained)
+
+
+def claim_data(folder: pathlib.Path, config: ConfigDict, schedule: list[Program]) -> None:
+    """Compares the data with those of the run and records them. If one process refuses them, all stop."""
+    first, error = schedule[0], None
+    try:
+        same = first.config.data == config.data  # a phase may read other data
+        source = first.batches.source if same else data.load(config.data)
+        workdir.claim_data(folder, config, source, write=jax.process_index() == 0)
+    except UserError as fault:
+        error = fault
+    if parallel.agree(error is not None):
+        raise error or ConfigError(f'--workdir={folder}: another process has other data than the run')
 
 
 class Loop:

@@ -3,13 +3,20 @@
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from genlab import config as configs
+from genlab import data, modes
+from genlab.conditioning import Conditions
 from genlab.errors import ConfigError, UserError
 from genlab.run import workdir
 from genlab.training.optimizers import adam
@@ -59,6 +66,102 @@ def test_keys_that_do_not_affect_training_may_change_and_are_recorded(tmp_path):
         moved = run_config()
         moved.update_from_flattened_dict({key: 2})
         assert workdir.compare(tmp_path, moved) == [key]
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Returns (the folder of a run, its config, the folder of its 20 pictures in two classes)."""
+    monkeypatch.setenv('GENLAB_CACHE', str(tmp_path / 'cache'))
+    pictures, run = tmp_path / 'pictures', tmp_path / 'run'
+    for n in range(20):
+        save(pictures / ('red' if n % 2 else 'blue') / f'{n}.png', n)
+    config = run_config()
+    config.data.update(source='folder', dir=str(pictures), resolution=8)
+    use(run, config)
+    return run, config, pictures
+
+
+def save(path, level):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((8, 8), level, np.uint8)).save(path)
+
+
+def use(run, config, **changes):
+    """Does what every training command does with the folder of a run before the first step."""
+    config.data.update(changes)
+    workdir.claim(run, config)
+    workdir.claim_data(run, config, data.load(config.data), write=True)
+
+
+def contents(run):
+    return {path.name: path.read_bytes() for path in run.iterdir()}
+
+
+def test_another_class_is_refused_and_nothing_changes(trained, capsys, monkeypatch):
+    run, config, pictures = trained
+    before = contents(run)
+    save(pictures / 'green' / 'a.png', 50)  # between blue and red: red would become number 2
+    for names in ("added 'green'", "added 'green' and removed 'red'"):
+        with pytest.raises(ConfigError, match=f'not the data of the run in .*: class names differ: {names}: restore'):
+            use(run, config)
+        assert contents(run) == before
+        if 'removed' not in names:
+            shutil.rmtree(pictures / 'red')
+    program = SimpleNamespace(config=config, experiment=SimpleNamespace(conditions=Conditions(classes=2)))
+    monkeypatch.setattr(modes, 'restore', lambda *arguments: (1, None, program, None))
+    for mode in (lambda: modes.sample(config, None, run, 1, 0, label='red'), lambda: modes.evaluate(config, None, run)):
+        with pytest.raises(ConfigError, match='class names differ'):
+            mode()
+    assert capsys.readouterr().err == ''
+
+
+def test_changed_images_cause_a_warning_with_their_numbers_once(trained, capsys):
+    run, config, pictures = trained
+    save(pictures / 'red' / '1.png', 99)
+    os.utime(pictures / 'red' / '1.png', (1, 1))
+    (pictures / 'red' / '3.png').rename(pictures / 'red' / 'new.png')
+    (pictures / 'red' / '5.png').unlink()
+    use(run, config)
+    error = capsys.readouterr().err
+    assert 'the data have changed' in error and error.count('\n') == 1
+    recorded = json.loads((run / 'data.json').read_text())
+    assert recorded['changes'] and all(line in error for line in recorded['changes'])
+    numbers = [re.findall(r'(\d+) (?:added|removed|changed)', line) for line in recorded['changes']]  # per split
+    assert np.array(numbers, int).sum(0).tolist() == [1, 2, 1]
+    use(run, config)
+    assert capsys.readouterr().err == '' and json.loads((run / 'data.json').read_text()) == recorded
+
+
+def test_a_folder_of_data_may_move_if_it_holds_the_same_files(trained, tmp_path, capsys):
+    run, config, pictures = trained
+    use(run, config, dir=f'{pictures}/')
+    moved = tmp_path / 'elsewhere' / 'named_otherwise'
+    shutil.copytree(pictures, moved)
+    for path in moved.rglob('*.png'):
+        os.utime(path, (1, 1))  # as a copy without times
+    use(run, config, dir=str(moved))
+    assert capsys.readouterr().err == '' and workdir.read(run)['data']['dir'] == str(moved)
+    before = contents(run)
+    save(pictures / 'red' / '7.png', 200)
+    with pytest.raises(ConfigError, match='0 added, 0 removed, 1 changed.* give a folder with the same files'):
+        use(run, config, dir=str(pictures))
+    assert contents(run) == before
+    (run / 'data.json').unlink()  # nothing to compare with: another folder is another config
+    with pytest.raises(ConfigError, match=r'data\.dir differ'):
+        use(run, config)
+    use(run, config, dir=f'{moved}/')
+
+
+def test_damaged_records_of_the_data(trained, capsys):
+    run, config, pictures = trained
+    save(pictures / 'red' / '1.png', 99)
+    (run / 'data.npz').write_bytes(b'PK damaged')
+    use(run, config)
+    assert 'other data (' in capsys.readouterr().err
+    for damaged in ('', '[]', '3', '{}'):
+        (run / 'data.json').write_text(damaged)
+        with pytest.raises(ConfigError, match='data.json is damaged: remove it'):
+            use(run, config)
 
 
 LOCK = """
