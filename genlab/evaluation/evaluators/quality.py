@@ -35,6 +35,7 @@ def evaluate(subject: Subject) -> Part:
         **extractor.protocol,
         'samples': len(samples),
         'reference': f'{source.name}, {int(real["count"]):,}',
+        'reference_examples': [settings.reference, int(real['count'])],
         'compared': len(real['features']),
     }
     finite = np.isfinite(samples).all((1, 2, 3))

@@ -4,7 +4,6 @@ Its features and classes are what evaluation compares. Training is deterministic
 classifier is cached outside the run, so all runs on one machine share it.
 """
 
-import zlib
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from genlab import data
+from genlab.data import fingerprint
 from genlab.data.cache import cached
 from genlab.evaluation.blocks import in_blocks
 
@@ -68,14 +68,10 @@ def load(config_data: ConfigDict) -> Classifier:
     """
     train, test = data.load(config_data, 'train'), data.load(config_data, 'test')
     classes = train.classes or tuple(map(str, range(int(train.fields['label'].high) + 1)))
-    # Part of the key, because two data sets may share a name.
-    first = zlib.crc32(train.rows(np.arange(min(len(train), BATCH)))['image'].tobytes())
     key = {
         'recipe': [VERSION, WIDTHS, STEPS, BATCH, SHIFT],
-        'train': train.name,
-        'examples': len(train),
+        'data': fingerprint.of(train).digest,
         'shape': list(train.fields['image'].shape),
-        'first': first,
     }
     arrays = cached('classifier', key, lambda: _arrays(_fit(train, len(classes))))
     classifier = Classifier(classes, 0.0, _params(arrays))

@@ -2,7 +2,6 @@
 
 import collections
 import time
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genlab import data
-from genlab.data import transforms
+from genlab.data import fingerprint, transforms
 from genlab.data.cache import cached
 from genlab.evaluation.features.extractors import Extractor
 from genlab.evaluation.metrics.distances import blockwise_moments
@@ -43,9 +42,7 @@ def statistics(config_data: ConfigDict, source: data.Source, extractor: Extracto
     order = np.random.RandomState(0).permutation(len(source))[:count]
     key = {
         'version': VERSION,
-        'source': source.name,
-        'examples': len(source),
-        'first': _first(config_data, source),
+        'data': fingerprint.of(source).digest,
         'observe': config_data.observe,
         'shape': list(source.fields[config_data.observe].shape),
         'binarise': config_data.binarise,
@@ -75,11 +72,6 @@ def examples(config_data: ConfigDict, source: data.Source, indices: np.ndarray) 
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), indices)
         return np.asarray(jax.vmap(transforms.binarise)(values, keys))
     return np.asarray(transforms.to_range(values, field.low, field.high))
-
-
-def _first(config_data: ConfigDict, source: data.Source) -> int:
-    """Returns the checksum of the first examples, since two data sets may share a name."""
-    return zlib.crc32(source.rows(np.arange(min(len(source), 128)))[config_data.observe].tobytes())
 
 
 def _compute(

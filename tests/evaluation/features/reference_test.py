@@ -58,6 +58,13 @@ def test_it_is_computed_once_for_each_data_set_extractor_and_count(settings, cou
     ask(darker), ask(count=21)
     assert len(asked) == 6
 
+    def corrected(indices):  # the label of one example behind the first 128
+        rows = source.rows(indices)
+        return {**rows, 'label': np.where(indices == 200, 9 - rows['label'], rows['label'])}
+
+    ask(dataclasses.replace(source, rows=corrected)), ask(dataclasses.replace(source, name='moved'))
+    assert len(asked) == 7
+
 
 def test_only_the_first_of_many_large_features_are_kept(settings, counted, monkeypatch):
     extractor, _ = counted
