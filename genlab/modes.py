@@ -10,7 +10,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genlab import conditioning, data, evaluation
-from genlab.data import captions
 from genlab.errors import ConfigError, UserError
 from genlab.experiment import Build
 from genlab.latents import explore as exploration
@@ -18,6 +17,7 @@ from genlab.latents import strips
 from genlab.reporting import run as report
 from genlab.run import describe as description
 from genlab.run import images, workdir
+from genlab.run.files import start_empty
 from genlab.sampling import drawing
 from genlab.training import loop as training
 from genlab.training import parallel, pretrained
@@ -56,6 +56,7 @@ def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
 def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Evaluates the newest checkpoint and writes evaluation.json and the report."""
     step, state, program, placement = restore(config, build, folder)
+    workdir.check_data(folder, config)
     note = lambda text: print(text, file=sys.stderr)
     result = evaluation.evaluate(
         program.config, program.experiment, placement, state, note if jax.process_index() == 0 else lambda text: None
@@ -77,7 +78,8 @@ def sample(
 ) -> None:
     """Draws samples of the newest checkpoint.
 
-    Writes a grid, a PNG per image, all samples as .npz, and their conditions.
+    Writes a grid, a PNG per image, all samples as .npz, and their conditions, into a folder that `drawing.folder_name`
+    names. It starts empty, so all its files are of this command.
 
     Args:
       config, build, folder: of the run.
@@ -88,12 +90,14 @@ def sample(
     """
     step, state, program, placement = restore(config, build, folder)
     config, experiment = program.config, program.experiment
+    if experiment.conditions.any:  # other models sample without the data
+        workdir.check_data(folder, config)
     seed = config.seed if seed is None else seed
     variables = state.variables(averaged=True)
     drawn = drawing.draw(experiment, placement, variables, config, count, seed, prompt, label)
-    target = folder / 'samples' / '-'.join([f'step-{step}-seed-{seed}', *captions.words_of(f'{label} {prompt}')])
+    target = folder / 'samples' / drawing.folder_name(config, step, seed, prompt, label)
     if jax.process_index() == 0:
-        target.mkdir(parents=True, exist_ok=True)
+        start_empty(target, ('grid.png', '[0-9]*.png', 'samples.npz', 'conditions.txt'))
         reference = drawing.reference(data.load(config.data), config) if drawn.ndim == 2 else None
         images.save_png(target / 'grid.png', images.picture(drawn, reference))
         if drawn.ndim == 4:
@@ -110,9 +114,11 @@ def sample(
 def explore(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Explores the codes of the newest checkpoint. Writes pictures, animations, figures and the report."""
     step, state, program, placement = restore(config, build, folder)
+    workdir.check_data(folder, config)
     seen = exploration.explore(program.config, program.experiment, placement, state)
     if jax.process_index() == 0:
         target = folder / 'explore'
+        start_empty(target, ('*.png', '*.gif'))
         for name, picture in seen.pictures.items():
             images.save_png(target / f'{name}.png', picture)
         for name, frames in seen.animations.items():

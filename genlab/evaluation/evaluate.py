@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from genlab import data
+from genlab.data import fingerprint
 from genlab.errors import ConfigError
 from genlab.evaluation.alarms import alarms
 from genlab.evaluation.evaluators import PARTS
@@ -21,6 +23,7 @@ from genlab.evaluation.metrics.likelihood import treatment
 from genlab.evaluation.subject import Part, Subject
 from genlab.experiment import Experiment
 from genlab.run import images
+from genlab.run.files import start_empty
 from genlab.run.protocol import VERSION, identify
 from genlab.run.workdir import write_json
 from genlab.training import parallel
@@ -64,6 +67,7 @@ def evaluate(
     subject = Subject(config, experiment, placement, state.variables(averaged=True))
     common = {
         'data': subject.test.name,
+        'fingerprint': _fingerprint(subject),
         'observed': _observed(config, subject),
         'seed': config.evaluate.seed,
         'parameters': 'averaged' if state.average else 'raw',
@@ -94,6 +98,13 @@ def _add(evaluation: Evaluation, name: str, part: Part, common: Mapping[str, Any
     )
 
 
+def _fingerprint(subject: Subject) -> str:
+    """Returns one digest of both splits, whatever classes training leaves out: features are trained on all."""
+    left_out = subject.config.data.leave_out
+    train = data.load(subject.whole.data, 'train') if left_out else subject.train
+    return fingerprint.of_values([fingerprint.of(source).digest for source in (train, subject.test)])
+
+
 def _observed(config: ConfigDict, subject: Subject) -> str:
     """Describes the modelled field: the shape of an example, and how the data are treated."""
     shape = subject.test.fields[config.data.observe].shape
@@ -111,14 +122,14 @@ def scalars(evaluation: Evaluation) -> dict[str, float]:
 
 
 def write(folder: pathlib.Path, step: int, evaluation: Evaluation) -> None:
-    """Writes evaluation.json, and the pictures to evaluation/.
+    """Writes evaluation.json, and the pictures to evaluation/ in place of those of an earlier evaluation.
 
     Args:
       folder: of the run.
       step: of the state that was evaluated.
       evaluation: the result.
     """
-    (folder / 'evaluation').mkdir(exist_ok=True)
+    start_empty(folder / 'evaluation', ('*.png',))
     for name, picture in evaluation.pictures.items():
         images.save_png(folder / 'evaluation' / f'{name}.png', picture)
     write_json(folder / 'evaluation.json', {'step': step, 'version': VERSION, **plain(evaluation)})

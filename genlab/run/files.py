@@ -1,6 +1,12 @@
-"""Atomic writes of files."""
+"""Atomic writes of files, folders that start empty, and names of files."""
 
+import hashlib
+import json
 import os
+import pathlib
+import re
+from collections.abc import Iterable
+from typing import Any
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -17,3 +23,30 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
+
+
+def start_empty(folder: pathlib.Path, patterns: Iterable[str]) -> None:
+    """Makes a folder, and removes what an earlier command has written there. Other files in it stay.
+
+    Args:
+      folder: its path.
+      patterns: of the names that are removed, e.g. '*.png'.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def name_of(words: str, depends: Any, limit: int = 40) -> str:
+    """Returns a name for a folder: readable words and a hash, different for different `depends`.
+
+    The words alone are not enough: they lose punctuation, and some file systems do not tell upper from lower case.
+
+    Args:
+      words: what a reader looks for. Anything but letters and digits becomes a hyphen.
+      depends: plain JSON values, all that the content of the folder depends on.
+      limit: characters of words that are kept.
+    """
+    readable = '-'.join(re.findall(r'\w+', words))[:limit].strip('-')
+    return f'{readable}-{hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:8]}'.lstrip('-')

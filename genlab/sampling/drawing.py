@@ -14,7 +14,8 @@ from genlab.conditioning import Conditions
 from genlab.errors import UserError
 from genlab.experiment import Experiment
 from genlab.noise import named_key
-from genlab.run import images
+from genlab.run import images, workdir
+from genlab.run.files import name_of
 from genlab.training import parallel
 from genlab.training.players import example_keys
 
@@ -119,6 +120,24 @@ def draw(
         both = keys(seed, first, chunk), condition(np.arange(first, first + chunk))
         parts.append(parallel.run(placement, lambda variables, both: sample(variables, *both), variables, both))
     return np.concatenate(parts)[:count]
+
+
+def folder_name(config: ConfigDict, step: int, seed: int, prompt: str = '', label: str = '') -> str:
+    """Names a folder of samples by all that they depend on within a run; two settings never share a folder.
+
+    The number of samples does not count: sample i is the same in any number. Nor does `chunk`.
+
+    Args:
+      config: of the run.
+      step: of the checkpoint.
+      seed: of the noise.
+      prompt: a caption for every sample; '' for none.
+      label: a class for every sample; '' for none.
+    """
+    settings = {
+        name: value for name, value in workdir.plain(config)['sample'].items() if name not in ('count', 'chunk')
+    }
+    return f'step-{step}-seed-{seed}-' + name_of(f'{label} {prompt}', [label, prompt, settings])
 
 
 def condition_at(

@@ -10,6 +10,7 @@ import pytest
 
 from genlab import config as configs
 from genlab import data, evaluation
+from genlab.data import fingerprint
 from genlab.errors import ConfigError
 from genlab.evaluation.evaluators.quality import class_shares
 from genlab.evaluation.features import classifier
@@ -139,11 +140,15 @@ def test_the_classifier_is_trained_once_per_data_set_and_version(trained, monkey
     assert len(calls) == 1
     load = data.load
 
-    def renamed(config_data, split):  # other images under the same name
+    def corrected(config_data, split):  # one label far behind the first batch
         source = load(config_data, split)
-        return dataclasses.replace(source, rows=lambda i: {**source.rows(i), 'image': 255 - source.rows(i)['image']})
+        relabel = lambda i: {
+            **source.rows(i),
+            'label': np.where(i == 1400, 9 - source.rows(i)['label'], source.rows(i)['label']),
+        }
+        return dataclasses.replace(source, rows=relabel)
 
-    monkeypatch.setattr(data, 'load', renamed)
+    monkeypatch.setattr(data, 'load', corrected)
     classifier.load(digits().data)
     assert len(calls) == 2
 
@@ -183,6 +188,7 @@ def test_evaluate_uses_the_averages_and_records_the_conditions_of_its_figures(tm
         'figures': ['offset'],
         'held_out': 400,
         'data': 'ring/test',
+        'fingerprint': evaluated.protocol['points']['fingerprint'],
         'observed': '2, points',
         'seed': 0,
         'parameters': 'averaged',
@@ -192,8 +198,10 @@ def test_evaluate_uses_the_averages_and_records_the_conditions_of_its_figures(tm
     assert raw.alarms and 'modes' in raw.alarms[0] and not evaluated.alarms
 
     assert evaluation.steps(tmp_path) == set()
+    picture = {'old': np.zeros((2, 2, 3), np.uint8)}
+    evaluation.write(tmp_path, 2, evaluated._replace(pictures=picture))
     evaluation.write(tmp_path, 3, evaluated)
-    assert evaluation.steps(tmp_path) == {3}
+    assert evaluation.steps(tmp_path) == {3} and not [*(tmp_path / 'evaluation').iterdir()]
     written = json.loads((tmp_path / 'evaluation.json').read_text())
     assert (
         written == {'step': 3, 'version': VERSION, **evaluation.plain(evaluated)}
@@ -213,6 +221,21 @@ def test_the_id_depends_on_the_conditions_of_the_figures():
         model = stub(sample=lambda variables, keys, condition: jnp.zeros((len(keys), 2)))
         ids.append(evaluation.evaluate(config, model, placement, state).protocol['points']['id'])
     assert ids[0] == ids[3] == ids[4] and len({*ids}) == 3  # the training seed does not matter
+
+
+def test_the_id_follows_the_data_and_not_their_name(monkeypatch):
+    load, ids = data.load, []
+    placement, state = on_devices(State(np.int32(0), {'g': np.zeros(2, np.float32)}, {'g': {}}, {}, {}))
+    model = stub(sample=lambda variables, keys, condition: jnp.zeros((len(keys), 2)))
+    moved = lambda source: dataclasses.replace(source, name='elsewhere')
+    other = lambda source: dataclasses.replace(
+        source, fingerprint=lambda: fingerprint.Fingerprint(f'other {source.name}')
+    )
+    for change in (lambda source: source, moved, other):
+        monkeypatch.setattr(data, 'load', lambda *arguments, change=change: change(load(*arguments)))
+        evaluated = evaluation.evaluate(ring(count=100), model, placement, state)
+        ids.append(evaluated.protocol['points']['id'])
+    assert ids[0] == ids[1] != ids[2]
 
 
 def test_an_unknown_part_is_refused():

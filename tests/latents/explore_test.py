@@ -87,6 +87,8 @@ def written(linear, tmp_path_factory):
     """Returns the folder after --mode=explore of a model with all abilities."""
     placement, state, nearest = linear
     folder = tmp_path_factory.mktemp('run')
+    (folder / 'explore').mkdir()
+    (folder / 'explore' / 'inpainting.png').write_bytes(b'of an earlier command')
     phase = SimpleNamespace(config=settings(), experiment=stub(**ABILITIES))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(modes, 'restore', lambda *_: (3, state, phase, placement))

@@ -157,6 +157,18 @@ def test_an_impossible_condition_is_refused(config, conditions, words, says):
         drawing.condition_at(config, conditions, **words)
 
 
+def test_a_folder_of_samples_is_named_by_all_that_they_depend_on():
+    def name(change=(), **words):
+        config = digits()
+        config.update_from_flattened_dict(dict(change))
+        return drawing.folder_name(config, **{'step': 20, 'seed': 3, **words})
+
+    names = [name(), name(label='+'), name(label='-'), name(label='='), name(prompt='+'), name(prompt='red circle')]
+    names += [name(label='red', prompt='circle'), name({'sample.condition': True}), name(seed=4), name(step=21)]
+    assert len({*names}) == len(names) and names[5].startswith('step-20-seed-3-red-circle-')
+    assert name({'sample.count': 5, 'sample.chunk': 5}) == name()  # sample i is the same
+
+
 def test_points_are_drawn_over_real_points_and_images_alone():
     assert drawing.reference(data.load(digits().data), digits()) is None
     config = configs.defaults('x')

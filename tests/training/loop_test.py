@@ -208,7 +208,12 @@ def test_samples_of_a_run_equal_those_of_sample_mode(whole, tmp_path):
     config = toy()
     build = experiment.load(config.experiment)
     modes.sample(config, build, whole, 5, 7)
-    drawn = np.load(whole / 'samples/step-12-seed-7/samples.npz')['samples']
+    modes.sample(config, build, whole, 2, 7)  # fewer of the same samples, in the same folder
+    (target,) = whole.glob('samples/step-12-seed-7-*')
+    (target / '00007.png').write_bytes(b'of a command with more samples')
+    modes.sample(config, build, whole, 5, 7)
+    assert {path.name for path in target.iterdir()} == {'grid.png', 'samples.npz'}
+    drawn = np.load(target / 'samples.npz')['samples']
     assert drawn.shape == (5, 2) and np.isfinite(drawn).all()
     step, state, _, placement = modes.restore(config, build, whole)
     assert step == 12 and int(state.step) == 12 and placement.axis == parallel.AXIS
