@@ -23,8 +23,8 @@ changes without changing its size is noticed only where contents were read.
   networks, and collections grow. But figures from before and after are of different data.
 - silent: other times, another place.
 
-Cost: one `stat` and three short hashes per file, of its path, label and caption, in each command that compares. A
-record takes 40 bytes per file: a million files take 40 MB in memory and in `data.npz` of the run, and no read beyond
+Cost: one `stat` and two short hashes per file, of its path and of its label and caption, in each command that compares.
+A record takes 40 bytes per file: a million files take 40 MB in memory and in `data.npz` of the run, and no read beyond
 those of decoding.
 """
 
