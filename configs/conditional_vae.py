@@ -17,7 +17,7 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('variational')
     config.data.update(source='digits', resolution=28, channels=1, batch_size=100, binarise=True, resident=True)
-    config.model.update(variational.settings(named('dense', features=(200, 200)), latent_size=20, classes=10))
+    config.model.update(variational.settings(named('dense', features=(200, 200)), latent_size=20, classes='auto'))
     config.losses.vae = dict(reconstruction=1.0, kl=1.0)
     config.optimizer.vae = adam(1e-3)
     config.average.update(encoder=0.999, decoder=0.999)

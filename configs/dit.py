@@ -24,7 +24,7 @@ def get_config(variant=''):
             network,
             process=named('interpolant'),
             prediction='velocity',
-            classes=10,
+            classes='auto',
             times=named('logit_normal', mean=0.0, deviation=1.0),
         )
     )

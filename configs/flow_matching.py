@@ -43,8 +43,8 @@ def dequantised(config):
 
 
 def conditional(config):
-    """Condition the network on the digit. The guidance scale of samples: --config.sample.guidance=2."""
-    config.model.classes = 10
+    """Condition the network on the class. The guidance scale of samples: --config.sample.guidance=2."""
+    config.model.classes = 'auto'
 
 
 def mnist(config):

@@ -17,7 +17,7 @@ def get_config(variant=''):
     config = configs.defaults('latent_diffusion')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
     network = named('transformer', patch=1, width=96, depth=4, heads=4)
-    config.model.update(settings.model(network, classes=10))
+    config.model.update(settings.model(network, classes='auto'))
     config.model.update(
         first_stage='',
         scale_steps=100,
@@ -50,11 +50,9 @@ def mnist(config):
 
 def scenes(config):
     """Text to image: coloured shapes at 32x32, by cross-attention to a caption; half an hour on two cores."""
-    config.data.update(
-        source='scenes', resolution=32, channels=3, batch_size=32, fields=('caption', 'label'), resident=False
-    )
+    config.data.update(source='scenes', resolution=32, channels=3, batch_size=32, fields=('caption',), resident=False)
     config.model.network = _unet()
-    config.model.update(classes=0, words=38)
+    config.model.update(classes=0, words='auto')
     config.model.autoencoder.networks.width = 16
     config.average.text = 0.999
     _steps(config, vae=2000, denoiser=5000)

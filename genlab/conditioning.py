@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from genlab.data import captions
-from genlab.data.source import Source
+from genlab.data.source import UNKNOWN_LABEL, Source
 from genlab.errors import ConfigError, meant
 from genlab.noise import stream
 
 Condition = Mapping[str, jax.Array]
+LISTED = 40  # words or classes that an error lists
 
 
 class Conditions(NamedTuple):
@@ -58,7 +59,7 @@ def from_text(
     """Makes the condition that a user gives in words, the same for `count` samples. What is not given is null.
 
     Args:
-      source: names the classes and holds the vocabulary of captions.
+      source: names the classes and holds the vocabulary of captions; `data.declared` suffices.
       prompt: a caption; '': none.
       label: the name or the number of a class; '': none.
 
@@ -77,7 +78,7 @@ def from_text(
     if prompt:
         condition['caption'][:] = tokens(prompt, source.vocabulary, caption_length(source))
     if label:
-        condition['label'][:] = class_number(label, source.classes)
+        condition['label'][:] = class_number(label, source.classes or [*map(str, range(conditions.classes))])
     return condition
 
 
@@ -92,7 +93,7 @@ def tokens(prompt: str, vocabulary: Sequence[str], length: int) -> np.ndarray:
     for word in words:
         if word not in known:
             hint = meant(word, known)
-            raise ConfigError(f'--prompt: no caption has the word {word!r}{hint}: there are {", ".join(known)}')
+            raise ConfigError(f'--prompt: no caption has the word {word!r}{hint}: there are {_listed(known)}')
     if not 0 < len(words) <= length:
         raise ConfigError(f'--prompt: a caption has 1 to {length} words, not {len(words)}')
     return captions.tokens([prompt], vocabulary, length)[0]
@@ -104,17 +105,27 @@ def class_number(label: str, classes: Sequence[str]) -> int:
         return classes.index(label)
     if label.isdecimal() and int(label) < len(classes):
         return int(label)
-    raise ConfigError(f'--label={label!r}: there is no such class: choose one of {", ".join(classes)}')
+    raise ConfigError(
+        f'--label={label!r}: there is no such class: choose one of {_listed(classes)}{meant(label, classes)}'
+    )
 
 
 def describe(source: Source, condition: Mapping[str, np.ndarray]) -> list[str]:
     """Puts the condition of each example into words; returns [] where there are none."""
     if 'caption' in condition:
         return [captions.text(row, source.vocabulary) for row in condition['caption']]
-    if 'label' not in condition or not source.classes:
+    field = source.fields.get('label', UNKNOWN_LABEL)
+    if 'label' not in condition:
         return []
-    names = [*source.classes, 'no class']
-    return [names[min(int(number), len(source.classes))] for number in condition['label']]
+    return [
+        'no class' if number > field.high else source.classes[number] if source.classes else str(number)
+        for number in condition['label'].tolist()
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Joins names for an error line; many are shortened."""
+    return ', '.join(names[:LISTED]) + (', ...' if len(names) > LISTED else '')
 
 
 def _instead(conditions: Conditions) -> str:

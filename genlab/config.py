@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from ml_collections import ConfigDict, FieldReference
 
+from genlab.data.facts import AUTO, DECLARED, settings
 from genlab.data.load import defaults as data_defaults
 from genlab.errors import ConfigError, choose
 
@@ -76,6 +77,11 @@ def defaults(experiment: str) -> ConfigDict:
 def untyped(**values) -> ConfigDict:
     """Returns a part of a config whose values may change their type, so that a number may become a ramp()."""
     return ConfigDict(values, type_safe=False)
+
+
+def counted(value: int | str) -> FieldReference:
+    """Returns a setting that may change between a number and 'auto', which takes the number from the data."""
+    return FieldReference(value, field_type=object)
 
 
 Variant = Callable[[ConfigDict], None]
@@ -354,6 +360,9 @@ def small(config: ConfigDict) -> ConfigDict:
     config = config.copy_and_resolve_references()
     if config.data.source in ('tfds', 'folder'):
         config.data.update(source='digits', name='', dir='')
+        other = {f'model.{key}': AUTO for key, name, value in settings(config.model) if name in DECLARED and value}
+        with config.ignore_type():  # the number of classes of other data
+            config.update_from_flattened_dict(other)
     config.data.update(resolution=16, batch_size=8)
     config.phases = tuple(
         {**overlay, 'until': 2 * number + 2} if 'until' in overlay else overlay

@@ -43,9 +43,10 @@ def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
             try:
                 workdir.create(folder)
                 stack.enter_context(workdir.lock(folder))
+                networks = description.describe(config, build)  # a config that is refused does not claim the folder
                 workdir.claim(folder, config)
                 workdir.write_json(folder / 'environment.json', workdir.environment())
-                workdir.write_json(folder / 'networks.json', description.describe(config, build))
+                workdir.write_json(folder / 'networks.json', networks)
             except UserError as fault:
                 error = fault
         if parallel.agree(error is not None):
@@ -105,7 +106,7 @@ def sample(
                 images.save_png(target / f'{number:05d}.png', images.to_uint8(image))
         np.savez_compressed(target / 'samples.npz', samples=drawn)
         condition = drawing.condition_at(config, experiment.conditions, seed, prompt, label)(np.arange(len(drawn)))
-        if condition and (lines := conditioning.describe(data.load(config.data, 'test'), condition)):
+        if condition and (lines := conditioning.describe(data.declared(config.data), condition)):
             text = ''.join(f'{number:05d} {line}\n' for number, line in enumerate(lines))
             (target / 'conditions.txt').write_text(text)
         print(f'{len(drawn)} samples of step {step}: {target}')

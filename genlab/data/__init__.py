@@ -2,7 +2,7 @@
 
 from genlab.data.batches import Batches
 from genlab.data.checks import check
-from genlab.data.facts import FACTS, missing
+from genlab.data.facts import MEASURED, missing, resolve, untrained
 from genlab.data.load import BATCHING, declared, load
 from genlab.data.source import Field, Source
 from genlab.data.transforms import prepare_batch
@@ -10,12 +10,14 @@ from genlab.data.transforms import prepare_batch
 __all__ = [
     'BATCHING',
     'Batches',
-    'FACTS',
     'Field',
+    'MEASURED',
     'Source',
     'check',
     'declared',
     'load',
     'missing',
     'prepare_batch',
+    'resolve',
+    'untrained',
 ]

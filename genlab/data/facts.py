@@ -1,26 +1,135 @@
-"""Measures facts of a data set that a model needs, so that configs do not repeat them."""
+"""Facts of a data set that a model needs, so that configs do not repeat them.
 
-from collections.abc import Callable
+Some are measured on the examples, where a setting of that name is 0. Others are declared by the source, where a setting
+of that name is 'auto'.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab.data.source import Source
+from genlab.data.source import UNKNOWN_LABEL, Source
 from genlab.data.transforms import is_map
+from genlab.errors import ConfigError
 
 EXAMPLES = 10_000  # most examples that the variance is measured on
 CHUNK = 256  # examples per read
+AUTO = 'auto'  # a number that the source declares
+NAMED = 10  # classes named in a warning; the rest are counted
 
 
-def missing(model: ConfigDict, prefix: str = '') -> dict[str, str]:
-    """Returns dotted key -> fact, for the settings of a model that are named like a fact and are 0, at any depth."""
-    found: dict[str, str] = {}
+def settings(model: ConfigDict, prefix: str = '') -> Iterator[tuple[str, str, Any]]:
+    """Yields (dotted key, fact, value) for the settings of a model that are named like a fact, at any depth."""
     for name, value in model.items():
         if isinstance(value, ConfigDict):
-            found |= missing(value, f'{prefix}{name}.')
-        elif name in FACTS and not value:
-            found[f'{prefix}{name}'] = name
-    return found
+            yield from settings(value, f'{prefix}{name}.')
+        elif name in FACTS:
+            yield f'{prefix}{name}', name, value
+
+
+def missing(model: ConfigDict) -> dict[str, str]:
+    """Returns dotted key -> fact, for the settings of a model that are left to the data."""
+    return {key: name for key, name, value in settings(model) if (value == AUTO if name in DECLARED else not value)}
+
+
+def resolve(config: ConfigDict, source: Source, measure: bool = True) -> None:
+    """Sets the facts that `config.model` leaves to the data, in place, and compares the declared ones with the data.
+
+    Args:
+        config: of a run or phase.
+        source: its training set, as `load` or `declared` returns it.
+        measure: whether to measure facts; else those that need the examples count as 1.
+
+    Raises:
+        ConfigError: the model is conditioned on more or fewer classes or words than there are, or the data lack them.
+    """
+    for key, name, value in [*settings(config.model)]:
+        if name in DECLARED:
+            value = _agreed(f'config.model.{key}', value, DECLARED[name], source)
+        elif not value:
+            value = MEASURED[name](source, config.data) if measure else 1
+        with config.ignore_type():  # a number takes the place of 'auto'
+            config.update_from_flattened_dict({f'model.{key}': value})
+
+
+def _agreed(where: str, value: Any, count: Callable, source: Source) -> int:
+    """Returns the number of classes or words of a model.
+
+    Args:
+        where: the key of the setting, for errors.
+        value: the setting: a number, or 'auto'.
+        count: of DECLARED.
+        source: the training set.
+    """
+    if value != AUTO and (not isinstance(value, int) or value < 0):
+        raise ConfigError(f"{where}={value!r}: give a whole number, 0 for none, or 'auto' for the number in the data")
+    if value == 0:
+        return 0
+    there = count(source, where, value)
+    if there is None:  # the data are not there to be compared
+        if value == AUTO:
+            raise ConfigError(
+                f"{where}='auto': the data of config.data are not there to count them: set config.data.dir to their "
+                'folder, or give the number'
+            )
+        return int(value)
+    if value not in (AUTO, there):
+        kind = where.rpartition('.')[2]
+        raise ConfigError(
+            f"{where}={value}, but {source.name} has {there} {kind}: set it to 'auto' or {there}, or use other data"
+        )
+    return there
+
+
+def classes(source: Source, where: str, value: Any) -> int | None:
+    """Returns the number of classes of the labels; None if the data are not there.
+
+    Args:
+        source: the training set.
+        where: the key of the setting, for errors.
+        value: the setting, for errors.
+
+    Raises:
+        ConfigError: the data have no labels.
+    """
+    field = source.fields.get('label')
+    if field is None:
+        raise ConfigError(f'{where}={value!r}: {source.name} has no labels: label every example, or set it to 0')
+    return None if field is UNKNOWN_LABEL else int(field.high) + 1
+
+
+def words(source: Source, where: str, value: Any) -> int | None:
+    """Returns the size of the vocabulary of the captions; see `classes`."""
+    if 'caption' in source.fields:
+        return len(source.vocabulary)
+    if 'caption' in source.on_demand:
+        raise ConfigError(f"{where}={value!r}: no captions are read: set config.data.fields=('caption',)")
+    lack = 'the data are not there' if source.fields.get('label') is UNKNOWN_LABEL else f'{source.name} has no captions'
+    raise ConfigError(f'{where}={value!r}: {lack}: set config.data to images with captions, or set it to 0')
+
+
+def untrained(config: ConfigDict, source: Source) -> str:
+    """Returns a warning that names the classes of a conditional model without a training example; '' if there are none.
+
+    Classes in `config.data.leave_out` are not named. Nor is any class of a source whose labels are not known without
+    reading its examples.
+
+    Args:
+        config: of a run or phase, after `resolve`.
+        source: its training set.
+    """
+    number = max((value for _, name, value in settings(config.model) if name == 'classes'), default=0)
+    if not number or source.labels is None:
+        return ''
+    counts = np.bincount(source.labels, minlength=number)
+    absent = [label for label in np.flatnonzero(counts == 0).tolist() if label not in config.data.leave_out]
+    if not absent:
+        return ''
+    names = [source.classes[label] if source.classes else str(label) for label in absent]
+    listed = ', '.join(names[:NAMED]) + (f' and {len(names) - NAMED} more' if len(names) > NAMED else '')
+    return f'{source.name}: no training example has the class {listed}: a sample of such a class means nothing'
 
 
 def examples(source: Source, config_data: ConfigDict) -> int:
@@ -60,4 +169,6 @@ def variance(source: Source, config_data: ConfigDict) -> float:
     return float(found)
 
 
-FACTS: dict[str, Callable[[Source, ConfigDict], float]] = {'examples': examples, 'variance': variance}
+MEASURED: dict[str, Callable[[Source, ConfigDict], float]] = {'examples': examples, 'variance': variance}
+DECLARED: dict[str, Callable[[Source, str, Any], int | None]] = {'classes': classes, 'words': words}
+FACTS = (*MEASURED, *DECLARED)

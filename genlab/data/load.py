@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab.data.source import Source, image_field, label_field, subset
+from genlab.data.source import UNKNOWN_LABEL, Source, declaration, image_field, subset
 from genlab.data.sources.digits import digits
-from genlab.data.sources.folder import folder
+from genlab.data.sources import folder as folders
+from genlab.data.sources import tfds as tfds_sets
 from genlab.data.sources.scenes.scenes import scenes
-from genlab.data.sources.tfds import tfds
 from genlab.data.sources.toy import toy
 from genlab.errors import ConfigError, meant
 
@@ -75,7 +75,31 @@ def load(config_data: ConfigDict, split: str = 'train', fields: Sequence[str] = 
     Returns:
         A source whose fields include every requested one.
     """
-    name, observe, fields = config_data.source, config_data.observe, (*config_data.fields, *fields)
+    _check(config_data, split)
+    fields = (*config_data.fields, *fields)
+    source = _with_fields(SOURCES[config_data.source](config_data, split, fields), config_data.observe, fields)
+    return _leave_out(source, config_data.leave_out) if config_data.leave_out and split == 'train' else source
+
+
+def declared(config_data: ConfigDict) -> Source:
+    """Returns a source with the fields, class names and vocabulary of `load(config_data)`, without decoding pictures.
+
+    A folder is listed, and a tfds set described. Their images are zeros, which suffices to describe or compile a model.
+    If the data are not there, images and labels of an unknown number of classes stand in.
+    """
+    _check(config_data, 'train')
+    if config_data.source not in HEADERS:
+        return load(config_data)
+    source = HEADERS[config_data.source](config_data)
+    if source is None:
+        fields = {'image': image_field(config_data.resolution, config_data.channels), 'label': UNKNOWN_LABEL}
+        return declaration(config_data.name or config_data.source, fields, 2**20, {})
+    return _with_fields(source, config_data.observe, config_data.fields)
+
+
+def _check(config_data: ConfigDict, split: str) -> None:
+    """Raises ConfigError if `config_data` selects no source, or has a field that its source does not read."""
+    name = config_data.source
     _known('config.data.source', name, SOURCES)
     _known('split', split, SPLITS)
     for field, readers in READERS.items():
@@ -88,38 +112,24 @@ def load(config_data: ConfigDict, split: str = 'train', fields: Sequence[str] = 
         raise ConfigError(f'config.data.channels={config_data.channels}: choose 1 (grey) or 3 (colour)')
     if config_data.resolution < 1:
         raise ConfigError(f'config.data.resolution={config_data.resolution}: choose at least 1')
-    source = SOURCES[name](config_data, split, fields)
+
+
+def _with_fields(source: Source, observe: str, fields: Sequence[str]) -> Source:
+    """Returns the source; raises ConfigError if it lacks the observed field or another requested one."""
     for field in (observe, *fields):
         _known('config.data.observe' if field == observe else 'the field', field, source.fields)
-    return _leave_out(source, config_data.leave_out) if config_data.leave_out and split == 'train' else source
-
-
-def declared(config_data: ConfigDict) -> Source:
-    """Returns a source with the fields of `load(config_data)` that reads no external files.
-
-    A tfds or folder source is replaced by rows of zeros with an image and a label. This suffices to describe or
-    compile a model.
-    """
-    if config_data.source not in ('tfds', 'folder'):
-        return load(config_data)
-    fields = {'image': image_field(config_data.resolution, config_data.channels), 'label': label_field(10)}
-
-    def rows(indices: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: np.zeros((len(indices), *field.shape), field.dtype) for name, field in fields.items()}
-
-    return Source(config_data.name or config_data.source, fields, 2**20, rows, in_memory=True)
+    return source
 
 
 def _leave_out(source: Source, labels: Sequence[int]) -> Source:
     """Returns the source without the examples of the given labels."""
     if 'label' not in source.fields:
         raise ConfigError(f'config.data.leave_out={tuple(labels)}: {source.name} has no labels: leave it empty')
-    every = np.concatenate(
-        [
-            source.rows(np.arange(first, min(first + 1024, len(source))))['label']
-            for first in range(0, len(source), 1024)
-        ]
-    )
+    every = source.labels
+    if every is None:
+        starts = range(0, len(source), 1024)
+        blocks = [np.arange(start, min(start + 1024, len(source))) for start in starts]
+        every = np.concatenate([source.rows(block)['label'] for block in blocks])
     unknown = sorted({*labels} - {*every.tolist()})
     if unknown:
         raise ConfigError(f'config.data.leave_out has {unknown[0]}: the labels are 0 to {every.max()}')
@@ -141,11 +151,11 @@ def _scenes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
 
 
 def _tfds(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
-    return tfds(config.name, config.dir, config.resolution, config.channels, split)
+    return tfds_sets.tfds(config.name, config.dir, config.resolution, config.channels, split)
 
 
 def _folder(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
-    return folder(config.dir, config.resolution, config.channels, split)
+    return folders.folder(config.dir, config.resolution, config.channels, split)
 
 
 SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
@@ -154,6 +164,11 @@ SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
     'scenes': _scenes,
     'tfds': _tfds,
     'folder': _folder,
+}
+# Sources of files -> their declaration for training, without the pictures; None if the files are not there.
+HEADERS: dict[str, Callable[[ConfigDict], Source | None]] = {
+    'tfds': lambda config: tfds_sets.header(config.name, config.dir, config.resolution, config.channels),
+    'folder': lambda config: folders.header(config.dir, config.resolution, config.channels),
 }
 
 

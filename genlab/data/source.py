@@ -29,6 +29,7 @@ class Source:
     rows: int64 indices [N], each in 0..length-1 -> {field: [N, ...]} with exactly the declared fields.
     in_memory: rows are gathered from arrays, which is faster than passing them between threads or processes.
     classes: names of the labels.
+    labels: the label of every example, int32 [length], if they are known without reading the examples.
     captions: indices [N] -> N strings, if the examples have captions.
     vocabulary: the word of each token of a `caption` field; token 0 is the padding.
     log_density: points [N, D] -> nats [N], for toy densities with an exact density.
@@ -43,6 +44,7 @@ class Source:
     rows: Callable[[np.ndarray], dict[str, np.ndarray]]
     in_memory: bool
     classes: tuple[str, ...] = ()
+    labels: np.ndarray | None = None
     log_density: Callable[[np.ndarray], np.ndarray] | None = None
     captions: Callable[[np.ndarray], list[str]] | None = None
     vocabulary: tuple[str, ...] = ()
@@ -69,6 +71,29 @@ def from_arrays(name: str, arrays: Mapping[str, np.ndarray], fields: Mapping[str
     def rows(indices: np.ndarray) -> dict[str, np.ndarray]:
         return {field: np.take(array, indices, axis=0) for field, array in arrays.items()}
 
+    known.setdefault('labels', arrays.get('label'))
+    return Source(name=name, fields=fields, length=length, rows=rows, in_memory=True, **known)
+
+
+def declaration(
+    name: str, fields: Mapping[str, Field], length: int, arrays: Mapping[str, np.ndarray], **known: Any
+) -> Source:
+    """Returns a source that declares examples without reading them: its rows are zeros, except for given arrays.
+
+    Args:
+        name: of the source, for messages.
+        fields: the declaration of every field.
+        length: number of examples, N.
+        arrays: {field: [N, ...]}, the fields whose values are known.
+        known: other fields of `Source`.
+    """
+
+    def rows(indices: np.ndarray) -> dict[str, np.ndarray]:
+        return {
+            name: arrays[name][indices] if name in arrays else np.zeros((len(indices), *field.shape), field.dtype)
+            for name, field in fields.items()
+        }
+
     return Source(name=name, fields=fields, length=length, rows=rows, in_memory=True, **known)
 
 
@@ -80,7 +105,7 @@ def held(source: Source, block: int = 1024) -> Source:
         for name, array in arrays.items():
             array[start : start + block] = part[name]
     gather = from_arrays(source.name, arrays, source.fields).rows
-    return dataclasses.replace(source, rows=gather, in_memory=True)
+    return dataclasses.replace(source, rows=gather, in_memory=True, labels=arrays.get('label'))
 
 
 def subset(source: Source, indices: np.ndarray, name: str) -> Source:
@@ -99,6 +124,7 @@ def subset(source: Source, indices: np.ndarray, name: str) -> Source:
         name=name,
         length=len(indices),
         rows=lambda chosen: source.rows(indices[chosen]),
+        labels=None if source.labels is None else source.labels[indices],
         captions=captions,
         fingerprint=None if whole is None else (lambda: fingerprints.subset(whole(), indices)),
     )
@@ -120,3 +146,7 @@ def image_field(resolution: int, channels: int) -> Field:
 def label_field(classes: int) -> Field:
     """Declares an int32 scalar, 0..classes-1."""
     return Field((), np.dtype(np.int32), 0, classes - 1)
+
+
+# Labels of data that are not there: the number of classes is unknown.
+UNKNOWN_LABEL = Field((), np.dtype(np.int32), 0, np.inf)

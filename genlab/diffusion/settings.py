@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from genlab import choices
 from genlab.choices import named
-from genlab.config import untyped
+from genlab.config import counted, untyped
 from genlab.diffusion import ode, processes, samplers, times
 from genlab.errors import ConfigError, choose
 
@@ -17,7 +17,7 @@ def model(network: ConfigDict, **changes: Any) -> dict[str, Any]:
 
     The default is epsilon-prediction of a discrete chain. network: a named choice of diffusion.model.NETWORKS.
     """
-    return choices.filled(
+    known = choices.filled(
         'config.model',
         dict(
             network=network,  # named: 'unet', 'transformer', 'variational' or 'points', and its fields
@@ -31,8 +31,8 @@ def model(network: ConfigDict, **changes: Any) -> dict[str, Any]:
             learned_variance=False,  # learn the variance of each step; doubles the output channels
             bound=named('none'),  # variational bound to measure: 'discrete' or 'continuous', of diffusion.measures
             bound_times=4,  # number of times per example at which the bound is estimated
-            classes=0,  # number of labels that condition the network; 0: none
-            words=0,  # size of the vocabulary of captions (data.fields=('caption',)); 0: no captions
+            classes=0,  # number of labels that condition the network; 'auto': those of the data; 0: none
+            words=0,  # size of the vocabulary of captions (data.fields=('caption',)), or 'auto'; 0: no captions
             text=untyped(width=128, blocks=2, heads=4),  # transformer that encodes captions
             drop_condition=0.1,  # probability of the null condition in training, for guidance
             augmentation=0.0,  # probability of each image transform (diffusion.augmentation); 0: no augmentation
@@ -41,6 +41,7 @@ def model(network: ConfigDict, **changes: Any) -> dict[str, Any]:
         ),
         changes,
     )
+    return known | {name: counted(known[name]) for name in ('classes', 'words')}
 
 
 def sample(**changes: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from genlab import choices
 from genlab.abilities import Batch, Variables
 from genlab.choices import named
 from genlab.conditioning import Condition
+from genlab.config import counted
 from genlab.data.source import example_shape
 from genlab.errors import ConfigError
 from genlab.losses import divergences
@@ -36,13 +37,13 @@ NEEDS = {'free_bits_kl': 'free_bits', 'importance_weighted': 'importance'}  # te
 
 def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
     """Returns `config.model` of a VAE on binarised images, but for the changes."""
-    return choices.filled(
+    known = choices.filled(
         'config.model',
         dict(
             networks=networks,  # named: dense, convolutional, spatial or ladder, see NETWORKS
             latent_size=20,  # latents per code; per level of a ladder, a tuple; per cell of a spatial grid
             likelihood=named('bernoulli'),  # or gaussian, discretized_logistic: with a scale, 0 learns it
-            classes=0,  # of the class label that encoder and decoder take; 0 for none
+            classes=0,  # of the class label that encoder and decoder take; 'auto': those of the data; 0 for none
             dimensions=0,  # of a point; 0 for images
             free_bits=0.0,  # nats per latent, for the term free_bits_kl
             importance=0,  # samples of the bound, for the term importance_weighted
@@ -50,6 +51,7 @@ def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
         ),
         changes,
     )
+    return known | {'classes': counted(known['classes'])}
 
 
 class VAE(NamedTuple):

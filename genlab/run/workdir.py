@@ -209,14 +209,15 @@ def _moved(path: pathlib.Path, config: ConfigDict) -> bool:
     return (path / 'config.json').exists() and place(at(read(path), 'data.dir') or '') != place(config.data.dir)
 
 
-FACTS = 'facts.json'  # dotted key of the config -> value that training measured on its data
+FACTS = 'facts.json'  # dotted key of the config -> value that training took from its data
 
 
 def with_facts(folder: pathlib.Path, config: ConfigDict) -> ConfigDict:
-    """Returns the config with the facts of the data that the run in a folder has measured, if any."""
+    """Returns the config with the facts of the data that the run in a folder has found, if any."""
     path, config = folder / FACTS, config.copy_and_resolve_references()
     if path.exists():
-        config.update_from_flattened_dict(json.loads(path.read_text()))
+        with config.ignore_type():  # a number takes the place of 'auto'
+            config.update_from_flattened_dict(json.loads(path.read_text()))
     return config
 
 

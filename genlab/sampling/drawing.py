@@ -156,16 +156,15 @@ def condition_at(
       label: a class for every sample; '' for none.
     """
     if prompt or label:
-        source = prepared(FrozenConfigDict(config.data), 'test')[0]
-        one = conditioning.from_text(conditions, source, 1, prompt, label)
+        one = conditioning.from_text(conditions, declared(FrozenConfigDict(config.data)), 1, prompt, label)
         return lambda indices: {name: np.repeat(value, len(indices), 0) for name, value in one.items()}
     if not conditions.any:
         return lambda indices: {}
-    source = prepared(FrozenConfigDict(config.data), 'test')[0]
     if config.sample.condition:
+        source = prepared(FrozenConfigDict(config.data), 'test')[0]
         rows: Callable[[np.ndarray], Any] = lambda indices: source.rows(indices % len(source))
         return lambda indices: conditioning.from_batch(conditions, rows(indices))
-    length = conditioning.caption_length(source)
+    length = conditioning.caption_length(declared(FrozenConfigDict(config.data)))
     return lambda indices: jax.device_get(conditioning.random(conditions, keys_at(seed, indices), length))
 
 
@@ -188,6 +187,12 @@ def prepared(config_data: FrozenConfigDict, split: str) -> tuple[data.Source, Ca
     """Returns (the source of a split, its compiled preparation), loaded and compiled once per config."""
     source = data.load(config_data, split)
     return source, jax.jit(data.prepare_batch(config_data, source, train=False))
+
+
+@functools.lru_cache(maxsize=2)
+def declared(config_data: FrozenConfigDict) -> data.Source:
+    """Returns the declaration of the training set, which names classes and words, read once per config."""
+    return data.declared(config_data)
 
 
 def reference(source: data.Source, config: ConfigDict) -> np.ndarray | None:

@@ -52,6 +52,10 @@ def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     schedule = programs(known, build, placement)
     claim_data(folder, config, schedule)
     check_states(schedule)
+    if jax.process_index() == 0:
+        notes = [data.untrained(program.config, program.batches.source) for program in schedule]
+        for note in filter(None, dict.fromkeys(notes)):
+            warn(note)
     if jax.process_index() == 0 and (facts := data.missing(known.model)):
         filled = schedule[0].config.model
         workdir.write_json(folder / workdir.FACTS, {f'model.{key}': at(filled, key) for key in facts})

@@ -65,7 +65,7 @@ def load(folder: str, placement: parallel.Placement, flag: str) -> tuple[ConfigD
       (its config, its variables). Parameters are the moving averages if the run kept them.
     """
     path = pathlib.Path(folder)
-    config = ConfigDict(_tuples(workdir.read(path, flag)))
+    config = workdir.with_facts(path, ConfigDict(_tuples(workdir.read(path, flag))))
     state = restore(config, experiment.load(config.experiment), path, placement, flag)[1]
     return config, state.variables(averaged=True)
 
@@ -104,7 +104,7 @@ def expect(config: ConfigDict, wanted: ConfigDict, flag: str, where: str) -> Non
       ConfigError: a value differs.
     """
     here, found = workdir.plain(wanted), workdir.plain(config.model)
-    for key in differences({name: found.get(name) for name in here}, here, ignore=tuple(data.FACTS)):
+    for key in differences({name: found.get(name) for name in here}, here, ignore=tuple(data.MEASURED)):
         one, other = at(found, key), at(here, key)
         raise ConfigError(f'{flag}: its run has {key}={one}, and here {where}.{key}={other}: make them the same')
 

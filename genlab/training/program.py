@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genlab import data
-from genlab.config import Phase, at, periods, phases, put
+from genlab.config import Phase, at, periods, phases
 from genlab.errors import ConfigError, choose
 from genlab.experiment import Build, Experiment
 from genlab.training import parallel, totals
@@ -59,16 +59,17 @@ def programs(
 ) -> list[Program]:
     """Returns one program per phase.
 
-    Settings of the model that are facts of the data and 0 are measured on the training set.
+    Settings of the model that are facts of the data, and are left to it, come from the training set.
 
     Args:
       config: the config of the run.
       build: of its experiment.
       placement: where the programs run.
-      declared: whether only shapes matter: the training set is declared instead of loaded, and its facts count as 1.
+      declared: whether only shapes matter: the training set is declared instead of loaded, and facts that need its
+        examples count as 1.
 
     Raises:
-      ConfigError: numbers of the config do not fit together.
+      ConfigError: numbers of the config do not fit together, or do not fit the data.
     """
     schedule = [*phases(config)]
     check(config, schedule, placement)
@@ -83,8 +84,7 @@ def programs(
 
     def program(phase: Phase) -> Program:
         of = phase.config.data
-        for key, name in data.missing(phase.config.model).items():
-            put(phase.config.model, key, 1 if declared else data.FACTS[name](source(of), of))
+        data.resolve(phase.config, source(of), measure=not declared)
         return Program(
             phase.start,
             phase.end,

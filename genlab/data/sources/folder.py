@@ -9,7 +9,7 @@ import numpy as np
 from genlab.data import captions, fingerprint
 from genlab.data.cache import cached
 from genlab.data.images import decode, refusal
-from genlab.data.source import Field, Source, from_arrays, image_field, label_field
+from genlab.data.source import Field, Source, declaration, from_arrays, image_field, label_field
 from genlab.data.sources import listing
 from genlab.data.sources.decoding import decode_all, fits
 from genlab.data.sources.said import NAMED, printable, say
@@ -117,6 +117,17 @@ def _read(root: Path, file: str, resolution: int, channels: int) -> np.ndarray:
         ) from error
 
 
+def header(place: str, resolution: int = 32, channels: int = 3, split: str = 'train') -> Source | None:
+    """Returns the source of `folder` with images of zeros, for it decodes none; None if the folder is not there."""
+    if not place or not Path(place).expanduser().is_dir():
+        return None
+    found = listing.find(place)
+    files = listing.of_split(found, split)
+    fields, arrays, known = _facts(found, files)
+    fields = {'image': image_field(resolution, channels)} | fields
+    return declaration(f'{printable(found.root.name)}/{split}', fields, len(files), arrays, **known)
+
+
 def _decoded(
     title: str, root: Path, files: Sequence[str], resolution: int, channels: int, keep: bool
 ) -> dict[str, np.ndarray]:
@@ -181,7 +192,7 @@ def _facts(
         number = {name: n for n, name in enumerate(found.classes)}
         fields['label'] = label_field(len(found.classes))
         arrays['label'] = np.array([number[found.labels[file]] for file in files], np.int32)
-        known['classes'] = found.classes
+        known |= {'classes': found.classes, 'labels': arrays['label']}
     if found.captions:
         texts = [found.captions[file] for file in files]
         vocabulary, length = _words(found.captions.values())

@@ -9,7 +9,7 @@ import numpy as np
 from genlab.data import fingerprint
 from genlab.data.cache import cached
 from genlab.data.images import decode
-from genlab.data.source import Source, from_arrays, image_field, label_field
+from genlab.data.source import Source, declaration, from_arrays, image_field, label_field
 from genlab.data.sources.decoding import decode_all, fits
 from genlab.errors import ConfigError, UserError
 
@@ -52,6 +52,24 @@ def tfds(name: str, folder: str = '', resolution: int = 32, channels: int = 3, s
     key = [title, len(records), str(info.splits.total_num_examples), resolution, channels, _checksums(info)]
     arrays = cached(title, key, lambda: decode_all(title, len(records), lambda start, stop: rows(range(start, stop))))
     return from_arrays(title, arrays, fields, **known)
+
+
+def header(name: str, folder: str = '', resolution: int = 32, channels: int = 3, split: str = 'train') -> Source | None:
+    """Returns the source of `tfds` with zeros for its rows, as it reads no records; None if the set is unknown here.
+
+    TFDS describes the sets that it has builders for, even if they are not prepared.
+    """
+    try:
+        info = find(name, folder)[0].info
+    except UserError:
+        return None
+    _, classes = _features(info.features, name)
+    fields = {'image': image_field(resolution, channels)}
+    if classes is not None:
+        fields['label'] = label_field(classes.num_classes)
+    length = info.splits[split].num_examples if split in info.splits else 0
+    names = tuple(classes.names) if classes is not None else ()
+    return declaration(f'{info.full_name}/{split}', fields, length or 2**20, {}, classes=names)
 
 
 def command(name: str, folder: str) -> str:
