@@ -7,9 +7,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genlab.data.source import UNKNOWN_LABEL, Source, declaration, image_field, subset
-from genlab.data.sources.digits import digits
 from genlab.data.sources import folder as folders
 from genlab.data.sources import tfds as tfds_sets
+from genlab.data.sources.digits import digits
 from genlab.data.sources.scenes.scenes import scenes
 from genlab.data.sources.toy import toy
 from genlab.errors import ConfigError, meant

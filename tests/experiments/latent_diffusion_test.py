@@ -15,7 +15,7 @@ from genlab.errors import ConfigError
 from genlab.models import diffusion, variational
 from genlab.run.describe import describe, totals
 from genlab.sampling import drawing
-from support.runs import FILES, module_of
+from support.runs import FILES, module_of, resolved
 
 CONFIGS = {path.stem: module_of(path) for path in FILES}
 build = experiment.load('latent_diffusion')
@@ -23,7 +23,7 @@ build = experiment.load('latent_diffusion')
 
 def config_of(variant='scenes'):
     """Returns a config of scenes at 16x16 with classes and captions, after the first stage."""
-    config = small(CONFIGS['latent_diffusion'].get_config(variant))
+    config = resolved(small(CONFIGS['latent_diffusion'].get_config(variant)))
     config.model.update(classes=8, scale_steps=2)
     config.model.network = named('transformer', patch=2, width=8, depth=1, heads=2)
     config.model.autoencoder.networks.update(width=4, multipliers=(1, 2))

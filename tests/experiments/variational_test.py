@@ -15,7 +15,7 @@ from genlab.losses.divergences import importance_bound
 from genlab.models.variational import settings
 from genlab.training.optimizers import sgd
 from genlab.training.players import example_keys
-from support.runs import FILES, module_of
+from support.runs import FILES, module_of, resolved
 
 CONFIGS = {path.stem: module_of(path) for path in FILES}
 build = experiment.load('variational')
@@ -162,7 +162,7 @@ def test_a_density_of_dequantised_images_is_given_in_nats_of_their_levels():
 
 
 def test_classes_are_the_condition_and_a_part_of_the_code():
-    model = build(small(CONFIGS['conditional_vae'].get_config()))
+    model = build(resolved(small(CONFIGS['conditional_vae'].get_config())))
     batch = {'x': jnp.zeros((3, 16, 16, 1)), 'label': jnp.array([7, 0, 9])}
     variables, keys = jax.jit(model.init)(batch, jax.random.key(0)).variables(), jax.random.split(jax.random.key(1), 3)
     np.testing.assert_array_equal(model.codec.encode(variables, batch)[:, -10:].argmax(1), batch['label'])

@@ -7,7 +7,7 @@ import zlib
 import jax
 import numpy as np
 
-from genlab import experiment
+from genlab import data, experiment
 from genlab.training import parallel, totals
 from genlab.training.program import fold, load, make_call, make_constants, make_init, metric_names, programs
 
@@ -20,6 +20,12 @@ def module_of(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def resolved(config):
+    """Returns the config with the numbers of classes and words that `programs` would take from its data."""
+    data.resolve(config, data.declared(config.data), measure=False)
+    return config
 
 
 def made_up(init):
