@@ -96,7 +96,10 @@ def classes(source: Source, where: str, value: Any) -> int | None:
     """
     field = source.fields.get('label')
     if field is None:
-        raise ConfigError(f'{where}={value!r}: {source.name} has no labels: label every example, or set it to 0')
+        raise ConfigError(
+            f'{where}={value!r}: {source.name} has no labels: label every example (a folder per class, '
+            'or labels.csv), or set it to 0'
+        )
     return None if field is UNKNOWN_LABEL else int(field.high) + 1
 
 

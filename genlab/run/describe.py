@@ -18,8 +18,8 @@ from genlab.training.program import make_init, programs
 def describe(config: ConfigDict, build: Build) -> dict[str, dict]:
     """Returns network -> {'parameters': total, 'modules': [{'path', 'type', 'output', 'parameters'}, ...]}.
 
-    Computes nothing and reads no data. Counts the collection 'constants' (e.g. a fixed position table) as papers do:
-    it is saved but never trained.
+    Computes nothing and reads no examples, only what the data declare. Counts the collection 'constants' (e.g. a fixed
+    position table) as papers do: it is saved but never trained.
     """
     program = programs(config, build, parallel.place(config.placement), declared=True)[0]
     calls: list[dict] = []

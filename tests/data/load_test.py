@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import genlab
-from genlab.data import Batches, check, load, prepare_batch
+from genlab.data import Batches, check, declared, load, prepare_batch
 from genlab.data.images import eight_bits, resize, to_channels
 from genlab.data.load import defaults
 from genlab.errors import ConfigError
@@ -116,6 +116,38 @@ def test_import_loads_no_heavy_package_and_starts_no_backend():
     )
     run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == 'light {} True'
+
+
+def test_a_folder_is_declared_as_it_is_loaded_but_no_picture_is_decoded(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setenv('GENLAB_CACHE', '')
+    for number in range(12):
+        Image.new('RGB', (9, 9), (number, 0, 0)).save(tmp_path / f'{number}.png')
+    lines = [f'{number}.png,{"abc"[number % 3]},number {number}' for number in range(12)]
+    (tmp_path / 'labels.csv').write_text('\n'.join(['file,label,caption', *lines]))
+    config = defaults(source='folder', dir=str(tmp_path), resolution=8, fields=('caption',))
+    known = load(config)
+    with monkeypatch.context() as patch:
+        patch.setattr('genlab.data.sources.folder.decode', None)
+        found = declared(config)
+        every = np.arange(len(found))
+        rows = found.rows(every)
+    assert found.fields == known.fields and found.fields['caption'].shape == (2,) and found.fields['label'].high == 2
+    assert (found.name, len(found), found.classes) == (known.name, len(known), ('a', 'b', 'c'))
+    assert found.vocabulary == known.vocabulary and found.captions(every) == known.captions(every)
+    check(found, rows)
+    assert not rows['image'].any()
+    for name in ('label', 'caption'):
+        np.testing.assert_array_equal(rows[name], known.rows(every)[name])
+    np.testing.assert_array_equal(known.labels, rows['label'])
+
+
+def test_labels_are_known_of_a_part_of_a_source():
+    whole = load(defaults(source='toy', name='moons', observe='point'))
+    some = load(defaults(source='toy', name='moons', observe='point', leave_out=(1,)))
+    assert len(whole.labels) == len(whole) and len(some.labels) == len(some) < len(whole)
+    assert whole.labels.any() and not some.labels.any()
 
 
 def test_labels_can_be_left_out_of_training():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import genlab
-from genlab.data import Batches, check, fingerprint, load
+from genlab.data import Batches, check, declared, fingerprint, load
 from genlab.data.load import defaults
 from genlab.data.sources import decoding
 from genlab.data.sources.tfds import tfds
@@ -66,6 +66,9 @@ def test_images_and_labels(sets):
     assert sorted(numbers) == list(range(NUMBER))
     np.testing.assert_array_equal(rows['label'], numbers % 3)
     np.testing.assert_array_equal(rows['image'][:, 0, 0], numbers[:, None] * [1, 2, 3])
+    found = declared(defaults(source='tfds', name='small_squares', dir=sets, resolution=8, channels=3))
+    assert (found.name, found.fields, found.classes) == (source.name, source.fields, source.classes)
+    assert len(found) == NUMBER and not found.rows(np.arange(2))['image'].any()
     assert len(tfds('small_squares', sets, 8, 1, 'test')) == 5
     assert len(tfds('small_squares', sets, 8, 1, 'train[:25%]')) == NUMBER // 4
     assert 'tensorflow' not in sys.modules
