@@ -270,6 +270,18 @@ def test_small_caps_sizes_and_leaves_the_rest_of_the_model():
     assert small(config).data.source == 'toy'
 
 
+def test_small_leaves_the_number_of_classes_to_the_data_that_it_puts_in():
+    config = model()
+    config.model.update(classes=configs.counted(1000), words=0, blocks=dict(classes=5))
+    assert small(config).model.classes == 1000  # the data stay
+    config.data.source = 'folder'
+    shrunk = small(config)
+    assert (shrunk.model.classes, shrunk.model.words, shrunk.model.blocks.classes) == ('auto', 0, 'auto')
+    config.model.classes = 'auto'
+    config.model.classes = 3
+    assert config.model.classes == 3
+
+
 def test_small_keeps_the_slope_of_a_ramp_that_lasts_to_the_end():
     config = model(steps=9000)
     config.optimizer.model = adam(ramp(1e-3, 0.0))

@@ -78,7 +78,8 @@ def _agreed(where: str, value: Any, count: Callable, source: Source) -> int:
     if value not in (AUTO, there):
         kind = where.rpartition('.')[2]
         raise ConfigError(
-            f"{where}={value}, but {source.name} has {there} {kind}: set it to 'auto' or {there}, or use other data"
+            f"{where}={value}, but {source.name} has {there} {kind}: set it to 'auto' or {there}; a run that has begun "
+            'needs the data that it began with'
         )
     return there
 

@@ -121,6 +121,21 @@ def test_a_prompt_or_a_label_conditions_every_sample():
     assert drawing.condition_at(digits(), Conditions())(np.arange(2)) == {}
 
 
+def test_classes_without_names_are_numbers():
+    ring = configs.defaults('x')
+    ring.data.update(source='toy', name='ring', observe='point')
+    condition = drawing.condition_at(ring, Conditions(classes=8), label='7')(np.arange(1))
+    assert conditioning.describe(data.declared(ring.data), condition) == ['7']
+    null = conditioning.null(Conditions(classes=8), 1)
+    assert conditioning.describe(data.declared(ring.data), null) == ['no class']
+    assert conditioning.describe(data.declared(digits().data), {'label': np.array([3, 10])}) == ['3', 'no class']
+
+
+def test_an_error_lists_the_first_of_many_classes_and_a_near_one():
+    with pytest.raises(ConfigError, match=r'n38, n39, \.\.\. \(did you mean n321\?\)$'):
+        conditioning.class_number('nn321', [f'n{number}' for number in range(1000)])
+
+
 def test_without_a_prompt_the_condition_is_held_out_or_random():
     config, plain = scenes(), digits()
     config.sample.condition = plain.sample.condition = True
