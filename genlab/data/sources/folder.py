@@ -117,17 +117,6 @@ def _read(root: Path, file: str, resolution: int, channels: int) -> np.ndarray:
         ) from error
 
 
-def header(place: str, resolution: int = 32, channels: int = 3, split: str = 'train') -> Source | None:
-    """Returns the source of `folder` with images of zeros, for it decodes none; None if the folder is not there."""
-    if not place or not Path(place).expanduser().is_dir():
-        return None
-    found = listing.find(place)
-    files = listing.of_split(found, split)
-    fields, arrays, known = _facts(found, files)
-    fields = {'image': image_field(resolution, channels)} | fields
-    return declaration(f'{printable(found.root.name)}/{split}', fields, len(files), arrays, **known)
-
-
 def _decoded(
     title: str, root: Path, files: Sequence[str], resolution: int, channels: int, keep: bool
 ) -> dict[str, np.ndarray]:
@@ -207,3 +196,14 @@ def _words(texts: Collection[str]) -> tuple[tuple[str, ...], int]:
     split = [captions.words_of(text) for text in texts]
     longest = max(1, max(map(len, split)))
     return (captions.PADDING, *sorted({word for words in split for word in words})), min(WORDS, longest)
+
+
+def header(place: str, resolution: int = 32, channels: int = 3, split: str = 'train') -> Source | None:
+    """Returns the source of `folder` with images of zeros, for it decodes none; None if the folder is not there."""
+    if not place or not Path(place).expanduser().is_dir():
+        return None
+    found = listing.find(place)
+    files = listing.of_split(found, split)
+    fields, arrays, known = _facts(found, files)
+    fields = {'image': image_field(resolution, channels)} | fields
+    return declaration(f'{printable(found.root.name)}/{split}', fields, len(files), arrays, **known)
