@@ -19,6 +19,7 @@ from flax import linen as nn
 from genlab.networks.layers.attention import Attention
 from genlab.networks.layers.conditioning import embed_label, span_or_zero
 from genlab.networks.layers.embedding import grid_positions, sinusoidal
+from genlab.networks.layers.normalization import LayerNorm
 from genlab.networks.layers.resampling import patchify, unpatchify
 
 FREQUENCIES = 256  # size of the sinusoidal embedding of a level
@@ -172,5 +173,5 @@ def normalized(x: jax.Array, shift: jax.Array | float, scale: jax.Array | float,
     Returns:
         Tokens [B, N, width].
     """
-    x = nn.LayerNorm(epsilon=1e-6, use_bias=False, use_scale=False, dtype=x.dtype, name=name)(x)
+    x = LayerNorm(epsilon=1e-6, use_bias=False, use_scale=False, dtype=x.dtype, name=name)(x)
     return x * (1 + scale) + shift

@@ -17,6 +17,7 @@ from genlab.networks.layers.conditioning import embed_label, span_or_zero
 from genlab.networks.layers.convolution import Conv
 from genlab.networks.layers.dropout import Dropout
 from genlab.networks.layers.embedding import sinusoidal
+from genlab.networks.layers.normalization import GroupNorm
 from genlab.networks.layers.residual import attend_pixels
 
 ZEROS = nn.initializers.zeros_init()
@@ -165,9 +166,7 @@ def groups_of(channels: int, groups: int) -> int:
 
 
 def normalize(x: jax.Array, groups: int, name: str) -> jax.Array:
-    """Applies flax's group normalisation in at most `groups` groups.
-
-    `layers.normalization.GroupNorm` differs by 1e-5 where channel means are three standard deviations from zero.
+    """Applies group normalisation in at most `groups` groups.
 
     Args:
         x: feature maps [B, H, W, C].
@@ -177,4 +176,4 @@ def normalize(x: jax.Array, groups: int, name: str) -> jax.Array:
     Returns:
         Normalised feature maps [B, H, W, C].
     """
-    return nn.GroupNorm(groups_of(x.shape[-1], groups), dtype=x.dtype, name=name)(x)
+    return GroupNorm(groups_of(x.shape[-1], groups), name=name)(x)

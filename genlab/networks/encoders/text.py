@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genlab.networks.layers.attention import Attention
+from genlab.networks.layers.normalization import LayerNorm
 
 SMALL = nn.initializers.normal(0.02)
 
@@ -39,7 +40,7 @@ class TextEncoder(nn.Module):
         x = jnp.concatenate([start, embedded], 1).astype(self.dtype)
         for layer in range(self.blocks):
             x = Block(self.heads, self.dtype, name=f'block_{layer}')(x, mask)
-        x = nn.LayerNorm(dtype=self.dtype, name='normalization')(x).astype(jnp.float32)
+        x = LayerNorm(dtype=self.dtype, name='normalization')(x).astype(jnp.float32)
         return jnp.concatenate([start, x[:, 1:]], 1), mask
 
 
@@ -52,8 +53,8 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         width = x.shape[-1]
-        h = nn.LayerNorm(dtype=self.dtype, name='attention_normalization')(x)
+        h = LayerNorm(dtype=self.dtype, name='attention_normalization')(x)
         x = x + Attention(self.heads, self.dtype, name='attention')(h, mask=mask)
-        h = nn.LayerNorm(dtype=self.dtype, name='hidden_normalization')(x)
+        h = LayerNorm(dtype=self.dtype, name='hidden_normalization')(x)
         h = nn.gelu(nn.Dense(4 * width, dtype=self.dtype, name='hidden')(h))
         return x + nn.Dense(width, dtype=self.dtype, name='output')(h)

@@ -10,7 +10,8 @@ class LatentScale(nn.Module):
 
     Diffusion divides codes by it, so that they have unit variance (Rombach et al. 2022, appendix G). The paper measures
     the first batch. This layer averages statistics over the first `steps` calls with `train`, then freezes them. They
-    cover the global batch over the mapped axis `axis`. The value is 1 before the first call.
+    cover the global batch over the mapped axis `axis`. The value is 1 before the first call. Means and variances of
+    batches are pooled (Chan et al. 1979), because E[x^2] - E[x]^2 loses its digits where the mean is large.
     """
 
     steps: int = 100
@@ -20,12 +21,13 @@ class LatentScale(nn.Module):
     def __call__(self, codes: jax.Array, train: bool) -> jax.Array:
         count = self.variable('latents', 'count', jnp.zeros, (), jnp.int32)
         mean = self.variable('latents', 'mean', jnp.zeros, (), jnp.float32)
-        square = self.variable('latents', 'mean_square', jnp.ones, (), jnp.float32)
+        variance = self.variable('latents', 'variance', jnp.ones, (), jnp.float32)
         if train and not self.is_initializing():
-            now = codes.mean(), jnp.square(codes).mean()
-            now = now if self.axis is None else jax.lax.pmean(now, self.axis)
+            average = lambda values: values if self.axis is None else jax.lax.pmean(values, self.axis)
+            centre = average(codes.mean())
+            spread, away = average(jnp.square(codes - centre).mean()), centre - mean.value
             share = jnp.where(count.value < self.steps, 1 / (count.value + 1), 0)
-            for running, value in zip((mean, square), now):
-                running.value += share * (value - running.value)
+            variance.value += share * (spread - variance.value + (1 - share) * jnp.square(away))
+            mean.value += share * away
             count.value = jnp.minimum(count.value + 1, self.steps)
-        return jnp.sqrt(square.value - jnp.square(mean.value))
+        return jnp.sqrt(variance.value)

@@ -1,10 +1,18 @@
-"""Batch and group normalisation with the variables and results of flax's layers, as a multiplication and an addition.
+"""Normalisation layers, with the variables and results of flax's layers. Every variance survives a large mean.
 
-Ioffe and Szegedy 2015, algorithms 1 and 2; Wu and He 2018, section 3. The compiler merges two evaluations of a network
-on one input only if their operations are equal. Differentiating flax's layer prevents that, so a GAN's images would be
-generated twice. Group normalisation is also faster in this form on a CPU, gradients included.
+Ioffe and Szegedy 2015, algorithms 1 and 2; Wu and He 2018, section 3. In float32, E[x^2] - E[x]^2 loses all digits
+where the mean is thousands of deviations from zero. So batch and group normalisation subtract the rounded mean s first:
+
+    c = x - s,  variance = E[c^2] - E[c]^2,  y = (c - E[c]) / sqrt(variance + epsilon).
+
+These results do not depend on s, so no gradient passes through it. The backward pass costs what it does without s.
+
+The compiler merges two evaluations of a network on one input only if their operations are equal. Differentiating
+flax's layer prevents that, so a GAN's images would be generated twice. Group normalisation is also faster in this form
+on a CPU, gradients included.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +21,16 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+# flax's default is E[x^2] - E[x]^2.
+LayerNorm = functools.partial(nn.LayerNorm, use_fast_variance=False)
+
 
 class BatchNorm(nn.Module):
-    """Normalises each channel of [..., C] by float32 statistics over all other axes and the mapped axis `axis`."""
+    """Normalises each channel of [..., C] by float32 statistics over all other axes and the mapped axis `axis`.
+
+    The running variance averages the unbiased variance, n / (n - 1) times that of the batch, as PyTorch does. n counts
+    the values of a channel on all devices of `axis`, or on this device if `axis` is None.
+    """
 
     axis: str | None = None
     momentum: float = 0.9
@@ -30,14 +45,15 @@ class BatchNorm(nn.Module):
         variance = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
         scale = self.param('scale', self.scale_init, shape)
         bias = self.param('bias', nn.initializers.zeros_init(), shape)
-        moments = mean.value, variance.value
+        centre, rest, spread = mean.value, jnp.zeros(shape), variance.value
         if train:
-            moments = _moments(x, None if self.is_initializing() else self.axis)
+            centre, rest, spread = _moments(x, None if self.is_initializing() else self.axis)
             if not self.is_initializing():
-                for running, now in zip((mean, variance), moments):
-                    running.value = self.momentum * running.value + (1 - self.momentum) * now
-        factor = scale * lax.rsqrt(moments[1] + self.epsilon)
-        y = x * _broadcast(factor, x) + _broadcast(bias - moments[0] * factor, x)
+                count = x.size // x.shape[-1] * (1 if self.axis is None else lax.axis_size(self.axis))
+                now = centre + rest, spread * (count / max(count - 1, 1))
+                for running, value in zip((mean, variance), now):
+                    running.value = self.momentum * running.value + (1 - self.momentum) * value
+        y = _affine(x, centre, rest, scale * lax.rsqrt(spread + self.epsilon), bias)
         return y.astype(self.dtype or x.dtype)
 
 
@@ -55,24 +71,27 @@ class GroupNorm(nn.Module):
             raise ValueError(f'{self.groups} groups do not divide {width} channels: choose a divisor of the channels')
         scale = self.param('scale', nn.initializers.ones_init(), (width,))
         bias = self.param('bias', nn.initializers.zeros_init(), (width,))
-        mean, variance = _group_moments(x, self.groups)
-        factor = scale[None] * lax.rsqrt(variance + self.epsilon)
-        y = x * _broadcast(factor, x) + _broadcast(bias[None] - mean * factor, x)
+        centre, rest, spread = _group_moments(x, self.groups)
+        y = _affine(x, centre, rest, scale[None] * lax.rsqrt(spread + self.epsilon), bias[None])
         return y.astype(self.dtype or x.dtype)
 
 
-def group_normalization(x: jax.Array, name: str, dtype: Any = None) -> jax.Array:
-    """Applies a GroupNorm with `group_count(C)` groups, named `name` within the calling module.
+def group_normalization(
+    x: jax.Array, name: str, dtype: Any = None, groups: int = 0, epsilon: float = 1e-6
+) -> jax.Array:
+    """Applies a GroupNorm, named `name` within the calling module.
 
     Args:
         x: feature maps [B, ..., C].
         name: name of the layer, under which its parameters are stored.
         dtype: type of the result; None keeps the type of x.
+        groups: number of groups, a divisor of C; 0 means `group_count(C)`.
+        epsilon: number added to the variance.
 
     Returns:
         Normalised feature maps [B, ..., C].
     """
-    return GroupNorm(group_count(x.shape[-1]), dtype=dtype, name=name)(x)
+    return GroupNorm(groups or group_count(x.shape[-1]), epsilon, dtype=dtype, name=name)(x)
 
 
 def group_count(channels: int, most: int = 32) -> int:
@@ -80,24 +99,53 @@ def group_count(channels: int, most: int = 32) -> int:
     return next(n for n in range(max(1, min(most, channels // 4)), 0, -1) if channels % n == 0)
 
 
-def _moments(x: jax.Array, axis: str | None) -> tuple[jax.Array, jax.Array]:
-    """Returns mean and variance per channel in one pass, averaged over the mapped axis."""
+def _moments(x: jax.Array, axis: str | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns s, mean - s and the variance per channel, over the mapped axis too: [C] each."""
     x = x.astype(jnp.float32)
     axes = tuple(range(x.ndim - 1))
-    mean, square = x.mean(axes), jnp.square(x).mean(axes)
-    if axis is not None:
-        mean, square = lax.pmean((mean, square), axis)
-    return mean, jnp.maximum(square - jnp.square(mean), 0)
+    average = lambda values: values if axis is None else lax.pmean(values, axis)
+    centre = average(lax.stop_gradient(x).mean(axes))
+    centred = x - _broadcast(centre, x)
+    rest, square = average((centred.mean(axes), jnp.square(centred).mean(axes)))
+    return centre, rest, _variance(rest, square)
 
 
-def _group_moments(x: jax.Array, groups: int) -> tuple[jax.Array, jax.Array]:
-    """Returns mean and variance per group in one pass, repeated for its channels: [B, C] each."""
+def _group_moments(x: jax.Array, groups: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns s, mean - s and the variance per group, repeated for its channels: [B, C] each."""
     x = x.astype(jnp.float32)
     axes = tuple(range(1, x.ndim - 1))
-    channels = jnp.stack([x.mean(axes), jnp.square(x).mean(axes)])  # first over pixels, where neighbours are contiguous
-    grouped = channels.reshape(*channels.shape[:2], groups, -1)
-    mean, square = jnp.broadcast_to(grouped.mean(-1, keepdims=True), grouped.shape).reshape(channels.shape)
-    return mean, jnp.maximum(square - jnp.square(mean), 0)
+
+    def average(channels: jax.Array) -> jax.Array:
+        """Averages [..., C] over the channels of each group."""
+        grouped = channels.reshape(*channels.shape[:-1], groups, -1)
+        return jnp.broadcast_to(grouped.mean(-1, keepdims=True), grouped.shape).reshape(channels.shape)
+
+    # First over pixels, where neighbours are contiguous.
+    centre = average(lax.stop_gradient(x).mean(axes))
+    centred = x - _broadcast(centre, x)
+    rest, square = average(jnp.stack([centred.mean(axes), jnp.square(centred).mean(axes)]))
+    return centre, rest, _variance(rest, square)
+
+
+def _variance(mean: jax.Array, square: jax.Array) -> jax.Array:
+    """Returns the variance from the means of values near zero and of their squares. Rounding must not make it < 0."""
+    return jnp.maximum(square - jnp.square(mean), 0)
+
+
+def _affine(x: jax.Array, centre: jax.Array, rest: jax.Array, factor: jax.Array, bias: jax.Array) -> jax.Array:
+    """Returns (x - centre - rest) * factor + bias, float32.
+
+    Args:
+        x: feature maps [B, ..., C].
+        centre: estimate of the mean, [C] or [B, C], float32.
+        rest: the mean minus `centre`, of the same shape.
+        factor: scale divided by the deviation, of the same shape.
+        bias: bias [C] or [1, C].
+
+    Returns:
+        Feature maps [B, ..., C].
+    """
+    return (x - _broadcast(centre, x)) * _broadcast(factor, x) + _broadcast(bias - rest * factor, x)
 
 
 def _broadcast(channels: jax.Array, x: jax.Array) -> jax.Array:
