@@ -185,8 +185,11 @@ def check(config: ConfigDict) -> None:
         )
 
 
-def _residual(config: ConfigDict, *, width: int, halvings: int, blocks: int) -> tuple[nn.Module, nn.Module, int]:
-    sizes = dict(halvings=halvings, blocks=blocks, dtype=jnp.dtype(config.model.dtype))
+def _residual(
+    config: ConfigDict, *, width: int, halvings: int, blocks: int, inner: int = 0, use_bias: bool = True
+) -> tuple[nn.Module, nn.Module, int]:
+    dtype = jnp.dtype(config.model.dtype)
+    sizes = dict(halvings=halvings, blocks=blocks, inner=inner, use_bias=use_bias, dtype=dtype)
     encoder = ResidualEncoder(width, config.model.latent_size, **sizes)
     return encoder, ResidualDecoder(width, config.data.channels, **sizes), halvings
 

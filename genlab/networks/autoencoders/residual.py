@@ -26,6 +26,8 @@ class ResidualEncoder(nn.Module):
     latent_size: int
     halvings: int = 2
     blocks: int = 2
+    inner: int = 0  # channels within a residual block; 0: width / 4
+    use_bias: bool = True  # of the convolutions in residual blocks
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -34,7 +36,8 @@ class ResidualEncoder(nn.Module):
         for i, width in enumerate(widths(self.width, self.halvings)):
             x = nn.relu(Conv(width, **STRIDE_TWO, dtype=self.dtype, name=f'down_{i}')(x))
         x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(x)
-        x = Bottlenecks(self.width, self.blocks, self.dtype, name='residuals')(x)
+        inner = self.inner or self.width // 4
+        x = Bottlenecks(self.width, self.blocks, inner, self.use_bias, self.dtype, name='residuals')(x)
         return Conv(self.latent_size, (1, 1), dtype=self.dtype, name='codes')(x).astype(jnp.float32)
 
 
@@ -48,13 +51,16 @@ class ResidualDecoder(nn.Module):
     channels: int
     halvings: int = 2
     blocks: int = 2
+    inner: int = 0  # channels within a residual block; 0: width / 4
+    use_bias: bool = True  # of the convolutions in residual blocks
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, codes: jax.Array, train: bool = False) -> jax.Array:
         del train  # part of the common signature; no effect here
         x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(codes)
-        x = Bottlenecks(self.width, self.blocks, self.dtype, name='residuals')(x)
+        inner = self.inner or self.width // 4
+        x = Bottlenecks(self.width, self.blocks, inner, self.use_bias, self.dtype, name='residuals')(x)
         for i, width in reversed([*enumerate([self.channels, *widths(self.width, self.halvings)[:-1]])]):
             x = ConvTranspose(width, **STRIDE_TWO, dtype=self.dtype, name=f'up_{i}')(x)
             x = nn.relu(x) if i else x

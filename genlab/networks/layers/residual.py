@@ -29,17 +29,20 @@ class ResidualBlock(nn.Module):
 
 
 class Bottlenecks(nn.Module):
-    """Applies residual blocks of inner width `width / 4`, then a ReLU: [B, H, W, width] -> [B, H, W, width]."""
+    """Applies residual blocks of channels width, inner, width, then a ReLU: [B, H, W, width] -> [B, H, W, width]."""
 
     width: int
     blocks: int
+    inner: int
+    use_bias: bool
     dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        settings: dict[str, Any] = {'use_bias': self.use_bias, 'dtype': self.dtype}
         for i in range(self.blocks):
-            h = Conv(self.width // 4, (3, 3), dtype=self.dtype, name=f'inner_{i}')(nn.relu(x))
-            x = x + Conv(self.width, (1, 1), dtype=self.dtype, name=f'outer_{i}')(nn.relu(h))
+            h = Conv(self.inner, (3, 3), name=f'inner_{i}', **settings)(nn.relu(x))
+            x = x + Conv(self.width, (1, 1), name=f'outer_{i}', **settings)(nn.relu(h))
         return nn.relu(x)
 
 

@@ -5,6 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import vq_vae
+from genlab.choices import named
+from genlab.models import quantized
 from genlab.networks.autoencoders.residual import ResidualDecoder, ResidualEncoder
 
 
@@ -21,6 +24,18 @@ def test_the_known_sizes():
         8_256,
         290_307,
     )
+
+
+def test_bias_and_inner_width_of_residual_blocks_are_settings():
+    """Counts the blocks of ports that leave biases out, and of another inner width."""
+    settings = dict(networks=named('residual', width=128, halvings=2, blocks=2, use_bias=False, inner=64))
+    config = vq_vae.get_config('cifar10')
+    config.model.update(settings)
+    vqvae = quantized.from_config(config)
+    inputs = jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 8, 8, 64))
+    for module, x in zip((vqvae.encoder, vqvae.decoder), inputs):
+        blocks = jax.eval_shape(module.init, jax.random.key(0), x)['params']['residuals']
+        assert count(blocks) == 2 * (9 * 128 * 64 + 64 * 128)
 
 
 @pytest.mark.parametrize('halvings, dtype', [(1, 'float32'), (3, 'bfloat16')])
