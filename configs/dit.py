@@ -75,7 +75,7 @@ def _latents(config, **size):
         latent_size=4,
         likelihood=named('gaussian', scale=1.0),
     )
-    config.model.network = named('transformer', patch=2, **size)
+    config.model.network = named('transformer', patch=2, endpoint=False, **size)
     config.model.process, config.model.times = named('linear', steps=1000), named('discrete', steps=1000)
     config.losses.denoiser = dict(epsilon=1.0, variance=0.001)
     config.optimizer.denoiser = adam(1e-4)

@@ -49,7 +49,17 @@ def cifar10(config):
     configs.tfds(config, 'cifar10', 32)
     config.data.update(batch_size=128, flip=True)
     config.model.network = named(
-        'unet', width=128, multipliers=(1, 2, 2, 2), blocks=3, attention=(16, 8), heads=4, dropout=0.3, scale_shift=True
+        'unet',
+        width=128,
+        multipliers=(1, 2, 2, 2),
+        blocks=3,
+        attention=(16, 8),
+        heads=4,
+        dropout=0.3,
+        scale_shift=True,
+        endpoint=False,
+        epsilon=1e-5,
+        stride_padding=(1, 1),
     )
     config.model.process.steps = config.model.times.steps = 4000
     config.optimizer.denoiser = adam(1e-4)

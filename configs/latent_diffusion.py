@@ -80,7 +80,8 @@ def vq(config):
 
 def _unet():
     """Returns a U-Net over an 8x8 grid. Each block with self-attention has cross-attention to the words, too."""
-    return named('unet', width=64, multipliers=(1, 2), blocks=1, attention=(8, 4), heads=4, dropout=0.0)
+    size = dict(width=64, multipliers=(1, 2), blocks=1, attention=(8, 4), heads=4, dropout=0.0)
+    return named('unet', endpoint=False, epsilon=1e-5, stride_padding=(1, 1), **size)
 
 
 def _steps(config, vae=0, denoiser=0):

@@ -49,6 +49,7 @@ class DiT(nn.Module):
     classes: int = 0
     ratio: int = 4  # width of the hidden layer divided by the width of a token
     span: bool = False
+    endpoint: bool = True  # spacing and order of the sinusoids of a level, see `sinusoidal`; False in the paper's code
     dtype: Any = jnp.float32
     remat: bool = False
 
@@ -80,9 +81,9 @@ class DiT(nn.Module):
 
     def _condition(self, level: jax.Array, labels: jax.Array | None, span: jax.Array | None) -> jax.Array:
         """Embeds all conditions as one vector, float32 [B, width]."""
-        condition = LevelEmbedding(self.width, name='level')(level)
+        condition = LevelEmbedding(self.width, self.endpoint, name='level')(level)
         if self.span:
-            condition += LevelEmbedding(self.width, name='span')(span_or_zero(span, level))
+            condition += LevelEmbedding(self.width, self.endpoint, name='span')(span_or_zero(span, level))
         if self.classes:
             condition += embed_label(labels, level, self.classes, self.width, embedding_init=SMALL)
         return condition
@@ -126,10 +127,12 @@ class LevelEmbedding(nn.Module):
     """Embeds numbers [B], scaled to the order of 1000, as float32 [B, width]."""
 
     width: int
+    endpoint: bool
 
     @nn.compact
     def __call__(self, values: jax.Array) -> jax.Array:
-        x = dense(self.width, SMALL, jnp.float32, 'hidden')(sinusoidal(values, FREQUENCIES))
+        waves = sinusoidal(values, FREQUENCIES, endpoint=self.endpoint)
+        x = dense(self.width, SMALL, jnp.float32, 'hidden')(waves)
         return dense(self.width, SMALL, jnp.float32, 'output')(nn.silu(x))
 
 

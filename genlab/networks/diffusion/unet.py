@@ -1,11 +1,14 @@
 """The U-Net of diffusion models (Ho et al. 2020, appendix B), with fields for the variants of later papers.
 
-Improved DDPM (Nichol and Dhariwal 2021, appendix A): blocks=3, scale_shift, heads=4, attention=(16, 8).
+Improved DDPM (Nichol and Dhariwal 2021, appendix A): blocks=3, scale_shift, heads=4, attention=(16, 8), and the details
+    of OpenAI's code: endpoint=False, epsilon=1e-5, stride_padding=(1, 1).
 DDPM++ (Song et al. 2021, appendix H) in the version of EDM (Karras et al. 2022, appendix F): multipliers=(2, 2, 2),
     blocks=4, resample='block', attend_last, skip_scale=sqrt(1/2), label_table=False, augmentation=9.
 NCSN++ (the same two papers): as DDPM++, and fourier, smooth and residual_input.
+The code of DDPM, DDPM++ and NCSN++ agrees with the defaults of groups, epsilon, stride_padding and endpoint.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -17,7 +20,7 @@ from genlab.networks.layers.attention import Attention
 from genlab.networks.layers.conditioning import embed_label, label_or_null, span_or_zero
 from genlab.networks.layers.convolution import Conv, DoubledConv
 from genlab.networks.layers.dropout import Dropout
-from genlab.networks.layers.embedding import fourier_features, sinusoidal
+from genlab.networks.layers.embedding import FourierFeatures, sinusoidal
 from genlab.networks.layers.normalization import group_normalization
 from genlab.networks.layers.resampling import double, filtered, halve, patchify, unpatchify
 from genlab.networks.layers.residual import attend_pixels, shortcut
@@ -47,8 +50,12 @@ class UNet(nn.Module):
     resample: str = 'convolution'  # 'convolution': between blocks; 'block': within a separate residual block
     smooth: bool = False  # such a block resamples by the filter [1, 3, 3, 1] / 8; else by means and repeats
     residual_input: bool = False  # adds a downsampled copy of the input image at every encoder level
+    stride_padding: tuple[int, int] = (0, 1)  # zeros before and after each axis of a convolution with stride 2
     skip_scale: float = 1.0  # factor on every sum of a residual branch and its shortcut
+    groups: int = 0  # groups of each normalisation; 0: the largest divisor of C that is at most min(32, C / 4)
+    epsilon: float = 1e-6  # added to the variances of normalisations
     fourier: bool = False  # embed level and span by 2 * width random Fourier features; else by width sinusoids
+    endpoint: bool = True  # spacing and order of the sinusoids, see `sinusoidal`
     classes: int = 0
     # A table with one row per class and one for the null label; else EDM's layer on one-hot labels, zeros for null.
     label_table: bool = True
@@ -114,7 +121,7 @@ class UNet(nn.Module):
                 x = self.block(self.width * multiplier, attend, name=f'up_{i}_{j}')(x, *rest)
             if i:
                 x = self.resampled('up', i, x, rest)
-        x = nn.silu(group_normalization(x, 'normalization', self.dtype))
+        x = nn.silu(group_normalization(x, 'normalization', self.dtype, self.groups, self.epsilon))
         x = self.convolution(self.channels * self.patch**2, kernel_init=ZEROS, name='output')(x)
         return unpatchify(x, self.patch).astype(jnp.float32)
 
@@ -142,6 +149,8 @@ class UNet(nn.Module):
             self.smooth,
             self.scale_shift,
             self.skip_scale,
+            self.groups,
+            self.epsilon,
             self.dropout,
             self.dtype,
             name=name,
@@ -163,7 +172,7 @@ class UNet(nn.Module):
         if self.resample == 'block':
             return self.block(width, False, name, direction)(x, *rest)
         if direction == 'down':
-            return self.convolution(width, strides=(2, 2), name=name)(x)
+            return self.convolution(width, strides=(2, 2), padding=(self.stride_padding,) * 2, name=name)(x)
         return self.convolution(width, DoubledConv, name=name)(x)
 
     def halved_image(self, i: int, image: jax.Array, width: int) -> jax.Array:
@@ -193,7 +202,12 @@ class UNet(nn.Module):
         Returns:
             Embeddings, float32 [B, 4 * width].
         """
-        h = self.waves(level)
+        waves = (
+            FourierFeatures(2 * self.width, name='waves')
+            if self.fourier
+            else functools.partial(sinusoidal, width=self.width, endpoint=self.endpoint)
+        )
+        h = waves(level)
         width = h.shape[-1]
         if self.augmentation:
             numbers = jnp.zeros((len(level), self.augmentation)) if augmentation is None else augmentation
@@ -204,15 +218,11 @@ class UNet(nn.Module):
             h += self.dense(width, name='labels')(one_hot * math.sqrt(self.classes))
         h = self.two_layers(h, 'level')
         if self.span:
-            h += self.two_layers(self.waves(span_or_zero(span, level)), 'span')
+            h += self.two_layers(waves(span_or_zero(span, level)), 'span')
         if self.classes and self.label_table:
             normal = nn.initializers.normal(1.0)
             h += embed_label(labels, level, self.classes, 4 * self.width, name='labels', embedding_init=normal)
         return h
-
-    def waves(self, values: jax.Array) -> jax.Array:
-        """Embeds numbers [B] as sinusoids or random Fourier features."""
-        return fourier_features(values, 2 * self.width) if self.fourier else sinusoidal(values, self.width)
 
     def dense(self, width: int, **settings) -> nn.Dense:
         """Makes a dense layer with this network's initializer."""
@@ -236,6 +246,8 @@ class Block(nn.Module):
     smooth: bool
     scale_shift: bool
     skip_scale: float
+    groups: int
+    epsilon: float
     dropout: float
     dtype: Any
 
@@ -243,7 +255,7 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, embedding: jax.Array, keys: jax.Array | None, context: Context) -> jax.Array:
         settings = {'features': self.width, 'kernel_size': (3, 3), 'dtype': self.dtype}
         resample = {'': lambda x, smooth: x, 'down': halve, 'up': double}[self.resample]
-        h = nn.silu(group_normalization(x, 'normalization_0', self.dtype))
+        h = nn.silu(self.normalize(x, 'normalization_0'))
         repeats = self.resample == 'up' and not self.smooth
         h, first = (h, DoubledConv) if repeats else (resample(h, self.smooth), Conv)
         h = first(**settings, kernel_init=UNIFORM, name='convolution_0')(h)
@@ -251,9 +263,9 @@ class Block(nn.Module):
         numbers = dense(embedding)[:, None, None]
         if self.scale_shift:
             scale, shift = jnp.split(numbers, 2, -1)
-            h = group_normalization(h, 'normalization_1', self.dtype) * (1 + scale) + shift
+            h = self.normalize(h, 'normalization_1') * (1 + scale) + shift
         else:
-            h = group_normalization(h + numbers, 'normalization_1', self.dtype)
+            h = self.normalize(h + numbers, 'normalization_1')
         h = Dropout(self.dropout, name='dropout')(nn.silu(h), keys)
         h = Conv(**settings, kernel_init=ZEROS, name='convolution_1')(h)
         x = resample(x, self.smooth)
@@ -262,11 +274,15 @@ class Block(nn.Module):
         x = (x + h) * self.skip_scale
         return self.attend(x, context) if self.heads else x
 
+    def normalize(self, x: jax.Array, name: str) -> jax.Array:
+        """Applies a group normalisation named `name`: [B, H, W, C] -> [B, H, W, C]."""
+        return group_normalization(x, name, self.dtype, self.groups, self.epsilon)
+
     def attend(self, x: jax.Array, context: Context) -> jax.Array:
         """Adds self-attention, and cross-attention if there is a context: [B, H, W, C] -> [B, H, W, C]."""
         for name, tokens in [('attention', ()), ('cross_attention', context)]:
             if tokens is not None:
-                h = group_normalization(x, f'{name}_normalization', self.dtype)
+                h = self.normalize(x, f'{name}_normalization')
                 h = attend_pixels(Attention(self.heads, self.dtype, name=name), h, *tokens)
                 x = (x + h) * self.skip_scale
         return x

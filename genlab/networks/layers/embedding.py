@@ -5,43 +5,47 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 
-def sinusoidal(values: jax.Array, width: int, *, longest: float = 10_000.0) -> jax.Array:
+def sinusoidal(values: jax.Array, width: int, *, longest: float = 10_000.0, endpoint: bool = True) -> jax.Array:
     """Embeds values as sines and cosines of geometrically spaced frequencies (Vaswani et al. 2017, section 3.5).
 
     Multiply a time in [0, 1] by about 1000 first.
 
     Args:
         values: numbers [B].
-        width: size of an embedding; there are `width / 2` frequencies.
-        longest: inverse of the lowest frequency, in units of values per radian. The highest frequency is 1.
+        width: size of an embedding; there are n = `width / 2` frequencies.
+        longest: scale of the lowest frequency, in units of values per radian. The highest frequency is 1.
+        endpoint: whether the lowest frequency is `1 / longest` itself: `longest^(-i / (n - 1))` for i = 0 ... n - 1,
+            sines before cosines, as in the code of DDPM, DDPM++ and VDM. Otherwise `longest^(-i / n)`, cosines before
+            sines, as in the code of improved DDPM, ADM, latent diffusion and DiT.
 
     Returns:
         Embeddings, float32 [B, width].
     """
-    frequencies = longest ** -np.linspace(0, 1, width // 2, dtype=np.float32)
-    angles = values.astype(jnp.float32)[:, None] * frequencies[None]
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], 1)
+    frequencies = longest ** -np.linspace(0, 1, width // 2, endpoint)
+    angles = values.astype(jnp.float32)[:, None] * frequencies.astype(np.float32)[None]
+    waves = (jnp.sin, jnp.cos) if endpoint else (jnp.cos, jnp.sin)
+    return jnp.concatenate([wave(angles) for wave in waves], 1)
 
 
-def fourier_features(values: jax.Array, width: int, *, deviation: float = 16.0) -> jax.Array:
-    """Embeds values as sines and cosines of 2 pi f values, at fixed random frequencies f ~ N(0, deviation^2).
+class FourierFeatures(nn.Module):
+    """Embeds values [B] as sines and cosines of 2 pi f values, f ~ N(0, deviation^2): float32 [B, width].
 
-    Tancik et al. 2020, section 3; Song et al. 2021, appendix H. The frequencies are constants from numpy's frozen
-    RandomState, equal in every run, so checkpoints omit them.
-
-    Args:
-        values: numbers [B].
-        width: size of an embedding; there are `width / 2` frequencies.
-        deviation: standard deviation of the frequencies, cycles per unit of values.
-
-    Returns:
-        Embeddings, float32 [B, width].
+    Tancik et al. 2020, section 3; Song et al. 2021, appendix H. The `width / 2` frequencies are drawn from the seed of
+    the run, with the first weights. They lie in the collection 'buffers': saved, but neither trained nor counted.
     """
-    frequencies = deviation * np.random.RandomState(0).normal(size=width // 2)
-    angles = values.astype(jnp.float32)[:, None] * (2 * math.pi * frequencies).astype(np.float32)[None]
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], 1)
+
+    width: int
+    deviation: float = 16.0  # cycles per unit of values
+
+    @nn.compact
+    def __call__(self, values: jax.Array) -> jax.Array:
+        draw = lambda: self.deviation * jax.random.normal(self.make_rng('params'), (self.width // 2,))
+        frequencies = self.variable('buffers', 'frequencies', draw)
+        angles = values.astype(jnp.float32)[:, None] * (2 * math.pi * frequencies.value)[None]
+        return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], 1)
 
 
 def grid_positions(side: int, width: int) -> np.ndarray:

@@ -4,7 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
+from configs import dit as dit_config
+from genlab.choices import options
 from genlab.networks.diffusion.dit import Block, DiT
 from genlab.networks.layers.embedding import grid_positions
 from genlab.networks.layers.resampling import patchify, unpatchify
@@ -68,6 +71,19 @@ def test_counts_of_the_paper(patch, width, depth, heads, expected):
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 4)), jnp.zeros(1), True)
     assert count(shapes) == expected
     assert count(shapes['constants']) == (32 // patch) ** 2 * width
+
+
+@pytest.mark.parametrize('variant, endpoint', [('', True), ('s2', False), ('b2', False), ('xl2', False)])
+def test_paper_variants_embed_levels_as_the_reference_code(variant, endpoint):
+    network, seen = DiT(8, **options(dit_config.get_config(variant).model.network)).clone(depth=0, span=True), []
+
+    def note(call, args, kwargs, context):
+        seen.append(getattr(context.module, 'endpoint', endpoint))
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 4)), jnp.zeros(1), True)
+    assert len(seen) > 3 and set(seen) == {endpoint}
 
 
 def test_the_positions_are_no_parameters(fresh):

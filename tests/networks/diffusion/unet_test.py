@@ -1,5 +1,6 @@
 """Tests that the U-Net follows the papers and uses all of its inputs."""
 
+import importlib
 import math
 
 import chex
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from genlab.choices import options
 from genlab.networks.diffusion.unet import UNet
 from genlab.networks.layers.convolution import convolve
-from genlab.networks.layers.embedding import fourier_features
+from genlab.networks.layers.embedding import FourierFeatures, sinusoidal
 from genlab.networks.layers.normalization import GroupNorm
 from genlab.networks.layers.resampling import double, filtered, halve
 
@@ -71,7 +73,7 @@ def images(*shape):
     ids=['DDPM', 'DDPM 256', 'improved DDPM', 'EDM', 'EDM of classes', 'NCSN++', 'NCSN++ of classes'],
 )
 def test_parameter_counts_of_the_papers(module, side, expected):
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes(module, (1, side, side, 3)))) == expected
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes(module, (1, side, side, 3))['params'])) == expected
 
 
 def test_a_label_table_has_a_row_for_the_null_condition():
@@ -241,14 +243,56 @@ def test_filtering_before_a_convolution_of_stride_2_is_filtering_and_halving_aft
     np.testing.assert_allclose(before, after, atol=1e-4)
 
 
-def test_fourier_features_distinguish_levels_and_are_fixed():
-    """Expects a fixed table of frequencies that is not part of a checkpoint."""
-    features = np.asarray(fourier_features(jnp.array([0.0, 0.01, 1.0]), 256))
+@pytest.mark.parametrize('endpoint', [True, False])
+def test_sinusoids_have_the_frequencies_and_the_order_of_the_code(endpoint):
+    """Expects sines first and n - 1 intervals as in DDPM, or cosines first and n intervals as in OpenAI's code."""
+    angles = np.array([3.0, 700.0])[:, None] * 10_000.0 ** -(np.arange(8) / (7 if endpoint else 8))
+    expected = [np.sin(angles), np.cos(angles)][:: 1 if endpoint else -1]
+    found = sinusoidal(jnp.array([3.0, 700.0]), 16, endpoint=endpoint)
+    np.testing.assert_allclose(found, np.concatenate(expected, 1), atol=1e-4)
+
+
+def test_fourier_frequencies_are_saved_random_and_not_trained():
+    levels = jnp.array([0.0, 0.01, 1.0])
+    make = jax.jit(lambda seed: FourierFeatures(256).init_with_output(jax.random.key(seed), levels))
+    (features, variables), (_, others) = make(0), make(1)
+    assert set(variables) == {'buffers'}
+    frequencies = variables['buffers']['frequencies']
+    assert not np.isclose(frequencies, others['buffers']['frequencies']).any()
+    assert abs(frequencies.std() - 16) < 2 and frequencies.shape == (128,)
     np.testing.assert_array_equal(features[0], [0] * 128 + [1] * 128)
-    np.testing.assert_allclose(np.square(features).reshape(3, 2, 128).sum(1), 1, rtol=1e-5)
-    frequencies = np.arcsin(np.asarray(fourier_features(jnp.array([1e-3]), 256))[0, :128]) / (2 * np.pi * 1e-3)
-    np.testing.assert_allclose(frequencies[:3], 16 * np.array([1.76405235, 0.40015721, 0.97873798]), rtol=1e-4)
-    assert abs(frequencies.std() - 16) < 2
+    angles = 2 * np.pi * 0.01 * np.asarray(frequencies, np.float64)
+    np.testing.assert_allclose(features[1], np.concatenate([np.sin(angles), np.cos(angles)]), atol=1e-5)
+    # Levels and spans share the frequencies.
+    assert jax.tree.map(np.shape, shapes(RICH, (1, 8, 8, 1))['buffers']) == {'waves': {'frequencies': (8,)}}
+
+
+@pytest.mark.parametrize(
+    'name, variant, epsilon, padding, endpoint',
+    [
+        ('ddpm', 'cifar10', 1e-6, (0, 1), True),
+        ('improved_ddpm', 'cifar10', 1e-5, (1, 1), False),
+        ('edm', 'cifar10', 1e-6, None, True),
+        ('latent_diffusion', 'scenes', 1e-5, (1, 1), False),
+    ],
+)
+def test_paper_variants_follow_the_details_of_the_reference_code(name, variant, epsilon, padding, endpoint):
+    chosen = options(importlib.import_module(f'configs.{name}').get_config(variant).model.network)
+    network, seen = UNet(3, **chosen).clone(multipliers=(1, 2), blocks=1), []
+
+    def note(call, args, kwargs, context):
+        seen.append(context.module)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        shapes(network, (1, 16, 16, 3))
+    norms = [module for module in seen if isinstance(module, GroupNorm)]
+    assert {norm.epsilon for norm in norms} == {epsilon}
+    assert {norm.groups for norm in norms} == ({32} if network.width == 128 else {16, 32})
+    assert {module.padding for module in seen if module.name == 'down_1' and padding} == {(padding,) * 2} - {
+        (None,) * 2
+    }
+    assert network.endpoint == endpoint
 
 
 def test_group_norm_has_the_variables_and_numbers_of_flax():
