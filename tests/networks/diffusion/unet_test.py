@@ -16,6 +16,7 @@ from genlab.networks.layers.convolution import convolve
 from genlab.networks.layers.embedding import FourierFeatures, sinusoidal
 from genlab.networks.layers.normalization import GroupNorm
 from genlab.networks.layers.resampling import double, filtered, halve
+from genlab.training.state import Network, initialize
 
 DDPM = UNet(3)
 EDM = UNet(
@@ -252,13 +253,12 @@ def test_sinusoids_have_the_frequencies_and_the_order_of_the_code(endpoint):
     np.testing.assert_allclose(found, np.concatenate(expected, 1), atol=1e-4)
 
 
-def test_fourier_frequencies_are_saved_random_and_not_trained():
-    levels = jnp.array([0.0, 0.01, 1.0])
-    make = jax.jit(lambda seed: FourierFeatures(256).init_with_output(jax.random.key(seed), levels))
-    (features, variables), (_, others) = make(0), make(1)
-    assert set(variables) == {'buffers'}
-    frequencies = variables['buffers']['frequencies']
-    assert not np.isclose(frequencies, others['buffers']['frequencies']).any()
+def test_fourier_frequencies_are_drawn_from_the_seed_and_not_trained():
+    layer, levels = FourierFeatures(256), jnp.array([0.0, 0.01, 1.0])
+    start = jax.jit(lambda seed: initialize({'denoiser': Network(layer, (levels,))}, jax.random.key(seed))['denoiser'])
+    variables, frequencies = start(0), start(0)['buffers']['frequencies']
+    assert set(variables) == {'buffers'} and not np.isclose(frequencies, start(1)['buffers']['frequencies']).any()
+    features = layer.apply(variables, levels)
     assert abs(frequencies.std() - 16) < 2 and frequencies.shape == (128,)
     np.testing.assert_array_equal(features[0], [0] * 128 + [1] * 128)
     angles = 2 * np.pi * 0.01 * np.asarray(frequencies, np.float64)
