@@ -63,7 +63,8 @@ def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Plac
             warn('the codes are entries of a codebook, and no continuous codes are available: nothing to explore')
             return Explored({}, {}, {})
     variables = state.variables(averaged=True)
-    codes = learn(config, codec, placement, variables)
+    kept: list[np.ndarray] = []  # which outputs are finite, per call
+    codes = _watched(learn(config, codec, placement, variables), kept)
     source = data.load(config.data, 'test')
     held_out = drawing.examples(config)(np.arange(max(4 * config.explore.pairs, config.explore.inversions)))
     reference = drawing.reference(source, config)
@@ -76,13 +77,29 @@ def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Plac
             thicken(config, codes, held_out),
             classes(config, codes, held_out, trained),
             mix(config, codes, held_out),
-            edit(config, experiment, placement, variables),
+            edit(config, experiment, placement, variables, kept),
         ]
+    if kept and jax.process_index() == 0:
+        images.warn_of_lost(np.concatenate(kept), 'explored samples')
     return Explored(
         pictures={name: picture for part in parts for name, picture in part.pictures.items()},
         animations={name: frames for part in parts for name, frames in part.animations.items()},
         figures={name: figure for part in parts for name, figure in part.figures.items()},
     )
+
+
+def _watched(codes: Codes, kept: list[np.ndarray]) -> Codes:
+    """Returns the codes with functions that append to `kept` which of their outputs are finite."""
+
+    def watched(function: Callable) -> Callable:
+        def call(*codes: np.ndarray) -> np.ndarray:
+            output = function(*codes)
+            kept.append(images.finite(output))
+            return output
+
+        return call
+
+    return codes._replace(decode=watched(codes.decode), mix=codes.mix and watched(codes.mix))
 
 
 def has_classes(source: data.Source, config: ConfigDict) -> bool:
@@ -273,7 +290,13 @@ def mix(config: ConfigDict, codes: Codes, held_out: Batch) -> Explored:
     return Explored({'mixing': strips.table(grid, codes.decode(above), codes.decode(beside))}, {}, {})
 
 
-def edit(config: ConfigDict, experiment: Experiment, placement: parallel.Placement, variables: Variables) -> Explored:
+def edit(
+    config: ConfigDict,
+    experiment: Experiment,
+    placement: parallel.Placement,
+    variables: Variables,
+    kept: list[np.ndarray],
+) -> Explored:
     """Draws held-out examples beside inpainted and translated versions, VERSIONS of each.
 
     The right half or the middle is inpainted.
@@ -283,6 +306,7 @@ def edit(config: ConfigDict, experiment: Experiment, placement: parallel.Placeme
       experiment: the model.
       placement: of the variables.
       variables: of the model.
+      kept: which outputs are finite is appended here, bool [N] per picture.
     """
     sampler = experiment.sampler
     if sampler is None:
@@ -295,7 +319,9 @@ def edit(config: ConfigDict, experiment: Experiment, placement: parallel.Placeme
 
     def apply(ability: Callable, *arguments: Any) -> np.ndarray:
         compiled = drawing.jitted(ability)
-        return parallel.run(placement, lambda variables, both: compiled(variables, *both), variables, arguments)
+        output = parallel.run(placement, lambda variables, both: compiled(variables, *both), variables, arguments)
+        kept.append(images.finite(output))
+        return output
 
     if sampler.inpaint is not None:
         mask = masks(batch['x'].shape)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
+from genlab.errors import warn
 from genlab.run.files import write_atomically
 
 INK = (31, 95, 209)  # samples
@@ -30,6 +31,26 @@ def to_uint8(images: ArrayLike) -> np.ndarray:
         raise TypeError(f'images must be uint8 in [0, 255] or float in [-1, 1], not {images.dtype}')
     images = np.clip(np.nan_to_num(images.astype(np.float32), nan=-1.0), -1, 1)
     return np.round((images + 1) * 127.5).astype(np.uint8)
+
+
+def finite(samples: ArrayLike) -> np.ndarray:
+    """Returns which of the images or points [N, ...] have finite values only: bool [N]."""
+    samples = np.asarray(samples)
+    return np.asarray(np.isfinite(samples.astype(np.float32)).reshape(len(samples), -1).all(1))
+
+
+def warn_of_lost(kept: np.ndarray, what: str) -> None:
+    """Warns in one line if samples are not finite, because pictures show their NaN as black.
+
+    Args:
+      kept: which samples are `finite`, bool [N].
+      what: name of the samples, for the line.
+    """
+    if lost := int(np.sum(~kept)):
+        warn(
+            f'{what}: {lost} of {len(kept)} ({lost / len(kept):.1%}) are not finite; images show NaN as black, '
+            'and plots leave such points out'
+        )
 
 
 def grid(images: ArrayLike, columns: int | None = None, padding: int = 2, *, background: int = 255) -> np.ndarray:

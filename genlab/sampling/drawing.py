@@ -79,6 +79,8 @@ def picture(
         variables,
         (batch, keys_at(config.seed, indices, 'reconstruct')),
     )
+    if jax.process_index() == 0:
+        images.warn_of_lost(np.concatenate([images.finite(version) for version in made.values()]), 'reconstructions')
     return images.pairs({'x': np.asarray(batch['x']), **made})
 
 
@@ -92,7 +94,7 @@ def draw(
     prompt: str = '',
     label: str = '',
 ) -> np.ndarray:
-    """Draws samples, `config.sample.chunk` per call of the model.
+    """Draws samples, `config.sample.chunk` per call of the model. A warning says how many are not finite.
 
     Args:
       experiment: the model.
@@ -119,7 +121,10 @@ def draw(
     for first in range(0, count, chunk):
         both = keys(seed, first, chunk), condition(np.arange(first, first + chunk))
         parts.append(parallel.run(placement, lambda variables, both: sample(variables, *both), variables, both))
-    return np.concatenate(parts)[:count]
+    drawn = np.concatenate(parts)[:count]
+    if jax.process_index() == 0:
+        images.warn_of_lost(images.finite(drawn), 'samples')
+    return drawn
 
 
 def folder_name(config: ConfigDict, step: int, seed: int, prompt: str = '', label: str = '') -> str:

@@ -1,6 +1,7 @@
 """Tests all tools on a linear autoencoder of digits, whose codes are principal components."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import jax
@@ -171,11 +172,17 @@ def test_a_model_without_a_prior_is_explored_by_examples(linear, monkeypatch):
     assert set(seen.animations) == {'interpolation_data'} and 'mixing' in seen.pictures
 
 
-def test_points_are_drawn_as_curves(linear, monkeypatch):
+def test_points_are_drawn_as_curves_without_those_that_are_not_finite(linear, monkeypatch, capfd):
     config = settings(source='toy', name='ring', observe='point')
     seen = explored(
-        linear, monkeypatch, config, decode=lambda variables, z: jnp.tanh(z), encode=lambda _, batch: batch['x']
+        linear,
+        monkeypatch,
+        config,
+        decode=lambda variables, z: jnp.where(z > 2, jnp.nan, jnp.tanh(z)),
+        encode=lambda _, batch: batch['x'],
     )
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1 and re.search(r'explored samples: \d+ of \d+ \(.*%\) are not finite', lines[0])
     assert set(seen.pictures) == {'interpolation_data', 'traversal', 'inversion'}
     assert seen.pictures['traversal'].shape == (384, 384, 3)
 
@@ -278,7 +285,9 @@ def test_inpainting_and_image_to_image_are_shown_beside_their_input():
     config = settings()
     experiment = stub(sample=image_to_image, inpaint=inpaint, image_to_image=image_to_image)
     placement = parallel.place('pmap')
-    seen = exploration.edit(config, experiment, placement, parallel.replicate(placement, {'scale': np.float32(1)}))
+    variables, kept = parallel.replicate(placement, {'scale': np.float32(1)}), []
+    seen = exploration.edit(config, experiment, placement, variables, kept)
+    assert [len(finite) for finite in kept] == [12, 12] and np.all(kept)
     assert set(seen.pictures) == {'inpainting', 'image_to_image'}
     x = np.asarray(exploration.drawing.examples(config)(np.arange(3))['x'])
     pairs = exploration.beside_first(np.repeat(x, exploration.VERSIONS, 0), -np.repeat(x, exploration.VERSIONS, 0))

@@ -33,6 +33,18 @@ def experiment(traces, conditional=False):
     return Experiment(None, None, Sampler(sample), conditions=Conditions(classes=10 if conditional else 0))
 
 
+def test_samples_that_are_not_finite_are_counted_in_one_line(capfd):
+    """Covers `sample` and the pictures of training, which both draw."""
+    sample = lambda variables, keys, condition: jnp.full((len(keys), 8, 8, 1), variables['value'])
+    model, config, placement = Experiment(None, None, Sampler(sample)), digits(), parallel.place('pmap')
+    config.sample.update(count=8, chunk=4)
+    for value, said in ((np.nan, 'samples: 8 of 8 (100.0%) are not finite'), (np.float32(0.5), '')):
+        variables = parallel.replicate(placement, {'value': np.float32(value)})
+        picture = drawing.picture(model, placement, variables, config, data.load(config.data))
+        lines = capfd.readouterr().err.splitlines()
+        assert picture.ndim == 3 and len(lines) == bool(said) and said in ''.join(lines)
+
+
 @pytest.mark.parametrize('conditional', [False, True])
 def test_sample_i_depends_neither_on_the_chunk_nor_on_the_count(conditional):
     traces = []
