@@ -28,7 +28,7 @@ def get_config(variant=''):
             level='log_sigma',
             times=named('log_normal', mean=-1.1, deviation=2.0),
         ),
-        one_step=one_step.settings(first=10, last=1280),
+        one_step=one_step.settings(intervals=ramp(10, 1280)),
     )
     config.losses.denoiser = dict(consistency=1.0, consistency_error=0.0)
     config.optimizer.denoiser = adam(1e-3, clip=1.0, warmup=200)

@@ -152,10 +152,13 @@ def ramp(start: float, end: float, steps: int = 0, begin: int = 0) -> ConfigDict
     Args:
       start: the value up to step `begin`.
       end: the value after the ramp.
-      steps: the length; 0 lasts to the end of the run, `config.train.steps`.
+      steps: the length; 0 lasts to the end of the run, `config.train.steps`, which is then fixed once the run began.
       begin: the first step of the ramp.
     """
     return ConfigDict(dict(start=float(start), end=float(end), steps=steps, begin=begin))
+
+
+RAMP = {*ramp(0, 0)}  # the keys of a ramp()
 
 
 def lazy(weight: float | ConfigDict, every: int) -> ConfigDict:
@@ -190,8 +193,28 @@ def schedule(value: float | ConfigDict, total_steps: int = 0) -> Callable | floa
     """
     if not isinstance(value, ConfigDict):
         return value
-    steps = value.steps or total_steps - value.begin
+    steps = ramp_steps(value, total_steps)
     return lambda step: value.start + (value.end - value.start) * jnp.clip((step - value.begin) / max(steps, 1), 0, 1)
+
+
+def ramp_steps(value: Mapping[str, Any], total_steps: int) -> int:
+    """Returns the length of a ramp() in a run of `total_steps`."""
+    return value['steps'] or total_steps - value['begin']
+
+
+def with_ramp_steps(tree: Any, total_steps: int) -> Any:
+    """Returns plain values, e.g. of a config, in which every ramp() has the length that it has in a run of that length.
+
+    A ramp() is a dict of exactly its four keys. Every setting that depends on `train.steps` is one, so that it cannot
+    move when a run is prolonged.
+    """
+    if isinstance(tree, (list, tuple)):
+        return [with_ramp_steps(value, total_steps) for value in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if set(tree) == RAMP:
+        return {**tree, 'steps': ramp_steps(tree, total_steps)}
+    return {key: with_ramp_steps(value, total_steps) for key, value in tree.items()}
 
 
 def weights(config: ConfigDict, player: str) -> dict[str, Callable | float]:
@@ -371,7 +394,7 @@ def small(config: ConfigDict) -> ConfigDict:
     for optimizer in config.optimizer.values():  # a rate keeps its slope: over four steps it would fall to its end
         rate = optimizer.learning_rate
         if isinstance(rate, ConfigDict) and not rate.steps:
-            rate.steps = config.train.steps - rate.begin
+            rate.steps = ramp_steps(rate, config.train.steps)
     for terms in config.losses.values():
         for weight in terms.values():
             if _is_lazy(weight):

@@ -35,8 +35,7 @@ def settings(**changes: Any) -> ConfigDict:
         share=0.25,  # mean_flow: share of examples with a span > 0; shortcut: share trained on two half jumps
         power=1.0,  # mean_flow: power of the adaptive weight
         halvings=7,  # shortcut: the shortest span is 2^-halvings
-        first=10,  # consistency: number of intervals at the start of training
-        last=1280,  # consistency: number of intervals at the end of training
+        intervals=1280.0,  # consistency: number of intervals: a number, or a ramp(), along which it doubles
         lowest=0.002,  # consistency: lowest sigma
         rho=7.0,  # consistency: the grid is even in sigma^(1 / rho)
         width=0.00054,  # consistency: width of the pseudo-Huber loss, divided by the square root of the dimension
@@ -158,7 +157,7 @@ def intervals(step: jax.Array, steps: int, first: int, last: int) -> jax.Array:
 
     Args:
         step: number of the training step, [].
-        steps: number of training steps of the run.
+        steps: number of training steps over which the number doubles.
         first: number of intervals at the start.
         last: largest number of intervals.
 

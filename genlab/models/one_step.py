@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from genlab import conditioning
 from genlab.abilities import Batch, Variables
 from genlab.conditioning import Condition
+from genlab.config import ramp_steps
 from genlab.data.source import example_shape
 from genlab.diffusion import conditions, one_step, times
 from genlab.diffusion.model import TIMES, Model
@@ -204,8 +205,10 @@ def consistency_terms(
         Terms by name, [B] each.
     """
     model, options = jumper.model, jumper.options
-    count = one_step.intervals(step, jumper.train_steps, options.first, options.last)
-    law = model.settings.times
+    count, law = options.intervals, model.settings.times
+    if isinstance(count, ConfigDict):
+        length = ramp_steps(count, jumper.train_steps)
+        count = one_step.intervals(jnp.maximum(step - count.begin, 0), length, count.start, count.end)
     larger, smaller = one_step.draw_pair(
         u, count, law.mean, law.deviation, lowest=options.lowest, highest=model.fixed.end, rho=options.rho
     )

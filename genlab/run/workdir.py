@@ -20,13 +20,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genlab import data
-from genlab.config import at, differences
+from genlab.config import at, differences, with_ramp_steps
 from genlab.data import fingerprint
 from genlab.errors import ConfigError, UserError, warn
 from genlab.run import command
 from genlab.run.files import write_atomically
 
-# Keys that may change between two commands on one run: none of them changes the training curve.
+# Keys that may change between two commands on one run: none of them changes the training curve. `claim` refuses another
+# train.steps where it does.
 FREE = (
     'placement',
     'checkpoint',
@@ -80,6 +81,7 @@ def claim(path: pathlib.Path, config: ConfigDict) -> None:
                 f'--workdir={path}: it holds a run of another config; {", ".join(keys)} differ: '
                 'use that config, or name another folder'
             )
+        check_ramps(read(path), content)
         content['data']['dir'] = at(read(path), 'data.dir') or ''
     write_json(path / 'config.json', content)
 
@@ -87,10 +89,29 @@ def claim(path: pathlib.Path, config: ConfigDict) -> None:
 def compare(path: pathlib.Path, config: ConfigDict) -> list[str]:
     """Returns the keys in which the run of the folder differs from the config, except those in `FREE`.
 
-    The folder of the data is free too if the run has a record of its data, with which `check_data` compares.
+    A ramp() without steps equals one that ends with the run of the folder. The folder of the data is free too if the
+    run has a record of its data, with which `check_data` compares.
     """
     free = (*FREE, 'data.dir') if (path / DATA).exists() or not _moved(path, config) else FREE
-    return differences(read(path), plain(config), free)
+    run = read(path)
+    steps = at(run, 'train.steps') or 0
+    return differences(with_ramp_steps(run, steps), with_ramp_steps(plain(config), steps), free)
+
+
+def check_ramps(run: dict, config: dict) -> None:
+    """Raises ConfigError if another `train.steps` moves a ramp() that lasts to the end of the run.
+
+    run, config: plain values of the run in a folder, and of the config that continues it, which `compare` found equal.
+    """
+    before, now = (at(one, 'train.steps') or 0 for one in (run, config))
+    old = with_ramp_steps(run, before)
+    if moved := differences(old, with_ramp_steps(config, now), FREE):
+        kept = ' '.join(f'--config.{key}={at(old, key)}' for key in moved if key.endswith('.steps'))
+        raise ConfigError(
+            f'config.train.steps={now}: {", ".join(key.removesuffix(".steps") for key in moved)} would change, because '
+            f'a ramp without steps lasts as long as the run, which was {before}: give {kept or "the ramps steps"}, or '
+            'name another folder'
+        )
 
 
 def read(path: pathlib.Path, flag: str = '--workdir') -> dict:

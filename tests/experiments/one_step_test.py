@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from scipy.special import erf
 
 from genlab import experiment
@@ -14,6 +15,7 @@ from genlab.diffusion.model import Model
 from genlab.diffusion.processes import interpolant, like, ve
 from genlab.diffusion.samplers import Sampler, solve
 from genlab.errors import ConfigError
+from genlab.models import one_step as models
 from genlab.sampling import drawing
 from support.runs import FILES, module_of
 
@@ -109,6 +111,23 @@ def test_the_number_of_intervals_doubles():
     assert found == [10, 10, 20, 40, 640, 1280, 1280]
     assert int(one_step.intervals(jnp.asarray(3), 4, 10, 1280)) == 80  # fewer steps than doublings
     assert int(one_step.intervals(jnp.asarray(99), 100, 10, 50)) == 50  # limited by the last
+
+
+def test_the_schedule_of_intervals_does_not_depend_on_the_run_if_it_has_steps(monkeypatch):
+    """Checks the length that reaches the schedule: that of the run, or its own."""
+    seen = []
+    monkeypatch.setattr(one_step, 'intervals', lambda step, steps, first, last: seen.append((step, steps)) or 10.0)
+    config = CONFIGS['consistency'].get_config('moons')
+    for steps, begin in ((0, 0), (400, 0), (400, 100)):
+        config.model.one_step.intervals.update(steps=steps, begin=begin)
+        jumper = models.from_config(config)
+        x = points(8)
+        models.consistency_terms(jumper, lambda x, sigma: x, x, x, jnp.linspace(0, 0.9, 8), 150)
+    assert [(int(step), steps) for step, steps in seen] == [(150, 6000), (150, 400), (50, 400)]
+    with_ramps = [
+        name for name in CONFIGS if isinstance(CONFIGS[name].get_config().model.one_step.intervals, ConfigDict)
+    ]
+    assert with_ramps == ['consistency']  # the runs of the others can be prolonged
 
 
 def test_pairs_are_neighbours_with_the_probabilities_of_the_paper():

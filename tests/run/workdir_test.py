@@ -17,6 +17,7 @@ from PIL import Image
 from genlab import config as configs
 from genlab import data, modes
 from genlab.conditioning import Conditions
+from genlab.diffusion import one_step
 from genlab.errors import ConfigError, UserError
 from genlab.run import workdir
 from genlab.training.optimizers import adam
@@ -167,6 +168,47 @@ def test_damaged_records_of_the_data(trained, capsys):
         (run / 'data.json').write_text(damaged)
         with pytest.raises(ConfigError, match='data.json is damaged: remove it'):
             use(run, config)
+
+
+def test_a_longer_run_is_refused_if_a_ramp_lasts_to_its_end(tmp_path):
+    config = run_config()
+    config.optimizer.generator.learning_rate = configs.ramp(1e-3, 0.0)
+    config.losses.generator.adversarial = configs.lazy(configs.ramp(0.0, 1.0, begin=100), every=4)
+    workdir.claim(tmp_path, config)
+    before = (tmp_path / 'config.json').read_bytes()
+    longer = config.copy_and_resolve_references()
+    longer.train.steps = 5000
+    keys = 'losses.generator.adversarial.weight', 'optimizer.generator.learning_rate'
+    with pytest.raises(ConfigError, match='config.train.steps=5000: ' + ', '.join(keys)) as error:
+        workdir.claim(tmp_path, longer)
+    assert (tmp_path / 'config.json').read_bytes() == before
+    assert workdir.compare(tmp_path, longer) == []  # other modes accept any length
+    flags = re.findall(r'--config\.(\S+)=(\d+)', str(error.value))
+    assert flags == [(f'{keys[0]}.steps', '900'), (f'{keys[1]}.steps', '1000')]
+    longer.update_from_flattened_dict({key: int(steps) for key, steps in flags})
+    workdir.claim(tmp_path, longer)
+    longer.train.steps = 6000
+    workdir.claim(tmp_path, longer)
+    longer.optimizer.generator.learning_rate.steps = 6000
+    with pytest.raises(ConfigError, match='another config; optimizer.generator.learning_rate.steps differ'):
+        workdir.claim(tmp_path, longer)
+
+
+def test_a_longer_run_is_refused_if_a_ramp_of_a_phase_or_of_the_model_lasts_to_its_end(tmp_path):
+    for number, change in enumerate(
+        [
+            dict(phases=({'until': 5, 'losses.generator.adversarial': configs.ramp(0, 1)}, {})),
+            dict(model=dict(one_step=one_step.settings(intervals=configs.ramp(10, 1280)))),
+        ]
+    ):
+        config = run_config()
+        with config.unlocked():
+            config.update(change)
+        workdir.create(tmp_path / f'{number}')
+        workdir.claim(tmp_path / f'{number}', config)
+        config.train.steps = 5000
+        with pytest.raises(ConfigError, match='a ramp without steps lasts as long as the run, which was 1000'):
+            workdir.claim(tmp_path / f'{number}', config)
 
 
 LOCK = """
