@@ -82,7 +82,14 @@ def _latents(config, **size):
     config.average.denoiser = 0.9999
     config.train.update(steps=7_000_000, sample_every=50_000, evaluate_every=0)
     config.sample.update(
-        settings.sample(sampler=named('ancestral', variance='learned'), steps=250, guidance=1.5, clip=False)
+        settings.sample(
+            sampler=named('ancestral', variance='learned'),
+            steps=250,
+            grid=named('linspace'),
+            guidance=1.5,
+            guidance_channels=3,
+            clip=False,
+        )
     )
 
 

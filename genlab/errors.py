@@ -1,6 +1,7 @@
 """Errors that the user can correct: `main` prints one line on stderr and exits with the code of the error."""
 
 import difflib
+import functools
 import sys
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
@@ -47,3 +48,9 @@ def choose(table: Mapping[str, Value], name: str, where: str) -> Value:
 def warn(message: str) -> None:
     """Prints one line on stderr; the run continues."""
     print(f'genlab: warning: {message}', file=sys.stderr)
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Prints one line on stderr, once per process: an experiment is built several times in a run."""
+    warn(message)

@@ -16,6 +16,7 @@ def guided(
     process: Process,
     scale: float,
     interval: tuple[float, float] = (0.0, float('inf')),
+    channels: int = 0,
 ) -> Denoiser:
     """Applies classifier-free guidance: D = D_u + scale (D_c - D_u).
 
@@ -27,6 +28,7 @@ def guided(
         process: the process of both.
         scale: guidance scale. At 1 the result is `conditional`.
         interval: lowest and highest noise level sigma / alpha with guidance. Outside of it, the result is D_c.
+        channels: number of channels with guidance, the first ones. The others are those of D_c. 0: all.
 
     Returns:
         The guided denoiser. It takes the fraction of the log-variance from D_c.
@@ -36,7 +38,10 @@ def guided(
         with_condition, without = conditional(x, t), unconditional(x, t)
         ratio = process.sigma(t) / process.alpha(t)
         strength = jnp.where((ratio >= interval[0]) & (ratio <= interval[1]), scale, 1.0)
-        x0, epsilon = (b + like(strength, x) * (a - b) for a, b in zip(with_condition[:2], without[:2]))
+        strength = like(strength, x)
+        if channels:
+            strength = jnp.where(jnp.arange(x.shape[-1]) < channels, strength, 1.0)
+        x0, epsilon = (b + strength * (a - b) for a, b in zip(with_condition[:2], without[:2]))
         return Estimate(x0, epsilon, with_condition.fraction)
 
     return conditional if scale == 1 else denoise
@@ -44,6 +49,8 @@ def guided(
 
 def clipped(denoise: Denoiser, process: Process, low: float = -1.0, high: float = 1.0) -> Denoiser:
     """Clips the estimate of x_0 to the range of the data, and recomputes epsilon from x_t (Ho et al. 2020, their code).
+
+    The epsilon before is kept as `unclipped`.
 
     Args:
         denoise: denoiser to clip.
@@ -58,7 +65,8 @@ def clipped(denoise: Denoiser, process: Process, low: float = -1.0, high: float 
     def clip(x: jax.Array, t: jax.Array) -> Estimate:
         found = denoise(x, t)
         x0 = jnp.clip(found.x0, low, high)
-        return found._replace(x0=x0, epsilon=(x - like(process.alpha(t), x) * x0) / like(process.sigma(t), x))
+        epsilon = (x - like(process.alpha(t), x) * x0) / like(process.sigma(t), x)
+        return found._replace(x0=x0, epsilon=epsilon, unclipped=found.epsilon)
 
     return clip
 

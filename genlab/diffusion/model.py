@@ -1,6 +1,8 @@
 """A denoising network and its process, as a config describes them. All diffusion experiments build on this module."""
 
 import dataclasses
+import functools
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +18,7 @@ from genlab.conditioning import Condition
 from genlab.diffusion import augmentation, guidance, ode, predictions, processes, samplers, times
 from genlab.diffusion.predictions import Denoiser, Estimate
 from genlab.diffusion.processes import Process, like
+from genlab.diffusion.settings import chain
 from genlab.errors import ConfigError, choose
 from genlab.networks.diffusion.dit import DiT
 from genlab.networks.diffusion.points import PointNetwork
@@ -28,8 +31,17 @@ Level = Callable[[Process, jax.Array], jax.Array]  # (process, t [B]) -> level [
 
 
 def _time(scale: float) -> Level:
-    """Returns the level that is proportional to the time, `scale` at the end of the process."""
-    return lambda process, t: scale * t / process.end
+    """Returns the level that is proportional to the time, `scale` at the end of the process.
+
+    A chain of T steps counts them from 0: step k has the level scale (k - 1) / T (Ho et al. 2020, their code).
+    """
+
+    def level(process: Process, t: jax.Array) -> jax.Array:
+        if not process.chain:
+            return scale * t / process.end
+        return scale * jnp.maximum(t / process.end - 1 / process.chain, 0)
+
+    return level
 
 
 NETWORKS: dict[str, type[nn.Module]] = {
@@ -63,11 +75,13 @@ class Model:
         self.level = choose(LEVELS, self.settings.level, 'config.model.level')
         self.quantile = choices.build(times.QUANTILES, self.settings.times, 'config.model.times')
         self.network = self._network(jnp.dtype(self.settings.dtype))
+        self.chain = chain(config.model)
         self.learned = self.settings.process.name == 'learned'
         if self.learned:
             self.schedule = choices.build({'learned': MonotoneSchedule}, self.settings.process, 'config.model.process')
         else:
-            self.fixed = choices.build(processes.PROCESSES, self.settings.process, 'config.model.process')
+            fixed = choices.build(processes.PROCESSES, self.settings.process, 'config.model.process')
+            self.fixed = fixed._replace(chain=self.chain)
 
     def _network(self, dtype: Any) -> nn.Module:
         chosen, channels = self.settings.network, self.shape[-1] * (2 if self.settings.learned_variance else 1)
@@ -100,7 +114,8 @@ class Model:
         """Returns the process. A learned one reads its schedule from the variables."""
         if not self.learned:
             return self.fixed
-        return processes.from_gamma(lambda t: self.schedule.apply(variables['schedule'], t))
+        learned = processes.from_gamma(lambda t: self.schedule.apply(variables['schedule'], t))
+        return learned._replace(chain=self.chain)
 
     def draw_times(self, process: Process, position: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
         """Draws the times [B] of a training step.
@@ -219,9 +234,13 @@ class Model:
 
             return denoise
 
-        interval = self.solving.guidance_from, self.solving.guidance_to
         return guidance.guided(
-            conditioned(condition), conditioned(self.without(condition)), process, self.solving.guidance, interval
+            conditioned(condition),
+            conditioned(self.without(condition)),
+            process,
+            self.solving.guidance,
+            (self.solving.guidance_from, self.solving.guidance_to),
+            self.solving.guidance_channels,
         )
 
     def solver(self, variables: Variables, condition: Condition, clip: bool) -> tuple[Process, Denoiser]:
@@ -243,10 +262,9 @@ class Model:
         return other, guidance.converted(denoise, own, other)
 
     def grid(self, process: Process) -> jax.Array:
-        """Returns the times [steps + 1] that the solver visits, falling. For a chain they are times of the chain."""
-        grid = choices.bind(times.GRIDS, self.solving.grid, 'config.sample.grid')(process, self.solving.steps)
-        steps = self.settings.times.steps if self.settings.times.name == 'discrete' and not self.solving.process else 0
-        return jnp.ceil(grid * steps - 1e-3) / steps if steps else grid
+        """Returns the times [steps + 1] that the solver visits; see `times.visited`."""
+        grid = choices.bind(times.GRIDS, self.solving.grid, 'config.sample.grid')
+        return times.visited(grid, process, self.solving.steps)
 
     def generate(
         self,
@@ -254,7 +272,7 @@ class Model:
         keys: jax.Array,
         condition: Condition,
         *,
-        start: Callable[[Process, jax.Array], jax.Array] | None = None,
+        start: Callable[[Process, jax.Array, jax.Array], jax.Array] | None = None,
         part: float = 1.0,
         between: Callable[[Process], Callable[..., jax.Array]] | None = None,
     ) -> jax.Array:
@@ -264,28 +282,31 @@ class Model:
             variables: network -> {collection: values}.
             keys: one key per sample [N].
             condition: embedded condition, leaves [N, ...].
-            start: (process, keys) -> x [N, ...] at the first time. The default is pure noise.
-            part: the first time, as a fraction of the end, in (0, 1].
+            start: (process, t [], keys) -> x_t [N, ...] at the first time t. The default is pure noise.
+            part: the first time, as a fraction of the end, in (0, 1]. For a chain it is rounded up to one of its times.
             between: process -> the argument `between` of `solve`. The sampler 'ode' ignores it.
 
         Returns:
             Samples [N, ...].
         """
         process, denoise = self.solver(variables, condition, clip=self.solving.clip and len(self.shape) == 3)
-        process = process._replace(end=process.end * part)
-        x = start(process, keys) if start else self.noise(process, keys)
+        process = shortened(process, part)
         options = choices.options(self.solving.sampler)
         if self.solving.sampler.name == 'ode':
+            end = jnp.asarray(process.end, jnp.float32)
+            x = start(process, end, keys) if start else self.noise(process, keys)
             return ode.integrate(denoise, process, x, process.end, EARLIEST * process.end, **options)
+        grid = self.grid(process)
+        x = start(process, grid[0], keys) if start else self.noise(process, keys)
         return samplers.solve(
             samplers.make(self.solving.sampler.name, **options),
             denoise,
             process,
             x,
-            self.grid(process),
+            grid,
             keys,
             between=between and between(process),
-            progress=self.announce if self.solving.progress else None,
+            progress=functools.partial(self.announce, len(grid) - 1) if self.solving.progress else None,
         )
 
     def noise(self, process: Process, keys: jax.Array) -> jax.Array:
@@ -309,11 +330,15 @@ class Model:
         keys = jax.vmap(jax.random.key)(jnp.zeros(x.shape[0], jnp.uint32))  # unused: the steps are deterministic
         return samplers.solve(samplers.make('ddim'), denoise, process, x, grid[::-1] if forwards else grid, keys)
 
-    def announce(self, number: Any) -> None:
-        """Prints the number of the completed solver step on stderr."""
-        print(
-            f'\rsampling step {int(number)} of {self.solving.steps}',
-            end='' if number < self.solving.steps else '\n',
-            file=sys.stderr,
-            flush=True,
-        )
+    def announce(self, steps: int, number: Any) -> None:
+        """Prints the number of the completed solver step, of `steps`, on stderr."""
+        end = '' if number < steps else '\n'
+        print(f'\rsampling step {int(number)} of {steps}', end=end, file=sys.stderr, flush=True)
+
+
+def shortened(process: Process, part: float) -> Process:
+    """Returns a process that ends at a fraction `part` of its end, for a chain at the next of its times."""
+    if not process.chain:
+        return process._replace(end=process.end * part)
+    steps = max(math.ceil(process.chain * part - 1e-3), 1)
+    return process._replace(end=process.end * (steps / process.chain), chain=steps)

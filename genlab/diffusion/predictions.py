@@ -22,6 +22,7 @@ class Estimate(NamedTuple):
     epsilon: jax.Array
     # [B, ...]: the log-variance of a step between the smallest (0) and the largest (1); None: it is not learned.
     fraction: jax.Array | None = None
+    unclipped: jax.Array | None = None  # [B, ...]: epsilon before x_0 was clipped; None: it was not
 
 
 Denoiser = Callable[[jax.Array, jax.Array], Estimate]  # (x_t [B, ...], t [] or [B]) -> Estimate

@@ -20,6 +20,7 @@ class Process(NamedTuple):
     sigma: Callable[[jax.Array], jax.Array]  # t -> scale of the noise, increasing
     time: Callable[[jax.Array], jax.Array]  # log-SNR -> t
     end: float = 1.0  # time of (nearly) pure noise
+    chain: int = 0  # the network knows the times k / chain of the end only, k = 1 ... chain; 0: all times
 
 
 def log_snr(process: Process, t: jax.Array) -> jax.Array:

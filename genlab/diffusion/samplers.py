@@ -10,6 +10,7 @@ All steps share these arguments:
     keys     one key per example [B], fresh in each step
 
 A step returns x_s [B, ...] and the new memory. No step divides by a sigma of 0, so the last step may go to s = 0.
+`solve` skips steps of length 0. A variance that rounding would bring below 0 is 0.
 The alpha-bar of DDPM is alpha^2 here.
 """
 
@@ -47,6 +48,8 @@ def solve(
 ) -> jax.Array:
     """Runs n steps of a solver in one loop, from the first to the last of n + 1 times.
 
+    A step between two equal times changes nothing. Grids that are rounded to the times of a chain have such steps.
+
     Args:
         sampler: the step and its initial memory.
         denoise: function that the step evaluates. It is a `Denoiser` for the steps of this module. The steps of
@@ -55,7 +58,8 @@ def solve(
         x: x at the first time, [B, ...].
         times: times [n + 1], usually falling.
         keys: one key per example [B].
-        between: (x [B, ...], t [], keys [B]) -> x, applied after each step, e.g. to replace the known part.
+        between: (x [B, ...], t [], keys [B]) -> x, applied after each step that changes x, e.g. to replace the known
+            part.
         progress: called on the host with the number of each completed step. The loop does not wait for it.
 
     Returns:
@@ -64,13 +68,16 @@ def solve(
 
     def step(carry: tuple[jax.Array, Any], along: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, Any], None]:
         number, t, s = along
-        own = stream(keys, 'solver', number)
-        x, memory = sampler.step(denoise, process, *carry, t, s, own)
-        if between is not None:
-            x = between(x, s, own)
+
+        def moved() -> tuple[jax.Array, Any]:
+            own = stream(keys, 'solver', number)
+            x, memory = sampler.step(denoise, process, *carry, t, s, own)
+            return (x if between is None else between(x, s, own)), memory
+
+        carry = jax.lax.cond(t == s, lambda: carry, moved)
         if progress is not None:
             jax.debug.callback(progress, number)
-        return (x, memory), None
+        return carry, None
 
     numbers = jnp.arange(1, len(times))
     return jax.lax.scan(step, (x, sampler.start(x)), (numbers, times[:-1], times[1:]))[0][0]
@@ -100,6 +107,7 @@ def ddim(
     keys: jax.Array,
     *,
     eta: float = 0.0,
+    keep_epsilon: bool = False,
 ) -> tuple[jax.Array, Any]:
     """Computes a step of DDIM: x_s = alpha_s x_0 + sqrt(sigma_s^2 - c^2) epsilon + c z, z ~ N(0, 1).
 
@@ -107,8 +115,12 @@ def ddim(
 
     eta: c^2 is eta^2 times the variance of q(x_s | x_t, x_0). With eta = 0 the step is deterministic and of order 1,
     and it also runs forwards in time.
+    keep_epsilon: where the estimate of x_0 is clipped, whether to keep the epsilon of the network. Otherwise epsilon
+    agrees with x_t and the clipped x_0.
     """
     found, smallest = denoise(x, t), variances(process, t, s)[0]
+    if keep_epsilon and found.unclipped is not None:
+        found = found._replace(epsilon=found.unclipped)
     if eta == 0:
         return recombine(process, found, s), memory
     variance = eta**2 * smallest
@@ -131,7 +143,8 @@ def variances(process: Process, t: jax.Array, s: jax.Array) -> tuple[jax.Array, 
     Returns:
         The smallest and the largest variance, of the shape of t.
     """
-    largest = process.sigma(t) ** 2 - (process.alpha(t) / process.alpha(s) * process.sigma(s)) ** 2
+    kept = process.alpha(t) / process.alpha(s) * process.sigma(s)
+    largest = jnp.maximum(process.sigma(t) ** 2 - kept**2, 0)
     return (process.sigma(s) / process.sigma(t)) ** 2 * largest, largest
 
 
@@ -180,12 +193,13 @@ def interpolate_variance(fraction: jax.Array, smallest: jax.Array, largest: jax.
     Args:
         fraction: fraction f of the log-variance [B, ...].
         smallest: smallest variance; it may be 0, as in the last step, and is at least 1e-20 in the logarithm.
-        largest: largest variance, positive.
+        largest: largest variance, at least 1e-20 in the logarithm too.
 
     Returns:
         Variances [B, ...].
     """
-    return jnp.exp(fraction * jnp.log(largest) + (1 - fraction) * jnp.log(jnp.maximum(smallest, 1e-20)))
+    low, high = (jnp.log(jnp.maximum(variance, 1e-20)) for variance in (smallest, largest))
+    return jnp.exp(fraction * high + (1 - fraction) * low)
 
 
 # name -> function (fraction, smallest, largest) -> variance.
@@ -300,7 +314,7 @@ def dpm_solver(
     shrink = process.alpha(t) * process.sigma(s) / (process.alpha(s) * process.sigma(t))  # e^-h
     if not stochastic:
         return process.sigma(s) / process.sigma(t) * x + process.alpha(s) * (1 - shrink) * x0, (found.x0, half)
-    noise = process.sigma(s) * jnp.sqrt(1 - shrink**2) * normal(keys, x.shape[1:], 'noise')
+    noise = process.sigma(s) * jnp.sqrt(jnp.maximum(1 - shrink**2, 0)) * normal(keys, x.shape[1:], 'noise')
     moved = process.sigma(s) / process.sigma(t) * shrink * x + process.alpha(s) * (1 - shrink**2) * x0
     return moved + noise, (found.x0, half)
 
@@ -326,7 +340,7 @@ def euler_maruyama(
     found, square = denoise(x, t), DIFFUSIONS[diffusion](process, t)
     drift = velocity(process, found, t) + square / 2 * found.epsilon / process.sigma(t)  # the score is -epsilon / sigma
     noise = jnp.where(s > 0, normal(keys, x.shape[1:], 'noise'), 0)
-    return x + (s - t) * drift + jnp.sqrt(square * (t - s)) * noise, memory
+    return x + (s - t) * drift + jnp.sqrt(jnp.maximum(square * (t - s), 0)) * noise, memory
 
 
 def own_diffusion(process: Process, t: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ from genlab import choices
 from genlab.choices import named
 from genlab.config import counted, untyped
 from genlab.diffusion import ode, processes, samplers, times
-from genlab.errors import ConfigError, choose
+from genlab.errors import ConfigError, choose, warn_once
 
 
 def model(network: ConfigDict, **changes: Any) -> dict[str, Any]:
@@ -50,13 +50,14 @@ def sample(**changes: Any) -> dict[str, Any]:
         'config.sample',
         dict(
             sampler=named('ddim'),  # of diffusion.samplers, with its keyword options, or 'ode'
-            steps=50,  # number of steps of the sampler
+            steps=50,  # number of steps of the sampler; at most the number of discrete times
             grid=named('even'),  # of diffusion.times.GRIDS, with its keyword options
             process='',  # process in whose coordinates to solve, e.g. 've'; '': the process of training
             clip=True,  # clip the estimate of x_0 to [-1, 1]; points are never clipped
             guidance=1.0,  # guidance scale; 1: no guidance
             guidance_from=0.0,  # lowest sigma / alpha with guidance
             guidance_to=float('inf'),  # highest sigma / alpha with guidance
+            guidance_channels=0,  # number of channels with guidance, the first ones (DiT: 3); 0: all
             progress=False,  # print the number of each completed step on stderr
             count=64,  # number of samples
             chunk=64,  # number of samples that are drawn at once
@@ -76,8 +77,15 @@ TABLES: dict[str, Mapping[str, Any]] = {
 }
 
 
+def chain(model: ConfigDict) -> int:
+    """Returns the number of discrete times that a network of `config.model` is trained at, or 0: all times."""
+    return model.times.steps if model.times.name == 'discrete' else 0
+
+
 def check_sampling(config: ConfigDict) -> None:
     """Checks before training that `config.sample` names known choices and suits the process.
+
+    More steps than a chain has are clamped, with a warning.
 
     Raises:
         ConfigError: a name or option is unknown, or the sampler does not suit the network or the process.
@@ -85,6 +93,16 @@ def check_sampling(config: ConfigDict) -> None:
     chosen, where = config.sample, 'config.sample.sampler'
     choices.bind(SOLVERS, chosen.sampler, where)
     choices.bind(times.GRIDS, chosen.grid, 'config.sample.grid')
+    steps = 0 if chosen.process else chain(config.model)
+    if chosen.grid.name in times.CHAIN_GRIDS and not steps:
+        raise ConfigError(
+            f'config.sample.grid={chosen.grid.name!r} numbers the steps of a chain, but the times are continuous: '
+            "set it to 'even'"
+        )
+    if steps and chosen.steps > steps:
+        warn_once(
+            f'config.sample.steps={chosen.steps}: there are {steps} discrete times, so samples take {steps} steps'
+        )
     options = choices.options(chosen.sampler)
     for name in options.keys() & TABLES.keys():
         choose(TABLES[name], options[name], f'{where}.{name}')

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import ndtri
 
 from genlab.diffusion.processes import Process, log_snr
@@ -118,6 +119,70 @@ def shifted(process: Process, steps: int, *, shift: float = 3.0) -> jax.Array:
     return process.end * shift * t / (1 + (shift - 1) * t)
 
 
+def leading(process: Process, steps: int) -> jax.Array:
+    """Returns the times k = 1, 1 + r, 1 + 2 r, ... of a chain of T steps, r = floor(T / steps).
+
+    (Lin et al. 2024, table 2.) The first time is before the end, though the sampler starts from pure noise.
+
+    Args:
+        process: the process, with a chain.
+        steps: number of steps of the solver, at most T.
+
+    Returns:
+        Times [steps + 1], falling to 0.
+    """
+    return _of_chain(process, 1 + process.chain // steps * np.arange(steps)[::-1])
+
+
+def trailing(process: Process, steps: int) -> jax.Array:
+    """Returns the times k = T, T - r, T - 2 r, ... of a chain of T steps, r = T / steps, rounded (the same table).
+
+    Args:
+        process: the process, with a chain.
+        steps: number of steps of the solver, at most T.
+
+    Returns:
+        Times [steps + 1], from the end to 0.
+    """
+    return _of_chain(process, np.round(process.chain - np.arange(steps) * (process.chain / steps)))
+
+
+def linspace(process: Process, steps: int) -> jax.Array:
+    """Returns the times of a chain of T steps that are even from k = T to k = 1, rounded (the same table).
+
+    Improved DDPM and DiT use them. A single step starts at k = 1.
+
+    Args:
+        process: the process, with a chain.
+        steps: number of steps of the solver, at most T.
+
+    Returns:
+        Times [steps + 1], falling to 0.
+    """
+    return _of_chain(process, 1 + np.round(np.linspace(0, process.chain - 1, steps))[::-1])
+
+
+def visited(grid: Callable[..., jax.Array], process: Process, steps: int) -> jax.Array:
+    """Returns the times of a grid that a solver visits. For a chain they are rounded up to its times.
+
+    Args:
+        grid: function of GRIDS, with its options bound.
+        process: the process.
+        steps: number of steps of the solver; at most the length of a chain.
+
+    Returns:
+        Times [steps + 1], falling to 0. Rounded times can be equal, and can reach 0 early.
+    """
+    if not process.chain:
+        return grid(process, steps)
+    times = grid(process, min(steps, process.chain))
+    return jnp.ceil(times / process.end * process.chain - 1e-3) / process.chain * process.end
+
+
+def _of_chain(process: Process, k: np.ndarray) -> jax.Array:
+    return process.end * jnp.asarray(np.append(k, 0) / process.chain, jnp.float32)
+
+
 def _log_snr_at_end(process: Process) -> jax.Array:
     # The log-SNR is -infinity where alpha is 0.
     return jnp.maximum(log_snr(process, jnp.asarray(process.end, jnp.float32)), -12.0)
@@ -138,4 +203,8 @@ GRIDS: dict[str, Callable[..., jax.Array]] = {
     'karras': karras,
     'even_log_snr': even_log_snr,
     'shifted': shifted,
+    'leading': leading,
+    'trailing': trailing,
+    'linspace': linspace,
 }
+CHAIN_GRIDS = ('leading', 'trailing', 'linspace')  # those that number the steps of a chain

@@ -90,7 +90,7 @@ def terms(diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Ar
     epsilon, x0, v, velocity, edm: mean squared errors of that quantity. Where the network predicts another quantity,
         its error is reweighted (`genlab.diffusion.predictions`).
     min_snr: the error of x0 times min(SNR, config.model.gamma) (Hang et al. 2023).
-    variance: variational bound of one step, bits per dimension times T / 1000. It trains learned variances only, with
+    variance: variational bound, bits per dimension: T times that of one step. It trains learned variances only, with
         gradients through the mean stopped (Nichol & Dhariwal 2021, equation 16, weight 0.001).
     bound: variational bound in continuous time, bits per dimension (Kingma et al. 2021, equation 17).
     """
@@ -118,7 +118,7 @@ def terms(diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Ar
     def variance() -> jax.Array:
         steps = settings.times.steps
         fixed = estimate._replace(x0=jax.lax.stop_gradient(estimate.x0))
-        return bits * steps**2 / 1000 * bounds.step(process, x0, x, fixed, t, t - 1 / steps, 'learned', levels)
+        return bits * steps * bounds.step(process, x0, x, fixed, t, t - 1 / steps, 'learned', levels)
 
     def bound() -> jax.Array:
         first = diffuse(process, x0, normal(keys, space.shape, 'first_level'), jnp.zeros(()))
@@ -174,7 +174,7 @@ def image_to_image(
     model, space = diffusion.model, diffusion.space
     x0 = space.enter(variables, batch, keys, False)[0]
     noise = normal(keys, space.shape, 'noise')
-    start = lambda process, keys: diffuse(process, x0, noise, jnp.asarray(process.end, jnp.float32))
+    start = lambda process, t, keys: diffuse(process, x0, noise, t)
     embedded = conditions.embed(diffusion.settings, variables, condition)
     x = model.generate(variables, keys, embedded, start=start, part=model.solving.strength)
     return space.leave(variables, x)

@@ -49,6 +49,16 @@ def test_guidance_of_two_gaussians(name):
     np.testing.assert_allclose(alpha * found.x0 + sigma * found.epsilon, x, atol=2e-5 * process.end)
 
 
+def test_guidance_of_the_first_channels():
+    process, t = PROCESSES['vp'], PROCESSES['vp'].time(LEVELS)
+    conditional, unconditional = denoiser(process, 1.0, 0.2), denoiser(process, 0.4, 0.5)
+    x = noisy(process, t)
+    first, every = (guidance.guided(conditional, unconditional, process, 3.0, channels=n)(x, t) for n in (2, 0))
+    for kind in ('x0', 'epsilon'):
+        np.testing.assert_array_equal(getattr(first, kind)[..., :2], getattr(every, kind)[..., :2])
+        np.testing.assert_allclose(getattr(first, kind)[..., 2], getattr(conditional(x, t), kind)[..., 2], atol=1e-6)
+
+
 @pytest.mark.parametrize('name', ['cosine', 've'])
 def test_clipped_estimates_are_consistent_with_x(name):
     process = PROCESSES[name]

@@ -1,6 +1,7 @@
 """Tests samplers with the exact denoiser of Gaussian data: final distribution, order, and documented properties."""
 
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from genlab.diffusion import samplers, times
+from genlab.diffusion import guidance, samplers, times
 from genlab.diffusion.guidance import keep_known
 from genlab.diffusion.processes import log_snr
 from genlab.noise import normal, stream
@@ -25,16 +26,31 @@ def keys(number, seed=0):
     return jax.random.split(jax.random.key(seed), number)
 
 
+# Noise of each step and of its corrector. It compiles in a third of the time of random keys.
+NOISE = np.random.default_rng(0).normal(size=(301, 2, *STANDARD.shape)).astype(np.float32)
+
+
+def noise_from(table):
+    """Replaces the noise of `solve` by a table [steps + 1, 2, B, ...]."""
+    drawn = lambda number, shape, name: jnp.asarray(table)[number, int(name == 'corrector')]
+    return mock.patch.multiple(samplers, stream=lambda keys, name, number: number, normal=drawn)
+
+
 def begin(process, standard=STANDARD, at=None):
     """Samples x from its exact distribution at the end of a process, or at another time."""
     mean, deviation = moments(process, jnp.asarray(process.end if at is None else at, jnp.float32))
     return mean + deviation * standard
 
 
-def run(process, grid, name, standard=STANDARD, denoise=None, **options):
-    """Returns x [40, 100] at the last time, started from its exact distribution at the first."""
-    solve = functools.partial(samplers.solve, samplers.make(name, **options), denoise or denoiser(process), process)
-    return jax.jit(solve)(begin(process, standard, grid[0]), grid, keys(len(standard)))
+def run(process, steps, name, **options):
+    """Returns x [40, 100] at time 0 after steps on EDM's grid, started from its exact distribution at the end."""
+
+    def sample(table):
+        sampler, grid = samplers.make(name, **options), times.karras(process, steps)
+        with noise_from(table):
+            return samplers.solve(sampler, denoiser(process), process, begin(process), grid, None)
+
+    return jax.jit(sample)(NOISE)
 
 
 def errors(process, x, at=0.0):
@@ -49,7 +65,7 @@ def errors(process, x, at=0.0):
 def test_deterministic_samplers_end_in_the_distribution_of_the_data(name, steps, process):
     """Expects 1 % in many steps of order 1 or few of order 2: without noise only the solver has an error."""
     process = PROCESSES[process]
-    np.testing.assert_allclose(errors(process, run(process, times.karras(process, steps), name)), 0, atol=0.01)
+    np.testing.assert_allclose(errors(process, run(process, steps, name)), 0, atol=0.01)
 
 
 @pytest.mark.parametrize('process', ['vp', 've', 'interpolant'])
@@ -69,8 +85,58 @@ def test_stochastic_samplers_end_in_the_distribution_of_the_data(name, steps, op
     if name == 'euler_maruyama' and process == 'interpolant':
         options = {'diffusion': 'sigma'}  # the rate of the process is infinite at the end
     process = PROCESSES[process]
-    mean, deviation = errors(process, run(process, times.karras(process, steps), name, **options))
+    mean, deviation = errors(process, run(process, steps, name, **options))
     assert abs(mean) < 0.064 and abs(deviation) < 0.045
+
+
+CHAIN = 6
+COUNTS = (*range(1, CHAIN + 1), CHAIN + 1, 2 * CHAIN)
+EVERY = [
+    ('ancestral', {'variance': 'small'}),
+    ('ancestral', {'variance': 'large'}),
+    ('ancestral', {'variance': 'learned'}),
+    ('ddim', {}),
+    ('ddim', {'eta': 1.0, 'keep_epsilon': True}),
+    ('euler', {}),
+    ('heun', {}),
+    ('heun', {'churn': 0.3}),
+    ('dpm_solver', {}),
+    ('dpm_solver', {'stochastic': True}),
+    ('euler_maruyama', {'diffusion': 'process'}),
+    ('euler_maruyama', {'diffusion': 'sigma'}),
+    ('predictor_corrector', {}),
+]
+
+
+@pytest.fixture(scope='module')
+def grids():
+    """Returns every grid of a chain, [grids, COUNTS, CHAIN + 1], with zeros at the end of shorter ones."""
+    process = PROCESSES['linear']._replace(chain=CHAIN)
+
+    def every():
+        return [times.visited(grid, process, steps) for grid in times.GRIDS.values() for steps in COUNTS]
+
+    found = [np.pad(grid, (0, CHAIN + 1 - len(grid))) for grid in jax.jit(every)()]
+    return np.reshape(found, (len(times.GRIDS), len(COUNTS), CHAIN + 1))
+
+
+def test_a_chain_clamps_the_number_of_steps_and_has_equal_times(grids):
+    np.testing.assert_array_equal(grids[:, CHAIN:], np.repeat(grids[:, CHAIN - 1 : CHAIN], 2, 1))
+    np.testing.assert_allclose(np.round(grids * CHAIN), grids * CHAIN, atol=1e-5)
+    repeated = (grids[:, CHAIN - 1, 1:] == grids[:, CHAIN - 1, :-1]).any(1)
+    assert {name for name, equal in zip(times.GRIDS, repeated) if equal} >= {'karras', 'even_log_snr', 'quadratic'}
+
+
+@pytest.mark.parametrize('name, options', EVERY)
+def test_samples_are_finite_on_every_grid_with_any_number_of_steps(name, options, grids):
+    """Runs all grids of a chain at once. They have equal times, and reach 0 early."""
+    process = PROCESSES['linear']
+    x, fraction = np.float32([[-3, 0, 3]]), np.float32([[0, 0.5, 1]])
+    exact = guidance.clipped(lambda x, t: denoiser(process)(x, t)._replace(fraction=fraction), process)
+    solve = functools.partial(samplers.solve, samplers.make(name, **options), exact, process)
+    with noise_from(np.ones((CHAIN + 1, 2, 1, 3), np.float32)):
+        found = jax.jit(jax.vmap(lambda grid: solve(jnp.asarray(x), grid, None)))(grids.reshape(-1, CHAIN + 1))
+    assert np.isfinite(found).all()
 
 
 @pytest.mark.parametrize('process', ['vp', 'interpolant'])
@@ -140,6 +206,42 @@ def test_a_learned_variance_lies_between_the_smallest_and_the_largest():
     noise = (large - small) / (largest**0.5 - smallest**0.5)
     deviation = smallest ** (0.5 - fraction / 2) * largest ** (fraction / 2)
     np.testing.assert_allclose(learned - small, (deviation - smallest**0.5) * noise, atol=1e-5)
+
+
+def test_a_step_of_no_length_changes_nothing():
+    """Checks samples, the memory of a multistep solver, and the known part; the noise of other steps is the same."""
+    process, x = PROCESSES['linear'], begin(PROCESSES['linear'], FEW)
+    between = lambda x, t, keys: x + 1
+    short, long = np.float32([1, 0.6, 0.2, 0]), np.float32([1, 1, 0.6, 0.2, 0, 0])
+    solve = functools.partial(
+        samplers.solve, samplers.make('dpm_solver'), denoiser(process), process, keys=None, between=between
+    )
+    with noise_from(NOISE[:6, :, :10, :2]):
+        found = jax.jit(lambda: [solve(x, times=grid) for grid in (short, long)])()
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
+def test_no_variance_is_negative():
+    t = jnp.linspace(1e-3, 1, 999)
+    for name in ('linear', 'cosine', 'vp'):
+        found = jax.jit(functools.partial(samplers.variances, PROCESSES[name]))(t, t)
+        assert min(map(np.min, found)) >= 0, name
+    assert np.isfinite(samplers.interpolate_variance(jnp.array([0.0, 0.5, 1.0]), jnp.zeros(3), jnp.zeros(3))).all()
+
+
+def test_ddim_keeps_the_epsilon_of_the_network_or_agrees_with_the_clipped_estimate():
+    process, x = PROCESSES['vp'], 3 * begin(PROCESSES['vp'], FEW, 0.7)
+    wild = denoiser(process, 0.4, 1.5)
+    clip = guidance.clipped(wild, process)
+    t, s = jnp.float32(0.7), jnp.float32(0.6)
+    kept, agreed = (one_step('ddim', process, denoise=clip, keep_epsilon=keep)(x) for keep in (True, False))
+    x0 = np.clip(wild(x, t).x0, -1, 1)
+    assert (np.abs(x0) == 1).any()
+    recomputed = (x - process.alpha(t) * x0) / process.sigma(t)
+    for found, epsilon in ((kept, wild(x, t).epsilon), (agreed, recomputed)):
+        np.testing.assert_allclose(found, process.alpha(s) * x0 + process.sigma(s) * epsilon, atol=1e-5)
+    same = one_step('ddim', process, denoise=wild, keep_epsilon=True)(x)
+    np.testing.assert_array_equal(same, one_step('ddim', process, denoise=wild)(x))
 
 
 def test_variances_agree_with_ddpm():
@@ -216,17 +318,17 @@ def test_the_known_part_is_kept_and_the_rest_is_sampled():
     known = np.full((40, 10, 10), 0.7, np.float32)
     mask = (np.arange(10) < 3).astype(np.float32)[:, None] * np.ones((40, 1, 1), np.float32)
     between = keep_known(process, known, mask)
-    solve = jax.jit(
-        lambda x, grid: samplers.solve(
-            samplers.make('ancestral'), denoiser(process), process, x, grid, keys(40), between=between
-        )
-    )
     start = np.reshape(begin(process), (40, 10, 10))
-    end = solve(start, times.karras(process, 100))
+
+    def solve():
+        sampler, grid = samplers.make('ancestral'), times.karras(process, 100)
+        end = samplers.solve(sampler, denoiser(process), process, start, grid, keys(40), between=between)
+        return end, between(jnp.asarray(start), jnp.float32(0.4), keys(40))
+
+    end, halfway = jax.jit(solve)()
     np.testing.assert_array_equal(end[:, :3], known[:, :3])
     mean, deviation = errors(process, end[:, 3:])
     assert abs(mean) < 0.08 and abs(deviation) < 0.06
-    halfway = between(start, jnp.float32(0.4), keys(40))
     np.testing.assert_array_equal(halfway[:, 3:], start[:, 3:])
     np.testing.assert_allclose(halfway[:, :3].mean(), 0.7 * process.alpha(0.4), atol=0.08)
     np.testing.assert_allclose(halfway[:, :3].std(), process.sigma(0.4), rtol=0.06)

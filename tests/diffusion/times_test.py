@@ -72,7 +72,7 @@ def grids(grid):
     return jax.device_get(found)
 
 
-@pytest.mark.parametrize('grid', times.GRIDS)
+@pytest.mark.parametrize('grid', [grid for grid in times.GRIDS if grid not in times.CHAIN_GRIDS])
 def test_grids_decrease_from_the_end_to_zero(grid):
     for name, process in PROCESSES.items():
         for steps, (t, _levels) in grids(grid)[name].items():
@@ -107,6 +107,21 @@ def test_sub_sequences_of_ddim():
     i = np.arange(18, -1, -1)
     np.testing.assert_allclose(grids('even')['linear'][18][0], i / 18, rtol=1e-5)
     np.testing.assert_allclose(grids('quadratic')['linear'][18][0], (i / 18) ** 2, rtol=1e-5)
+
+
+def test_times_of_a_chain_have_their_known_names():
+    """Compares with the formulas of Lin et al. 2024, table 2, in the numbers from 0 of diffusers."""
+    chain, steps = PROCESSES['linear']._replace(chain=1000), (1, 3, 7, 50, 999, 1000)
+    expected = {
+        'leading': lambda n: np.arange(n)[::-1] * (1000 // n),
+        'trailing': lambda n: np.round(np.arange(1000, 0, -1000 / n))[:n] - 1,
+        'linspace': lambda n: np.linspace(0, 999, n).round()[::-1],
+    }
+    for name in times.CHAIN_GRIDS:
+        for n in steps:
+            found = np.float64(times.GRIDS[name](chain, n)) * 1000
+            np.testing.assert_allclose(found, [*(expected[name](n) + 1), 0], atol=1e-3, err_msg=f'{name} {n}')
+            np.testing.assert_allclose(times.visited(times.GRIDS[name], chain, n) * 1000, found, atol=1e-3)
 
 
 def test_shift_moves_the_log_snr():

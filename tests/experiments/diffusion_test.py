@@ -1,6 +1,7 @@
 """Tests diffusion models as experiments, beyond the battery, on points and tiny images."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,9 @@ from experiments import diffusion
 from genlab import experiment
 from genlab.choices import named
 from genlab.config import small
-from genlab.diffusion import settings
-from genlab.diffusion.model import Model
+from genlab.diffusion import bounds, settings
+from genlab.diffusion.model import Model, shortened
+from genlab.diffusion.predictions import Estimate
 from genlab.errors import ConfigError
 from genlab.models import diffusion as models
 from genlab.sampling import drawing
@@ -124,6 +126,72 @@ def test_a_network_works_with_every_sampler(ddpm, change):
     assert made.shape == (8, 16, 16, 1) and np.isfinite(made).all()
 
 
+def test_the_network_sees_the_steps_of_a_chain_counted_from_0(monkeypatch):
+    """Expects (k - 1) 1000 / T, as in DDPM and improved DDPM; continuous times are seen as they are."""
+    seen = []
+    monkeypatch.setattr(Model, '_network', lambda model, dtype: SimpleNamespace(apply=apply))
+
+    def apply(variables, x, level, train, keys):
+        seen.append(np.asarray(level))
+        return x
+
+    config = config_of('ddpm')
+    for times, process in (
+        (named('discrete', steps=1000), ''),
+        (named('discrete', steps=4000), ''),
+        (named('discrete', steps=1000), 've'),
+        (named('uniform'), ''),
+    ):
+        config.model.times, config.sample.process = times, process
+        model = Model(config, (2,))
+        t = jnp.array([0.001, 0.5, 1.0])
+        model.predict({'denoiser': {}}, model.process({}), jnp.zeros((3, 2)), t, {})
+    expected = [0, 499, 999], [0.75, 499.75, 999.75], [0, 499, 999], [1, 500, 1000]
+    np.testing.assert_allclose(seen, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize('steps', [1000, 4000])
+def test_the_variance_term_is_the_bound_of_the_whole_chain(steps, monkeypatch):
+    """Expects T times the bound of a step in bits per dimension, the scale of L_vlb with weight 0.001."""
+    config = config_of('improved_ddpm')
+    config.model.process.steps = config.model.times.steps = steps
+    diffusion = models.from_config(config, models.pixels(config))
+    zeros = lambda model, variables, process, x, t, condition, **rest: (jnp.zeros_like(x), jnp.zeros_like(x))
+    monkeypatch.setattr(Model, 'predict', zeros)
+    monkeypatch.setattr(bounds, 'step', lambda process, x0, *rest: jnp.ones(len(x0)))
+    batch = {'x': jnp.zeros((8, 16, 16, 1)), 'position': jnp.arange(8)}
+    term = models.terms(diffusion, {}, batch, example_keys(jax.random.key(1), jnp.arange(8)), 0)[0]['variance']
+    np.testing.assert_allclose(term(), steps / (256 * np.log(2)), rtol=1e-6)
+
+
+def test_image_to_image_starts_at_the_first_time_of_the_grid():
+    """Checks a chain of 10 steps at a strength of 0.65, and a grid whose first time is before the end."""
+    config = config_of('ddpm')
+    config.model.times.steps = 10
+    begun = []
+    for name in ('even', 'leading'):
+        config.sample.update(sampler=named('ddim'), grid=named(name), steps=3)
+        model = Model(config, (2,))
+        start = lambda process, t, keys: begun.append(t) or jnp.zeros((1, 2))
+        denoise = lambda x, t: Estimate(x, x)
+        model.solver = lambda variables, condition, clip, model=model: (model.fixed, denoise)
+        grid = model.grid(shortened(model.fixed, 0.65))
+        model.generate({}, jax.random.split(jax.random.key(0), 1), {}, start=start, part=0.65)
+        np.testing.assert_allclose(begun[-1], grid[0])
+    np.testing.assert_allclose(begun, [0.7, 0.5])
+
+
+def test_more_steps_than_a_chain_has_are_clamped_with_one_line(capsys):
+    config = config_of('ddpm')
+    config.model.times.steps, config.sample.steps = 7, 9
+    for _ in range(2):
+        model = models.from_config(config, models.pixels(config)).model
+    assert len(model.grid(model.fixed)) == 8
+    assert capsys.readouterr().err.splitlines() == [
+        'genlab: warning: config.sample.steps=9: there are 7 discrete times, so samples take 7 steps'
+    ]
+
+
 def test_augmentation_and_its_condition_apply_in_training_only(monkeypatch):
     config = config_of('edm', augmentation=0.9)
     with pytest.raises(ConfigError, match='config.model.network.augmentation=9'):
@@ -182,6 +250,7 @@ def test_incompatible_settings_are_refused_in_one_line(change, words):
         (dict(sampler=named('euler_maruyama')), "set it to 'sigma'"),
         (dict(sampler=named('euler_maruyama'), process='interpolant'), "set it to 'sigma'"),
         (dict(sampler=named('ddim', churn=0.1)), 'config.sample.sampler.churn: ddim has no such option; it has eta'),
+        (dict(grid=named('leading')), "'leading' numbers the steps of a chain, .* set it to 'even'"),
         (
             dict(grid=named('karras', sigma=0.1)),
             'config.sample.grid.sigma: karras has no such option; it has lowest, rho',
