@@ -31,6 +31,7 @@ def defaults(experiment: str) -> ConfigDict:
                 steps_per_call=1,  # training steps per compiled call: more are faster for small models
                 microbatches=1,  # parts of a batch whose gradients are averaged
                 on_nan='stop',  # 'stop', or 'skip' the update and count
+                heartbeat=20,  # seconds; a process that is silent for longer ends the other processes of the run
                 log_every=50,
                 sample_every=FieldReference(500, field_type=object),  # steps; 'end' or 0: only at the end
                 evaluate_every=FieldReference(0, field_type=object),  # steps; 'end': only at the end; 0: never
@@ -277,7 +278,7 @@ class Phase(NamedTuple):
 
 
 # What an overlay must leave alone, because it holds for the whole run.
-FIXED = ('experiment', 'seed', 'placement', 'phases', 'checkpoint', 'train.steps', 'train.on_nan')
+FIXED = ('experiment', 'seed', 'placement', 'phases', 'checkpoint', 'train.steps', 'train.on_nan', 'train.heartbeat')
 
 
 def phases(config: ConfigDict) -> Iterator[Phase]:

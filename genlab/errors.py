@@ -8,7 +8,7 @@ from typing import TypeVar
 
 Value = TypeVar('Value')
 
-PREEMPTED = 42  # exit code of a run that saved and stopped on a signal: run the same command again
+PREEMPTED = 42  # exit code of a run that a signal or the end of another process stopped: run the same command again
 
 
 class UserError(Exception):

@@ -3,7 +3,8 @@
     python -m genlab.main --config=configs/dcgan.py[:variant,...] [--mode=train] [--workdir=...] [--config.key=value]
 
 Exit codes: 0 done; 1 an error that one line on stderr explains; 2 an invalid config, flag or workdir; 42 stopped by a
-signal after saving: the same command continues the run."""
+signal after saving, or another process of the run has ended: the same command continues the run; 130 interrupted
+outside of training."""
 
 import ast
 import importlib.util
@@ -55,6 +56,9 @@ def guarded(function: Callable, *arguments):
             raise
         print(f'genlab: {one_line(error)}', file=sys.stderr)
         sys.exit(2 if isinstance(error, flags.Error) else getattr(error, 'exit_code', 1))
+    except KeyboardInterrupt:  # outside of training, which has work to keep
+        print('genlab: interrupted', file=sys.stderr)
+        sys.exit(130)
 
 
 def one_line(error: Exception) -> str:
@@ -202,23 +206,25 @@ def run() -> int:
     folder = pathlib.Path(FLAGS.workdir).expanduser() if FLAGS.workdir else default_workdir()
     set_up_jax(only_compile=bool(FLAGS.topology))
     from genlab import experiment, modes
+    from genlab.run import processes
     from genlab.training import parallel
 
-    parallel.start(FLAGS.coordinator, FLAGS.processes, FLAGS.process_id, FLAGS.require)
     config = CONFIG.value
+    parallel.start(FLAGS.coordinator, FLAGS.processes, FLAGS.process_id, FLAGS.require, config.train.heartbeat)
     build = experiment.load(config.experiment)
-    if FLAGS.mode == 'train':
-        modes.train(config, build, folder)
-    elif FLAGS.mode == 'evaluate':
-        modes.evaluate(config, build, folder)
-    elif FLAGS.mode == 'sample':
-        modes.sample(config, build, folder, FLAGS.count, FLAGS.seed, FLAGS.prompt, FLAGS.label)
-    elif FLAGS.mode == 'explore':
-        modes.explore(config, build, folder)
-    elif FLAGS.mode == 'describe':
-        modes.describe(config, build, FLAGS.json)
-    elif FLAGS.mode == 'plan':
-        modes.plan(config, build, FLAGS.topology)
+    with processes.together(config.train.heartbeat):
+        if FLAGS.mode == 'train':
+            modes.train(config, build, folder)
+        elif FLAGS.mode == 'evaluate':
+            modes.evaluate(config, build, folder)
+        elif FLAGS.mode == 'sample':
+            modes.sample(config, build, folder, FLAGS.count, FLAGS.seed, FLAGS.prompt, FLAGS.label)
+        elif FLAGS.mode == 'explore':
+            modes.explore(config, build, folder)
+        elif FLAGS.mode == 'describe':
+            modes.describe(config, build, FLAGS.json)
+        elif FLAGS.mode == 'plan':
+            modes.plan(config, build, FLAGS.topology)
     return 0
 
 

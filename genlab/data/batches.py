@@ -1,6 +1,10 @@
 """Computes batches as a pure function of (seed, number), independent of the number of processes."""
 
 import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -128,7 +132,8 @@ def _read_ahead(
     data = grain.MapDataset.source(starts).map(item).to_iter_dataset(options)
     if workers > 0:
         _allow_workers()
-        data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=min(workers, len(starts))))
+        options = grain.MultiprocessingOptions(num_workers=min(workers, len(starts)))
+        data = data.mp_prefetch(options, worker_init_fn=follow_parent)
     iterator = iter(data)
     try:
         for n, batch in iterator:
@@ -136,6 +141,28 @@ def _read_ahead(
             yield int(n), {name: np.array(array) for name, array in batch.items()} if workers > 0 else batch
     finally:
         iterator.close()
+
+
+def follow_parent(worker: int, workers: int) -> None:
+    """Makes this worker process end with its parent, and only then.
+
+    A terminal or a scheduler sends a signal to stop to the workers too. The loop still needs them to finish its step.
+
+    Args:
+        worker: number of this worker; unused.
+        workers: how many there are; unused.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Waits until the parent has ended, killed or not, and ends this process."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _allow_workers() -> None:

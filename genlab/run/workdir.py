@@ -42,6 +42,7 @@ FREE = (
     'train.evaluate_every',
     'train.steps_per_call',
     'train.on_nan',
+    'train.heartbeat',
 )
 
 

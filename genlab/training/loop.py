@@ -1,8 +1,10 @@
 """The loop: one for every experiment and every placement."""
 
 import contextlib
+import os
 import pathlib
 import signal
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
@@ -47,29 +49,35 @@ class Preempted(UserError):
 
 def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Trains up to `config.train.steps`, from the newest checkpoint in `folder` or from the start."""
-    placement = parallel.place(config.placement)
-    known = workdir.with_facts(folder, config)
-    schedule = programs(known, build, placement)
-    claim_data(folder, config, schedule)
-    check_states(schedule)
-    if jax.process_index() == 0:
-        notes = [data.untrained(program.config, program.batches.source) for program in schedule]
-        for note in filter(None, dict.fromkeys(notes)):
-            warn(note)
-    if jax.process_index() == 0 and (facts := data.missing(known.model)):
-        filled = schedule[0].config.model
-        workdir.write_json(folder / workdir.FACTS, {f'model.{key}': at(filled, key) for key in facts})
-    with (
-        Stop() as stop,
-        Checkpoints(folder / 'checkpoints', config.checkpoint.keep, warn=warn) as checkpoints,
-        MetricLog(folder, enabled=jax.process_index() == 0) as log,
-    ):
-        loop = Loop(config, schedule[0], folder, placement, checkpoints, log, stop)
-        trained = loop.step < config.train.steps
-        for program in schedule:
-            if loop.step < program.end:
-                loop.run(program)
-        loop.finish(schedule[-1], trained)
+    with Stop() as stop:  # data may take minutes to load
+        placement = parallel.place(config.placement)
+        known = workdir.with_facts(folder, config)
+        schedule = programs(known, build, placement)
+        claim_data(folder, config, schedule)
+        check_states(schedule)
+        if jax.process_index() == 0:
+            notes = [data.untrained(program.config, program.batches.source) for program in schedule]
+            for note in filter(None, dict.fromkeys(notes)):
+                warn(note)
+        if jax.process_index() == 0 and (facts := data.missing(known.model)):
+            filled = schedule[0].config.model
+            workdir.write_json(folder / workdir.FACTS, {f'model.{key}': at(filled, key) for key in facts})
+        with (
+            Checkpoints(folder / 'checkpoints', config.checkpoint.keep, warn=warn) as checkpoints,
+            MetricLog(folder, enabled=jax.process_index() == 0) as log,
+        ):
+            try:
+                loop = Loop(config, schedule[0], folder, placement, checkpoints, log, stop)
+                trained = loop.step < config.train.steps
+                for program in schedule:
+                    if loop.step < program.end:
+                        loop.run(program)
+                loop.finish(schedule[-1], trained)
+            except KeyboardInterrupt:
+                checkpoints.wait()
+                kept = checkpoints.latest()
+                saved = 'no checkpoint yet' if kept is None else f'the last checkpoint is step {kept}'
+                raise Preempted(f'interrupted; {saved}: the same command goes on from there') from None
 
 
 def claim_data(folder: pathlib.Path, config: ConfigDict, schedule: list[Program]) -> None:
@@ -111,6 +119,7 @@ class Loop:
         self.config, self.program, self.folder, self.placement = config, program, folder, placement
         self.checkpoints, self.log, self.stop = checkpoints, log, stop
         self.main = jax.process_index() == 0
+        self.steps = 'the step' if jax.process_count() == 1 else 'the steps to the next line of the log'
         self.step: int = 0
         self.state: State
         self.failures: list[str] = []  # what failed without stopping the run
@@ -155,15 +164,20 @@ class Loop:
         zeros = totals.zero(self.names)  # made on the device in one dispatch: there are three numbers per metric
         self.fresh_totals = jax.jit(lambda: zeros, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.totals))
         rows = parallel.process_rows(program.config.data.batch_size, self.placement.devices)
+        if parallel.agree(self.stop.asked):  # while the data were loaded
+            self.save()
+            self.leave()
         self.constants = parallel.replicate(self.placement, make_constants(program))
         calls = self.compile(fold(program, load(program, 0, steps * turns, rows)))
-        self.clock = Clock(self.step)
+        self.clock, throttle = Clock(self.step), parallel.Throttle()
+        self.stop.busy = self.steps
         with contextlib.closing(self.stream(rows)) as stream:
             for batch in stream:
                 batch = self.placement.put(fold(program, batch))
                 call = calls[pattern(program, self.step)]
                 self.state, self.totals = call((self.state, self.totals), batch, self.constants)
                 self.step += steps
+                throttle(self.state.step)
                 self.between()
 
     def compile(self, batch) -> dict[Pattern, Callable]:
@@ -200,16 +214,22 @@ class Loop:
             asked = False  # processes stop together, when a line is written
         if asked or self.due(self.config.checkpoint.every):
             self.save()
-        if self.due(train.sample_every):
-            self.attempt('samples', self.sample)
-        if self.due(train.evaluate_every):
-            self.attempt('evaluation', self.evaluate)
+        if self.step < self.config.train.steps:  # else `finish` saves before it samples and evaluates
+            if self.due(train.sample_every):
+                self.attempt('samples', self.sample)
+            if self.due(train.evaluate_every):
+                self.attempt('evaluation', self.evaluate)
         if asked:
-            self.checkpoints.wait()
-            raise Preempted(f'stopped at step {self.step}, saved in {self.folder}: the same command goes on from there')
+            self.leave()
+
+    def leave(self) -> None:
+        """Stops the run after a save, because a signal asked for it."""
+        self.checkpoints.wait()
+        raise Preempted(f'stopped at step {self.step}, saved in {self.folder}: the same command goes on from there')
 
     def attempt(self, name: str, function: Callable[[], object]) -> None:
         """Calls a function whose failure must not stop training: it becomes one line, and `finish` raises."""
+        self.stop.busy = f'the {name} of step {self.step}'
         try:
             function()
         except Exception as error:
@@ -217,6 +237,7 @@ class Loop:
             reason = text if isinstance(error, UserError) else f'{type(error).__name__}: {text}'
             self.failures.append(f'{name} of step {self.step}: {reason}')
             warn(f'{self.failures[-1]}{"; training goes on" if self.step < self.config.train.steps else ""}')
+        self.stop.busy = self.steps
 
     def pause(self) -> contextlib.AbstractContextManager:
         """Waits for dispatched steps. The time inside the returned context does not count as theirs."""
@@ -319,7 +340,9 @@ class Loop:
         self.checkpoints.wait()
         if self.step not in self.sampled:
             self.attempt('samples', self.sample)
-        if self.config.train.evaluate_every and self.step not in self.evaluated:
+        if program.config.train.evaluate_every and self.step not in self.evaluated:
+            if parallel.agree(self.stop.asked):
+                self.leave()
             self.attempt('evaluation', self.evaluate)
         self.progress.close()
         if self.main:
@@ -348,11 +371,15 @@ class Clock:
 
 
 class Stop:
-    """Catches SIGTERM and SIGINT, so that the current step is finished; a second SIGINT interrupts at once."""
+    """Catches SIGTERM, SIGINT and SIGHUP, so that work in progress is finished; a second SIGINT interrupts at once."""
 
     def __enter__(self):
         self.asked = False
-        self.before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        self.busy = 'the preparation'  # what a signal has to wait for
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: the run outlives its terminal
+            numbers.append(signal.SIGHUP)
+        self.before = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
     def __exit__(self, *exception):
@@ -363,3 +390,13 @@ class Stop:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
+        try:
+            begin = '\n' if sys.stderr.isatty() else ''  # a line of progress may stand there
+            print(
+                f'{begin}genlab: {signal.Signals(number).name}: finishing {self.busy} ...', file=sys.stderr, flush=True
+            )
+        except RuntimeError:  # the signal came while this stream was being written
+            pass
+        except OSError:  # the terminal is gone: later lines must not fail
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

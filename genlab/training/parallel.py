@@ -11,12 +11,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genlab.errors import ConfigError, UserError, choose
 
 AXIS = 'batch'
+IN_FLIGHT = 16  # calls: enough to hide the host behind the devices
 SHARD_FROM = 2**14  # elements; smaller arrays cost more to gather than to keep everywhere
 
 Tree = Any
@@ -182,6 +184,30 @@ def process_rows(batch_size: int, devices: int, microbatches: int = 1) -> slice:
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
 
+class Throttle:
+    """Bounds the calls that are dispatched but not done to `IN_FLIGHT`, without ever draining the devices.
+
+    XLA's CPU client blocks a thread of its pool when 32 computations of a device are in flight. Two devices in each of
+    two processes then stop for ever: the blocked thread is the one that the collective in progress needs. Elsewhere the
+    bound keeps few batches in memory, and answers a signal soon.
+    """
+
+    def __init__(self) -> None:
+        self.calls, self.mark = 0, None
+        self.copy = jax.jit(jnp.copy)
+
+    def __call__(self, step: jax.Array) -> None:
+        """Notes a call, and waits if too many are in flight.
+
+        Args:
+          step: a scalar that the call returned. It is copied, because the next call may take its memory.
+        """
+        self.calls += 1
+        if self.calls % (IN_FLIGHT // 2) == 0:
+            jax.block_until_ready(self.mark)
+            self.mark = self.copy(step)
+
+
 def agree(flag: bool) -> bool:
     """Returns whether the flag is set in any process: the same answer in all of them."""
     if jax.process_count() == 1:
@@ -191,7 +217,7 @@ def agree(flag: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
-def start(coordinator: str, processes: int, process_id: int, require: str) -> None:
+def start(coordinator: str, processes: int, process_id: int, require: str, heartbeat: int) -> None:
     """Joins the other processes of a run, if any, and checks the kind of device.
 
     Args:
@@ -199,11 +225,12 @@ def start(coordinator: str, processes: int, process_id: int, require: str) -> No
       processes: number of processes.
       process_id: of this process, from 0.
       require: 'cpu', 'gpu' or 'tpu'; '' accepts any.
+      heartbeat: seconds of silence after which JAX takes a process for dead, and aborts the others.
     """
     if coordinator:
-        jax.distributed.initialize(coordinator, processes, process_id)
+        jax.distributed.initialize(coordinator, processes, process_id, heartbeat_timeout_seconds=heartbeat)
     elif int(os.environ.get('SLURM_NTASKS', 1)) > 1 or ',' in os.environ.get('TPU_WORKER_HOSTNAMES', ''):
-        jax.distributed.initialize()
+        jax.distributed.initialize(heartbeat_timeout_seconds=heartbeat)
     if require and jax.default_backend() != require:
         raise UserError(
             f'--require={require}, but JAX sees only {jax.default_backend()}: '

@@ -137,6 +137,7 @@ LEAST = {
     'sample.steps': 1,
     'evaluate.count': 1,
     'evaluate.seed': 0,
+    'train.heartbeat': 1,
     'evaluate.reference_count': 1,
     'evaluate.importance': 0,
     'evaluate.importance_chunk': 1,

@@ -1,11 +1,13 @@
 """Tests batches: one permutation per epoch, and the same batch for every order of requests."""
 
+import multiprocessing
+import time
 from contextlib import closing
 
 import numpy as np
 import pytest
 
-from genlab.data import Batches, Field, Source
+from genlab.data import Batches, Field, Source, batches
 from genlab.data.source import from_arrays, held
 from genlab.data.sources.scenes.scenes import scenes
 from genlab.errors import ConfigError
@@ -132,3 +134,30 @@ def test_held_returns_the_same_source_in_memory():
     kept = held(small, block=10)
     assert kept.in_memory and len(kept) == 37 and kept.classes == source.classes
     equal(kept.rows(np.array([36, 0, 5])), small.rows(np.array([36, 0, 5])))
+
+
+def _worker(pipe):
+    batches.follow_parent(0, 1)
+    pipe.send('up')
+    time.sleep(60)
+
+
+def _parent(pipe):
+    multiprocessing.get_context('fork').Process(target=_worker, args=(pipe,)).start()
+    pipe.close()
+    time.sleep(60)
+
+
+@pytest.mark.filterwarnings('ignore:os.fork')
+def test_a_worker_ends_with_its_parent():
+    """A killed parent says nothing to its workers. The end of the worker closes the pipe."""
+    ours, theirs = multiprocessing.Pipe()
+    parent = multiprocessing.get_context('fork').Process(target=_parent, args=(theirs,))
+    parent.start()
+    theirs.close()
+    assert ours.recv() == 'up'
+    parent.kill()
+    parent.join()
+    assert ours.poll(10)
+    with pytest.raises(EOFError):
+        ours.recv()

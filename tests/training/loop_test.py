@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from genlab.errors import PREEMPTED, ConfigError, UserError
 from genlab.run.logs import read_metrics
 from genlab.sampling import drawing
 from genlab.training import loop, parallel, totals
+from genlab.training.checkpoint import fault_of
 from support.runs import FILES, module_of
 
 TOY = next(path for path in FILES if path.stem == 'gan')
@@ -65,7 +67,7 @@ def test_a_finished_run_has_nothing_left_to_train(whole, capsys):
     assert 'nothing left to train' in capsys.readouterr().err and curve(whole) == before
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_stop_finishes_the_step_and_saves(whole, tmp_path, monkeypatch, number):
     """Stops at step 5, between two log lines: the sums since the last line are saved too."""
     between = loop.Loop.between
@@ -82,6 +84,82 @@ def test_a_signal_to_stop_finishes_the_step_and_saves(whole, tmp_path, monkeypat
     monkeypatch.undo()
     go(toy(), tmp_path)
     assert curve(tmp_path) == curve(whole)
+
+
+def test_a_signal_while_the_data_are_loaded_stops_before_the_first_step(tmp_path, monkeypatch, capsys):
+    prepare = loop.programs
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return prepare(*arguments)
+
+    monkeypatch.setattr(loop, 'programs', interrupted)
+    with pytest.raises(loop.Preempted, match='stopped at step 0, saved'):
+        go(toy(), tmp_path)
+    assert 'SIGTERM: finishing the preparation ...' in capsys.readouterr().err
+    assert (tmp_path / 'checkpoints/0').exists() and not (tmp_path / 'metrics.jsonl').exists()
+
+
+def test_a_signal_during_an_evaluation_is_answered_at_once(tmp_path, monkeypatch, capsys):
+    """One signal finishes the evaluation and a step. A second SIGINT stops there; the last checkpoint is whole."""
+    answers = []
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        answers.append(capsys.readouterr().err)
+        if len(answers) == 2:
+            signal.raise_signal(signal.SIGINT)
+        raise ValueError('of no interest')
+
+    monkeypatch.setattr(evaluation, 'evaluate', interrupted)
+    config = toy(**{'train.evaluate_every': 2, 'checkpoint.every': 2})
+    with pytest.raises(loop.Preempted, match='stopped at step 3, saved'):
+        go(config, tmp_path)
+    with pytest.raises(
+        loop.Preempted, match='^interrupted; the last checkpoint is step 4: the same command'
+    ) as stopped:
+        go(config, tmp_path)
+    assert [answer.splitlines()[-1] for answer in answers] == [
+        f'genlab: SIGTERM: finishing the evaluation of step {step} ...' for step in (2, 4)
+    ]
+    assert stopped.value.exit_code == PREEMPTED and fault_of(tmp_path / 'checkpoints/4') is None
+
+
+def test_the_last_evaluation_comes_after_the_last_checkpoint(tmp_path, monkeypatch):
+    saved = []
+
+    def evaluate(*arguments):
+        saved.append((tmp_path / 'checkpoints/4').exists())
+        raise ValueError('of no interest')
+
+    monkeypatch.setattr(evaluation, 'evaluate', evaluate)
+    with pytest.raises(UserError, match='trained and saved'):
+        go(toy(**{'train.steps': 4, 'train.evaluate_every': 2, 'checkpoint.every': 0}), tmp_path)
+    assert saved == [False, True]
+
+
+def test_a_terminal_that_is_gone_fails_no_line(monkeypatch):
+    """A signal handler writes on it, and so do later lines."""
+    master, slave = os.openpty()
+    terminal = open(slave, 'w', buffering=1)
+    monkeypatch.setattr(sys, 'stdout', terminal)
+    monkeypatch.setattr(sys, 'stderr', terminal)
+    with loop.Stop() as stop:
+        os.close(master)
+        signal.raise_signal(signal.SIGHUP)
+        assert stop.asked
+    print('train 4/12')
+    terminal.close()
+
+
+def test_a_run_under_nohup_survives_its_terminal():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with loop.Stop() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_damaged_checkpoint_is_skipped(whole, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from genlab.config import small
-from genlab.errors import ConfigError, UserError
+from genlab.errors import PREEMPTED, ConfigError, UserError
+from genlab.run import processes
 from genlab.training import parallel
 from genlab.training.optimizers import sgd
 from support.runs import FILES, Trained, module_of
@@ -90,10 +92,41 @@ def test_an_unknown_placement_and_a_missing_device_are_refused():
     with pytest.raises(ConfigError, match="config.placement='ddp': choose one of pmap, fsdp"):
         parallel.place('ddp')
     with pytest.raises(UserError, match='--require=gpu, but JAX sees only cpu'):
-        parallel.start('', None, None, 'gpu')
+        parallel.start('', None, None, 'gpu', 20)
 
 
-def launch(folder, steps, devices, *more):
+def test_calls_in_flight_are_bounded_and_the_devices_never_drained(monkeypatch):
+    """XLA's CPU client stops for ever at 32 computations in flight, where processes have several devices each."""
+    throttle, done, most = parallel.Throttle(), 0, 0
+
+    def wait(mark):
+        nonlocal done
+        done = 0 if mark is None else int(mark)
+
+    monkeypatch.setattr(parallel.jax, 'block_until_ready', wait)
+    for call in range(1, 101):
+        most = max(most, call - done)
+        throttle(jax.numpy.asarray(call))
+        assert done < call
+    assert parallel.IN_FLIGHT // 2 < most <= parallel.IN_FLIGHT < 32
+
+
+DIES = """
+import os, signal
+from genlab import main
+from genlab.training import loop
+between = loop.Loop.between
+def last(run):
+    if run.step == 4:
+        run.checkpoints.wait()
+        os.kill(os.getpid(), signal.SIGKILL)
+    between(run)
+loop.Loop.between = last
+main.main()
+"""
+
+
+def launch(folder, steps, devices, *more, program=('-m', 'genlab.main')):
     """Starts `python -m genlab.main` on a tiny GAN of points in a separate process."""
     flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
     environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
@@ -101,8 +134,7 @@ def launch(folder, steps, devices, *more):
     return subprocess.Popen(
         [
             sys.executable,
-            '-m',
-            'genlab.main',
+            *program,
             '--config=configs/gan.py',
             f'--workdir={folder}',
             '--debug',
@@ -135,17 +167,23 @@ def curve(folder):
 
 
 def test_two_processes_of_two_devices(tmp_path):
-    """Trains and saves in two processes; one process of one device continues with the numbers of one device."""
+    """Trains and saves in two processes, and kills one: the other ends in order.
+
+    One process of one device continues with the numbers of one device.
+    """
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
+    together = f'--coordinator=localhost:{port}', '--processes=2', '--config.train.heartbeat=5'
     pair = [
-        launch(tmp_path / 'two', 3, 2, f'--coordinator=localhost:{port}', '--processes=2', f'--process_id={number}')
-        for number in (0, 1)
+        launch(tmp_path / 'two', 5, 2, *together, f'--process_id={number}', program=program)
+        for number, program in enumerate((('-m', 'genlab.main'), ('-c', DIES)))
     ]
     alone = launch(tmp_path / 'one', 5, 1)
     outputs = [process.communicate(timeout=300)[0] for process in (*pair, alone)]
-    assert [process.returncode for process in (*pair, alone)] == [0, 0, 0], outputs
+    assert [process.returncode for process in (*pair, alone)] == [PREEMPTED, -signal.SIGKILL, 0], outputs
+    assert outputs[0].splitlines()[-1] == f'genlab: {processes.LINE}', outputs
+    assert 'Traceback' not in outputs[0] and 'coordination' not in outputs[0], outputs
     output = launch(tmp_path / 'two', 5, 1).communicate(timeout=300)[0]
     assert 'going on from step 3' in output
     one, two = curve(tmp_path / 'one'), curve(tmp_path / 'two')
