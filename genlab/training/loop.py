@@ -74,7 +74,8 @@ def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
                         loop.run(program)
                 loop.finish(schedule[-1], trained)
             except KeyboardInterrupt:
-                checkpoints.wait()
+                with stop.during('the checkpoint', whole=True):
+                    checkpoints.wait()
                 kept = checkpoints.latest()
                 saved = 'no checkpoint yet' if kept is None else f'the last checkpoint is step {kept}'
                 raise Preempted(f'interrupted; {saved}: the same command goes on from there') from None
@@ -224,20 +225,24 @@ class Loop:
 
     def leave(self) -> None:
         """Stops the run after a save, because a signal asked for it."""
-        self.checkpoints.wait()
+        self.wait()
         raise Preempted(f'stopped at step {self.step}, saved in {self.folder}: the same command goes on from there')
+
+    def wait(self) -> None:
+        """Waits until all checkpoints are on disk."""
+        with self.stop.during('the checkpoint', whole=True):
+            self.checkpoints.wait()
 
     def attempt(self, name: str, function: Callable[[], object]) -> None:
         """Calls a function whose failure must not stop training: it becomes one line, and `finish` raises."""
-        self.stop.busy = f'the {name} of step {self.step}'
         try:
-            function()
+            with self.stop.during(f'the {name} of step {self.step}'):
+                function()
         except Exception as error:
             text = ' '.join(str(error).split())[:300]
             reason = text if isinstance(error, UserError) else f'{type(error).__name__}: {text}'
             self.failures.append(f'{name} of step {self.step}: {reason}')
             warn(f'{self.failures[-1]}{"; training goes on" if self.step < self.config.train.steps else ""}')
-        self.stop.busy = self.steps
 
     def pause(self) -> contextlib.AbstractContextManager:
         """Waits for dispatched steps. The time inside the returned context does not count as theirs."""
@@ -293,7 +298,7 @@ class Loop:
 
     def save(self) -> None:
         """Starts writing a checkpoint, after a check that all metrics so far are finite."""
-        with self.pause():
+        with self.pause(), self.stop.during('the checkpoint', whole=True):
             sums = totals.to_plain(self.read_totals())
             self.checkpoints.save(self.step, self.state, {'totals': sums, 'since': self.lined})
 
@@ -337,7 +342,7 @@ class Loop:
             self.save()
         else:
             self.progress.note(f'nothing left to train: step {self.step} of {self.config.train.steps} is done')
-        self.checkpoints.wait()
+        self.wait()
         if self.step not in self.sampled:
             self.attempt('samples', self.sample)
         if program.config.train.evaluate_every and self.step not in self.evaluated:
@@ -371,11 +376,14 @@ class Clock:
 
 
 class Stop:
-    """Catches SIGTERM, SIGINT and SIGHUP, so that work in progress is finished; a second SIGINT interrupts at once."""
+    """Catches SIGTERM, SIGINT and SIGHUP, so that work in progress is finished; a second SIGINT interrupts at once.
+
+    It does not interrupt the writing of a checkpoint, which takes seconds and keeps the work.
+    """
 
     def __enter__(self):
         self.asked = False
-        self.busy = 'the preparation'  # what a signal has to wait for
+        self.busy, self.whole = 'the preparation', False  # what a signal has to wait for; whether in any case
         numbers = [signal.SIGTERM, signal.SIGINT]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: the run outlives its terminal
             numbers.append(signal.SIGHUP)
@@ -386,15 +394,23 @@ class Stop:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def during(self, work: str, whole: bool = False) -> Iterator[None]:
+        """Names the work in progress; `whole` protects it from a second SIGINT too."""
+        before = self.busy, self.whole
+        self.busy, self.whole = work, whole
+        try:
+            yield
+        finally:
+            self.busy, self.whole = before
+
     def _note(self, number, frame):
-        if self.asked and number == signal.SIGINT:
+        if self.asked and number == signal.SIGINT and not self.whole:
             raise KeyboardInterrupt
         self.asked = True
         try:
-            begin = '\n' if sys.stderr.isatty() else ''  # a line of progress may stand there
-            print(
-                f'{begin}genlab: {signal.Signals(number).name}: finishing {self.busy} ...', file=sys.stderr, flush=True
-            )
+            line = f'genlab: {signal.Signals(number).name}: finishing {self.busy} ...'
+            print('\n' + line if sys.stderr.isatty() else line, file=sys.stderr, flush=True)  # after a line of progress
         except RuntimeError:  # the signal came while this stream was being written
             pass
         except OSError:  # the terminal is gone: later lines must not fail

@@ -125,6 +125,15 @@ def test_a_signal_during_an_evaluation_is_answered_at_once(tmp_path, monkeypatch
     assert stopped.value.exit_code == PREEMPTED and fault_of(tmp_path / 'checkpoints/4') is None
 
 
+def test_a_second_interrupt_waits_for_a_checkpoint(capsys):
+    with pytest.raises(KeyboardInterrupt), loop.Stop() as stop:
+        signal.raise_signal(signal.SIGINT)
+        with stop.during('the checkpoint', whole=True):
+            signal.raise_signal(signal.SIGINT)
+        assert 'SIGINT: finishing the checkpoint ...' in capsys.readouterr().err
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_the_last_evaluation_comes_after_the_last_checkpoint(tmp_path, monkeypatch):
     saved = []
 
