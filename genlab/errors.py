@@ -2,9 +2,10 @@
 
 import difflib
 import functools
-import sys
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
+
+from genlab.run import terminal
 
 Value = TypeVar('Value')
 
@@ -47,7 +48,7 @@ def choose(table: Mapping[str, Value], name: str, where: str) -> Value:
 
 def warn(message: str) -> None:
     """Prints one line on stderr; the run continues."""
-    print(f'genlab: warning: {message}', file=sys.stderr)
+    terminal.say(f'genlab: warning: {message}\n')
 
 
 @functools.cache

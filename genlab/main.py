@@ -19,6 +19,7 @@ from genlab.choices import is_named, named
 from genlab.config import at, check_key, put
 from genlab.data.load import READERS
 from genlab.errors import ConfigError, UserError
+from genlab.run import terminal
 from genlab.run.platform import set_up_jax
 
 FLAGS = flags.FLAGS
@@ -44,6 +45,7 @@ flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
 
 def main() -> None:
     """Parses the flags and runs the mode; an error becomes one line and an exit code."""
+    terminal.prepare()
     app.run(lambda argv: sys.exit(guarded(run)), flags_parser=lambda argv: guarded(parse, argv))
 
 
@@ -54,7 +56,7 @@ def guarded(function: Callable, *arguments):
     except Exception as error:
         if {'--debug', '-debug', '--debug=true'} & {*sys.argv}:
             raise
-        print(f'genlab: {one_line(error)}', file=sys.stderr)
+        terminal.say(f'genlab: {one_line(error)}\n')
         sys.exit(2 if isinstance(error, flags.Error) else getattr(error, 'exit_code', 1))
     except KeyboardInterrupt:  # outside of training, which has work to keep
         print('genlab: interrupted', file=sys.stderr)

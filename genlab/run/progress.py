@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from genlab.run import terminal
+
 
 class Progress:
     """Shows the progress of a loop on one line: step, images per second, remaining time, and the metrics that fit.
 
     On a terminal the line is rewritten in place. Elsewhere (a file, a batch job) a new line is printed at most every
-    `interval` seconds, and at the end. Speed and remaining time are measured from the first update of this process. So
+    `interval` seconds, and at the end. A stream that fails, such as a pipe whose reader left, is given up. Speed and remaining time are measured from the first update of this process. So
     they exclude compilation and the steps before a resume.
 
     Args:
@@ -49,8 +51,8 @@ class Progress:
         self._examples = examples
         self._clock = clock
         self._stream = sys.stderr if stream is None else stream
-        self._enabled = enabled
-        self._live = self._stream.isatty()
+        self._enabled = enabled and self._stream is not None and not self._stream.closed
+        self._live = self._enabled and self._stream.isatty()
         self._interval = 0.1 if self._live else interval
         self._step = start
         self._metrics: Mapping[str, Any] = {}
@@ -114,8 +116,7 @@ class Progress:
     def close(self) -> None:
         """Ends the line; later output starts on a new one."""
         if self._open:
-            self._stream.write('\n')
-            self._stream.flush()
+            terminal.say('\n', self._stream)
         self._open = False
 
     def __enter__(self) -> 'Progress':
@@ -128,8 +129,8 @@ class Progress:
         """Prints a line. On a terminal the next line replaces it unless `keep` is set."""
         rewrite = '\r\x1b[K' if self._open else ''  # return, then erase to the end of the line
         self._open = self._live and not keep
-        self._stream.write(rewrite + text + ('' if self._open else '\n'))
-        self._stream.flush()
+        written = terminal.say(rewrite + text + ('' if self._open else '\n'), self._stream)
+        self._enabled = self._enabled and written
 
     def _width(self) -> int:
         """Returns the columns of the terminal minus one, because a full line would wrap; 200 without a terminal."""

@@ -8,8 +8,8 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import logging
 
+from genlab.errors import warn
 from genlab.run.files import write_atomically
 from genlab.run.logs import MetricLog, read_metrics
 from genlab.run.progress import Progress
@@ -121,14 +121,70 @@ def test_tensorboard_events(tmp_path):
     assert {event.step for event in events if event.HasField('session_log')} == {5}
 
 
-def test_without_tensorboardx_one_warning(tmp_path, monkeypatch):
-    warnings = []
-    monkeypatch.setattr(logging, 'warning', lambda *message: warnings.append(message))
+def test_without_tensorboardx_one_warning(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'tensorboardX', None)
     with MetricLog(tmp_path) as log:
         log.write(1, {'loss': 1.0})
         log.write(2, {'loss': 1.0})
-    assert len(warnings) == 1 and len(read_metrics(tmp_path)) == 2 and not (tmp_path / 'tensorboard').exists()
+    error = capsys.readouterr().err
+    assert error.count('warning') == 1 and 'pip install tensorboardX' in error
+    assert len(read_metrics(tmp_path)) == 2 and not (tmp_path / 'tensorboard').exists()
+
+
+def test_events_are_on_disk_with_each_line(tmp_path):
+    with MetricLog(tmp_path) as log:
+        log.write(1, {'loss': 1.0})
+        (file,) = (tmp_path / 'tensorboard').iterdir()
+        before = file.stat().st_size
+        log.write(2, {'loss': 1.0})
+        assert 0 < before < file.stat().st_size
+
+
+def full(file):
+    """Redirects a file to a device without room."""
+    device = os.open('/dev/full', os.O_WRONLY)
+    os.dup2(device, file.fileno())
+    os.close(device)
+
+
+def test_a_full_disk_gives_up_events_with_one_warning(tmp_path, capsys):
+    with MetricLog(tmp_path) as log:
+        log.write(0, {'loss': 1.0})
+        full(log._events._file)
+        for step in range(1, 40):  # more than a queue would hold
+            log.write(step, {'loss': 1.0})
+        log.picture(40, np.zeros((4, 4, 3), np.uint8))
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1 and 'no TensorBoard events from here on' in error and 'No space left' in error
+    assert len(read_metrics(tmp_path)) == 40 and (tmp_path / 'samples/40.png').exists()
+
+
+def test_a_full_disk_is_an_error_of_the_line_and_a_later_line_is_whole(tmp_path):
+    with MetricLog(tmp_path, tensorboard=False) as log:
+        log.write(0, {'loss': 1.0})
+        full(log._file)
+        with pytest.raises(OSError, match='No space left'):
+            log.write(1, {'loss': 1.0})
+        log.write(2, {'loss': 1.0})
+    assert [row['step'] for row in read_metrics(tmp_path)] == [0, 2]
+
+
+def test_a_stream_that_fails_is_given_up(tmp_path, monkeypatch):
+    """Covers a pipe whose reader left, a full disk, a closed stream, and no stream at all."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    closed = open(tmp_path / 'log', 'w')
+    closed.close()
+    with open(writer, 'w') as broken, open('/dev/full', 'w') as full, open('/dev/full', 'w') as errors:
+        monkeypatch.setattr(sys, 'stderr', errors)
+        warn('the disk is full')
+        for stream in (broken, full, closed):
+            with Progress(3, stream=stream, interval=0.0) as progress:
+                progress.update(1, {'loss': 1.0})
+                progress.note('saved')
+        monkeypatch.setattr(sys, 'stderr', None)
+        Progress(3).note('saved')
+        warn('nobody reads this')
 
 
 def test_write_atomically_takes_relative_paths(tmp_path, monkeypatch):
