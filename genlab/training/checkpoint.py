@@ -16,6 +16,7 @@ from genlab.errors import UserError
 from genlab.training import parallel
 
 MANIFEST = 'checksums.json'
+TEMPORARY = '*.orbax-checkpoint-tmp*'  # folders that orbax is writing
 LITTLE = 2**20  # bytes; with less room than that a disk is full
 Tree = Any
 
@@ -64,7 +65,7 @@ class Checkpoints:
 
         Args:
           step: the number of the checkpoint. A step that is already saved is skipped.
-          tree: a pytree of arrays.
+          tree: a state, whose field `step` has the same number.
           notes: plain JSON values.
         """
         if step in self.manager.all_steps():
@@ -103,10 +104,10 @@ class Checkpoints:
         """Restores the newest undamaged checkpoint.
 
         A damaged checkpoint is skipped in favour of the previous one. Unless read-only, it is renamed to
-        `damaged-<step>`.
+        `damaged-<step>`. If a run replaces its checkpoints meanwhile, the reader starts again with the newest.
 
         Args:
-          template: a pytree of shapes with shardings.
+          template: the shapes of the state, with shardings.
 
         Returns:
           (step, arrays in the layout of `template`, notes), or None if there are no checkpoints.
@@ -115,12 +116,15 @@ class Checkpoints:
           UserError: there are checkpoints, but none can be read. A silent restart would lose the run.
         """
         faults: dict[int, str] = {}
-        for step in sorted(self.manager.all_steps(), reverse=True):
-            restored = self._restore(step, template, faults)
+        while steps := [step for step in sorted(self.manager.all_steps(), reverse=True) if step not in faults]:
+            restored = self._restore(steps[0], template, faults)
             if restored is not None:
                 self._set_aside(*faults)
-                return step, restored['state'], restored['notes']
-            self.warn(f'checkpoint {step} cannot be read ({faults[step]}): trying the one before')
+                return steps[0], restored['state'], restored['notes']
+            if self._replaced(steps[0]):
+                del faults[steps[0]]
+            else:
+                self.warn(f'checkpoint {steps[0]} cannot be read ({faults[steps[0]]}): trying the one before')
         if faults:
             raise UserError(
                 f'no checkpoint in {self.folder} can be read (step {max(faults)}: {faults[max(faults)]}): '
@@ -139,16 +143,29 @@ class Checkpoints:
         fault = self._fault(step)
         if fault is None:
             try:
-                return self.manager.restore(
+                restored = self.manager.restore(
                     step,
                     args=orbax.args.Composite(
                         state=orbax.args.StandardRestore(template), notes=orbax.args.JsonRestore()
                     ),
                 )
+                own = int(restored['state'].step)
+                if own == step:
+                    return restored
+                fault = f'it holds step {own}'
             except Exception as error:  # orbax raises bare Exceptions for files and shapes alike
                 fault = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         faults[step] = fault
         return None
+
+    def _replaced(self, step: int) -> bool:
+        """Returns whether a run that trains beside this reader has replaced a checkpoint since it was listed."""
+        if not self.read_only:
+            return False
+        known = {*self.manager.all_steps()}
+        self.manager.reload()
+        found = {*self.manager.all_steps()}
+        return parallel.agree(step not in found or max(found) > max(known))  # the newest may be half deleted
 
     def _seal(self) -> None:
         """Writes the checksums just before orbax renames the folder to its final name, so that both appear together.
@@ -156,7 +173,7 @@ class Checkpoints:
         They cover the items only. Orbax writes the commit time to its metadata at the top of the folder afterwards.
         """
         if jax.process_index() == 0:
-            for unfinished in self.folder.glob('*.orbax-checkpoint-tmp*'):
+            for unfinished in self.folder.glob(TEMPORARY):
                 manifest = {
                     str(file.relative_to(unfinished)): checksum(file)
                     for file in sorted(unfinished.glob('*/**/*'))
@@ -170,9 +187,13 @@ class Checkpoints:
         return (fault or 'damaged') if parallel.agree(fault is not None) else None
 
     def _clear_up(self) -> None:
-        """Creates the folder, and renames incomplete checkpoints so that none counts as the latest."""
+        """Creates the folder, removes what a killed run was writing, and renames incomplete checkpoints.
+
+        None of them then counts as the latest."""
         if jax.process_index() == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
+            for folder in self.folder.glob(TEMPORARY):
+                shutil.rmtree(folder, ignore_errors=True)
             for folder in self.folder.glob('[0-9]*'):
                 if folder.name.isdigit() and not (folder / MANIFEST).exists():
                     self.warn(f'checkpoint {folder.name} is incomplete: set aside')
@@ -212,13 +233,15 @@ def fault_of(folder: pathlib.Path) -> str | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError):
+        manifest = None
+    if not isinstance(manifest, dict):
         return 'its checksums are missing or unreadable'
     for name, expected in manifest.items():
-        file = folder / name
-        if not file.exists():
-            return f'{name} is missing'
-        if checksum(file) != expected:
-            return f'the checksum of {name} is wrong'
+        try:
+            if checksum(folder / name) != expected:
+                return f'the checksum of {name} is wrong'
+        except OSError as error:
+            return f'{name} is missing' if isinstance(error, FileNotFoundError) else f'{name}: {error.strerror}'
     return None
 
 

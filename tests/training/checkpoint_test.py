@@ -9,10 +9,12 @@ import pytest
 from genlab.errors import UserError
 from genlab.training import checkpoint, parallel
 from genlab.training.checkpoint import Checkpoints
+from genlab.training.state import State
 
 
 def tree(value, placement):
-    return parallel.replicate(placement, {'w': np.full((128, 256), value, np.float32), 'step': np.int32(value)})
+    params = {'net': {'w': np.full((128, 256), value, np.float32)}}
+    return parallel.replicate(placement, State(np.int32(value), params, {}, {}, {}))
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +34,8 @@ def copy(saved, tmp_path):
 
 def restore(folder, placement_name='pmap', **options):
     warnings, placement = [], parallel.place(placement_name)
-    shapes = {'w': jax.ShapeDtypeStruct((128, 256), np.float32), 'step': jax.ShapeDtypeStruct((), np.int32)}
+    params = {'net': {'w': jax.ShapeDtypeStruct((128, 256), np.float32)}}
+    shapes = State(jax.ShapeDtypeStruct((), np.int32), params, {}, {}, {})
     with Checkpoints(folder, keep=2, warn=warnings.append, **options) as checkpoints:
         return checkpoints.restore(parallel.template(placement, shapes)), warnings
 
@@ -46,8 +49,9 @@ def test_the_last_checkpoint_is_on_disk_at_exit_and_old_ones_are_removed(saved):
 def test_a_checkpoint_is_restored_onto_either_placement(copy, name, shard):
     (step, state, notes), warnings = restore(copy, name)
     assert (step, notes, warnings) == (3, {'since': 3}, [])
-    np.testing.assert_array_equal(state['w'], np.full((128, 256), 3, np.float32))
-    assert state['w'].addressable_shards[0].data.shape == shard
+    weights = state.params['net']['w']
+    np.testing.assert_array_equal(weights, np.full((128, 256), 3, np.float32))
+    assert weights.addressable_shards[0].data.shape == shard
 
 
 def flip(path):
@@ -92,6 +96,35 @@ def test_a_half_written_or_empty_folder_is_no_checkpoint(copy):
     (copy / '3/checksums.json').write_text('{"st')
     (step, _, _), warnings = restore(copy)
     assert step == 2 and any('checkpoint 9 is incomplete' in warning for warning in warnings)
+    assert not (copy / '8.orbax-checkpoint-tmp').exists()
+
+
+def test_checksums_that_are_no_object_are_damage(copy):
+    (copy / '3/checksums.json').write_text('[1]')
+    (step, _, _), warnings = restore(copy)
+    assert step == 2 and 'checkpoint 3 cannot be read (its checksums are missing or unreadable)' in warnings[0]
+
+
+def test_a_renamed_checkpoint_is_refused(copy):
+    (copy / '3').rename(copy / '30')
+    (step, _, _), warnings = restore(copy)
+    assert step == 2 and 'checkpoint 30 cannot be read (it holds step 3)' in warnings[0]
+
+
+def test_a_reader_takes_the_newest_where_a_run_replaces_its_checkpoints(copy, tmp_path, monkeypatch):
+    """Imitates a run with keep=1: while 2 is read, 3 appears and 2 is damaged by its removal."""
+    newest = (copy / '3').rename(tmp_path / '3')
+    fault_of = checkpoint.fault_of
+
+    def replaced(folder):
+        if newest.exists():
+            newest.rename(copy / '3')
+            flip(copy / '2/state/manifest.ocdbt')
+        return fault_of(folder)
+
+    monkeypatch.setattr(checkpoint, 'fault_of', replaced)
+    (step, _, _), warnings = restore(copy, read_only=True)
+    assert (step, warnings) == (3, [])
 
 
 def test_if_none_can_be_read_an_error_is_raised(copy):

@@ -47,7 +47,7 @@ def saved(tmp_path_factory, placement):
     state = made_up(program)
     workdir.claim(folder, config)
     with Checkpoints(folder / 'checkpoints', warn=warn) as checkpoints:
-        checkpoints.save(7, parallel.replicate(placement, state), {})
+        checkpoints.save(7, parallel.replicate(placement, state.replace(step=np.int32(7))), {})
     return folder, state
 
 
