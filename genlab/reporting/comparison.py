@@ -22,8 +22,8 @@ from genlab.reporting.comparison_page import html, markdown
 from genlab.reporting.comparison_pictures import pictures, save
 from genlab.reporting.comparison_tables import Run, overview, part_tables, read
 from genlab.reporting.keep import keep
-from genlab.run import command
-from genlab.run.files import write_atomically
+from genlab.run import command, terminal
+from genlab.run.files import write_text
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         make(arguments, command.typed('genlab.results', words))
     except (UserError, OSError) as error:
-        print(f'genlab: {" ".join(str(error).split())}', file=sys.stderr)
+        terminal.say(f'genlab: {" ".join(str(error).split())}\n')
         sys.exit(getattr(error, 'exit_code', 1))
 
 
@@ -78,16 +78,15 @@ def make(arguments: argparse.Namespace, made_by: str) -> None:
     if arguments.keep:
         for run in runs:
             keep(run, pathlib.Path(arguments.keep) / run.name)
-    # Paths in a config need not be UTF-8; their other bytes are escaped.
-    text = markdown(runs, tables, links, made_by).encode(errors='backslashreplace')
+    text = markdown(runs, tables, links, made_by)
     if arguments.markdown:
-        write_atomically(arguments.markdown, text)
+        write_text(arguments.markdown, text)
     if arguments.html:
-        write_atomically(arguments.html, html(runs, tables, shown, made_by).encode(errors='backslashreplace'))
+        write_text(arguments.html, html(runs, tables, shown, made_by))
     for path in filter(None, (arguments.markdown, arguments.html, arguments.keep)):
         print(f'{path}: {len(runs)} run{"s" if len(runs) > 1 else ""}')
     if not (arguments.markdown or arguments.html or arguments.keep):
-        print(text.decode(), end='')
+        print(text.encode('utf-8', 'backslashreplace').decode(), end='')
 
 
 def gather(paths: Sequence[str]) -> list[Run]:

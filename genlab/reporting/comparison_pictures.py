@@ -59,7 +59,7 @@ def save(
             taken.add(file)
             path = os.path.join(folder, f'{file}.png')
             write_atomically(path, data)
-            link = quote(os.path.relpath(os.path.abspath(path), base).replace(os.sep, '/'))
+            link = quote(os.fsencode(os.path.relpath(os.path.abspath(path), base).replace(os.sep, '/')))
             links.setdefault(run, []).append((caption, link))
     return links
 

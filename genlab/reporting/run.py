@@ -20,14 +20,14 @@ from genlab.reporting.figures import alarms, flatten, is_number
 from genlab.reporting.page import page
 from genlab.reporting.samples import figures_of, samples
 from genlab.reporting.tables import evaluation_tables, network_tables, notice_boxes, settings, text
-from genlab.run.files import write_atomically
+from genlab.run.files import write_text
 from genlab.run.logs import read_metrics
 
 
 def write(workdir: str | os.PathLike[str]) -> str:
     """Writes workdir/report.html atomically and returns its path."""
     path = os.path.join(workdir, 'report.html')
-    write_atomically(path, render(workdir).encode(errors='backslashreplace'))  # paths need not be UTF-8
+    write_text(path, render(workdir))
     return path
 
 

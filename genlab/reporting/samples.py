@@ -58,17 +58,31 @@ def _evenly(items: Sequence[Item], count: int) -> Sequence[Item]:
 
 
 def load(paths: Sequence[str]) -> list[tuple[str, bytes]]:
-    """Reads the complete pictures as [(label as HTML, bytes)]. If they are large, reads fewer, including the last."""
-    while len(paths) > 2 and sum(os.path.getsize(path) for path in paths) > PICTURE_BYTES:
+    """Reads the complete pictures as [(label as HTML, bytes)]. If they are large, reads fewer, including the last.
+
+    A picture that cannot be read is left out.
+    """
+    while len(paths) > 2 and sum(map(_size, paths)) > PICTURE_BYTES:
         paths = _evenly(paths, max(len(paths) * 3 // 4, 2))
     loaded = []
     for path in paths:
-        with open(path, 'rb') as file:
-            data = file.read()
+        try:
+            with open(path, 'rb') as file:
+                data = file.read()
+        except OSError:
+            continue
         if _whole(data):
             name = os.path.splitext(os.path.basename(path))[0]
             loaded.append((f'step {int(name):,}' if name.isdecimal() else escape(name.replace('_', ' ')), data))
     return loaded
+
+
+def _size(path: str) -> int:
+    """Returns the bytes of a file, 0 if it is gone."""
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
 
 
 def _whole(data: bytes) -> bool:

@@ -9,6 +9,11 @@ from collections.abc import Iterable
 from typing import Any
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    r"""Writes text as UTF-8, atomically. What UTF-8 cannot encode, such as a byte of a file's name, becomes `\udcff`."""
+    write_atomically(path, text.encode('utf-8', 'backslashreplace'))
+
+
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes `data` to `path` so that a reader sees the old file or the new one, never a part."""
     folder, name = os.path.split(os.path.abspath(path))
