@@ -45,6 +45,8 @@ FREE = (
     'train.heartbeat',
 )
 
+STOPS = 'nan.json'  # stops at numbers that are not finite, and what was changed after them
+
 
 def create(path: pathlib.Path) -> None:
     """Creates the folder; raises ConfigError with the reason if it cannot be written."""
@@ -71,7 +73,7 @@ def lock(path: pathlib.Path) -> Iterator[None]:
 
 
 def claim(path: pathlib.Path, config: ConfigDict) -> None:
-    """Writes config.json; raises ConfigError if the folder holds a run of another config.
+    """Writes config.json; raises ConfigError if the folder holds a run of another config, or one without a config.
 
     The folder of the data stays as recorded until `claim_data` has compared the data.
     """
@@ -82,21 +84,34 @@ def claim(path: pathlib.Path, config: ConfigDict) -> None:
                 f'--workdir={path}: it holds a run of another config; {", ".join(keys)} differ: '
                 'use that config, or name another folder'
             )
-        check_ramps(read(path), content)
+        check_ramps(*_comparable(path, config))
+        _record_changes(path, config)
         content['data']['dir'] = at(read(path), 'data.dir') or ''
+    elif steps := _checkpoints(path):
+        raise ConfigError(
+            f'--workdir={path}: it holds checkpoint {steps[-1]} but no config.json: put the config.json of that run '
+            'back, or name another folder'
+        )
     write_json(path / 'config.json', content)
 
 
 def compare(path: pathlib.Path, config: ConfigDict) -> list[str]:
-    """Returns the keys in which the run of the folder differs from the config, except those in `FREE`.
+    """Returns the keys in which the run of the folder differs from the config, except those that may change.
 
-    A ramp() without steps equals one that ends with the run of the folder. The folder of the data is free too if the
-    run has a record of its data, with which `check_data` compares.
+    These are the keys in `FREE`. A ramp() without steps equals one that ends with the run of the folder. The folder of
+    the data is free too if the run has a record of its data, with which `check_data` compares. After a stop at a number
+    that is not finite, learning rates and clipping are free until a checkpoint lies behind that step.
     """
     free = (*FREE, 'data.dir') if (path / DATA).exists() or not _moved(path, config) else FREE
-    run = read(path)
-    steps = at(run, 'train.steps') or 0
-    return differences(with_ramp_steps(run, steps), with_ramp_steps(plain(config), steps), free)
+    old, new = _comparable(path, config)
+    steps = at(old, 'train.steps') or 0
+    return differences(with_ramp_steps(old, steps), with_ramp_steps(new, steps), free)
+
+
+def _comparable(path: pathlib.Path, config: ConfigDict) -> tuple[dict, dict]:
+    """Returns the plain config of the run in the folder, and of `config`, without what a stop makes free."""
+    old, new = read(path), plain(config)
+    return (_without_cures(old), _without_cures(new)) if _open_stop(path) else (old, new)
 
 
 def check_ramps(run: dict, config: dict) -> None:
@@ -113,6 +128,60 @@ def check_ramps(run: dict, config: dict) -> None:
             f'a ramp without steps lasts as long as the run, which was {before}: give {kept or "the ramps steps"}, or '
             'name another folder'
         )
+
+
+def record_stop(path: pathlib.Path, step: int, reason: str) -> None:
+    """Adds a stop at a number that is not finite to nan.json; a disk that is full does not hide the reason."""
+    with contextlib.suppress(OSError):
+        write_json(path / STOPS, {'stops': [*_stops(path), {'step': step, 'reason': reason}]})
+
+
+def _stops(path: pathlib.Path) -> list[dict]:
+    """Returns the recorded stops, none if the file is missing or damaged."""
+    try:
+        return [stop for stop in json.loads((path / STOPS).read_text())['stops'] if isinstance(stop['step'], int)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _open_stop(path: pathlib.Path) -> dict | None:
+    """Returns the last stop, if no checkpoint lies behind its step yet."""
+    stop = (_stops(path) or [None])[-1]
+    return stop if stop and max(_checkpoints(path), default=0) <= stop['step'] else None
+
+
+def _checkpoints(path: pathlib.Path) -> list[int]:
+    """Returns the steps of the checkpoints in the folder of a run, in order."""
+    return sorted(int(folder.name) for folder in path.glob('checkpoints/[0-9]*') if folder.name.isdecimal())
+
+
+def _without_cures(config: dict) -> dict:
+    """Returns a plain config without what may change after a stop.
+
+    A learning rate keeps its kind, a number or a ramp: the state of the optimizer depends on it.
+    """
+
+    def cured(key: str, value: Any) -> Any:
+        if key.endswith('.clip'):
+            return None
+        kind = sorted(value) if isinstance(value, dict) else 'number'
+        return kind if key.endswith('.learning_rate') else value
+
+    def cure(values: dict, prefix: str = '') -> dict:
+        return {key: cured(f'{prefix}.{key}', value) for key, value in values.items()}
+
+    phases = [cure(overlay) if isinstance(overlay, dict) else overlay for overlay in config.get('phases') or ()]
+    optimizer = {player: cure(options, player) for player, options in config.get('optimizer', {}).items()}
+    return {**config, 'phases': phases, 'optimizer': optimizer}
+
+
+def _record_changes(path: pathlib.Path, config: ConfigDict) -> None:
+    """Records in nan.json which values change after a stop: key -> [before, after]."""
+    old, new, stop = read(path), plain(config), _open_stop(path)
+    if stop and (keys := differences(old, new, (*FREE, 'data.dir'))):
+        before = stop.get('changes', {})
+        changes = {key: [before.get(key, [at(old, key)])[0], at(new, key)] for key in keys}
+        write_json(path / STOPS, {'stops': [*_stops(path)[:-1], {**stop, 'changes': {**before, **changes}}]})
 
 
 def read(path: pathlib.Path, flag: str = '--workdir') -> dict:

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from ml_collections import ConfigDict
@@ -38,7 +38,9 @@ from genlab.training.program import (
     programs,
     restart,
 )
-from genlab.training.state import State
+from genlab.training.state import State, not_finite
+
+SKIPS = 100  # with on_nan='skip', steps in a row without an update that end a run
 
 
 class Preempted(UserError):
@@ -123,7 +125,9 @@ class Loop:
         self.steps = 'the step' if jax.process_count() == 1 else 'the steps to the next line of the log'
         self.step: int = 0
         self.state: State
-        self.failures: list[str] = []  # what failed without stopping the run
+        self.failures: dict[tuple[str, str], tuple[str, int]] = {}  # what failed without stopping: see `attempt`
+        self.fault = ''  # why the log cannot be written, which ends the run
+        self.stuck = 0  # steps in a row that skipped an update, by whole lines
         self.saved: dict[str, Any] | None = None  # sums of metrics since the last line, from the checkpoint
         init = make_init(program)
         restored = checkpoints.restore(parallel.template(placement, jax.eval_shape(init)))
@@ -135,6 +139,8 @@ class Loop:
         self.sampled = {int(path.stem) for path in (folder / 'samples').glob('*.png') if path.stem.isdigit()}
         self.evaluated = evaluation.steps(folder)
         self.began, self.clock = time.perf_counter(), Clock(self.step)
+        if self.main and self.lined and not (folder / 'metrics.jsonl').exists():
+            warn(f'{folder / "metrics.jsonl"} is missing: the curve begins at step {self.step}')
         log.truncate(self.step)
         self.progress = Progress(
             config.train.steps,
@@ -210,7 +216,7 @@ class Loop:
         train, asked = self.program.config.train, self.stop.asked
         if self.due(train.log_every) or self.step == self.program.end:
             self.write_line()
-            asked = parallel.agree(self.stop.asked)
+            asked = parallel.agree(bool(self.stop.asked or self.fault))
         elif jax.process_count() > 1:
             asked = False  # processes stop together, when a line is written
         if asked or self.due(self.config.checkpoint.every):
@@ -226,6 +232,8 @@ class Loop:
     def leave(self) -> None:
         """Stops the run after a save, because a signal asked for it."""
         self.wait()
+        if self.fault:
+            raise UserError(f'{self.fault}; stopped, step {self.step} is saved: make room, and run the same command')
         raise Preempted(f'stopped at step {self.step}, saved in {self.folder}: the same command goes on from there')
 
     def wait(self) -> None:
@@ -234,15 +242,21 @@ class Loop:
             self.checkpoints.wait()
 
     def attempt(self, name: str, function: Callable[[], object]) -> None:
-        """Calls a function whose failure must not stop training: it becomes one line, and `finish` raises."""
+        """Calls a function whose failure must not stop training: it becomes one line, and `finish` raises.
+
+        A failure that repeats at later steps, such as a full disk, is printed once and counted.
+        """
         try:
             with self.stop.during(f'the {name} of step {self.step}'):
                 function()
         except Exception as error:
             text = ' '.join(str(error).split())[:300]
             reason = text if isinstance(error, UserError) else f'{type(error).__name__}: {text}'
-            self.failures.append(f'{name} of step {self.step}: {reason}')
-            warn(f'{self.failures[-1]}{"; training goes on" if self.step < self.config.train.steps else ""}')
+            kind = name, str(error.errno) if isinstance(error, OSError) else reason  # paths differ from step to step
+            line, count = self.failures.get(kind, (f'{name} of step {self.step}: {reason}', 0))
+            self.failures[kind] = line, count + 1
+            if not count:
+                warn(f'{line}{"; training goes on" if self.step < self.config.train.steps else ""}')
 
     def pause(self) -> contextlib.AbstractContextManager:
         """Waits for dispatched steps. The time inside the returned context does not count as theirs."""
@@ -270,14 +284,20 @@ class Loop:
         sums = parallel.to_host(self.totals)
         bad = totals.first_bad(sums)
         if bad and self.config.train.on_nan == 'stop':
-            self.checkpoints.wait()
-            kept = self.checkpoints.latest()
-            raise UserError(
-                f'{bad[1]} is not finite at step {bad[0]}; '
-                f'{"no checkpoint yet" if kept is None else f"the last good checkpoint is step {kept}"}: '
-                'lower the learning rate, clip (config.optimizer.*.clip), or set config.train.on_nan=skip'
-            )
+            self.give_up(f'{bad[1]} is not finite at step {bad[0]}', bad[0])
         return sums
+
+    def give_up(self, reason: str, step: int) -> NoReturn:
+        """Ends a run whose numbers are not finite. The folder records it, and then allows what the message advises."""
+        self.checkpoints.wait()
+        kept = self.checkpoints.latest()
+        if self.main:
+            workdir.record_stop(self.folder, step, reason)
+        raise UserError(
+            f'{reason}; {"no checkpoint yet" if kept is None else f"the last good checkpoint is step {kept}"}: go on in '
+            'the same folder with a lower config.optimizer.*.learning_rate, with config.optimizer.*.clip, or with '
+            'config.train.on_nan=skip'
+        )
 
     def write_line(self) -> None:
         """Writes one line of metrics: their means since the last line."""
@@ -291,15 +311,24 @@ class Loop:
         }
         if self.config.train.on_nan == 'skip':
             row['skipped'] = int(sums['skipped'].sum)  # a count, not a mean
+            self.stuck = self.stuck + self.step - self.lined if row.pop('any_skipped') == 1 else 0
         with self.clock.pause():
-            self.log.write(self.step, row)
+            try:
+                self.log.write(self.step, row)
+            except OSError as error:
+                self.fault = f'{self.folder / "metrics.jsonl"} cannot be written ({error.strerror})'
+                return  # the sums stay for the checkpoint
             self.progress.update(self.step, row)
+        if self.stuck >= SKIPS:
+            self.give_up(f'each of the last {self.stuck} steps skipped an update that was not finite', self.step)
         self.lined, self.totals = self.step, self.fresh_totals()
 
     def save(self) -> None:
-        """Starts writing a checkpoint, after a check that all metrics so far are finite."""
+        """Starts writing a checkpoint, after a check that all metrics so far and the state are finite."""
         with self.pause(), self.stop.during('the checkpoint', whole=True):
             sums = totals.to_plain(self.read_totals())
+            if bad := not_finite(self.state):
+                self.give_up(f'state{bad[0]} is not finite at step {self.step}', self.step)
             self.checkpoints.save(self.step, self.state, {'totals': sums, 'since': self.lined})
 
     def sample(self) -> None:
@@ -353,7 +382,10 @@ class Loop:
         if self.main:
             self.attempt('report', lambda: report.write(self.folder))
         if self.failures:
-            raise UserError(f'trained and saved, but these failed: {"; ".join(self.failures)}')
+            lines = [
+                f'{line}{f" (and {count - 1} more)" if count > 1 else ""}' for line, count in self.failures.values()
+            ]
+            raise UserError(f'trained and saved, but these failed: {"; ".join(lines)}')
 
 
 class Clock:

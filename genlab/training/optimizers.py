@@ -92,7 +92,8 @@ def build(config: ConfigDict, steps: int = 0, where: str = 'config.optimizer') -
     for name, value in config.items():
         if isinstance(value, (int, float)) and value < 0:
             raise ConfigError(f'{where}.{name}={value}: give a number that is not negative')
-    chain = [optax.clip_by_global_norm(config.clip)] if config.clip > 0 else []
+    # Without clipping its place in the state stays, so that a run may begin to clip.
+    chain = [optax.clip_by_global_norm(config.clip) if config.clip > 0 else optax.identity()]
     chain.append(RULES[config.name](config))
     if config.weight_decay > 0:
         chain.append(optax.add_decayed_weights(config.weight_decay))

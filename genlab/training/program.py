@@ -271,7 +271,7 @@ def _step(program: Program, due: Due) -> Callable:
     """Returns the experiment's step with these lazy terms.
 
     With on_nan='skip' a step that does not count what it skipped, as players do, is left out as a whole where a metric
-    or the new state is not finite."""
+    or the new state is not finite. The metric `any_skipped` is 1 for a step that skipped an update, else 0."""
     experiment = program.experiment
     step: Callable = experiment.step
     if experiment.lazy:
@@ -282,11 +282,12 @@ def _step(program: Program, due: Due) -> Callable:
     def guarded(state, batches, key):
         after, metrics = step(state, batches, key)
         if 'skipped' in metrics:
-            return after, metrics
+            return after, {**metrics, 'any_skipped': (metrics['skipped'] > 0).astype(jnp.float32)}
         leaves = [leaf for leaf in jax.tree.leaves((after, metrics)) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
         finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
-        return kept.replace(step=after.step), {**metrics, 'skipped': 1 - finite.astype(jnp.float32)}
+        skipped = 1 - finite.astype(jnp.float32)
+        return kept.replace(step=after.step), {**metrics, 'skipped': skipped, 'any_skipped': skipped}
 
     return guarded
 

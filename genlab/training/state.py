@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genlab.noise import named_key
+from genlab.training import parallel
 
 
 class State(flax.struct.PyTreeNode):
@@ -66,3 +67,20 @@ def create(variables: Mapping[str, Any], players: Mapping[str, Any], averaged: t
     }
     average = {network: jax.tree.map(jnp.copy, params[network]) for network in averaged}
     return State(jnp.zeros((), jnp.int32), params, stats, optimizer, average)
+
+
+def not_finite(tree: Any) -> list[str]:
+    """Returns the paths of the leaves of a tree that hold a NaN or an infinity: one reduction and one transfer."""
+    floats = [
+        (jax.tree_util.keystr(path), leaf)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    finite = parallel.to_host(_finite([leaf for _, leaf in floats]))
+    return [path for (path, _), fine in zip(floats, finite) if not fine]
+
+
+@jax.jit
+def _finite(leaves: list[jax.Array]) -> list[jax.Array]:
+    """Returns one bool per array, whether all its elements are finite."""
+    return [jnp.isfinite(leaf).all() for leaf in leaves]
