@@ -218,6 +218,20 @@ def with_ramp_steps(tree: Any, total_steps: int) -> Any:
     return {key: with_ramp_steps(value, total_steps) for key, value in tree.items()}
 
 
+def check_ramp(value: object, where: str) -> None:
+    """Raises ConfigError if a part of a config that stands for a number is no ramp(). `where` is its dotted key."""
+    if not isinstance(value, ConfigDict):
+        return
+    if {*value.keys()} != RAMP:
+        raise ConfigError(f'{where} has {", ".join(value.keys())}: give a number or a ramp()')
+    for name in ('steps', 'begin'):
+        if not isinstance(value[name], int) or value[name] < 0:
+            raise ConfigError(f'{where}.{name}={value[name]!r}: give a whole number, at least 0')
+    for name in ('start', 'end'):
+        if not isinstance(value[name], (int, float)):
+            raise ConfigError(f'{where}.{name}={value[name]!r}: give a number')
+
+
 def weights(config: ConfigDict, player: str) -> dict[str, Callable | float]:
     """Returns term -> weight or schedule for `config.losses.<player>`. A lazy weight is multiplied by its period."""
     found = {}
@@ -226,6 +240,7 @@ def weights(config: ConfigDict, player: str) -> dict[str, Callable | float]:
         weight, every = (value.weight, value.every) if _is_lazy(value) else (value, 1)
         if not isinstance(weight, (int, float, ConfigDict)):
             raise ConfigError(f'{where}={weight!r}: a weight is a number, a ramp() or a lazy()')
+        check_ramp(weight, where)
         if not isinstance(every, int) or every < 1:
             raise ConfigError(f'{where}.every={every!r}: give a number of steps, at least 1')
         found[term] = _times(schedule(weight, config.train.steps), every)
@@ -243,7 +258,17 @@ def periods(config: ConfigDict) -> dict[str, int]:
 
 
 def decays(config: ConfigDict) -> dict[str, Callable | float]:
-    """Returns network -> the decay per step of its moving average: a number, or a function of the step."""
+    """Returns network -> the decay per step of its moving average: a number, or a function of the step.
+
+    Raises:
+      ConfigError: a decay is neither a number in [0, 1] nor a half_life().
+    """
+    for network, value in config.average.items():
+        half = isinstance(value, ConfigDict) and {*value.keys()} == {'images', 'rampup'}
+        if half and not (value.images > 0 and value.rampup >= 0):
+            raise ConfigError(f'config.average.{network}: give images above 0, and a rampup of at least 0')
+        if not half and not (isinstance(value, (int, float)) and 0 <= value <= 1):
+            raise ConfigError(f'config.average.{network}={value!r}: give a number from 0 to 1, or a half_life()')
     size = config.data.batch_size
 
     def decay(value: ConfigDict) -> Callable:
@@ -293,6 +318,7 @@ def phases(config: ConfigDict) -> Iterator[Phase]:
       ConfigError: the steps do not grow, or a key is unknown or holds for the whole run.
     """
     overlays: tuple[Mapping[str, Any], ...] = config.phases or ({},)
+    _check_overlays(overlays)
     ends = [overlay.get('until') for overlay in overlays]
     earlier = [end for end in ends[:-1] if end is not None]
     if ends[-1] is not None or len(earlier) < len(ends) - 1 or sorted({*earlier}) != earlier:
@@ -311,13 +337,33 @@ def phases(config: ConfigDict) -> Iterator[Phase]:
         start = end
 
 
+def _check_overlays(overlays: object) -> None:
+    """Raises where `config.phases` does not have the form that `phases` describes."""
+    if not isinstance(overlays, (tuple, list)):
+        raise ConfigError(f'config.phases={overlays!r}: give a tuple of overlays, one per phase')
+    for number, overlay in enumerate(overlays):
+        where = f'config.phases[{number}]'
+        if not isinstance(overlay, (Mapping, ConfigDict)) or not all(isinstance(key, str) for key in overlay):
+            raise ConfigError(f"{where}={overlay!r}: give an overlay such as {{'until': 500, 'data.batch_size': 32}}")
+        until, restart = overlay.get('until'), overlay.get('restart', ())
+        if until is not None and (not isinstance(until, int) or until < 1):
+            raise ConfigError(f'{where}: until={until!r}: give a whole number of steps, at least 1')
+        if not isinstance(restart, (tuple, list)):
+            raise ConfigError(f'{where}: restart={restart!r}: give a tuple of players')
+
+
 def _overlay(phase: ConfigDict, key: str, value: object) -> None:
     """Sets one key of a phase, in place."""
     check_key(phase, key, 'config.phases: ')
     if any(key == fixed or key.startswith(f'{fixed}.') for fixed in FIXED):
         raise ConfigError(f'config.phases: config.{key} holds for the whole run: set it outside of the phases')
-    with phase.ignore_type() if key in UNTYPED else contextlib.nullcontext():
-        put(phase, key, value)
+    try:
+        with phase.ignore_type() if key in UNTYPED else contextlib.nullcontext():
+            put(phase, key, value)
+    except TypeError:
+        raise ConfigError(
+            f'config.phases: config.{key}={value!r}: its type is {type(at(phase, key)).__name__}'
+        ) from None
 
 
 UNTYPED = ('train.sample_every', 'train.evaluate_every')  # a number of steps or 'end'

@@ -38,7 +38,7 @@ def train(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
 def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
     """Locks the folder for this run and writes its metadata. If the first process cannot, all processes stop."""
     with contextlib.ExitStack() as stack:
-        error = None
+        error: UserError | None = None
         if jax.process_index() == 0:
             try:
                 workdir.create(folder)
@@ -49,6 +49,10 @@ def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
                 workdir.write_json(folder / 'networks.json', networks)
             except UserError as fault:
                 error = fault
+            except OSError as fault:
+                error = ConfigError(
+                    f'--workdir={folder}: cannot write there ({fault.strerror}): make room, or name another'
+                )
         if parallel.agree(error is not None):
             raise error or ConfigError(f'--workdir={folder}: the first process cannot write there')
         yield
@@ -63,9 +67,12 @@ def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
         program.config, program.experiment, placement, state, note if jax.process_index() == 0 else lambda text: None
     )
     if jax.process_index() == 0:
-        evaluation.write(folder, step, result)
-        report.write(folder)
-        print(json.dumps(evaluation.plain(result), indent=2))
+        print(json.dumps(evaluation.plain(result), indent=2), flush=True)  # first: the disk may be full
+        try:
+            evaluation.write(folder, step, result)
+            report.write(folder)
+        except OSError as error:
+            raise UserError(f'evaluated and printed, but {folder} cannot be written ({error.strerror})') from None
 
 
 def sample(

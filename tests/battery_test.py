@@ -12,7 +12,7 @@ from genlab.config import small
 from genlab.run.describe import describe
 from genlab.sampling import drawing
 from genlab.training import parallel, totals
-from support import running_mean
+from support import reads, running_mean
 from support.runs import FILES, Trained, module_of
 
 OWN_STEP = pathlib.Path(running_mean.__file__)  # an experiment with a step of its own
@@ -22,7 +22,10 @@ OWN_STEP = pathlib.Path(running_mean.__file__)  # an experiment with a step of i
 def trained(request):
     own = request.param == OWN_STEP
     config = running_mean.get_config() if own else module_of(request.param).get_config()
-    run = Trained(small(config))
+    with reads.recorded() as read:
+        run = Trained(small(config))
+        describe(run.config, experiment.load(run.config.experiment))
+    run.read = read
     run.two = run.run((run.start, run.zero), 0, 2)
     run.four = run.run((run.start, run.zero), 0, 4)
     return run
@@ -41,6 +44,29 @@ def test_every_variant_is_described(path):
             described.add(networks)
             empty = {name for name, network in describe(config, build).items() if not network['parameters']}
             assert empty <= {'scale', 'quantizer'}  # those of codes are measured, not learned
+
+
+# Settings of a model that only some variants, later phases or evaluations read: see `dead_keys_test.py`.
+ELSEWHERE = tuple(
+    f'model.{name}'
+    for name in (
+        'bound',
+        'bound_times',
+        'deviation',
+        'dimensions',
+        'drop_condition',
+        'gamma',
+        'one_step',
+        'stratified',
+        'text',
+    )
+)
+
+
+def test_every_key_of_the_model_is_read(trained):
+    keys = {key for key in reads.leaves(trained.config) if key.startswith(('model.', 'optimizer.', 'average.'))}
+    unread = {key for key in keys - trained.read if '.'.join(key.split('.')[:2]) not in ELSEWHERE}
+    assert not unread, f'nothing reads {", ".join(sorted(unread))}'
 
 
 def test_two_calls_are_finite(trained):

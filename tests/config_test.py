@@ -26,6 +26,7 @@ from genlab.config import (
 )
 from genlab.errors import ConfigError
 from genlab.training.optimizers import adam
+from genlab.training.program import _check_values
 
 FILES = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
 
@@ -167,6 +168,69 @@ def test_phases_that_end_early_or_never_start_are_refused(ends):
     config.phases = tuple({} if end is None else {'until': end} for end in ends)
     with pytest.raises(ConfigError, match='config.phases: until='):
         list(phases(config))
+
+
+@pytest.mark.parametrize(
+    'given',
+    [5, {'until': 50}, (1, {}), ('abc', {}), ({5: 3}, {}), *(({'until': until}, {}) for until in ('x', 2.5, 0, -3))],
+)
+def test_phases_of_another_form_are_refused(given):
+    config = model(steps=100)
+    with config.ignore_type():
+        config.phases = given
+    with pytest.raises(ConfigError, match=r'(?s)^config.phases.*give'):
+        list(phases(config))
+
+
+def test_a_value_of_another_type_is_refused_in_a_phase():
+    config = model(steps=100)
+    config.phases = ({'until': 50, 'data.batch_size': 'many'}, {})
+    with pytest.raises(ConfigError, match=r"config.data.batch_size='many': its type is int"):
+        list(phases(config))
+    config.phases = ({'until': 50}, {'restart': 'model'})
+    with pytest.raises(ConfigError, match=r"restart='model': give a tuple of players"):
+        list(phases(config))
+
+
+@pytest.mark.parametrize(
+    'key, value, hint',
+    [
+        ('seed', 2**32, 'give a number below 4294967296'),
+        ('model.dtype', "'", 'choose one of float32, bfloat16, float16'),
+        ('model.latent_size', 0, 'give whole numbers, at least 1'),
+        ('model.blocks.features', (4, -1), 'give whole numbers, at least 1'),
+        ('evaluate.maps', ('abc',), 'choose one of pca, tsne, umap'),
+        ('evaluate.parts', ('abc',), 'choose one of quality'),
+        ('evaluate.features', 'abc', 'choose one of auto'),
+        ('evaluate.reference', 'abc', 'choose one of train, test'),
+        ('train.sample_every', -5, "give a number of steps, 'end', or 0"),
+        ('train.evaluate_every', 'ende', "give a number of steps, 'end', or 0"),
+        ('explore.reach', -1.0, 'give a number above 0'),
+        ('losses.model', 5, 'give names and values'),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused_at_the_start(key, value, hint):
+    config = model()
+    with config.ignore_type():
+        configs.put(config, key, value)
+    with pytest.raises(ConfigError, match=rf'^config.{key}=.*{hint}'):
+        _check_values(config)
+
+
+@pytest.mark.parametrize('value', [1.5, -0.1, float('nan'), 'x', half_life(0), half_life(-3), ramp(0, 1)])
+def test_a_decay_that_cannot_be_meant_is_refused(value):
+    config = model()
+    config.average.model = value
+    with pytest.raises(ConfigError, match=r'(?s)^config.average.model.*give'):
+        decays(config)
+
+
+@pytest.mark.parametrize('value', [half_life(3), ramp(0, 1, -3), ramp(0, 1, begin=-1)])
+def test_a_weight_that_is_no_ramp_is_refused(value):
+    config = model()
+    config.losses.model.kl = value
+    with pytest.raises(ConfigError, match=r'^config.losses.model.kl.*give'):
+        weights(config, 'model')
 
 
 @pytest.mark.parametrize('key', ['seed', 'placement', 'train.steps', 'train.on_nan', 'checkpoint.keep', 'experiment'])

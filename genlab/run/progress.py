@@ -15,8 +15,9 @@ class Progress:
     """Shows the progress of a loop on one line: step, images per second, remaining time, and the metrics that fit.
 
     On a terminal the line is rewritten in place. Elsewhere (a file, a batch job) a new line is printed at most every
-    `interval` seconds, and at the end. A stream that fails, such as a pipe whose reader left, is given up. Speed and remaining time are measured from the first update of this process. So
-    they exclude compilation and the steps before a resume.
+    `interval` seconds, and at the end. A stream that fails, such as a pipe whose reader left, is given up. Speed and
+    remaining time are measured from the first update of this process. So they exclude compilation and the steps before
+    a resume.
 
     Args:
       total: steps in all.

@@ -1,4 +1,4 @@
-"""Standard streams whose failure never ends a run: a reader that left, a closed stream, a full disk behind `2> file`."""
+"""Standard streams whose failure never ends a run: a reader that left, a closed stream, or a full disk."""
 
 import atexit
 import os

@@ -89,8 +89,8 @@ def claim(path: pathlib.Path, config: ConfigDict) -> None:
         content['data']['dir'] = at(read(path), 'data.dir') or ''
     elif steps := _checkpoints(path):
         raise ConfigError(
-            f'--workdir={path}: it holds checkpoint {steps[-1]} but no config.json: put the config.json of that run '
-            'back, or name another folder'
+            f'--workdir={path}: it holds checkpoint {steps[-1]} but no config.json: put that of the run back, '
+            'or name another folder'
         )
     write_json(path / 'config.json', content)
 

@@ -293,10 +293,10 @@ class Loop:
         kept = self.checkpoints.latest()
         if self.main:
             workdir.record_stop(self.folder, step, reason)
+        good = 'no checkpoint yet' if kept is None else f'the last good checkpoint is step {kept}'
         raise UserError(
-            f'{reason}; {"no checkpoint yet" if kept is None else f"the last good checkpoint is step {kept}"}: go on in '
-            'the same folder with a lower config.optimizer.*.learning_rate, with config.optimizer.*.clip, or with '
-            'config.train.on_nan=skip'
+            f'{reason}; {good}: go on in the same folder with a lower config.optimizer.*.learning_rate, with '
+            'config.optimizer.*.clip, or with config.train.on_nan=skip'
         )
 
     def write_line(self) -> None:

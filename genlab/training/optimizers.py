@@ -6,7 +6,7 @@ import optax
 from ml_collections import ConfigDict
 
 from genlab import choices
-from genlab.config import schedule, untyped
+from genlab.config import check_ramp, schedule, untyped
 from genlab.errors import ConfigError
 
 
@@ -65,6 +65,8 @@ def sgd(
     )
 
 
+DECAYS = ('b1', 'b2', 'momentum')
+
 RULES = {
     'adam': lambda config: optax.scale_by_adam(config.b1, config.b2, config.epsilon),
     'sgd': lambda config: optax.trace(config.momentum) if config.momentum else optax.identity(),
@@ -86,12 +88,19 @@ def build(config: ConfigDict, steps: int = 0, where: str = 'config.optimizer') -
       where: the dotted key of `config`, for errors.
 
     Raises:
-      ConfigError: there is no such optimizer, it has no such option, or a number is negative.
+      ConfigError: there is no such optimizer, it has no such option, or an option is out of its range.
     """
     config = choices.build(OPTIMIZERS, config, where)
     for name, value in config.items():
-        if isinstance(value, (int, float)) and value < 0:
-            raise ConfigError(f'{where}.{name}={value}: give a number that is not negative')
+        check_ramp(value, f'{where}.{name}')
+        numbers = (value.start, value.end) if isinstance(value, ConfigDict) else (value,)
+        if name != 'name' and not all(isinstance(number, (int, float)) and number >= 0 for number in numbers):
+            shown = ' to '.join(map(str, numbers))
+            raise ConfigError(f'{where}.{name}={shown}: give a number that is not negative')
+        if name in DECAYS and value >= 1:
+            raise ConfigError(f'{where}.{name}={value}: give a number below 1')
+    if not isinstance(config.warmup, int):
+        raise ConfigError(f'{where}.warmup={config.warmup}: give a whole number of steps')
     # Without clipping its place in the state stays, so that a run may begin to clip.
     chain = [optax.clip_by_global_norm(config.clip) if config.clip > 0 else optax.identity()]
     chain.append(RULES[config.name](config))

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,11 @@ from ml_collections import ConfigDict
 
 from genlab import data
 from genlab.config import Phase, at, periods, phases
+from genlab.data.load import SPLITS
 from genlab.errors import ConfigError, choose
+from genlab.evaluation.evaluators import PARTS
+from genlab.evaluation.features.extractors import KINDS
+from genlab.evaluation.metrics.codes import METHODS
 from genlab.experiment import Build, Experiment
 from genlab.training import parallel, totals
 from genlab.training.players import example_keys
@@ -151,17 +155,25 @@ LEAST = {
     'checkpoint.every': 0,
     'checkpoint.keep': 1,
 }
+SEEDS = 2**32  # larger seeds would be cut off
+SIZES = ('latent_size', 'features', 'heads')  # of a model, at any depth
 DTYPES = dict.fromkeys(('float32', 'bfloat16', 'float16'))  # that networks may compute in
+
+
+# Names of a config that are looked up only when training is over, and what they may be.
+NAMES: dict[str, Mapping] = {
+    'evaluate.parts': PARTS,
+    'evaluate.maps': METHODS,
+    'evaluate.features': dict.fromkeys(KINDS),
+    'evaluate.reference': dict.fromkeys(SPLITS),
+}
 
 
 def check(config: ConfigDict, schedule: Sequence[Phase], placement: parallel.Placement) -> None:
     """Raises where a number of a config cannot be meant, or where numbers do not fit together."""
     train = config.train
-    for key, least in LEAST.items():
-        value = at(config, key)
-        if value is not None and (not isinstance(value, int) or value < least):
-            raise ConfigError(f'config.{key}={value!r}: give a whole number, at least {least}')
-    choose(DTYPES, config.model.dtype, 'config.model.dtype')
+    for of in (config, *(phase.config for phase in schedule)):
+        _check_values(of)
     if train.on_nan not in ('stop', 'skip'):
         raise ConfigError(f"config.train.on_nan={train.on_nan!r}: choose 'stop' or 'skip'")
     if set(config.losses) != set(config.optimizer):
@@ -169,6 +181,8 @@ def check(config: ConfigDict, schedule: Sequence[Phase], placement: parallel.Pla
             f'config.losses has players {", ".join(config.losses)}, but config.optimizer has '
             f'{", ".join(config.optimizer)}: give each player both'
         )
+    for player in train.order:
+        choose(config.losses, player, 'config.train.order')
     for phase in schedule:
         steps = phase.config.train.steps_per_call
         if phase.end % steps:
@@ -183,6 +197,44 @@ def check(config: ConfigDict, schedule: Sequence[Phase], placement: parallel.Pla
                     f'config.train.steps_per_call={steps}: change one of them'
                 )
         parallel.process_rows(phase.config.data.batch_size, placement.devices, phase.config.train.microbatches)
+
+
+def _check_values(config: ConfigDict) -> None:
+    """Raises where a value of the config cannot be meant, whatever the others are."""
+    for key, least in LEAST.items():
+        value = at(config, key)
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise ConfigError(f'config.{key}={value!r}: give a whole number, at least {least}')
+    for key in ('seed', 'evaluate.seed'):
+        if at(config, key) >= SEEDS:
+            raise ConfigError(f'config.{key}={at(config, key)}: give a number below {SEEDS}')
+    for key in ('train.sample_every', 'train.evaluate_every'):
+        value = at(config, key)
+        if value != 'end' and (not isinstance(value, int) or value < 0):
+            raise ConfigError(f"config.{key}={value!r}: give a number of steps, 'end', or 0")
+    if not config.explore.reach > 0:
+        raise ConfigError(f'config.explore.reach={config.explore.reach}: give a number above 0')
+    for part in ('losses', 'optimizer'):
+        for player, value in config[part].items():
+            if not isinstance(value, ConfigDict):
+                raise ConfigError(f'config.{part}.{player}={value!r}: give names and values')
+    _check_sizes(config.model)
+    choose(DTYPES, config.model.dtype, 'config.model.dtype')
+    for key, known in NAMES.items():
+        value = at(config, key)
+        for name in value if isinstance(value, tuple) else (value,):
+            choose(known, name, f'config.{key}')
+
+
+def _check_sizes(model: ConfigDict, where: str = 'config.model') -> None:
+    """Raises where a size of the model, at any depth, is no whole number from 1 on."""
+    for key, value in model.items():
+        if isinstance(value, ConfigDict):
+            _check_sizes(value, f'{where}.{key}')
+        elif key in SIZES and not all(
+            isinstance(size, int) and size >= 1 for size in (value if isinstance(value, tuple) else (value,))
+        ):
+            raise ConfigError(f'{where}.{key}={value!r}: give whole numbers, at least 1')
 
 
 def make_init(program: Program) -> Callable[[], State]:

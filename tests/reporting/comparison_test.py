@@ -368,3 +368,11 @@ def test_a_row_of_an_older_protocol_is_marked(tmp_path):
     [table] = tables(tmp_path, a={**quality('1f', 20.0), 'version': 1}, b=quality('1f', 10.0))
     assert [row[-1] for row in texts(table)] == ['1f ¹', '1f']
     assert table.notes == ['the protocol has changed since: evaluate the run again before comparing it']
+
+
+def test_names_that_are_not_utf_8_do_not_stop_the_page(tmp_path):
+    run, shown = (tmp_path / os.fsdecode(name) for name in (b'run-\xff', b'pictures-\xff'))
+    make(run, quality('a', 1.0), ['samples/4000.png'])
+    results.main([str(run), '--markdown', str(tmp_path / 'page.md'), '--pictures', str(shown)])
+    text = (tmp_path / 'page.md').read_text(encoding='utf-8')
+    assert 'run-?' in text and 'pictures-%FF/' in text

@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import os
 import re
 import time
 from html.parser import HTMLParser
@@ -401,3 +402,13 @@ def test_the_latent_space_and_animations_are_shown(tmp_path):
     assert '<figcaption>b</figcaption>' in evaluation and evaluation.count('data:image/') == 2
     (tmp_path / 'explore/line.gif').write_bytes((tmp_path / 'explore/line.gif').read_bytes()[:-1])
     assert 'alt="line"' not in report.render(str(tmp_path))
+
+
+def test_names_that_are_not_utf_8_and_pictures_that_are_gone_do_not_stop_the_report(tmp_path):
+    workdir = tmp_path / os.fsdecode(b'run-\xff')
+    png(workdir / 'samples' / '1.png', 1)
+    png(workdir / 'explore' / os.fsdecode(b'caf\xe9.png'), 2)
+    (workdir / 'explore' / 'gone.png').symlink_to('nowhere')
+    (workdir / 'explore' / 'folder.png').mkdir()
+    text = open(report.write(workdir), encoding='utf-8').read()
+    assert 'run-?' in text and 'caf?' in text and len(embedded(text)) == 3  # the sample also as a thumbnail

@@ -18,6 +18,7 @@ from genlab import config as configs
 from genlab import data, modes
 from genlab.conditioning import Conditions
 from genlab.diffusion import one_step
+from genlab.config import ramp
 from genlab.errors import ConfigError, UserError
 from genlab.run import workdir
 from genlab.training.optimizers import adam
@@ -209,6 +210,28 @@ def test_a_longer_run_is_refused_if_a_ramp_of_a_phase_or_of_the_model_lasts_to_i
         config.train.steps = 5000
         with pytest.raises(ConfigError, match='a ramp without steps lasts as long as the run, which was 1000'):
             workdir.claim(tmp_path / f'{number}', config)
+
+
+def test_checkpoints_without_their_config_are_refused(tmp_path):
+    (tmp_path / 'checkpoints' / '40').mkdir(parents=True)
+    with pytest.raises(ConfigError, match='it holds checkpoint 40 but no config.json: put that of the run back'):
+        workdir.claim(tmp_path, run_config())
+    assert not (tmp_path / 'config.json').exists()
+
+
+def test_after_a_stop_at_nan_a_rate_may_change_but_not_its_kind(tmp_path):
+    workdir.claim(tmp_path, run_config())
+    workdir.record_stop(tmp_path, 7, 'generator/loss is not finite at step 7')
+    for rate, refused in ((1e-4, []), (5e-5, []), (ramp(1e-4, 0.0), ['optimizer.generator.learning_rate'])):
+        config = run_config()
+        config.optimizer.generator.learning_rate = rate
+        assert workdir.compare(tmp_path, config) == refused
+        if not refused:
+            workdir.claim(tmp_path, config)
+    (stop,) = json.loads((tmp_path / 'nan.json').read_text())['stops']
+    assert stop['changes'] == {'optimizer.generator.learning_rate': [1e-3, 5e-5]}
+    (tmp_path / 'checkpoints' / '8').mkdir(parents=True)
+    assert workdir.compare(tmp_path, run_config()) == ['optimizer.generator.learning_rate']
 
 
 LOCK = """

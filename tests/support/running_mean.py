@@ -20,7 +20,7 @@ def build(config, axis=None):
         return State(jnp.zeros((), jnp.int32), {'gaussian': {}}, {'gaussian': {'moments': moments}}, {}, {})
 
     def step(state, batches, key):
-        x, old = batches['x'][0], state.stats['gaussian']['moments']
+        x, old = batches['x'][0].astype(config.model.dtype), state.stats['gaussian']['moments']
         new = {'sum': x.sum(0), 'squares': jnp.square(x).sum(0), 'count': jnp.asarray(x.shape[0], jnp.float32)}
         new = jax.lax.psum(new, axis) if axis else new
         moments = jax.tree.map(jnp.add, old, new)

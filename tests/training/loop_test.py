@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import types
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from genlab import evaluation, experiment, modes
 from genlab.config import small
 from genlab.errors import PREEMPTED, ConfigError, UserError
+from genlab.run import files
 from genlab.run.logs import read_metrics
 from genlab.sampling import drawing
 from genlab.training import loop, parallel, totals
@@ -203,12 +205,44 @@ def test_a_number_that_is_not_finite_stops_the_run(tmp_path):
     assert not (tmp_path / 'checkpoints/8').exists()
 
 
+def test_a_failure_that_repeats_is_printed_once(capsys):
+    run = types.SimpleNamespace(failures={}, step=0, config=toy())
+
+    def fail():
+        raise OSError(28, 'No space left on device', f'samples/{run.step}.png')
+
+    for run.step in (2, 4, 6):
+        loop.Loop.attempt(run, 'samples', fail)
+    assert capsys.readouterr().err.count('warning') == 1
+    ((line, count),) = run.failures.values()
+    assert line.startswith('samples of step 2: OSError') and count == 3
+
+
+def test_figures_are_printed_where_they_cannot_be_written(whole, monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError(30, 'Read-only file system')
+
+    result = evaluation.Evaluation({'modes': 8}, {}, [], {}, {})
+    monkeypatch.setattr(evaluation, 'evaluate', lambda *arguments: result)
+    monkeypatch.setattr(evaluation, 'write', full)
+    with pytest.raises(UserError, match='printed, but .* cannot be written .Read-only file system'):
+        modes.evaluate(toy(), experiment.load('gan'), whole)
+    assert json.loads(capsys.readouterr().out)['figures'] == {'modes': 8}
+
+
+def test_a_disk_that_is_full_at_the_start_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, 'fsync', lambda descriptor: (_ for _ in ()).throw(OSError(28, 'No space left')))
+    with pytest.raises(ConfigError, match='cannot write there .No space left'):
+        go(toy(), tmp_path)
+
+
 def test_on_nan_skip_leaves_the_player_unchanged_and_counts(tmp_path):
     config = toy(**{'train.steps': 8, 'train.on_nan': 'skip'})
     config.losses.generator.adversarial = float('nan')
     config.phases = ({'until': 4, 'losses.generator.adversarial': 1.0}, {})
     go(config, tmp_path)
     assert [row['skipped'] for row in read_metrics(tmp_path)] == [0, 0, 2, 2]
+    assert not any('any_skipped' in row for row in read_metrics(tmp_path))
 
 
 def test_a_call_length_must_divide_the_remaining_steps(tmp_path):

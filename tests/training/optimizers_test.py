@@ -112,3 +112,32 @@ def test_an_unknown_rule_raises_with_the_known_ones():
     config.name = 'adamm'
     with pytest.raises(ConfigError, match=r'config.optimizer=.adamm.: choose one of adam, sgd \(did you mean adam'):
         build(config)
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'learning_rate': 'high'},
+        {'learning_rate': None},
+        {'learning_rate': float('nan')},
+        {'learning_rate': ramp(-1.0, 1.0)},
+        {'learning_rate': ramp(0.0, 1.0, -5)},
+        {'clip': -1.0},
+        {'epsilon': -1e-8},
+        {'b1': 1.0},
+        {'b2': 1.5},
+        {'warmup': 2.5},
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(changes):
+    config = adam(1e-3)
+    config.update(changes)
+    with pytest.raises(ConfigError, match=rf'^config.optimizer.{[*changes][0]}.*: give a'):
+        build(config)
+
+
+def test_a_run_may_begin_to_clip():
+    """The state of the optimizer has the same tree with and without clipping."""
+    params = {'w': np.zeros(3, np.float32)}
+    one, two = (jax.tree.structure(build(adam(1e-3, clip=clip)).init(params)) for clip in (0.0, 1.0))
+    assert one == two

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from flax import linen as nn
 
+from genlab.training import parallel
 from genlab.training.players import Player
-from genlab.training.state import Network, create, initialize
+from genlab.training.state import Network, State, create, initialize, not_finite
 
 KEY = jax.random.key(3)
 
@@ -73,3 +75,14 @@ def test_variables_fit_apply_and_are_averaged_where_requested():
     assert averaged['decoder']['batch_stats'] is state.stats['decoder']['batch_stats']
     x = jnp.ones((2, 4))
     assert not np.allclose(Normed().apply(raw['decoder'], x), Normed().apply(averaged['decoder'], x))
+
+
+@pytest.mark.parametrize('name', ['pmap', 'fsdp'])
+def test_leaves_that_are_not_finite_are_named_on_either_placement(name):
+    weights = {'a': np.ones((128, 256), np.float32), 'b': np.ones((4,), np.float32)}
+    weights['a'][-1, -1], count = np.inf, np.int32(7)
+    placement = parallel.place(name)
+    state = State(np.int32(3), {'net': weights}, {'net': {'count': count, 'mean': np.float32(np.nan)}}, {}, {})
+    state = jax.device_put(state, placement.shardings(state))
+    assert not_finite(state) == [".params['net']['a']", ".stats['net']['mean']"]
+    assert not_finite(state.replace(params={}, stats={})) == []
