@@ -3,7 +3,6 @@
 import contextlib
 import json
 import pathlib
-import sys
 
 import jax
 import numpy as np
@@ -16,7 +15,7 @@ from genlab.latents import explore as exploration
 from genlab.latents import strips
 from genlab.reporting import run as report
 from genlab.run import describe as description
-from genlab.run import images, workdir
+from genlab.run import images, terminal, workdir
 from genlab.run.files import start_empty
 from genlab.sampling import drawing
 from genlab.training import loop as training
@@ -31,7 +30,7 @@ def train(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     with claimed(config, build, folder):
         training.fit(config, build, folder)
     if jax.process_index() == 0:
-        print(f'done: {folder / "report.html"} shows the run, {folder / "samples"} its samples')
+        terminal.show(f'done: {folder / "report.html"} shows the run, {folder / "samples"} its samples')
 
 
 @contextlib.contextmanager
@@ -62,12 +61,12 @@ def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Evaluates the newest checkpoint and writes evaluation.json and the report."""
     step, state, program, placement = restore(config, build, folder)
     workdir.check_data(folder, config)
-    note = lambda text: print(text, file=sys.stderr)
+    note = lambda text: terminal.say(f'{text}\n')
     result = evaluation.evaluate(
         program.config, program.experiment, placement, state, note if jax.process_index() == 0 else lambda text: None
     )
     if jax.process_index() == 0:
-        print(json.dumps(evaluation.plain(result), indent=2), flush=True)  # first: the disk may be full
+        terminal.show(json.dumps(evaluation.plain(result), indent=2))  # first: the disk may be full
         try:
             evaluation.write(folder, step, result)
             report.write(folder)
@@ -116,7 +115,7 @@ def sample(
         if condition and (lines := conditioning.describe(data.declared(config.data), condition)):
             text = ''.join(f'{number:05d} {line}\n' for number, line in enumerate(lines))
             (target / 'conditions.txt').write_text(text)
-        print(f'{len(drawn)} samples of step {step}: {target}')
+        terminal.show(f'{len(drawn)} samples of step {step}: {target}')
 
 
 def explore(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
@@ -133,18 +132,18 @@ def explore(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
             strips.save_gif(target / f'{name}.gif', frames)
         workdir.write_json(folder / 'explore.json', {'step': step, 'figures': seen.figures})
         report.write(folder)
-        print(f'{len(seen.pictures)} pictures of step {step}: {target}')
+        terminal.show(f'{len(seen.pictures)} pictures of step {step}: {target}')
 
 
 def describe(config: ConfigDict, build: Build, as_json: bool) -> None:
     """Prints the networks of a config, or with --json their totals."""
     networks = description.describe(config, build)
-    print(json.dumps(description.totals(networks)) if as_json else description.table(networks))
+    terminal.show(json.dumps(description.totals(networks)) if as_json else description.table(networks))
 
 
 def plan(config: ConfigDict, build: Build, topology: str | None) -> None:
     """Compiles the step ahead of time and prints its memory and arithmetic."""
-    print(planning.table(planning.plan(config, build, topology), config.train.microbatches))
+    terminal.show(planning.table(planning.plan(config, build, topology), config.train.microbatches))
 
 
 def restore(config: ConfigDict, build: Build, folder: pathlib.Path) -> tuple[int, State, Program, parallel.Placement]:

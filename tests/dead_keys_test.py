@@ -51,7 +51,8 @@ def use(config, folder):
     config.train.evaluate_every, build = 4, experiment.load(config.experiment)
     with reads.recorded() as read:
         modes.train(config, build, folder)
-        modes.sample(config, build, folder, 2, 0)
+        if build(config).sampler:
+            modes.sample(config, build, folder, 2, 0)
         modes.explore(config, build, folder)
     return {*map(named, read)}
 

@@ -47,6 +47,11 @@ def say(text: str, stream: TextIO | None = None) -> bool:
     return True
 
 
+def show(text: str) -> None:
+    """Prints the result of a command on stdout, whether or not anybody reads it."""
+    say(f'{text}\n', sys.stdout)
+
+
 def _silence(stream: TextIO) -> None:
     """Redirects a stream to /dev/null, with what its buffer holds and with what libraries write to its descriptor."""
     try:

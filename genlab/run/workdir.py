@@ -146,8 +146,8 @@ def _stops(path: pathlib.Path) -> list[dict]:
 
 def _open_stop(path: pathlib.Path) -> dict | None:
     """Returns the last stop, if no checkpoint lies behind its step yet."""
-    stop = (_stops(path) or [None])[-1]
-    return stop if stop and max(_checkpoints(path), default=0) <= stop['step'] else None
+    stops = _stops(path)
+    return stops[-1] if stops and max(_checkpoints(path), default=0) <= stops[-1]['step'] else None
 
 
 def _checkpoints(path: pathlib.Path) -> list[int]:

@@ -24,7 +24,7 @@ def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
 def test_a_reader_that_left_changes_no_exit_code(tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
-    code = "print('done'); terminal.say('x'); print('x', file=sys.stderr)"
+    code = "terminal.show('done'); print('x'); terminal.say('x'); print('x', file=sys.stderr)"
     assert run(code, '2>&1', tmp_path, stdout=writer).returncode == 0
     os.close(writer)
 
