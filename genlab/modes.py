@@ -61,10 +61,12 @@ def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Evaluates the newest checkpoint and writes evaluation.json and the report."""
     step, state, program, placement = restore(config, build, folder)
     workdir.check_data(folder, config)
-    note = lambda text: terminal.say(f'{text}\n')
-    result = evaluation.evaluate(
-        program.config, program.experiment, placement, state, note if jax.process_index() == 0 else lambda text: None
-    )
+
+    def note(text: str) -> None:
+        if jax.process_index() == 0:
+            terminal.say(f'{text}\n')
+
+    result = evaluation.evaluate(program.config, program.experiment, placement, state, note)
     if jax.process_index() == 0:
         terminal.show(json.dumps(evaluation.plain(result), indent=2))  # first: the disk may be full
         try:
