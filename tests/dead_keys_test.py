@@ -52,9 +52,10 @@ def test_no_key_is_dead(tmp_path):
 
 def use(config, folder):
     """Trains four steps, evaluates, samples and explores. Returns the keys that are read."""
-    config.train.evaluate_every, build = 4, experiment.load(config.experiment)
+    config.train.evaluate_every = 4
     config.evaluate.update(importance=1, importance_chunk=1)
     with reads.recorded() as read:
+        build = experiment.load(config.experiment)
         modes.train(config, build, folder)
         if build(config).sampler:
             modes.sample(config, build, folder, 2, 0)
