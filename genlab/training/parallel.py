@@ -8,11 +8,13 @@ are an argument: this machine's, or those of a TPU topology that is only compile
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genlab.errors import ConfigError, UserError, choose
@@ -78,9 +80,16 @@ def sharded(devices: list) -> Placement:
     def shardings(tree):
         return jax.tree.map(lambda leaf: NamedSharding(mesh, _split_largest(leaf.shape, len(devices))), tree)
 
+    def within(call):
+        def inner(*arguments):
+            with nn.intercept_methods(partial(_keep_rows, mesh)):
+                return call(*arguments)
+
+        return inner
+
     def compile(call, carry):
         return jax.jit(
-            call,
+            within(call),
             in_shardings=(shardings(carry), rows, NamedSharding(mesh, PartitionSpec())),
             out_shardings=shardings(carry),
             donate_argnums=0,
@@ -95,7 +104,7 @@ def sharded(devices: list) -> Placement:
     def outline(call, state, batches, constants):
         placed = jax.tree.map(_shape, state, shardings(state))
         replicated = jax.tree.map(lambda leaf: _shape(leaf, NamedSharding(mesh, PartitionSpec())), constants)
-        return jax.eval_shape(call, placed, shapes(batches), replicated)
+        return jax.eval_shape(within(call), placed, shapes(batches), replicated)
 
     return Placement(None, len(devices), mesh, shardings, compile, put, shapes, outline)
 
@@ -240,6 +249,24 @@ def start(coordinator: str, processes: int, process_id: int, require: str, heart
 
 def _shape(leaf, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _keep_rows(mesh: Mesh, call: Callable, args: tuple, kwargs: dict, context: Any) -> Tree:
+    """Calls a module of a network, and keeps the rows of its outputs [B, ...] split over the devices as the batch is.
+
+    The weights of a module are then gathered where it is called. Without it, the compiler also splits activations as
+    the weights are split, and moves them between devices by all-to-all and collective-permute.
+    """
+    output = call(*args, **kwargs)
+    if context.method_name != '__call__':
+        return output
+
+    def keep(leaf):
+        if getattr(leaf, 'ndim', 0) < 2 or leaf.shape[0] % mesh.size:
+            return leaf
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, PartitionSpec(AXIS)))
+
+    return jax.tree.map(keep, output)
 
 
 def _split(leaf: np.ndarray, devices: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from genlab.networks.layers.attention import Attention
 from genlab.networks.layers.conditioning import embed_label, span_or_zero
 from genlab.networks.layers.embedding import grid_positions, sinusoidal
 from genlab.networks.layers.normalization import LayerNorm
+from genlab.networks.layers.repetition import repeat
 from genlab.networks.layers.resampling import patchify, unpatchify
 
 FREQUENCIES = 256  # size of the sinusoidal embedding of a level
@@ -50,6 +51,7 @@ class DiT(nn.Module):
     ratio: int = 4  # width of the hidden layer divided by the width of a token
     span: bool = False
     endpoint: bool = True  # spacing and order of the sinusoids of a level, see `sinusoidal`; False in the paper's code
+    unrolled: bool = False  # compile every block, instead of one in a loop
     dtype: Any = jnp.float32
     remat: bool = False
 
@@ -71,9 +73,10 @@ class DiT(nn.Module):
         positions = self.variable('constants', 'positions', lambda: jnp.asarray(grid_positions(side, self.width))[None])
         patches = patchify(x, self.patch).reshape(size, side * side, -1)
         x = dense(self.width, XAVIER, self.dtype, 'patches')(patches) + positions.value.astype(self.dtype)
-        block = nn.remat(Block) if self.remat else Block
-        for layer in range(self.depth):
-            x = block(self.heads, self.ratio, self.dtype, name=f'block_{layer}')(x, condition, context, context_mask)
+        block = Block(self.heads, self.ratio, self.dtype, name='blocks')
+        x = repeat(
+            block, self.depth, x, condition, context, context_mask, unrolled=self.unrolled, remat=self.remat
+        )
         shift, scale = modulation(2, self.width, self.dtype, 'output_modulation')(condition)
         x = normalized(x, shift, scale, 'output_norm')
         x = dense(self.patch**2 * self.channels, ZEROS, jnp.float32, 'output')(x)
