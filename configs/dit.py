@@ -18,7 +18,7 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('diffusion')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
-    network = named('transformer', patch=2, width=96, depth=4, heads=4)
+    network = named('transformer', patch=2, width=96, depth=4, heads=4, unrolled=True)
     config.model.update(
         settings.model(
             network,
@@ -62,6 +62,7 @@ def b2(config):
 def xl2(config):
     """DiT-XL/2: 675,129,632 parameters; FID 2.27 on ImageNet 256x256 with guidance 1.5, after 7 million steps."""
     _latents(config, width=1152, depth=28, heads=16)
+    config.model.remat = True  # without it, 16 examples per device need 20 GB for activations
 
 
 def _latents(config, **size):
@@ -75,6 +76,7 @@ def _latents(config, **size):
         latent_size=4,
         likelihood=named('gaussian', scale=1.0),
     )
+    # One compiled block: unrolled, XL/2 takes minutes.
     config.model.network = named('transformer', patch=2, endpoint=False, **size)
     config.model.process, config.model.times = named('linear', steps=1000), named('discrete', steps=1000)
     config.losses.denoiser = dict(epsilon=1.0, variance=0.001)

@@ -16,7 +16,7 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('latent_diffusion')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
-    network = named('transformer', patch=1, width=96, depth=4, heads=4)
+    network = named('transformer', patch=1, width=96, depth=4, heads=4, unrolled=True)
     config.model.update(settings.model(network, classes='auto'))
     config.model.update(
         first_stage='',

@@ -3,13 +3,22 @@
     python -m genlab.main --config=configs/dcgan.py[:variant,...] [--mode=train] [--workdir=...] [--config.key=value]
 
 Exit codes: 0 done; 1 an error that one line on stderr explains; 2 an invalid config, flag or workdir; 42 stopped by a
-signal after saving, or another process of the run has ended: the same command continues the run; 130 interrupted
-outside of training."""
+signal after saving, or another process of the run has ended: the same command continues the run; 130 interrupted where
+there was nothing to save."""
+
+import os
+import signal
+import sys
+
+if __name__ == '__main__':  # the imports below take seconds, and an exception raised within them may be lost
+    signal.signal(signal.SIGINT, lambda number, frame: (os.write(2, b'genlab: interrupted\n'), os._exit(130)))
 
 import ast
 import importlib.util
 import pathlib
-import sys
+import re
+import textwrap
+import types
 from collections.abc import Callable
 
 from absl import app, flags
@@ -18,7 +27,7 @@ from ml_collections import ConfigDict, config_flags
 from genlab.choices import is_named, named
 from genlab.config import at, check_key, put
 from genlab.data.load import READERS
-from genlab.errors import ConfigError, UserError
+from genlab.errors import ConfigError, UserError, meant
 from genlab.run import terminal
 from genlab.run.platform import set_up_jax
 
@@ -26,7 +35,12 @@ FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'A file of configs/, with :variant or :variant,variant for its variants.'
 )
-flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'explore', 'describe', 'plan'], 'What to do.')
+flags.DEFINE_enum(
+    'mode',
+    'train',
+    ['train', 'evaluate', 'sample', 'explore', 'describe', 'plan', 'list'],
+    'What to do. list: print the files of configs/ and their variants; it needs no config.',
+)
 flags.DEFINE_string('workdir', None, 'The folder of the run (default: runs/<config>-<variant>).')
 flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 flags.DEFINE_integer('count', None, 'sample: how many (default: config.sample.count).', lower_bound=1)
@@ -43,6 +57,10 @@ flags.DEFINE_integer('processes', None, 'How many processes.')
 flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
 
 
+NO_CONFIG = 'which config? e.g. --config=configs/dcgan.py; --mode=list prints all of them'
+ROOT = pathlib.Path(__file__).parents[1]  # the folder that holds genlab/ and configs/, installed or not
+
+
 def main() -> None:
     """Parses the flags and runs the mode; an error becomes one line and an exit code."""
     terminal.prepare()
@@ -53,6 +71,9 @@ def guarded(function: Callable, *arguments):
     """Calls `function`; an error becomes one line on stderr and an exit code. With --debug it keeps its traceback."""
     try:
         return function(*arguments)
+    except KeyboardInterrupt:
+        print('genlab: interrupted', file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         if {'--debug', '-debug', '--debug=true'} & {*sys.argv}:
             raise
@@ -81,10 +102,11 @@ def parse(argv: list[str]) -> list[str]:
     argv = [locate(argument) for argument in one_word(argv)]
     given = [argument.removeprefix('--config=') for argument in argv if argument.startswith('--config=')]
     helping = any(argument.lstrip('-').startswith('help') for argument in argv[1:])
-    if not given and not helping:
-        raise ConfigError('which config? e.g. --config=configs/dcgan.py')
     if not given:
-        return FLAGS(argv)
+        rest = FLAGS(argv)
+        if not helping and FLAGS.mode != 'list':
+            raise ConfigError(NO_CONFIG)
+        return rest
     config = read(given[-1])
     ours = [argument for argument in argv[1:] if is_new_term(config, argument)] + of_choices(config, argv[1:])
     for argument in argv[1:]:
@@ -179,7 +201,7 @@ def literal(text: str) -> object:
 def locate(argument: str) -> str:
     """Resolves --config=configs/x.py from any folder: a path absent here is looked up beside the package."""
     path = pathlib.Path(argument.removeprefix('--config=').partition(':')[0])
-    beside = pathlib.Path(__file__).parents[1] / path
+    beside = ROOT / path
     if argument.startswith('--config=') and not path.exists() and beside.exists():
         return argument.replace(str(path), str(beside), 1)
     return argument
@@ -189,28 +211,58 @@ def read(path_and_variant: str) -> ConfigDict:
     """Returns the config of `path.py` or `path.py:variant,variant`. The file is Python and is executed."""
     path, _, variant = path_and_variant.partition(':')
     if not pathlib.Path(path).is_file():
-        raise ConfigError(f'--config={path}: there is no such file')
-    spec = importlib.util.spec_from_file_location('config', path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f'--config={path}: this is not a Python file')
-    module = importlib.util.module_from_spec(spec)
+        near = meant(f'configs/{pathlib.Path(path).stem}.py', [f'configs/{file.name}' for file in config_files()])
+        raise ConfigError(f'--config={path}: there is no such file{near}; --mode=list prints all of configs/')
     try:
-        spec.loader.exec_module(module)
+        module = load(path)
         return module.get_config(variant) if variant else module.get_config()
     except ConfigError as error:
         raise ConfigError(f'--config={path_and_variant}: {error}') from None
 
 
+def load(path: str | pathlib.Path) -> types.ModuleType:
+    """Returns the module of a config file, executed."""
+    spec = importlib.util.spec_from_file_location('config', path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f'--config={path}: this is not a Python file')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def config_files() -> list[pathlib.Path]:
+    """Returns the config files that genlab comes with, by name."""
+    return sorted((ROOT / 'configs').glob('*.py'))
+
+
+def listing() -> str:
+    """Returns what --mode=list prints: for each file of configs/ its path, its first sentence and its variants."""
+    lines = []
+    for file in config_files():
+        module = load(file)
+        paragraph = ' '.join((module.__doc__ or '').split('\n\n')[0].split())
+        sentence = textwrap.shorten(re.split(r'(?<!et al)\. ', paragraph)[0].rstrip('.'), 88, placeholder=' ...')
+        lines.append(f'configs/{file.name:24}{sentence}')
+        lines += textwrap.wrap(
+            ', '.join(module.VARIANTS), 120, initial_indent=' ' * 8 + ':', subsequent_indent=' ' * 9
+        )
+    return '\n'.join(lines)
+
+
 def run() -> int:
     """Runs the mode."""
+    if FLAGS.mode == 'list':
+        print(listing())
+        return 0
     if CONFIG.value is None:
-        raise ConfigError('which config? e.g. --config=configs/dcgan.py')
+        raise ConfigError(NO_CONFIG)
     folder = pathlib.Path(FLAGS.workdir).expanduser() if FLAGS.workdir else default_workdir()
     set_up_jax(only_compile=bool(FLAGS.topology))
     from genlab import experiment, modes
     from genlab.run import processes
     from genlab.training import parallel
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, what is open is closed first
     config = CONFIG.value
     parallel.start(FLAGS.coordinator, FLAGS.processes, FLAGS.process_id, FLAGS.require, config.train.heartbeat)
     build = experiment.load(config.experiment)

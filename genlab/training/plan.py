@@ -30,8 +30,24 @@ MEMORY = {
     'TPU v6 lite': 32,
     'TPU7x': 192,
 }
+# What libtpu asks about its machine. It warns where it finds no answer, and the topology does not depend on it.
+LIBTPU = {
+    'TPU_SKIP_MDS_QUERY': '1',
+    'TPU_ACCELERATOR_TYPE': 'v5litepod-16',
+    'TPU_WORKER_HOSTNAMES': 'localhost',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',  # no device is opened, so a run on this machine may go on
+}
 COLLECTIVE = re.compile(r'= (.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(?:-start)?\(')
+CHANNEL = re.compile(r'channel_id=(\d+)')
+COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.-]+) .*\{$')  # the line that opens a computation
+CALLED = re.compile(r'(?:calls|to_apply|body|branch_computations|\w+_computation)=\{?(%?[\w.-]+(?:, %?[\w.-]+)*)')
+LOOP = re.compile(r' while\(.*condition=%?([\w.-]+)')
+TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+LIMIT = re.compile(r's32\[\]\S* constant\((\d+)\)')
 SHAPE = re.compile(r'\b(pred|[a-z]+?)(\d*)(?:e\dm\d\w*)?\[([\d,]*)\]')
+
+
+Collectives = dict[str, tuple[int, int]]  # kind -> (number, bytes of the results)
 
 
 class Plan(NamedTuple):
@@ -45,7 +61,8 @@ class Plan(NamedTuple):
     temporaries: int
     flops: float  # floating-point operations
     accessed: float  # bytes read and written
-    collectives: dict[str, tuple[int, int]]  # kind -> (number, bytes of the results)
+    collectives: Collectives  # that the call runs
+    loops: dict[int, Collectives]  # passes of a loop -> those of one pass, such as one layer of a network
     memory: int | None  # of the device; None if unknown
 
     @property
@@ -90,10 +107,6 @@ def lower(program: Program, placement: parallel.Placement) -> Any:
 def read(compiled: Any, devices: list) -> Plan:
     """Reads the figures of a compiled step."""
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
-    found: dict[str, tuple[int, int]] = {}
-    for shapes, kind in COLLECTIVE.findall(compiled.as_text()):
-        number, size = found.get(kind, (0, 0))
-        found[kind] = number + 1, size + sum(map(_bytes, SHAPE.findall(shapes)))
     return Plan(
         len(devices),
         devices[0].device_kind,
@@ -103,9 +116,70 @@ def read(compiled: Any, devices: list) -> Plan:
         memory.temp_size_in_bytes,
         cost.get('flops', 0.0),
         cost.get('bytes accessed', 0.0),
-        found,
+        *count_collectives(compiled.as_text()),
         _memory(devices[0]),
     )
+
+
+def count_collectives(text: str) -> tuple[Collectives, dict[int, Collectives]]:
+    """Counts the collectives of a compiled step. What a loop contains is counted once per pass.
+
+    An asynchronous collective is spread over several instructions with one channel, and counted once. Loops of the same
+    number of passes are counted together: they are the forward and the backward pass through the same layers.
+
+    Args:
+      text: the compiled step, as `as_text` of JAX returns it.
+
+    Returns:
+      The collectives of a call, and passes -> those of one pass of the loops with that many passes.
+    """
+    computations: dict[str, list[str]] = {'': []}
+    name = entry = ''
+    for line in text.splitlines():
+        if match := COMPUTATION.match(line):
+            name = match[2]
+            computations[name] = []
+            entry = name if match[1] else entry
+        computations[name].append(line)
+    totals: Collectives = {}
+    loops: dict[int, Collectives] = {}
+    counted: set[tuple[str, str]] = set()
+
+    def visit(name: str, times: int, passes: int) -> None:
+        for line in computations[name]:
+            if (match := COLLECTIVE.search(line)) and (channel := _channel(line, match[2])) not in counted:
+                counted.update({channel} if channel else ())
+                size = sum(map(_bytes, SHAPE.findall(match[1])))
+                _add(totals, match[2], times, size)
+                if passes:
+                    _add(loops.setdefault(passes, {}), match[2], 1, size)
+            loop = LOOP.search(line)
+            trips = _trips(line, computations.get(loop[1], [])) if loop else 1
+            for called in (word.strip('% ') for names in CALLED.findall(line) for word in names.split(',')):
+                if called in computations:
+                    visit(called, times * trips, trips if loop and trips > 1 else passes)
+
+    visit(entry, 1, 0)
+    return totals, loops
+
+
+def _channel(line: str, kind: str) -> tuple[str, str] | None:
+    """Returns what identifies a collective, or None where its instruction names no channel."""
+    match = CHANNEL.search(line)
+    return (kind, match[1]) if match else None
+
+
+def _trips(line: str, condition: list[str]) -> int:
+    """Returns the passes of a loop: those that the instruction states, or the limit in its condition; 1 if unknown."""
+    known = TRIPS.search(line)
+    limits = [known[1]] if known else LIMIT.findall('\n'.join(condition))
+    return int(limits[0]) if len(limits) == 1 else 1
+
+
+def _add(found: Collectives, kind: str, times: int, size: int) -> None:
+    """Adds `times` collectives of `size` bytes each."""
+    number, total = found.get(kind, (0, 0))
+    found[kind] = number + times, total + times * size
 
 
 def table(plan: Plan, microbatches: int) -> str:
@@ -126,6 +200,9 @@ def table(plan: Plan, microbatches: int) -> str:
         ('memory traffic', f'{_size(plan.accessed)} {once}'),
     ]
     rows += [(kind, f'{number} per call, {_size(size)}') for kind, (number, size) in sorted(plan.collectives.items())]
+    for passes, found in sorted(plan.loops.items()):
+        each = '; '.join(f'{kind} {number}, {_size(size)}' for kind, (number, size) in sorted(found.items()))
+        rows.append((f'of each of {passes}', f'passes of a loop (layers): {each}'))
     return '\n'.join(f'{name:<20}{value}' for name, value in [('per device', ''), *rows])
 
 
@@ -136,7 +213,8 @@ def fits(plan: Plan) -> bool | None:
 
 def describe_topology(name: str) -> list:
     """Returns the devices of a TPU topology as compile targets; they need not be present."""
-    os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+    for variable, value in LIBTPU.items():
+        os.environ.setdefault(variable, value)
     from jax.experimental import topologies
 
     try:
