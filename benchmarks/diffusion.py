@@ -33,7 +33,7 @@ def genlab_network(name: str) -> Any:
     if name == 'dit':
         from genlab.networks.diffusion.dit import DiT
 
-        return DiT(channels=3, **TRANSFORMER)
+        return DiT(channels=3, unrolled=True, **TRANSFORMER)
     from genlab.networks.diffusion.unet import UNet
 
     return UNet(channels=3)

@@ -243,9 +243,7 @@ def listing() -> str:
         paragraph = ' '.join((module.__doc__ or '').split('\n\n')[0].split())
         sentence = textwrap.shorten(re.split(r'(?<!et al)\. ', paragraph)[0].rstrip('.'), 88, placeholder=' ...')
         lines.append(f'configs/{file.name:24}{sentence}')
-        lines += textwrap.wrap(
-            ', '.join(module.VARIANTS), 120, initial_indent=' ' * 8 + ':', subsequent_indent=' ' * 9
-        )
+        lines += textwrap.wrap(', '.join(module.VARIANTS), 120, initial_indent=' ' * 8 + ':', subsequent_indent=' ' * 9)
     return '\n'.join(lines)
 
 

@@ -1,5 +1,6 @@
 """Tests the command as a user runs it: from the root and from elsewhere, with bad input, and killed."""
 
+import configparser
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import pytest
 
 from genlab import main
 from genlab.run.logs import read_metrics
+from support.runs import FILES
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = [
@@ -106,7 +108,8 @@ BAD = {
         "variant='gird': choose one of grid, curve, moons (did you mean grid?)",
         'configs/gan.py:gird',
     ),
-    'no file': ([], 2, 'there is no such file', 'configs/nothing.py'),
+    'no file': ([], 2, 'there is no such file; --mode=list prints', 'configs/nothing.py'),
+    'near file': ([], 2, 'there is no such file (did you mean configs/dcgan.py?)', 'configs/dcgna.py'),
     'no config': ([], 2, 'which config?', None),
 }
 
@@ -143,6 +146,53 @@ def test_bad_input_of_a_process():
 def test_debug_shows_the_traceback(tmp_path):
     code, _, _, error = finish(start('--mode=sample', f'--workdir={tmp_path}', '--debug'))
     assert code == 1 and 'Traceback' in error and 'ConfigError' in error
+
+
+def test_an_interrupt_during_the_imports_is_one_line():
+    """Python prints a line per module imported, so the signal arrives while the imports go on."""
+    process = subprocess.Popen(
+        [sys.executable, '-X', 'importtime', '-m', 'genlab.main', '--config=configs/gan.py'],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while 'absl.flags' not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    code, _, line, error = finish(process)
+    assert code == 130 and line.endswith('genlab: interrupted') and 'Traceback' not in error
+
+
+def test_an_interrupt_later_is_one_line_too(capsys):
+    def stopped():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as left:
+        main.guarded(stopped)
+    assert left.value.code == 130 and capsys.readouterr().err == 'genlab: interrupted\n'
+
+
+def test_the_list_has_every_config_and_variant(capsys, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['main', '--mode=list'])
+    main.FLAGS.unparse_flags()
+    main.parse(sys.argv)
+    assert main.run() == 0
+    main.FLAGS['mode'].unparse()
+    lines = capsys.readouterr().out.splitlines()
+    paths = [line.split()[0] for line in lines if line.startswith('configs/')]
+    assert paths == [f'configs/{file.name}' for file in FILES]
+    assert '        :mnist, s2, b2, xl2' in lines and max(map(len, lines)) <= 120
+
+
+def test_an_installation_holds_the_configs():
+    setuptools = pytest.importorskip('setuptools')
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / 'setup.cfg')
+    assert setup['options']['packages'] == 'find_namespace:'
+    include = setup['options.packages.find']['include'].split()
+    found = setuptools.find_namespace_packages(str(ROOT), include=include)
+    assert {'configs', 'experiments', 'genlab', 'genlab.training'} <= {*found}
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM])

@@ -185,9 +185,11 @@ def _add(found: Collectives, kind: str, times: int, size: int) -> None:
 def table(plan: Plan, microbatches: int) -> str:
     """Formats a plan as a text table.
 
-    XLA counts the body of a loop once. So the figures are of one step per call, and of one microbatch per step.
+    XLA counts the arithmetic and traffic of a loop's body once. So they are of one step per call, of one microbatch per
+    step, and of one of the layers that a network repeats.
     """
     once = 'a step' if microbatches == 1 else f'a step, with one of {microbatches} microbatches counted'
+    once += ''.join(f', one of {passes} layers counted' for passes in sorted(plan.loops) if passes != microbatches)
     verdict = f' of {_size(plan.memory)}: {"fits" if fits(plan) else "does NOT fit"}' if plan.memory else ''
     rows = [
         ('devices', f'{plan.devices} x {plan.kind}'),

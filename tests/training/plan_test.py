@@ -2,13 +2,16 @@
 
 import importlib.util
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from genlab import experiment
 from genlab.config import small
 from genlab.errors import UserError
+from genlab.networks.diffusion.dit import DiT
 from genlab.run.describe import describe, totals
-from genlab.training import plan
+from genlab.training import parallel, plan
 from support.runs import FILES, module_of
 
 DCGAN = next(path for path in FILES if path.stem == 'dcgan')
@@ -45,8 +48,9 @@ def test_a_plan_for_these_devices():
 
 @tpu
 @pytest.mark.parametrize('placement', ['pmap', 'fsdp'])
-def test_a_plan_for_absent_tpus(placement):
+def test_a_plan_for_absent_tpus(placement, capfd):
     found = planned(placement, 'v5e:4x4')
+    assert 'WARNING' not in capfd.readouterr().err
     assert found.devices == 16 and found.kind == 'TPU v5 lite' and plan.fits(found)
     assert 'all-reduce' in found.collectives and 'fits' in plan.table(found, 1)
 
@@ -55,6 +59,58 @@ def test_a_plan_for_absent_tpus(placement):
 def test_a_topology_without_its_compiler_names_the_package_to_install():
     with pytest.raises(UserError, match=r"pip install -e '.\[tpu\]'"):
         planned('pmap', 'v5e:4x4')
+
+
+LOOPS = """
+HloModule step
+%forward.1 (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %gather.1 = f32[16]{0} all-gather(%x), channel_id=1, dimensions={0}
+  %more = f32[16]{0} fusion(%x), kind=kCustom, calls=%again
+}
+%again (p: f32[8]) -> f32[16] {
+  %gather.2 = f32[16]{0} all-gather(%x), channel_id=1, dimensions={0}
+}
+%backward (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %reduce = f32[8]{0} all-reduce(%x), channel_id=2, to_apply=%add
+}
+%limit (p: (s32[], f32[8])) -> pred[] {
+  %c = s32[]{:T(128)} constant(28)
+}
+%add (a: f32[], b: f32[]) -> f32[] {
+}
+ENTRY %main (p: f32[8]) -> f32[8] {
+  %one = (s32[], f32[8]) while(%t), condition=%limit, body=%forward.1
+  %two = (s32[], f32[8]) while(%u), condition=%add, body=%backward, backend_config={"known_trip_count":{"n":"28"}}
+  %last = f32[2]{0} all-reduce(%y), channel_id=3, to_apply=%add
+}"""
+
+
+def test_a_collective_in_a_loop_counts_once_per_pass_and_a_split_one_once():
+    calls, loops = plan.count_collectives(LOOPS)
+    assert calls == {'all-gather': (28, 28 * 64), 'all-reduce': (29, 28 * 32 + 8)}
+    assert loops == {28: {'all-gather': (1, 64), 'all-reduce': (1, 32)}}
+
+
+def test_under_fsdp_weights_travel_and_activations_stay(monkeypatch):
+    """Without constraints this network needs all-to-all and collective-permute as well."""
+    monkeypatch.setattr(parallel, 'SHARD_FROM', 512)  # kernels, no biases
+    network, placement = DiT(1, patch=2, width=16, depth=3, heads=2), parallel.place('fsdp')
+
+    def call(variables, batches, constants):
+        def loss(params):
+            x, level = batches['x'][0, 0], batches['level'][0, 0]
+            return jnp.square(network.apply({**variables, 'params': params}, x, level, True) - x).mean() + constants
+
+        gradients = jax.grad(loss)(variables['params'])
+        return {**variables, 'params': jax.tree.map(jnp.subtract, variables['params'], gradients)}
+
+    x, level = jnp.zeros((8, 8, 8, 1)), jnp.zeros(8)
+    state = parallel.template(placement, jax.eval_shape(lambda: network.init(jax.random.key(0), x, level, True)))
+    batches = placement.shapes({'x': x[None, None], 'level': level[None, None]})
+    compiled = placement.compile(call, state).lower(state, batches, jnp.zeros(())).compile()
+    calls, loops = plan.count_collectives(compiled.as_text())
+    assert {*calls} == {'all-gather', 'all-reduce'}
+    assert loops[3]['all-gather'][0] == 2 * 5 and loops[3]['all-reduce'][0] == 1  # five kernels per block
 
 
 def test_collectives_are_read_from_compiled_text():

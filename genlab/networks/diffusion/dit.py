@@ -3,6 +3,7 @@
 Peebles and Xie 2023, "Scalable Diffusion Models with Transformers", section 3.2. The normalisation layers have no
 parameters. A dense layer maps the condition to the shift, scale and gate of each branch. These layers are initialised
 with zeros (adaLN-zero), so a new block is the identity. The last layer starts at zero too, so a new network returns 0.
+The parameters of all blocks are stacked in `blocks`, with leaves [depth, ...], whether or not the blocks are unrolled.
 
 Parameters on 32x32x4 latents with 8 output channels and 1000 classes, including the fixed table of positions: S/2
 (width 384, depth 12, 6 heads) has 32,963,360, B/2 (768, 12, 12) 130,512,416, B/4 130,475,648, XL/2 (1152, 28, 16)
@@ -74,9 +75,7 @@ class DiT(nn.Module):
         patches = patchify(x, self.patch).reshape(size, side * side, -1)
         x = dense(self.width, XAVIER, self.dtype, 'patches')(patches) + positions.value.astype(self.dtype)
         block = Block(self.heads, self.ratio, self.dtype, name='blocks')
-        x = repeat(
-            block, self.depth, x, condition, context, context_mask, unrolled=self.unrolled, remat=self.remat
-        )
+        x = repeat(block, self.depth, x, condition, context, context_mask, unrolled=self.unrolled, remat=self.remat)
         shift, scale = modulation(2, self.width, self.dtype, 'output_modulation')(condition)
         x = normalized(x, shift, scale, 'output_norm')
         x = dense(self.patch**2 * self.channels, ZEROS, jnp.float32, 'output')(x)

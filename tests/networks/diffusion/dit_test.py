@@ -57,6 +57,10 @@ def apply_block(params, *inputs):
     return Block(2, 4, jnp.float32).apply({'params': params}, *inputs)
 
 
+def first_block(variables):
+    return jax.tree.map(lambda leaf: leaf[0], variables['params']['blocks'])
+
+
 @pytest.mark.parametrize(
     'patch, width, depth, heads, expected',
     [
@@ -94,7 +98,7 @@ def test_the_positions_are_no_parameters(fresh):
 def test_a_new_network_predicts_zero_and_its_blocks_are_the_identity(fresh, inputs):
     assert not apply(fresh, inputs).any()
     x = np.random.RandomState(0).randn(2, 5, 8).astype(np.float32)
-    y = apply_block(fresh['params']['block_0'], x, x[:, 0], inputs['context'])
+    y = apply_block(first_block(fresh), x, x[:, 0], inputs['context'])
     np.testing.assert_array_equal(y, x)
 
 
@@ -130,6 +134,23 @@ def test_remat_gives_the_same_numbers_and_every_weight_learns(variables, inputs,
     assert 'prevent_cse' in str(again) and 'prevent_cse' not in str(plain)
 
 
+def test_blocks_in_a_loop_and_unrolled_are_the_same_function_of_stacked_parameters(inputs):
+    network = DiT(1, patch=4, width=8, depth=3, heads=2)
+    x, level, unrolled = inputs['x'], inputs['level'], network.copy(unrolled=True)
+    fresh = jax.jit(lambda: network.init(jax.random.key(0), x, level, True))()
+    kernels = fresh['params']['blocks']['hidden']['kernel']
+    assert kernels.shape == (3, 8, 32)
+    bound = np.sqrt(6 / (8 + 32))  # of one block: the axis of the blocks is no fan-in
+    assert 0.9 * bound < np.abs(kernels).max() <= bound and not np.allclose(kernels[0], kernels[1])
+    shapes = jax.eval_shape(lambda: unrolled.init(jax.random.key(0), x, level, True))
+    assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, shapes)
+    noise = np.random.RandomState(3)
+    variables = jax.tree.map(lambda leaf: leaf + 0.3 * noise.randn(*leaf.shape).astype(np.float32), fresh)
+
+    both = jax.jit(lambda: [module.apply(variables, x, level, True) for module in (network, unrolled)])()
+    np.testing.assert_allclose(*both, rtol=1e-4, atol=1e-5)
+
+
 def test_bfloat16_agrees_with_float32(variables, inputs, output):
     network = NETWORK.copy(dtype='bfloat16')
     rough = jax.jit(lambda: network.apply(variables, train=False, **inputs))()
@@ -151,7 +172,7 @@ def test_patches_agree_with_a_strided_convolution(inputs):
 
 def test_a_block_agrees_with_torch(variables):
     torch = pytest.importorskip('torch')
-    params = jax.tree.map(np.asarray, variables['params']['block_0'])
+    params = jax.tree.map(np.asarray, first_block(variables))
     x = np.random.RandomState(0).randn(2, 5, 8).astype(np.float32)
     with torch.no_grad():
         expected = torch_block(torch, params, torch.tensor(x), torch.tensor(x[:, 0]))
