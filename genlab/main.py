@@ -211,7 +211,7 @@ def read(path_and_variant: str) -> ConfigDict:
     """Returns the config of `path.py` or `path.py:variant,variant`. The file is Python and is executed."""
     path, _, variant = path_and_variant.partition(':')
     if not pathlib.Path(path).is_file():
-        near = meant(f'configs/{pathlib.Path(path).stem}.py', [f'configs/{file.name}' for file in config_files()])
+        near = meant(pathlib.Path(path).stem, [file.stem for file in config_files()])
         raise ConfigError(f'--config={path}: there is no such file{near}; --mode=list prints all of configs/')
     try:
         module = load(path)

@@ -109,7 +109,7 @@ BAD = {
         'configs/gan.py:gird',
     ),
     'no file': ([], 2, 'there is no such file; --mode=list prints', 'configs/nothing.py'),
-    'near file': ([], 2, 'there is no such file (did you mean configs/dcgan.py?)', 'configs/dcgna.py'),
+    'near file': ([], 2, 'there is no such file (did you mean dcgan?)', 'configs/dcgna.py'),
     'no config': ([], 2, 'which config?', None),
 }
 

@@ -125,7 +125,8 @@ def count_collectives(text: str) -> tuple[Collectives, dict[int, Collectives]]:
     """Counts the collectives of a compiled step. What a loop contains is counted once per pass.
 
     An asynchronous collective is spread over several instructions with one channel, and counted once. Loops of the same
-    number of passes are counted together: they are the forward and the backward pass through the same layers.
+    number of passes are counted together: they are the forward and the backward pass through the same layers. A TPU's
+    compiler may pass shards of weights around a ring by collective-permute while it multiplies.
 
     Args:
       text: the compiled step, as `as_text` of JAX returns it.
