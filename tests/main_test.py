@@ -108,7 +108,7 @@ BAD = {
         "variant='gird': choose one of grid, curve, moons (did you mean grid?)",
         'configs/gan.py:gird',
     ),
-    'no file': ([], 2, 'there is no such file; --mode=list prints', 'configs/nothing.py'),
+    'no file': ([], 2, 'there is no such file; --mode=list prints', 'configs/qqq.py'),
     'near file': ([], 2, 'there is no such file (did you mean dcgan?)', 'configs/dcgna.py'),
     'no config': ([], 2, 'which config?', None),
 }

@@ -37,6 +37,9 @@ LIBTPU = {
     'TPU_WORKER_HOSTNAMES': 'localhost',
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',  # no device is opened, so a run on this machine may go on
 }
+# A step for absent devices never runs. Less optimised, it compiles in a fraction of the time, and its memory is about
+# the same: for DiT-XL/2 on 16 devices 2.4 GiB in place of 2.3 GiB, with a small autoencoder.
+LEAST_EFFORT = {'exec_time_optimization_effort': -1.0}
 COLLECTIVE = re.compile(r'= (.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(?:-start)?\(')
 CHANNEL = re.compile(r'channel_id=(\d+)')
 COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.-]+) .*\{$')  # the line that opens a computation
@@ -86,7 +89,7 @@ def plan(config: ConfigDict, build: Build, topology: str | None = None) -> Plan:
     placement = parallel.place(config.placement, devices)
     program = programs(config, build, placement, declared=True)[0]
     try:
-        compiled = lower(program, placement).compile()
+        compiled = lower(program, placement).compile(LEAST_EFFORT if topology else None)
     except jax.errors.JaxRuntimeError as error:
         if 'RESOURCE_EXHAUSTED' not in str(error):
             raise
