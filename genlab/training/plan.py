@@ -37,8 +37,8 @@ LIBTPU = {
     'TPU_WORKER_HOSTNAMES': 'localhost',
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',  # no device is opened, so a run on this machine may go on
 }
-# A step for absent devices never runs, so it is compiled quickly rather than well. Its memory can differ from that of the
-# run: for DiT-XL/2 with a small autoencoder, on 16 devices, 2.4 GiB were found in place of 2.3 GiB.
+# A step for absent devices never runs, so it is compiled quickly rather than well. Its memory can differ from that of
+# the run: for DiT-XL/2 with a small autoencoder, on 16 devices, 2.4 GiB were found in place of 2.3 GiB.
 LEAST_EFFORT = {'exec_time_optimization_effort': -1.0}
 COLLECTIVE = re.compile(r'= (.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(?:-start)?\(')
 CHANNEL = re.compile(r'channel_id=(\d+)')
