@@ -71,17 +71,14 @@ def guarded(function: Callable, *arguments):
     """Calls `function`; an error becomes one line on stderr and an exit code. With --debug it keeps its traceback."""
     try:
         return function(*arguments)
-    except KeyboardInterrupt:
-        print('genlab: interrupted', file=sys.stderr)
+    except KeyboardInterrupt:  # outside of training, which has work to keep
+        terminal.say('genlab: interrupted\n')
         sys.exit(130)
     except Exception as error:
         if {'--debug', '-debug', '--debug=true'} & {*sys.argv}:
             raise
         terminal.say(f'genlab: {one_line(error)}\n')
         sys.exit(2 if isinstance(error, flags.Error) else getattr(error, 'exit_code', 1))
-    except KeyboardInterrupt:  # outside of training, which has work to keep
-        print('genlab: interrupted', file=sys.stderr)
-        sys.exit(130)
 
 
 def one_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from genlab.run.describe import describe
 from genlab.sampling import drawing
 from genlab.training import parallel, totals
 from support import reads, running_mean
-from support.runs import FILES, Trained, module_of
+from support.runs import FILES, Trained, module_of, with_sgd
 
 OWN_STEP = pathlib.Path(running_mean.__file__)  # an experiment with a step of its own
 
@@ -23,8 +23,7 @@ def trained(request):
     own = request.param == OWN_STEP
     config = running_mean.get_config() if own else module_of(request.param).get_config()
     with reads.recorded() as read:
-        run = Trained(small(config))
-        describe(run.config, experiment.load(run.config.experiment))
+        run = Trained(with_sgd(small(config), 1e-3, momentum=0.5))
     run.read = read
     run.two = run.run((run.start, run.zero), 0, 2)
     run.four = run.run((run.start, run.zero), 0, 4)

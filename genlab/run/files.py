@@ -10,7 +10,7 @@ from typing import Any
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    r"""Writes text as UTF-8, atomically. What UTF-8 cannot encode, such as a byte of a file's name, becomes `\udcff`."""
+    r"""Writes text as UTF-8, atomically. A byte of a file's name that is not UTF-8 becomes e.g. `\udcff`."""
     write_atomically(path, text.encode('utf-8', 'backslashreplace'))
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 from genlab import config as configs
 from genlab import data, modes
 from genlab.conditioning import Conditions
-from genlab.diffusion import one_step
 from genlab.config import ramp
+from genlab.diffusion import one_step
 from genlab.errors import ConfigError, UserError
 from genlab.run import workdir
 from genlab.training.optimizers import adam

@@ -9,6 +9,7 @@ import numpy as np
 
 from genlab import data, experiment
 from genlab.training import parallel, totals
+from genlab.training.optimizers import sgd
 from genlab.training.program import fold, load, make_call, make_constants, make_init, metric_names, programs
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -42,6 +43,14 @@ def made_up(init):
     rest = jax.device_get(jax.jit(lambda: init().replace(params={}, average={}))())  # what is left is cheap
     average = {network: jax.tree.map(np.copy, params[network]) for network in jax.eval_shape(init).average}
     return rest.replace(params=params, average=average)
+
+
+def with_sgd(config, rate=0.05, momentum=0.0):
+    """Replaces all optimizers of a config by SGD, in place, and returns it. It compiles faster than Adam."""
+    with config.unlocked():
+        for player in config.optimizer:
+            config.optimizer[player] = sgd(rate, momentum)
+    return config
 
 
 class Trained:

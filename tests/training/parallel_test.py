@@ -16,8 +16,7 @@ from genlab.config import small
 from genlab.errors import PREEMPTED, ConfigError, UserError
 from genlab.run import processes
 from genlab.training import parallel
-from genlab.training.optimizers import sgd
-from support.runs import FILES, Trained, module_of
+from support.runs import FILES, Trained, module_of, with_sgd
 
 FAMILIES = {  # experiment -> the config that stands for it
     'gan': 'dcgan',
@@ -31,11 +30,7 @@ FAMILIES = {  # experiment -> the config that stands for it
 
 def plain(path, variant=''):
     """Returns a small config with SGD: Adam turns rounding into +-lr where a gradient is zero."""
-    config = small(module_of(path).get_config(variant))
-    with config.unlocked():
-        for player in config.optimizer:
-            config.optimizer[player] = sgd(0.05)
-    return config
+    return with_sgd(small(module_of(path).get_config(variant)))
 
 
 @pytest.mark.parametrize('name', FAMILIES.values())
