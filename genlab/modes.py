@@ -15,8 +15,8 @@ from genlab.latents import explore as exploration
 from genlab.latents import strips
 from genlab.reporting import run as report
 from genlab.run import describe as description
-from genlab.run import images, terminal, workdir
-from genlab.run.files import start_empty
+from genlab.run import images, record, terminal, workdir
+from genlab.run.files import start_empty, write_json
 from genlab.sampling import drawing
 from genlab.training import loop as training
 from genlab.training import parallel, pretrained
@@ -44,8 +44,8 @@ def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
                 stack.enter_context(workdir.lock(folder))
                 networks = description.describe(config, build)  # a config that is refused does not claim the folder
                 workdir.claim(folder, config)
-                workdir.write_json(folder / 'environment.json', workdir.environment())
-                workdir.write_json(folder / 'networks.json', networks)
+                write_json(folder / 'environment.json', workdir.environment())
+                write_json(folder / 'networks.json', networks)
             except UserError as fault:
                 error = fault
             except OSError as fault:
@@ -60,7 +60,7 @@ def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
 def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Evaluates the newest checkpoint and writes evaluation.json and the report."""
     step, state, program, placement = restore(config, build, folder)
-    workdir.check_data(folder, config)
+    record.check(folder, config)
 
     def note(text: str) -> None:
         if jax.process_index() == 0:
@@ -100,7 +100,7 @@ def sample(
     step, state, program, placement = restore(config, build, folder)
     config, experiment = program.config, program.experiment
     if experiment.conditions.any:  # other models sample without the data
-        workdir.check_data(folder, config)
+        record.check(folder, config)
     seed = config.seed if seed is None else seed
     variables = state.variables(averaged=True)
     drawn = drawing.draw(experiment, placement, variables, config, count, seed, prompt, label)
@@ -123,7 +123,7 @@ def sample(
 def explore(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Explores the codes of the newest checkpoint. Writes pictures, animations, figures and the report."""
     step, state, program, placement = restore(config, build, folder)
-    workdir.check_data(folder, config)
+    record.check(folder, config)
     seen = exploration.explore(program.config, program.experiment, placement, state)
     if jax.process_index() == 0:
         target = folder / 'explore'
@@ -132,7 +132,7 @@ def explore(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
             images.save_png(target / f'{name}.png', picture)
         for name, frames in seen.animations.items():
             strips.save_gif(target / f'{name}.gif', frames)
-        workdir.write_json(folder / 'explore.json', {'step': step, 'figures': seen.figures})
+        write_json(folder / 'explore.json', {'step': step, 'figures': seen.figures})
         report.write(folder)
         terminal.show(f'{len(seen.pictures)} pictures of step {step}: {target}')
 

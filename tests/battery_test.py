@@ -23,7 +23,7 @@ def trained(request):
     own = request.param == OWN_STEP
     config = running_mean.get_config() if own else module_of(request.param).get_config()
     with reads.recorded() as read:
-        run = Trained(with_sgd(small(config), 1e-3, momentum=0.5))
+        run = Trained(with_sgd(small(config), 0.01, momentum=0.5, clip=1.0))
     run.read = read
     run.two = run.run((run.start, run.zero), 0, 2)
     run.four = run.run((run.start, run.zero), 0, 4)

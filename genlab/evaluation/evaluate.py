@@ -23,9 +23,8 @@ from genlab.evaluation.metrics.likelihood import treatment
 from genlab.evaluation.subject import Part, Subject
 from genlab.experiment import Experiment
 from genlab.run import images
-from genlab.run.files import start_empty
+from genlab.run.files import start_empty, write_json
 from genlab.run.protocol import VERSION, identify
-from genlab.run.workdir import write_json
 from genlab.training import parallel
 from genlab.training.state import State
 

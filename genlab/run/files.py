@@ -14,6 +14,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_atomically(path, text.encode('utf-8', 'backslashreplace'))
 
 
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes JSON atomically."""
+    write_atomically(path, (json.dumps(content, indent=2) + '\n').encode())
+
+
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes `data` to `path` so that a reader sees the old file or the new one, never a part."""
     folder, name = os.path.split(os.path.abspath(path))

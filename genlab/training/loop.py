@@ -17,7 +17,8 @@ from genlab.config import at
 from genlab.errors import PREEMPTED, ConfigError, UserError, warn
 from genlab.experiment import Build
 from genlab.reporting import run as report
-from genlab.run import workdir
+from genlab.run import record, stops, workdir
+from genlab.run.files import write_json
 from genlab.run.logs import MetricLog
 from genlab.run.progress import Progress
 from genlab.sampling import drawing
@@ -63,7 +64,7 @@ def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
                 warn(note)
         if jax.process_index() == 0 and (facts := data.missing(known.model)):
             filled = schedule[0].config.model
-            workdir.write_json(folder / workdir.FACTS, {f'model.{key}': at(filled, key) for key in facts})
+            write_json(folder / workdir.FACTS, {f'model.{key}': at(filled, key) for key in facts})
         with (
             Checkpoints(folder / 'checkpoints', config.checkpoint.keep, warn=warn) as checkpoints,
             MetricLog(folder, enabled=jax.process_index() == 0) as log,
@@ -89,7 +90,7 @@ def claim_data(folder: pathlib.Path, config: ConfigDict, schedule: list[Program]
     try:
         same = first.config.data == config.data  # a phase may read other data
         source = first.batches.source if same else data.load(config.data)
-        workdir.claim_data(folder, config, source, write=jax.process_index() == 0)
+        record.claim(folder, config, source, write=jax.process_index() == 0)
     except UserError as fault:
         error = fault
     if parallel.agree(error is not None):
@@ -292,7 +293,7 @@ class Loop:
         self.checkpoints.wait()
         kept = self.checkpoints.latest()
         if self.main:
-            workdir.record_stop(self.folder, step, reason)
+            stops.record(self.folder, step, reason)
         good = 'no checkpoint yet' if kept is None else f'the last good checkpoint is step {kept}'
         raise UserError(
             f'{reason}; {good}: go on in the same folder with a lower config.optimizer.*.learning_rate, with '

@@ -411,4 +411,4 @@ def test_names_that_are_not_utf_8_and_pictures_that_are_gone_do_not_stop_the_rep
     (workdir / 'explore' / 'gone.png').symlink_to('nowhere')
     (workdir / 'explore' / 'folder.png').mkdir()
     text = open(report.write(workdir), encoding='utf-8').read()
-    assert 'run-?' in text and 'caf?' in text and len(embedded(text)) == 3  # the sample also as a thumbnail
+    assert r'run-\udcff' in text and r'caf\udce9' in text and len(embedded(text)) == 3  # the sample also as a thumbnail

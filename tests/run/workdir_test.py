@@ -20,7 +20,7 @@ from genlab.conditioning import Conditions
 from genlab.config import ramp
 from genlab.diffusion import one_step
 from genlab.errors import ConfigError, UserError
-from genlab.run import workdir
+from genlab.run import files, record, stops, workdir
 from genlab.training.optimizers import adam
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def use(run, config, **changes):
     """Does what every training command does with the folder of a run before the first step."""
     config.data.update(changes)
     workdir.claim(run, config)
-    workdir.claim_data(run, config, data.load(config.data), write=True)
+    record.claim(run, config, data.load(config.data), write=True)
 
 
 def contents(run):
@@ -221,7 +221,7 @@ def test_checkpoints_without_their_config_are_refused(tmp_path):
 
 def test_after_a_stop_at_nan_a_rate_may_change_but_not_its_kind(tmp_path):
     workdir.claim(tmp_path, run_config())
-    workdir.record_stop(tmp_path, 7, 'generator/loss is not finite at step 7')
+    stops.record(tmp_path, 7, 'generator/loss is not finite at step 7')
     for rate, refused in ((1e-4, []), (5e-5, []), (ramp(1e-4, 0.0), ['optimizer.generator.learning_rate'])):
         config = run_config()
         config.optimizer.generator.learning_rate = rate
@@ -291,12 +291,12 @@ def test_a_folder_without_a_run_and_one_with_a_damaged_config_are_named(tmp_path
 
 def test_json_is_written_atomically(tmp_path, monkeypatch):
     path = tmp_path / 'config.json'
-    workdir.write_json(path, {'a': 1})
+    files.write_json(path, {'a': 1})
     with pytest.raises(TypeError):
-        workdir.write_json(path, {'a': object()})
+        files.write_json(path, {'a': object()})
     monkeypatch.setattr(os, 'replace', lambda *paths: (_ for _ in ()).throw(OSError('full')))
     with pytest.raises(OSError):
-        workdir.write_json(path, {'a': 2})
+        files.write_json(path, {'a': 2})
     assert json.loads(path.read_text()) == {'a': 1}
     assert os.listdir(tmp_path) == ['config.json']
 

@@ -45,11 +45,11 @@ def made_up(init):
     return rest.replace(params=params, average=average)
 
 
-def with_sgd(config, rate=0.05, momentum=0.0):
+def with_sgd(config, rate=0.05, **options):
     """Replaces all optimizers of a config by SGD, in place, and returns it. It compiles faster than Adam."""
     with config.unlocked():
         for player in config.optimizer:
-            config.optimizer[player] = sgd(rate, momentum)
+            config.optimizer[player] = sgd(rate, **options)
     return config
 
 

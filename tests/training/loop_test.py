@@ -1,5 +1,6 @@
 """Tests the loop: resumed and uninterrupted runs have the same curve, and stopping loses nothing."""
 
+import contextlib
 import json
 import os
 import signal
@@ -206,7 +207,8 @@ def test_a_number_that_is_not_finite_stops_the_run(tmp_path):
 
 
 def test_a_failure_that_repeats_is_printed_once(capsys):
-    run = types.SimpleNamespace(failures={}, step=0, config=toy())
+    stop = types.SimpleNamespace(during=lambda name: contextlib.nullcontext())
+    run = types.SimpleNamespace(failures={}, step=0, config=toy(), stop=stop)
 
     def fail():
         raise OSError(28, 'No space left on device', f'samples/{run.step}.png')
