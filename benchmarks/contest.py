@@ -1,10 +1,13 @@
 """Shared code of the comparisons with PyTorch.
 
-The contenders run alternately in one process, so that other load on the machine slows them equally.
+Each contender runs in processes of its own, one after another, so that no heap, thread pool or cache is shared. Nothing
+else should run on the machine. Every contender gets two turns: a machine that slows down shows in both sides.
 """
 
+import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,59 +20,66 @@ MALLOC = {
     'MALLOC_TOP_PAD_': '536870912',
     'MALLOC_ARENA_MAX': '2',
 }
+TURNS = 2  # processes per contender
+ONE = 'GENLAB_CONTENDER'  # names the contender that a process runs
+
+
+def compete(
+    module: str, makers: dict[str, Callable[[], Callable]], rounds: int, images: int, *, steps: int = 1, only: str = ''
+) -> None:
+    """Times contenders and prints a table. Call it in the `main` of a benchmark, after the arguments are parsed.
+
+    The process starts one process per contender and turn with its own arguments. In such a process, this function times
+    the contender and exits.
+
+    Args:
+      module: the dotted name of the benchmark, e.g. 'benchmarks.dcgan'.
+      makers: name -> function that builds the contender, a function without arguments.
+      rounds: runs of each contender over all turns.
+      images: per step.
+      steps: per run.
+      only: prefix of the names to run; '' runs all.
+    """
+    if ONE in os.environ:
+        print(json.dumps(timed(makers[os.environ[ONE]], -(-rounds // TURNS))))
+        sys.exit()
+    seconds: dict[str, list[float]] = {name: [] for name in makers if name.startswith(only)}
+    for _ in range(TURNS):
+        for name in [*seconds]:
+            environment = os.environ | MALLOC | {ONE: name}
+            done = subprocess.run(
+                [sys.executable, '-m', module, *sys.argv[1:]], env=environment, capture_output=True, text=True
+            )
+            if done.returncode:  # e.g. a compiler is missing; the others still run
+                print(f'{name} does not run here: {[*done.stderr.splitlines(), "no reason given"][-2:][0]}')
+                del seconds[name]
+            else:
+                seconds[name] += json.loads(done.stdout.splitlines()[-1])
+    report(seconds, images, steps)
+
+
+def timed(make: Callable[[], Callable], rounds: int) -> list[float]:
+    """Builds a contender, runs it three times to warm up, and returns the seconds of each of the next runs."""
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # as XLA does; `taskset -c 0` compares on one core
+    run, seconds = make(), []
+    for _ in range(3):
+        run()
+    for _ in range(rounds):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return seconds
 
 
 def keep_freed_memory(module: str) -> None:
     """Restarts this process with the settings above, which glibc reads only at the start of a process.
 
-    module: the dotted name of the module that runs, e.g. 'benchmarks.dcgan'.
+    module: the dotted name of the module that runs, e.g. 'benchmarks.convolution'.
     """
     if any(name not in os.environ for name in MALLOC):
         os.execve(sys.executable, [sys.executable, '-m', module, *sys.argv[1:]], os.environ | MALLOC)
-
-
-def contenders(makers: dict[str, Callable], only: str) -> dict[str, Callable]:
-    """Builds and warms up the contenders; skips those that do not run on this machine.
-
-    Args:
-      makers: name -> function that builds the contender, a function without arguments.
-      only: prefix of the names to build; '' builds all.
-
-    Returns:
-      name -> contender.
-    """
-    import torch
-
-    torch.set_num_threads(len(os.sched_getaffinity(0)))  # as XLA does; `taskset -c 0` compares on one core
-    ready: dict[str, Callable] = {}
-    for name in filter(lambda name: name.startswith(only), makers):
-        try:
-            run = makers[name]()
-            for _ in range(3):
-                run()
-            ready[name] = run
-        except Exception as error:  # e.g. a compiler is missing; the others still run
-            print(f'{name} does not run here: {str(error).splitlines()[0]}')
-    return ready
-
-
-def measure(ready: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Times the contenders alternately.
-
-    Args:
-      ready: name -> contender.
-      rounds: runs of each contender.
-
-    Returns:
-      name -> seconds of each round.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in ready}
-    for _ in range(rounds):
-        for name, run in ready.items():
-            started = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
 
 
 def report(seconds: dict[str, list[float]], images: int, steps: int = 1) -> None:
@@ -93,7 +103,4 @@ def report(seconds: dict[str, list[float]], images: int, steps: int = 1) -> None
     own, others = ([times for name, times in seconds.items() if name.startswith(side)] for side in ('genlab', 'torch'))
     if own and others:
         medians, minima = (min(map(statistic, others)) / min(map(statistic, own)) for statistic in (np.median, min))
-        paired = np.median(np.min(others, 0) / np.min(own, 0))
-        print(
-            f'fastest torch / fastest genlab: {medians:.2f} of medians, {minima:.2f} of minima, {paired:.2f} by round'
-        )
+        print(f'fastest torch / fastest genlab: {medians:.2f} of medians, {minima:.2f} of minima')

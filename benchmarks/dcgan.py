@@ -1,7 +1,7 @@
 """Times a DCGAN training step at 64x64x3, width 64 and batch 64, in float32, against the same networks in PyTorch.
 
 A step is a discriminator turn followed by a generator turn, with the non-saturating loss on logits and Adam(2e-4, b1
-0.5). The contenders run alternately in one process. The result is for the fastest mode of PyTorch.
+0.5). Each contender runs in processes of its own. The result is for the fastest mode of PyTorch.
 
     python -m benchmarks.dcgan --rounds=15
 """
@@ -138,9 +138,8 @@ def main() -> None:
     )
     parser.add_argument('--only', default='', help='prefix of the names of contenders')
     options = parser.parse_args()
-    contest.keep_freed_memory('benchmarks.dcgan')
-    ready = contest.contenders(makers(options.batch, options.frozen), options.only)
-    contest.report(contest.measure(ready, options.rounds), options.batch)
+    made = makers(options.batch, options.frozen)
+    contest.compete('benchmarks.dcgan', made, options.rounds, options.batch, only=options.only)
 
 
 if __name__ == '__main__':

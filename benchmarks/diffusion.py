@@ -2,8 +2,8 @@
 
 `--network=unet` is the U-Net of DDPM for CIFAR-10 (35.7 million parameters, dropout 0.1). `--network=dit` is DiT-S/4
 (33 million parameters) with ten classes. `--step=train` draws times, noise and dropout. It trains on the squared error
-of the noise with Adam(2e-4). `--step=sample` is one network evaluation and the DDIM update. The contenders run
-alternately in one process. The result is for the fastest mode of PyTorch.
+of the noise with Adam(2e-4). `--step=sample` is one network evaluation and the DDIM update. Each
+contender runs in processes of its own. The result is for the fastest mode of PyTorch.
 
     python -m benchmarks.diffusion --network=unet --step=train --rounds=15
 """
@@ -163,9 +163,8 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=15)
     parser.add_argument('--only', default='', help='prefix of the names of contenders')
     options = parser.parse_args()
-    contest.keep_freed_memory('benchmarks.diffusion')
-    ready = contest.contenders(makers(options.network, options.step, options.batch), options.only)
-    contest.report(contest.measure(ready, options.rounds), options.batch)
+    made = makers(options.network, options.step, options.batch)
+    contest.compete('benchmarks.diffusion', made, options.rounds, options.batch, only=options.only)
 
 
 if __name__ == '__main__':

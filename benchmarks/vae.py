@@ -2,7 +2,7 @@
 
 The layers have 784, 400 and 20 units, mirrored in the decoder; the batch is 128 and the optimizer Adam. Both sides
 start from bytes, resample the binarisation in each step, and draw the noise of the latents. The contenders run
-alternately in one process, `--steps` steps per round. genlab runs as in its loop, with one step per call and with
+each in processes of its own, `--steps` steps per round. genlab runs as in its loop, with one step per call and with
 several. PyTorch runs eager and compiled, with the fused and the unfused Adam. The result is for its fastest mode.
 
     python -m benchmarks.vae --rounds=15
@@ -113,9 +113,8 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=15)
     parser.add_argument('--only', default='', help='prefix of the names of contenders')
     options = parser.parse_args()
-    contest.keep_freed_memory('benchmarks.vae')
-    ready = contest.contenders(makers(options.batch, options.steps), options.only)
-    contest.report(contest.measure(ready, options.rounds), options.batch, options.steps)
+    made = makers(options.batch, options.steps)
+    contest.compete('benchmarks.vae', made, options.rounds, options.batch, steps=options.steps, only=options.only)
 
 
 if __name__ == '__main__':
