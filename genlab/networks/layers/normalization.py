@@ -12,7 +12,6 @@ flax's layer prevents that, so a GAN's images would be generated twice. Group no
 on a CPU, gradients included.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +20,27 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-# flax's default is E[x^2] - E[x]^2.
-LayerNorm = functools.partial(nn.LayerNorm, use_fast_variance=False)
+
+class LayerNorm(nn.Module):
+    """Normalises each vector of [..., C] by its float32 mean and variance (Ba et al. 2016, equation 3)."""
+
+    epsilon: float = 1e-6
+    dtype: Any = None
+    use_scale: bool = True
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        # Without the barrier, the CPU compiler adds up all residual branches again for each reduction: in DiT-S/4 a
+        # training step takes 2.5 times as long.
+        wide = lax.optimization_barrier(x.astype(jnp.float32))
+        centred = wide - wide.mean(-1, keepdims=True)
+        y = centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.epsilon)
+        if self.use_scale:
+            y *= self.param('scale', nn.initializers.ones_init(), (x.shape[-1],))[(None,) * (x.ndim - 1)]
+        if self.use_bias:
+            y += self.param('bias', nn.initializers.zeros_init(), (x.shape[-1],))[(None,) * (x.ndim - 1)]
+        return y.astype(self.dtype or x.dtype)
 
 
 class BatchNorm(nn.Module):

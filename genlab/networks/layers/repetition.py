@@ -24,17 +24,37 @@ def repeat(
         The output of the last copy.
     """
 
+    if unrolled and not block.is_initializing():
+        return _unrolled(block, depth, x, inputs, remat)
+
     def body(block, x, *inputs):
         return block(x, *inputs), None
 
-    if remat:  # a loop protects the recomputation from common-subexpression elimination, straight code does not
-        body = nn.remat(body, prevent_cse=unrolled)
+    # A loop protects the recomputation from common-subexpression elimination.
     scan = nn.scan(
-        body,
+        nn.remat(body, prevent_cse=False) if remat else body,
         variable_axes={'params': 0},
         split_rngs={'params': True},
         in_axes=nn.broadcast,
         length=depth,
-        unroll=depth if unrolled else 1,
     )
     return scan(block, x, *inputs)[0]
+
+
+def _unrolled(block: nn.Module, depth: int, x: jax.Array, inputs: tuple, remat: bool) -> jax.Array:
+    """Applies the copies one after another.
+
+    An unrolled scan would stack what the gradient needs of each copy. `lax.split` splits all rows at once, so that the
+    gradients of the rows are concatenated. Indexing would add `depth` arrays of the full size instead.
+    """
+    leaves, tree = jax.tree.flatten(block.variables['params'])
+    rows = [[row[0] for row in jax.lax.split(leaf, [1] * depth)] for leaf in leaves]
+    single = block.clone(parent=None, name=None)
+
+    def one(params, x):
+        return single.apply({'params': params}, x, *inputs)
+
+    for number in range(depth):
+        params = jax.tree.unflatten(tree, [row[number] for row in rows])
+        x = (jax.checkpoint(one) if remat else one)(params, x)
+    return x
