@@ -99,6 +99,24 @@ def convolve_doubled(
     return convolve_transpose(x, kernel, (2, 2), around)
 
 
+def convolve_halved(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves images with 'SAME' padding, then averages 2x2 pixels, for a 3x3 window.
+
+    Both together are one convolution of stride 2 with a 4x4 window: four of nine multiplications.
+
+    Args:
+        x: images [B, 2 H, 2 W, I].
+        kernel: kernel [3, 3, I, O].
+
+    Returns:
+        Images [B, H, W, O].
+    """
+    for axis in (0, 1):
+        low, high = ([(0, 0) if i != axis else pad for i in range(4)] for pad in ((0, 1), (1, 0)))
+        kernel = (jnp.pad(kernel, low) + jnp.pad(kernel, high)) / 2
+    return convolve(x, kernel, (2, 2), ((1, 1), (1, 1)))
+
+
 def _pair(values: Sequence[int]) -> tuple[int, int]:
     """Returns two values as a tuple."""
     first, second = values

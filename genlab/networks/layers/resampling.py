@@ -29,8 +29,8 @@ def double(x: jax.Array, smooth: bool = False) -> jax.Array:
     return repeated.reshape(batch, 2 * height, 2 * width, channels)
 
 
-def filtered(x: jax.Array, padding: int, stride: int) -> jax.Array:
-    """Pads with zeros, applies the filter [1, 3, 3, 1] / 8 along height and width, and keeps every `stride`-th value.
+def filtered(x: jax.Array, padding: int, stride: int, taps: tuple[int, ...] = TAPS) -> jax.Array:
+    """Pads with zeros, applies a filter along height and width, and keeps every `stride`-th value.
 
     Sums shifted slices, because a depthwise convolution is slow on a CPU.
 
@@ -38,15 +38,16 @@ def filtered(x: jax.Array, padding: int, stride: int) -> jax.Array:
         x: images [B, H, W, C].
         padding: zeros added on each side.
         stride: distance between kept values, in pixels.
+        taps: weights of the filter. They are divided by their sum.
 
     Returns:
-        Images [B, (H + 2 * padding - 4) // stride + 1, (W + 2 * padding - 4) // stride + 1, C].
+        Images [B, (H + 2 * padding - n) // stride + 1, (W + 2 * padding - n) // stride + 1, C] for n taps.
     """
     for axis in (1, 2):
         x = _pad(x, axis, padding)
-        places = x.shape[axis] - len(TAPS) + 1
-        shifted = (lax.slice_in_dim(x, i, i + places, stride, axis) for i in range(len(TAPS)))
-        x = cast(jax.Array, sum(tap / sum(TAPS) * part for tap, part in zip(TAPS, shifted)))
+        places = x.shape[axis] - len(taps) + 1
+        shifted = (lax.slice_in_dim(x, i, i + places, stride, axis) for i in range(len(taps)))
+        x = cast(jax.Array, sum(tap / sum(taps) * part for tap, part in zip(taps, shifted)))
     return x
 
 

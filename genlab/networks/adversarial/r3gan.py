@@ -1,0 +1,163 @@
+"""R3GAN (Huang et al. 2024, section 4): residual networks without normalisation, of grouped convolutions.
+
+With 64 latents, ten classes, and four stages of width 768, 96 groups and two blocks, generator and discriminator of
+CIFAR-10 have 20,781,952 and 21,280,512 parameters.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from genlab.networks.adversarial.progressive import LEAKY
+from genlab.networks.layers.convolution import Conv, convolve
+from genlab.networks.layers.resampling import filtered
+
+GAIN = math.sqrt(2 / (1 + 0.2**2))  # of the leaky rectifier
+TAPS = 1, 2, 1
+
+
+def scaled(gain: float = 1.0) -> nn.initializers.Initializer:
+    """Returns an initializer that draws from N(0, gain^2 / fan-in)."""
+    return nn.initializers.variance_scaling(gain**2, 'fan_in', 'normal') if gain else nn.initializers.zeros_init()
+
+
+def depth(resolution: int, stages: int) -> None:
+    """Raises where the stages do not lead from 4x4 to the resolution."""
+    if resolution != 4 * 2 ** (stages - 1):
+        raise ValueError(f'{stages} stages make images of side {4 * 2 ** (stages - 1)}, not {resolution}')
+
+
+def double(x: jax.Array) -> jax.Array:
+    """Doubles the side by linear interpolation: [B, H, W, C] -> [B, 2 H, 2 W, C].
+
+    Pixel i of the input lies at 2 i + 1 of the output. Outside of the input is zero.
+    """
+    for axis in (1, 2):
+        before = jax.lax.slice_in_dim(jnp.pad(x, [(int(i == axis), 0) for i in range(4)]), 0, x.shape[axis], axis=axis)
+        both = jnp.stack([(before + x) / 2, x], axis + 1)
+        x = both.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
+    return x
+
+
+def halve(x: jax.Array) -> jax.Array:
+    """Filters by [1, 2, 1] / 4 around every second pixel: [B, 2 H, 2 W, C] -> [B, H, W, C]."""
+    return filtered(x, 1, 2, TAPS)
+
+
+class GroupedConv(nn.Module):
+    """Convolves `groups` runs of neighbouring channels apart, with 3x3 windows: [B, H, W, C] -> [B, H, W, C]."""
+
+    groups: int
+    kernel_init: nn.initializers.Initializer
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width = x.shape[-1] // self.groups
+        kernel = self.param('kernel', self.kernel_init, (3, 3, width, x.shape[-1]))
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        apart = x.reshape(*x.shape[:-1], self.groups, width), kernel.reshape(3, 3, width, self.groups, width)
+        return jax.vmap(convolve, (3, 3), 3)(*apart).reshape(x.shape)
+
+
+class Block(nn.Module):
+    """Adds to x [B, H, W, C] the result of 1x1, grouped 3x3 and 1x1 convolutions. The last one starts at zero.
+
+    The first two start smaller by the fourth root of the number of blocks in the network (Zhang et al. 2019, Fixup).
+    """
+
+    groups: int
+    expansion: int
+    blocks: int  # in the network
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width, init = x.shape[-1], scaled(GAIN * self.blocks**-0.25)
+        h = Conv(width * self.expansion, (1, 1), use_bias=False, dtype=self.dtype, kernel_init=init, name='expand')(x)
+        h = GroupedConv(self.groups, init, self.dtype, name='convolution')(self.activate(h, 'bias_0'))
+        h = self.activate(h, 'bias_1')
+        zeros = scaled(0)
+        return x + Conv(width, (1, 1), use_bias=False, dtype=self.dtype, kernel_init=zeros, name='contract')(h)
+
+    def activate(self, x: jax.Array, name: str) -> jax.Array:
+        """Adds a bias and rectifies."""
+        bias = self.param(name, nn.initializers.zeros_init(), (x.shape[-1],))
+        return LEAKY(x + bias[None, None, None].astype(x.dtype))
+
+
+class _Stages(nn.Module):
+    """Holds the fields and parts of both networks. Stages are listed from 4x4 on."""
+
+    resolution: int
+    widths: tuple[int, ...]
+    groups: tuple[int, ...]
+    blocks: tuple[int, ...]
+    expansion: int = 2
+    classes: int = 0
+    embedding: int = 64  # of the label
+    dtype: Any = jnp.float32
+
+    def residual(self, stage: int, x: jax.Array) -> jax.Array:
+        """Applies the blocks of one stage."""
+        for i in range(self.blocks[stage]):
+            block = Block(self.groups[stage], self.expansion, sum(self.blocks), self.dtype, name=f'block_{stage}_{i}')
+            x = block(x)
+        return x
+
+    def convolution(self, width: int, name: str) -> Conv:
+        """Makes a 1x1 convolution."""
+        return Conv(width, (1, 1), use_bias=False, dtype=self.dtype, kernel_init=scaled(), name=name)
+
+    def linear(self, width: int, name: str, gain: float = 1.0) -> nn.Dense:
+        """Makes a dense layer without a bias."""
+        return nn.Dense(width, use_bias=False, kernel_init=scaled(gain), name=name)
+
+
+class Generator(_Stages):
+    """Maps latents [B, D] to images [B, resolution, resolution, channels], without a last nonlinearity."""
+
+    channels: int = 3
+
+    @nn.compact
+    def __call__(self, z: jax.Array, train: bool, label: jax.Array | None = None) -> jax.Array:
+        del train
+        depth(self.resolution, len(self.widths))
+        if self.classes:
+            one_hot = jax.nn.one_hot(label, self.classes)
+            z = jnp.concatenate([z, self.linear(self.embedding, 'label')(one_hot)], -1)
+        basis = self.param('basis', nn.initializers.normal(1.0), (4, 4, self.widths[0]))
+        x = (basis[None] * self.linear(self.widths[0], 'latent')(z)[:, None, None]).astype(self.dtype)
+        for stage, width in enumerate(self.widths):
+            if stage:
+                x = double(x if x.shape[-1] == width else self.convolution(width, f'width_{stage}')(x))
+            x = self.residual(stage, x)
+        return self.convolution(self.channels, 'image')(x).astype(jnp.float32)
+
+
+class Discriminator(_Stages):
+    """Maps images [B, resolution, resolution, C] to logits [B]. With `classes`, it projects onto a label embedding."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool, label: jax.Array | None = None) -> jax.Array:
+        del train
+        depth(self.resolution, len(self.widths))
+        if images.shape[1] != self.resolution:
+            raise ValueError(f'the discriminator needs images of side {self.resolution}, not {images.shape[1]}')
+        x = self.convolution(self.widths[-1], 'image')(images.astype(self.dtype))
+        for stage in reversed(range(len(self.widths))):
+            x = self.residual(stage, x)
+            if stage:
+                x, width = halve(x), self.widths[stage - 1]
+                x = x if x.shape[-1] == width else self.convolution(width, f'width_{stage}')(x)
+        x = x.astype(jnp.float32)
+        basis = self.param('basis', nn.initializers.normal(1 / 4), (4, 4, self.widths[0]))
+        features = (x * basis[None]).sum((1, 2))
+        logits = self.linear(self.embedding if self.classes else 1, 'logit')(features)
+        if not self.classes:
+            return logits[:, 0]
+        one_hot = jax.nn.one_hot(label, self.classes)
+        return (logits * self.linear(self.embedding, 'label', 1 / math.sqrt(self.embedding))(one_hot)).sum(-1)

@@ -1,0 +1,122 @@
+"""StyleGAN2 (Karras et al. 2020): modulated convolutions, a generator with image skips, a residual discriminator.
+
+Section 2.2 (modulation), section 3 (architecture, figure 7) and appendix B. Neither network grows. At 1024x1024 with
+three channels and base 32768 (configuration F), generator and discriminator have 30,370,060 and 29,012,513 parameters,
+the mapping included; at 256x256 with base 16384, 24,767,458 and 24,001,089.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from genlab.networks.adversarial.progressive import GAIN, channels_at, doublings
+from genlab.networks.adversarial.stylegan import PixelNoise
+from genlab.networks.layers.convolution import convolve, convolve_transpose
+from genlab.networks.layers.equalized import EqualizedConv, EqualizedDense, minibatch_deviation
+from genlab.networks.layers.modulated import ModulatedConv
+from genlab.networks.layers.resampling import double, filtered
+
+
+def leaky(x: jax.Array) -> jax.Array:
+    """Applies a leaky rectifier that keeps the scale of its inputs."""
+    return nn.leaky_relu(x, 0.2) * GAIN
+
+
+def double_convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Doubles the side by a transposed convolution, then filters: [B, H, W, I], [3, 3, I, O] -> [B, 2 H, 2 W, O]."""
+    y = convolve_transpose(x, kernel[::-1, ::-1], (2, 2), ((2, 2), (2, 2)))  # of side 2 H + 1
+    return 4 * filtered(y, 1, 1)
+
+
+def halve_convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Filters, then halves the side by a convolution: [B, 2 H, 2 W, I], [k, k, I, O] -> [B, H, W, O]."""
+    side = kernel.shape[0]
+    if side == 1:
+        return convolve(filtered(x, 1, 2), kernel)
+    return convolve(filtered(x, 2, 1), kernel, (2, 2), 'VALID')
+
+
+class Synthesis(nn.Module):
+    """Maps styles w [B, layers, D] to images [B, resolution, resolution, channels], the sum of one image per level."""
+
+    resolution: int
+    channels: int = 3
+    base: int = 16384  # channels of a feature map, times its side; see channels_at
+    most: int = 512  # channels
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, w: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
+        """Generates images.
+
+        Args:
+            w: a style per layer [B, layers, D]. Each image layer shares the style of the next convolution.
+            train: no effect here.
+            keys: noise keys, one per example [B]; None takes the same noise for every example.
+
+        Returns:
+            Images, float32 [B, resolution, resolution, channels].
+        """
+        del train
+        image: jax.Array | None = None
+        for i in range(doublings(self.resolution) + 1):
+            width = channels_at(i, self.base, self.most)
+            if i == 0:
+                constant = self.param('constant', nn.initializers.normal(1.0), (4, 4, width))
+                x = jnp.broadcast_to(constant[None].astype(self.dtype), (w.shape[0], 4, 4, width))
+            else:
+                x = self.styled(x, w[:, 2 * i - 1], keys, width, f'double_{i}', operation=double_convolved)
+            x = self.styled(x, w[:, 2 * i], keys, width, f'convolution_{i}')
+            convolution = ModulatedConv(self.channels, 1, demodulate=False, dtype=self.dtype, name=f'image_{i}')
+            bias = self.param(f'image_bias_{i}', nn.initializers.zeros_init(), (self.channels,))
+            part = (convolution(x, w[:, 2 * i + 1]) + bias[None, None, None]).astype(jnp.float32)
+            image = part if image is None else double(image, smooth=True) + part
+        assert image is not None
+        return image
+
+    def styled(self, x: jax.Array, w: jax.Array, keys: jax.Array | None, width: int, name: str, **settings: Any):
+        """Applies a modulated convolution, noise, a bias and a leaky rectifier: [B, H, W, C] -> [B, H', W', width]."""
+        x = ModulatedConv(width, dtype=self.dtype, name=name, **settings)(x, w)
+        x = PixelNoise(per_channel=False, name=f'{name}_noise')(x, keys)
+        bias = self.param(f'{name}_bias', nn.initializers.zeros_init(), (width,))
+        return leaky(x + bias[None, None, None].astype(x.dtype))
+
+
+class Discriminator(nn.Module):
+    """Maps images [B, resolution, resolution, C] to logits [B] through residual blocks.
+
+    With `classes`, it projects its features onto a mapped embedding of the label (Karras et al. 2020b, appendix C.1).
+    """
+
+    resolution: int
+    base: int = 16384  # as of the generator
+    most: int = 512
+    group: int = 4  # of the minibatch standard deviation
+    classes: int = 0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool, label: jax.Array | None = None) -> jax.Array:
+        if images.shape[1:3] != (self.resolution, self.resolution):
+            raise ValueError(f'the discriminator needs images of side {self.resolution}, not {images.shape[1:3]}')
+        level = doublings(self.resolution)
+        x = leaky(self.convolution(level, side=1, name='image')(images.astype(self.dtype)))
+        for i in range(level, 0, -1):
+            shortcut = self.convolution(i - 1, side=1, operation=halve_convolved, use_bias=False, name=f'shortcut_{i}')
+            h = leaky(self.convolution(i, name=f'convolution_{i}')(x))
+            h = leaky(self.convolution(i - 1, operation=halve_convolved, name=f'halve_{i}')(h))
+            x = (shortcut(x) + h) / math.sqrt(2)
+        x = leaky(self.convolution(0, name='convolution_0')(minibatch_deviation(x, self.group)))
+        x = leaky(EqualizedDense(x.shape[-1], dtype=self.dtype, name='dense')(x.reshape(x.shape[0], -1)))
+        if not self.classes:
+            return EqualizedDense(1, dtype=self.dtype, name='logit')(x).astype(jnp.float32)[:, 0]
+        x = EqualizedDense(x.shape[-1], dtype=self.dtype, name='logit')(x).astype(jnp.float32)
+        table = EqualizedDense(x.shape[-1], name='label')(jax.nn.one_hot(label, self.classes))
+        return (x * table).sum(-1) / math.sqrt(x.shape[-1])
+
+    def convolution(self, level: int, **settings: Any) -> EqualizedConv:
+        """Makes a convolution with the channels of a level."""
+        return EqualizedConv(channels_at(level, self.base, self.most), dtype=self.dtype, **settings)
