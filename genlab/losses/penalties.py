@@ -11,6 +11,7 @@ Images are in [-1, 1], so gradients are in logits per unit of that range. Multip
 on images in [0, 1] by 4.
 """
 
+import math
 from collections.abc import Callable
 
 import chex
@@ -98,3 +99,22 @@ def drift(real_logits: jax.Array) -> jax.Array:
     """
     chex.assert_rank(real_logits, 1)
     return jnp.square(real_logits)
+
+
+def path_lengths(generator: Callable[[jax.Array], jax.Array], styles: jax.Array, noise: jax.Array) -> jax.Array:
+    """Computes how far a random direction in image space moves the styles: the length of J^T y per example.
+
+    The norm is the root of the mean over layers of the squared norms. Their squared deviation from a running mean is
+    the path length penalty (Karras et al. 2020, section 3.2, equation 4).
+
+    Args:
+        generator: styles [B, layers, D] -> images [B, H, W, C].
+        styles: the styles w.
+        noise: directions y ~ N(0, 1), [B, H, W, C]. They are divided by the root of H * W.
+
+    Returns:
+        Lengths [B], in units of images per unit of w.
+    """
+    scaled = noise / math.sqrt(math.prod(noise.shape[1:3]))
+    gradient = jax.grad(lambda styles: jnp.sum(generator(styles) * scaled))(styles)
+    return _safe_sqrt(jnp.square(gradient).sum(2).mean(1))

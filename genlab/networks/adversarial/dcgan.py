@@ -35,6 +35,8 @@ class Generator(nn.Module):
     """Maps latents [B, latent_size] to images [B, resolution, resolution, channels] in [-1, 1].
 
     `axis` names the mapped axis over which batch statistics are shared. The parameters are float32 for every `dtype`.
+    A label, class weights [B, classes], enters as `condition` says: 'concatenation' to the latents, or 'normalization',
+    a scale and a shift per class after each batch normalisation (Dumoulin et al. 2017).
     """
 
     resolution: int = 64
@@ -42,41 +44,66 @@ class Generator(nn.Module):
     width: int = 64
     latent_size: int = 100
     axis: str | None = None
+    condition: str = 'concatenation'
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, z: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, z: jax.Array, train: bool, label: jax.Array | None = None) -> jax.Array:
         if z.shape[-1] != self.latent_size:
             raise ValueError(f'the generator needs latents of size {self.latent_size}, not {z.shape[-1]}')
         settings: dict[str, Any] = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
-        doublings = depth(self.resolution)
+        doublings, by_class = depth(self.resolution), None
+        if label is not None and self.condition == 'concatenation':
+            z = jnp.concatenate([z, label], -1)
+        elif label is not None:
+            by_class = label
+
+        def normalized(x: jax.Array) -> jax.Array:
+            normalization = BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))
+            return nn.relu(normalization(x, train, by_class))
+
         x = ConvTranspose(self.width * 2 ** (doublings - 1), **EDGE, **settings)(z[:, None, None, :])
         for level in reversed(range(doublings - 1)):
-            x = nn.relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train))
-            x = ConvTranspose(self.width * 2**level, **STRIDE_TWO, **settings)(x)
-        x = nn.relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train))
+            x = ConvTranspose(self.width * 2**level, **STRIDE_TWO, **settings)(normalized(x))
+        x = normalized(x)
         return nn.tanh(ConvTranspose(self.channels, **STRIDE_TWO, **settings)(x))
 
 
 class Discriminator(nn.Module):
     """Maps images [B, resolution, resolution, C] in [-1, 1] to logits [B], positive for real images.
 
-    `axis` and `dtype` have the same meaning as for the generator.
+    `axis` and `dtype` have the same meaning as for the generator. A label, class weights [B, classes], enters as
+    `condition` says: 'concatenation' of constant channels to the images (Mirza and Osindero 2014); 'projection' of the
+    features onto an embedding (Miyato and Koyama 2018, section 2); or 'classification', which ignores the label and
+    also returns class logits [B, classes] (Odena et al. 2017, section 3).
     """
 
     resolution: int = 64
     width: int = 64
     axis: str | None = None
+    condition: str = 'concatenation'
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    def __call__(
+        self, images: jax.Array, train: bool, label: jax.Array | None = None
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
         if images.shape[1:3] != (self.resolution, self.resolution):
             raise ValueError(f'the discriminator needs images of side {self.resolution}, not {images.shape[1:3]}')
         settings: dict[str, Any] = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
         doublings = depth(self.resolution)
+        if label is not None and self.condition == 'concatenation':
+            planes = jnp.broadcast_to(label[:, None, None], (*images.shape[:3], label.shape[-1]))
+            images = jnp.concatenate([images, planes], -1)
         x = nn.leaky_relu(Conv(self.width, **STRIDE_TWO, **settings)(images), 0.2)
         for level in range(1, doublings):
             x = Conv(self.width * 2**level, **STRIDE_TWO, **settings)(x)
             x = nn.leaky_relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train), 0.2)
-        return Conv(1, **EDGE, **settings)(x)[:, 0, 0, 0]
+        logits = Conv(1, **EDGE, **settings)(x)[:, 0, 0, 0]
+        if label is None or self.condition == 'concatenation':
+            return logits
+        features = x.astype(jnp.float32).sum((1, 2))
+        if self.condition == 'projection':
+            embedding = nn.Dense(features.shape[-1], use_bias=False, kernel_init=normal(), name='label')(label)
+            return logits + (embedding * features).sum(-1)
+        return logits, nn.Dense(label.shape[-1], kernel_init=normal(), name='classes')(features)

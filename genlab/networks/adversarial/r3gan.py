@@ -97,7 +97,6 @@ class _Stages(nn.Module):
     groups: tuple[int, ...]
     blocks: tuple[int, ...]
     expansion: int = 2
-    classes: int = 0
     embedding: int = 64  # of the label
     dtype: Any = jnp.float32
 
@@ -118,7 +117,10 @@ class _Stages(nn.Module):
 
 
 class Generator(_Stages):
-    """Maps latents [B, D] to images [B, resolution, resolution, channels], without a last nonlinearity."""
+    """Maps latents [B, D] to images [B, resolution, resolution, channels], without a last nonlinearity.
+
+    An embedding of the label, class weights [B, classes], is concatenated to the latents.
+    """
 
     channels: int = 3
 
@@ -126,9 +128,8 @@ class Generator(_Stages):
     def __call__(self, z: jax.Array, train: bool, label: jax.Array | None = None) -> jax.Array:
         del train
         depth(self.resolution, len(self.widths))
-        if self.classes:
-            one_hot = jax.nn.one_hot(label, self.classes)
-            z = jnp.concatenate([z, self.linear(self.embedding, 'label')(one_hot)], -1)
+        if label is not None:
+            z = jnp.concatenate([z, self.linear(self.embedding, 'label')(label)], -1)
         basis = self.param('basis', nn.initializers.normal(1.0), (4, 4, self.widths[0]))
         x = (basis[None] * self.linear(self.widths[0], 'latent')(z)[:, None, None]).astype(self.dtype)
         for stage, width in enumerate(self.widths):
@@ -139,7 +140,7 @@ class Generator(_Stages):
 
 
 class Discriminator(_Stages):
-    """Maps images [B, resolution, resolution, C] to logits [B]. With `classes`, it projects onto a label embedding."""
+    """Maps images [B, resolution, resolution, C] to logits [B]: with a label, the projection onto its embedding."""
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool, label: jax.Array | None = None) -> jax.Array:
@@ -156,8 +157,7 @@ class Discriminator(_Stages):
         x = x.astype(jnp.float32)
         basis = self.param('basis', nn.initializers.normal(1 / 4), (4, 4, self.widths[0]))
         features = (x * basis[None]).sum((1, 2))
-        logits = self.linear(self.embedding if self.classes else 1, 'logit')(features)
-        if not self.classes:
-            return logits[:, 0]
-        one_hot = jax.nn.one_hot(label, self.classes)
-        return (logits * self.linear(self.embedding, 'label', 1 / math.sqrt(self.embedding))(one_hot)).sum(-1)
+        if label is None:
+            return self.linear(1, 'logit')(features)[:, 0]
+        projected = self.linear(self.embedding, 'logit')(features)
+        return (projected * self.linear(self.embedding, 'label', 1 / math.sqrt(self.embedding))(label)).sum(-1)

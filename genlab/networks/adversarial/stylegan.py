@@ -22,21 +22,19 @@ class Mapping(nn.Module):
     """Maps latents z [B, D] to latents w [B, width], and tracks the mean of w.
 
     Truncation moves w towards the mean (section 2.1 and appendix B). It is a running average over training, in the
-    collection `batch_stats`. With `classes`, an embedding of the label is concatenated to z.
+    collection `batch_stats`. An embedding of the label, class weights [B, classes], is concatenated to z.
     """
 
     width: int = 512
     layers: int = 8
     multiplier: float = 0.01  # of the learning rate
-    classes: int = 0
     decay: float = 0.995  # of the mean of w, per step
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool, label: jax.Array | None = None) -> jax.Array:
         x = pixel_norm(z)
-        if self.classes:
-            one_hot = jax.nn.one_hot(label, self.classes)
-            x = jnp.concatenate([x, pixel_norm(EqualizedDense(self.width, name='label')(one_hot))], -1)
+        if label is not None:
+            x = jnp.concatenate([x, pixel_norm(EqualizedDense(self.width, name='label')(label))], -1)
         for i in range(self.layers):
             x = LEAKY(EqualizedDense(self.width, GAIN, self.multiplier, name=f'dense_{i}')(x))
         mean = self.variable('batch_stats', 'mean', jnp.zeros, (self.width,), jnp.float32)

@@ -88,14 +88,13 @@ class Synthesis(nn.Module):
 class Discriminator(nn.Module):
     """Maps images [B, resolution, resolution, C] to logits [B] through residual blocks.
 
-    With `classes`, it projects its features onto a mapped embedding of the label (Karras et al. 2020b, appendix C.1).
+    With a label, class weights [B, classes], it projects its features onto an embedding (Miyato and Koyama 2018).
     """
 
     resolution: int
     base: int = 16384  # as of the generator
     most: int = 512
     group: int = 4  # of the minibatch standard deviation
-    classes: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -111,10 +110,10 @@ class Discriminator(nn.Module):
             x = (shortcut(x) + h) / math.sqrt(2)
         x = leaky(self.convolution(0, name='convolution_0')(minibatch_deviation(x, self.group)))
         x = leaky(EqualizedDense(x.shape[-1], dtype=self.dtype, name='dense')(x.reshape(x.shape[0], -1)))
-        if not self.classes:
+        if label is None:
             return EqualizedDense(1, dtype=self.dtype, name='logit')(x).astype(jnp.float32)[:, 0]
         x = EqualizedDense(x.shape[-1], dtype=self.dtype, name='logit')(x).astype(jnp.float32)
-        table = EqualizedDense(x.shape[-1], name='label')(jax.nn.one_hot(label, self.classes))
+        table = EqualizedDense(x.shape[-1], name='label')(label)
         return (x * table).sum(-1) / math.sqrt(x.shape[-1])
 
     def convolution(self, level: int, **settings: Any) -> EqualizedConv:
