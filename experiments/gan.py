@@ -1,59 +1,59 @@
 """Generative adversarial networks: two players, with any pair of losses and any penalties, for images or points.
 
-Terms of `discriminator`: adversarial, r1, r2, gradient_penalty, drift, logit_gap (a diagnostic: weight 0).
-Terms of `generator`: adversarial.
+Terms of `discriminator`: see `genlab.models.adversarial.discriminator_terms`. Terms of `generator`: see
+`generator_terms` there. `config.model`: see `settings` there.
 """
 
-from collections.abc import Callable
 from functools import partial
 
-import jax.numpy as jnp
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from genlab import choices
 from genlab.abilities import Codec, Sampler
+from genlab.augmentation import AUGMENTATIONS
+from genlab.conditioning import Conditions
 from genlab.errors import choose
 from genlab.experiment import Experiment, Role, compose
 from genlab.losses.adversarial import PAIRS
-from genlab.models import adversarial
-from genlab.networks.adversarial import dcgan
-from genlab.networks.layers.mlp import MLP
+from genlab.models import adversarial, generators
 
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
     """Builds the experiment of `config.model`; see `genlab.models.adversarial.settings`."""
-    pair = choose(PAIRS, config.model.pair, 'config.model.pair')
-    model = adversarial.GAN(*networks(config, axis), pair, config.model.latent_size)
-    roles = {
-        'discriminator': Role(('discriminator',), partial(adversarial.discriminator_terms, model), ('discriminator',)),
-        'generator': Role(('generator',), partial(adversarial.generator_terms, model), ('generator',)),
-    }
+    model = adversarial.GAN(
+        generators.networks(config, axis),
+        choose(PAIRS, config.model.pair, 'config.model.pair'),
+        config.model.latent_size,
+        Conditions(classes=config.model.classes),
+        choices.build(AUGMENTATIONS, config.model.augment, 'config.model.augment'),
+        config.model.mixing,
+        config.model.path_decay,
+        config.model.fade,
+        config.sample.get('truncation', 1.0),
+        axis,
+    )
+    mixes = model.nets.mapping is not None
     return compose(
         config,
         axis,
         partial(adversarial.networks, model),
-        roles,
+        {
+            'discriminator': Role(
+                ('discriminator',),
+                partial(adversarial.discriminator_terms, model),
+                adversarial.updated(model, 'discriminator'),
+            ),
+            'generator': Role(
+                adversarial.trained(model),
+                partial(adversarial.generator_terms, model),
+                adversarial.updated(model, 'generator'),
+            ),
+        },
         sampler=Sampler(partial(adversarial.sample, model)),
-        codec=Codec(partial(adversarial.decode, model), prior=partial(adversarial.prior, model)),
+        codec=Codec(
+            partial(adversarial.decode, model),
+            prior=partial(adversarial.prior, model),
+            mix=partial(adversarial.mix, model) if mixes else None,
+        ),
+        conditions=model.conditions,
     )
-
-
-def networks(config: ConfigDict, axis: str | None) -> tuple[nn.Module, nn.Module]:
-    """Returns (generator, discriminator)."""
-    return choices.bind(NETWORKS, config.model.networks, 'config.model.networks')(config, axis)
-
-
-def _dcgan(config: ConfigDict, axis: str | None, *, width: int) -> tuple[nn.Module, nn.Module]:
-    dtype = jnp.dtype(config.model.dtype)
-    shared = {'resolution': config.data.resolution, 'width': width, 'axis': axis, 'dtype': dtype}
-    generator = dcgan.Generator(channels=config.data.channels, latent_size=config.model.latent_size, **shared)
-    return generator, dcgan.Discriminator(**shared)
-
-
-def _dense(config: ConfigDict, axis: str | None, *, features: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
-    dtype = jnp.dtype(config.model.dtype)
-    return MLP((*features, config.model.dimensions), dtype=dtype), MLP((*features, 1), dtype=dtype)
-
-
-NETWORKS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {'dcgan': _dcgan, 'dense': _dense}

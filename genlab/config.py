@@ -417,6 +417,9 @@ CAPS = {
     'depth': 2,
     'layers': 1,
     'heads': 2,
+    'base': 128,
+    'most': 8,
+    'group': 2,
     'bound_times': 2,
 }
 LENGTHS = {'multipliers': 1}

@@ -1,7 +1,7 @@
 """R3GAN (Huang et al. 2024, section 4): residual networks without normalisation, of grouped convolutions.
 
-With 64 latents, ten classes, and four stages of width 768, 96 groups and two blocks, generator and discriminator of
-CIFAR-10 have 20,781,952 and 21,280,512 parameters.
+With 64 latents, ten classes, and two blocks of 768 channels per level, generator and discriminator of CIFAR-10 have
+20,781,952 and 21,280,512 parameters.
 """
 
 import math
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genlab.networks.adversarial.progressive import LEAKY
+from genlab.networks.adversarial.progressive import LEAKY, channels_at, doublings
 from genlab.networks.layers.convolution import Conv, convolve
 from genlab.networks.layers.resampling import filtered
 
@@ -22,12 +22,6 @@ TAPS = 1, 2, 1
 def scaled(gain: float = 1.0) -> nn.initializers.Initializer:
     """Returns an initializer that draws from N(0, gain^2 / fan-in)."""
     return nn.initializers.variance_scaling(gain**2, 'fan_in', 'normal') if gain else nn.initializers.zeros_init()
-
-
-def depth(resolution: int, stages: int) -> None:
-    """Raises where the stages do not lead from 4x4 to the resolution."""
-    if resolution != 4 * 2 ** (stages - 1):
-        raise ValueError(f'{stages} stages make images of side {4 * 2 ** (stages - 1)}, not {resolution}')
 
 
 def double(x: jax.Array) -> jax.Array:
@@ -89,23 +83,32 @@ class Block(nn.Module):
         return LEAKY(x + bias[None, None, None].astype(x.dtype))
 
 
-class _Stages(nn.Module):
-    """Holds the fields and parts of both networks. Stages are listed from 4x4 on."""
+class _Levels(nn.Module):
+    """Holds the fields and parts of both networks. A level is a number of doublings from 4x4."""
 
     resolution: int
-    widths: tuple[int, ...]
-    groups: tuple[int, ...]
-    blocks: tuple[int, ...]
+    base: int  # channels of a feature map, times its side; see channels_at
+    most: int = 512  # channels
+    blocks: int = 2  # per level
+    group_width: int = 8  # channels of a level per group of its convolutions
     expansion: int = 2
     embedding: int = 64  # of the label
     dtype: Any = jnp.float32
 
-    def residual(self, stage: int, x: jax.Array) -> jax.Array:
-        """Applies the blocks of one stage."""
-        for i in range(self.blocks[stage]):
-            block = Block(self.groups[stage], self.expansion, sum(self.blocks), self.dtype, name=f'block_{stage}_{i}')
-            x = block(x)
+    def width(self, level: int) -> int:
+        """Returns the channels of a level."""
+        return channels_at(level, self.base, self.most)
+
+    def residual(self, level: int, x: jax.Array) -> jax.Array:
+        """Applies the blocks of one level."""
+        groups, total = x.shape[-1] // self.group_width, self.blocks * (doublings(self.resolution) + 1)
+        for i in range(self.blocks):
+            x = Block(groups, self.expansion, total, self.dtype, name=f'block_{level}_{i}')(x)
         return x
+
+    def matched(self, level: int, x: jax.Array) -> jax.Array:
+        """Changes the number of channels to that of a level, if it differs."""
+        return x if x.shape[-1] == self.width(level) else self.convolution(self.width(level), f'width_{level}')(x)
 
     def convolution(self, width: int, name: str) -> Conv:
         """Makes a 1x1 convolution."""
@@ -116,7 +119,7 @@ class _Stages(nn.Module):
         return nn.Dense(width, use_bias=False, kernel_init=scaled(gain), name=name)
 
 
-class Generator(_Stages):
+class Generator(_Levels):
     """Maps latents [B, D] to images [B, resolution, resolution, channels], without a last nonlinearity.
 
     An embedding of the label, class weights [B, classes], is concatenated to the latents.
@@ -127,36 +130,30 @@ class Generator(_Stages):
     @nn.compact
     def __call__(self, z: jax.Array, train: bool, label: jax.Array | None = None) -> jax.Array:
         del train
-        depth(self.resolution, len(self.widths))
         if label is not None:
             z = jnp.concatenate([z, self.linear(self.embedding, 'label')(label)], -1)
-        basis = self.param('basis', nn.initializers.normal(1.0), (4, 4, self.widths[0]))
-        x = (basis[None] * self.linear(self.widths[0], 'latent')(z)[:, None, None]).astype(self.dtype)
-        for stage, width in enumerate(self.widths):
-            if stage:
-                x = double(x if x.shape[-1] == width else self.convolution(width, f'width_{stage}')(x))
-            x = self.residual(stage, x)
+        basis = self.param('basis', nn.initializers.normal(1.0), (4, 4, self.width(0)))
+        x = (basis[None] * self.linear(self.width(0), 'latent')(z)[:, None, None]).astype(self.dtype)
+        for level in range(doublings(self.resolution) + 1):
+            x = self.residual(level, double(self.matched(level, x)) if level else x)
         return self.convolution(self.channels, 'image')(x).astype(jnp.float32)
 
 
-class Discriminator(_Stages):
+class Discriminator(_Levels):
     """Maps images [B, resolution, resolution, C] to logits [B]: with a label, the projection onto its embedding."""
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool, label: jax.Array | None = None) -> jax.Array:
         del train
-        depth(self.resolution, len(self.widths))
-        if images.shape[1] != self.resolution:
-            raise ValueError(f'the discriminator needs images of side {self.resolution}, not {images.shape[1]}')
-        x = self.convolution(self.widths[-1], 'image')(images.astype(self.dtype))
-        for stage in reversed(range(len(self.widths))):
-            x = self.residual(stage, x)
-            if stage:
-                x, width = halve(x), self.widths[stage - 1]
-                x = x if x.shape[-1] == width else self.convolution(width, f'width_{stage}')(x)
-        x = x.astype(jnp.float32)
-        basis = self.param('basis', nn.initializers.normal(1 / 4), (4, 4, self.widths[0]))
-        features = (x * basis[None]).sum((1, 2))
+        if images.shape[1:3] != (self.resolution, self.resolution):
+            raise ValueError(f'the discriminator needs images of side {self.resolution}, not {images.shape[1:3]}')
+        top = doublings(self.resolution)
+        x = self.convolution(self.width(top), 'image')(images.astype(self.dtype))
+        for level in reversed(range(top + 1)):
+            x = self.residual(level, x)
+            x = self.matched(level - 1, halve(x)) if level else x
+        basis = self.param('basis', nn.initializers.normal(1 / 4), (4, 4, self.width(0)))
+        features = (x.astype(jnp.float32) * basis[None]).sum((1, 2))
         if label is None:
             return self.linear(1, 'logit')(features)[:, 0]
         projected = self.linear(self.embedding, 'logit')(features)

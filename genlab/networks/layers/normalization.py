@@ -48,6 +48,8 @@ class BatchNorm(nn.Module):
 
     The running variance averages the unbiased variance, n / (n - 1) times that of the batch, as PyTorch does. n counts
     the values of a channel on all devices of `axis`, or on this device if `axis` is None.
+
+    With a label, class weights [B, classes], scale and bias are a row per class (Dumoulin et al. 2017, equation 5).
     """
 
     axis: str | None = None
@@ -57,12 +59,15 @@ class BatchNorm(nn.Module):
     scale_init: Callable = nn.initializers.ones_init()
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, label: jax.Array | None = None) -> jax.Array:
         shape = (x.shape[-1],)
         mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
         variance = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
-        scale = self.param('scale', self.scale_init, shape)
-        bias = self.param('bias', nn.initializers.zeros_init(), shape)
+        rows = shape if label is None else (label.shape[-1], *shape)
+        scale = self.param('scale', self.scale_init, rows)
+        bias = self.param('bias', nn.initializers.zeros_init(), rows)
+        if label is not None:
+            scale, bias = label @ scale, label @ bias
         centre, rest, spread = mean.value, jnp.zeros(shape), variance.value
         if train:
             centre, rest, spread = _moments(x, None if self.is_initializing() else self.axis)
@@ -71,7 +76,10 @@ class BatchNorm(nn.Module):
                 now = centre + rest, spread * (count / max(count - 1, 1))
                 for running, value in zip((mean, variance), now):
                     running.value = self.momentum * running.value + (1 - self.momentum) * value
-        y = _affine(x, centre, rest, scale * lax.rsqrt(spread + self.epsilon), bias)
+        factor = lax.rsqrt(spread + self.epsilon)
+        if label is not None:
+            centre, rest, factor = centre[None], rest[None], factor[None]
+        y = _affine(x, centre, rest, scale * factor, bias)
         return y.astype(self.dtype or x.dtype)
 
 
