@@ -126,3 +126,15 @@ def test_shape_mismatch_raises():
         penalties.r1(lambda x: quadratic(x)[:, None], real)
     with pytest.raises(AssertionError):
         penalties.drift(jnp.ones((4, 1)))
+
+
+def test_path_lengths_of_a_linear_generator_are_norms_of_its_rows():
+    """For images sum_l A_l w_l, J^T y of layer l is A_l^T y, whatever w is."""
+    layers, width, side = 3, 4, 2
+    maps = jax.random.normal(jax.random.key(0), (layers, side * side, width))
+    styles = jax.random.normal(jax.random.key(1), (5, layers, width))
+    noise = jax.random.normal(jax.random.key(2), (5, side, side, 1))
+    generator = lambda styles: jnp.einsum('lpd,bld->bp', maps, styles).reshape(-1, side, side, 1)
+    lengths = penalties.path_lengths(generator, styles, noise)
+    rows = np.einsum('lpd,bp->bld', maps, np.asarray(noise).reshape(5, -1) / side)
+    np.testing.assert_allclose(lengths, np.sqrt(np.square(rows).sum(2).mean(1)), rtol=1e-5)
