@@ -428,7 +428,8 @@ LENGTHS = {'multipliers': 1}
 def small(config: ConfigDict) -> ConfigDict:
     """Returns the config shrunk to run in seconds: embedded data, tiny networks, and two steps per call and phase.
 
-    It has at least four steps. Nothing else changes.
+    It has at least four steps. Phases of larger images are dropped, and no player has more than two turns in a row.
+    Nothing else changes.
     """
     config = config.copy_and_resolve_references()
     if config.data.source in ('tfds', 'folder'):
@@ -437,10 +438,16 @@ def small(config: ConfigDict) -> ConfigDict:
         with config.ignore_type():  # the number of classes of other data
             config.update_from_flattened_dict(other)
     config.data.update(resolution=16, batch_size=8)
-    config.phases = tuple(
-        {**overlay, 'until': 2 * number + 2} if 'until' in overlay else overlay
-        for number, overlay in enumerate(config.phases)
-    )
+    overlays = [{**overlay} for overlay in config.phases if overlay.get('data.resolution', 0) <= 16]
+    for number, overlay in enumerate(overlays):
+        overlay |= {key: 8 for key in overlay if key == 'data.batch_size'}
+        overlay.pop('until', None)
+        if number < len(overlays) - 1:
+            overlay['until'] = 2 * number + 2
+    config.phases = tuple(overlays)
+    if config.train.order:  # one turn of a player in a row, or two
+        turns = tuple(config.train.order)
+        config.train.order = tuple(turn for n, turn in enumerate(turns) if turns[max(n - 2, 0) : n] != (turn, turn))
     for optimizer in config.optimizer.values():  # a rate keeps its slope: over four steps it would fall to its end
         rate = optimizer.learning_rate
         if isinstance(rate, ConfigDict) and not rate.steps:

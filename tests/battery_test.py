@@ -80,6 +80,8 @@ def test_trained_networks_move_and_frozen_ones_stay(trained):
     before, after = jax.device_get(trained.start.params), jax.device_get(trained.four[0].params)
     moving = set().union(*(moments_of(trained.start, player) for player in configs.order(trained.program.config)))
     for network in before:
+        if 'growth' in trained.start.stats[network]:
+            continue  # the levels of later phases rest
         for (path, old), new in zip(jax.tree.leaves_with_path(before[network]), jax.tree.leaves(after[network])):
             assert np.array_equal(old, new) != (network in moving), f'{network}{jax.tree_util.keystr(path)}'
 

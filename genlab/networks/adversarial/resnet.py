@@ -93,7 +93,8 @@ class Discriminator(nn.Module):
                 x = h + x
         features = nn.relu(x).astype(jnp.float32)
         features = features.sum((1, 2)) if self.total else features.mean((1, 2))
-        logits = self.dense(features, 1, 'logit', train)[:, 0]
+        # Without spectral normalisation the losses are Wasserstein's, in which a bias cancels.
+        logits = self.dense(features, 1, 'logit', train, use_bias=self.spectral)[:, 0]
         if label is None:
             return logits
         return logits + (features * self.dense(label, self.width, 'label', train, use_bias=False)).sum(-1)
