@@ -35,7 +35,7 @@ def mnist(config):
 
 def conditional(config):
     """Class labels: projection in the discriminator, batch normalisation per class in the generator."""
-    config.model.classes = 10
+    config.model.classes = 'auto'
 
 
 def cifar10(config):

@@ -32,7 +32,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         config.sample.get('truncation', 1.0),
         axis,
     )
-    mixes = model.nets.mapping is not None
+    styled = model.nets.mapping is not None
     return compose(
         config,
         axis,
@@ -53,7 +53,9 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         codec=Codec(
             partial(adversarial.decode, model),
             prior=partial(adversarial.prior, model),
-            mix=partial(adversarial.mix, model) if mixes else None,
+            mix=partial(adversarial.mix, model) if styled else None,
+            truncate=partial(adversarial.truncate_codes, model) if styled else None,
+            directions=partial(adversarial.weight_directions, model) if styled else None,
         ),
         conditions=model.conditions,
     )

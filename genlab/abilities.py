@@ -56,6 +56,16 @@ class Mix(Protocol):
         """Combines the coarse features of one code with the fine features of another: [B, H, W, C]."""
 
 
+class Truncate(Protocol):
+    def __call__(self, variables: Variables, codes: Codes, share: jax.Array) -> Codes:
+        """Moves codes towards the mean code, to `share` [B] of their distance."""
+
+
+class Directions(Protocol):
+    def __call__(self, variables: Variables) -> jax.Array:
+        """Returns directions [K, D] in the space of flat codes, unit vectors, the most influential first."""
+
+
 class Measure(Protocol):
     def __call__(self, variables: Variables, batch: Batch, keys: jax.Array) -> Mapping[str, jax.Array]:
         """Measures held-out examples: {name: [B]}.
@@ -91,6 +101,8 @@ class Codec(NamedTuple):
     encode: Encode | None = None
     prior: Prior | None = None
     mix: Mix | None = None
+    truncate: Truncate | None = None
+    directions: Directions | None = None  # from the weights alone, without examples
     entries: int = 0  # of the codebook; 0 where codes are continuous
     continuous: Any = None  # with a codebook: the Codec before quantisation, whose `decode` quantises first
 

@@ -31,6 +31,8 @@ class Codes(NamedTuple):
     encode: Callable[[Mapping[str, Any]], np.ndarray] | None  # prepared batch -> [B, D]
     prior: Callable[[int], np.ndarray] | None  # count -> [N, D]
     mix: Callable[[np.ndarray, np.ndarray], np.ndarray] | None  # coarse [N, D], fine [N, D] -> images [N, ...]
+    truncated: Callable[[np.ndarray, np.ndarray], np.ndarray] | None  # codes [N, D], shares [N] -> images [N, ...]
+    directions: np.ndarray | None  # [K, D], from the weights
 
     def decode_all(self, codes: np.ndarray) -> np.ndarray:
         """Decodes a grid of codes: [rows, columns, D] -> [rows, columns, ...]."""
@@ -71,6 +73,8 @@ def learn(config: ConfigDict, codec: Codec, placement: parallel.Placement, varia
         None if encode is None else lambda batch: _vectors(encode(batch)),
         None if prior is None else lambda count: _vectors(prior(count)),
         None if codec.mix is None else functools.partial(_mix, run, codec.mix, layout),
+        None if codec.truncate is None else functools.partial(_truncated, run, codec.truncate, codec.decode, layout),
+        None if codec.directions is None else np.asarray(codec.directions(parallel.to_host(variables)), np.float32),
     )
 
 
@@ -128,6 +132,24 @@ def _mix(run: Callable, mix: Callable, layout: Layout, coarse: np.ndarray, fine:
         return layout.restore(coarse[rows]), layout.restore(fine[rows])
 
     return run(_pairwise(mix), both, len(coarse)).astype(np.float32)
+
+
+def _truncated(
+    run: Callable, truncate: Callable, decode: Callable, layout: Layout, codes: np.ndarray, shares: np.ndarray
+) -> np.ndarray:
+    """Decodes vectors [N, D], each truncated to its share [N]."""
+
+    def both(rows: np.ndarray) -> tuple[Any, Any]:
+        rows = rows % len(codes)
+        return layout.restore(codes[rows]), shares[rows].astype(np.float32)
+
+    return run(_decoded_at(truncate, decode), both, len(codes)).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def _decoded_at(truncate: Callable, decode: Callable) -> Callable:
+    """Returns (variables, (codes, shares)) -> images, the same object per pair, so that it compiles once."""
+    return lambda variables, both: decode(variables, truncate(variables, *both))
 
 
 @functools.lru_cache(maxsize=16)

@@ -77,6 +77,8 @@ def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Plac
             thicken(config, codes, held_out),
             classes(config, codes, held_out, trained),
             mix(config, codes, held_out),
+            truncate(config, codes),
+            factorise(config, codes, held_out),
             edit(config, experiment, placement, variables, kept),
         ]
     if kept and jax.process_index() == 0:
@@ -352,3 +354,39 @@ def beside_first(given: np.ndarray, output: np.ndarray) -> np.ndarray:
 
 def _by_alpha(alphas: np.ndarray, values: np.ndarray) -> dict[str, float]:
     return {f'{alpha:+.2f}': float(value) for alpha, value in zip(alphas, values)}
+
+
+def truncate(config: ConfigDict, codes: Codes) -> Explored:
+    """Draws a row per sample: its truncation from the mean code, 0, to the code itself, 1, and beyond to -1 and 1.5.
+
+    The result is empty if the model cannot truncate (Karras et al. 2019, appendix B).
+
+    Args:
+      config: of the run.
+      codes: of the model.
+    """
+    if codes.truncated is None or codes.prior is None:
+        return Explored({}, {}, {})
+    count, shares = config.explore.pairs, np.linspace(-1, 1.5, config.explore.steps)
+    drawn = codes.truncated(np.repeat(codes.prior(count), len(shares), 0), np.tile(shares, count))
+    return Explored({'truncation': strips.strip(drawn.reshape(count, len(shares), *drawn.shape[1:]))}, {}, {})
+
+
+def factorise(config: ConfigDict, codes: Codes, held_out: Batch) -> Explored:
+    """Draws traversals of one code along the directions that the weights amplify most (Shen and Zhou 2021, SeFa).
+
+    The result is empty if the model has no such directions.
+
+    Args:
+      config: of the run.
+      codes: of the model.
+      held_out: a prepared batch.
+    """
+    if codes.directions is None:
+        return Explored({}, {}, {})
+    settings, start = config.explore, starts(codes, held_out, 1)[0]
+    reach = settings.reach * np.linalg.norm(codes.known.std(0)) / np.sqrt(codes.known.shape[1])
+    alphas = np.linspace(-reach, reach, settings.steps)
+    moves = codes.directions[: settings.dimensions]
+    decoded = codes.decode_all(start + alphas[None, :, None] * moves[:, None])
+    return Explored({'weight_directions': strips.strip(decoded)}, {}, {})

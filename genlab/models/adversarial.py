@@ -16,6 +16,7 @@ from genlab import augmentation, choices
 from genlab.abilities import Batch, Variables
 from genlab.augmentation import Augment, Controller
 from genlab.conditioning import Condition, Conditions, from_batch, random
+from genlab.config import counted
 from genlab.losses import penalties
 from genlab.losses.adversarial import Pair
 from genlab.networks.adversarial.stylegan import truncate
@@ -28,13 +29,13 @@ STATES = flax.core.DenyList('params')  # the collections that a network may writ
 
 def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
     """Returns `config.model` of a GAN of images, but for the changes."""
-    return choices.filled(
+    known = choices.filled(
         'config.model',
         dict(
             networks=networks,  # named: see genlab.models.generators
             latent_size=100,  # of z ~ N(0, 1)
             dimensions=0,  # of a point, for dense networks; 0 for images
-            classes=0,  # of the label that both networks take; 0: none
+            classes=0,  # of the label that both networks take; 'auto': those of the data; 0: none
             pair='non_saturating',  # losses of both players: genlab.losses.adversarial
             augment=choices.named('none'),  # of what the discriminator sees: genlab.augmentation
             mixing=0.0,  # probability that an image mixes two styles, with a mapping network
@@ -43,6 +44,7 @@ def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
         ),
         changes,
     )
+    return known | {'classes': counted(known['classes'])}
 
 
 class Networks(NamedTuple):
@@ -147,6 +149,25 @@ def mix(model: GAN, variables: Variables, coarse: jax.Array, fine: jax.Array) ->
     first = jnp.arange(model.nets.layers) < (model.nets.layers + 1) // 2
     styles = jnp.where(first[None, :, None], coarse[:, None], fine[:, None])
     return cast(jax.Array, model.nets.generator.apply(variables['generator'], styles, False))
+
+
+def truncate_codes(model: GAN, variables: Variables, codes: jax.Array, share: jax.Array) -> jax.Array:
+    """Moves codes w [N, D] towards their mean, to `share` [N] of their distance."""
+    return truncate(codes, variables['mapping']['batch_stats']['mean'][None], share[:, None])
+
+
+def weight_directions(model: GAN, variables: Variables) -> jax.Array:
+    """Returns the directions [D, D] of w that the style layers amplify most, the strongest first.
+
+    They are the eigenvectors of A^T A, where A are the weights from w to all styles (Shen and Zhou 2021, equation 4).
+    """
+    kernels = [
+        leaf / jnp.linalg.norm(leaf, axis=0, keepdims=True)
+        for path, leaf in jax.tree.leaves_with_path(variables['generator']['params'])
+        if 'style' in jax.tree_util.keystr(path) and path[-1].key == 'kernel'
+    ]
+    weights = jnp.concatenate(kernels, 1)
+    return jnp.linalg.eigh(weights @ weights.T)[1].T[::-1]
 
 
 def sample(model: GAN, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
