@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from genlab.diffusion.augmentation import interpolate, turn
 from genlab.noise import stream
+from genlab.warping import interpolate, turn
 
 Transform = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (image [H, W, C], key, probability) -> image
 QUARTERS = jnp.array([1.0, 0.0, -1.0, 0.0])  # cosines of quarter turns, exactly

@@ -44,7 +44,7 @@ def defaults(experiment: str) -> ConfigDict:
             ),
             evaluate=dict(
                 # Evaluators; those that do not apply to a model are skipped.
-                parts=('quality', 'points', 'held_out', 'reconstruction', 'codes', 'anomaly'),
+                parts=('quality', 'points', 'stacked', 'held_out', 'reconstruction', 'codes', 'anomaly'),
                 count=1000,  # samples, and held-out examples, to evaluate
                 seed=0,  # of the samples, and of random choices of the evaluators
                 features='auto',  # to compare samples in: 'classifier', 'inception', 'random' or 'pixels'
@@ -437,6 +437,8 @@ def small(config: ConfigDict) -> ConfigDict:
         other = {f'model.{key}': AUTO for key, name, value in settings(config.model) if name in DECLARED and value}
         with config.ignore_type():  # the number of classes of other data
             config.update_from_flattened_dict(other)
+    if config.data.source == 'stacked':
+        config.data.update(stacked='digits', name='', dir='')
     config.data.update(resolution=16, batch_size=8)
     overlays = [{**overlay} for overlay in config.phases if overlay.get('data.resolution', 0) <= 16]
     for number, overlay in enumerate(overlays):

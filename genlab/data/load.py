@@ -11,12 +11,13 @@ from genlab.data.sources import folder as folders
 from genlab.data.sources import tfds as tfds_sets
 from genlab.data.sources.digits import digits
 from genlab.data.sources.scenes.scenes import scenes
+from genlab.data.sources.stacked import stacked
 from genlab.data.sources.toy import toy
 from genlab.errors import ConfigError, meant
 
 SPLITS = ('train', 'test')
 # Fields that only some sources read, and these sources.
-READERS = {'dir': ('folder', 'tfds'), 'name': ('toy', 'tfds')}
+READERS = {'dir': ('folder', 'tfds', 'stacked'), 'name': ('toy', 'tfds', 'stacked'), 'stacked': ('stacked',)}
 # Fields that do not change what `load` returns.
 BATCHING = ('batch_size', 'resident', 'workers', 'flip', 'binarise', 'dequantise', 'crop_padding')
 
@@ -25,8 +26,10 @@ def defaults(**changes: Any) -> ConfigDict:
     """Returns `config.data` with every field that `load`, `prepare_batch` and the loop read, updated by `changes`."""
     known = ConfigDict(
         {
-            # The source: digits, toy, scenes, tfds or folder.
+            # The source: digits, toy, scenes, tfds, folder, or stacked: three grey images as channels.
             'source': 'digits',
+            # The source of the images that are stacked, e.g. digits.
+            'stacked': '',
             # The toy density (ring, grid, moons, roll2d, roll3d, curve) or the TFDS set (mnist, cifar10, ...).
             'name': '',
             # The folder of images, or the data_dir of TFDS; '' is the default of TFDS.
@@ -158,17 +161,30 @@ def _folder(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     return folders.folder(config.dir, config.resolution, config.channels, split)
 
 
+def _stacked(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
+    return stacked(load(_single(config), split))
+
+
+def _single(config: ConfigDict) -> ConfigDict:
+    """Returns the part of a config for the images that are stacked."""
+    single = config.copy_and_resolve_references()
+    single.update(source=config.stacked, stacked='', channels=1)
+    return single
+
+
 SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
     'digits': _digits,
     'toy': _toy,
     'scenes': _scenes,
     'tfds': _tfds,
     'folder': _folder,
+    'stacked': _stacked,
 }
 # Sources of files -> their declaration for training, without the pictures; None if the files are not there.
 HEADERS: dict[str, Callable[[ConfigDict], Source | None]] = {
     'tfds': lambda config: tfds_sets.header(config.name, config.dir, config.resolution, config.channels),
     'folder': lambda config: folders.header(config.dir, config.resolution, config.channels),
+    'stacked': lambda config: stacked(declared(_single(config))),
 }
 
 

@@ -5,11 +5,12 @@ Each is a module with `applies(subject) -> bool` and `evaluate(subject) -> Part`
 
 from typing import Any
 
-from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction
+from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction, stacked
 
 PARTS: dict[str, Any] = {
     'quality': quality,
     'points': points,
+    'stacked': stacked,
     'held_out': held_out,
     'reconstruction': reconstruction,
     'codes': codes,

@@ -1,0 +1,109 @@
+"""Times training steps of GANs at 32x32 in colour, in float32, against the same networks in PyTorch.
+
+`--network=stylegan2` has base 4096, a mapping of 8 layers, mixed styles, R1 in every 16th step and path lengths in every
+4th; a time is the mean of 16 steps. `--network=progan` has 128 channels, all levels grown, the gradient penalty and the
+drift term. `--network=dcgan` is DCGAN of width 64. Moving averages are left out. Each contender runs in processes of its
+own. The result is for the fastest mode of PyTorch.
+
+    python -m benchmarks.gans --network=stylegan2 --batch=8 --rounds=8
+"""
+
+import argparse
+import itertools
+import pathlib
+from collections.abc import Callable
+
+from benchmarks import contest
+
+SIDE, CHANNELS = 32, 3
+
+
+def config_of(network: str, batch: int):
+    """Returns the config of a network."""
+    from genlab.choices import named
+    from genlab.main import read
+
+    variants = {'stylegan2': '', 'progan': '', 'dcgan': ''}
+    config = read(str(pathlib.Path(__file__).parents[1] / f'configs/{network}.py') + variants[network])
+    config.data.update(batch_size=batch, channels=CHANNELS, resolution=SIDE, flip=False)
+    config.average, config.phases = {}, ()
+    if network == 'stylegan2':
+        config.model.networks = named('stylegan2', base=4096)
+        config.model.latent_size, config.train.steps_per_call = 512, 16
+    elif network == 'progan':
+        config.model.networks = named('progressive', resolution=SIDE, level=3, base=128 * SIDE, most=128)
+        config.model.latent_size = 512
+    else:
+        config.model.networks.width = 64
+    return config
+
+
+def genlab_steps(network: str, batch: int) -> Callable[[], None]:
+    """Compiles a call of the loop; returns a function that runs it and waits."""
+    import jax
+    import numpy as np
+
+    from genlab import experiment
+    from genlab.run.platform import set_up_jax
+    from genlab.training import parallel, program, totals
+
+    set_up_jax()
+    config = config_of(network, batch)
+    placement = parallel.place(config.placement)
+    (only,) = program.programs(config, experiment.load(config.experiment), placement, declared=True)
+    state = parallel.initial(placement, program.make_init(only))
+    sums = parallel.replicate(placement, totals.zero(program.metric_names(only, placement, state)))
+    constants = parallel.replicate(placement, program.make_constants(only))
+    steps, turns = only.calls
+    loaded = program.load(only, 0, steps * turns, slice(None))
+    random = np.random.default_rng(0)
+    loaded['image'] = random.integers(0, 256, (steps * turns, batch, SIDE, SIDE, CHANNELS), np.uint8)
+    carry, batches = (state, sums), placement.put(program.fold(only, loaded))
+    compiled = placement.compile(program.make_call(only), carry).lower(carry, batches, constants).compile()
+
+    def run():
+        nonlocal carry
+        carry = jax.block_until_ready(compiled(carry, batches, constants))
+
+    return run
+
+
+def torch_steps(network: str, batch: int, channels_last: bool, compiled: bool) -> Callable[[], None]:
+    """Builds the same in PyTorch. Both turns use the same fakes, as usual in fast code."""
+    import torch
+
+    from benchmarks import torch_gans as networks
+
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    images = torch.tanh(torch.randn(batch, CHANNELS, SIDE, SIDE)).contiguous(memory_format=layout)
+    fast = (lambda module: torch.compile(module, dynamic=False)) if compiled else (lambda module: module)
+    moved = lambda module: module.to(memory_format=layout)
+    if network == 'stylegan2':
+        return networks.stylegan2_steps(images, moved, fast, [512, 512, 256, 128])
+    if network == 'progan':
+        return networks.progan_step(images, moved, fast, [128] * 4)
+    return networks.dcgan_step(images, moved, fast)
+
+
+def makers(network: str, batch: int) -> dict[str, Callable]:
+    """Returns name -> function that builds the contender."""
+    made: dict[str, Callable] = {'genlab': lambda: genlab_steps(network, batch)}
+    for compiled, last in itertools.product((False, True), (False, True)):
+        name = f'torch {"compile" if compiled else "eager"}{" channels_last" if last else ""}'
+        made[name] = lambda last=last, compiled=compiled: torch_steps(network, batch, last, compiled)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--network', choices=['stylegan2', 'progan', 'dcgan'], default='stylegan2')
+    parser.add_argument('--batch', type=int, default=16)
+    parser.add_argument('--rounds', type=int, default=8)
+    parser.add_argument('--only', default='', help='prefix of the names of contenders')
+    options = parser.parse_args()
+    made, steps = makers(options.network, options.batch), 16 if options.network == 'stylegan2' else 1
+    contest.compete('benchmarks.gans', made, options.rounds, options.batch, steps=steps, only=options.only)
+
+
+if __name__ == '__main__':
+    main()
