@@ -48,4 +48,20 @@ def moons(config):
     config.data.name = 'moons'
 
 
-VARIANTS = configs.variants(grid, curve, moons)
+def digits(config):
+    """Images of digits, 16x16."""
+    config.data.update(source='digits', name='', observe='image', resolution=16, channels=1, batch_size=64)
+    config.model.update(latent_size=64, dimensions=0)
+    config.model.networks.features = (256, 512)
+    config.optimizer.discriminator.learning_rate = config.optimizer.generator.learning_rate = 2e-4
+    config.train.update(steps=10_000, steps_per_call=50, log_every=500, sample_every=2500)
+    config.sample.update(count=64, chunk=64)
+
+
+def saturating(config):
+    """The original minimax loss, without a penalty: it fails, for comparison."""
+    config.model.pair = 'saturating'
+    config.losses.discriminator = dict(adversarial=1.0, logit_gap=0.0)
+
+
+VARIANTS = configs.variants(grid, curve, moons, digits, saturating)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from genlab import choices
 from genlab.models.adversarial import Networks
-from genlab.networks.adversarial import dcgan, progressive, r3gan, resnet, stylegan, stylegan2
+from genlab.networks.adversarial import dcgan, dense, progressive, r3gan, resnet, stylegan, stylegan2
 from genlab.networks.layers.mlp import MLP
 
 
@@ -20,8 +20,12 @@ def networks(config: ConfigDict, axis: str | None) -> Networks:
 
 
 def _dense(config: ConfigDict, axis: str | None, *, features: tuple[int, ...]) -> Networks:
+    """Of points if the config says their dimensions, else of images; there the discriminator's layers are reversed."""
     dtype = jnp.dtype(config.model.dtype)
-    return Networks(MLP((*features, config.model.dimensions), dtype=dtype), MLP((*features, 1), dtype=dtype))
+    if config.model.dimensions:
+        return Networks(MLP((*features, config.model.dimensions), dtype=dtype), MLP((*features, 1), dtype=dtype))
+    shape = config.data.resolution, config.data.resolution, config.data.channels
+    return Networks(dense.Generator(features, shape, dtype), dense.Discriminator(features[::-1], dtype))
 
 
 def _dcgan(
