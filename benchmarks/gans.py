@@ -1,9 +1,9 @@
 """Times training steps of GANs at 32x32 in colour, in float32, against the same networks in PyTorch.
 
-`--network=stylegan2` has base 4096, a mapping of 8 layers, mixed styles, R1 in every 16th step and path lengths in every
-4th; a time is the mean of 16 steps. `--network=progan` has 128 channels, all levels grown, the gradient penalty and the
-drift term. `--network=dcgan` is DCGAN of width 64. Moving averages are left out. Each contender runs in processes of its
-own. The result is for the fastest mode of PyTorch.
+`--network=stylegan2` has base 4096, a mapping of 8 layers, mixed styles, R1 in every 16th step and path lengths in
+every 4th; a time is the mean of 16 steps. `--network=progan` has 128 channels, all levels grown, the gradient penalty
+and the drift term. `--network=dcgan` is DCGAN of width 64. Moving averages are left out. Each contender runs in
+processes of its own. The result is for the fastest mode of PyTorch.
 
     python -m benchmarks.gans --network=stylegan2 --batch=8 --rounds=8
 """
@@ -23,8 +23,7 @@ def config_of(network: str, batch: int):
     from genlab.choices import named
     from genlab.main import read
 
-    variants = {'stylegan2': '', 'progan': '', 'dcgan': ''}
-    config = read(str(pathlib.Path(__file__).parents[1] / f'configs/{network}.py') + variants[network])
+    config = read(str(pathlib.Path(__file__).parents[1] / f'configs/{network}.py'))
     config.data.update(batch_size=batch, channels=CHANNELS, resolution=SIDE, flip=False)
     config.average, config.phases = {}, ()
     if network == 'stylegan2':

@@ -12,9 +12,7 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('gan')
     config.data.update(source='digits', resolution=32, channels=1, batch_size=64)
-    config.model.update(
-        adversarial.settings(named('resnet', width=32, spectral=True), latent_size=128, pair='hinge')
-    )
+    config.model.update(adversarial.settings(named('resnet', width=32, spectral=True), latent_size=128, pair='hinge'))
     config.losses.discriminator = dict(adversarial=1.0, logit_gap=0.0)
     config.losses.generator = dict(adversarial=1.0)
     config.optimizer.discriminator = adam(2e-4, b1=0.0, b2=0.9)
@@ -39,7 +37,7 @@ def conditional(config):
 
 
 def cifar10(config):
-    """CIFAR-10 as in table 4 of the paper: five critic turns per round, a linear decay. FID 21.7, Inception score 8.22."""
+    """CIFAR-10 as in table 4 of the paper: five critic turns per round. FID 21.7, Inception score 8.22."""
     configs.tfds(config, 'cifar10', 32)
     config.data.flip = True
     config.model.networks.update(width=256, critic_width=128)

@@ -48,7 +48,8 @@ def ffhq1024(config):
     config.train.update(sample_every=10_000, evaluate_every=0)
     sides = (8, 16, 32, 64, 128, 256, 512, 1024)
     batches = {8: 256, 16: 128, 32: 64, 64: 32, 128: 32, 256: 32, 512: 32, 1024: 32}
-    steps = tuple((600_000 if side == 8 else 1_200_000 if side < 1024 else 16_000_000) // batches[side] for side in sides)
+    images = [600_000, *[1_200_000] * 6, 16_000_000]
+    steps = tuple(number // batches[side] for side, number in zip(sides, images))
     generators.grow(config, sides, steps, **{f'at_{side}': size for side, size in batches.items()})
     config.checkpoint.every = 10_000
 

@@ -13,9 +13,7 @@ def get_config(variant=''):
     config = configs.defaults('gan')
     config.data.update(source='digits', resolution=32, channels=1, batch_size=64)
     config.model.update(
-        adversarial.settings(
-            named('resnet', width=32, spectral=False), latent_size=128, pair='wasserstein'
-        )
+        adversarial.settings(named('resnet', width=32, spectral=False), latent_size=128, pair='wasserstein')
     )
     config.losses.discriminator = dict(adversarial=1.0, gradient_penalty=10.0, logit_gap=0.0)
     config.losses.generator = dict(adversarial=1.0)

@@ -210,7 +210,7 @@ def recolor(image: jax.Array, matrix: jax.Array) -> jax.Array:
 def _ada(image: jax.Array, key: jax.Array, probability: jax.Array, *, geometry: bool, color: bool) -> jax.Array:
     """Applies the transforms of ADA to one image [H, W, C]."""
     where, how = jax.random.split(key)
-    image = move(image, draw_motion(where, probability, *image.shape[:2], geometry))
+    image = move(image, draw_motion(where, probability, image.shape[0], image.shape[1], geometry))
     return recolor(image, color_matrix(how, probability)) if color and image.shape[-1] in (1, 3) else image
 
 

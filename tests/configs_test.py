@@ -36,7 +36,7 @@ def pictures(tmp_path_factory) -> pathlib.Path:
 def own_images(path, folder):
     """Returns a small version of the config that reads the folder."""
     config = small(module_of(path).get_config())
-    config.data.update(source='folder', dir=str(folder))
+    config.data.update(source='folder', dir=str(folder), stacked='')
     return config
 
 

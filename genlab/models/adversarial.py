@@ -57,6 +57,7 @@ class Networks(NamedTuple):
     discriminator: nn.Module  # examples -> logits [N], or (logits, class logits [N, classes])
     mapping: nn.Module | None = None  # latents -> w [N, D]; it tracks the mean of w, and takes the label
     layers: int = 0  # styles per image, with a mapping
+    styles: int = 0  # size D of a style, with a mapping
     noisy: bool = False  # whether the generator takes `keys=`
     grows: bool = False  # whether generator and discriminator take `fade=`
 
@@ -102,8 +103,8 @@ def networks(model: GAN, batch: Batch) -> dict[str, Network]:
         found['generator'] = Network(nets.generator, (z, False), label)
     else:
         found['mapping'] = Network(nets.mapping, (z, False), label)
-        w = jax.eval_shape(lambda: nets.mapping.init_with_output(jax.random.key(0), z, False, **label)[0])
-        found['generator'] = Network(nets.generator, (jnp.zeros((count, nets.layers, w.shape[-1])), False))
+        styles = jnp.zeros((count, nets.layers, nets.styles))
+        found['generator'] = Network(nets.generator, (styles, False))
         if model.path_decay:
             found['path_length'] = Network(PathMean(model.path_decay, model.axis), (jnp.zeros(count), False))
     if model.augment is not None:
@@ -136,7 +137,8 @@ def codes(model: GAN, variables: Variables, keys: jax.Array, condition: Conditio
     z, label = normal(keys, (model.latent_size,), 'latent'), _label(model, condition)
     if model.nets.mapping is None:
         return jnp.concatenate([z, *label.values()], -1)
-    return cast(jax.Array, model.nets.mapping.apply(variables['mapping'], z, False, **label))
+    named: dict[str, Any] = label
+    return cast(jax.Array, model.nets.mapping.apply(variables['mapping'], z, False, **named))
 
 
 def decode(model: GAN, variables: Variables, codes: jax.Array) -> jax.Array:
@@ -205,11 +207,11 @@ def generate(model: GAN, variables: Variables, keys: jax.Array, condition: Condi
     named |= _fade(model, step)
     stats, styles = {}, None
     if model.nets.mapping is not None:
-        both = (z, normal(keys, (model.latent_size,), 'mixed latent')) if model.mixing else (z,)
-        w, stats['mapping'] = _apply(model.nets.mapping, variables['mapping'], both[0], **label)
+        w, stats['mapping'] = _apply(model.nets.mapping, variables['mapping'], z, **label)
         z = styles = jnp.repeat(w[:, None], model.nets.layers, 1)
         if model.mixing:
-            other, _ = _apply(model.nets.mapping, variables['mapping'], both[1], **label)
+            another = normal(keys, (model.latent_size,), 'mixed latent')
+            other, _ = _apply(model.nets.mapping, variables['mapping'], another, **label)
             z = styles = _mixed(model, styles, other, keys)
         label = {}
     images, stats['generator'] = _apply(model.nets.generator, variables['generator'], z, **label, **named)
@@ -269,9 +271,7 @@ def discriminator_terms(model: GAN, variables: Variables, batch: Batch, keys: ja
     if classes is not None:
         terms['classification'] = _classification(classes, condition)
     if model.augment is not None:
-        terms['augmentation'], new['augmentation'] = _apply(
-            _controller(model), variables['augmentation'], real_logits
-        )
+        terms['augmentation'], new['augmentation'] = _apply(_controller(model), variables['augmentation'], real_logits)
     return terms, new
 
 

@@ -79,6 +79,7 @@ def _stylegan(
         progressive.Discriminator(group=group, smooth=True, **shared),
         stylegan.Mapping(width, layers),
         stylegan.layers(resolution),
+        width,
         noisy=True,
         grows=True,
     )
@@ -100,6 +101,7 @@ def _stylegan2(
         stylegan2.Discriminator(group=group, **shared),
         stylegan.Mapping(width, layers),
         stylegan.layers(config.data.resolution),
+        width,
         noisy=True,
     )
 

@@ -1,8 +1,8 @@
 """ProGAN (Karras et al. 2018): a generator and a discriminator that grow from 4x4 pixels, one doubling per level.
 
-Table 2 and appendix A.1 of the paper. All levels exist from the start, so the state of a run has one shape. `level` says
-how many doublings are in use. A new level fades in: `fade` goes from 0, the level below, to 1. The generator keeps it in
-the collection `growth`, so that samples are drawn with the fade of the last step.
+Table 2 and appendix A.1 of the paper. All levels exist from the start, so the state of a run has one shape. `level` is
+the number of doublings in use. A new level fades in: `fade` goes from 0, the level below, to 1. The generator keeps it
+in the collection `growth`, so that samples are drawn with the fade of the last step.
 
 With 512 latents and three channels, the generators and discriminators have 20,719,628 and 20,726,785 parameters at
 32x32, 22,933,394 and 22,941,313 at 128x128, and 23,079,115 and 23,087,249 at 1024x1024.

@@ -48,7 +48,7 @@ class Generator(nn.Module):
         x = x.reshape(z.shape[0], 4, 4, self.width)
         for i in range(doublings(self.resolution)):
             h = self.normalized(x, train, label, f'normalization_{i}_0')
-            h = self.convolution(h, f'convolution_{i}_0', DoubledConv)
+            h = self.convolution(h, f'convolution_{i}_0', DoubledConv, use_bias=False)  # a bias would cancel
             h = self.normalized(h, train, label, f'normalization_{i}_1')
             h = self.convolution(h, f'convolution_{i}_1')
             x = h + double(Conv(self.width, (1, 1), dtype=self.dtype, kernel_init=xavier(), name=f'shortcut_{i}')(x))
@@ -60,9 +60,10 @@ class Generator(nn.Module):
         """Normalises over the batch and rectifies."""
         return nn.relu(BatchNorm(self.axis, dtype=self.dtype, name=name)(x, train, label))
 
-    def convolution(self, x: jax.Array, name: str, kind: type[Conv] = Conv) -> jax.Array:
+    def convolution(self, x: jax.Array, name: str, kind: type[Conv] = Conv, **settings: Any) -> jax.Array:
         """Applies a 3x3 convolution of a block."""
-        return kind(self.width, (3, 3), dtype=self.dtype, kernel_init=xavier(math.sqrt(2)), name=name)(x)
+        settings |= {'dtype': self.dtype, 'kernel_init': xavier(math.sqrt(2)), 'name': name}
+        return kind(self.width, (3, 3), **settings)(x)
 
 
 class Discriminator(nn.Module):

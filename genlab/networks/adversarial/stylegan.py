@@ -4,7 +4,6 @@ Section 2 and appendices B and C. The discriminator is ProGAN's, with a filter b
 channels, the mapping has 2,101,248 parameters and the synthesis 24,118,379.
 """
 
-import math
 import zlib
 from typing import Any
 
