@@ -11,10 +11,10 @@ from genlab.training.optimizers import adam
 
 def get_config(variant=''):
     config = configs.defaults('gan')
-    config.data.update(source='digits', resolution=32, channels=1, batch_size=64)
+    config.data.update(source='digits', resolution=32, channels=1, batch_size=32)
     config.model.update(
         adversarial.settings(
-            named('r3gan', base=2048, most=64, blocks=1),
+            named('r3gan', base=512, most=64, blocks=1),
             latent_size=64,
             pair='relativistic',
         )
@@ -24,7 +24,7 @@ def get_config(variant=''):
     config.optimizer.discriminator = adam(2e-4, b1=0.0, b2=0.99)
     config.optimizer.generator = adam(2e-4, b1=0.0, b2=0.99)
     config.average.generator = 0.998
-    config.train.update(order=('discriminator', 'generator'), steps=3000, sample_every=500, evaluate_every='end')
+    config.train.update(order=('discriminator', 'generator'), steps=1500, sample_every=500, evaluate_every='end')
     return configs.vary(config, variant, VARIANTS)
 
 

@@ -24,7 +24,7 @@ def get_config(variant=''):
         share = every / (every + 1)  # corrects for the steps without the penalty (appendix B)
         config.optimizer[player] = adam(2e-3 * share, b1=0.0, b2=0.99**share)
     config.average.update(mapping=half_life(10_000, rampup=0.05), generator=half_life(10_000, rampup=0.05))
-    config.train.update(order=('discriminator', 'generator'), steps=4000, sample_every=500, evaluate_every='end')
+    config.train.update(order=('discriminator', 'generator'), steps=2500, sample_every=500, evaluate_every='end')
     config.sample.truncation = 1.0
     return configs.vary(config, variant, VARIANTS)
 
