@@ -22,8 +22,8 @@ import jax.numpy as jnp
 class Pair(NamedTuple):
     """Holds the losses of one adversarial pair."""
 
-    discriminator: Callable  # (real_logits [B], fake_logits [B]) -> [B]
-    generator: Callable  # (fake_logits [B], real_logits [B]) -> [B]
+    discriminator: Callable[[jax.Array, jax.Array], jax.Array]  # (real_logits [B], fake_logits [B]) -> [B]
+    generator: Callable[[jax.Array, jax.Array], jax.Array]  # (fake_logits [B], real_logits [B]) -> [B]
 
 
 def _check(*logits: jax.Array | None) -> None:

@@ -20,8 +20,9 @@ import jax.numpy as jnp
 class Likelihood(NamedTuple):
     """Holds a negative log-likelihood and the mean of x under it."""
 
-    negative_log: Callable  # (x [B, ...], location [B, ...], log_scale) -> [B]
-    mean: Callable  # (location [B, ...]) -> [B, ...]
+    # (x [B, ...], location [B, ...], log_scale) -> [B]
+    negative_log: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    mean: Callable[[jax.Array], jax.Array]  # (location [B, ...]) -> [B, ...]
 
 
 def _sum(values: jax.Array) -> jax.Array:

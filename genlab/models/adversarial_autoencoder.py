@@ -142,7 +142,7 @@ def autoencoder_terms(model: AdversarialAutoencoder, variables: Variables, batch
     def adversarial() -> jax.Array:
         real_logits = discriminate(model, variables, real)[0]
         losses = [model.pair.generator(discriminate(model, variables, fake)[0], real_logits) for fake in fakes]
-        return sum(losses) / len(fakes)
+        return jnp.asarray(sum(losses) / len(fakes))
 
     def feature_reconstruction() -> jax.Array:
         target, output = (discriminate(model, variables, x)[1] for x in (real, fakes[0]))

@@ -33,8 +33,9 @@ class Space(NamedTuple):
     """Holds the space that a model diffuses in: the data space, or the latent space of an autoencoder."""
 
     shape: tuple[int, ...]  # shape of an example in this space
-    enter: Callable  # (variables, batch, keys, train) -> (x [B, *shape], new collections of networks)
-    leave: Callable  # (variables, x [B, *shape]) -> samples [B, ...]
+    # (variables, batch, keys, train) -> (x [B, *shape], new collections of networks)
+    enter: Callable[[Variables, Batch, jax.Array, bool], tuple[jax.Array, dict]]
+    leave: Callable[[Variables, jax.Array], jax.Array]  # (variables, x [B, *shape]) -> samples [B, ...]
     networks: Callable[[Batch], dict[str, Network]]  # networks that `enter` and `leave` use
     updates: tuple[str, ...] = ()  # networks whose collections training writes
 
