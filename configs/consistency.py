@@ -6,6 +6,8 @@ The network maps every point of a path to the start of that path.
     python -m genlab.main --config=configs/consistency.py:moons     (points; also :ring)
 
 To sample in more evaluations, with new noise between them: --mode=sample --config.sample.steps=2.
+
+Expect a Frechet distance of about 12 after 7 minutes on 2 cores in one evaluation (docs/diffusion.md).
 """
 
 from genlab import config as configs

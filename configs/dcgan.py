@@ -1,6 +1,8 @@
 """DCGAN (Radford, Metz and Chintala 2015) on scikit-learn's handwritten digits, resized to 32x32.
 
 python -m genlab.main --config=configs/dcgan.py
+
+Expect all ten digits, each 7 % to 14 %, after about 4 minutes on 2 cores (docs/RESULTS.md).
 """
 
 from genlab import config as configs

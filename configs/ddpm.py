@@ -5,6 +5,8 @@
 The default sampler takes 100 ancestral steps. A trained network works with other samplers too:
 --mode=sample --config.sample.sampler=ddim --config.sample.steps=20, also heun, dpm_solver, ... (all in
 genlab.diffusion.settings).
+
+Expect a Frechet distance of about 22 after 8 minutes on 2 cores, with 50 sampling steps (docs/diffusion.md).
 """
 
 from genlab import config as configs

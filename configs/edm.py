@@ -1,6 +1,8 @@
 """EDM (Karras et al. 2022): continuous noise levels, inputs and outputs of unit variance, Heun's solver in 18 steps.
 
 python -m genlab.main --config=configs/edm.py
+
+Expect a Frechet distance of about 13 after 9 minutes on 2 cores (docs/diffusion.md).
 """
 
 from genlab import config as configs

@@ -6,6 +6,8 @@ Bits per dimension by the exact likelihood (slow; `evaluate.exact` is the number
 
     python -m genlab.main --config=configs/flow_matching.py:dequantised --workdir=... --mode=evaluate \
         --config.evaluate.exact=64
+
+Expect a Frechet distance of about 7 after 8 minutes on 2 cores (docs/diffusion.md).
 """
 
 from genlab import config as configs

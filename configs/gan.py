@@ -1,6 +1,8 @@
 """GAN of dense layers (Goodfellow et al. 2014) on a ring of eight Gaussians in the plane.
 
 python -m genlab.main --config=configs/gan.py
+
+Expect all 8 modes and 95 % of the samples within three deviations after 10 seconds on 2 cores (docs/RESULTS.md).
 """
 
 from genlab import config as configs

@@ -5,6 +5,8 @@ The network predicts the variance of each reverse step in addition to the noise.
     python -m genlab.main --config=configs/improved_ddpm.py
 
 Learned variances allow sampling in few ancestral steps: 50 here.
+
+Expect a Frechet distance of about 14 after 10 minutes on 2 cores (docs/diffusion.md).
 """
 
 from genlab import config as configs

@@ -7,6 +7,8 @@ derivative of the network.
     python -m genlab.main --config=configs/meanflow.py:moons     (points; also :ring)
 
 To sample in more evaluations: --mode=sample --config.sample.steps=4.
+
+Expect a Frechet distance of about 16 after 7 minutes on 2 cores in one evaluation (docs/diffusion.md).
 """
 
 from genlab import config as configs

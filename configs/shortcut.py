@@ -6,6 +6,8 @@ A step of any length has the result of two steps of half the length.
     python -m genlab.main --config=configs/shortcut.py:moons     (points; also :ring)
 
 To sample in more evaluations, preferably a power of two up to 128: --mode=sample --config.sample.steps=4.
+
+Expect a Frechet distance of about 18 after 7 minutes on 2 cores in one evaluation (docs/diffusion.md).
 """
 
 from genlab import config as configs
