@@ -19,7 +19,7 @@ from genlab.noise import stream
 from genlab.warping import interpolate, turn
 
 Transform = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (image [H, W, C], key, probability) -> image
-QUARTERS = jnp.array([1.0, 0.0, -1.0, 0.0])  # cosines of quarter turns, exactly
+QUARTERS = np.array([1.0, 0.0, -1.0, 0.0], np.float32)  # cosines of quarter turns, exactly
 LUMA = np.ones(3) / math.sqrt(3)  # direction of equal red, green and blue
 
 
@@ -173,7 +173,8 @@ def move(image: jax.Array, motion: Motion) -> jax.Array:
     x, y = turn(x - motion.shift_right, y - motion.shift_down, jnp.asarray(motion.after))
     x, y = turn(x / motion.stretch, y * motion.stretch, jnp.asarray(motion.before))
     x, y = x / motion.scale - motion.right, y / motion.scale - motion.down
-    cosine, sine = QUARTERS[jnp.asarray(motion.quarter) % 4], QUARTERS[(jnp.asarray(motion.quarter) + 3) % 4]
+    quarters, turns = jnp.asarray(QUARTERS), jnp.asarray(motion.quarter)
+    cosine, sine = quarters[turns % 4], quarters[(turns + 3) % 4]
     x, y = cosine * x - sine * y, sine * x + cosine * y
     x = jnp.where(jnp.asarray(motion.flip) > 0, -x, x)
     return interpolate(image, y + centre[0], x + centre[1])

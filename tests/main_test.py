@@ -105,7 +105,7 @@ BAD = {
     'unknown variant': (
         [],
         2,
-        "variant='gird': choose one of grid, curve, moons (did you mean grid?)",
+        "variant='gird': choose one of grid, curve, moons, digits, saturating (did you mean grid?)",
         'configs/gan.py:gird',
     ),
     'no file': ([], 2, 'there is no such file; --mode=list prints', 'configs/qqq.py'),
