@@ -24,13 +24,13 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         generators.networks(config, axis),
         choose(PAIRS, config.model.pair, 'config.model.pair'),
         config.model.latent_size,
-        Conditions(classes=config.model.classes),
-        choices.build(AUGMENTATIONS, config.model.augment, 'config.model.augment'),
-        config.model.mixing,
-        config.model.path_decay,
-        config.model.fade,
-        config.sample.get('truncation', 1.0),
-        axis,
+        conditions=Conditions(classes=config.model.classes),
+        augment=choices.build(AUGMENTATIONS, config.model.augment, 'config.model.augment'),
+        mixing=config.model.mixing,
+        path_decay=config.model.path_decay,
+        fade=config.model.fade,
+        truncation=config.sample.get('truncation', 1.0),
+        axis=axis,
     )
     styled = model.nets.mapping is not None
     return compose(

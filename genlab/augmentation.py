@@ -1,9 +1,9 @@
 """Augmentation of real and generated images in front of a discriminator, so that few images suffice.
 
-Two pipelines of differentiable transforms: that of ADA (Karras et al. 2020, "Training Generative Adversarial Networks
+There are two pipelines of differentiable transforms: ADA (Karras et al. 2020, "Training Generative Adversarial Networks
 with Limited Data", section 2 and appendix B) and DiffAugment (Zhao et al. 2020, section 4). A transform of ADA applies
-with a probability p below 1, so the distribution of the images can be told from that of the augmented images: the
-augmentation does not leak into the samples.
+with a probability p below 1. The augmented images then determine the distribution of the images, so the augmentation
+does not leak into the samples.
 """
 
 import math

@@ -35,7 +35,7 @@ def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
             networks=networks,  # named: see genlab.models.generators
             latent_size=100,  # of z ~ N(0, 1)
             dimensions=0,  # of a point, for dense networks; 0 for images
-            classes=0,  # of the label that both networks take; 'auto': those of the data; 0: none
+            classes=0,  # number of labels that both networks take; 'auto': taken from the data; 0: none
             pair='non_saturating',  # losses of both players: genlab.losses.adversarial
             augment=choices.named('none'),  # of what the discriminator sees: genlab.augmentation
             mixing=0.0,  # probability that an image mixes two styles, with a mapping network
@@ -176,7 +176,7 @@ def sample(model: GAN, variables: Variables, keys: jax.Array, condition: Conditi
     """Samples one example per key, with the truncation of the model."""
     w = codes(model, variables, keys, condition)
     if model.nets.mapping is not None:
-        w = truncate(w, variables['mapping']['batch_stats']['mean'][None], model.truncation)
+        w = truncate_codes(model, variables, w, jnp.full(len(w), model.truncation))
     return _generated(model, variables, w, **({'keys': stream(keys, 'pixels')} if model.nets.noisy else {}))
 
 
@@ -244,7 +244,7 @@ def discriminator_terms(model: GAN, variables: Variables, batch: Batch, keys: ja
     the diagnostics logit_gap = D(real) - D(fake), real_sign (the mean sign of the real logits) and augmentation (its
     probability).
     """
-    condition, fakes = from_batch(model.conditions, batch), None
+    condition = from_batch(model.conditions, batch)
     real = _faded(model, batch['x'], step)
     fakes = generate(model, variables, keys, condition, step)
     see = _augmented(model, variables, keys)

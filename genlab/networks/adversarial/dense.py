@@ -1,16 +1,14 @@
 """Dense generator and discriminator of images (Goodfellow et al. 2014, section 5)."""
 
 import math
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from genlab.networks.adversarial.progressive import LEAKY
 from genlab.networks.layers.mlp import MLP
-
-LEAKY = partial(nn.leaky_relu, negative_slope=0.2)
 
 
 class Generator(nn.Module):

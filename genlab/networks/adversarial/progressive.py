@@ -18,18 +18,11 @@ from flax import linen as nn
 
 from genlab.networks.layers.convolution import convolve_doubled, convolve_halved
 from genlab.networks.layers.equalized import EqualizedConv, EqualizedDense, minibatch_deviation, pixel_norm
-from genlab.networks.layers.resampling import double, filtered, halve
+from genlab.networks.layers.resampling import double, doublings, filtered, halve
 
 LEAKY = partial(nn.leaky_relu, negative_slope=0.2)
 GAIN = math.sqrt(2)  # of a leaky rectifier
 BLUR = 1, 2, 1  # filter of StyleGAN (Karras et al. 2019, section 2)
-
-
-def doublings(resolution: int) -> int:
-    """Returns the number of doublings from 4x4 to the resolution, which must be a power of two of at least 8."""
-    if resolution < 8 or resolution & (resolution - 1):
-        raise ValueError(f'this network needs a resolution that is a power of two of at least 8, not {resolution}')
-    return resolution.bit_length() - 3
 
 
 def channels_at(level: int, base: int, most: int) -> int:

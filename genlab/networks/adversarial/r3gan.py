@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genlab.networks.adversarial.progressive import LEAKY, channels_at, doublings
+from genlab.networks.adversarial.progressive import LEAKY, channels_at
 from genlab.networks.layers.convolution import Conv, convolve
-from genlab.networks.layers.resampling import filtered
+from genlab.networks.layers.resampling import doublings, filtered
 
 GAIN = math.sqrt(2 / (1 + 0.2**2))  # of the leaky rectifier
 TAPS = 1, 2, 1

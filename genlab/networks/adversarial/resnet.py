@@ -14,20 +14,13 @@ from flax import linen as nn
 
 from genlab.networks.layers.convolution import Conv, DoubledConv
 from genlab.networks.layers.normalization import BatchNorm
-from genlab.networks.layers.resampling import double, halve
+from genlab.networks.layers.resampling import double, doublings, halve
 from genlab.networks.layers.spectral import SpectralConv, SpectralDense
 
 
 def xavier(gain: float = 1.0) -> Callable[..., jax.Array]:
     """Returns Glorot's uniform initializer times a gain: sqrt(2) in a block, 1 elsewhere."""
     return nn.initializers.variance_scaling(gain**2, 'fan_avg', 'uniform')
-
-
-def doublings(resolution: int) -> int:
-    """Returns the number of doublings from 4x4 to the resolution, which must be a power of two of at least 16."""
-    if resolution < 16 or resolution & (resolution - 1):
-        raise ValueError(f'this network needs a resolution that is a power of two of at least 16, not {resolution}')
-    return resolution.bit_length() - 3
 
 
 class Generator(nn.Module):
@@ -46,7 +39,7 @@ class Generator(nn.Module):
     def __call__(self, z: jax.Array, train: bool, label: jax.Array | None = None) -> jax.Array:
         x = nn.Dense(16 * self.width, dtype=self.dtype, kernel_init=xavier(), name='dense')(z)
         x = x.reshape(z.shape[0], 4, 4, self.width)
-        for i in range(doublings(self.resolution)):
+        for i in range(doublings(self.resolution, 16)):
             h = self.normalized(x, train, label, f'normalization_{i}_0')
             h = self.convolution(h, f'convolution_{i}_0', DoubledConv, use_bias=False)  # a bias would cancel
             h = self.normalized(h, train, label, f'normalization_{i}_1')
@@ -83,7 +76,7 @@ class Discriminator(nn.Module):
         if images.shape[1:3] != (self.resolution, self.resolution):
             raise ValueError(f'the discriminator needs images of side {self.resolution}, not {images.shape[1:3]}')
         x = images.astype(self.dtype)
-        halvings = doublings(self.resolution) - 1  # to 8x8
+        halvings = doublings(self.resolution, 16) - 1  # to 8x8
         for i in range(halvings + 2):
             h = self.convolution(x if i == 0 else nn.relu(x), 3, f'convolution_{i}_0', train, math.sqrt(2))
             h = self.convolution(nn.relu(h), 3, f'convolution_{i}_1', train, math.sqrt(2))

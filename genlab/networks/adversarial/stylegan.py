@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genlab.networks.adversarial.progressive import BLUR, GAIN, LEAKY, channels_at, doublings, fade_of
+from genlab.networks.adversarial.progressive import BLUR, GAIN, LEAKY, channels_at, fade_of
 from genlab.networks.layers.convolution import convolve_doubled
 from genlab.networks.layers.equalized import EqualizedConv, EqualizedDense, pixel_norm
-from genlab.networks.layers.resampling import double, filtered
+from genlab.networks.layers.resampling import double, doublings, filtered
 
 
 class Mapping(nn.Module):

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genlab.networks.adversarial.progressive import GAIN, channels_at, doublings
+from genlab.networks.adversarial.progressive import GAIN, channels_at
 from genlab.networks.adversarial.stylegan import PixelNoise
 from genlab.networks.layers.convolution import convolve, convolve_transpose
 from genlab.networks.layers.equalized import EqualizedConv, EqualizedDense, minibatch_deviation
 from genlab.networks.layers.modulated import ModulatedConv
-from genlab.networks.layers.resampling import double, filtered
+from genlab.networks.layers.resampling import double, doublings, filtered
 
 
 def leaky(x: jax.Array) -> jax.Array:

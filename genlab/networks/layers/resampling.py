@@ -88,6 +88,15 @@ def unpatchify(x: jax.Array, patch: int) -> jax.Array:
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * patch, width * patch, -1)
 
 
+def doublings(resolution: int, least: int = 8) -> int:
+    """Returns the number of doublings from 4x4 to the resolution, a power of two of at least `least`."""
+    if resolution < least or resolution & (resolution - 1):
+        raise ValueError(
+            f'this network needs a resolution that is a power of two of at least {least}, not {resolution}'
+        )
+    return resolution.bit_length() - 3
+
+
 def sides(resolution: int) -> list[int]:
     """Returns the sides of all feature maps: halved while even and above 4, for example 28, 14, 7."""
     found = [resolution]
