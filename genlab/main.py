@@ -96,7 +96,7 @@ def one_line(error: Exception) -> str:
 
 def parse(argv: list[str]) -> list[str]:
     """Parses the flags with absl, after a check for unknown variants and keys that hints at near names."""
-    argv = [locate(argument).replace('--truncation=', '--config.sample.truncation=') for argument in one_word(argv)]
+    argv = [re.sub('^--truncation=', '--config.sample.truncation=', locate(argument)) for argument in one_word(argv)]
     given = [argument.removeprefix('--config=') for argument in argv if argument.startswith('--config=')]
     helping = any(argument.lstrip('-').startswith('help') for argument in argv[1:])
     if not given:

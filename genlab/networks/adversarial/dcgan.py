@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from genlab.networks.layers.convolution import STRIDE_TWO, Conv, ConvTranspose
 from genlab.networks.layers.normalization import BatchNorm
+from genlab.networks.layers.resampling import doublings
 
 EDGE: dict[str, Any] = {'kernel_size': (4, 4), 'padding': 'VALID'}  # between a vector and a 4x4 feature map
 
@@ -22,13 +23,6 @@ EDGE: dict[str, Any] = {'kernel_size': (4, 4), 'padding': 'VALID'}  # between a 
 def normal(mean: float = 0.0, deviation: float = 0.02) -> Callable[..., jax.Array]:
     """Returns an initializer that draws from N(mean, deviation^2); the paper's deviation is 0.02 (section 4)."""
     return lambda key, shape, dtype=jnp.float32: mean + deviation * jax.random.normal(key, shape, dtype)
-
-
-def depth(resolution: int) -> int:
-    """Returns the number of doublings from 4x4 to the resolution, which must be a power of two of at least 16."""
-    if resolution < 16 or resolution & (resolution - 1):
-        raise ValueError(f'a DCGAN needs a resolution that is a power of two of at least 16, not {resolution}')
-    return resolution.bit_length() - 3
 
 
 class Generator(nn.Module):
@@ -52,7 +46,7 @@ class Generator(nn.Module):
         if z.shape[-1] != self.latent_size:
             raise ValueError(f'the generator needs latents of size {self.latent_size}, not {z.shape[-1]}')
         settings: dict[str, Any] = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
-        doublings, by_class = depth(self.resolution), None
+        levels, by_class = doublings(self.resolution, 16), None
         if label is not None and self.condition == 'concatenation':
             z = jnp.concatenate([z, label], -1)
         elif label is not None:
@@ -62,8 +56,8 @@ class Generator(nn.Module):
             normalization = BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))
             return nn.relu(normalization(x, train, by_class))
 
-        x = ConvTranspose(self.width * 2 ** (doublings - 1), **EDGE, **settings)(z[:, None, None, :])
-        for level in reversed(range(doublings - 1)):
+        x = ConvTranspose(self.width * 2 ** (levels - 1), **EDGE, **settings)(z[:, None, None, :])
+        for level in reversed(range(levels - 1)):
             x = ConvTranspose(self.width * 2**level, **STRIDE_TWO, **settings)(normalized(x))
         x = normalized(x)
         return nn.tanh(ConvTranspose(self.channels, **STRIDE_TWO, **settings)(x))
@@ -91,12 +85,12 @@ class Discriminator(nn.Module):
         if images.shape[1:3] != (self.resolution, self.resolution):
             raise ValueError(f'the discriminator needs images of side {self.resolution}, not {images.shape[1:3]}')
         settings: dict[str, Any] = {'use_bias': False, 'dtype': self.dtype, 'kernel_init': normal()}
-        doublings = depth(self.resolution)
+        levels = doublings(self.resolution, 16)
         if label is not None and self.condition == 'concatenation':
             planes = jnp.broadcast_to(label[:, None, None], (*images.shape[:3], label.shape[-1]))
             images = jnp.concatenate([images, planes], -1)
         x = nn.leaky_relu(Conv(self.width, **STRIDE_TWO, **settings)(images), 0.2)
-        for level in range(1, doublings):
+        for level in range(1, levels):
             x = Conv(self.width * 2**level, **STRIDE_TWO, **settings)(x)
             x = nn.leaky_relu(BatchNorm(self.axis, dtype=self.dtype, scale_init=normal(mean=1.0))(x, train), 0.2)
         logits = Conv(1, **EDGE, **settings)(x)[:, 0, 0, 0]

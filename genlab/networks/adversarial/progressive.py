@@ -41,6 +41,15 @@ def fade_of(module: nn.Module, fade: jax.Array | float | None, train: bool) -> j
     return kept.value
 
 
+def blended(images: list[jax.Array], fade: jax.Array) -> jax.Array:
+    """Blends the images of the highest two levels, lowest first. A level alone is returned as it is."""
+    image = images[-1]
+    if len(images) == 1:
+        return image
+    below = double(images[-2])
+    return below + fade.astype(image.dtype) * (image - below)
+
+
 class Generator(nn.Module):
     """Maps latents [B, D] to images [B, S, S, channels] of side S = 4 * 2^level, without a last nonlinearity."""
 
@@ -70,11 +79,7 @@ class Generator(nn.Module):
             x = pixel_norm(LEAKY(EqualizedConv(width, gain=GAIN, dtype=self.dtype, name=f'convolution_{i}')(x)))
             if i >= level - 1 or self.is_initializing():
                 images.append(EqualizedConv(self.channels, 1, dtype=self.dtype, name=f'image_{i}')(x))
-        image = images[-1]
-        if level:
-            below = double(images[-2])
-            image = below + alpha * (image - below)
-        return image.astype(jnp.float32)
+        return blended(images, alpha).astype(jnp.float32)
 
 
 class Discriminator(nn.Module):

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genlab.networks.adversarial.progressive import BLUR, GAIN, LEAKY, channels_at, fade_of
+from genlab.networks.adversarial.progressive import BLUR, GAIN, LEAKY, blended, channels_at, fade_of
 from genlab.networks.layers.convolution import convolve_doubled
 from genlab.networks.layers.equalized import EqualizedConv, EqualizedDense, pixel_norm
-from genlab.networks.layers.resampling import double, doublings, filtered
+from genlab.networks.layers.resampling import doublings, filtered
 
 
 class Mapping(nn.Module):
@@ -111,11 +111,7 @@ class Synthesis(nn.Module):
             x = self.styled(self.convolution(width, f'convolution_{i}')(x), w[:, 2 * i + 1], keys, f'{i}_1')
             if i >= level - 1 or self.is_initializing():
                 images.append(EqualizedConv(self.channels, 1, dtype=self.dtype, name=f'image_{i}')(x))
-        image = images[-1]
-        if level:
-            below = double(images[-2])
-            image = below + alpha.astype(image.dtype) * (image - below)
-        return image.astype(jnp.float32)
+        return blended(images, alpha).astype(jnp.float32)
 
     def convolution(self, width: int, name: str, **settings: Any) -> EqualizedConv:
         """Makes a convolution without a bias: the noise comes first."""
