@@ -185,7 +185,7 @@ class Critic(nn.Module):
 
 
 def adam(rate, b1, b2, *modules):
-    return torch.optim.Adam([p for module in modules for p in module.parameters()], rate, (b1, b2))
+    return torch.optim.Adam([p for module in modules for p in module.parameters()], rate, (float(b1), b2))
 
 
 def stylegan2_steps(images, moved, fast, widths):

@@ -42,7 +42,11 @@ def halve(x: jax.Array) -> jax.Array:
 
 
 class GroupedConv(nn.Module):
-    """Convolves `groups` runs of neighbouring channels apart, with 3x3 windows: [B, H, W, C] -> [B, H, W, C]."""
+    """Convolves `groups` runs of neighbouring channels apart, with 3x3 windows: [B, H, W, C] -> [B, H, W, C].
+
+    Few channels are convolved together, with a kernel that is zero between groups. On a CPU this is faster up to about
+    256 channels, although it multiplies by zeros.
+    """
 
     groups: int
     kernel_init: nn.initializers.Initializer
@@ -53,8 +57,13 @@ class GroupedConv(nn.Module):
         width = x.shape[-1] // self.groups
         kernel = self.param('kernel', self.kernel_init, (3, 3, width, x.shape[-1]))
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        apart = x.reshape(*x.shape[:-1], self.groups, width), kernel.reshape(3, 3, width, self.groups, width)
-        return jax.vmap(convolve, (3, 3), 3)(*apart).reshape(x.shape)
+        kernel = kernel.reshape(3, 3, width, self.groups, width)
+        if x.shape[-1] <= 256:
+            diagonal = jnp.eye(self.groups, dtype=bool)[None, None, :, None, :, None]
+            kernel = jnp.where(diagonal, kernel[:, :, None], 0)
+            return convolve(x, kernel.reshape(3, 3, x.shape[-1], x.shape[-1]))
+        apart = x.reshape(*x.shape[:-1], self.groups, width)
+        return jax.vmap(convolve, (3, 3), 3)(apart, kernel).reshape(x.shape)
 
 
 class Block(nn.Module):
