@@ -5,6 +5,7 @@ A function that takes `through` uses the named blocks, ordered from the data up,
 For the arguments that all families share, see `genlab.models`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -16,11 +17,22 @@ from ml_collections import ConfigDict
 from genlab import choices
 from genlab.abilities import Batch, Variables
 from genlab.choices import named
+from genlab.config import order
+from genlab.data import corruption
+from genlab.data.source import example_shape
+from genlab.errors import choose
 from genlab.losses import reconstruction, sparsity
 from genlab.losses.isometry import isometry
-from genlab.networks.autoencoders.deterministic import truncate
+from genlab.networks.autoencoders.deterministic import ConvolutionalAutoencoder, DenseAutoencoder, truncate
+from genlab.networks.layers.mlp import identity
 from genlab.noise import normal, stream
 from genlab.training.state import Network
+
+ACTIVATIONS = {'linear': identity, 'sigmoid': nn.sigmoid, 'tanh': jnp.tanh, 'relu': nn.relu, 'cos': jnp.cos}
+# Gains of the initial kernels that preserve the variance of a signal.
+GAINS = {'linear': 1.0, 'sigmoid': 4.0, 'tanh': 1.0, 'relu': math.sqrt(2), 'cos': 1.0}
+OUTPUTS = {'linear': identity, 'sigmoid': lambda logits: jnp.tanh(logits / 2)}  # of images: 2 s(l) - 1, in [-1, 1]
+Fields = dict[str, Any]  # fields of both networks that the config sets outside of the choice
 
 
 def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
@@ -178,3 +190,68 @@ def reconstruct(stack: Stack, through: tuple[str, ...], variables: Variables, ba
     corrupted = corrupt(stack, stack.blocks[through[0]], batch['x'], keys)
     codes = encode(stack, through, variables, corrupted)
     return {'input': corrupted, 'output': decode(stack, through, variables, codes)}
+
+
+def from_config(config: ConfigDict, axis: str | None = None) -> Stack:
+    """Makes the stack of `config.model`, see `settings`."""
+    corrupt = choices.bind(corruption.KINDS, config.model.corruption, 'config.model.corruption')
+    return Stack(blocks(config), corrupt, config.model.rho, axis)
+
+
+def blocks(config: ConfigDict) -> dict[str, Block]:
+    """Makes block_1, block_2, ... from the data up. Together they have the layers of a single block."""
+    model = config.model
+    features = tuple(model.networks.features)
+    widths = [(width,) for width in features] if model.greedy else [features]
+    shapes = [example_shape(config), *widths]
+    return {
+        f'block_{number + 1}': _block(model, number, shapes[number], features, number == len(widths) - 1)
+        for number, features in enumerate(widths)
+    }
+
+
+def trained(config: ConfigDict, stack: Stack) -> dict[str, tuple[str, ...]]:
+    """Returns player -> the blocks that it trains. With `greedy`, each block has a player of its own name, too."""
+    return {'autoencoder': stack.names, **({name: (name,) for name in stack.names} if config.model.greedy else {})}
+
+
+def active(config: ConfigDict, stack: Stack) -> tuple[str, ...]:
+    """Returns the blocks up to the highest that the current phase trains, or all if it trains none."""
+    turns = trained(config, stack)
+    chosen = {name for player in order(config) for name in turns.get(player, ())}
+    return stack.names[: max((stack.names.index(name) + 1 for name in chosen), default=len(stack.names))]
+
+
+def _block(model: ConfigDict, number: int, shape: tuple[int, ...], features: tuple[int, ...], last: bool) -> Block:
+    """Makes the block at position `number` of the stack, for inputs [B, *shape]."""
+    code = model.code if last else model.activation
+    output = model.activation if number else model.output
+    gain = choose(GAINS, model.activation, 'config.model.activation')
+    fields: Fields = {
+        'activation': ACTIVATIONS[model.activation],
+        'dtype': jnp.dtype(model.dtype),
+        'code': choose(ACTIVATIONS, code, 'config.model.code'),
+        'output': choose(ACTIVATIONS if number else OUTPUTS, output, 'config.model.output'),
+        'kernel_init': nn.initializers.variance_scaling(gain**2, 'fan_in', 'truncated_normal'),
+    }
+    chosen = model.networks
+    if number and chosen.name != 'dense':  # blocks above the first encode codes, which have no pixels
+        chosen = named('dense', features=features)
+    module = choices.bind(NETWORKS, chosen, 'config.model.networks')(shape, fields, features=features)
+    return Block(module, (0.0, 1.0) if number or model.dimensions else (-1.0, 1.0), code, output)
+
+
+def _dense(
+    shape: tuple[int, ...], fields: Fields, *, features: tuple[int, ...], tied: bool = False, use_bias: bool = True
+) -> nn.Module:
+    return DenseAutoencoder(shape, features, tied=tied, use_bias=use_bias, **fields)
+
+
+def _convolutional(
+    shape: tuple[int, ...], fields: Fields, *, features: tuple[int, ...], width: int, halvings: int = 2
+) -> nn.Module:
+    return ConvolutionalAutoencoder(shape, features, width, halvings, **fields)
+
+
+# Name -> the network of a block of this shape and fields; the keyword arguments are the options.
+NETWORKS: dict[str, Callable[..., nn.Module]] = {'dense': _dense, 'convolutional': _convolutional}
