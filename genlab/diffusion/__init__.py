@@ -15,6 +15,8 @@ accepts any Denoiser.
     augmentation random image transforms that condition the network, so that samples do not show them
     conditions   embeds conditions: a class, a caption
     model        a network and its process, as a config describes them
+    denoising    evaluates the network of a model: predictions, estimates, denoisers with guidance
+    generation   samples from a model by the solver of its config
     one_step     objectives and steps of few-step models: average velocities, shortcuts, consistency functions
     settings     the settings of all of this, as plain values of a config
 """

@@ -4,14 +4,17 @@ The network takes `labels` int32 [B], `context` [B, L + 1, D] and `context_mask`
 which of them are present (genlab.diffusion.settings).
 """
 
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from genlab import conditioning
 from genlab.abilities import Batch, Variables
 from genlab.conditioning import Condition, Conditions
+from genlab.diffusion.processes import like
 from genlab.errors import ConfigError
 from genlab.networks.encoders.text import TextEncoder
+from genlab.noise import stream
 from genlab.training.state import Network
 
 
@@ -75,6 +78,40 @@ def null(settings: ConfigDict, variables: Variables, count: int) -> Condition:
         The embedded condition, leaves [N, ...].
     """
     return embed(settings, variables, conditioning.null(declared(settings), count, length(settings, variables)))
+
+
+def without(settings: ConfigDict, condition: Condition) -> Condition:
+    """Replaces an embedded condition by the null condition.
+
+    Args:
+        settings: `config.model`.
+        condition: embedded condition, leaves [B, ...].
+
+    Returns:
+        The null label, and a mask that keeps only the start token of each caption. Other leaves are unchanged.
+    """
+    none = dict(condition)
+    if 'labels' in none:
+        none['labels'] = jnp.full_like(none['labels'], settings.classes)
+    if 'context_mask' in none:
+        none['context_mask'] = jnp.zeros_like(none['context_mask']).at[:, 0].set(True)
+    return none
+
+
+def drop(settings: ConfigDict, condition: Condition, keys: jax.Array) -> Condition:
+    """Replaces the condition of random examples by the null condition, so that the network learns both.
+
+    Args:
+        settings: `config.model`. The probability per example is its `drop_condition`.
+        condition: embedded condition, leaves [B, ...].
+        keys: one key per example [B].
+
+    Returns:
+        The new condition, leaves [B, ...].
+    """
+    dropped = jax.vmap(lambda key: jax.random.bernoulli(key, settings.drop_condition))(stream(keys, 'drop'))
+    none = without(settings, condition)
+    return {name: jnp.where(like(dropped, value), none[name], value) for name, value in condition.items()}
 
 
 def length(settings: ConfigDict, variables: Variables) -> int:

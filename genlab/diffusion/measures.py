@@ -18,8 +18,9 @@ import jax.numpy as jnp
 from genlab import choices
 from genlab.abilities import Variables
 from genlab.conditioning import Condition
-from genlab.diffusion import bounds
-from genlab.diffusion.model import EARLIEST, Model
+from genlab.diffusion import bounds, denoising
+from genlab.diffusion.denoising import EARLIEST
+from genlab.diffusion.model import Model
 from genlab.diffusion.predictions import Estimate
 from genlab.diffusion.processes import Process, diffuse
 from genlab.losses.denoising import mean_squared_error
@@ -58,8 +59,8 @@ def measures(model: Model, levels: int) -> Callable[..., dict[str, jax.Array]]:
         def look_at(t: jax.Array, name: str, number: int = 0) -> Look:
             epsilon = normal(keys, model.shape, name, number)
             x = diffuse(process, x0, epsilon, t)
-            prediction = model.predict(variables, process, x, t, condition)
-            return Look(t, x, epsilon, model.estimate(process, *prediction, x, t))
+            outputs = denoising.predict(model, variables, process, x, t, condition)
+            return Look(t, x, epsilon, denoising.estimate(model, process, *outputs, x, t))
 
         looks = [
             look_at(chosen.times(process, part(keys, number)), 'bound_noise', number)

@@ -7,9 +7,33 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
 
+from genlab import noise
 from genlab.diffusion.processes import Process, log_snr
 
 Quantile = Callable[[Process, jax.Array], jax.Array]  # (process, u [B] in [0, 1)) -> times [B]
+Draw = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (position [B], keys [B], step []) -> u [B] in [0, 1)
+
+
+def draw_independent(position: jax.Array, keys: jax.Array, step: jax.Array) -> jax.Array:
+    """Draws independent uniform numbers [B] in [0, 1), from one key per example [B] alone."""
+    return noise.uniform(keys, (), 'time')
+
+
+def draw_stratified(position: jax.Array, keys: jax.Array, step: jax.Array, *, seed: int, batch_size: int) -> jax.Array:
+    """Draws stratified uniform numbers [B] in [0, 1), from one key for the whole global batch; see `stratified`.
+
+    Args:
+        position: positions in the global batch, int [B].
+        keys: one key per example [B]. They are ignored.
+        step: number of the training step, int [].
+        seed: seed of the run.
+        batch_size: size of the global batch.
+
+    Returns:
+        Uniform numbers [B].
+    """
+    key = jax.random.fold_in(noise.named_key(jax.random.key(seed), 'time'), step)
+    return stratified(key, position, batch_size)
 
 
 def stratified(key: jax.Array, position: jax.Array, batch_size: int) -> jax.Array:

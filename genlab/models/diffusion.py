@@ -17,15 +17,15 @@ from genlab import choices, conditioning
 from genlab.abilities import Batch, Variables
 from genlab.conditioning import Condition
 from genlab.data.source import example_shape
-from genlab.diffusion import bounds, conditions, ode, predictions
+from genlab.diffusion import augmentation, bounds, conditions, denoising, generation, ode, predictions
 from genlab.diffusion.guidance import keep_known
 from genlab.diffusion.measures import BOUNDS, measures
-from genlab.diffusion.model import Model
+from genlab.diffusion.model import Model, make_model
 from genlab.diffusion.processes import diffuse, log_snr
 from genlab.diffusion.settings import check_sampling
 from genlab.errors import ConfigError
 from genlab.losses.denoising import mean_squared_error
-from genlab.noise import normal
+from genlab.noise import normal, stream
 from genlab.training.state import Network
 
 
@@ -55,7 +55,7 @@ class Diffusion(NamedTuple):
     @property
     def trains(self) -> tuple[str, ...]:
         """Returns the names of the trained networks."""
-        learned = {'schedule': self.model.learned, 'text': bool(self.settings.words)}
+        learned = {'schedule': self.model.schedule is not None, 'text': bool(self.settings.words)}
         return ('denoiser', *(name for name, there in learned.items() if there))
 
 
@@ -72,7 +72,7 @@ def pixels(config: ConfigDict) -> Space:
 def from_config(config: ConfigDict, space: Space) -> Diffusion:
     """Makes the model of `config.model` and `config.sample` (genlab.diffusion.settings)."""
     check(config)
-    return Diffusion(Model(config, space.shape), space, 2 if config.data.binarise else 256)
+    return Diffusion(make_model(config, space.shape), space, 2 if config.data.binarise else 256)
 
 
 def networks(diffusion: Diffusion, batch: Batch) -> dict[str, Network]:
@@ -80,7 +80,7 @@ def networks(diffusion: Diffusion, batch: Batch) -> dict[str, Network]:
     settings, x = diffusion.settings, jnp.zeros((batch['x'].shape[0], *diffusion.space.shape))
     return {
         **conditions.networks(settings, batch),
-        **diffusion.model.networks(x, conditions.zeros(settings, batch)),
+        **denoising.networks(diffusion.model, x, conditions.zeros(settings, batch)),
         **diffusion.space.networks(batch),
     }
 
@@ -97,16 +97,16 @@ def terms(diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Ar
     """
     model, space, levels = diffusion.model, diffusion.space, diffusion.levels
     settings, bits = model.settings, 1 / (math.prod(space.shape) * math.log(2))
-    x_seen, augmentation = model.augment(batch['x'], keys)
+    x_seen, motion = augment(diffusion, batch['x'], keys)
     x0, collections = space.enter(variables, {**batch, 'x': x_seen}, keys, True)
     process, epsilon = model.process(variables), normal(keys, space.shape, 'noise')
-    t = model.draw_times(process, batch['position'], keys, step)
+    t = model.quantile(process, model.draw(batch['position'], keys, step))
     x = diffuse(process, x0, epsilon, t)
     embedded = conditions.embed(settings, variables, _condition_of(diffusion, batch), train=True)
-    condition = {**model.drop(embedded, keys), **augmentation}
+    condition = {**conditions.drop(settings, embedded, keys), **motion}
     deviation = settings.deviation or 1.0
-    prediction, fraction = model.predict(variables, process, x, t, condition, train=True, keys=keys)
-    estimate = model.estimate(process, prediction, fraction, x, t)
+    prediction, fraction = denoising.predict(model, variables, process, x, t, condition, train=True, keys=keys)
+    estimate = denoising.estimate(model, process, prediction, fraction, x, t)
     target = predictions.target(settings.prediction, process, x0, epsilon, t, deviation)
     error = mean_squared_error(prediction, target)
 
@@ -130,6 +130,25 @@ def terms(diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Ar
     return {**offered, 'min_snr': min_snr, 'variance': variance, 'bound': bound}, collections
 
 
+def augment(diffusion: Diffusion, x: jax.Array, keys: jax.Array) -> tuple[jax.Array, Condition]:
+    """Augments data for training.
+
+    Args:
+        diffusion: the model.
+        x: data [B, ...].
+        keys: one key per example [B].
+
+    Returns:
+        The augmented data [B, ...], and the condition that describes the augmentation: {'augmentation': [B, 9]}, or {}
+        without augmentation.
+    """
+    probability = diffusion.settings.augmentation
+    if not probability:
+        return x, {}
+    moved, numbers = augmentation.augment(x, stream(keys, 'augmentation'), probability)
+    return moved, {'augmentation': numbers}
+
+
 def sample(diffusion: Diffusion, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
     """Samples one example per key, in data space."""
     return diffusion.space.leave(variables, sample_space(diffusion, variables, keys, condition))
@@ -138,7 +157,7 @@ def sample(diffusion: Diffusion, variables: Variables, keys: jax.Array, conditio
 def sample_space(diffusion: Diffusion, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
     """Samples x [N, *shape] in the space of the diffusion, one per key."""
     embedded = conditions.embed(diffusion.settings, variables, condition)
-    return diffusion.model.generate(variables, keys, embedded)
+    return generation.generate(diffusion.model, variables, keys, embedded)
 
 
 def inpaint(
@@ -165,7 +184,8 @@ def inpaint(
     known = diffusion.space.enter(variables, batch, keys, False)[0]
     embedded = conditions.embed(diffusion.settings, variables, condition)
     between = lambda process: keep_known(process, known, coarse_mask(mask, diffusion.space.shape))
-    return diffusion.space.leave(variables, diffusion.model.generate(variables, keys, embedded, between=between))
+    x = generation.generate(diffusion.model, variables, keys, embedded, between=between)
+    return diffusion.space.leave(variables, x)
 
 
 def image_to_image(
@@ -177,7 +197,7 @@ def image_to_image(
     noise = normal(keys, space.shape, 'noise')
     start = lambda process, t, keys: diffuse(process, x0, noise, t)
     embedded = conditions.embed(diffusion.settings, variables, condition)
-    x = model.generate(variables, keys, embedded, start=start, part=model.solving.strength)
+    x = generation.generate(model, variables, keys, embedded, start=start, part=model.solving.strength)
     return space.leave(variables, x)
 
 
@@ -192,24 +212,25 @@ def log_likelihood(diffusion: Diffusion, variables: Variables, batch: Batch, key
     """Computes the exact log-density along the probability-flow ODE, nats [B]."""
     model = diffusion.model
     embedded = conditions.embed(diffusion.settings, variables, _condition_of(diffusion, batch))
-    denoise = model.denoiser(variables, embedded)
+    denoise = denoising.denoiser(model, variables, embedded)
     return ode.log_likelihood(denoise, model.process(variables), batch['x'], keys)
 
 
 def prior(diffusion: Diffusion, variables: Variables, keys: jax.Array) -> jax.Array:
     """Draws codes: noise [N, *shape] at the end of the process."""
-    return diffusion.model.noise(diffusion.model.process(variables), keys)
+    return generation.noise(diffusion.model, diffusion.model.process(variables), keys)
 
 
 def encode(diffusion: Diffusion, variables: Variables, batch: Batch) -> jax.Array:
     """Maps data to noise by DDIM steps under the null condition."""
     null = conditions.null(diffusion.settings, variables, batch['x'].shape[0])
-    return diffusion.model.flow(variables, batch['x'], null, forwards=True)
+    return generation.flow(diffusion.model, variables, batch['x'], null, forwards=True)
 
 
 def decode(diffusion: Diffusion, variables: Variables, noise: jax.Array) -> jax.Array:
     """Maps noise to data by DDIM steps under the null condition."""
-    return diffusion.model.flow(variables, noise, conditions.null(diffusion.settings, variables, noise.shape[0]))
+    null = conditions.null(diffusion.settings, variables, noise.shape[0])
+    return generation.flow(diffusion.model, variables, noise, null)
 
 
 def coarse_mask(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:

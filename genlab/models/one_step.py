@@ -20,9 +20,9 @@ from genlab.abilities import Batch, Variables
 from genlab.conditioning import Condition
 from genlab.config import ramp_steps
 from genlab.data.source import example_shape
-from genlab.diffusion import conditions, one_step, times
-from genlab.diffusion.model import TIMES, Model
-from genlab.diffusion.processes import diffuse, like
+from genlab.diffusion import conditions, denoising, generation, one_step, times
+from genlab.diffusion.model import TIMES, Model, make_model
+from genlab.diffusion.processes import Process, diffuse, like
 from genlab.diffusion.samplers import Sampler, solve
 from genlab.errors import ConfigError
 from genlab.losses.denoising import adaptive, mean_squared_error, pseudo_huber
@@ -36,6 +36,7 @@ class OneStep(NamedTuple):
     """Holds a denoising network and the settings of its one-step training."""
 
     model: Model
+    process: Process
     options: ConfigDict  # genlab.diffusion.one_step.settings
     steps: int  # evaluations per sample
     train_steps: int  # training steps of the run
@@ -49,14 +50,15 @@ class OneStep(NamedTuple):
 def from_config(config: ConfigDict) -> OneStep:
     """Makes the model of `config.model`; see `settings` of genlab.diffusion.settings and genlab.diffusion.one_step."""
     check(config)
-    model = Model(config, example_shape(config))
-    return OneStep(model, config.model.one_step, config.sample.steps, config.train.steps)
+    model = make_model(config, example_shape(config))
+    return OneStep(model, model.process({}), config.model.one_step, config.sample.steps, config.train.steps)
 
 
 def networks(jumper: OneStep, batch: Batch) -> dict[str, Network]:
     """Returns the networks by name, with inputs that initialise them."""
     span = {'span': jnp.zeros(batch['x'].shape[0])} if jumper.averages else {}
-    return jumper.model.networks(batch['x'], {**conditions.zeros(jumper.model.settings, batch), **span})
+    condition = {**conditions.zeros(jumper.model.settings, batch), **span}
+    return denoising.networks(jumper.model, batch['x'], condition)
 
 
 def average_velocity(
@@ -74,12 +76,11 @@ def average_velocity(
     Returns:
         A function (x [B, ...], t [B], span [B]) -> u [B, ...].
     """
-    model = jumper.model
-    scale = TIMES[model.settings.level]
+    scale = TIMES[jumper.model.settings.level]
 
     def average(x: jax.Array, t: jax.Array, span: jax.Array) -> jax.Array:
         given = {**condition, 'span': scale * span}
-        return model.predict(variables, model.fixed, x, t, given, train, keys)[0]
+        return denoising.predict(jumper.model, variables, jumper.process, x, t, given, train, keys)[0]
 
     return average
 
@@ -102,7 +103,7 @@ def consistency_function(
     model = jumper.model
 
     def function(x: jax.Array, sigma: jax.Array) -> jax.Array:
-        prediction = model.predict(variables, model.fixed, x, sigma, condition, train, keys)[0]
+        prediction = denoising.predict(model, variables, jumper.process, x, sigma, condition, train, keys)[0]
         return one_step.with_boundary(prediction, x, sigma, model.settings.deviation, jumper.options.lowest)
 
     return function
@@ -112,9 +113,9 @@ def terms(jumper: OneStep, variables: Variables, batch: Batch, keys: jax.Array, 
     """Offers the terms of the denoiser; see `velocity_terms` and `consistency_terms`."""
     model = jumper.model
     x0, epsilon = batch['x'], normal(keys, model.shape, 'noise')
-    u = model.draw_uniform(batch['position'], keys, step)
+    u = model.draw(batch['position'], keys, step)
     embedded = conditions.embed(model.settings, variables, _condition_of(jumper, batch))
-    condition = model.drop(embedded, keys)
+    condition = conditions.drop(model.settings, embedded, keys)
     if jumper.averages:
         share = one_step.chosen(batch['position'], jumper.options.share)
         average = average_velocity(jumper, variables, condition, True, keys)
@@ -152,7 +153,7 @@ def velocity_terms(
         Terms by name, each a function that returns [B].
     """
     model, options = jumper.model, jumper.options
-    process, v = model.fixed, epsilon - x0
+    process, v = jumper.process, epsilon - x0
 
     @functools.cache
     def mean_flow_error() -> jax.Array:
@@ -210,7 +211,7 @@ def consistency_terms(
         length = ramp_steps(count, jumper.train_steps)
         count = one_step.intervals(jnp.maximum(step - count.begin, 0), length, count.start, count.end)
     larger, smaller = one_step.draw_pair(
-        u, count, law.mean, law.deviation, lowest=options.lowest, highest=model.fixed.end, rho=options.rho
+        u, count, law.mean, law.deviation, lowest=options.lowest, highest=jumper.process.end, rho=options.rho
     )
     student, teacher = one_step.consistency(function, x0, epsilon, larger, smaller)
     width = options.width * math.sqrt(math.prod(model.shape))
@@ -236,7 +237,7 @@ def generate(
     Returns:
         Data [N, ...].
     """
-    process, options = jumper.model.fixed, jumper.options
+    process, options = jumper.process, jumper.options
     if jumper.averages:
         grid = times.even(process, steps)
         return solve(Sampler(one_step.jump), average_velocity(jumper, variables, condition), process, x, grid, keys)
@@ -253,7 +254,7 @@ def sample(jumper: OneStep, variables: Variables, keys: jax.Array, condition: Co
 
 def prior(jumper: OneStep, variables: Variables, keys: jax.Array) -> jax.Array:
     """Draws codes: noise [N, ...] at the end of the process."""
-    return jumper.model.noise(jumper.model.fixed, keys)
+    return generation.noise(jumper.model, jumper.process, keys)
 
 
 def decode(jumper: OneStep, variables: Variables, noise: jax.Array) -> jax.Array:
@@ -269,8 +270,7 @@ def measure(jumper: OneStep, variables: Variables, batch: Batch, keys: jax.Array
     denoising_error: between the data and their estimate from x_t in one evaluation.
     jump_error: between samples of one step and of many steps; for average velocities only.
     """
-    model = jumper.model
-    process = model.fixed
+    model, process = jumper.model, jumper.process
     embedded = conditions.embed(model.settings, variables, _condition_of(jumper, batch))
     t, epsilon = model.quantile(process, jax.vmap(jax.random.uniform)(keys)), normal(keys, model.shape, 'noise')
     x = diffuse(process, batch['x'], epsilon, t)

@@ -12,9 +12,8 @@ from experiments import diffusion
 from genlab import experiment
 from genlab.choices import named
 from genlab.config import small
-from genlab.diffusion import bounds, settings
-from genlab.diffusion.model import Model, shortened
-from genlab.diffusion.predictions import Estimate
+from genlab.diffusion import bounds, denoising, generation, settings
+from genlab.diffusion.model import make_model
 from genlab.errors import ConfigError
 from genlab.models import diffusion as models
 from genlab.sampling import drawing
@@ -126,10 +125,9 @@ def test_a_network_works_with_every_sampler(ddpm, change):
     assert made.shape == (8, 16, 16, 1) and np.isfinite(made).all()
 
 
-def test_the_network_sees_the_steps_of_a_chain_counted_from_0(monkeypatch):
+def test_the_network_sees_the_steps_of_a_chain_counted_from_0():
     """Expects (k - 1) 1000 / T, as in DDPM and improved DDPM; continuous times are seen as they are."""
     seen = []
-    monkeypatch.setattr(Model, '_network', lambda model, dtype: SimpleNamespace(apply=apply))
 
     def apply(variables, x, level, train, keys):
         seen.append(np.asarray(level))
@@ -143,9 +141,9 @@ def test_the_network_sees_the_steps_of_a_chain_counted_from_0(monkeypatch):
         (named('uniform'), ''),
     ):
         config.model.times, config.sample.process = times, process
-        model = Model(config, (2,))
+        model = make_model(config, (2,))._replace(network=SimpleNamespace(apply=apply))
         t = jnp.array([0.001, 0.5, 1.0])
-        model.predict({'denoiser': {}}, model.process({}), jnp.zeros((3, 2)), t, {})
+        denoising.predict(model, {'denoiser': {}}, model.process({}), jnp.zeros((3, 2)), t, {})
     expected = [0, 499, 999], [0.75, 499.75, 999.75], [0, 499, 999], [1, 500, 1000]
     np.testing.assert_allclose(seen, expected, atol=1e-3)
 
@@ -157,7 +155,7 @@ def test_the_variance_term_is_the_bound_of_the_whole_chain(steps, monkeypatch):
     config.model.process.steps = config.model.times.steps = steps
     diffusion = models.from_config(config, models.pixels(config))
     zeros = lambda model, variables, process, x, t, condition, **rest: (jnp.zeros_like(x), jnp.zeros_like(x))
-    monkeypatch.setattr(Model, 'predict', zeros)
+    monkeypatch.setattr(denoising, 'predict', zeros)
     monkeypatch.setattr(bounds, 'step', lambda process, x0, *rest: jnp.ones(len(x0)))
     batch = {'x': jnp.zeros((8, 16, 16, 1)), 'position': jnp.arange(8)}
     term = models.terms(diffusion, {}, batch, example_keys(jax.random.key(1), jnp.arange(8)), 0)[0]['variance']
@@ -171,12 +169,12 @@ def test_image_to_image_starts_at_the_first_time_of_the_grid():
     begun = []
     for name in ('even', 'leading'):
         config.sample.update(sampler=named('ddim'), grid=named(name), steps=3)
-        model = Model(config, (2,))
+        network = SimpleNamespace(apply=lambda variables, x, level, train, keys: x)
+        model = make_model(config, (2,))._replace(network=network)
         start = lambda process, t, keys: begun.append(t) or jnp.zeros((1, 2))
-        denoise = lambda x, t: Estimate(x, x)
-        model.solver = lambda variables, condition, clip, model=model: (model.fixed, denoise)
-        grid = model.grid(shortened(model.fixed, 0.65))
-        model.generate({}, jax.random.split(jax.random.key(0), 1), {}, start=start, part=0.65)
+        grid = generation.grid(model, generation.shortened(model.process({}), 0.65))
+        keys = jax.random.split(jax.random.key(0), 1)
+        generation.generate(model, {'denoiser': {}}, keys, {}, start=start, part=0.65)
         np.testing.assert_allclose(begun[-1], grid[0])
     np.testing.assert_allclose(begun, [0.7, 0.5])
 
@@ -186,7 +184,7 @@ def test_more_steps_than_a_chain_has_are_clamped_with_one_line(capsys):
     config.model.times.steps, config.sample.steps = 7, 9
     for _ in range(2):
         model = models.from_config(config, models.pixels(config)).model
-    assert len(model.grid(model.fixed)) == 8
+    assert len(generation.grid(model, model.process({}))) == 8
     assert capsys.readouterr().err.splitlines() == [
         'genlab: warning: config.sample.steps=9: there are 7 discrete times, so samples take 7 steps'
     ]
@@ -205,7 +203,7 @@ def test_augmentation_and_its_condition_apply_in_training_only(monkeypatch):
         told.append(condition.get('augmentation'))
         return jnp.zeros_like(x), None
 
-    monkeypatch.setattr(Model, 'predict', listen)
+    monkeypatch.setattr(denoising, 'predict', listen)
 
     def train():
         objective = partial(models.terms, models.from_config(config, models.pixels(config)))
@@ -215,7 +213,8 @@ def test_augmentation_and_its_condition_apply_in_training_only(monkeypatch):
     assert numbers.shape == (8, 9)
     model = diffusion.build(config)
     jax.eval_shape(lambda: (model.measure({}, batch, keys), model.sampler.sample({}, keys, {})))
-    difference = jax.jit(Model(config, (16, 16, 1)).augment)(batch['x'], keys)[0] - batch['x']
+    augment = partial(models.augment, models.from_config(config, models.pixels(config)))
+    difference = jax.jit(augment)(batch['x'], keys)[0] - batch['x']
     config.model.augmentation = 0.0
     still = train()
     np.testing.assert_allclose(moved - still, difference, atol=1e-3)

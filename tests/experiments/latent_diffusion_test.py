@@ -10,7 +10,6 @@ from genlab import conditioning, data, experiment
 from genlab.choices import named
 from genlab.config import small
 from genlab.diffusion import conditions
-from genlab.diffusion.model import Model
 from genlab.errors import ConfigError
 from genlab.models import diffusion, variational
 from genlab.run.describe import describe, totals
@@ -84,9 +83,8 @@ def test_words_and_classes_change_the_output_and_padding_does_not(begun, variabl
 
 def test_a_dropped_condition_is_the_null_condition(begun, variables):
     config, _, _, batch = begun
-    dropped = Model(config, (8, 8, 4)).without(
-        conditions.embed(config.model, variables, {'label': batch['label'], 'caption': batch['caption']})
-    )
+    embedded = conditions.embed(config.model, variables, {'label': batch['label'], 'caption': batch['caption']})
+    dropped = conditions.without(config.model, embedded)
     null = conditions.null(config.model, variables, 8)
     np.testing.assert_array_equal(dropped['labels'], null['labels'])
     np.testing.assert_array_equal(dropped['context_mask'], null['context_mask'])

@@ -10,8 +10,7 @@ from ml_collections import ConfigDict
 from scipy.special import erf
 
 from genlab import experiment
-from genlab.diffusion import one_step, times
-from genlab.diffusion.model import Model
+from genlab.diffusion import denoising, one_step, times
 from genlab.diffusion.processes import interpolant, like, ve
 from genlab.diffusion.samplers import Sampler, solve
 from genlab.errors import ConfigError
@@ -167,7 +166,7 @@ def exact_prediction(model, variables, process, x, t, condition, train=False, ke
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_an_exact_network_samples_the_data_in_one_step(name, monkeypatch):
-    monkeypatch.setattr(Model, 'predict', exact_prediction)
+    monkeypatch.setattr(denoising, 'predict', exact_prediction)
     config = CONFIGS[name].get_config('moons')
     keys, made = drawing.keys(0, 0, 4000), []
     for config.sample.steps in (1, 3):
