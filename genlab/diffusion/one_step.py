@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 from genlab import choices
 from genlab.config import untyped
 from genlab.diffusion.processes import like
+from genlab.diffusion.samplers import Inputs, Moved
 from genlab.noise import normal
 
 Average = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (x [B, ...], t [B], span [B]) -> u [B, ...]
@@ -116,14 +117,12 @@ def draw_jump(key: jax.Array, u: jax.Array, halvings: int) -> tuple[jax.Array, j
     return span * (jnp.floor(u / span) + 1), span
 
 
-def jump(
-    average: Average, process: Any, x: jax.Array, memory: Any, t: jax.Array, s: jax.Array, keys: jax.Array
-) -> tuple[jax.Array, Any]:
+def jump(inputs: Inputs) -> Moved:
     """Computes a step from t to s in one evaluation, for `samplers.solve`.
 
-    The arguments are those of `genlab.diffusion.samplers`, with the average velocity in place of the denoiser. The
-    process and the keys are ignored.
+    The inputs hold the average velocity in place of the denoiser. Their process and keys are ignored.
     """
+    average, _, x, memory, t, s, _ = inputs
     t, span = (jnp.broadcast_to(value, x.shape[:1]) for value in (t, t - s))
     return x - like(span, x) * average(x, t, span), memory
 
@@ -235,17 +234,12 @@ def consistency(
     return student, jax.lax.stop_gradient(teacher)
 
 
-def denoise_again(lowest: float) -> Callable[..., tuple[jax.Array, Any]]:
-    """Returns a step for `samplers.solve` that maps to data and adds noise up to s (Song et al. 2023, algorithm 1).
+def denoise_again(inputs: Inputs, *, lowest: float) -> Moved:
+    """Maps to data and adds noise up to s, for `samplers.solve` (Song et al. 2023, algorithm 1).
 
-    The step takes a consistency function in place of the denoiser. The times end at the lowest sigma, where no noise is
-    added.
+    inputs: hold a consistency function in place of the denoiser. lowest: lowest sigma, the last of the times. There no
+    noise is added.
     """
-
-    def step(
-        function: Consistency, process: Any, x: jax.Array, memory: Any, t: jax.Array, s: jax.Array, keys: jax.Array
-    ) -> tuple[jax.Array, Any]:
-        x0 = function(x, jnp.broadcast_to(t, x.shape[:1]))
-        return x0 + jnp.sqrt(jnp.maximum(s**2 - lowest**2, 0)) * normal(keys, x.shape[1:], 'noise'), memory
-
-    return step
+    function, _, x, memory, t, s, keys = inputs
+    x0 = function(x, jnp.broadcast_to(t, x.shape[:1]))
+    return x0 + jnp.sqrt(jnp.maximum(s**2 - lowest**2, 0)) * normal(keys, x.shape[1:], 'noise'), memory

@@ -1,17 +1,8 @@
 """Solvers of the reverse process. Each is one step from time t to s < t; `solve` runs any of them in one compiled loop.
 
-All steps share these arguments:
-
-    denoise  denoiser: (x_t [B, ...], t []) -> Estimate
-    process  the process
-    x        x_t [B, ...]
-    memory   state of a multistep solver, () for the others
-    t, s     the current and the next time, []
-    keys     one key per example [B], fresh in each step
-
-A step returns x_s [B, ...] and the new memory. No step divides by a sigma of 0, so the last step may go to s = 0.
-`solve` skips steps of length 0. A variance that rounding would bring below 0 is 0.
-The alpha-bar of DDPM is alpha^2 here.
+A step takes `Inputs`. Its keyword arguments are the options of the sampler. It returns x_s [B, ...] and the new memory.
+No step divides by a sigma of 0, so the last step may go to s = 0. `solve` skips steps of length 0. A variance that
+rounding would bring below 0 is 0. The alpha-bar of DDPM is alpha^2 here.
 """
 
 import functools
@@ -21,11 +12,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from genlab.diffusion.predictions import Denoiser, Estimate, velocity
+from genlab.diffusion.predictions import Estimate, velocity
 from genlab.diffusion.processes import Process, log_snr, rates
 from genlab.noise import normal, stream
 
-Step = Callable[..., tuple[jax.Array, Any]]  # (denoise, process, x, memory, t, s, keys) -> (x_s, memory)
+Moved = tuple[jax.Array, Any]  # x_s [B, ...], and the new memory
+Step = Callable[..., Moved]  # (inputs, keyword options) -> (x_s, memory)
+
+
+class Inputs(NamedTuple):
+    """Holds what a step takes."""
+
+    denoise: Callable[..., Any]  # the denoiser (x_t [B, ...], t []) -> Estimate; see `solve`
+    process: Process
+    x: jax.Array  # x_t [B, ...]
+    memory: Any  # state of a multistep solver, () for the others
+    t: jax.Array  # current time []
+    s: jax.Array  # next time []
+    keys: jax.Array  # one key per example [B], fresh in each step
 
 
 class Sampler(NamedTuple):
@@ -66,12 +70,12 @@ def solve(
         x at the last time, [B, ...].
     """
 
-    def step(carry: tuple[jax.Array, Any], along: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, Any], None]:
+    def step(carry: Moved, along: tuple[jax.Array, ...]) -> tuple[Moved, None]:
         number, t, s = along
 
-        def moved() -> tuple[jax.Array, Any]:
+        def moved() -> Moved:
             own = stream(keys, 'solver', number)
-            x, memory = sampler.step(denoise, process, *carry, t, s, own)
+            x, memory = sampler.step(Inputs(denoise, process, *carry, t, s, own))
             return (x if between is None else between(x, s, own)), memory
 
         carry = jax.lax.cond(t == s, lambda: carry, moved)
@@ -97,18 +101,7 @@ def recombine(process: Process, estimate: Estimate, s: jax.Array) -> jax.Array:
     return process.alpha(s) * estimate.x0 + process.sigma(s) * estimate.epsilon
 
 
-def ddim(
-    denoise: Denoiser,
-    process: Process,
-    x: jax.Array,
-    memory: Any,
-    t: jax.Array,
-    s: jax.Array,
-    keys: jax.Array,
-    *,
-    eta: float = 0.0,
-    keep_epsilon: bool = False,
-) -> tuple[jax.Array, Any]:
+def ddim(inputs: Inputs, *, eta: float = 0.0, keep_epsilon: bool = False) -> Moved:
     """Computes a step of DDIM: x_s = alpha_s x_0 + sqrt(sigma_s^2 - c^2) epsilon + c z, z ~ N(0, 1).
 
     (Song et al. 2021, equations 12 and 16.)
@@ -118,6 +111,7 @@ def ddim(
     keep_epsilon: where the estimate of x_0 is clipped, whether to keep the epsilon of the network. Otherwise epsilon
     agrees with x_t and the clipped x_0.
     """
+    denoise, process, x, memory, t, s, keys = inputs
     found, smallest = denoise(x, t), variances(process, t, s)[0]
     if keep_epsilon and found.unclipped is not None:
         found = found._replace(epsilon=found.unclipped)
@@ -165,21 +159,12 @@ def posterior_mean(process: Process, x: jax.Array, x0: jax.Array, t: jax.Array, 
     return ratio * kept * x + process.alpha(s) * (1 - ratio**2 * kept) * x0
 
 
-def ancestral(
-    denoise: Denoiser,
-    process: Process,
-    x: jax.Array,
-    memory: Any,
-    t: jax.Array,
-    s: jax.Array,
-    keys: jax.Array,
-    *,
-    variance: str = 'large',
-) -> tuple[jax.Array, Any]:
+def ancestral(inputs: Inputs, *, variance: str = 'large') -> Moved:
     """Samples x_s ~ N(mean of q(x_s | x_t, x_0), variance), as in DDPM (Ho et al. 2020, algorithm 2).
 
     variance: 'small', 'large' or 'learned' (Nichol & Dhariwal 2021, equation 15). The last step adds no noise.
     """
+    denoise, process, x, memory, t, s, keys = inputs
     found = denoise(x, t)
     smallest, largest = variances(process, t, s)
     chosen = VARIANCES[variance](found.fraction, smallest, largest)
@@ -210,27 +195,15 @@ VARIANCES: dict[str, Callable[..., jax.Array]] = {
 }
 
 
-def euler(
-    denoise: Denoiser, process: Process, x: jax.Array, memory: Any, t: jax.Array, s: jax.Array, keys: jax.Array
-) -> tuple[jax.Array, Any]:
+def euler(inputs: Inputs) -> Moved:
     """Computes an Euler step of the probability-flow ODE, x + (s - t) dx/dt. It is of order 1."""
+    denoise, process, x, memory, t, s, keys = inputs
     return x + (s - t) * velocity(process, denoise(x, t), t), memory
 
 
 def heun(
-    denoise: Denoiser,
-    process: Process,
-    x: jax.Array,
-    memory: Any,
-    t: jax.Array,
-    s: jax.Array,
-    keys: jax.Array,
-    *,
-    churn: float = 0.0,
-    lowest: float = 0.0,
-    highest: float = float('inf'),
-    inflate: float = 1.0,
-) -> tuple[jax.Array, Any]:
+    inputs: Inputs, *, churn: float = 0.0, lowest: float = 0.0, highest: float = float('inf'), inflate: float = 1.0
+) -> Moved:
     """Computes a Heun step of the probability-flow ODE, with EDM's churn (Karras et al. 2022, algorithm 2).
 
     The trapezoidal rule is of order 2. It takes two evaluations per step, and one in the last step.
@@ -240,6 +213,7 @@ def heun(
     lowest, highest: noise levels sigma / alpha between which noise is added.
     inflate: S_noise, the standard deviation of the added noise relative to the exact one.
     """
+    denoise, process, x, memory, t, s, keys = inputs
     if churn:
         x, t = churned(process, x, t, keys, churn, lowest, highest, inflate)
     slope = velocity(process, denoise(x, t), t)
@@ -285,17 +259,7 @@ def churned(
     return scale * x + inflate * added * normal(keys, x.shape[1:], 'noise'), later
 
 
-def dpm_solver(
-    denoise: Denoiser,
-    process: Process,
-    x: jax.Array,
-    memory: Any,
-    t: jax.Array,
-    s: jax.Array,
-    keys: jax.Array,
-    *,
-    stochastic: bool = False,
-) -> tuple[jax.Array, Any]:
+def dpm_solver(inputs: Inputs, *, stochastic: bool = False) -> Moved:
     """Computes a step of DPM-Solver++(2M), of order 2 with one evaluation per step (Lu et al. 2022b, algorithm 2).
 
     x_s = sigma_s / sigma_t x + alpha_s (1 - e^-h) D, with D = x_0 + h / (2 h_before) (x_0 - x_0 before). h and
@@ -305,6 +269,7 @@ def dpm_solver(
 
     stochastic: whether to solve the reverse SDE instead of the probability-flow ODE (Lu et al. 2022b, section 5).
     """
+    denoise, process, x, memory, t, s, keys = inputs
     found = denoise(x, t)
     before, half_before = memory
     half, ahead = log_snr(process, t) / 2, log_snr(process, s) / 2
@@ -319,17 +284,7 @@ def dpm_solver(
     return moved + noise, (found.x0, half)
 
 
-def euler_maruyama(
-    denoise: Denoiser,
-    process: Process,
-    x: jax.Array,
-    memory: Any,
-    t: jax.Array,
-    s: jax.Array,
-    keys: jax.Array,
-    *,
-    diffusion: str = 'process',
-) -> tuple[jax.Array, Any]:
+def euler_maruyama(inputs: Inputs, *, diffusion: str = 'process') -> Moved:
     """Computes an Euler-Maruyama step of the reverse SDE: x + (s - t) (dx/dt - g^2 / 2 score) + g sqrt(t - s) z.
 
     (Ma et al. 2024, equation 6, where g is free.) The last step adds no noise.
@@ -337,6 +292,7 @@ def euler_maruyama(
     diffusion: 'process' for g^2 = 2 sigma (sigma' - sigma alpha' / alpha), the diffusion of the process itself (Song et
         al. 2021, equation 6). 'sigma' for g^2 = sigma, which is finite for the interpolant too.
     """
+    denoise, process, x, memory, t, s, keys = inputs
     found, square = denoise(x, t), DIFFUSIONS[diffusion](process, t)
     drift = velocity(process, found, t) + square / 2 * found.epsilon / process.sigma(t)  # the score is -epsilon / sigma
     noise = jnp.where(s > 0, normal(keys, x.shape[1:], 'noise'), 0)
@@ -356,17 +312,7 @@ DIFFUSIONS: dict[str, Callable[[Process, jax.Array], jax.Array]] = {
 }
 
 
-def predictor_corrector(
-    denoise: Denoiser,
-    process: Process,
-    x: jax.Array,
-    memory: Any,
-    t: jax.Array,
-    s: jax.Array,
-    keys: jax.Array,
-    *,
-    ratio: float = 0.16,
-) -> tuple[jax.Array, Any]:
+def predictor_corrector(inputs: Inputs, *, ratio: float = 0.16) -> Moved:
     """Computes an ancestral step, then a step of Langevin dynamics at the new time.
 
     (Song et al. 2021, algorithms 2 to 5.) The Langevin step is x + step score + sqrt(2 step) z. Its size is
@@ -375,7 +321,8 @@ def predictor_corrector(
     ratio: signal-to-noise ratio of the Langevin step, the ratio r of the paper. The paper computes `step` from the mean
         norms of noise and score in the batch. Here their expectations are used, so that examples are independent.
     """
-    x, memory = ancestral(denoise, process, x, memory, t, s, keys, variance='large')
+    denoise, process, _, _, _, s, keys = inputs
+    x, memory = ancestral(inputs, variance='large')
 
     def corrected():
         step = 2 * (ratio * process.sigma(s)) ** 2

@@ -242,7 +242,7 @@ def generate(
         grid = times.even(process, steps)
         return solve(Sampler(one_step.jump), average_velocity(jumper, variables, condition), process, x, grid, keys)
     grid = times.karras(process, steps + 1, lowest=options.lowest, rho=options.rho)[:-1]
-    sampler = Sampler(one_step.denoise_again(options.lowest))
+    sampler = Sampler(functools.partial(one_step.denoise_again, lowest=options.lowest))
     return solve(sampler, consistency_function(jumper, variables, condition), process, x, grid, keys)
 
 

@@ -144,7 +144,7 @@ def test_samples_are_finite_on_every_grid_with_any_number_of_steps(name, options
 def test_order_of_convergence(name, order, process):
     """Measures the slope of the error against the exact flow map, from t = 0.9 to t = 0.1 in 32 to 128 steps."""
     process, sampler = PROCESSES[process], samplers.make(name)
-    step = jax.jit(functools.partial(sampler.step, denoiser(process), process))
+    step = jax.jit(lambda *place: sampler.step(samplers.Inputs(denoiser(process), process, *place)))
     start = begin(process, FEW, 0.9)
     exact, sizes, found = flow(process, start, jnp.asarray(0.9), jnp.asarray(0.1)), (32, 64, 128), []
     unused = keys(10)
@@ -172,9 +172,8 @@ def test_ddim_inverts_and_samples_again():
 
 def one_step(name, process, t=0.7, s=0.6, denoise=None, **options):
     step = samplers.make(name, **options).step
-    return jax.jit(
-        lambda x: step(denoise or denoiser(process), process, x, (), jnp.float32(t), jnp.float32(s), keys(10))[0]
-    )
+    given = samplers.Inputs(denoise or denoiser(process), process, None, (), jnp.float32(t), jnp.float32(s), keys(10))
+    return jax.jit(lambda x: step(given._replace(x=x))[0])
 
 
 @pytest.mark.parametrize('process', ['vp', 've'])
@@ -293,7 +292,7 @@ def test_the_noise_of_an_example_does_not_depend_on_the_batch():
 
 def test_noise_is_fresh_at_each_step():
     """Checks that two steps that only add noise add different noise."""
-    noise = lambda denoise, process, x, memory, t, s, keys: (x + normal(keys, x.shape[1:], 'noise'), memory)
+    noise = lambda given: (given.x + normal(given.keys, given.x.shape[1:], 'noise'), given.memory)
     solve = jax.jit(functools.partial(samplers.solve, samplers.Sampler(noise), None, None))
     zero = jnp.zeros((40, 100))
     once = normal(stream(keys(40), 'solver', 1), (100,), 'noise')
