@@ -6,7 +6,7 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -92,8 +92,9 @@ def make_model(config: ConfigDict, shape: tuple[int, ...]) -> Model:
     level = choose(LEVELS, settings.level, 'config.model.level')
     quantile = choices.build(times.QUANTILES, settings.times, 'config.model.times')
     network, (process, schedule) = _network(settings, shape[-1]), _process(settings)
-    stratified = partial(times.draw_stratified, seed=config.seed, batch_size=config.data.batch_size)
-    draw = stratified if settings.stratified else times.draw_independent
+    draw: times.Draw = times.draw_independent
+    if settings.stratified:
+        draw = partial(times.draw_stratified, seed=config.seed, batch_size=config.data.batch_size)
     return Model(settings, config.sample, shape, network, level, process, schedule, draw, quantile)
 
 
@@ -108,7 +109,10 @@ def _process(settings: ConfigDict) -> tuple[Callable[[Variables], Process], Mono
 
 
 def _learned(schedule: MonotoneSchedule, chain: int, variables: Variables) -> Process:
-    return processes.from_gamma(lambda t: schedule.apply(variables['schedule'], t))._replace(chain=chain)
+    def gamma(t: jax.Array) -> jax.Array:
+        return cast(jax.Array, schedule.apply(variables['schedule'], t))
+
+    return processes.from_gamma(gamma)._replace(chain=chain)
 
 
 def _network(settings: ConfigDict, channels: int) -> nn.Module:

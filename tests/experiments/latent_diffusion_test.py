@@ -11,7 +11,9 @@ from genlab.choices import named
 from genlab.config import small
 from genlab.diffusion import conditions
 from genlab.errors import ConfigError
-from genlab.models import diffusion, variational
+from genlab.models import diffusion, latent_diffusion, variational
+from genlab.models.first_stage import FirstStage
+from genlab.networks.layers.latent_scale import LatentScale
 from genlab.run.describe import describe, totals
 from genlab.sampling import drawing
 from support.runs import FILES, module_of, resolved
@@ -67,6 +69,23 @@ def test_the_autoencoder_is_frozen_and_the_scale_is_measured_from_its_codes(begu
     latents = state.stats['scale']['latents']
     np.testing.assert_allclose(np.sqrt(latents['variance']), expected, rtol=0.06)
     assert latents['count'] == 2  # measured in the first two of three steps
+
+
+def test_codes_are_divided_by_their_deviation_and_multiplied_again():
+    """Checks codes of mean 0 and deviation 3; the scale of training includes the batch."""
+    first = FirstStage(
+        (2, 1, 1), lambda variables, batch, keys: batch['x'], lambda variables, codes: codes, *[None] * 4, ()
+    )
+    space = latent_diffusion.scaled(first, LatentScale(10))
+    latents = {'count': jnp.array(1), 'mean': jnp.array(0.0), 'variance': jnp.array(9.0)}
+    variables, batch = {'scale': {'latents': latents}}, {'x': jnp.array([-1.0, 1.0]).reshape(1, 2, 1, 1)}
+    x, collections = space.enter(variables, batch, None, False)
+    np.testing.assert_allclose(x, batch['x'] / 3, rtol=1e-6)
+    assert collections == {}
+    np.testing.assert_allclose(space.leave(variables, x), batch['x'], rtol=1e-6)
+    x, collections = space.enter(variables, batch, None, True)
+    np.testing.assert_allclose(x, batch['x'] / np.sqrt(5), rtol=1e-6)  # the mean variance of 9 and 1
+    assert set(space.updates) == {*collections} and collections['scale']['latents']['count'] == 2
 
 
 def test_words_and_classes_change_the_output_and_padding_does_not(begun, variables):
