@@ -15,7 +15,7 @@ PAGES = sorted(
     for page in (
         ROOT / 'README.md',
         ROOT / 'CONTRIBUTING.md',
-        *(ROOT / 'docs').glob('*.md'),
+        *(ROOT / 'docs').rglob('*.md'),
         *(ROOT / 'configs').glob('*.py'),
     )
     if 'earlier' not in page.name  # results of earlier versions, by their commands
@@ -55,6 +55,14 @@ def test_commands_are_valid(page):
     for arguments in commands(page.read_text()):
         if any(argument.startswith('--config=') for argument in arguments):
             check(arguments)
+
+
+def test_links_lead_to_files():
+    pages = [*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')]
+    links = [(page, target) for page in pages for target in re.findall(r'\]\(([^)#]+)[^)]*\)', page.read_text())]
+    links = [(page, target) for page, target in links if '://' not in target]
+    assert len(links) > 40
+    assert [(page.name, target) for page, target in links if not (page.parent / target).exists()] == []
 
 
 def test_other_commands_exist_and_have_their_flags():
