@@ -4,7 +4,6 @@ Section 2 and appendices B and C. The discriminator is ProGAN's, with a filter b
 channels, the mapping has 2,101,248 parameters and the synthesis 24,118,379.
 """
 
-import zlib
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ from genlab.networks.adversarial.progressive import BLUR, GAIN, LEAKY, blended, 
 from genlab.networks.layers.convolution import convolve_doubled
 from genlab.networks.layers.equalized import EqualizedConv, EqualizedDense, pixel_norm
 from genlab.networks.layers.resampling import doublings, filtered
+from genlab.noise import named_key, normal
 
 
 class Mapping(nn.Module):
@@ -55,7 +55,7 @@ def layers(resolution: int) -> int:
 class PixelNoise(nn.Module):
     """Adds noise N(0, 1) to each pixel of x [B, H, W, C], with one learned strength per channel or for all.
 
-    keys: one per example [B]; None takes the same constant noise for every example. The layer's path selects its noise.
+    keys: one per example [B]; None takes the same constant noise for every example. The layer's path names its noise.
     """
 
     per_channel: bool = True
@@ -63,11 +63,11 @@ class PixelNoise(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
         strength = self.param('strength', nn.initializers.zeros_init(), (x.shape[-1] if self.per_channel else 1,))
-        layer, shape = zlib.crc32('/'.join(self.path).encode()), (*x.shape[1:3], 1)
+        layer, shape = f'pixel noise of {"/".join(self.path)}', (*x.shape[1:3], 1)
         if keys is None:
-            noise = jax.random.normal(jax.random.key(layer), (1, *shape))
+            noise = jax.random.normal(named_key(jax.random.key(0), layer), (1, *shape))
         else:
-            noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, layer), shape))(keys)
+            noise = normal(keys, shape, layer)
         return x + (strength[None, None, None] * noise).astype(x.dtype)
 
 

@@ -1,16 +1,16 @@
 """Dropout with one key per example, so that the noise is independent of batch size and number of devices."""
 
-import zlib
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
+from genlab.noise import stream
 
 
 class Dropout(nn.Module):
     """Zeroes values of x [B, ...] with probability `rate` and scales up the rest (Srivastava et al. 2014, section 4).
 
-    keys: one typed key per example [B], or None to disable dropout. The layer's path selects its noise.
+    keys: one typed key per example [B], or None to disable dropout. The layer's path names its noise.
     """
 
     rate: float
@@ -18,8 +18,6 @@ class Dropout(nn.Module):
     def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
         if keys is None or self.rate == 0:
             return x
-        layer = zlib.crc32('/'.join(self.path).encode())
-        kept = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - self.rate, x.shape[1:]))(
-            keys
-        )
+        layer = stream(keys, f'dropout of {"/".join(self.path)}')
+        kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(layer)
         return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)
