@@ -11,7 +11,7 @@ from genlab.data.sources import folder as folders
 from genlab.data.sources import tfds as tfds_sets
 from genlab.data.sources.digits import digits
 from genlab.data.sources.scenes.scenes import scenes
-from genlab.data.sources.stacked import stacked
+from genlab.data.sources.stacked import CHANNELS, stacked
 from genlab.data.sources.toy import toy
 from genlab.errors import ConfigError, meant
 
@@ -113,6 +113,11 @@ def _check(config_data: ConfigDict, split: str) -> None:
             )
     if config_data.channels not in (1, 3):
         raise ConfigError(f'config.data.channels={config_data.channels}: choose 1 (grey) or 3 (colour)')
+    if name == 'stacked' and config_data.channels != CHANNELS:
+        raise ConfigError(
+            f"config.data.channels={config_data.channels}: config.data.source='stacked' makes one channel of each of "
+            f'{CHANNELS} images: set config.data.channels={CHANNELS}'
+        )
     if config_data.resolution < 1:
         raise ConfigError(f'config.data.resolution={config_data.resolution}: choose at least 1')
 

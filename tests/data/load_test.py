@@ -69,6 +69,7 @@ def test_scenes_have_the_requested_fields():
         ({'source': 'toy', 'name': 'moons'}, "config.data.observe='image': choose one of point, label"),
         ({'source': 'scenes', 'observe': 'styles'}, 'did you mean style'),
         ({'channels': 2}, 'choose 1 .* or 3'),
+        ({'source': 'stacked', 'stacked': 'digits', 'channels': 1}, 'set config.data.channels=3'),
         ({'resolution': 0}, 'at least 1'),
     ],
 )
