@@ -50,10 +50,13 @@ def _finite(figures: Figures) -> str | None:
 
 def _modes(figures: Figures) -> str | None:
     if _has(figures, 'modes', 'of_modes') and figures['modes'] < figures['of_modes'] / 2:
-        return (
-            f'Only {figures["modes"]} of {figures["of_modes"]} modes of the data are covered: '
-            f'mode collapse; {MORE_DIVERSE}.'
-        )
+        covered = f'Only {figures["modes"]} of {figures["of_modes"]} modes of the data are covered'
+        if figures.get('high_quality', 1) < 0.25:
+            return (
+                f'{covered}, and only {figures["high_quality"]:.0%} of the samples lie at a mode: the samples are not '
+                f'yet close to the data (training longer helps), or the generator fails ({MORE_DIVERSE}).'
+            )
+        return f'{covered}: mode collapse; {MORE_DIVERSE}.'
     return None
 
 

@@ -9,6 +9,11 @@ TEN = {str(digit): 0.1 for digit in range(10)}
 CASES = [
     ({'finite': 0.0}, {'finite': 1.0}, 'not finite'),
     ({'modes': 3, 'of_modes': 8}, {'modes': 4, 'of_modes': 8}, '3 of 8 modes'),
+    (
+        {'modes': 3, 'of_modes': 8, 'high_quality': 0.24},
+        {'modes': 4, 'of_modes': 8, 'high_quality': 0.24},
+        '24% of the samples lie at a mode: the samples are not yet close',
+    ),
     ({'class_share': TEN, 'largest_share': 0.31}, {'class_share': TEN, 'largest_share': 0.29}, '31%'),
     (
         {'class_share': {'a': 0, 'b': 1}, 'largest_share': 0.95},
@@ -34,6 +39,11 @@ def test_an_alarm_is_raised_beyond_its_threshold_only(bad, good, words):
     found = alarms(bad)
     assert len(found) == 1 and words in found[0] and found[0].endswith('.') and '\n' not in found[0]
     assert alarms(good) == []
+
+
+def test_samples_of_high_quality_from_few_modes_are_a_collapse():
+    figures = {'modes': 3, 'of_modes': 8, 'high_quality': 0.25}
+    assert ['mode collapse; a gradient penalty (r1)' in line for line in alarms(figures)] == [True]
 
 
 def test_missing_figures_and_texts_raise_no_alarm():
