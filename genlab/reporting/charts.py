@@ -17,6 +17,7 @@ Series = Mapping[str, tuple[Any, Any]]  # name -> (steps [N], values [N], NaN wh
 SIDE = 1000  # units of the drawing, in both directions
 COLUMNS = 350  # of about two screen pixels each; a column shows only its lowest and its highest point
 COLOURS = 8
+APART = 20  # a linear axis does not show a curve whose numbers are smaller by this factor
 
 
 def number(value: float | None) -> str:
@@ -142,6 +143,30 @@ def chart(title: str, series: Series) -> str:
         f'<div class="plot">{"".join(drawings)}{"".join(bottom)}<div class="cursor" hidden></div>'
         f'<div class="tip" hidden></div></div>{_legend(series)}{_data(series, left, right)}</figure>'
     )
+
+
+def split(series: Series) -> list[Series]:
+    """Divides curves into those that one chart can show.
+
+    A log axis shows positive curves of any size. Curves with other signs need a linear axis, and so numbers of similar
+    size.
+
+    Args:
+      series: name -> (steps [N], values [N], NaN where missing).
+
+    Returns:
+      The parts, largest numbers first. Each keeps the order of `series`.
+    """
+    finite = {name: np.asarray(y, float)[np.isfinite(np.asarray(y, float))] for name, (_, y) in series.items()}
+    if all((y > 0).all() for y in finite.values()):
+        return [series]
+    sizes = {name: float(np.median(np.abs(y))) if len(y) else 0.0 for name, y in finite.items()}
+    parts: list[list[str]] = []
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        if not parts or sizes[parts[-1][0]] > APART * sizes[name] > 0:  # zeros are a line on any axis
+            parts.append([])
+        parts[-1].append(name)
+    return [{name: series[name] for name in series if name in part} for part in parts]
 
 
 def _linear_range(values: np.ndarray) -> tuple[float, float]:

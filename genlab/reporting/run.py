@@ -3,8 +3,9 @@
 Reads config.json, environment.json, networks.json, metrics.jsonl, samples/*.png, evaluation.json, and the pictures
 (PNG, GIF) in evaluation/ and explore/. Any of them may be missing or half-written: its section is left out or says so.
 
-A metric is named player/term and shares the chart of its player. One without a slash has a separate chart. `seconds`,
-the training time of the process, has none.
+A metric is named player/term and shares the chart of its player, unless its numbers are of another size. One without a
+slash has a separate chart. So has each figure of samples and evaluations, together with its reference: modes and
+of_modes, sliced_wasserstein and sliced_wasserstein_of_data. `seconds`, the training time of the process, has none.
 """
 
 import json
@@ -15,13 +16,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from genlab.reporting.charts import chart, number
+from genlab.reporting.charts import Series, chart, number, split
 from genlab.reporting.figures import alarms, flatten, is_number
 from genlab.reporting.page import page
 from genlab.reporting.samples import figures_of, samples
 from genlab.reporting.tables import evaluation_tables, network_tables, notice_boxes, settings, text
 from genlab.run.files import write_text
 from genlab.run.logs import read_metrics
+
+MEASURED = ('samples', 'evaluation')  # groups of figures whose scales differ
 
 
 def write(workdir: str | os.PathLike[str]) -> str:
@@ -150,7 +153,7 @@ def _duration(seconds: float) -> str:
 
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns one chart per player and one per metric without a player, as HTML."""
+    """Returns charts as HTML: of players, then of samples and evaluations, then of metrics without a player."""
     series: dict[str, tuple[list[int], list[float]]] = {}
     for row in sorted(rows, key=lambda row: row['step']):
         for name, value in row.items():
@@ -165,12 +168,23 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> str:
             continue  # one number is no curve; the table of the evaluation has it
         if term == 'gradient_norm':  # its scale differs: on one axis it would flatten the losses
             player, term = term, player
+        elif player in MEASURED:
+            player = f'{player}: {_measured(term)}'
         groups.setdefault(player.replace('_', ' '), {})[term if slash else name.replace('_', ' ')] = curve
-    charts = ''.join(chart(name, curves) for name, curves in sorted(groups.items(), key=lambda item: _alone(*item)))
+    charts = ''.join(
+        chart(f'{name}: {", ".join(part)}' if number else name, part)
+        for name, curves in sorted(groups.items(), key=lambda item: _rank(*item))
+        for number, part in enumerate(split(curves))
+    )
     toggle = '<label class="toggle"><input type="checkbox" id="smoothing" checked> smoothing</label>'
     return f'<div class="bar"><h2>Curves</h2>{toggle}</div><div class="charts">{charts}</div>' if charts else ''
 
 
-def _alone(name: str, curves: Mapping[str, Any]) -> bool:
-    """Returns whether a chart has one metric without a player, e.g. the speed. As a sort key it puts players first."""
-    return list(curves) == [name]
+def _measured(figure: str) -> str:
+    """Returns what a figure or its reference measures: modes of of_modes, psnr of psnr_of_input."""
+    return figure.removeprefix('of_').split('_of_')[0]
+
+
+def _rank(name: str, curves: Series) -> int:
+    """Returns the sort key of a group of curves: players, then figures, then single metrics such as the speed."""
+    return 2 if list(curves) == [name] else int(name.startswith(tuple(f'{group}: ' for group in MEASURED)))

@@ -173,6 +173,42 @@ def test_curves_are_sorted_and_grouped(tmp_path):
     ]
 
 
+def test_figures_whose_scales_differ_have_charts_of_their_own(tmp_path):
+    """Expects each figure of samples and evaluations beside its reference, after the players and before the speed."""
+    figures = {
+        'evaluation/modes': 3,
+        'evaluation/of_modes': 25,
+        'evaluation/psnr': 9.5,
+        'evaluation/psnr_of_input': 6.5,
+    }
+    lines = [{'step': step, 'speed': 5, 'b/x': 1.5} for step in (1, 2)]
+    lines += [{'step': step, **figures, 'evaluation/high_quality': 0.5, 'samples/modes': 2} for step in (1, 2)]
+    (tmp_path / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    page = report.render(str(tmp_path))
+    charts = [json.loads(data) for data in re.findall(r'<script type="application/json">(.*?)</script>', page)]
+    assert dict(
+        zip(re.findall(r'<h3>(.*?)</h3>', page), ([curve['name'] for curve in c['curves']] for c in charts))
+    ) == {
+        'b': ['x'],
+        'evaluation: modes': ['modes', 'of_modes'],
+        'evaluation: psnr': ['psnr', 'psnr_of_input'],
+        'evaluation: high quality': ['high_quality'],
+        'samples: modes': ['modes'],
+        'speed': ['speed'],
+    }
+
+
+def test_curves_of_other_sizes_are_drawn_apart_unless_a_log_axis_shows_them():
+    steps = np.arange(9)
+    loss, penalty, sign = (steps, steps * 0 + 1.4), (steps, steps / 1e4 + 1e-4), (steps, np.sin(steps))
+    assert report_charts.split({'loss': loss, 'r1': penalty}) == [{'loss': loss, 'r1': penalty}]
+    several = {'r1': penalty, 'sign': sign, 'none': (steps, steps * np.nan), 'zero': (steps, 0 * steps), 'loss': loss}
+    parts = report_charts.split(several)
+    assert [list(part) for part in parts] == [['sign', 'loss'], ['r1', 'none', 'zero']]
+    spike = (steps, np.where(steps == 4, 1e6, sign[1]))
+    assert report_charts.split({'loss': loss, 'sign': spike}) == [{'loss': loss, 'sign': spike}]
+
+
 def test_samples_are_thinned_with_the_first_and_the_last(full):
     shades = embedded(full)
     assert len(shades) == 1 + 24 + 1  # the large one, the strip, the evaluation
