@@ -15,7 +15,7 @@ def get_config(variant=''):
     config = configs.defaults('gan')
     config.data.update(source='toy', name='ring', observe='point', batch_size=128, resident=True)
     config.model.update(adversarial.settings(named('dense', features=(64, 64)), latent_size=16, dimensions=2))
-    config.losses.discriminator = dict(adversarial=1.0, r1=1.0, logit_gap=0.0)
+    config.losses.discriminator = dict(adversarial=1.0, r1=1.0, logit_gap=0.0, real_sign=0.0)
     config.losses.generator = dict(adversarial=1.0)
     config.optimizer.discriminator = adam(1e-3, b1=0.5)
     config.optimizer.generator = adam(1e-3, b1=0.5)
@@ -25,7 +25,7 @@ def get_config(variant=''):
         steps=30_000,
         steps_per_call=200,
         log_every=1000,
-        sample_every=5000,
+        sample_every=3000,
         evaluate_every='end',
     )
     config.sample.update(count=2000, chunk=2000)
@@ -64,7 +64,7 @@ def digits(config):
 def saturating(config):
     """The original minimax loss, without a penalty: it fails, for comparison."""
     config.model.pair = 'saturating'
-    config.losses.discriminator = dict(adversarial=1.0, logit_gap=0.0)
+    config.losses.discriminator = dict(adversarial=1.0, logit_gap=0.0, real_sign=0.0)
 
 
 VARIANTS = configs.variants(grid, curve, moons, digits, saturating)

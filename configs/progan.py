@@ -17,7 +17,9 @@ def get_config(variant=''):
             named('progressive', resolution=32, level=3, base=1024, most=64), latent_size=64, pair='wasserstein'
         )
     )
-    config.losses.discriminator = dict(adversarial=1.0, gradient_penalty=10.0, drift=0.001, logit_gap=0.0)
+    config.losses.discriminator = dict(
+        adversarial=1.0, gradient_penalty=10.0, drift=0.001, logit_gap=0.0, real_sign=0.0
+    )
     config.losses.generator = dict(adversarial=1.0)
     config.optimizer.discriminator = adam(1e-3, b1=0.0, b2=0.99)
     config.optimizer.generator = adam(1e-3, b1=0.0, b2=0.99)

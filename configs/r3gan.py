@@ -19,7 +19,7 @@ def get_config(variant=''):
             pair='relativistic',
         )
     )
-    config.losses.discriminator = dict(adversarial=1.0, r1=0.5, r2=0.5, logit_gap=0.0)
+    config.losses.discriminator = dict(adversarial=1.0, r1=0.5, r2=0.5, logit_gap=0.0, real_sign=0.0)
     config.losses.generator = dict(adversarial=1.0)
     config.optimizer.discriminator = adam(2e-4, b1=0.0, b2=0.99)
     config.optimizer.generator = adam(2e-4, b1=0.0, b2=0.99)

@@ -13,7 +13,7 @@ def get_config(variant=''):
     config = configs.defaults('gan')
     config.data.update(source='digits', resolution=32, channels=1, batch_size=64)
     config.model.update(adversarial.settings(named('resnet', width=32, spectral=True), latent_size=128, pair='hinge'))
-    config.losses.discriminator = dict(adversarial=1.0, logit_gap=0.0)
+    config.losses.discriminator = dict(adversarial=1.0, logit_gap=0.0, real_sign=0.0)
     config.losses.generator = dict(adversarial=1.0)
     config.optimizer.discriminator = adam(2e-4, b1=0.0, b2=0.9)
     config.optimizer.generator = adam(2e-4, b1=0.0, b2=0.9)

@@ -18,7 +18,7 @@ def get_config(variant=''):
             named('stylegan2', base=1024, most=64, width=64, layers=4), latent_size=64, mixing=0.9, path_decay=0.01
         )
     )
-    config.losses.discriminator = dict(adversarial=1.0, r1=lazy(0.1, 16), logit_gap=0.0)
+    config.losses.discriminator = dict(adversarial=1.0, r1=lazy(0.1, 16), logit_gap=0.0, real_sign=0.0)
     config.losses.generator = dict(adversarial=1.0, path_length=lazy(2.0, 4))
     for player, every in (('discriminator', 16), ('generator', 4)):
         share = every / (every + 1)  # corrects for the steps without the penalty (appendix B)

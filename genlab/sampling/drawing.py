@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -51,9 +51,16 @@ def keys_at(seed: int, indices: np.ndarray, purpose: str = 'sample') -> jax.Arra
     return example_keys(named_key(jax.random.key(seed), purpose), cast(jax.Array, indices))
 
 
-def picture(
+class Shown(NamedTuple):
+    """A picture of a model, and the samples in it."""
+
+    picture: np.ndarray | None  # uint8 [H, W, C]; None if the model can neither sample nor reconstruct
+    samples: np.ndarray | None = None  # images [N, H, W, C] or points [N, D]; None if the model cannot sample
+
+
+def show(
     experiment: Experiment, placement: parallel.Placement, variables: Variables, config: ConfigDict, source: data.Source
-) -> np.ndarray | None:
+) -> Shown:
     """Draws a picture of a model: its samples, else held-out examples with their reconstructions.
 
     Args:
@@ -62,14 +69,12 @@ def picture(
       variables: of the model.
       config: of the run.
       source: the data, for real points to draw behind samples of points.
-
-    Returns:
-      uint8 [H, W, C], or None if the model can neither sample nor reconstruct.
     """
     if experiment.sampler:
-        return images.picture(draw(experiment, placement, variables, config), reference(source, config))
+        samples = draw(experiment, placement, variables, config)
+        return Shown(images.picture(samples, reference(source, config)), samples)
     if experiment.reconstruct is None:
-        return None
+        return Shown(None)
     ability: Callable = experiment.reconstruct
     indices, reconstruct = np.arange(config.sample.count), jitted(ability)
     batch = examples(config)(indices)
@@ -81,7 +86,7 @@ def picture(
     )
     if jax.process_index() == 0:
         images.warn_of_lost(np.concatenate([images.finite(version) for version in made.values()]), 'reconstructions')
-    return images.pairs({'x': np.asarray(batch['x']), **made})
+    return Shown(images.pairs({'x': np.asarray(batch['x']), **made}))
 
 
 def draw(

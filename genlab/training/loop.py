@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from genlab import data, evaluation
 from genlab.config import at
 from genlab.errors import PREEMPTED, ConfigError, UserError, warn
+from genlab.evaluation.metrics.toy import modes
 from genlab.experiment import Build
 from genlab.reporting import run as report
 from genlab.run import record, stops, workdir
@@ -333,14 +334,19 @@ class Loop:
             self.checkpoints.save(self.step, self.state, {'totals': sums, 'since': self.lined})
 
     def sample(self) -> None:
-        """Writes a picture of this step: samples, or reconstructions of a model that cannot sample."""
+        """Writes a picture of this step: samples, or reconstructions of a model that cannot sample.
+
+        Where the modes of the data are known, the log gets how many the samples cover.
+        """
         program, variables = self.program, self.state.variables(averaged=True)
+        source = program.batches.source
         with self.pause():
-            picture = drawing.picture(
-                program.experiment, self.placement, variables, program.config, program.batches.source
-            )
-            if picture is not None:
-                self.log.picture(self.step, picture)
+            shown = drawing.show(program.experiment, self.placement, variables, program.config, source)
+            if shown.picture is not None:
+                self.log.picture(self.step, shown.picture)
+            if shown.samples is not None and source.centres is not None:
+                covered = modes(shown.samples, source)
+                self.log.write(self.step, {f'samples/{name}': value for name, value in covered.items()})
         self.sampled.add(self.step)
 
     def evaluate(self) -> None:

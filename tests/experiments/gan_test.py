@@ -28,6 +28,18 @@ def test_any_pair_and_any_penalty_is_a_config(pair):
     assert {f'discriminator/{penalty}' for penalty in PENALTIES} <= set(names)
 
 
+def test_every_gan_reports_the_gap_and_the_signs_of_its_logits():
+    losses = {
+        f'{name}:{variant}': config.losses.discriminator
+        for name, module in CONFIGS.items()
+        for variant in ('', *getattr(module, 'VARIANTS', ()))
+        if (config := module.get_config(variant)).experiment == 'gan'
+    }
+    assert len(losses) > 20
+    silent = [name for name, terms in losses.items() if not terms.get('logit_gap') == terms.get('real_sign') == 0.0]
+    assert silent == []
+
+
 def test_bfloat16_computation_keeps_float32_parameters():
     config = small(CONFIGS['gan'].get_config())
     config.model.dtype = 'bfloat16'

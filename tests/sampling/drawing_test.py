@@ -40,7 +40,7 @@ def test_samples_that_are_not_finite_are_counted_in_one_line(capfd):
     config.sample.update(count=8, chunk=4)
     for value, said in ((np.nan, 'samples: 8 of 8 (100.0%) are not finite'), (np.float32(0.5), '')):
         variables = parallel.replicate(placement, {'value': np.float32(value)})
-        picture = drawing.picture(model, placement, variables, config, data.load(config.data))
+        picture = drawing.show(model, placement, variables, config, data.load(config.data)).picture
         lines = capfd.readouterr().err.splitlines()
         assert picture.ndim == 3 and len(lines) == bool(said) and said in ''.join(lines)
 

@@ -8,10 +8,12 @@ import sys
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genlab import evaluation, experiment, modes
+from genlab import data, evaluation, experiment, modes
+from genlab.abilities import Sampler
 from genlab.config import small
 from genlab.errors import PREEMPTED, ConfigError, UserError
 from genlab.run import files
@@ -38,8 +40,13 @@ def go(config, folder):
     modes.train(config, experiment.load(config.experiment), folder)
 
 
+def lines(folder):
+    """Returns the rows of training, without the figures of samples."""
+    return [row for row in read_metrics(folder) if 'seconds' in row]
+
+
 def curve(folder):
-    return {row['step']: {name: value for name, value in row.items() if '/' in name} for row in read_metrics(folder)}
+    return {row['step']: {name: value for name, value in row.items() if '/' in name} for row in lines(folder)}
 
 
 @pytest.fixture(scope='module')
@@ -56,6 +63,25 @@ def test_the_workdir_is_complete(whole):
     assert sorted(curve(whole)) == [2, 4, 6, 8, 10, 12]
     assert any((whole / 'tensorboard').iterdir())
     assert json.loads((whole / 'networks.json').read_text())['generator']['parameters'] > 0
+
+
+def test_the_modes_of_the_samples_are_logged_and_drawn_over_training(tmp_path):
+    """The samples are the data of one mode in eight: of high quality, and from a single mode."""
+    config = toy(**{'train.sample_every': 4, 'train.steps_per_call': 2, 'sample.count': 16})
+    centre = data.load(config.data).centres[3]
+
+    def build(config, axis=None):
+        made = experiment.load(config.experiment)(config, axis)
+        sample = lambda variables, keys, condition: jnp.broadcast_to(jnp.asarray(centre), (len(keys), 2))
+        return made._replace(sampler=Sampler(sample))
+
+    modes.train(config, build, tmp_path)
+    rows = [row for row in read_metrics(tmp_path) if 'samples/modes' in row]
+    assert rows == [
+        {'step': step, 'samples/modes': 1, 'samples/of_modes': 8, 'samples/high_quality': 1.0} for step in (4, 8, 12)
+    ]
+    page = (tmp_path / 'report.html').read_text()
+    assert '<h3>samples: modes</h3>' in page and '<h3>samples: high quality</h3>' in page
 
 
 def test_more_steps_continue_the_same_curve(whole, tmp_path):
@@ -243,7 +269,7 @@ def test_on_nan_skip_leaves_the_player_unchanged_and_counts(tmp_path):
     config.losses.generator.adversarial = float('nan')
     config.phases = ({'until': 4, 'losses.generator.adversarial': 1.0}, {})
     go(config, tmp_path)
-    assert [row['skipped'] for row in read_metrics(tmp_path)] == [0, 0, 2, 2]
+    assert [row['skipped'] for row in lines(tmp_path)] == [0, 0, 2, 2]
     assert not any('any_skipped' in row for row in read_metrics(tmp_path))
 
 

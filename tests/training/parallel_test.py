@@ -158,7 +158,8 @@ def launch(folder, steps, devices, *more, program=('-m', 'genlab.main')):
 def curve(folder):
     from genlab.run.logs import read_metrics
 
-    return {row['step']: [row[name] for name in sorted(row) if '/' in name] for row in read_metrics(folder)}
+    rows = [row for row in read_metrics(folder) if 'seconds' in row]  # without the figures of samples
+    return {row['step']: [row[name] for name in sorted(row) if '/' in name] for row in rows}
 
 
 def test_two_processes_of_two_devices(tmp_path):
