@@ -286,7 +286,7 @@ def test_a_failing_evaluation_or_picture_costs_no_training(whole, tmp_path, monk
         raise ValueError('one class\nonly')
 
     monkeypatch.setattr(evaluation, 'evaluate', fail)
-    monkeypatch.setattr(drawing, 'picture', fail)
+    monkeypatch.setattr(drawing, 'show', fail)
     with pytest.raises(
         UserError, match='trained and saved, but these failed: samples of step 6: ValueError: one'
     ) as error:
