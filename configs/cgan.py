@@ -21,6 +21,7 @@ def get_config(variant=''):
     config.optimizer.generator = adam(2e-4, b1=0.5)
     config.average.generator = 0.998
     config.train.update(order=('discriminator', 'generator'), steps=3000, sample_every=500, evaluate_every='end')
+    config.sample.condition = True
     return configs.vary(config, variant, VARIANTS)
 
 
