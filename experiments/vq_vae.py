@@ -29,4 +29,5 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         ),
         measure=partial(quantized.measure, vqvae),
         reconstruct=partial(quantized.reconstruct, vqvae),
+        tokenizer=quantized.tokenizer(vqvae),
     )

@@ -142,6 +142,20 @@ def tfds(config: ConfigDict, name: str, resolution: int | None = None) -> None:
         config.data.resolution = resolution
 
 
+def codes(config: ConfigDict, folder: str) -> None:
+    """Models the codes of another run's tokenizer, whose folder is `config.model.tokenizer`.
+
+    `config.data.dir` is the same value under another key: whoever sets one sets both.
+
+    Args:
+      config: the config to change.
+      folder: of that run; `runs/<config>-<variant>`, as main names it.
+    """
+    config.model.tokenizer = folder
+    config.data.update(source='codes', observe='codes')
+    config.data.dir = config.model.get_ref('tokenizer')
+
+
 def order(config: ConfigDict) -> tuple[str, ...]:
     """Returns the players' turns per step: `train.order`, or each player of `losses` once."""
     return tuple(config.train.order) or tuple(config.losses)

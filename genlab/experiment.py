@@ -13,6 +13,7 @@ from genlab.conditioning import Conditions
 from genlab.config import decays, order, periods, weights
 from genlab.data.source import Source
 from genlab.errors import ConfigError
+from genlab.models.tokenizer import Tokenizer
 from genlab.training import optimizers, state
 from genlab.training.players import Objective, Player, batches_per_step, make_step
 
@@ -40,7 +41,7 @@ class Experiment(NamedTuple):
     """All that the loop and the tools know of a model; `build(config, axis=None)` of experiments/*.py makes one.
 
     A prepared batch is a dict of arrays [B, ...]: `x` is what is modelled (float32: images [B, H, W, C] in [-1, 1], or
-    points [B, D]), `position` the index in the global batch; labels, captions, boxes ... are there if the source has
+    points [B, D]; or codes, int32 or float32), `position` the index in the global batch; labels, captions, boxes ... are there if the source has
     them. `compose` makes `init` and `step` of players. A model that does not learn by gradients writes its own step.
     """
 
@@ -53,6 +54,7 @@ class Experiment(NamedTuple):
     reconstruct: Reconstruct | None = None
     conditions: Conditions = Conditions()  # what samples are conditioned on
     start: Start | None = None
+    tokenizer: Tokenizer | None = None  # what a second stage needs, where codes can be modelled
     batches: int = 1  # that one step reads
     lazy: Mapping[str, int] = {}  # 'player/term' -> its period in steps; if any, `step` takes `due`, those of this step
 
@@ -78,6 +80,7 @@ def compose(
     reconstruct: Reconstruct | None = None,
     conditions: Conditions = Conditions(),
     start: Start | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Experiment:
     """Makes the experiment of players who learn by gradients: nearly every one.
 
@@ -86,7 +89,7 @@ def compose(
       axis: the name of the device axis under pmap; None under jit.
       networks: from a prepared batch to name -> Network, the module and what to initialise it with.
       roles: player -> its role. The config names the players by the same names.
-      sampler, codec, likelihood, measure, reconstruct, conditions, start: of the Experiment.
+      sampler, codec, likelihood, measure, reconstruct, conditions, start, tokenizer: of the Experiment.
 
     Raises:
       ConfigError: the config names other players than `roles`, or an average of an unknown network.
@@ -133,6 +136,7 @@ def compose(
         reconstruct,
         conditions,
         start,
+        tokenizer,
         batches=batches_per_step(turns),
         lazy=periods(config),
     )

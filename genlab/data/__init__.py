@@ -3,7 +3,7 @@
 from genlab.data.batches import Batches
 from genlab.data.checks import check
 from genlab.data.facts import MEASURED, missing, resolve, untrained
-from genlab.data.load import BATCHING, declared, load
+from genlab.data.load import BATCHING, declared, load, sampled
 from genlab.data.source import Field, Source
 from genlab.data.transforms import prepare_batch
 
@@ -19,5 +19,6 @@ __all__ = [
     'missing',
     'prepare_batch',
     'resolve',
+    'sampled',
     'untrained',
 ]

@@ -17,8 +17,8 @@ changes without changing its size is noticed only where contents were read.
 
 `compare` decides what another command on a run may meet:
 
-- refused: other classes, words, or shapes and ranges of fields. The numbers of labels and words would mean something
-  else to the trained networks, and nothing in the results would show it.
+- refused: other classes, words, or shapes and ranges of fields, or codes by other weights of a tokenizer. The numbers of
+  labels, words and codes would mean something else to the trained networks, and nothing in the results would show it.
 - a warning with the numbers: images that were added, removed or changed, and corrected labels. They do no harm to the
   networks, and collections grow. But figures from before and after are of different data.
 - silent: other times, another place.
@@ -65,7 +65,8 @@ class Fingerprint(NamedTuple):
 class Record(NamedTuple):
     """What a run keeps of its data."""
 
-    facts: Mapping[str, Any]  # plain values: 'classes', 'vocabulary', 'fields', and 'splits': name -> digest, examples
+    # Plain values: 'classes', 'vocabulary', 'checkpoint', 'fields', and 'splits': name -> digest, examples.
+    facts: Mapping[str, Any]
     files: Mapping[str, Files]  # split -> files
 
 
@@ -148,6 +149,7 @@ def record(sources: Mapping[str, Source]) -> Record:
     facts = {
         'classes': list(one.classes),
         'vocabulary': list(one.vocabulary),
+        'checkpoint': one.checkpoint,
         'fields': fields,
         'splits': {
             split: {'examples': len(sources[split]), 'fingerprint': digest} for split, (digest, _) in found.items()
@@ -162,6 +164,9 @@ def compare(old: Record, new: Record) -> Changes:
     for name, word in (('classes', 'class'), ('vocabulary', 'word')):
         if old.facts[name] != new.facts[name]:
             meaning.append(_names(word, old.facts[name], new.facts[name]))
+    was, now = (record.facts.get('checkpoint', '') for record in (old, new))
+    if was != now:
+        meaning.append(f'the tokenizer was at {was or "no checkpoint"}, now at {now or "none"}')
     if not meaning:  # ranges of labels and words follow from the names
         before, after = old.facts['fields'], new.facts['fields']
         both = [name for name in before if name in after]

@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genlab.data.source import UNKNOWN_LABEL, Source, declaration, image_field, subset
+from genlab.data.sources import codes as encoded
 from genlab.data.sources import folder as folders
 from genlab.data.sources import tfds as tfds_sets
 from genlab.data.sources.digits import digits
@@ -17,7 +18,7 @@ from genlab.errors import ConfigError, meant
 
 SPLITS = ('train', 'test')
 # Fields that only some sources read, and these sources.
-READERS = {'dir': ('folder', 'tfds', 'stacked'), 'name': ('toy', 'tfds', 'stacked'), 'stacked': ('stacked',)}
+READERS = {'dir': ('folder', 'tfds', 'stacked', 'codes'), 'name': ('toy', 'tfds', 'stacked'), 'stacked': ('stacked',)}
 # Fields that do not change what `load` returns.
 BATCHING = ('batch_size', 'resident', 'workers', 'flip', 'binarise', 'dequantise', 'crop_padding')
 
@@ -26,15 +27,17 @@ def defaults(**changes: Any) -> ConfigDict:
     """Returns `config.data` with every field that `load`, `prepare_batch` and the loop read, updated by `changes`."""
     known = ConfigDict(
         {
-            # The source: digits, toy, scenes, tfds, folder, or stacked: three grey images as channels.
+            # The source: digits, toy, scenes, tfds, folder, stacked (three grey images as channels), or codes of another
+            # run's tokenizer.
             'source': 'digits',
             # The source of the images that are stacked, e.g. digits.
             'stacked': '',
             # The toy density (ring, grid, moons, roll2d, roll3d, curve) or the TFDS set (mnist, cifar10, ...).
             'name': '',
-            # The folder of images, or the data_dir of TFDS; '' is the default of TFDS.
+            # The folder of images, the data_dir of TFDS ('' is its default), or the run of the tokenizer of codes.
             'dir': '',
-            # Pixels per side; images are cropped to the central square and resized (bilinear, antialiased).
+            # Pixels per side; images are cropped to the central square and resized (bilinear, antialiased). Codes have
+            # the resolution and channels of their run.
             'resolution': 32,
             # 1 or 3; grey is repeated, colour is converted to luma.
             'channels': 1,
@@ -98,6 +101,13 @@ def declared(config_data: ConfigDict) -> Source:
         fields = {'image': image_field(config_data.resolution, config_data.channels), 'label': UNKNOWN_LABEL}
         return declaration(config_data.name or config_data.source, fields, 2**20, {})
     return _with_fields(source, config_data.observe, config_data.fields)
+
+
+def sampled(config_data: ConfigDict) -> ConfigDict:
+    """Returns the `config.data` of what samples of a model look like: the images that codes stand for, else its own."""
+    if config_data.source != 'codes':
+        return config_data
+    return sampled(encoded.images(config_data.dir))
 
 
 def _check(config_data: ConfigDict, split: str) -> None:
@@ -177,6 +187,10 @@ def _single(config: ConfigDict) -> ConfigDict:
     return single
 
 
+def _codes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
+    return encoded.codes(config.dir, split, tuple(fields))
+
+
 SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
     'digits': _digits,
     'toy': _toy,
@@ -184,12 +198,14 @@ SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
     'tfds': _tfds,
     'folder': _folder,
     'stacked': _stacked,
+    'codes': _codes,
 }
-# Sources of files -> their declaration for training, without the pictures; None if the files are not there.
+# Sources of files and codes -> their declaration for training, without the pictures; None if the files are not there.
 HEADERS: dict[str, Callable[[ConfigDict], Source | None]] = {
     'tfds': lambda config: tfds_sets.header(config.name, config.dir, config.resolution, config.channels),
     'folder': lambda config: folders.header(config.dir, config.resolution, config.channels),
     'stacked': lambda config: stacked(declared(_single(config))),
+    'codes': lambda config: encoded.header(config.dir, tuple(config.fields)),
 }
 
 

@@ -99,8 +99,8 @@ def prepare_batch(
 ) -> Callable[[Mapping[str, jax.Array], jax.Array], dict[str, jax.Array]]:
     """Returns the function that prepares a batch in the jitted step.
 
-    It adds `x`, float32 [B, ...]: the observed field, rescaled to [-1, 1] if it is uint8 and unchanged if it is float.
-    The config may binarise it (-1 or 1) or dequantise it ([-1, 1)), at test time too. Flips and crops move all fields
+    It adds `x` [B, ...]: the observed field, float32 rescaled to [-1, 1] if it is uint8. Other fields are unchanged: floats
+    are float32 and integers, such as codes, int32. The config may binarise it (-1 or 1) or dequantise it ([-1, 1)), at test time too. Flips and crops move all fields
     of pixels and boxes together, so that pairs stay aligned. 8-bit images become float32 in [-1, 1]; maps of classes
     and integers become int32; other floats are unchanged.
 
@@ -157,7 +157,7 @@ def _ready(array: jax.Array, field: Field | None) -> jax.Array:
 
 
 def _observed(array: jax.Array, field: Field, key: jax.Array, binary: bool, continuous: bool) -> jax.Array:
-    """Converts the observed field of one example to the model's input, float32.
+    """Converts the observed field of one example to the model's input: int32 for integers without pixels, else float32.
 
     Args:
         array: the field.
@@ -167,7 +167,7 @@ def _observed(array: jax.Array, field: Field, key: jax.Array, binary: bool, cont
         continuous: whether to dequantise.
     """
     if not is_map(field):
-        return array.astype(jnp.float32)
+        return _ready(array, None)
     if binary:
         return binarise(array, jax.random.fold_in(key, BINARISE))
     if continuous:

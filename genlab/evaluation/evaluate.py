@@ -65,9 +65,9 @@ def evaluate(
         raise ConfigError(f'config.evaluate.parts has {unknown[0]}: choose from {", ".join(PARTS)}')
     subject = Subject(config, experiment, placement, state.variables(averaged=True))
     common = {
-        'data': subject.test.name,
+        'data': subject.compared('test').name,
         'fingerprint': _fingerprint(subject),
-        'observed': _observed(config, subject),
+        'observed': _observed(subject),
         'seed': config.evaluate.seed,
         'parameters': 'averaged' if state.average else 'raw',
     }
@@ -100,14 +100,15 @@ def _add(evaluation: Evaluation, name: str, part: Part, common: Mapping[str, Any
 def _fingerprint(subject: Subject) -> str:
     """Returns one digest of both splits, whatever classes training leaves out: features are trained on all."""
     left_out = subject.config.data.leave_out
-    train = data.load(subject.whole.data, 'train') if left_out else subject.train
-    return fingerprint.of_values([fingerprint.of(source).digest for source in (train, subject.test)])
+    train = data.load(subject.whole.data, 'train') if left_out else subject.compared('train')
+    return fingerprint.of_values([fingerprint.of(source).digest for source in (train, subject.compared('test'))])
 
 
-def _observed(config: ConfigDict, subject: Subject) -> str:
-    """Describes the modelled field: the shape of an example, and how the data are treated."""
-    shape = subject.test.fields[config.data.observe].shape
-    return f'{"x".join(map(str, shape))}, {treatment(config.data, subject.test)}'
+def _observed(subject: Subject) -> str:
+    """Describes what samples are compared with: the shape of an example, and how the data are treated."""
+    config_data, source = subject.whole.data, subject.compared('test')
+    shape = source.fields[config_data.observe].shape
+    return f'{"x".join(map(str, shape))}, {treatment(config_data, source)}'
 
 
 def _jsonable(figure: Any) -> Any:

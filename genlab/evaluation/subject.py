@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from genlab import data
 from genlab.abilities import Codec, Variables
+from genlab.data import fingerprint
 from genlab.experiment import Experiment
 from genlab.latents import vectors
 from genlab.sampling import drawing
@@ -54,7 +55,9 @@ class Subject:
 
     def __init__(self, config: ConfigDict, experiment: Experiment, placement: parallel.Placement, variables: Variables):
         self.config, self.experiment, self.placement, self.variables = config, experiment, placement, variables
-        self.whole = config.copy_and_resolve_references()  # with the classes that training leaves out
+        # Of the data that samples are compared with, with the classes that training leaves out.
+        self.whole = config.copy_and_resolve_references()
+        self.whole.data = data.sampled(config.data).copy_and_resolve_references()
         self.whole.data.leave_out = ()
         self.memory: dict[tuple[str, ...], Any] = {}
 
@@ -69,18 +72,40 @@ class Subject:
 
     @functools.cached_property
     def test(self) -> data.Source:
-        """The held-out split."""
+        """The held-out split of what is modelled."""
         return data.load(self.config.data, 'test')
 
     @functools.cached_property
     def train(self) -> data.Source:
-        """The training split."""
+        """The training split of what is modelled."""
         return data.load(self.config.data, 'train')
+
+    @property
+    def coded(self) -> bool:
+        """Whether the model learns codes of another run's tokenizer, and its samples are decoded."""
+        return self.config.data.source == 'codes'
+
+    @property
+    def modelled(self) -> dict[str, str]:
+        """What a figure on codes depends on beside the images: the codes. It joins the protocol of such figures."""
+        return {'codes': fingerprint.of(self.test).digest} if self.coded else {}
+
+    @_memoised
+    def compared(self, split: str) -> data.Source:
+        """Returns a split of the data that samples are compared with: of the images behind codes, else `test`, `train`."""
+        if self.coded:
+            return data.load(self.whole.data, split)
+        return self.test if split == 'test' else self.train
 
     @property
     def images(self) -> bool:
         """Whether the modelled field is an image."""
-        return len(self.test.fields[self.config.data.observe].shape) == 3
+        return not self.coded and len(self.test.fields[self.config.data.observe].shape) == 3
+
+    @property
+    def samples_are_images(self) -> bool:
+        """Whether samples are images: of a model of images, or decoded from codes."""
+        return len(self.compared('test').fields[self.whole.data.observe].shape) == 3
 
     @property
     def encodes(self) -> bool:

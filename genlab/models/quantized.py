@@ -22,6 +22,7 @@ from genlab.losses import quantization
 from genlab.losses.denoising import mean_squared_error
 from genlab.losses.reconstruction import squared_error
 from genlab.models.first_stage import FirstStage
+from genlab.models.tokenizer import Tokenizer
 from genlab.networks.autoencoders.residual import ResidualDecoder, ResidualEncoder
 from genlab.networks.autoencoders.spatial import SpatialDecoder, SpatialEncoder
 from genlab.networks.layers.quantizer import Quantized, Quantizer
@@ -157,6 +158,18 @@ def first_stage(vqvae: VQVAE) -> FirstStage:
         functools.partial(reconstruct, vqvae),
         trains=('encoder', 'quantizer', 'decoder'),
         updates=('quantizer',),
+    )
+
+
+def tokenizer(vqvae: VQVAE) -> Tokenizer:
+    """Makes the tokenizer of a second stage: one grid of entries."""
+    return Tokenizer(
+        vqvae.grid[:2],
+        vqvae.entries,
+        functools.partial(encode, vqvae),
+        functools.partial(decode, vqvae),
+        functools.partial(networks, vqvae),
+        names=('encoder', 'quantizer', 'decoder'),
     )
 
 

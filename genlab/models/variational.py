@@ -24,6 +24,7 @@ from genlab.losses import divergences
 from genlab.losses.likelihoods import LIKELIHOODS, Likelihood
 from genlab.losses.reconstruction import squared_error
 from genlab.models.first_stage import FirstStage
+from genlab.models.tokenizer import Tokenizer
 from genlab.networks.autoencoders import spatial
 from genlab.networks.autoencoders import variational as layers
 from genlab.networks.autoencoders.variational import join
@@ -273,6 +274,21 @@ def first_stage(vae: VAE, grid: tuple[int, int, int]) -> FirstStage:
     )
 
 
+def tokenizer(vae: VAE, shape: tuple[int, ...]) -> Tokenizer:
+    """Makes the tokenizer of a second stage: continuous codes [B, *shape], the means of the posterior."""
+
+    def encode_shaped(variables: Variables, batch: Batch) -> jax.Array:
+        codes = encode(vae, variables, batch)
+        return codes.reshape(len(codes), *shape)
+
+    def decode_shaped(variables: Variables, codes: jax.Array) -> jax.Array:
+        return decode(vae, variables, codes.reshape(len(codes), -1))
+
+    return Tokenizer(
+        shape, 0, encode_shaped, decode_shaped, functools.partial(networks, vae), names=('encoder', 'decoder')
+    )
+
+
 def from_config(config: ConfigDict, axis: str | None = None) -> VAE:
     """Makes the VAE of `config.model`, see `settings`."""
     check(config)
@@ -339,6 +355,13 @@ def latent_count(config: ConfigDict) -> int:
 def grid_of(config: ConfigDict) -> tuple[int, int, int]:
     """Returns the shape [h, w, D] of the codes of 'spatial' networks."""
     return spatial.grid(example_shape(config), tuple(config.model.networks.multipliers), config.model.latent_size)
+
+
+def code_shape(config: ConfigDict) -> tuple[int, ...]:
+    """Returns the shape of a code: a grid [h, w, D] of 'spatial' networks, else a vector that ends with the class."""
+    if config.model.networks.name == 'spatial':
+        return grid_of(config)
+    return (latent_count(config) + config.model.classes,)
 
 
 def _no_scale() -> float:

@@ -1,6 +1,7 @@
 """Checkpoints by orbax: written asynchronously and atomically, with checksums, and restored onto any placement."""
 
 import contextlib
+import hashlib
 import json
 import pathlib
 import shutil
@@ -24,25 +25,37 @@ Tree = Any
 class Checkpoints:
     """The checkpoints of one run, a context manager: its exit waits until the last checkpoint is on disk."""
 
-    def __init__(self, folder: pathlib.Path, keep: int = 1, *, warn: Callable[[str], None], read_only: bool = False):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        keep: int = 1,
+        *,
+        warn: Callable[[str], None],
+        read_only: bool = False,
+        alone: bool = False,
+    ):
         """
         Args:
           folder: absolute or relative; `folder/<step>` holds a checkpoint.
           keep: number of newest checkpoints to keep.
           warn: called with one line per checkpoint that was skipped.
           read_only: change nothing in the folder, because a run may be writing there.
+          alone: read in this process without waiting for the others, onto devices of its own; needs `read_only`.
         """
+        self.alone = alone
         self.folder, self.warn, self.read_only = pathlib.Path(folder).absolute(), warn, read_only
         if not read_only:
             self._clear_up()
         if not self.folder.exists():
             raise UserError(f'there are no checkpoints in {self.folder}: train first, or name the folder of a run')
+        own = orbax.options.MultiprocessingOptions(jax.process_index(), {jax.process_index()})
         with _quiet():  # orbax warns about the effects of read_only
             self.manager = orbax.CheckpointManager(
                 self.folder,
                 options=orbax.CheckpointManagerOptions(
                     max_to_keep=keep,
                     read_only=read_only,
+                    multiprocessing_options=own if alone else orbax.options.MultiprocessingOptions(),
                     async_options=orbax.AsyncOptions(post_finalization_callback=self._seal),
                 ),
             )
@@ -165,7 +178,8 @@ class Checkpoints:
         known = {*self.manager.all_steps()}
         self.manager.reload()
         found = {*self.manager.all_steps()}
-        return parallel.agree(step not in found or max(found) > max(known))  # the newest may be half deleted
+        replaced = step not in found or max(found) > max(known)  # the newest may be half deleted
+        return replaced if self.alone else parallel.agree(replaced)
 
     def _seal(self) -> None:
         """Writes the checksums just before orbax renames the folder to its final name, so that both appear together.
@@ -183,6 +197,8 @@ class Checkpoints:
 
     def _fault(self, step: int) -> str | None:
         """Returns the fault of a checkpoint's files, or None. All processes return a fault, or none does."""
+        if self.alone:
+            return fault_of(self.folder / str(step))
         fault = fault_of(self.folder / str(step)) if jax.process_index() == 0 else None
         return (fault or 'damaged') if parallel.agree(fault is not None) else None
 
@@ -207,6 +223,18 @@ class Checkpoints:
                 aside(self.folder / str(step))
             parallel.agree(False)
             self.manager.reload()
+
+
+def newest(folder: pathlib.Path) -> tuple[int, str] | None:
+    """Returns the step of the newest complete checkpoint and a digest of its checksums, or None if there is none.
+
+    Nothing but the checksums is read: two checkpoints with the same digest hold the same arrays.
+    """
+    steps = sorted((int(path.name) for path in folder.glob('[0-9]*') if path.name.isdecimal()), reverse=True)
+    for step in steps:
+        with contextlib.suppress(OSError):  # a run that trains beside this reader replaces its checkpoints
+            return step, hashlib.sha256((folder / str(step) / MANIFEST).read_bytes()).hexdigest()[:16]
+    return None
 
 
 @contextlib.contextmanager

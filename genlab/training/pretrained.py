@@ -1,8 +1,10 @@
 """Loads the newest checkpoint of a run, for tools that inspect it and for runs that start from its networks."""
 
 import dataclasses
+import functools
 import pathlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +12,17 @@ from ml_collections import ConfigDict
 
 from genlab import data, experiment
 from genlab.config import at, differences
+from genlab.abilities import Batch
+from genlab.data.source import Source, example_shape
 from genlab.errors import ConfigError, UserError, warn
+from genlab.models.tokenizer import Tokenizer
 from genlab.run import workdir
 from genlab.training import parallel
-from genlab.training.checkpoint import Checkpoints
+from genlab.training.checkpoint import Checkpoints, newest
 from genlab.training.program import Program, make_init, programs
-from genlab.training.state import State
+from genlab.training.state import Network, State
+
+TOKENIZER = 'config.model.tokenizer'  # the key that names the run of a tokenizer
 
 
 def restore(
@@ -24,6 +31,7 @@ def restore(
     folder: pathlib.Path,
     placement: parallel.Placement,
     flag: str = '--workdir',
+    alone: bool = False,
 ) -> tuple[int, State, Program]:
     """Restores the newest checkpoint of a run.
 
@@ -33,6 +41,7 @@ def restore(
       folder: the workdir of the run.
       placement: where to place the state.
       flag: the flag or config key that gave the folder, for error messages.
+      alone: whether this process reads it without the others, onto a placement of its own devices.
 
     Returns:
       (step, state, the program of the phase that the step belongs to).
@@ -45,7 +54,7 @@ def restore(
     template = parallel.template(placement, jax.eval_shape(make_init(schedule[0])))
     restored = None
     if (folder / 'checkpoints').exists():
-        with Checkpoints(folder / 'checkpoints', warn=warn, read_only=True) as checkpoints:
+        with Checkpoints(folder / 'checkpoints', warn=warn, read_only=True, alone=alone) as checkpoints:
             restored = checkpoints.restore(template)
     if restored is None:
         raise UserError(f'{flag}={folder}: there is no checkpoint yet: train first')
@@ -64,10 +73,116 @@ def load(folder: str, placement: parallel.Placement, flag: str) -> tuple[ConfigD
     Returns:
       (its config, its variables). Parameters are the moving averages if the run kept them.
     """
-    path = pathlib.Path(folder)
-    config = workdir.with_facts(path, ConfigDict(_tuples(workdir.read(path, flag))))
-    state = restore(config, experiment.load(config.experiment), path, placement, flag)[1]
+    config = config_of(folder, flag)
+    state = restore(config, experiment.load(config.experiment), pathlib.Path(folder), placement, flag)[1]
     return config, state.variables(averaged=True)
+
+
+def config_of(folder: str, flag: str) -> ConfigDict:
+    """Returns the config of another run with the facts of its data; `flag` is the key that gave the folder."""
+    path = pathlib.Path(folder)
+    return workdir.with_facts(path, ConfigDict(_tuples(workdir.read(path, flag))))
+
+
+class Pretrained(NamedTuple):
+    """The tokenizer of another run, with its newest checkpoint."""
+
+    tokenizer: Tokenizer  # its `networks` takes a batch of codes too: only the number of examples counts
+    config: ConfigDict  # of its run, with the facts of its data
+    checkpoint: str  # identifies the weights: the step, and a digest of the checkpoint
+    # Placement -> network -> variables, averages if the run kept them. Of a run of several processes each calls it, or
+    # with `alone=True` one of them for its own devices.
+    load: Callable[..., dict[str, Any]]
+    start: experiment.Start  # puts its networks into a fresh state; see `Experiment.start`
+
+
+def tokenizer_of(config: ConfigDict, discrete: bool = True) -> Pretrained:
+    """Returns the tokenizer of the run that `config.model.tokenizer` names, for the experiment of a second stage.
+
+    Args:
+      config: of the second stage, whose data are the codes of that run: see `genlab.config.codes`.
+      discrete: whether the codes must be entries of a codebook.
+
+    Raises:
+      ConfigError: as `tokenizer`; or the data of the config are not the codes of that run.
+    """
+    folder = config.model.tokenizer
+    if config.data.source != 'codes' or config.data.dir != folder:
+        raise ConfigError(
+            f'{TOKENIZER}={folder!r}, but config.data.source={config.data.source!r} and '
+            f'config.data.dir={config.data.dir!r}: this model reads the codes of its tokenizer: leave config.data.source'
+            "='codes' and config.data.dir to it"
+        )
+    return tokenizer(folder, discrete=discrete)
+
+
+def tokenizer(folder: str, flag: str = TOKENIZER, discrete: bool = False) -> Pretrained:
+    """Returns the tokenizer of a run, built from the config in its folder. The weights are not read yet.
+
+    Args:
+      folder: of the run.
+      flag: the key of this run's config that gave the folder, for error messages.
+      discrete: whether the codes must be entries of a codebook.
+
+    Raises:
+      ConfigError: there is no run, no checkpoint, no tokenizer, or no codebook.
+    """
+    if not folder:
+        raise ConfigError(f"{flag}='': name the folder of a run that has a codebook, such as runs/vq_vae")
+    config = config_of(folder, flag)
+    made = experiment.load(config.experiment)(config, None).tokenizer
+    if made is None or (discrete and not all(jax.tree.leaves(made.entries))):
+        raise ConfigError(
+            f'{flag}={folder}: its run (config.experiment={config.experiment!r}) has no '
+            f'{"codebook" if discrete else "codes"}: choose a run of configs/vq_vae.py, or of another config with a '
+            'codebook'
+        )
+    found = newest(pathlib.Path(folder) / 'checkpoints')
+    if found is None:
+        raise ConfigError(f'{flag}={folder}: there is no checkpoint yet: train first')
+    step, digest = found
+    load = functools.partial(_load_networks, folder, flag, made.names, step)
+    checkpoint = f'step {step} ({digest})'
+    return Pretrained(
+        made._replace(networks=functools.partial(_networks, made.networks, example_shape(config))),
+        config,
+        checkpoint,
+        load,
+        functools.partial(_start, folder, flag, checkpoint, load),
+    )
+
+
+def _networks(networks: Callable, shape: tuple[int, ...], batch: Batch) -> dict[str, Network]:
+    """Returns the networks of a tokenizer for a batch of codes: they are initialised with an example of `shape`."""
+    return networks({**batch, 'x': jnp.zeros((len(batch['x']), *shape))})
+
+
+def _load_networks(
+    folder: str, flag: str, names: tuple[str, ...], step: int, placement: parallel.Placement, alone: bool = False
+) -> dict[str, Any]:
+    """Loads the networks `names` of checkpoint `step` of a run. Raises UserError if another checkpoint is loaded."""
+    config = config_of(folder, flag)
+    build = experiment.load(config.experiment)
+    loaded, state, _ = restore(config, build, pathlib.Path(folder), placement, flag, alone)
+    if loaded != step:
+        raise UserError(
+            f'{flag}={folder}: checkpoint {loaded} was loaded, not {step}: wait until that run ends, or move its damaged '
+            'checkpoint away, and run the same command again'
+        )
+    variables = state.variables(averaged=True)
+    return {name: variables[name] for name in names}
+
+
+def _start(
+    folder: str, flag: str, checkpoint: str, load: Callable, state: State, source: Source, placement: Any
+) -> State:
+    """Returns the fresh state with the networks of a tokenizer, which must be those that made the codes of `source`."""
+    if source.checkpoint and source.checkpoint != checkpoint:
+        raise UserError(
+            f'{flag}={folder}: its run has saved {checkpoint}, but the codes are of {source.checkpoint}: wait until that '
+            'run ends, and run the same command again'
+        )
+    return replace_networks(state, load(placement))
 
 
 def replace_networks(state: State, variables: dict) -> State:

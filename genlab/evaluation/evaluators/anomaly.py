@@ -25,7 +25,7 @@ def evaluate(subject: Subject) -> Part:
     if name not in values:
         raise ConfigError(f'config.evaluate.anomaly={name!r}: the model measures {", ".join(values)}')
     anomalous = np.isin(subject.rows('test', 'label'), left_out)
-    protocol = {'held_out': subject.held_out, 'left_out': left_out, 'score': name}
+    protocol = {'held_out': subject.held_out, 'left_out': left_out, 'score': name, **subject.modelled}
     if not anomalous.any() or (~anomalous).sum() < 2:
         text = f'needs an anomaly and two others, there are {anomalous.sum()} and {(~anomalous).sum()}'
         return Part(protocol, {'anomaly_auroc': text})

@@ -20,7 +20,7 @@ def applies(subject: Subject) -> bool:
 
 def evaluate(subject: Subject) -> Part:
     """Fits probes to the codes of training examples, and measures them on the codes of held-out examples."""
-    protocol = {'held_out': subject.held_out, 'fitted_to': len(subject.chosen('train'))}
+    protocol = {'held_out': subject.held_out, 'fitted_to': len(subject.chosen('train')), **subject.modelled}
     if subject.codec.entries:
         return Part(protocol, _usage(subject.codes('test'), subject.codec.entries))
     train, test = subject.vectors('train'), subject.vectors('test')

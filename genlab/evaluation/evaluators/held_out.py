@@ -26,7 +26,7 @@ def evaluate(subject: Subject) -> Part:
     """
     settings = subject.config.evaluate
     values = subject.over(compiled(subject.experiment.measure))
-    protocol = {'held_out': subject.held_out}
+    protocol = {'held_out': subject.held_out, **subject.modelled}
     estimates = subject.experiment.likelihood or Likelihood()
     if estimates.log_weight and settings.importance:
         log_weight: Callable = estimates.log_weight

@@ -9,7 +9,7 @@ from genlab.evaluation.subject import Part, Subject
 
 def applies(subject: Subject) -> bool:
     """Returns whether the model samples points."""
-    return subject.experiment.sampler is not None and not subject.images
+    return subject.experiment.sampler is not None and not subject.samples_are_images
 
 
 def evaluate(subject: Subject) -> Part:
@@ -17,13 +17,13 @@ def evaluate(subject: Subject) -> Part:
 
     The baseline of the distance is `sliced_wasserstein_of_data`, for as many training points.
     """
-    samples, observe, seed = subject.samples, subject.config.data.observe, subject.config.evaluate.seed
+    samples, observe, seed = subject.samples, subject.whole.data.observe, subject.config.evaluate.seed
     count = min(len(samples), subject.held_out)
-    real, other = (source.rows(np.arange(count))[observe] for source in (subject.test, subject.train))
+    real, other = (subject.compared(split).rows(np.arange(count))[observe] for split in ('test', 'train'))
     finite = np.isfinite(samples).all(1)
     figures = {'finite': float(finite.mean())}
-    if subject.test.centres is not None:
-        figures |= modes(samples, subject.test)
+    if subject.compared('test').centres is not None:
+        figures |= modes(samples, subject.compared('test'))
     if finite.all():
         figures |= {
             'sliced_wasserstein': sliced_wasserstein(samples[:count], real, seed=seed),

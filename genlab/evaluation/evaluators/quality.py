@@ -20,14 +20,14 @@ NEIGHBOURS = 5  # nearest training examples per sample in that picture
 
 def applies(subject: Subject) -> bool:
     """Returns whether the model samples images."""
-    return subject.experiment.sampler is not None and subject.images
+    return subject.experiment.sampler is not None and subject.samples_are_images
 
 
 def evaluate(subject: Subject) -> Part:
     """Computes every metric of samples that applies to the data; a text replaces a metric on too few examples."""
     settings, samples = subject.config.evaluate, subject.samples
     source = data.load(subject.whole.data, settings.reference)
-    labelled = 'label' in source.fields and subject.config.data.observe == 'image'
+    labelled = 'label' in source.fields and subject.whole.data.observe == 'image'
     trained = classifier.load(subject.whole.data) if labelled else None
     extractor = extractors.load(subject.whole, trained)
     real = reference.statistics(subject.whole.data, source, extractor, settings.reference_count)
@@ -55,7 +55,9 @@ def evaluate(subject: Subject) -> Part:
     if extractor.classify is not None:
         lacking = shortage('inception_score', len(extractor.classes), len(features))
         figures['inception_score'] = lacking or diversity.inception_score(extractor.classify(features))[0]
-    held_out = extractor.extract(reference.examples(subject.whole.data, subject.test, subject.chosen('test')))
+    held_out = extractor.extract(
+        reference.examples(subject.whole.data, subject.compared('test'), subject.chosen('test'))
+    )
     figures |= _novelty(features, real['features'], held_out, settings.seed)
     nearest, _ = neighbours.nearest(features[:SHOWN], real['features'], count=min(NEIGHBOURS, len(real['features'])))
     training = reference.examples(subject.whole.data, source, real['indices'][nearest.reshape(-1)])

@@ -29,7 +29,7 @@ def evaluate(subject: Subject) -> Part:
     given, output = reconstructed['input'], reconstructed['output']
     shown = {'x': x[:SHOWN], 'input': given[:SHOWN], 'output': output[:SHOWN]}
     pictures = {'reconstructions': images.pairs(shown)}
-    protocol: dict[str, Any] = {'held_out': len(x)}
+    protocol: dict[str, Any] = {'held_out': len(x), **subject.modelled}
     if not subject.images:
         return Part(protocol, {'squared_distance': float(np.square(output - x).sum(1).mean())}, pictures)
     figures = {'psnr': float(psnr(output, x).mean()), 'ssim': float(ssim(output, x).mean())}

@@ -9,7 +9,7 @@ from genlab.evaluation.subject import Part, Subject
 
 def applies(subject: Subject) -> bool:
     """Returns whether the model samples stacked images."""
-    return subject.experiment.sampler is not None and subject.config.data.source == 'stacked'
+    return subject.experiment.sampler is not None and subject.whole.data.source == 'stacked'
 
 
 def evaluate(subject: Subject) -> Part:

@@ -1,0 +1,315 @@
+"""Tests two stages: a tokenizer's run, a prior over its codes, and the samples, figures and errors of the second."""
+
+import json
+import pathlib
+import shutil
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genlab import config as configs
+from genlab import data, evaluation, experiment, modes
+from genlab.abilities import Sampler
+from genlab.config import small
+from genlab.data.sources import codes as source_of_codes
+from genlab.errors import ConfigError, UserError
+from genlab.evaluation.features import classifier
+from genlab.experiment import Experiment
+from genlab.models import tokenizer as tokenizers
+from genlab.models.tokenizer import Tokenizer
+from genlab.run import workdir
+from genlab.sampling import drawing
+from genlab.training import parallel, pretrained
+from support import categorical_prior
+from support.runs import FILES, module_of
+from support.tokenizers import small_run
+
+CONFIGS = {path.stem: module_of(path) for path in FILES}
+ENTRIES = 6
+
+
+def go(config, folder):
+    modes.train(config, experiment.load(config.experiment), pathlib.Path(folder))
+
+
+def restored(config, folder):
+    """Returns the host copy of the newest state of a run, and its phase."""
+    _, state, program, _ = modes.restore(config, experiment.load(config.experiment), pathlib.Path(folder))
+    return jax.device_get(state), program
+
+
+def first_config():
+    config = small(CONFIGS['vq_vae'].get_config())
+    config.data.update(resolution=8, flip=True)
+    config.model.networks.width = 4
+    config.model.update(entries=ENTRIES, latent_size=2)
+    return config
+
+
+def prior_config(folder, **train):
+    config = categorical_prior.get_config()
+    config.model.tokenizer = str(folder)
+    config.train.update(**train)
+    return config
+
+
+@pytest.fixture(scope='module')
+def first(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('first')
+    go(first_config(), folder)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def second(first, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('second')
+    go(prior_config(first), folder)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def frozen(first):
+    """Returns network -> variables of the tokenizer, on the host, from the checkpoint of its run."""
+    return restored(first_config(), first)[0].variables(averaged=True)
+
+
+@pytest.fixture
+def encodings(monkeypatch):
+    """Counts how often a split is encoded, with nothing kept in this process."""
+    splits, encode = [], source_of_codes._encode
+    monkeypatch.setattr(source_of_codes, '_encode', lambda *given: splits.append(given[1]) or encode(*given))
+    source_of_codes._encoded.cache_clear()
+    return splits
+
+
+def test_codes_are_those_of_the_images_in_the_order_of_the_data(first, second, frozen, encodings):
+    model = experiment.load('vq_vae')(workdir.with_facts(first, first_config()))
+    for split in ('train', 'test'):
+        source = data.load(prior_config(first).data, split)
+        images = data.load(first_config().data, split).rows(np.arange(len(source)))
+        rows = source.rows(np.arange(len(source)))
+        x = jnp.asarray(images['image'], jnp.float32) / 127.5 - 1  # without flips
+        np.testing.assert_array_equal(rows['codes'], jax.jit(model.codec.encode)(frozen, {'x': x}))
+        np.testing.assert_array_equal(rows['label'], images['label'])
+        assert rows['codes'].dtype == np.int32 and len(np.unique(rows['codes'])) > 1
+        assert source.fields['codes'] == data.Field((2, 2), np.dtype(np.int32), 0, ENTRIES - 1)
+        assert source.classes == tuple('0123456789') and {*source.fields} == {'codes', 'label'}
+    assert not encodings  # they were in the cache of an earlier command
+
+
+def test_the_declaration_knows_the_fields_and_encodes_nothing(first, encodings):
+    declared = data.declared(prior_config(first).data)
+    source = data.load(prior_config(first).data)
+    assert declared.fields == source.fields and len(declared) == len(source) and declared.classes == source.classes
+    assert not encodings
+
+
+def test_the_prior_learns_the_codes(first, second):
+    """Gradient descent on a table in numpy, on the batches of the codes, gives the trained table."""
+    config = prior_config(first)
+    state, program = restored(config, second)
+    assert program.config.model.classes == 10  # a fact of the data behind the codes
+    source = data.load(config.data)
+    batches, table = data.Batches(source, 8, config.seed), np.zeros((10, 2, 2, ENTRIES))
+    for number in range(4):
+        batch, gradient = batches(number), np.zeros_like(table)
+        for label, grid in zip(batch['label'][0], batch['codes'][0]):
+            shares = np.exp(table[label]) / np.exp(table[label]).sum(-1, keepdims=True)
+            gradient[label] += (shares - np.eye(ENTRIES)[grid]) / 8
+        table -= 0.5 * gradient
+    np.testing.assert_allclose(state.params['prior']['logits'], table, atol=1e-6)
+    assert np.abs(table).max() > 0.05
+
+
+def test_the_tokenizer_is_in_the_state_and_no_bit_of_it_moves(first, second, frozen):
+    state, _ = restored(prior_config(first), second)
+    variables = state.variables()
+    assert {*variables} == {'encoder', 'quantizer', 'decoder', 'prior'} and 'codebook' in variables['quantizer']
+    for name, networks in frozen.items():
+        jax.tree.map(np.testing.assert_array_equal, variables[name], networks)
+
+
+def test_a_run_that_was_interrupted_goes_on_exactly(first, second, tmp_path):
+    go(prior_config(first, steps=2), tmp_path)
+    go(prior_config(first), tmp_path)
+    one, two = (restored(prior_config(first), folder)[0] for folder in (second, tmp_path))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def test_samples_are_decoded_codes(first, second, frozen):
+    config = prior_config(first)
+    build = experiment.load(config.experiment)
+    modes.sample(config, build, second, 4, 0, label='3')
+    (folder,) = second.glob('samples/step-4-*')
+    samples = np.load(folder / 'samples.npz')['samples']
+    logits = restored(config, second)[0].params['prior']['logits'][3]
+    drawn = jax.vmap(lambda key: jax.random.categorical(key, logits))(drawing.keys(0, 0, 4))
+    model = experiment.load('vq_vae')(workdir.with_facts(first, first_config()))
+    np.testing.assert_allclose(samples, model.codec.decode(frozen, drawn), atol=1e-5)
+    assert samples.shape == (4, 8, 8, 1) and (folder / 'conditions.txt').read_text().count('3') >= 4
+
+
+def stubbed_classifier(monkeypatch):
+    rows = lambda images: np.full((len(images), 10), 0.1)
+    monkeypatch.setattr(
+        classifier, 'load', lambda of: SimpleNamespace(accuracy=0.5, classes='0123456789', probabilities=rows)
+    )
+
+
+def test_samples_are_compared_with_the_images_and_likelihoods_are_of_codes(first, second, monkeypatch):
+    """The figures of samples have the conditions of a model of the images themselves, so that they compare."""
+    stubbed_classifier(monkeypatch)
+    config, images = prior_config(first), configs.defaults('x')
+    images.data = first_config().data
+    for one in (config, images):
+        one.evaluate.update(count=20, parts=('quality', 'held_out'), features='pixels')
+        one.sample.chunk = 20
+    step, state, program, placement = modes.restore(config, experiment.load(config.experiment), second)
+    found = evaluation.evaluate(program.config, program.experiment, placement, state)
+    grey = Experiment(None, None, Sampler(lambda variables, keys, condition: jnp.zeros((len(keys), 8, 8, 1))))
+    other = evaluation.evaluate(images, grey, placement, state)
+    assert found.protocol['quality']['reference'].startswith('digits/train')
+    assert found.protocol['quality']['id'] == other.protocol['quality']['id']
+    rows = data.load(config.data, 'test').rows(np.arange(20))
+    logits = np.asarray(state.params['prior']['logits'])[rows['label']]
+    log = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    nll = -np.take_along_axis(log, rows['codes'][..., None], -1).sum((1, 2, 3)).mean()
+    assert found.figures['nll'] == pytest.approx(nll, rel=1e-5) and 'bits_per_dimension' not in found.figures
+    assert found.protocol['held_out']['codes'] and 'codes' not in found.protocol['quality']
+
+
+def resealed(folder):
+    """Changes the digest of a checkpoint: its manifest is written otherwise."""
+    (manifest,) = folder.glob('checkpoints/*/checksums.json')
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()), indent=1))
+
+
+def test_another_checkpoint_of_the_tokenizer_is_encoded_anew_and_refused(first, second, tmp_path, encodings):
+    one, other = (shutil.copytree(folder, tmp_path / folder.name) for folder in (first, second))
+    for kept in sorted(one.glob('checkpoints/[0-9]*'))[:-1]:
+        shutil.rmtree(kept)
+    before = data.load(prior_config(one).data)
+    assert not encodings
+    resealed(one)
+    after = data.load(prior_config(one).data)
+    assert encodings == ['train'] and before.checkpoint != after.checkpoint
+    np.testing.assert_array_equal(before.rows(np.arange(9))['codes'], after.rows(np.arange(9))['codes'])
+    config = prior_config(first, steps=6)
+    config_file = json.loads((other / 'config.json').read_text())
+    config_file['model']['tokenizer'] = config_file['data']['dir'] = str(one)
+    (other / 'config.json').write_text(json.dumps(config_file))
+    config.model.tokenizer = str(one)
+    with pytest.raises(ConfigError, match=r'the tokenizer was at step 4 \(\w+\), now at step 4 \(\w+\)'):
+        go(config, other)
+    state, build = restored(prior_config(first), second)[0], pretrained.tokenizer(str(first))
+    with pytest.raises(UserError, match='has saved step 4 .* but the codes are of step 4'):
+        build.start(state, after, parallel.place('pmap', jax.devices()[:1]))
+
+
+def test_one_key_names_the_run():
+    config = categorical_prior.get_config()
+    config.model.tokenizer = 'runs/a'
+    assert config.data.dir == 'runs/a' and workdir.plain(config)['data']['dir'] == 'runs/a'
+    config.data.dir = 'runs/b'
+    assert config.model.tokenizer == 'runs/b'
+
+
+def without_codebook(config, folder):
+    workdir.claim(folder, small(CONFIGS['vae'].get_config()))
+
+
+def without_codes(config, folder):
+    workdir.claim(folder, small(CONFIGS['dcgan'].get_config()))
+
+
+def without_checkpoint(config, folder):
+    workdir.claim(folder, first_config())
+
+
+def unnamed(config, folder):
+    config.model.tokenizer = ''
+
+
+def other_source(config, folder):
+    config.data.update(source='digits', observe='image', dir='')
+
+
+def flipped(config, folder):
+    config.data.flip = True
+    config.model.tokenizer = small_run('vq_vae')
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (
+            lambda config, folder: None,
+            'config.model.tokenizer=.*first: there is no run .no config.json.: train it first',
+        ),
+        (without_checkpoint, 'config.model.tokenizer=.*first: there is no checkpoint yet: train first'),
+        (without_codebook, "variational'. has no codebook: choose a run of configs/vq_vae.py, or"),
+        (without_codes, "'gan'. has no codes: choose a run of configs/vq_vae.py, or"),
+        (unnamed, "config.model.tokenizer='': name the folder of a run that has a codebook, such as runs/vq_vae"),
+        (other_source, "config.data.source='digits' .* leave config.data.source='codes'"),
+        (flipped, 'config.data.flip is for images and codes is none'),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_folder_is_claimed(change, message, tmp_path):
+    folder, config = tmp_path / 'first', prior_config(tmp_path / 'first')
+    folder.mkdir()
+    if change is other_source:
+        config = config.copy_and_resolve_references()
+    change(config, folder)
+    with pytest.raises(ConfigError, match=message) as raised:
+        go(config, tmp_path / 'second')
+    assert raised.value.exit_code == 2 and '\n' not in str(raised.value)
+    assert not (tmp_path / 'second' / 'config.json').exists()
+
+
+def test_continuous_codes_are_the_means_of_a_vae():
+    folder = small_run('vae-spatial')
+    source = data.load(data_of(folder), 'test')
+    found = pretrained.tokenizer(folder)
+    variables = found.load(parallel.place('pmap', jax.devices()[:1]))
+    rows = source.rows(np.arange(8))
+    batch = drawing.examples(found.config)(np.arange(8))
+    means = jax.jit(found.tokenizer.encode)(variables, batch)
+    np.testing.assert_allclose(rows['codes'], means, atol=1e-5)
+    assert source.fields['codes'].dtype == np.float32 and rows['codes'].ndim == 4 and means.std() > 0.01
+    prepared = data.prepare_batch(data_of(folder), source)(rows, drawing.keys(0, 0, 8))
+    np.testing.assert_array_equal(prepared['x'], rows['codes'])
+    with pytest.raises(ConfigError, match='has no codebook'):
+        pretrained.tokenizer(folder, discrete=True)
+
+
+def data_of(folder):
+    config = configs.defaults('x').data
+    config.update(source='codes', observe='codes', dir=str(folder))
+    return config
+
+
+def halves(variables, batch):
+    bright = batch['x'].reshape(len(batch['x']), 2, 4, 2, 4).mean((2, 4)) > -0.5
+    return {'bottom': bright.astype(jnp.int32) * 4, 'top': bright.sum((1, 2), keepdims=True).astype(jnp.int32)}
+
+
+def test_each_of_several_grids_is_a_field_and_together_they_are_codes(first, monkeypatch):
+    two = Tokenizer({'top': (1, 1), 'bottom': (2, 2)}, {'top': 5, 'bottom': 6}, halves, None, None, ())
+    found = pretrained.tokenizer(str(first))._replace(tokenizer=two, checkpoint='of two grids')
+    monkeypatch.setattr(pretrained, 'tokenizer', lambda folder: found)
+    source = data.load(data_of(first))
+    rows = source.rows(np.arange(40))
+    assert [*source.fields] == ['top', 'bottom', 'codes', 'label'] and source.fields['codes'].high == 5
+    x = data.load(found.config.data).rows(np.arange(40))['image'] / np.float32(127.5) - 1
+    expected = jax.device_get(halves({}, {'x': x[..., 0]}))
+    for name in ('top', 'bottom'):
+        np.testing.assert_array_equal(rows[name], expected[name])
+    np.testing.assert_array_equal(rows['codes'], np.concatenate([rows['top'][:, 0], rows['bottom'].reshape(40, 4)], 1))
+    batch = data.prepare_batch(data_of(first), source)(rows, drawing.keys(0, 0, 40))
+    assert batch['x'].dtype == jnp.int32
+    for codes in (tokenizers.take(two, batch), tokenizers.unflat(two, batch['x'])):
+        assert [*codes] == ['top', 'bottom']
+        jax.tree.map(np.testing.assert_array_equal, dict(codes), expected)
