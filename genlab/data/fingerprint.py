@@ -17,8 +17,9 @@ changes without changing its size is noticed only where contents were read.
 
 `compare` decides what another command on a run may meet:
 
-- refused: other classes, words, or shapes and ranges of fields, or codes by other weights of a tokenizer. The numbers of
-  labels, words and codes would mean something else to the trained networks, and nothing in the results would show it.
+- refused: other classes, words, or shapes and ranges of fields, or codes by other weights of a tokenizer. The numbers
+  of labels, words and codes would mean something else to the trained networks, and nothing in the results would show
+  it.
 - a warning with the numbers: images that were added, removed or changed, and corrected labels. They do no harm to the
   networks, and collections grow. But figures from before and after are of different data.
 - silent: other times, another place.

@@ -27,8 +27,8 @@ def defaults(**changes: Any) -> ConfigDict:
     """Returns `config.data` with every field that `load`, `prepare_batch` and the loop read, updated by `changes`."""
     known = ConfigDict(
         {
-            # The source: digits, toy, scenes, tfds, folder, stacked (three grey images as channels), or codes of another
-            # run's tokenizer.
+            # The source: digits, toy, scenes, tfds, folder, stacked (three grey images as channels), or codes
+            # of the tokenizer of another run.
             'source': 'digits',
             # The source of the images that are stacked, e.g. digits.
             'stacked': '',

@@ -35,8 +35,8 @@ class Source:
     log_density: points [N, D] -> nats [N], for toy densities with an exact density.
     centres, spread: [modes, D] and the standard deviation around each centre, if the density has modes.
     on_demand: fields that `load(..., fields=...)` can add; a source computes them only if they are requested.
-    checkpoint: identifies the weights that encoded the examples, for codes of a tokenizer; other weights give the values
-        another meaning.
+    checkpoint: identifies the weights that encoded the examples, for codes of a tokenizer; other weights give the
+        values another meaning.
     fingerprint: of the examples, where it is known without reading them; None: `fingerprint.of` hashes all rows.
     """
 

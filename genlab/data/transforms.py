@@ -99,10 +99,10 @@ def prepare_batch(
 ) -> Callable[[Mapping[str, jax.Array], jax.Array], dict[str, jax.Array]]:
     """Returns the function that prepares a batch in the jitted step.
 
-    It adds `x` [B, ...]: the observed field, float32 rescaled to [-1, 1] if it is uint8. Other fields are unchanged: floats
-    are float32 and integers, such as codes, int32. The config may binarise it (-1 or 1) or dequantise it ([-1, 1)), at test time too. Flips and crops move all fields
-    of pixels and boxes together, so that pairs stay aligned. 8-bit images become float32 in [-1, 1]; maps of classes
-    and integers become int32; other floats are unchanged.
+    It adds `x` [B, ...]: the observed field, float32 rescaled to [-1, 1] if it is uint8. Other fields are unchanged:
+    floats are float32, and integers, such as codes, int32. The config may binarise `x` (-1 or 1) or dequantise it ([-1,
+    1)), at test time too. Flips and crops move all fields of pixels and boxes together, so that pairs stay aligned.
+    8-bit images become float32 in [-1, 1]; maps of classes and integers become int32; other floats are unchanged.
 
     Args:
         config_data: reads `observe`, `flip`, `crop_padding`, `binarise` and `dequantise`.

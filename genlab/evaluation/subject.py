@@ -92,7 +92,7 @@ class Subject:
 
     @_memoised
     def compared(self, split: str) -> data.Source:
-        """Returns a split of the data that samples are compared with: of the images behind codes, else `test`, `train`."""
+        """Returns a split of the data that samples are compared with: of the images behind codes, else its own."""
         if self.coded:
             return data.load(self.whole.data, split)
         return self.test if split == 'test' else self.train

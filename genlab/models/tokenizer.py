@@ -1,7 +1,7 @@
 """Tokenizers: autoencoders whose codes the prior of a second stage models.
 
-Codes are a pytree with one grid per level: an array [B, h, w], or a mapping such as {'top': [B, h, w], 'bottom': [B, 2h,
-2w]}. Entries of a codebook are int32 0 ... K - 1; continuous codes are float32 [B, h, w, D]. As a data source
+Codes are a pytree with one grid per level: an array [B, h, w], or a mapping such as {'top': [B, h, w], 'bottom':
+[B, 2h, 2w]}. Entries of a codebook are int32 0 ... K - 1; continuous codes are float32 [B, h, w, D]. As a data source
 (`genlab.data.sources.codes`) each grid is a field: one grid is `codes`, several have their own names.
 """
 

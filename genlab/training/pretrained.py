@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from genlab import data, experiment
-from genlab.config import at, differences
 from genlab.abilities import Batch
+from genlab.config import at, differences
 from genlab.data.source import Source, example_shape
 from genlab.errors import ConfigError, UserError, warn
 from genlab.models.tokenizer import Tokenizer
@@ -110,8 +110,8 @@ def tokenizer_of(config: ConfigDict, discrete: bool = True) -> Pretrained:
     if config.data.source != 'codes' or config.data.dir != folder:
         raise ConfigError(
             f'{TOKENIZER}={folder!r}, but config.data.source={config.data.source!r} and '
-            f'config.data.dir={config.data.dir!r}: this model reads the codes of its tokenizer: leave config.data.source'
-            "='codes' and config.data.dir to it"
+            f'config.data.dir={config.data.dir!r}: this model reads the codes of its tokenizer: leave '
+            "config.data.source='codes', and config.data.dir to it"
         )
     return tokenizer(folder, discrete=discrete)
 
@@ -166,8 +166,8 @@ def _load_networks(
     loaded, state, _ = restore(config, build, pathlib.Path(folder), placement, flag, alone)
     if loaded != step:
         raise UserError(
-            f'{flag}={folder}: checkpoint {loaded} was loaded, not {step}: wait until that run ends, or move its damaged '
-            'checkpoint away, and run the same command again'
+            f'{flag}={folder}: checkpoint {loaded} was loaded, not {step}: wait until that run ends, or move its '
+            'damaged checkpoint away, and run the same command again'
         )
     variables = state.variables(averaged=True)
     return {name: variables[name] for name in names}
@@ -179,8 +179,8 @@ def _start(
     """Returns the fresh state with the networks of a tokenizer, which must be those that made the codes of `source`."""
     if source.checkpoint and source.checkpoint != checkpoint:
         raise UserError(
-            f'{flag}={folder}: its run has saved {checkpoint}, but the codes are of {source.checkpoint}: wait until that '
-            'run ends, and run the same command again'
+            f'{flag}={folder}: its run has saved {checkpoint}, but the codes are of {source.checkpoint}: wait until '
+            'that run ends, and run the same command again'
         )
     return replace_networks(state, load(placement))
 
