@@ -152,8 +152,9 @@ def codes(config: ConfigDict, folder: str) -> None:
       folder: of that run; `runs/<config>-<variant>`, as main names it.
     """
     config.model.tokenizer = folder
-    config.data.update(source='codes', observe='codes')
-    config.data.dir = config.model.get_ref('tokenizer')
+    if config.data.source != 'codes':  # else the two keys are one already
+        config.data.update(source='codes', observe='codes')
+        config.data.dir = config.model.get_ref('tokenizer')
 
 
 def order(config: ConfigDict) -> tuple[str, ...]:

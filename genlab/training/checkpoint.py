@@ -48,14 +48,16 @@ class Checkpoints:
             self._clear_up()
         if not self.folder.exists():
             raise UserError(f'there are no checkpoints in {self.folder}: train first, or name the folder of a run')
-        own = orbax.options.MultiprocessingOptions(jax.process_index(), {jax.process_index()})
+        among: dict[str, Any] = {}
+        if alone and jax.process_count() > 1:
+            among = {'primary_host': jax.process_index(), 'active_processes': {jax.process_index()}}
         with _quiet():  # orbax warns about the effects of read_only
             self.manager = orbax.CheckpointManager(
                 self.folder,
                 options=orbax.CheckpointManagerOptions(
                     max_to_keep=keep,
                     read_only=read_only,
-                    multiprocessing_options=own if alone else orbax.options.MultiprocessingOptions(),
+                    multiprocessing_options=orbax.options.MultiprocessingOptions(**among),
                     async_options=orbax.AsyncOptions(post_finalization_callback=self._seal),
                 ),
             )

@@ -130,6 +130,9 @@ def tokenizer(folder: str, flag: str = TOKENIZER, discrete: bool = False) -> Pre
     if not folder:
         raise ConfigError(f"{flag}='': name the folder of a run that has a codebook, such as runs/vq_vae")
     config = config_of(folder, flag)
+    found = newest(pathlib.Path(folder) / 'checkpoints')
+    if found is None:
+        raise ConfigError(f'{flag}={folder}: there is no checkpoint yet: train first')
     made = experiment.load(config.experiment)(config, None).tokenizer
     if made is None or (discrete and not all(jax.tree.leaves(made.entries))):
         raise ConfigError(
@@ -137,9 +140,6 @@ def tokenizer(folder: str, flag: str = TOKENIZER, discrete: bool = False) -> Pre
             f'{"codebook" if discrete else "codes"}: choose a run of configs/vq_vae.py, or of another config with a '
             'codebook'
         )
-    found = newest(pathlib.Path(folder) / 'checkpoints')
-    if found is None:
-        raise ConfigError(f'{flag}={folder}: there is no checkpoint yet: train first')
     step, digest = found
     load = functools.partial(_load_networks, folder, flag, made.names, step)
     checkpoint = f'step {step} ({digest})'

@@ -215,14 +215,23 @@ def test_one_key_names_the_run():
     assert config.data.dir == 'runs/a' and workdir.plain(config)['data']['dir'] == 'runs/a'
     config.data.dir = 'runs/b'
     assert config.model.tokenizer == 'runs/b'
+    configs.codes(config, 'runs/c')  # as a variant does
+    assert config.data.dir == 'runs/c'
+
+
+def sealed(config, folder):
+    """Makes a folder of a run with a checkpoint, as far as it is read before the run begins."""
+    workdir.claim(folder, config)
+    (folder / 'checkpoints/2').mkdir(parents=True)
+    (folder / 'checkpoints/2/checksums.json').write_text('{}')
 
 
 def without_codebook(config, folder):
-    workdir.claim(folder, small(CONFIGS['vae'].get_config()))
+    sealed(small(CONFIGS['vae'].get_config()), folder)
 
 
 def without_codes(config, folder):
-    workdir.claim(folder, small(CONFIGS['dcgan'].get_config()))
+    sealed(small(CONFIGS['dcgan'].get_config()), folder)
 
 
 def without_checkpoint(config, folder):
@@ -238,8 +247,8 @@ def other_source(config, folder):
 
 
 def flipped(config, folder):
+    sealed(first_config(), folder)
     config.data.flip = True
-    config.model.tokenizer = small_run('vq_vae')
 
 
 @pytest.mark.parametrize(

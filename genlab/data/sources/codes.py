@@ -5,7 +5,6 @@ nor cropped; binarised or dequantised ones are drawn once. The encoding runs on 
 """
 
 import functools
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -110,8 +109,7 @@ def _encoded(folder: str, split: str, extra: tuple[str, ...], identity: str) -> 
         folder, split, extra: as for `codes`.
         identity: of everything that the arrays depend on.
     """
-    name = f'codes-{pathlib.Path(folder).name}-{split}'
-    return cached(name, identity, lambda: _encode(folder, split, extra))
+    return cached(f'codes-{split}', identity, lambda: _encode(folder, split, extra))
 
 
 def _encode(folder: str, split: str, extra: tuple[str, ...]) -> dict[str, np.ndarray]:
