@@ -12,18 +12,20 @@ from genlab.config import small
 from genlab.run.describe import describe
 from genlab.sampling import drawing
 from genlab.training import parallel, totals
-from support import reads, running_mean
+from support import categorical_prior, reads, running_mean
 from support.runs import FILES, Trained, module_of, with_sgd
+from support.tokenizers import with_tokenizer
 
-OWN_STEP = pathlib.Path(running_mean.__file__)  # an experiment with a step of its own
+# Experiments of the tests: one with a step of its own, and one over the codes of another run.
+OWN = {pathlib.Path(module.__file__): module for module in (running_mean, categorical_prior)}
 
 
-@pytest.fixture(scope='module', params=[*FILES, OWN_STEP], ids=lambda path: path.stem)
+@pytest.fixture(scope='module', params=[*FILES, *OWN], ids=lambda path: path.stem)
 def trained(request):
-    own = request.param == OWN_STEP
-    config = running_mean.get_config() if own else module_of(request.param).get_config()
+    module = OWN.get(request.param) or module_of(request.param)
+    config = with_tokenizer(small(module.get_config()))
     with reads.recorded() as read:
-        run = Trained(with_sgd(small(config), 0.01, momentum=0.5, clip=1.0))
+        run = Trained(with_sgd(config, 0.01, momentum=0.5, clip=1.0))
     run.read = read
     run.two = run.run((run.start, run.zero), 0, 2)
     run.four = run.run((run.start, run.zero), 0, 4)
@@ -34,7 +36,7 @@ def trained(request):
 def test_every_variant_is_described(path):
     module, described = module_of(path), set()
     for variant in ('', *module.VARIANTS):
-        config = module.get_config(variant)
+        config = with_tokenizer(module.get_config(variant))
         build = experiment.load(config.experiment)
         build(config)  # of full size: names, options and settings fit
         config = small(config)

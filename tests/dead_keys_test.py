@@ -11,6 +11,7 @@ from genlab.training import parallel
 from genlab.training.program import make_init, metric_names, programs
 from support import reads
 from support.runs import FILES, module_of
+from support.tokenizers import with_tokenizer
 
 
 def test_reads_are_recorded_by_path_and_checks_do_not_count():
@@ -36,7 +37,7 @@ BESIDE = {'evaluate.features_file', 'evaluate.anomaly'}
 def test_no_key_is_dead(tmp_path):
     """Uses one config of each family in every mode, and traces other variants as long as keys are missing."""
     configs = [
-        small(module.get_config(variant))
+        with_tokenizer(small(module.get_config(variant)))
         for module in map(module_of, FILES)
         for variant in ('', *getattr(module, 'VARIANTS', {}))
     ]
