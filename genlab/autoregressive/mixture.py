@@ -7,7 +7,9 @@ from genlab import noise
 from genlab.losses import mixtures
 
 
-def sample(outputs: jax.Array, keys: jax.Array, *, channels: int, levels: int = 256, temperature: float = 1.0) -> jax.Array:
+def sample(
+    outputs: jax.Array, keys: jax.Array, *, channels: int, levels: int = 256, temperature: float = 1.0
+) -> jax.Array:
     """Draws one pixel per example from the law of `mixtures.log_probability`.
 
     A component is drawn first, then one channel after the other. Each is rounded to the nearest level before it shifts

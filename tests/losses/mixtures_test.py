@@ -20,7 +20,8 @@ def outputs(channels, components=3, seed=0, spread=1.0, log_scale=0.0):
 
 
 def probabilities(x, found):
-    return np.exp(np.float64(jax.jit(mixtures.log_probability)(x, jnp.broadcast_to(found, (*x.shape[:-1], found.size)))))
+    repeated = jnp.broadcast_to(found, (*x.shape[:-1], found.size))
+    return np.exp(np.float64(jax.jit(mixtures.log_probability)(x, repeated)))
 
 
 @pytest.mark.parametrize('log_scale', [-30.0, -4.0, 0.0, 8.0, 60.0])

@@ -47,7 +47,7 @@ def assert_causal(function, x):
 
 
 def decoded(module, variables, x, **condition):
-    """Returns the outputs place by place: `start`, then `advance` over all places with the values of x [B, h, w, ...]."""
+    """Returns the outputs of `start` and of `advance` over all places, for the values of x [B, h, w, ...]."""
     count, height, width = x.shape[:3]
     values = jnp.moveaxis(x.reshape(count, height * width, *x.shape[3:]), 1, 0)
     # Values at place - 1; what stands before place 0 must be ignored, so it is far from any value.

@@ -19,7 +19,7 @@ from genlab.networks.layers.masked import Cache, CausalConv, Projection, Steps, 
 
 
 class GatedLayer(nn.Module):
-    """Applies one layer of both stacks to [..., width]. The first has no residual connection and sees embedded values."""
+    """Applies one layer of both stacks to [..., width]. The first sees embedded values and has no shortcut."""
 
     width: int
     kernel_size: int

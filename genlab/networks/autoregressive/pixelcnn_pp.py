@@ -2,9 +2,10 @@
 
 Salimans et al. 2017, "PixelCNN++", section 2 and the released code. Two streams see the rows above a place, and those
 and the values to the left. Both go down to a quarter of the side and up again, with shortcuts between blocks of equal
-side. Each level has `blocks` gated residual blocks on the way down, and as many or one more on the way up. With 5 blocks,
-160 filters and 10 mixtures, the network of 32x32x3 images has 53,659,080 parameters, gains of weight normalisation
-included.
+side. Each level has `blocks` gated residual blocks on the way down, and as many or one more on the way up.
+
+With 5 blocks, 160 filters and 10 mixtures, the network of 32x32x3 images has 53,659,080 parameters. They include the
+gains of weight normalisation.
 
 The released code sets gains and biases from a first batch of data. Here a new layer keeps the usual initial scale, and
 the second convolution of each block a tenth of it, as there.
@@ -127,7 +128,7 @@ class Stream(nn.Module):
         if walk.starting:
             walk.cache['below'] = lower(self, {})
         else:
-            due = (i % 2 == 0) & (True if j is None else j % 2 == 0)
+            due: Any = (i % 2 == 0) & (True if j is None else j % 2 == 0)
             walk.cache['below'] = when(due, lower, self, walk.cache['below'])
         return double.read(walk.cache['below']['result'], i, j)
 

@@ -92,9 +92,9 @@ class CausalAttention(nn.Module):
 
 
 class PixelBlock(nn.Module):
-    """Applies residual blocks of causal convolutions, then attention or a 1x1 convolution: [..., width] -> [..., width].
+    """Applies residual blocks of causal convolutions to [..., width], then attention or a 1x1 convolution.
 
-    Both also see `position` [..., 2].
+    The last two also see `position` [..., 2].
     """
 
     width: int
@@ -121,7 +121,7 @@ class PixelBlock(nn.Module):
             self.key = GatedResidual(2 * self.width + 2, self.width, project, **more)
             self.query = GatedResidual(self.width + 2, self.width, project, **more)
             self.attend = CausalAttention(self.width // 2, self.heads, **more)
-            self.output = GatedResidual(self.width, self.width, project, auxiliary=True, **more)
+            self.output: Any = GatedResidual(self.width, self.width, project, auxiliary=True, **more)
         else:
             self.output = project(self.width)
 
@@ -146,6 +146,7 @@ class PixelBlock(nn.Module):
     def _attended(self, walk: Whole | Steps, query: jax.Array, key: jax.Array, keys: jax.Array | None) -> jax.Array:
         if isinstance(walk, Whole):
             return self.attend(query, key, keys)
+        assert walk.j is not None, 'attention is for places, not for rows'
         name = path(self.attend)
         result, cache = self.attend.at(walk.cache[name], query, key, walk.i * walk.width + walk.j)
         walk.cache[name] = cache

@@ -95,7 +95,7 @@ def _apply(walk: Whole | Steps, layer: nn.Module, x: jax.Array) -> jax.Array:
 
 
 class ContextNetwork(nn.Module):
-    """Embeds the grid that a prior is conditioned on: codes of another level, or features [B, h, w, D] -> [B, h, w, width].
+    """Embeds the grid that a prior is conditioned on, codes or features of another level, to [B, h, w, width].
 
     A convolution and `blocks` gated residual blocks, not causal, with weight normalisation (Razavi et al. 2019,
     section 3.2 and appendix A).
@@ -110,9 +110,7 @@ class ContextNetwork(nn.Module):
 
     def setup(self):
         size = (self.kernel_size,) * 2
-        conv = functools.partial(
-            CausalConv, kernel_size=size, direction='same', weight_norm=True, dtype=self.dtype
-        )
+        conv = functools.partial(CausalConv, kernel_size=size, direction='same', weight_norm=True, dtype=self.dtype)
         self.input = conv(self.width)
         self.residual = [
             GatedResidual(self.width, self.width, conv, dropout=self.dropout, dtype=self.dtype)

@@ -54,7 +54,7 @@ class Weights(nn.Module):
 
 
 class Projection(Weights):
-    """Applies a dense layer to the last axis, the 1x1 convolution of grids, rows and places: [..., C] -> [..., features]."""
+    """Applies a dense layer to the last axis, as a 1x1 convolution of grids: [..., C] -> [..., features]."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel, bias = self.weights((x.shape[-1],))
@@ -70,8 +70,10 @@ class CausalConv(Weights):
 
     With `shift`, the output moves by one row down ('down') or one column to the right ('down_right'), so it no longer
     sees its own row or place. `raster` moves a 'down_right' output to the next place in raster order instead: the first
-    column then sees what the last place of the row above would see. `masked` is for a 'down' kernel that sees only the columns to the left in its last
-    row. Its masked weights exist, because published parameter counts include them.
+    column then sees what the last place of the row above would see.
+
+    `masked` is for a 'down' kernel that sees only the columns to the left in its last row. Its masked weights exist,
+    because published parameter counts include them.
     """
 
     kernel_size: tuple[int, int] = (2, 3)
@@ -175,7 +177,7 @@ class CausalConv(Weights):
 class CausalUpsample(Weights):
     """Doubles the side by a transposed convolution of stride 2: [B, H, W, C] -> [B, 2 H, 2 W, features].
 
-    The kernel has 2 rows, so an output at row i sees row i // 2 of the input. With 2 columns it sees one column, j // 2.
+    The kernel has 2 rows, so an output at row i sees row i // 2 of the input. With 2 columns it sees column j // 2 only.
     With 3 columns, an output of an odd column also sees the next one.
     """
 
