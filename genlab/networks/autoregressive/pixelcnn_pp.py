@@ -111,7 +111,7 @@ class Stream(nn.Module):
     def _below(
         self, x: jax.Array, walk: Whole | Steps, label: jax.Array | None, keys: jax.Array | None, level: int
     ) -> jax.Array:
-        """Applies the levels below this one: [..., width] -> [..., width]. Steps do so at even rows and columns only."""
+        """Applies the levels below this one to [..., width]. Steps do so at even rows and columns only."""
         halve, double = self.halve[level], self.double[level]
         if isinstance(walk, Whole):
             return double(self(halve(x), walk, label, keys, level + 1))

@@ -177,7 +177,7 @@ class CausalConv(Weights):
 class CausalUpsample(Weights):
     """Doubles the side by a transposed convolution of stride 2: [B, H, W, C] -> [B, 2 H, 2 W, features].
 
-    The kernel has 2 rows, so an output at row i sees row i // 2 of the input. With 2 columns it sees column j // 2 only.
+    The kernel has 2 rows, so an output at row i sees row i // 2 of the input. With 2 columns it sees column j // 2.
     With 3 columns, an output of an odd column also sees the next one.
     """
 

@@ -9,7 +9,7 @@ from support.causality import assert_causal, assert_decoding_equals_the_full_pas
 from genlab.networks.autoregressive.gated_pixelcnn import GatedPixelCNN
 
 NETWORK = GatedPixelCNN(
-    (4, 5), 3, width=4, layers=4, first_kernel_size=5, output_width=6, classes=2, context=4, context_blocks=1
+    (4, 5), 3, width=8, layers=4, first_kernel_size=5, output_width=16, classes=2, context=4, context_blocks=1
 )
 RANDOM = np.random.default_rng(0)
 TOKENS = RANDOM.integers(0, 3, (2, 4, 5))
