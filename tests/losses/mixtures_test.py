@@ -49,7 +49,7 @@ def test_it_agrees_with_scipy_in_float64():
     x = np.random.default_rng(0).choice(np.arange(256), (2, 3, 3, 3)) / 127.5 - 1
     x[0, 0, 0], x[0, 0, 1] = -1, 1
     found = np.random.default_rng(1).normal(size=(2, 3, 3, 20))
-    logits, means, log_scales, coefficients = np.split(found.reshape(2, 3, 3, 10, 2), (1, 4, 7), -2)
+    logits, means, log_scales, coefficients = np.split(found.reshape(2, 3, 3, 10, 2).copy(), (1, 4, 7), -2)
     k = np.tanh(coefficients)
     means[..., 1, :] += k[..., 0, :] * x[..., 0, None]
     means[..., 2, :] += k[..., 1, :] * x[..., 0, None] + k[..., 2, :] * x[..., 1, None]

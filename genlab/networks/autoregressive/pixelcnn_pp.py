@@ -218,9 +218,7 @@ class PixelCNNPP(nn.Module):
         outputs = self._left(x, walk, label, None)
         return outputs, {**cache, 'above': above, 'left': walk.cache, 'first': first}
 
-    def _left(
-        self, x: jax.Array, walk: Whole | Steps, label: jax.Array | None, keys: jax.Array | None
-    ) -> jax.Array:
+    def _left(self, x: jax.Array, walk: Whole | Steps, label: jax.Array | None, keys: jax.Array | None) -> jax.Array:
         """Applies the stream to the left to pixels [..., C + 1]. Returns the outputs."""
         h = self.left(walk(self.first_row, x) + walk(self.first_left, x), walk, label, keys)
         return self.output(nn.elu(h)).astype(jnp.float32)

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.causality import assert_causal, assert_decoding_equals_the_full_pass, random_variables
 
 from genlab.networks.autoregressive.gated_pixelcnn import GatedPixelCNN
+from support.causality import assert_causal, assert_decoding_equals_the_full_pass, random_variables
 
 NETWORK = GatedPixelCNN(
     (4, 5), 3, width=8, layers=4, first_kernel_size=5, output_width=16, classes=2, context=4, context_blocks=1

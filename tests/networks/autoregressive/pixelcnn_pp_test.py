@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.causality import assert_causal, assert_decoding_equals_the_full_pass, random_variables
 
 from genlab.networks.autoregressive.pixelcnn_pp import PixelCNNPP
+from support.causality import assert_causal, assert_decoding_equals_the_full_pass, random_variables
 
 NETWORK = PixelCNNPP((4, 4), 2, mixtures=2, width=4, blocks=1, levels=3, classes=2)
 LABEL = np.array([[0.0, 1.0], [0.6, 0.4]], np.float32)

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.causality import assert_causal, assert_decoding_equals_the_full_pass, dependence, random_variables
 
 from genlab.networks.autoregressive.pixelsnail import PixelSNAIL
+from support.causality import assert_causal, assert_decoding_equals_the_full_pass, dependence, random_variables
 
 NETWORK = PixelSNAIL(
     (3, 6), 3, width=4, kernel_size=3, blocks=2, residual_blocks=1, heads=2, classes=2, context=4, context_blocks=1
@@ -33,7 +33,7 @@ def taps(offsets):
     found = np.zeros((3, 6, 3, 6), bool)
     for i, j in np.ndindex(3, 6):
         for row, column in offsets:
-            if 0 <= i + row and 0 <= j + column < 6:
+            if i + row >= 0 and 0 <= j + column < 6:
                 found[i, j, i + row, j + column] = True
     return found.reshape(18, 18)
 
