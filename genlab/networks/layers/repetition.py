@@ -1,6 +1,10 @@
 """Repeats a block over stacked parameters, so that a network of any depth compiles one block."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 
@@ -23,38 +27,78 @@ def repeat(
     Returns:
         The output of the last copy.
     """
+    call = lambda block, x, row, *inputs: (block(x, *inputs), None)
+    return _repeat(call, block, depth, x, None, inputs, unrolled, remat)[0]
 
+
+def repeat_with_rows(
+    block: nn.Module,
+    depth: int,
+    x: jax.Array,
+    rows: Any,
+    *inputs: Any,
+    outputs: bool = False,
+    unrolled: bool = False,
+    remat: bool = False,
+) -> tuple[jax.Array, Any]:
+    """Does the same as `repeat`, with inputs and outputs per copy: x, output_i = block_i(x, row_i, *inputs).
+
+    Args:
+        block: as for `repeat`. It returns the new x and a pytree.
+        depth: number of copies.
+        x: input of the first copy.
+        rows: pytree with leaves [depth, ...], of which copy i takes row i.
+        *inputs: further inputs, the same for every copy.
+        outputs: whether to return the outputs of the copies; otherwise they are dropped.
+        unrolled: as for `repeat`.
+        remat: as for `repeat`.
+
+    Returns:
+        The last x, and the outputs with leaves [depth, ...], or None.
+    """
+
+    def call(block, x, row, *inputs):
+        x, output = block(x, row, *inputs)
+        return x, output if outputs else None
+
+    return _repeat(call, block, depth, x, rows, inputs, unrolled, remat)
+
+
+def _repeat(
+    call: Callable, block: nn.Module, depth: int, x: Any, rows: Any, inputs: tuple, unrolled: bool, remat: bool
+) -> tuple[Any, Any]:
+    """Applies call(block_i, x, row_i, *inputs) -> (x, output_i) of every copy: (x, stacked outputs)."""
     if unrolled and not block.is_initializing():
-        return _unrolled(block, depth, x, inputs, remat)
-
-    def body(block, x, *inputs):
-        return block(x, *inputs), None
-
+        return _unrolled(call, block, depth, x, rows, inputs, remat)
     # A loop protects the recomputation from common-subexpression elimination.
     scan = nn.scan(
-        nn.remat(body, prevent_cse=False) if remat else body,
+        nn.remat(call, prevent_cse=False) if remat else call,
         variable_axes={'params': 0},
         split_rngs={'params': True},
-        in_axes=nn.broadcast,
+        in_axes=(0, *[nn.broadcast] * len(inputs)),
         length=depth,
     )
-    return scan(block, x, *inputs)[0]
+    return scan(block, x, rows, *inputs)
 
 
-def _unrolled(block: nn.Module, depth: int, x: jax.Array, inputs: tuple, remat: bool) -> jax.Array:
+def _unrolled(
+    call: Callable, block: nn.Module, depth: int, x: Any, rows: Any, inputs: tuple, remat: bool
+) -> tuple[Any, Any]:
     """Applies the copies one after another.
 
     An unrolled scan would stack what the gradient needs of each copy. `lax.split` splits all rows at once, so that the
     gradients of the rows are concatenated. Indexing would add `depth` arrays of the full size instead.
     """
     leaves, tree = jax.tree.flatten(block.variables['params'])
-    rows = [[row[0] for row in jax.lax.split(leaf, [1] * depth)] for leaf in leaves]
-    single = block.clone(parent=None, name=None)
+    parts = [[row[0] for row in jax.lax.split(leaf, [1] * depth)] for leaf in leaves]
+    single, outputs = nn.apply(call, block.clone(parent=None, name=None)), []
 
-    def one(params, x):
-        return single.apply({'params': params}, x, *inputs)
+    def one(params, x, row):
+        return single({'params': params}, x, row, *inputs)
 
     for number in range(depth):
-        params = jax.tree.unflatten(tree, [row[number] for row in rows])
-        x = (jax.checkpoint(one) if remat else one)(params, x)
-    return x
+        params = jax.tree.unflatten(tree, [part[number] for part in parts])
+        row = jax.tree.map(lambda leaf: leaf[number], rows)
+        x, output = (jax.checkpoint(one) if remat else one)(params, x, row)
+        outputs.append(output)
+    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
