@@ -24,7 +24,7 @@ SCHEDULES: dict[str, Schedule] = {
     'cubic': lambda r: 1 - r**3,
     'square_root': lambda r: 1 - jnp.sqrt(r),
 }
-EARLIEST = 1e-5  # lowest time of the bound: its weight is infinite at 0, where nothing is masked
+EARLIEST = 1e-5  # lowest time of the bound, and its distance from 1: at these ends a weight can be infinite
 
 
 def mask_some(keys: jax.Array, shares: jax.Array, places: int) -> jax.Array:

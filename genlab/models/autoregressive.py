@@ -26,7 +26,7 @@ from genlab.autoregressive.tokens import Tokens, known_places
 from genlab.conditioning import Condition, Conditions
 from genlab.config import counted
 from genlab.errors import ConfigError
-from genlab.losses.tokens import masked_token_cross_entropy
+from genlab.losses.masked_tokens import masked_token_cross_entropy
 from genlab.noise import stream
 from genlab.training.state import Network
 

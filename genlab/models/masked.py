@@ -28,7 +28,7 @@ from genlab.conditioning import Condition, Conditions
 from genlab.config import counted
 from genlab.diffusion.times import stratified
 from genlab.errors import ConfigError, choose
-from genlab.losses.tokens import absorbing_bound, masked_token_cross_entropy
+from genlab.losses.masked_tokens import absorbing_bound, masked_token_cross_entropy
 from genlab.models.autoregressive import check_guidance, sampling_filters
 from genlab.models.autoregressive import sampling as autoregressive_sampling
 from genlab.noise import named_key, stream, uniform
@@ -183,7 +183,7 @@ def _bound(
     model: Masked, tokens: jax.Array, u: jax.Array, keys: jax.Array, at: Callable[[jax.Array], jax.Array]
 ) -> jax.Array:
     """Estimates the bound at times u [B] in [0, 1), nats [B]. `at` maps a mask [B, h * w] to logits."""
-    t = jnp.maximum(u, masking.EARLIEST)
+    t = jnp.clip(u, masking.EARLIEST, 1 - masking.EARLIEST)
     mask = masking.absorb(keys, masking.masked_share(model.schedule, t), model.places)
     weight = masking.bound_weight(model.schedule, t)
     return absorbing_bound(at(mask), tokens, mask.reshape(tokens.shape), weight)

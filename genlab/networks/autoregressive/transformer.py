@@ -13,7 +13,8 @@ the grid, layer by layer in a cycle. With w columns, a token at place i sees a p
 Rows wrap around at the ends, as in the papers. The masks save no time here: all scores are computed.
 
 DALL-E has 64 layers of 62 heads of 64, width 3968; attention=dalle_attention(64); 256 caption tokens of 16,384 words
-and 1024 tokens of 8192. That network has 12,292,836,992 parameters, with separate output layers; the paper says 12 billion.
+and 1024 tokens of 8192. That network has 12,292,836,992 parameters, with separate output layers. The paper says 12
+billion.
 """
 
 import math
@@ -146,7 +147,7 @@ class Transformer(nn.Module):
         seen = at if past is None else np.arange(past[0].shape[2])
         masks = visible(at, seen, prefix, self.shape, tuple(kinds), self.kernel)
         if past is not None:
-            masks = masks & (seen != at[:, None])[None]  # the cache has no entry of the token itself yet
+            masks = masks & (seen[None] != at[:, None])[None]  # the cache has no entry of the token itself yet
         angles = None
         if self.positions == 'rotary':
             angles = jnp.asarray(rotary_angles(tuple(self.shape), prefix, self.width // self.heads))[at]
