@@ -64,7 +64,7 @@ def frozen(config):
 
     Train --config=configs/vae.py:spatial first, or for `vq,frozen` --config=configs/vq_vae.py:spatial.
     """
-    config.model.first_stage = 'runs/vq_vae-spatial' if 'entries' in config.model.autoencoder else 'runs/vae-spatial'
+    config.model.first_stage = 'runs/vq_vae-spatial' if 'quantizer' in config.model.autoencoder else 'runs/vae-spatial'
     del config.losses.vae, config.optimizer.vae
     _steps(config, denoiser=4000)
 
@@ -72,7 +72,7 @@ def frozen(config):
 def vq(config):
     """The codes of a vector-quantised autoencoder. Its decoder starts with the codebook."""
     config.model.autoencoder = quantized.settings(
-        named('spatial', width=8, multipliers=(1, 2, 4), blocks=1), entries=256, latent_size=4
+        named('spatial', width=8, multipliers=(1, 2, 4), blocks=1), named('codebook', entries=256, latent_size=4)
     )
     config.losses.vae = dict(reconstruction=1.0, commitment=0.25, perplexity=0.0)
     config.optimizer.vae = adam(2e-3, clip=1.0, warmup=100)

@@ -20,7 +20,9 @@ def get_config(variant=''):
     config = configs.defaults('vq_vae')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
     config.model.update(
-        quantized.settings(named('residual', width=32, halvings=2, blocks=2), entries=64, latent_size=16)
+        quantized.settings(
+            named('residual', width=32, halvings=2, blocks=2), named('codebook', entries=64, latent_size=16)
+        )
     )
     config.losses.vae = dict(reconstruction=1.0, commitment=0.25, perplexity=0.0)
     config.optimizer.vae = adam(1e-3)
@@ -31,7 +33,7 @@ def get_config(variant=''):
 
 def gradients(config):
     """The codebook learned by gradients of the loss of the paper (equation 3)."""
-    config.model.decay = 0.0
+    config.model.quantizer.decay = 0.0
     config.losses.vae.codebook = 1.0
 
 
@@ -40,7 +42,7 @@ def spatial(config):
 
     It is the first stage of configs/latent_diffusion.py:vq,frozen."""
     config.model.networks = named('spatial', width=8, multipliers=(1, 2, 4), blocks=1)
-    config.model.update(entries=256, latent_size=4)
+    config.model.quantizer.update(entries=256, latent_size=4)
     config.optimizer.vae = adam(2e-3, clip=1.0, warmup=100)
     config.train.update(steps=1000)
 
@@ -49,7 +51,7 @@ def mnist(config):
     """MNIST at 28x28, with a 7x7 grid of entries."""
     configs.tfds(config, 'mnist', 28)
     config.data.update(batch_size=128)
-    config.model.networks.width, config.model.entries = 64, 128
+    config.model.networks.width, config.model.quantizer.entries = 64, 128
     config.train.update(steps=5000)
     config.evaluate.count = 10_000
 
@@ -59,7 +61,7 @@ def cifar10(config):
     configs.tfds(config, 'cifar10', 32)
     config.data.update(batch_size=32, resident=False)
     config.model.networks.width = 128
-    config.model.update(entries=512, latent_size=64)
+    config.model.quantizer.update(entries=512, latent_size=64)
     config.optimizer.vae = adam(3e-4)
     config.train.update(steps=10_000, steps_per_call=1, sample_every=2500)
     config.checkpoint.every = 1000

@@ -473,6 +473,8 @@ def small(config: ConfigDict) -> ConfigDict:
         for weight in terms.values():
             if _is_lazy(weight):
                 weight.every = 2
+            elif isinstance(weight, ConfigDict):  # a term that sets in later would never be seen
+                weight.begin = min(weight.begin, 1)
     config.train.update(
         steps=max(4, 2 * len(config.phases)),
         steps_per_call=2,

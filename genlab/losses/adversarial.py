@@ -176,6 +176,27 @@ def relativistic_average_generator(fake_logits: jax.Array, real_logits: jax.Arra
     return relativistic_average_discriminator(fake_logits, real_logits)
 
 
+def adaptive_weight(
+    reconstruction: jax.Array, adversarial: jax.Array, *, epsilon: float = 1e-4, most: float = 1e4
+) -> jax.Array:
+    """Computes the weight that makes the generator's adversarial gradient as long as that of its reconstruction.
+
+    lambda = |g_rec| / (|g_adv| + epsilon), clipped to [0, most], detached (Esser et al. 2021, section 3.2, equation 7).
+
+    Args:
+        reconstruction: gradient g_rec of the reconstruction loss with respect to the last layer, of any shape.
+        adversarial: gradient g_adv of the generator's adversarial loss, of the same shape.
+        epsilon: added to the norm of g_adv; not negative.
+        most: the largest weight.
+
+    Returns:
+        A scalar. It scales with the gradients of the whole batch, so it is a property of the batch.
+    """
+    chex.assert_equal_shape([reconstruction, adversarial])
+    ratio = jnp.linalg.norm(reconstruction.ravel()) / (jnp.linalg.norm(adversarial.ravel()) + epsilon)
+    return jax.lax.stop_gradient(jnp.minimum(ratio, most))
+
+
 PAIRS = {
     'non_saturating': Pair(cross_entropy_discriminator, non_saturating_generator),
     'saturating': Pair(cross_entropy_discriminator, saturating_generator),

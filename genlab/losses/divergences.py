@@ -1,7 +1,8 @@
 """Divergences between a posterior and a prior, and bounds derived from them, in nats.
 
-Distributions over latents are Gaussian with independent dimensions, given as mean and log-variance [B, D]. Values per
-latent are [B, D], so that a caller can sum over one level or group. All other values are one number per example, [B].
+Distributions over latents are Gaussian with independent dimensions, given as mean and log-variance [B, D], or
+categorical, given as logits. Values per latent are [B, D], so that a caller can sum over one level or group. All other
+values are one number per example, [B].
 """
 
 import chex
@@ -55,6 +56,16 @@ def gaussian_kl(
     """
     chex.assert_equal_shape([mean, log_variance, prior_mean, prior_log_variance])
     return standard_kl((mean - prior_mean) * jnp.exp(-prior_log_variance / 2), log_variance - prior_log_variance)
+
+
+def uniform_kl(logits: jax.Array) -> jax.Array:
+    """Computes the KL divergence of a categorical distribution from the uniform one, per latent.
+
+    KL = log K + sum_k q_k log q_k, q = softmax(l): from 0 to log K (Ramesh et al. 2021, section 2.1).
+    logits: logits l of K classes, [B, ..., K]. Returns [B, ...], nats.
+    """
+    log_q = jax.nn.log_softmax(logits)
+    return jnp.sum(jnp.exp(log_q) * log_q, -1) + jnp.log(float(logits.shape[-1]))
 
 
 def free_bits(kl: jax.Array, *, nats: float, axis: str | None = None) -> jax.Array:

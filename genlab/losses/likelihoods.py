@@ -94,6 +94,37 @@ def discretized_logistic(x: jax.Array, mean: jax.Array, log_scale: jax.Array, *,
     return -_sum(jnp.where(x < half - 1, log_below, jnp.where(x > 1 - half, log_above, log_between)))
 
 
+def logit_laplace(x: jax.Array, location: jax.Array, log_scale: jax.Array) -> jax.Array:
+    """Computes minus the log-density of values in (0, 1) whose logits have Laplace distributions.
+
+    L = sum_d log(2 b_d x_d (1 - x_d)) + |logit x_d - m_d| / b_d (Ramesh et al. 2021, appendix A.3, equation 2). Unlike
+    a Gaussian or Laplace density, it gives no mass to values outside the range of pixels. Images that reach 0 or 1 must
+    be mapped into the open interval first: see `to_open`.
+
+    Args:
+        x: values [B, ...] in (0, 1).
+        location: median m of the logits, [B, ...].
+        log_scale: log b, which broadcasts to x.
+
+    Returns:
+        Negative log-densities [B], nats, for a density over (0, 1). They can be negative.
+    """
+    chex.assert_equal_shape([x, location])
+    chex.assert_equal_rank([x, log_scale])
+    distance = jnp.abs(jnp.log(x) - jnp.log1p(-x) - location)
+    return _sum(jnp.log(2.0) + log_scale + jnp.log(x) + jnp.log1p(-x) + distance * jnp.exp(-log_scale))
+
+
+def to_open(images: jax.Array, *, epsilon: float = 0.1) -> jax.Array:
+    """Maps images from [-1, 1] to [epsilon, 1 - epsilon] (Ramesh et al. 2021, appendix A.3). Keeps the shape."""
+    return (1 - 2 * epsilon) * (images + 1) / 2 + epsilon
+
+
+def from_open(values: jax.Array, *, epsilon: float = 0.1) -> jax.Array:
+    """Inverts `to_open`, and clips the result to [-1, 1]. Keeps the shape."""
+    return jnp.clip(2 * (values - epsilon) / (1 - 2 * epsilon) - 1, -1, 1)
+
+
 def _log_one_minus_exp(x: jax.Array) -> jax.Array:
     """Computes log(1 - exp(-x)) for x > 0."""
     return jnp.log(-jnp.expm1(-x))

@@ -127,7 +127,7 @@ def from_config(config: ConfigDict, axis: str | None = None) -> LatentDiffusion:
     """Makes the model of `config.model`, which extends genlab.diffusion.settings by three entries.
 
     autoencoder: `config.model` of experiments/variational.py with spatial networks, or of experiments/vq_vae.py if it
-        has codebook entries.
+        has a quantizer.
     first_stage: folder of the run that trained the autoencoder. If it is '', config.phases train `vae` first and then
         `denoiser`.
     scale_steps: number of initial training steps over which the standard deviation of the codes is measured.
@@ -141,14 +141,14 @@ def first_stage(config: ConfigDict, axis: str | None = None) -> FirstStage:
     """Makes the autoencoder of `config.model.autoencoder`."""
     config = config.copy_and_resolve_references()
     config.model = ConfigDict({'dtype': config.model.dtype, **config.model.autoencoder})
-    if 'entries' in config.model:
+    if 'quantizer' in config.model:
         return quantized.first_stage(quantized.from_config(config, axis))
     return variational.first_stage(variational.from_config(config, axis), variational.grid_of(config))
 
 
 def check(config: ConfigDict) -> None:
     """Raises ConfigError if parts of the config contradict each other."""
-    if config.model.autoencoder.networks.name != 'spatial' and 'entries' not in config.model.autoencoder:
+    if config.model.autoencoder.networks.name != 'spatial' and 'quantizer' not in config.model.autoencoder:
         raise ConfigError(
             "config.model.autoencoder.networks: codes lie on a grid only with 'spatial': set networks='spatial'"
         )

@@ -20,7 +20,8 @@ build = experiment.load('vq_vae')
 def config_of(variant=''):
     config = small(CONFIGS['vq_vae'].get_config(variant))
     config.model.networks.width = 4
-    config.model.update(entries=6, latent_size=2, variance=0.406)
+    config.model.quantizer.update(entries=6, latent_size=2)
+    config.model.variance = 0.406
     return config
 
 
@@ -94,7 +95,7 @@ def test_the_first_stage_of_latent_diffusion_matches_a_config():
 @pytest.mark.parametrize(
     'change, message',
     [
-        (lambda config: config.model.update(decay=0.0), 'decay=0.0: a codebook learns by moving averages, or'),
+        (lambda config: config.model.quantizer.update(decay=0.0), 'decay=0.0: a codebook learns by moving averages, or'),
         (lambda config: config.losses.vae.update(codebook=1.0), 'decay=0.99: a codebook learns by moving averages, or'),
         (
             lambda config: config.model.networks.update(halvings=5),

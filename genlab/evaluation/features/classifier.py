@@ -27,7 +27,10 @@ BLOCK = 500  # images that are classified at a time
 
 
 class Network(nn.Module):
-    """Classifies images [B, H, W, C] in [-1, 1]: returns (logits [B, classes], features [B, 128])."""
+    """Classifies images [B, H, W, C] in [-1, 1]: returns (logits [B, classes], features [B, 128]).
+
+    The feature maps of its convolutions are sown into the collection `intermediates`, for losses that compare them.
+    """
 
     classes: int
 
@@ -36,6 +39,7 @@ class Network(nn.Module):
         x = images
         for width in WIDTHS:
             x = nn.relu(nn.Conv(width, (3, 3), strides=(2, 2))(x))
+            self.sow('intermediates', 'maps', x)
         features = nn.relu(nn.Dense(128)(x.reshape(x.shape[0], -1)))
         return nn.Dense(self.classes)(features), features
 

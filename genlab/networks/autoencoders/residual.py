@@ -20,25 +20,30 @@ def widths(width: int, halvings: int) -> list[int]:
 
 
 class ResidualEncoder(nn.Module):
-    """Encodes images [B, H, W, C] as codes, float32 [B, H / 2^halvings, W / 2^halvings, latent_size]."""
+    """Encodes images [B, H, W, C] as codes, float32 [B, H / 2^halvings, W / 2^halvings, latent_size].
+
+    Without a latent size there is no code layer: the encoder returns its `width` features.
+    """
 
     width: int
-    latent_size: int
+    latent_size: int  # 0: no code layer
     halvings: int = 2
     blocks: int = 2
     inner: int = 0  # channels within a residual block; 0: width / 4
     use_bias: bool = True  # of the convolutions in residual blocks
     dtype: Any = jnp.float32
+    channels: tuple[int, ...] = ()  # after each halving; (): `widths`
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         del train  # part of the common signature; no effect here
-        for i, width in enumerate(widths(self.width, self.halvings)):
+        for i, width in enumerate(self.channels or widths(self.width, self.halvings)):
             x = nn.relu(Conv(width, **STRIDE_TWO, dtype=self.dtype, name=f'down_{i}')(x))
         x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(x)
         inner = self.inner or self.width // 4
         x = Bottlenecks(self.width, self.blocks, inner, self.use_bias, self.dtype, name='residuals')(x)
-        return Conv(self.latent_size, (1, 1), dtype=self.dtype, name='codes')(x).astype(jnp.float32)
+        x = Conv(self.latent_size, (1, 1), dtype=self.dtype, name='codes')(x) if self.latent_size else x
+        return x.astype(jnp.float32)
 
 
 class ResidualDecoder(nn.Module):

@@ -1,8 +1,10 @@
 """A spatial autoencoder, with codes on a grid: the first stage of latent diffusion (Rombach et al. 2022, appendix G.1).
 
 Level i has `width * multipliers[i]` channels at a side of R / 2^i, and residual blocks. Only the smallest side has
-self-attention. With width=128, multipliers=(1, 2, 4, 4), blocks=2 and latent_size=4 on 256x256x3 images it is the
-published KL-f8 with 83,653,863 parameters.
+self-attention: once in the middle, and with `attention` after each of its blocks, too. With width=128, multipliers=(1,
+2, 4, 4), blocks=2 and latent_size=4 on 256x256x3 images it is the published KL-f8 with 83,653,863 parameters. With
+multipliers=(1, 1, 2, 2, 4), attention and latent_size=256 it is the published VQGAN-f16 (Esser et al. 2021, table 8),
+71,879,555 parameters without its codebook.
 
 Codes [B, h, w, latent_size] are returned and taken in flat form, [B, h w latent_size], row by row. See
 `genlab.networks.autoencoders.variational` for the arguments of the call. With a codebook there is neither variance nor
@@ -52,6 +54,7 @@ class SpatialEncoder(nn.Module):
     blocks: int = 2
     variance: bool = True
     dtype: Any = jnp.float32
+    attention: bool = False  # after each block of the smallest side
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array | None = None, train: bool = False) -> Gaussian | jax.Array:
@@ -62,6 +65,8 @@ class SpatialEncoder(nn.Module):
                 x = Conv(x.shape[-1], (3, 3), (2, 2), dtype=self.dtype, name=f'down_{i}')(x)
             for j in range(self.blocks):
                 x = ResidualBlock(self.width * multiplier, self.dtype, name=f'block_{i}_{j}')(x)
+                if self.attention and i == len(self.multipliers) - 1:
+                    x = attend(x, self.dtype, f'_{i}_{j}')
         x = Middle(self.dtype, name='middle')(x)
         x = nn.silu(group_normalization(x, 'normalization', self.dtype))
         outputs = 2 * self.latent_size if self.variance else self.latent_size
@@ -83,6 +88,7 @@ class SpatialDecoder(nn.Module):
     multipliers: tuple[int, ...] = (1, 2, 4, 4)
     blocks: int = 2
     dtype: Any = jnp.float32
+    attention: bool = False  # after each block of the smallest side
 
     @nn.compact
     def __call__(
@@ -96,6 +102,8 @@ class SpatialDecoder(nn.Module):
         for i, multiplier in reversed([*enumerate(self.multipliers)]):
             for j in range(self.blocks + 1):
                 x = ResidualBlock(self.width * multiplier, self.dtype, name=f'block_{i}_{j}')(x)
+                if self.attention and i == len(self.multipliers) - 1:
+                    x = attend(x, self.dtype, f'_{i}_{j}')
             if i:
                 x = DoubledConv(x.shape[-1], (3, 3), dtype=self.dtype, name=f'up_{i}')(x)
         x = nn.silu(group_normalization(x, 'normalization', self.dtype))
@@ -111,6 +119,11 @@ class Middle(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = ResidualBlock(x.shape[-1], self.dtype, name='block_0')(x)
-        h = group_normalization(x, 'normalization', self.dtype)
-        x = x + attend_pixels(Attention(1, self.dtype, name='attention'), h)
+        x = attend(x, self.dtype)
         return ResidualBlock(x.shape[-1], self.dtype, name='block_1')(x)
+
+
+def attend(x: jax.Array, dtype: Any, suffix: str = '') -> jax.Array:
+    """Adds normalised self-attention over pixels; the suffix tells the layers within the calling module apart."""
+    h = group_normalization(x, f'normalization{suffix}', dtype)
+    return x + attend_pixels(Attention(1, dtype, name=f'attention{suffix}'), h)

@@ -1,4 +1,8 @@
-"""Vector quantisation (van den Oord et al. 2017), with a codebook learned by moving averages or by gradients."""
+"""Quantisers of codes: a learned codebook (van den Oord et al. 2017), and fixed scalar levels (Mentzer et al. 2023).
+
+A codebook learns by moving averages or by gradients. All quantisers have the fields `entries`, the number K of codes,
+and `width`, the number D of channels; `look_up` maps indices to entries.
+"""
 
 import math
 from typing import NamedTuple
@@ -74,8 +78,7 @@ class Quantizer(nn.Module):
         entries = self.look_up(indices).reshape(codes.shape)
         if train:
             self._learn(flat, chosen, counts)
-        through = codes + jax.lax.stop_gradient(entries - codes)
-        return Quantized(through, entries, indices.reshape(codes.shape[:-1]), counts / counts.sum())
+        return Quantized(straight_through(codes, entries), entries, indices.reshape(codes.shape[:-1]), counts / counts.sum())
 
     def _total(self, values: jax.Array) -> jax.Array:
         """Sums over devices."""
@@ -120,6 +123,67 @@ class Quantizer(nn.Module):
         place = (spread.astype(np.int32) + self.steps.value % count) % count - device * len(codes)
         here = (place >= 0) & (place < len(codes))
         return self._total(jnp.where(here[:, None], codes[place.clip(0, len(codes) - 1)], 0))
+
+
+class ScalarQuantizer(nn.Module):
+    """Rounds each channel to one of `levels[d]` values: float32 [B, ..., D] -> Quantized (Mentzer et al. 2023).
+
+    There is no codebook to learn. The K = prod(levels) entries are the points of a grid in [-1, 1]^D. With L levels in a
+    channel and h = (L - 1) (1 - 10^-3) / 2, a code z becomes the integer
+
+        round(h tanh(z + s) - o),  o = 0 for odd L and 1/2 for even L,  s = artanh(o / h)  (appendix A.1),
+
+    divided by floor(L / 2). The shift s maps 0 to 0, so L must be at least 3. Gradients pass through the rounding. The
+    first channel has the lowest place value in an index.
+    """
+
+    levels: tuple[int, ...]
+    axis: str | None = None
+
+    @property
+    def entries(self) -> int:
+        """Returns the number of codes K."""
+        return math.prod(self.levels)
+
+    @property
+    def width(self) -> int:
+        """Returns the number of channels D."""
+        return len(self.levels)
+
+    def look_up(self, indices: jax.Array) -> jax.Array:
+        """Looks up entries by index: int32 [B, ...] -> [B, ..., D]."""
+        levels, places, half = self._numbers(indices.ndim)
+        return (indices[..., None] // places % levels - half).astype(jnp.float32) / half
+
+    def __call__(self, codes: jax.Array, train: bool) -> Quantized:
+        levels, places, half = self._numbers(codes.ndim - 1)
+        reach = (levels - 1) * (1 - 1e-3) / 2
+        offset = np.where(levels % 2, 0.0, 0.5)
+        shift, reach, offset = (np.float32(array) for array in (np.arctanh(offset / reach), reach, offset))
+        bounded = jnp.tanh(codes + shift) * reach - offset
+        digits = jax.lax.stop_gradient(jnp.round(bounded))
+        indices = ((digits.astype(jnp.int32) + half) * places).sum(-1)
+        axis = self.axis if train and not self.is_initializing() else None
+        entries = digits / half
+        return Quantized(straight_through(bounded / half, entries), entries, indices, usage(indices, self.entries, axis))
+
+    def _numbers(self, leading: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns levels, place values and floor(L / 2) per channel, int32 with `leading` axes before the channels."""
+        levels = np.array(self.levels, np.int32).reshape((1,) * leading + (-1,))
+        places = np.cumprod([1, *self.levels[:-1]], dtype=np.int32).reshape(levels.shape)
+        return levels, places, levels // 2
+
+
+def straight_through(codes: jax.Array, entries: jax.Array) -> jax.Array:
+    """Returns the entries; their gradient passes to the codes unchanged (van den Oord et al. 2017, section 3.2)."""
+    return codes + jax.lax.stop_gradient(entries - codes)
+
+
+def usage(indices: jax.Array, entries: int, axis: str | None = None) -> jax.Array:
+    """Returns the fraction of indices int32 [...] that name each entry, over all devices of `axis`: [entries]."""
+    counts = jnp.zeros(entries).at[indices.ravel()].add(1.0)
+    counts = counts if axis is None else jax.lax.psum(counts, axis)
+    return counts / counts.sum()
 
 
 def nearest(codes: jax.Array, entries: jax.Array) -> jax.Array:
