@@ -1,6 +1,7 @@
 """Quantised autoencoders with two grids of codes: one player, which trains all networks.
 
-Terms of `vae`: see `genlab.models.hierarchical_quantized.terms`. `config.model`: see `genlab.models.quantized.settings`.
+Terms of `vae`: see `genlab.models.hierarchical_quantized.terms`. `config.model`: see `settings` in
+`genlab.models.quantized`.
 """
 
 from functools import partial

@@ -30,9 +30,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         partial(vqgan.networks, model),
         {
             'vae': Role(quantized.NAMES, partial(vqgan.autoencoder_terms, model), ('quantizer',)),
-            'discriminator': Role(
-                ('discriminator',), partial(vqgan.discriminator_terms, model), ('discriminator',)
-            ),
+            'discriminator': Role(('discriminator',), partial(vqgan.discriminator_terms, model), ('discriminator',)),
         },
         codec=quantized.codec(model.vqvae),
         measure=partial(vqgan.measure, model),

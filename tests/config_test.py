@@ -377,3 +377,9 @@ def test_small_shrinks_every_config_and_keeps_its_structure(path, variant):
         assert phase.end % phase.config.train.steps_per_call == 0 and phase.config.data.batch_size == 8
     with pytest.raises(ConfigError, match='variant=.*choose one of'):
         module(path).get_config('no-such-variant')
+
+
+def test_small_lets_a_term_that_sets_in_late_set_in_at_once():
+    config = model(steps=9000)
+    config.losses.model.kl = ramp(0, 1, 1, begin=500)
+    assert small(config).losses.model.kl.begin == 1 and config.losses.model.kl.begin == 500

@@ -172,7 +172,7 @@ def from_config(config: ConfigDict, axis: str | None = None) -> DiscreteVAE:
 def _dalle(
     config: ConfigDict, entries: int, *, width: int, groups: int = 4, blocks: int = 2, start: int = 128
 ) -> tuple[nn.Module, nn.Module, int]:
-    sizes = dict(width=width, groups=groups, blocks=blocks, dtype=jnp.dtype(config.model.dtype))
+    sizes: dict[str, Any] = dict(width=width, groups=groups, blocks=blocks, dtype=jnp.dtype(config.model.dtype))
     return dalle.Encoder(entries, **sizes), dalle.Decoder(config.data.channels, start=start, **sizes), groups - 1
 
 

@@ -163,7 +163,7 @@ def from_config(config: ConfigDict, axis: str | None = None) -> TwoGridVQVAE:
 def _residual(
     config: ConfigDict, size: int, *, width: int, halvings: int, blocks: int, inner: int = 0, use_bias: bool = True
 ) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module, int, int]:
-    sizes = dict(blocks=blocks, inner=inner, use_bias=use_bias, dtype=jnp.dtype(config.model.dtype))
+    sizes: dict[str, Any] = dict(blocks=blocks, inner=inner, use_bias=use_bias, dtype=jnp.dtype(config.model.dtype))
     features = ResidualEncoder(width, 0, halvings, **sizes)
     top = ResidualEncoder(width, size, halvings=1, channels=(width // 2,), **sizes)
     decoder = Decoder(width, config.data.channels, halvings, **sizes)

@@ -1,7 +1,7 @@
 """Quantised autoencoders: an encoder, a quantiser and a decoder.
 
-The quantiser is a codebook (van den Oord et al. 2017), or rounds to fixed scalar levels (Mentzer et al. 2023). Codes are
-indices of its entries, int32 [B, h, w].
+The quantiser is a codebook (van den Oord et al. 2017), or rounds to fixed scalar levels (Mentzer et al. 2023). Codes
+are indices of its entries, int32 [B, h, w].
 
 For the arguments that all families share, see `genlab.models`.
 """
@@ -178,9 +178,7 @@ def _decode_entries(vqvae: VQVAE, variables: Variables, entries: Any) -> jax.Arr
 
 def codec(vqvae: VQVAE) -> Codec:
     """Returns the codec of indices, and of the grid before quantisation."""
-    continuous = Codec(
-        functools.partial(decode_continuous, vqvae), encode=functools.partial(encode_continuous, vqvae)
-    )
+    continuous = Codec(functools.partial(decode_continuous, vqvae), encode=functools.partial(encode_continuous, vqvae))
     return Codec(
         functools.partial(decode, vqvae),
         encode=functools.partial(encode, vqvae),
@@ -271,7 +269,7 @@ def _residual(
     config: ConfigDict, size: int, *, width: int, halvings: int, blocks: int, inner: int = 0, use_bias: bool = True
 ) -> tuple[nn.Module, nn.Module, int]:
     dtype = jnp.dtype(config.model.dtype)
-    sizes = dict(halvings=halvings, blocks=blocks, inner=inner, use_bias=use_bias, dtype=dtype)
+    sizes: dict[str, Any] = dict(halvings=halvings, blocks=blocks, inner=inner, use_bias=use_bias, dtype=dtype)
     return ResidualEncoder(width, size, **sizes), ResidualDecoder(width, config.data.channels, **sizes), halvings
 
 
@@ -279,7 +277,7 @@ def _spatial(
     config: ConfigDict, size: int, *, width: int, multipliers: tuple[int, ...], blocks: int, attention: bool = False
 ) -> tuple[nn.Module, nn.Module, int]:
     dtype = jnp.dtype(config.model.dtype)
-    sizes = dict(multipliers=tuple(multipliers), blocks=blocks, attention=attention, dtype=dtype)
+    sizes: dict[str, Any] = dict(multipliers=tuple(multipliers), blocks=blocks, attention=attention, dtype=dtype)
     encoder = SpatialEncoder(width, size, variance=False, **sizes)
     return encoder, SpatialDecoder(width, size, example_shape(config), None, **sizes), len(multipliers) - 1
 

@@ -140,7 +140,9 @@ def decode(model: VQGAN, variables: Variables, codes: jax.Array) -> tuple[jax.Ar
 
     def run(kernel: jax.Array) -> jax.Array:
         replaced = {**params, name: {**params[name], 'kernel': kernel}}
-        return cast(jax.Array, model.vqvae.decoder.apply({**variables['decoder'], 'params': replaced}, codes, train=True))
+        return cast(
+            jax.Array, model.vqvae.decoder.apply({**variables['decoder'], 'params': replaced}, codes, train=True)
+        )
 
     return jax.vjp(run, params[name]['kernel'])
 
@@ -150,9 +152,7 @@ def last_layer(params: Mapping[str, Any]) -> str:
     return 'output' if 'output' in params else 'up_0'
 
 
-def _weighted_errors(
-    model: VQGAN, variables: Variables, x: jax.Array, output: jax.Array, step: jax.Array
-) -> jax.Array:
+def _weighted_errors(model: VQGAN, variables: Variables, x: jax.Array, output: jax.Array, step: jax.Array) -> jax.Array:
     """Returns the sum of the terms in ERRORS with their weights, a scalar."""
     found = error_terms(model, variables, x, output)
     total = jnp.zeros(())
@@ -201,11 +201,12 @@ def from_config(config: ConfigDict, axis: str | None, perceptual: nn.Module | No
     """
     make = choices.bind(DISCRIMINATORS, config.model.discriminator, 'config.model.discriminator')
     pair = choose(PAIRS, config.model.pair, 'config.model.pair')
-    errors = {name: weight for name, weight in weights(config, 'vae').items() if name in ERRORS}
-    errors = {name: weight for name, weight in errors.items() if callable(weight) or weight}
-    if not errors and 'adversarial' in config.losses.vae:
+    weighed = weights(config, 'vae') if 'vae' in config.losses else {}
+    errors = {name: weight for name, weight in weighed.items() if name in ERRORS and (callable(weight) or weight)}
+    if not errors and 'adversarial' in weighed:
         raise ConfigError(
-            f'config.losses.vae.adversarial is balanced with the errors of the reconstruction: weigh {", ".join(ERRORS)}'
+            f'config.losses.vae.adversarial is balanced with the errors of the reconstruction: weigh one of '
+            f'{", ".join(ERRORS)}'
         )
     return VQGAN(quantized.from_config(config, axis), make(config, axis), pair, errors, perceptual, axis)
 

@@ -95,7 +95,10 @@ def test_the_first_stage_of_latent_diffusion_matches_a_config():
 @pytest.mark.parametrize(
     'change, message',
     [
-        (lambda config: config.model.quantizer.update(decay=0.0), 'decay=0.0: a codebook learns by moving averages, or'),
+        (
+            lambda config: config.model.quantizer.update(decay=0.0),
+            'decay=0.0: a codebook learns by moving averages, or',
+        ),
         (lambda config: config.losses.vae.update(codebook=1.0), 'decay=0.99: a codebook learns by moving averages, or'),
         (
             lambda config: config.model.networks.update(halvings=5),

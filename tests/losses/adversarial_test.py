@@ -147,3 +147,17 @@ def test_least_squares_targets():
     )
     np.testing.assert_array_equal(adversarial.least_squares_generator(3 * ones, target=3.0), 0)
     assert adversarial.least_squares_generator(3 * ones)[0] == 2
+
+
+def test_the_adaptive_weight_balances_the_gradients_of_a_linear_layer():
+    """Checks y = h W: the gradient of |y - t|^2 / 2 is h^T (y - t), that of a critic y . c is h^T c."""
+    draw = np.random.RandomState(3).normal
+    h, layer, target, critic = (jnp.array(draw(size=size), jnp.float32) for size in ((1, 4), (4, 3), (1, 3), (1, 3)))
+    errors = jax.grad(lambda layer: jnp.square(h @ layer - target).sum() / 2)(layer)
+    fakes = jax.grad(lambda layer: -(h @ layer * critic).sum())(layer)
+    weight = adversarial.adaptive_weight(errors, fakes, epsilon=0.0)
+    expected = np.linalg.norm(h @ layer - target) / np.linalg.norm(critic)  # |h| cancels
+    np.testing.assert_allclose(weight, expected, rtol=1e-5)
+    np.testing.assert_allclose(jnp.linalg.norm(weight * fakes), jnp.linalg.norm(errors), rtol=1e-5)
+    assert adversarial.adaptive_weight(errors, 0 * fakes, most=50.0) == 50
+    assert not jax.grad(lambda scale: adversarial.adaptive_weight(scale * errors, fakes))(1.0)

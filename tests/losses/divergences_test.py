@@ -140,3 +140,14 @@ def test_shape_mismatch_raises():
         divergences.importance_bound(jnp.ones(4))
     with pytest.raises(AssertionError):
         divergences.decompose_kl(*[jnp.ones((4, 3))] * 4, jnp.ones((4, 1)), examples=4)
+
+
+def test_the_kl_divergence_from_a_uniform_prior_is_what_the_entropy_lacks():
+    logits = np.random.RandomState(7).normal(size=(2, 3, 5)).astype(np.float32)
+    with jax.numpy_dtype_promotion('strict'):
+        kl = divergences.uniform_kl(logits)
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(kl, np.log(5) - stats.entropy(probabilities, axis=-1), rtol=1e-5)
+    certain = jnp.array([[0.0, 0, 0, 0], [300, -300, 0, 0]])
+    np.testing.assert_allclose(divergences.uniform_kl(certain), [0, np.log(4)], atol=1e-6)
+    assert np.isfinite(jax.grad(lambda logits: divergences.uniform_kl(logits).sum())(certain)).all()

@@ -89,3 +89,27 @@ def test_shape_mismatch_raises():
             pair.negative_log(jnp.ones((4, 3)), jnp.ones((4, 1)), jnp.ones((1, 1)))
     with pytest.raises(AssertionError):
         likelihoods.gaussian(jnp.ones((4, 3)), jnp.ones((4, 3)), jnp.ones(3))
+
+
+@pytest.mark.parametrize('location, log_scale', [(0.0, 0.0), (-1.3, -1.0), (2.0, 0.5)])
+def test_the_logit_laplace_density_is_that_of_a_laplace_variable_and_integrates_to_one(location, log_scale):
+    logits = np.linspace(location - 18 * np.exp(log_scale), location + 18 * np.exp(log_scale), 20_001)
+    x = 1 / (1 + np.exp(-logits))
+    negative = likelihoods.logit_laplace(
+        jnp.array(x[:, None]), jnp.full((len(x), 1), location), jnp.full((1, 1), log_scale)
+    )
+    change = np.abs(1 / (x * (1 - x)))  # of variables
+    inside = np.abs(logits) < 8  # beyond, 1 - x rounds in float32
+    expected = stats.laplace.pdf(logits, location, np.exp(log_scale)) * change
+    np.testing.assert_allclose(np.exp(-np.float64(negative))[inside], expected[inside], rtol=2e-3)
+    mass = stats.laplace.cdf(8, location, np.exp(log_scale)) - stats.laplace.cdf(-8, location, np.exp(log_scale))
+    np.testing.assert_allclose(np.trapezoid(np.exp(-np.float64(negative))[inside], x[inside]), mass, rtol=1e-3)
+    assert mass > 0.95
+
+
+def test_images_are_mapped_into_the_open_interval_and_back():
+    images = jnp.array([-1.0, 0.0, 0.5, 1.0])
+    values = likelihoods.to_open(images)
+    np.testing.assert_allclose(values, [0.1, 0.5, 0.7, 0.9], rtol=1e-6)
+    np.testing.assert_allclose(likelihoods.from_open(values), images, atol=1e-6)
+    np.testing.assert_array_equal(likelihoods.from_open(jnp.array([0.0, 1.0])), [-1, 1])

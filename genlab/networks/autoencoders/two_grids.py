@@ -16,7 +16,7 @@ from genlab.networks.layers.convolution import STRIDE_TWO, Conv, ConvTranspose
 
 
 class TopDown(nn.Module):
-    """Makes the bottom codes [B, 2 h, 2 w, D] of the top's entries [B, h, w, D] and bottom features [B, 2 h, 2 w, W]."""
+    """Makes bottom codes [B, 2 h, 2 w, D] of the top's entries [B, h, w, D] and bottom features [B, 2 h, 2 w, W]."""
 
     width: int
     latent_size: int
@@ -27,14 +27,16 @@ class TopDown(nn.Module):
 
     @nn.compact
     def __call__(self, top: jax.Array, features: jax.Array, train: bool = False) -> jax.Array:
-        sizes = dict(halvings=1, blocks=self.blocks, inner=self.inner, use_bias=self.use_bias, dtype=self.dtype)
+        sizes: dict[str, Any] = dict(
+            halvings=1, blocks=self.blocks, inner=self.inner, use_bias=self.use_bias, dtype=self.dtype
+        )
         decoded = ResidualDecoder(self.width, self.latent_size, **sizes, name='top')(top, train)
         both = jnp.concatenate([decoded, features], -1)
         return Conv(self.latent_size, (1, 1), dtype=self.dtype, name='codes')(both).astype(jnp.float32)
 
 
 class Decoder(nn.Module):
-    """Decodes the entries of both grids, top [B, h, w, D] and bottom [B, 2 h, 2 w, D], to images [B, H, W, channels]."""
+    """Decodes entries of both grids, top [B, h, w, D] and bottom [B, 2 h, 2 w, D], to images [B, H, W, channels]."""
 
     width: int
     channels: int
@@ -47,6 +49,6 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, top: jax.Array, bottom: jax.Array, train: bool = False) -> jax.Array:
         up = ConvTranspose(top.shape[-1], **STRIDE_TWO, dtype=self.dtype, name='up')(top).astype(jnp.float32)
-        sizes = dict(blocks=self.blocks, inner=self.inner, use_bias=self.use_bias, dtype=self.dtype)
+        sizes: dict[str, Any] = dict(blocks=self.blocks, inner=self.inner, use_bias=self.use_bias, dtype=self.dtype)
         decoder = ResidualDecoder(self.width, self.channels, self.halvings, **sizes, name='images')
         return decoder(jnp.concatenate([up, bottom], -1), train)

@@ -78,7 +78,9 @@ class Quantizer(nn.Module):
         entries = self.look_up(indices).reshape(codes.shape)
         if train:
             self._learn(flat, chosen, counts)
-        return Quantized(straight_through(codes, entries), entries, indices.reshape(codes.shape[:-1]), counts / counts.sum())
+        return Quantized(
+            straight_through(codes, entries), entries, indices.reshape(codes.shape[:-1]), counts / counts.sum()
+        )
 
     def _total(self, values: jax.Array) -> jax.Array:
         """Sums over devices."""
@@ -128,8 +130,8 @@ class Quantizer(nn.Module):
 class ScalarQuantizer(nn.Module):
     """Rounds each channel to one of `levels[d]` values: float32 [B, ..., D] -> Quantized (Mentzer et al. 2023).
 
-    There is no codebook to learn. The K = prod(levels) entries are the points of a grid in [-1, 1]^D. With L levels in a
-    channel and h = (L - 1) (1 - 10^-3) / 2, a code z becomes the integer
+    There is no codebook to learn. The K = prod(levels) entries are the points of a grid in [-1, 1]^D. With L levels in
+    a channel and h = (L - 1) (1 - 10^-3) / 2, a code z becomes the integer
 
         round(h tanh(z + s) - o),  o = 0 for odd L and 1/2 for even L,  s = artanh(o / h)  (appendix A.1),
 
@@ -165,7 +167,9 @@ class ScalarQuantizer(nn.Module):
         indices = ((digits.astype(jnp.int32) + half) * places).sum(-1)
         axis = self.axis if train and not self.is_initializing() else None
         entries = digits / half
-        return Quantized(straight_through(bounded / half, entries), entries, indices, usage(indices, self.entries, axis))
+        return Quantized(
+            straight_through(bounded / half, entries), entries, indices, usage(indices, self.entries, axis)
+        )
 
     def _numbers(self, leading: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns levels, place values and floor(L / 2) per channel, int32 with `leading` axes before the channels."""

@@ -56,3 +56,12 @@ def test_a_side_that_cannot_be_halved_is_refused():
     assert grid((32, 16, 3), (1, 2, 4), 4) == (8, 4, 4)
     with pytest.raises(ValueError, match='28x28 cannot be halved 3 times: use fewer'):
         grid((28, 28, 1), (1, 1, 1, 1), 4)
+
+
+def test_the_published_vqgan_f16():
+    """Counts the autoencoder without its codebook of 1,024 entries of 256 numbers."""
+    sizes = dict(multipliers=(1, 1, 2, 2, 4), blocks=2, attention=True)
+    encoder = SpatialEncoder(128, 256, variance=False, **sizes)
+    decoder = SpatialDecoder(128, 256, (256, 256, 3), None, **sizes)
+    total = count(encoder, jnp.zeros((1, 256, 256, 3))) + count(decoder, jnp.zeros((1, 16, 16, 256)))
+    assert total == 72_141_699 - 1024 * 256

@@ -1,11 +1,11 @@
-"""Tests the codebook against brute force and moving averages in numpy, restarts of entries, and several devices."""
+"""Tests the codebook against brute force and moving averages in numpy, restarts, devices, and the scalar levels."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genlab.networks.layers.quantizer import Quantizer, stride
+from genlab.networks.layers.quantizer import Quantizer, ScalarQuantizer, stride
 
 ENTRIES, WIDTH = 12, 3
 
@@ -134,3 +134,32 @@ def test_four_devices_agree_with_one(decay):
 @pytest.mark.parametrize('count', [1, 2, 7, 32, 1024, 8192])
 def test_a_stride_visits_every_position(count):
     assert sorted(stride(count) * place % count for place in range(count)) == [*range(count)]
+
+
+@pytest.mark.parametrize('levels', [(8, 5, 3), (4, 4)])
+def test_scalar_levels_are_an_evenly_spaced_grid_that_indices_number(levels):
+    quantizer, count = ScalarQuantizer(levels), int(np.prod(levels))
+    entries = np.asarray(quantizer.apply({}, jnp.arange(count), method='look_up'))
+    grid = [(np.arange(n) - n // 2) / (n // 2) for n in levels]  # every level of every channel
+    every = np.stack(np.meshgrid(*grid, indexing='ij'), -1).reshape(count, -1)
+    assert {*map(tuple, np.float32(every))} == {*map(tuple, entries)} and quantizer.entries == count
+    # The codes in the middle of each level: the inverse of the bound, with the shift that maps 0 to 0.
+    half = (np.array(levels) - 1) * 0.999 / 2
+    offset = (1 - np.array(levels) % 2) / 2
+    codes = np.arctanh((entries * (np.array(levels) // 2) + offset) / half * 0.99) - np.arctanh(offset / half)
+    found = quantizer.apply({}, jnp.float32(codes), False)
+    np.testing.assert_array_equal(found.indices, np.arange(count))
+    np.testing.assert_allclose(found.codes, entries, atol=1e-6)
+    np.testing.assert_allclose(found.usage, 1 / count, rtol=1e-6)
+    zero = quantizer.apply({}, jnp.zeros((1, len(levels))), False)
+    assert not zero.entries.any() and zero.indices.dtype == jnp.int32
+
+
+def test_gradients_pass_through_the_rounding_of_scalar_levels():
+    quantizer, codes = ScalarQuantizer((5, 7)), jnp.array([[0.3, -1.0]])
+    slope = jax.grad(lambda codes: quantizer.apply({}, codes, True).codes.sum())(codes)
+    half = np.array([[5, 7]]) // 2
+    np.testing.assert_allclose(slope, (1 - np.tanh(codes) ** 2) * [[4, 6]] * 0.999 / 2 / half, rtol=1e-5)
+    split = jax.vmap(lambda codes: ScalarQuantizer((5, 7), 'devices').apply({}, codes, True), axis_name='devices')
+    shared = split(jnp.array([[[0.0, 0.0]], [[9.0, 9.0]]])).usage
+    np.testing.assert_array_equal(shared, np.eye(35)[[17, 34]].mean(0, keepdims=True).repeat(2, 0))
