@@ -18,8 +18,8 @@ def test_the_known_sizes(channels, size):
 def test_a_logit_sees_a_patch_and_small_images_are_refused():
     """Counts the pixels that move the middle logit: 4 + 2 * 3 + 2 * 3 = 16 per side with one layer, 34 with two."""
     module, x = PatchDiscriminator(4, layers=1), jax.random.normal(jax.random.key(0), (1, 32, 32, 1))
-    variables = module.init(jax.random.key(1), x, False)
-    seen = jax.grad(lambda x: module.apply(variables, x, False)[0, 7, 7])(x)[0, :, :, 0] != 0
+    logit = lambda x: module.init_with_output(jax.random.key(1), x, False)[0][0, 7, 7]
+    seen = jax.jit(jax.grad(logit))(x)[0, :, :, 0] != 0
     assert [int(seen.any(axis).sum()) for axis in (0, 1)] == [16, 16]
     with pytest.raises(ValueError, match='1 layers needs a side of 6, not 4: use fewer layers'):
         module.init(jax.random.key(1), x[:, :4, :4], False)
