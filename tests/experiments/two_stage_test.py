@@ -43,7 +43,7 @@ def restored(config, folder):
 
 def first_config():
     config = small(CONFIGS['vq_vae'].get_config())
-    config.data.update(resolution=8, flip=True)
+    config.data.update(resolution=8, flip=True, batch_size=100)
     config.model.networks.width = 4
     config.model.update(entries=ENTRIES, latent_size=2)
     return config
