@@ -22,4 +22,5 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         codec=discrete.codec(vae),
         measure=partial(discrete.measure, vae),
         reconstruct=partial(discrete.reconstruct, vae),
+        tokenizer=discrete.tokenizer(vae),
     )

@@ -23,4 +23,5 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         codec=model_of.codec(model),
         measure=partial(model_of.measure, model),
         reconstruct=partial(model_of.reconstruct, model),
+        tokenizer=model_of.tokenizer(model),
     )

@@ -35,6 +35,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         codec=quantized.codec(model.vqvae),
         measure=partial(vqgan.measure, model),
         reconstruct=partial(quantized.reconstruct, model.vqvae),
+        tokenizer=quantized.tokenizer(model.vqvae),
         start=partial(load, config) if config.model.perceptual.name == 'classifier' else None,
     )
 

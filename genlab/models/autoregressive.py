@@ -63,7 +63,8 @@ def settings(network: ConfigDict, **changes: Any) -> dict[str, Any]:
     known = choices.filled(
         'config.model',
         dict(
-            network=network,  # named: a network of genlab.networks.autoregressive, and its fields
+            network=network,  # named: see NETWORKS in genlab.models.priors
+            lower=choices.named('none'),  # named: of the other grids, if the tokenizer has several
             classes=0,  # number of labels that condition the network; 'auto': those of the data; 0: none
             words=0,  # size of the vocabulary of captions, or 'auto'; 0: no captions
             drop_condition=0.1,  # probability of the null condition in training, for guidance

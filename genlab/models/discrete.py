@@ -21,6 +21,7 @@ from genlab.config import check_ramp, schedule
 from genlab.losses import divergences, likelihoods, quantization
 from genlab.losses.reconstruction import squared_error
 from genlab.models.quantized import check
+from genlab.models.tokenizer import Tokenizer
 from genlab.networks.autoencoders import dalle
 from genlab.networks.layers.quantizer import usage
 from genlab.noise import stream
@@ -148,9 +149,9 @@ def codec(vae: DiscreteVAE) -> Codec:
     return Codec(functools.partial(decode, vae), encode=functools.partial(encode, vae), entries=vae.gumbel.entries)
 
 
-def tokenizer_fields(vae: DiscreteVAE) -> dict[str, Any]:
-    """Returns what a prior over the codes needs: shape and entries of its grid, and functions of the networks."""
-    return dict(
+def tokenizer(vae: DiscreteVAE) -> Tokenizer:
+    """Makes the tokenizer of a second stage: one grid of entries."""
+    return Tokenizer(
         shapes=(vae.side, vae.side),
         entries=vae.gumbel.entries,
         encode=functools.partial(encode, vae),

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from genlab import choices
 from genlab.abilities import Batch, Codec, Variables
 from genlab.models import quantized
+from genlab.models.tokenizer import Tokenizer
 from genlab.networks.autoencoders.residual import ResidualEncoder
 from genlab.networks.autoencoders.two_grids import Decoder, TopDown
 from genlab.networks.layers.quantizer import Quantized, Quantizer, ScalarQuantizer
@@ -138,9 +139,9 @@ def codec(model: TwoGridVQVAE) -> Codec:
     )
 
 
-def tokenizer_fields(model: TwoGridVQVAE) -> dict[str, Any]:
-    """Returns what a prior over the codes needs: shapes and entries of its grids, and functions of the networks."""
-    return dict(
+def tokenizer(model: TwoGridVQVAE) -> Tokenizer:
+    """Makes the tokenizer of a second stage: a coarse grid of entries and a fine one."""
+    return Tokenizer(
         shapes={'top': (model.side, model.side), 'bottom': (2 * model.side, 2 * model.side)},
         entries={'top': model.quantizer.entries, 'bottom': model.quantizer.entries},
         encode=functools.partial(encode, model),

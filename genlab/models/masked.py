@@ -63,7 +63,8 @@ def settings(network: ConfigDict, **changes: Any) -> dict[str, Any]:
     known = choices.filled(
         'config.model',
         dict(
-            network=network,  # named: a network of genlab.networks.autoregressive, and its fields
+            network=network,  # named: see NETWORKS in genlab.models.priors
+            lower=choices.named('none'),  # named: of the other grids, if the tokenizer has several
             schedule='cosine',  # masked share of the tokens, of genlab.autoregressive.masking.SCHEDULES
             smoothing=0.1,  # of the labels, for the term cross_entropy
             bound_times=4,  # number of times per example at which the bound is measured

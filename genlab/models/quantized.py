@@ -187,18 +187,6 @@ def codec(vqvae: VQVAE) -> Codec:
     )
 
 
-def tokenizer_fields(vqvae: VQVAE) -> dict[str, Any]:
-    """Returns what a prior over the codes needs: shapes and entries of its grids, and functions of the networks."""
-    return dict(
-        shapes=vqvae.grid[:2],
-        entries=vqvae.entries,
-        encode=functools.partial(encode, vqvae),
-        decode=functools.partial(decode, vqvae),
-        networks=functools.partial(networks, vqvae),
-        names=NAMES,
-    )
-
-
 def first_stage(vqvae: VQVAE) -> FirstStage:
     """Makes the first stage of latent diffusion. Its codes are the grid before quantisation.
 
@@ -225,7 +213,7 @@ def tokenizer(vqvae: VQVAE) -> Tokenizer:
         functools.partial(encode, vqvae),
         functools.partial(decode, vqvae),
         functools.partial(networks, vqvae),
-        names=('encoder', 'quantizer', 'decoder'),
+        names=NAMES,
     )
 
 

@@ -183,11 +183,6 @@ def measure(model: VQGAN, variables: Variables, batch: Batch, keys: jax.Array) -
     return found
 
 
-def tokenizer_fields(model: VQGAN) -> dict[str, Any]:
-    """Returns what a prior over the codes needs. Neither the discriminator nor the perceptual network is part of it."""
-    return quantized.tokenizer_fields(model.vqvae)
-
-
 def from_config(config: ConfigDict, axis: str | None, perceptual: nn.Module | None) -> VQGAN:
     """Makes the VQGAN of `config.model`, see `settings`.
 

@@ -72,8 +72,8 @@ def test_codes_are_the_most_probable_entries_and_terms_agree_with_the_measures(b
         return codes, discrete.decode(cold, variables, codes), terms, discrete.measure(cold, variables, batch, keys)
 
     codes, output, terms, measures = jax.device_get(look(certain))
-    fields = discrete.tokenizer_fields(vae)
-    assert codes.shape[1:] == fields['shapes'] == (8, 8) and codes.dtype == np.int32 and fields['entries'] == 6
+    made = discrete.tokenizer(vae)
+    assert codes.shape[1:] == made.shapes == (8, 8) and codes.dtype == np.int32 and made.entries == 6
     assert output.shape == batch['x'].shape and np.abs(output).max() <= 1
     error = np.square((output - batch['x']) / 2).sum((1, 2, 3))
     np.testing.assert_allclose(measures['squared_error'], error, rtol=1e-4)

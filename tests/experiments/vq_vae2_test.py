@@ -60,10 +60,10 @@ def test_the_known_size():
 
 def test_codes_are_two_grids_that_decode_to_the_reconstruction(begun, seen):
     config, _, state, _ = begun
-    fields = hierarchical_quantized.tokenizer_fields(hierarchical_quantized.from_config(config))
-    assert {level: grid.shape[1:] for level, grid in seen['codes'].items()} == fields['shapes']
-    assert fields['shapes'] == {'top': (2, 2), 'bottom': (4, 4)} and fields['entries'] == {'top': 6, 'bottom': 6}
-    assert {*fields['names']} == {*state.params}
+    made = hierarchical_quantized.tokenizer(hierarchical_quantized.from_config(config))
+    assert {level: grid.shape[1:] for level, grid in seen['codes'].items()} == made.shapes
+    assert made.shapes == {'top': (2, 2), 'bottom': (4, 4)} and made.entries == {'top': 6, 'bottom': 6}
+    assert {*made.names} == {*state.params}
     assert all(grid.dtype == np.int32 and len(np.unique(grid)) > 1 for grid in seen['codes'].values())
     np.testing.assert_allclose(seen['decoded'], seen['reconstructed'], atol=1e-4)
     for output in seen['others'].values():  # both grids matter

@@ -1,0 +1,39 @@
+"""Diffusion with an absorbing state (Austin et al. 2021; Sahoo et al. 2024) over the codes of a VQ-VAE.
+
+    python -m genlab.main --config=configs/vq_vae.py
+    python -m genlab.main --config=configs/masked_diffusion.py
+
+The first command trains the tokenizer. `--config.model.tokenizer=runs/...` names the run of any other.
+"""
+
+from genlab import config as configs
+from genlab.choices import named
+from genlab.models import masked
+from genlab.training.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('prior')
+    config.data.update(batch_size=64, resident=True)
+    network = named('masked_transformer', width=128, depth=4, heads=4, dropout=0.1)
+    config.model.update(masked.settings(network, schedule='linear', classes='auto'))
+    configs.codes(config, 'runs/vq_vae')
+    config.losses.prior = dict(bound=1.0)
+    config.optimizer.prior = adam(configs.ramp(1e-3, 0.0), clip=1.0, warmup=100)
+    config.average.prior = 0.99
+    config.train.update(steps=3000, steps_per_call=10, log_every=100, sample_every=500, evaluate_every='end')
+    config.sample.update(masked.sampling(sampler=named('denoise', steps=16)))
+    config.checkpoint.every = 500
+    return configs.vary(config, variant, VARIANTS)
+
+
+def pixels(config):
+    """Grey levels of binarised digits, 16x16, in place of codes; without classes."""
+    del config.model.tokenizer
+    config.data.update(source='digits', dir='', observe='image', resolution=16, channels=1, binarise=True)
+    config.model.update(classes=0)
+    config.model.network.positions = 'grid'
+    config.sample.sampler.steps = 64
+
+
+VARIANTS = configs.variants(pixels)

@@ -1,0 +1,40 @@
+"""Gated PixelCNN over the codes of a VQ-VAE (van den Oord et al. 2017, section 4.2), conditioned on the class.
+
+    python -m genlab.main --config=configs/vq_vae.py
+    python -m genlab.main --config=configs/prior_pixelcnn.py
+
+The first command trains the tokenizer. `--config.model.tokenizer=runs/...` names the run of any other.
+"""
+
+from genlab import config as configs
+from genlab.choices import named
+from genlab.models import autoregressive
+from genlab.training.optimizers import adam
+
+
+def get_config(variant=''):
+    config = configs.defaults('prior')
+    config.data.update(batch_size=64, resident=True)
+    config.model.update(
+        autoregressive.settings(
+            named('gated_pixelcnn', width=64, layers=4, output_width=128, dropout=0.1), classes='auto'
+        )
+    )
+    configs.codes(config, 'runs/vq_vae')
+    config.losses.prior = dict(cross_entropy=1.0)
+    config.optimizer.prior = adam(configs.ramp(1e-3, 0.0), clip=10.0)
+    config.average.prior = 0.99
+    config.train.update(steps=3000, steps_per_call=10, log_every=100, sample_every=500, evaluate_every='end')
+    config.sample.update(autoregressive.sampling())
+    config.checkpoint.every = 500
+    return configs.vary(config, variant, VARIANTS)
+
+
+def mnist(config):
+    """Codes of configs/vq_vae.py:mnist."""
+    configs.codes(config, 'runs/vq_vae-mnist')
+    config.train.steps = 10_000
+    config.evaluate.count = 10_000
+
+
+VARIANTS = configs.variants(mnist)

@@ -1,0 +1,353 @@
+"""Priors: models of grids of values, each place given others. They model codes of a frozen tokenizer, or grey levels.
+
+A tokenizer with several grids, such as VQ-VAE-2's, has one model per grid. The first models the coarsest grid; each
+other one is conditioned on the grid before it (Razavi et al. 2019, section 3.2). Samples are decoded images.
+
+For the arguments that all families share, see `genlab.models`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from genlab import choices
+from genlab.abilities import Batch, Codes, Variables
+from genlab.autoregressive import mixture, tokens
+from genlab.autoregressive.tokens import Tokens
+from genlab.conditioning import Condition, Conditions
+from genlab.config import order
+from genlab.data.source import example_shape
+from genlab.errors import ConfigError
+from genlab.losses import mixtures
+from genlab.models import autoregressive, masked
+from genlab.models.autoregressive import Values
+from genlab.models.tokenizer import Tokenizer, levels
+from genlab.networks.autoregressive.gated_pixelcnn import GatedPixelCNN
+from genlab.networks.autoregressive.masked_transformer import MaskedTransformer
+from genlab.networks.autoregressive.pixelcnn_pp import PixelCNNPP
+from genlab.networks.autoregressive.pixelsnail import PixelSNAIL
+from genlab.networks.autoregressive.transformer import Transformer, dalle_attention
+from genlab.noise import stream
+from genlab.training.state import Network
+
+PLAYER = 'prior'  # the player and the network of a single grid
+
+
+class Grid(NamedTuple):
+    """Describes a grid of values and what its network is conditioned on."""
+
+    shape: tuple[int, int]  # h, w
+    entries: int  # of a token; 0: pixels of 8 bits
+    channels: int = 0  # of a pixel
+    above: tuple[int, int] = (0, 0)  # shape of the grid that conditions this one; (0, 0): none
+    above_entries: int = 0
+    classes: int = 0
+    words: int = 0
+    dtype: Any = jnp.float32
+
+
+class Family(NamedTuple):
+    """Holds the functions of a kind of model: those of `genlab.models.autoregressive` or `genlab.models.masked`."""
+
+    make: Callable[..., Any]  # (config, network, grid, tokens, name) -> model
+    networks: Callable[..., dict[str, Network]]
+    terms: Callable[..., Any]
+    sample: Callable[..., jax.Array]
+    complete: Callable[..., jax.Array]
+    measure: Callable[..., dict[str, jax.Array]]
+
+
+class Level(NamedTuple):
+    """Holds the model of one grid."""
+
+    name: str  # of the player and of the network
+    model: Any  # an Autoregressive, or a Masked
+    field: str = 'x'  # of the batch, with its values
+    above: str = ''  # field with the grid that conditions it; '': none
+
+
+class Prior(NamedTuple):
+    """Holds the models of all grids, the first one alone and each other one given the grid before it."""
+
+    family: Family
+    levels: tuple[Level, ...]
+    conditions: Conditions
+    tokenizer: Tokenizer | None = None  # None: the values are those of images
+
+
+def networks(prior: Prior, batch: Batch) -> dict[str, Network]:
+    """Returns the networks by name, with inputs that initialise them, and those of the tokenizer."""
+    found = {} if prior.tokenizer is None else prior.tokenizer.networks(batch)
+    for level in prior.levels:
+        found |= prior.family.networks(level.model, view(level, batch))
+    return found
+
+
+def view(level: Level, batch: Batch) -> dict[str, jax.Array]:
+    """Returns the batch of one grid: its values as `x`, and the grid above it as `context`."""
+    context = {'context': batch[level.above]} if level.above else {}
+    return {**batch, 'x': batch[level.field], **context}
+
+
+def terms(prior: Prior, level: Level, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
+    """Offers the terms of the player of one grid; see `terms` of its family."""
+    return prior.family.terms(level.model, variables, view(level, batch), stream(keys, level.name), step)
+
+
+def draw(prior: Prior, variables: Variables, keys: jax.Array, condition: Condition) -> Codes:
+    """Draws codes [N, ...], grid after grid. Without a tokenizer: images."""
+    grids: dict[str, jax.Array] = {}
+    for level in prior.levels:
+        context = {'context': grids[level.above]} if level.above else {}
+        keyed = stream(keys, level.name)
+        grids[level.field] = prior.family.sample(level.model, variables, keyed, {**condition, **context})
+    return grids if len(prior.levels) > 1 else grids[prior.levels[0].field]
+
+
+def sample(prior: Prior, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
+    """Draws one image per key."""
+    codes = draw(prior, variables, keys, condition)
+    return codes if prior.tokenizer is None else prior.tokenizer.decode(variables, codes)
+
+
+def inpaint(
+    prior: Prior, variables: Variables, batch: Batch, mask: jax.Array, keys: jax.Array, condition: Condition
+) -> jax.Array:
+    """Draws the pixels where the mask is 0, without a tokenizer; see `complete` of the family."""
+    (level,) = prior.levels
+    return prior.family.complete(level.model, variables, batch, mask, keys, condition)
+
+
+def measure(prior: Prior, variables: Variables, batch: Batch, keys: jax.Array) -> dict[str, jax.Array]:
+    """Measures what the family does, in nats per example, summed over the grids."""
+    found: dict[str, jax.Array] = {}
+    for level in prior.levels:
+        keyed = stream(keys, level.name)
+        for name, value in prior.family.measure(level.model, variables, view(level, batch), keyed).items():
+            found[name] = found[name] + value if name in found else value
+    return found
+
+
+def log_likelihood(prior: Prior, variables: Variables, batch: Batch, keys: jax.Array) -> jax.Array:
+    """Computes the exact log-likelihood of an autoregressive prior, nats [B]. The keys are ignored."""
+    return -measure(prior, variables, batch, keys)['nll']
+
+
+def from_config(config: ConfigDict, tokenizer: Tokenizer | None = None) -> Prior:
+    """Makes the prior of `config.model`: see `settings` of its family, which the network decides.
+
+    Args:
+        config: of the run. `config.model.network` models the first grid, `config.model.lower` each other one.
+        tokenizer: whose codes are modelled; None: the pixels of `config.data`.
+
+    Raises:
+        ConfigError: parts of the config contradict each other, or a choice is unknown.
+    """
+    model, made, family = config.model, [], family_of(config)
+    grids = {'x': pixels(config)} if tokenizer is None else code_grids(tokenizer)
+    shared: dict[str, Any] = dict(classes=model.classes, words=model.words, dtype=jnp.dtype(model.dtype))
+    above, above_grid = '', Grid((0, 0), 0)
+    for field, grid in grids.items():
+        name = PLAYER if len(grids) == 1 else field
+        grid = grid._replace(above=above_grid.shape, above_entries=above_grid.entries, **shared)
+        where = 'config.model.lower' if above else 'config.model.network'
+        network = choices.bind(NETWORKS, model.lower if above else model.network, where)(grid)
+        made.append(Level(name, family.make(config, network, grid, _tokens(grid, tokenizer), name), field, above))
+        above, above_grid = field, grid
+    return Prior(family, tuple(made), Conditions(model.classes, model.words), tokenizer)
+
+
+def family_of(config: ConfigDict) -> Family:
+    """Returns the family that the network belongs to. Raises ConfigError if the config has the settings of another."""
+    name = config.model.network.name
+    if (name == 'masked_transformer') == ('schedule' in config.model):
+        return MASKED if 'schedule' in config.model else AUTOREGRESSIVE
+    kind, other = ('masked', 'prior_maskgit') if 'schedule' not in config.model else ('autoregressive', 'pixelcnn')
+    raise ConfigError(
+        f'config.model.network={name}: this is a {kind} network, with other settings: take configs/{other}.py'
+    )
+
+
+def code_grids(tokenizer: Tokenizer) -> dict[str, Grid]:
+    """Returns the grids of a tokenizer by field, the coarsest first."""
+    entries = levels(tokenizer.entries)
+    return {field: Grid(shape, entries[field]) for field, shape in levels(tokenizer.shapes).items()}
+
+
+def pixels(config: ConfigDict) -> Grid:
+    """Returns the grid of the pixels of `config.data`: bits or 256 levels as tokens, or colours as pixels."""
+    height, width, channels = example_shape(config)
+    if config.data.dequantise:
+        raise ConfigError('config.data.dequantise=True: a model of pixel levels needs whole levels: set it to False')
+    if config.model.network.name == 'pixelcnn_pp':
+        if config.data.binarise:
+            raise ConfigError('config.data.binarise=True: pixelcnn_pp models 256 levels: set it to False')
+        return Grid((height, width), 0, channels)
+    if channels != 1:
+        raise ConfigError(
+            f'config.data.channels={channels}: tokens are grey levels: set it to 1, or config.model.network to '
+            'pixelcnn_pp'
+        )
+    return Grid((height, width), 2 if config.data.binarise else 256)
+
+
+def _tokens(grid: Grid, tokenizer: Tokenizer | None) -> Tokens:
+    return (tokens.levels if tokenizer is None else tokens.codes)(grid.shape, grid.entries)
+
+
+def colours(grid: Grid, temperature: float) -> Values:
+    """Returns the values of PixelCNN++: pixels in [-1, 1], and mixtures of discretised logistics."""
+    return Values(
+        grid.shape,
+        lambda x: x,
+        lambda values: values,
+        mixtures.mixture_of_logistics,
+        functools.partial(mixture.sample, channels=grid.channels, temperature=temperature),
+        grid.channels,
+        mixes=False,
+    )
+
+
+def _autoregressive(config: ConfigDict, network: nn.Module, grid: Grid, tokens: Tokens, name: str):
+    filters = autoregressive.sampling_filters(config)
+    values = autoregressive.categorical(tokens, filters) if grid.entries else colours(grid, filters.temperature)
+    joint = 'text' in config.losses[name] if name in order(config) else False
+    return autoregressive.from_config(config, network, values, name=name, joint=joint)
+
+
+def _masked(config: ConfigDict, network: nn.Module, grid: Grid, tokens: Tokens, name: str):
+    return masked.from_config(config, network, tokens, name=name)
+
+
+AUTOREGRESSIVE = Family(
+    _autoregressive,
+    autoregressive.networks,
+    autoregressive.terms,
+    autoregressive.sample,
+    autoregressive.complete,
+    autoregressive.measure,
+)
+MASKED = Family(_masked, masked.networks, masked.terms, masked.sample, masked.inpaint, masked.measure)
+
+
+def _gated_pixelcnn(grid: Grid, *, width: int, layers: int, output_width: int = 256, dropout: float = 0.0):
+    return GatedPixelCNN(
+        grid.shape,
+        grid.entries,
+        width,
+        layers,
+        output_width=output_width,
+        classes=grid.classes,
+        context=grid.above_entries,
+        dropout=dropout,
+        dtype=grid.dtype,
+    )
+
+
+def _pixelcnn_pp(
+    grid: Grid, *, width: int = 160, blocks: int = 5, mixtures: int = 10, levels: int = 3, dropout: float = 0.5
+):
+    return PixelCNNPP(
+        grid.shape, grid.channels, mixtures, width, blocks, levels, grid.classes, dropout, dtype=grid.dtype
+    )
+
+
+def _pixelsnail(
+    grid: Grid,
+    *,
+    width: int = 256,
+    inner: int = 0,
+    kernel_size: int = 5,
+    blocks: int = 4,
+    residual_blocks: int = 4,
+    output_blocks: int = 0,
+    attention: bool = True,
+    heads: int = 8,
+    context_blocks: int = 3,
+    dropout: float = 0.1,
+):
+    return PixelSNAIL(
+        grid.shape,
+        grid.entries,
+        width,
+        inner,
+        kernel_size,
+        blocks,
+        residual_blocks,
+        output_blocks,
+        attention,
+        heads,
+        grid.classes,
+        grid.above_entries,
+        context_blocks,
+        dropout,
+        dtype=grid.dtype,
+    )
+
+
+def _transformer(
+    grid: Grid,
+    *,
+    width: int = 256,
+    depth: int = 8,
+    heads: int = 8,
+    length: int = 0,
+    attention: tuple[str, ...] = ('full',),
+    kernel: int = 11,
+    positions: str = 'grid',
+    dropout: float = 0.0,
+):
+    return Transformer(
+        attention=dalle_attention(depth) if attention == ('dalle',) else attention,
+        kernel=kernel,
+        **_attending(grid, width, depth, heads, length, positions, dropout),
+    )
+
+
+def _masked_transformer(
+    grid: Grid,
+    *,
+    width: int = 256,
+    depth: int = 8,
+    heads: int = 8,
+    length: int = 0,
+    positions: str = 'sequence',
+    dropout: float = 0.0,
+):
+    return MaskedTransformer(**_attending(grid, width, depth, heads, length, positions, dropout))
+
+
+def _attending(
+    grid: Grid, width: int, depth: int, heads: int, length: int, positions: str, dropout: float
+) -> dict[str, Any]:
+    """Returns the fields that both transformers have."""
+    return dict(
+        shape=grid.shape,
+        entries=grid.entries,
+        width=width,
+        depth=depth,
+        heads=heads,
+        classes=grid.classes,
+        words=grid.words,
+        length=length,
+        context=grid.above,
+        context_entries=grid.above_entries,
+        positions=positions,
+        dropout=dropout,
+        dtype=grid.dtype,
+    )
+
+
+# Name -> the network of a grid; the keyword arguments are the options.
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    'gated_pixelcnn': _gated_pixelcnn,
+    'pixelcnn_pp': _pixelcnn_pp,
+    'pixelsnail': _pixelsnail,
+    'transformer': _transformer,
+    'masked_transformer': _masked_transformer,
+}
