@@ -31,6 +31,13 @@ def get_config(variant=''):
     return configs.vary(config, variant, VARIANTS)
 
 
+def scenes(config):
+    """Coloured shapes at 32x32: an 8x8 grid of 128 entries. It is the tokenizer of configs/dalle.py."""
+    config.data.update(source='scenes', resolution=32, channels=3, batch_size=32, dequantise=False, resident=False)
+    config.model.quantizer.entries = 128
+    config.train.update(steps_per_call=1)
+
+
 def dalle(config):
     """The paper's networks on 256x256 images from a folder (config.data.dir): a 32x32 grid of 8,192 entries."""
     config.data.update(
@@ -45,4 +52,4 @@ def dalle(config):
     config.checkpoint.every = 10_000
 
 
-VARIANTS = configs.variants(dalle)
+VARIANTS = configs.variants(scenes, dalle)
