@@ -90,8 +90,8 @@ class Stream(nn.Module):
         self.decoder = nn.ModuleList(
             nn.ModuleList(block(1 + left) for _ in range(blocks + (level < last))) for level in range(levels)
         )
-        self.halve = nn.ModuleList(Causal(width, width, size, left, stride=2) for _ in range(last))
-        self.double = nn.ModuleList(Upsample(width, size) for _ in range(last))
+        self.shrink = nn.ModuleList(Causal(width, width, size, left, stride=2) for _ in range(last))
+        self.grow = nn.ModuleList(Upsample(width, size) for _ in range(last))
 
     def forward(self, x, above=None, level=0):
         """Returns features, and those of all blocks in order of execution. `above` are those of the other stream."""
@@ -99,9 +99,9 @@ class Stream(nn.Module):
         for block in self.encoder[level]:
             shortcuts.append(block(shortcuts[-1], above.pop(0) if above else None))
             found.append(shortcuts[-1])
-        if level < len(self.halve):
-            x, more = self(self.halve[level](shortcuts[-1]), above, level + 1)
-            x, found = self.double[level](x), found + more
+        if level < len(self.shrink):
+            x, more = self(self.shrink[level](shortcuts[-1]), above, level + 1)
+            x, found = self.grow[level](x), found + more
         else:
             x = shortcuts.pop()
         for block in self.decoder[level]:

@@ -49,7 +49,7 @@ class Stream(nn.Module):
     def setup(self):
         size = (2, 3) if self.direction == 'down' else (2, 2)
         weights: dict[str, Any] = {'kernel_size': size, 'weight_norm': True, 'dtype': self.dtype}
-        conv = functools.partial(CausalConv, direction=self.direction, **weights)
+        conv: Any = functools.partial(CausalConv, direction=self.direction, **weights)
         block = functools.partial(
             GatedResidual,
             self.width,

@@ -23,7 +23,7 @@ from jax import lax
 
 from genlab.networks.layers.dropout import Dropout
 from genlab.networks.layers.gated import ContextNetwork, GatedResidual, conditions, entry_weights
-from genlab.networks.layers.masked import Cache, CausalConv, Projection, Steps, Whole, path, raster
+from genlab.networks.layers.masked import Cache, CausalConv, Index, Projection, Steps, Whole, path, raster
 
 
 class CausalAttention(nn.Module):
@@ -49,7 +49,7 @@ class CausalAttention(nn.Module):
         places = height * width
         found = [self._heads(layer(x)) for layer, x in ((self.query, query), (self.key, key), (self.value, key))]
         query, key, value = (x.reshape(count, places, *x.shape[-2:]) for x in found)
-        earlier = np.tri(places, k=-1, dtype=bool)
+        earlier = jnp.tri(places, k=-1, dtype=bool)
         mixed = self._mix(jnp.einsum('bqhd,bkhd->bhqk', query, key), earlier, value, keys)
         return mixed.reshape(count, height, width, self.width)
 
@@ -59,7 +59,7 @@ class CausalAttention(nn.Module):
         return jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype)
 
     def at(
-        self, cache: tuple[jax.Array, jax.Array], query: jax.Array, key: jax.Array, place: jax.Array
+        self, cache: tuple[jax.Array, jax.Array], query: jax.Array, key: jax.Array, place: Index
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         """Attends from one place.
 
@@ -83,7 +83,7 @@ class CausalAttention(nn.Module):
         return x.reshape(*x.shape[:-1], self.heads, -1)
 
     def _mix(
-        self, scores: jax.Array, earlier: jax.Array | np.ndarray, values: jax.Array, keys: jax.Array | None
+        self, scores: jax.Array, earlier: jax.Array, values: jax.Array, keys: jax.Array | None
     ) -> jax.Array:
         """Averages values by the softmax of scores [B, heads, Q, K] over earlier places, bool [Q, K]."""
         scores = jnp.where(earlier[None, None], scores.astype(jnp.float32) / math.sqrt(self.width / self.heads), -1e30)
@@ -267,8 +267,8 @@ class PixelSNAIL(nn.Module):
         position = jnp.broadcast_to(position, (*h.shape[:-1], 2))
         for block in self.stack:
             h = block(h, walk, position, keys, given.get('label'), condition)
-        for block in self.outputs:
-            h = block(h, walk, keys)
+        for output in self.outputs:
+            h = output(h, walk, keys)
         return self.logits(nn.elu(h)).astype(jnp.float32)
 
     def _positions(self) -> np.ndarray:

@@ -78,20 +78,24 @@ class GatedResidual(nn.Module):
     ) -> jax.Array:
         h = _apply(walk, self.first, self.activation(x))
         if self.auxiliary:
+            assert auxiliary is not None, 'this block has an auxiliary input'
             h += self.beside(self.activation(auxiliary))
         h = self.dropped(self.activation(h), keys)
         h = _apply(walk, self.second, h)
         if self.condition:
+            assert condition is not None, 'this block has a condition'
             h += self.conditioned(condition)
         if self.label:
+            assert label is not None, 'this block has a label'
             h += everywhere(self.labelled(label), h)
         return x + glu(h)
 
 
-def _apply(walk: Whole | Steps, layer: nn.Module, x: jax.Array) -> jax.Array:
+def _apply(walk: Whole | Steps, layer: Any, x: jax.Array) -> jax.Array:
     """Applies a causal layer through the walk, and any other directly."""
-    causal = isinstance(layer, CausalConv) and layer.direction != 'same'
-    return walk(layer, x) if causal else layer(x)
+    if isinstance(layer, CausalConv) and layer.direction != 'same':
+        return walk(layer, x)
+    return layer(x)
 
 
 class ContextNetwork(nn.Module):

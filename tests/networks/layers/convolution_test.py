@@ -69,6 +69,15 @@ def test_equals_lax(name, size, kernel, strides, padding):
     assert_same(everything(closed(ours, strides, padding))(x, k), everything(reference)(x, k))
 
 
+@pytest.mark.parametrize('padding', [((0, 0), (2, 0)), ((3, 1), (0, 4)), ((-1, 0), (2, -1))])
+def test_padding_wider_than_the_window_and_negative_padding(padding):
+    """The reference pads and crops before the convolution. XLA's CPU backend is wrong for negative padding."""
+    x, k = operands((4, 5), (1, 2))
+    changed = lambda x: jax.lax.pad(x, 0.0, [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)])
+    reference = everything(lambda x, k: convolve(changed(x), k, padding='VALID'))
+    assert_same(everything(closed(convolve, (1, 1), padding))(x, k), reference(x, k))
+
+
 @pytest.mark.parametrize('window', [(3, 3), (1, 5)])
 def test_doubled_is_a_convolution_of_the_doubled_image(window):
     x, k = operands((4, 3), window)

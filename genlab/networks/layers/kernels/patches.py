@@ -155,9 +155,17 @@ def kernel_shape(x: tuple[int, ...], y: tuple[int, ...], geometry: Geometry) -> 
 
 
 def plain(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """Computes `convolve` by XLA's own convolution; see there for the arguments."""
+    """Computes `convolve` by XLA's own convolution; see there for the arguments.
+
+    Negative padding, as in the gradient of a padding wider than the window, crops x first: XLA's CPU backend returns
+    wrong numbers for it.
+    """
+    if any(side < 0 for pad in geometry.padding for side in pad):
+        crops = [(min(low, 0), min(high, 0), 0) for low, high in geometry.padding]
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *crops, (0, 0, 0)])
+    padding = [(max(low, 0), max(high, 0)) for low, high in geometry.padding]
     return lax.conv_general_dilated(
-        x, _upright(kernel, geometry), geometry.strides, geometry.padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+        x, _upright(kernel, geometry), geometry.strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
 
 
