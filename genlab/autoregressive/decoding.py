@@ -74,6 +74,7 @@ def guided(start: Callable[..., Cache], advance: Advance, conditions: tuple[Any,
 
     def advance_both(cache: Cache, previous: jax.Array, place: jax.Array) -> tuple[Any, Cache]:
         output, cache = advance(cache, jnp.concatenate([previous, previous]), place)
-        return guide(*jnp.split(output, 2), scale), cache
+        conditional, null = jnp.split(output, 2)
+        return guide(conditional, null, scale), cache
 
     return lambda: start(2 * count, **both), advance_both

@@ -18,13 +18,13 @@ class Tokens(NamedTuple):
 
 def codes(shape: tuple[int, int], entries: int) -> Tokens:
     """Returns the tokens of data that are codes already, int32 [B, h, w]."""
-    return Tokens(tuple(shape), entries, lambda x: x, lambda tokens: tokens)
+    return Tokens(shape, entries, lambda x: x, lambda tokens: tokens)
 
 
 def levels(shape: tuple[int, int], entries: int = 2) -> Tokens:
     """Returns the tokens of grey images [B, h, w, 1] with evenly spaced levels in [-1, 1]; 2 if they are binarised."""
     return Tokens(
-        tuple(shape),
+        shape,
         entries,
         lambda x: jnp.round((x[..., 0] + 1) / 2 * (entries - 1)).astype(jnp.int32),
         lambda tokens: (tokens[..., None] / (entries - 1) * 2 - 1).astype(jnp.float32),

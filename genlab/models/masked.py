@@ -234,7 +234,8 @@ def _generate(
         if scale == 1:
             logits = apply(grid, False, **arguments)
         else:  # one pass over the examples with and without condition
-            logits = guide(*jnp.split(apply(jnp.concatenate([grid, grid]), False, **both), 2), scale)
+            conditional, null = jnp.split(apply(jnp.concatenate([grid, grid]), False, **both), 2)
+            logits = guide(conditional, null, scale)
         return logits.reshape(count, model.places, -1)
 
     tokens = model.sampler(

@@ -91,32 +91,27 @@ def test_samples_follow_the_likelihood_and_not_the_batch(variables, nll):
     np.testing.assert_array_equal(run(keys[:3]), found[:3])
 
 
-@pytest.mark.parametrize('scale', [1.0, 3.0])
-def test_guidance_samples_from_mixed_logits(variables, batch, keys, scale):
+def test_guidance_samples_from_mixed_logits(variables, batch, keys):
     """Compares greedy samples with a search through full passes."""
-    model = GREEDY._replace(guidance=scale)
+    model = GREEDY._replace(guidance=3.0)
     condition = {name: batch[name] for name in ('label', 'caption')}
     condition['label'] = jnp.arange(8) % 3
     found = jax.jit(lambda: autoregressive.sample(model, variables, keys, condition))()
     named = conditions.embed(MODEL.conditions, condition)
     logits = jax.jit(lambda x, named: NETWORK.apply(variables['network'], x, **named).reshape(8, 3, 2))
     with_condition, without = (logits(found, case) for case in (named, conditions.null(named)))
-    expected = filters.guide(with_condition, without, scale).argmax(-1)
+    expected = filters.guide(with_condition, without, 3.0).argmax(-1)
+    assert (expected != with_condition.argmax(-1)).any()
     np.testing.assert_array_equal(found[:, 0], expected)
 
 
 def test_complete_keeps_what_is_known(variables, batch, keys):
     mask = np.broadcast_to(np.array([0, 1, 0])[None, None, :, None], (8, 1, 3, 1))
     condition = {name: batch[name] for name in ('label', 'caption')}
-    found, free = jax.jit(
-        lambda: (
-            autoregressive.complete(GREEDY, variables, batch, mask, keys, condition),
-            autoregressive.sample(GREEDY, variables, keys, condition),
-        )
-    )()
+    found = jax.jit(lambda: autoregressive.complete(GREEDY, variables, batch, mask, keys, condition))()
     np.testing.assert_array_equal(found[:, :, 1], batch['x'][:, :, 1])
-    np.testing.assert_array_equal(found[:, :, 0], free[:, :, 0])
-    assert len({tuple(row) for row in found[:, 0].tolist()}) == 2  # one for each known value
+    rows = {tuple(row) for row in found[:, 0].tolist()}
+    assert len(rows) == 2 and len({row[0] for row in rows}) == 1  # the known place changes what is after it only
 
 
 def test_tokens_of_levels_and_known_places():

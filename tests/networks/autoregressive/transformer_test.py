@@ -174,6 +174,22 @@ def test_dropout_has_noise_per_example_and_per_layer():
     assert not np.allclose(first[0], first[1]) and not np.allclose(first, second)
 
 
+def test_one_place_costs_a_small_part_of_a_pass():
+    network = Transformer((28, 28), 2, width=64, depth=2, heads=4, unrolled=True)
+    x, previous = jnp.zeros((1, 28, 28), jnp.int32), jnp.zeros(1, jnp.int32)
+    variables = jax.eval_shape(lambda: network.init(jax.random.key(0), x))
+    cache = jax.eval_shape(lambda variables: network.apply(variables, 1, method='start'), variables)
+    advance = lambda variables, cache, place: network.apply(variables, cache, previous, place, method='advance')
+    flops = [
+        jax.jit(function).lower(*inputs).cost_analysis()['flops']
+        for function, *inputs in (
+            (lambda variables: network.apply(variables, x), variables),
+            (advance, variables, cache, 5),
+        )
+    ]
+    assert flops[0] > 200 * flops[1] > 0
+
+
 def test_counts():
     network = Transformer(
         (32, 32), 8192, 3968, 64, 62, words=16_384, length=256, attention=dalle_attention(64), positions='grid'
