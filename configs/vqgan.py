@@ -24,6 +24,7 @@ def get_config(variant=''):
             named('codebook', entries=64, latent_size=16, decay=0.99, patience=100),
             named('patch', width=16, layers=2),
             named('classifier', classes='auto'),
+            pair='non_saturating',
         )
     )
     config.losses.vae = dict(
@@ -57,6 +58,7 @@ def f16(config):
     config.model.quantizer = named('codebook', entries=1024, latent_size=256, decay=0.0, patience=0)
     config.model.discriminator = named('patch', width=64, layers=3)
     config.model.perceptual = named('random')
+    config.model.pair = 'hinge'
     config.losses.vae.codebook = 1.0
     config.losses.vae.adversarial = configs.ramp(0.0, 0.8, steps=1, begin=250_001)
     config.losses.discriminator.adversarial = configs.ramp(0.0, 0.5, steps=1, begin=250_001)

@@ -32,14 +32,14 @@ ERRORS = ('reconstruction', 'absolute_error', 'perceptual')  # terms that the ad
 
 
 def settings(
-    networks: ConfigDict, quantizer: ConfigDict, discriminator: ConfigDict, perceptual: ConfigDict
+    networks: ConfigDict, quantizer: ConfigDict, discriminator: ConfigDict, perceptual: ConfigDict, pair: str
 ) -> dict[str, Any]:
     """Returns `config.model` of a VQGAN."""
     return dict(
         **quantized.settings(networks, quantizer),
         discriminator=discriminator,  # named: patch, see DISCRIMINATORS
         perceptual=perceptual,  # named: none, random, or classifier, whose feature maps the term `perceptual` compares
-        pair='hinge',  # losses of both players: genlab.losses.adversarial
+        pair=pair,  # losses of both players: genlab.losses.adversarial
     )
 
 

@@ -17,18 +17,21 @@ def recorded():
     reads, looking = set(), []
     getitem, items = ConfigDict.__getitem__, ConfigDict.items
 
-    def read(self, key):
+    def named(self, key):
+        """Returns a value; a part gets its name, and keeps the first."""
         value = getitem(self, key)
-        path = f'{self.__dict__.get("_path", "")}{key}'
-        if not looking:
-            reads.add(path)
-        if isinstance(value, ConfigDict) and '_path' not in value.__dict__:  # a part keeps its first name
-            object.__setattr__(value, '_path', f'{path}.')
+        if isinstance(value, ConfigDict) and '_path' not in value.__dict__:
+            object.__setattr__(value, '_path', f'{self.__dict__.get("_path", "")}{key}.')
         return value
+
+    def read(self, key):
+        if not looking:
+            reads.add(f'{self.__dict__.get("_path", "")}{key}')
+        return named(self, key)
 
     def listed(self, **options):
         """Lists a typed part without a read: only choices, terms and averages are used as a whole."""
-        return [(key, getitem(self, key)) for key in self] if self.is_type_safe else items(self, **options)
+        return [(key, named(self, key)) for key in self] if self.is_type_safe else items(self, **options)
 
     def aside(function):
         def call(*arguments):

@@ -85,9 +85,15 @@ class Bottleneck(nn.Module):
 
 
 def halve_by_maximum(x: jax.Array) -> jax.Array:
-    """Takes the maximum of 2x2 pixels: [B, H, W, C] -> [B, H / 2, W / 2, C]."""
+    """Takes the maximum of 2x2 pixels: [B, H, W, C] -> [B, H / 2, W / 2, C].
+
+    Pairwise, because the gradient of a reduction divides by the number of pixels that equal the maximum. The compiler
+    may compute the pixels twice with different rounding, and then that number is zero.
+    """
     batch, height, width, channels = x.shape
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    rows = jnp.maximum(x[:, :, 0], x[:, :, 1])
+    return jnp.maximum(rows[:, :, :, 0], rows[:, :, :, 1])
 
 
 def _last(x: jax.Array, features: int) -> jax.Array:

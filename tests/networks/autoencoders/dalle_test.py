@@ -20,3 +20,6 @@ def test_the_published_sizes():
 def test_the_maximum_of_four_pixels():
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
     np.testing.assert_array_equal(halve_by_maximum(x)[0, :, :, 0], [[5, 7], [13, 15]])
+    slope = jax.grad(lambda x: halve_by_maximum(x).sum())
+    np.testing.assert_array_equal(slope(x).ravel().nonzero()[0], [5, 7, 13, 15])
+    np.testing.assert_array_equal(slope(0 * x), 1 / 4)  # equal pixels share the gradient
