@@ -67,7 +67,9 @@ def networks(model: TwoGridVQVAE, batch: Batch) -> dict[str, Network]:
 
 def infer(model: TwoGridVQVAE, variables: Variables, batch: Batch, train: bool) -> Pass:
     """Encodes and quantises both grids; with `train`, codebooks learn."""
-    z, found, stats = {}, {}, {}
+    z: Grids = {}
+    found: dict[str, Quantized] = {}
+    stats: dict[str, Any] = {}
 
     def quantize(level: str) -> None:
         name = f'{level}_quantizer'
@@ -155,10 +157,10 @@ def from_config(config: ConfigDict, axis: str | None = None) -> TwoGridVQVAE:
     """Makes the autoencoder of `config.model`, see `quantized.settings`."""
     quantizer = quantized.quantizer_of(config, axis)
     make = choices.bind(NETWORKS, config.model.networks, 'config.model.networks')
-    *modules, halvings, width = make(config, quantizer.width)
+    features, top, bottom, decoder, halvings, width = make(config, quantizer.width)
     quantized.check(config, halvings + 1)
     side = config.data.resolution // 2 ** (halvings + 1)
-    return TwoGridVQVAE(*modules, quantizer, side, width, config.model.variance)
+    return TwoGridVQVAE(features, top, bottom, decoder, quantizer, side, width, config.model.variance)
 
 
 def _residual(

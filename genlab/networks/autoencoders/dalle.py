@@ -42,8 +42,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Decodes weights of the entries [B, h, w, entries] to the parameters of pixels, float32 [B, H, W, 2 channels].
 
-    The side is H = 2^(groups - 1) h. The first convolution has a 1x1 kernel: its rows are the embeddings of the entries.
-    The last axis holds `channels` locations, then `channels` log-scales.
+    The side is H = 2^(groups - 1) h. The first convolution has a 1x1 kernel, whose rows are the embeddings of the
+    entries. The last axis holds `channels` locations, then `channels` log-scales.
     """
 
     channels: int

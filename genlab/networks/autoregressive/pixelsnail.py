@@ -82,9 +82,7 @@ class CausalAttention(nn.Module):
     def _heads(self, x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:-1], self.heads, -1)
 
-    def _mix(
-        self, scores: jax.Array, earlier: jax.Array, values: jax.Array, keys: jax.Array | None
-    ) -> jax.Array:
+    def _mix(self, scores: jax.Array, earlier: jax.Array, values: jax.Array, keys: jax.Array | None) -> jax.Array:
         """Averages values by the softmax of scores [B, heads, Q, K] over earlier places, bool [Q, K]."""
         scores = jnp.where(earlier[None, None], scores.astype(jnp.float32) / math.sqrt(self.width / self.heads), -1e30)
         weights = jnp.where(earlier.any(-1)[None, None, :, None], nn.softmax(scores), 0)

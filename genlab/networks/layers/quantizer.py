@@ -161,7 +161,7 @@ class ScalarQuantizer(nn.Module):
         levels, places, half = self._numbers(codes.ndim - 1)
         reach = (levels - 1) * (1 - 1e-3) / 2
         offset = np.where(levels % 2, 0.0, 0.5)
-        shift, reach, offset = (np.float32(array) for array in (np.arctanh(offset / reach), reach, offset))
+        shift, reach, offset = (array.astype(np.float32) for array in (np.arctanh(offset / reach), reach, offset))
         bounded = jnp.tanh(codes + shift) * reach - offset
         digits = jax.lax.stop_gradient(jnp.round(bounded))
         indices = ((digits.astype(jnp.int32) + half) * places).sum(-1)
