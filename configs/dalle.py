@@ -2,7 +2,7 @@
 
     python -m genlab.main --config=configs/dvae.py:scenes
     python -m genlab.main --config=configs/dalle.py
-    python -m genlab.main --config=configs/dalle.py --mode=sample --prompt='a large red circle' --sample.count=8
+    python -m genlab.main --config=configs/dalle.py --mode=sample --prompt='a large red circle in the centre on grey' --count=8
 
 The first command trains the tokenizer, a discrete VAE. The losses are 1/8 of the text's and 7/8 of the image's.
 """
