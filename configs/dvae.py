@@ -32,7 +32,7 @@ def get_config(variant=''):
 
 
 def scenes(config):
-    """Coloured shapes at 32x32: an 8x8 grid of 128 entries. It is the tokenizer of configs/dalle.py."""
+    """Coloured shapes at 32x32: an 8x8 grid of 128 entries."""
     config.data.update(source='scenes', resolution=32, channels=3, batch_size=32, dequantise=False, resident=False)
     config.model.quantizer.entries = 128
     config.train.update(steps_per_call=1)
