@@ -61,6 +61,8 @@ def defaults(**changes: Any) -> ConfigDict:
             'crop_padding': 0,
             # Labels to exclude from the training set, e.g. (3,), for anomaly detection.
             'leave_out': (),
+            # Number of training examples to keep, for learning from few images; 0: all. They are drawn once.
+            'limit': 0,
         }
     )
     for name in changes:
@@ -84,7 +86,10 @@ def load(config_data: ConfigDict, split: str = 'train', fields: Sequence[str] = 
     _check(config_data, split)
     fields = (*config_data.fields, *fields)
     source = _with_fields(SOURCES[config_data.source](config_data, split, fields), config_data.observe, fields)
-    return _leave_out(source, config_data.leave_out) if config_data.leave_out and split == 'train' else source
+    if split == 'train':
+        source = _leave_out(source, config_data.leave_out) if config_data.leave_out else source
+        source = _limited(source, config_data.limit) if config_data.limit else source
+    return source
 
 
 def declared(config_data: ConfigDict) -> Source:
@@ -155,6 +160,14 @@ def _leave_out(source: Source, labels: Sequence[int]) -> Source:
     return subset(source, np.flatnonzero(~np.isin(every, labels)), f'{source.name} without {words}')
 
 
+def _limited(source: Source, limit: int) -> Source:
+    """Returns the source with `limit` of its examples. A smaller limit takes a part of those of a larger one."""
+    if not 0 < limit <= len(source):
+        raise ConfigError(f'config.data.limit={limit}: {source.name} has {len(source)} training examples: choose fewer')
+    chosen = np.sort(np.random.default_rng(0).permutation(len(source))[:limit])
+    return subset(source, chosen, f'{limit} examples of {source.name}')
+
+
 def _digits(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     return digits(config.resolution, config.channels, split)
 
@@ -183,7 +196,7 @@ def _stacked(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
 def _single(config: ConfigDict) -> ConfigDict:
     """Returns the part of a config for the images that are stacked."""
     single = config.copy_and_resolve_references()
-    single.update(source=config.stacked, stacked='', channels=1)
+    single.update(source=config.stacked, stacked='', channels=1, limit=0)
     return single
 
 

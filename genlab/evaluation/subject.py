@@ -55,10 +55,10 @@ class Subject:
 
     def __init__(self, config: ConfigDict, experiment: Experiment, placement: parallel.Placement, variables: Variables):
         self.config, self.experiment, self.placement, self.variables = config, experiment, placement, variables
-        # Of the data that samples are compared with, with the classes that training leaves out.
+        # Of the data that samples are compared with, with the examples that training leaves out.
         self.whole = config.copy_and_resolve_references()
         self.whole.data = data.sampled(config.data).copy_and_resolve_references()
-        self.whole.data.leave_out = ()
+        self.whole.data.update(leave_out=(), limit=0)
         self.memory: dict[tuple[str, ...], Any] = {}
 
     @functools.cached_property

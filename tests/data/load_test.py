@@ -167,6 +167,22 @@ def test_labels_can_be_left_out_of_training():
         load(config)
 
 
+def test_a_limit_keeps_as_many_training_examples_and_a_smaller_one_a_part_of_them():
+    config = defaults(source='digits', resolution=8, channels=1)
+    every = load(config)
+    parts = []
+    for limit in (40, 20):
+        config.limit = limit
+        some = load(config)
+        assert len(some) == len(some.labels) == limit
+        parts.append({row.tobytes() for row in some.rows(np.arange(limit))['image']})
+    assert parts[1] < parts[0] < {row.tobytes() for row in every.rows(np.arange(len(every)))['image']}
+    assert len(np.unique(some.labels)) > 5  # not the first of a sorted set
+    config.limit = len(every) + 1
+    with pytest.raises(ConfigError, match='has .* training examples'):
+        load(config)
+
+
 @pytest.mark.parametrize('field, readers', [('dir', 'folder or tfds'), ('name', 'toy or tfds')])
 def test_a_folder_or_a_name_that_no_source_reads_is_refused(field, readers):
     with pytest.raises(
