@@ -48,9 +48,10 @@ def test_tokens_weights_and_binary_pixels_are_the_same_input():
     np.testing.assert_allclose(by_pixels, by_table, atol=1e-6)
 
 
-def test_conditions_reach_every_place_and_missing_labels_are_zeros(variables):
+def test_conditions_reach_every_place_and_missing_labels_are_zeros():
     """Also checks that dropout acts in training only."""
-    network, keys = NETWORK.clone(dropout=0.5), jax.random.split(jax.random.key(0), 2)
+    network, keys = NETWORK.clone(layers=1, dropout=0.5), jax.random.split(jax.random.key(0), 2)
+    variables = random_variables(network, TOKENS, False, label=LABEL, context=CONTEXT)
 
     @jax.jit
     def outputs(variables):
@@ -61,7 +62,6 @@ def test_conditions_reach_every_place_and_missing_labels_are_zeros(variables):
             'context': run(False, None, label=LABEL, context=3 - CONTEXT),
             'missing': run(False, None, context=CONTEXT),
             'zeros': run(False, None, label=jnp.zeros((2, 2)), context=CONTEXT),
-            'still': run(True, None, label=LABEL, context=CONTEXT),
             'dropped': run(True, keys, label=LABEL, context=CONTEXT),
         }
 
@@ -69,7 +69,6 @@ def test_conditions_reach_every_place_and_missing_labels_are_zeros(variables):
     for name in ('label', 'context'):
         assert (found[name] != found['base']).any(-1).all(), name
     np.testing.assert_array_equal(found['missing'], found['zeros'])
-    np.testing.assert_allclose(found['still'], found['base'], atol=1e-6)
     assert (np.abs(found['dropped'] - found['base']) > 1e-3).any()
 
 

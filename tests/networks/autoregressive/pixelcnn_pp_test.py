@@ -13,16 +13,15 @@ LABEL = np.array([[0.0, 1.0], [0.6, 0.4]], np.float32)
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 4, 4, 2)).astype(np.float32)
 
 
-@pytest.fixture(scope='module')
-def variables():
-    return random_variables(NETWORK, IMAGES, False, scale=0.8, label=LABEL)
+def test_a_pixel_sees_all_earlier_pixels_and_no_other():
+    network = NETWORK.clone(levels=2)
+    variables = random_variables(network, IMAGES, False, scale=0.8, label=LABEL)
+    assert_causal(lambda x: network.apply(variables, x, False, label=LABEL[:1]), IMAGES[:1])
 
 
-def test_a_pixel_sees_all_earlier_pixels_and_no_other(variables):
-    assert_causal(lambda x: NETWORK.apply(variables, x, False, label=LABEL[:1]), IMAGES[:1])
-
-
-def test_decoding_equals_the_full_pass(variables):
+def test_decoding_equals_the_full_pass():
+    """Three levels: the middle one has a level above and a level below."""
+    variables = random_variables(NETWORK, IMAGES, False, scale=0.8, label=LABEL)
     assert_decoding_equals_the_full_pass(NETWORK, variables, IMAGES, label=LABEL)
 
 

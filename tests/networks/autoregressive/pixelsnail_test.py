@@ -55,14 +55,15 @@ def test_without_attention_a_place_sees_what_the_kernels_reach():
 
 @pytest.mark.parametrize('attention', [True, False])
 def test_decoding_equals_the_full_pass(attention):
-    network = NETWORK.clone(attention=attention, blocks=1 + attention, output_blocks=1)
+    network = NETWORK.clone(attention=attention, blocks=1, output_blocks=1)
     condition = {'label': LABEL, 'context': CONTEXT}
     variables = random_variables(network, TOKENS, False, **condition)
     assert_decoding_equals_the_full_pass(network, variables, TOKENS, **condition)
 
 
-def test_conditions_reach_every_place(variables):
-    network, keys = NETWORK.clone(dropout=0.5), jax.random.split(jax.random.key(0), 2)
+def test_conditions_reach_every_place_and_dropout_only_training():
+    network, keys = NETWORK.clone(blocks=1, attention=False, dropout=0.5), jax.random.split(jax.random.key(0), 2)
+    variables = random_variables(network, TOKENS, False, label=LABEL, context=CONTEXT)
 
     @jax.jit
     def outputs(variables):
