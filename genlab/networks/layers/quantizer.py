@@ -159,10 +159,9 @@ class ScalarQuantizer(nn.Module):
 
     def __call__(self, codes: jax.Array, train: bool) -> Quantized:
         levels, places, half = self._numbers(codes.ndim - 1)
-        reach = (levels - 1) * (1 - 1e-3) / 2
-        offset = np.where(levels % 2, 0.0, 0.5)
-        shift, reach, offset = (array.astype(np.float32) for array in (np.arctanh(offset / reach), reach, offset))
-        bounded = jnp.tanh(codes + shift) * reach - offset
+        reach = np.asarray((levels - 1) * (1 - 1e-3) / 2, np.float32)
+        offset = np.asarray(1 - levels % 2, np.float32) / 2
+        bounded = jnp.tanh(codes + np.arctanh(offset / reach)) * reach - offset
         digits = jax.lax.stop_gradient(jnp.round(bounded))
         indices = ((digits.astype(jnp.int32) + half) * places).sum(-1)
         axis = self.axis if train and not self.is_initializing() else None
