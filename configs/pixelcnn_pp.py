@@ -14,7 +14,7 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('prior')
     config.data.update(source='digits', resolution=16, channels=1, batch_size=64, resident=True)
-    network = named('pixelcnn_pp', width=24, blocks=1, mixtures=5, dropout=0.1)
+    network = named('pixelcnn_pp', width=24, blocks=1, mixtures=5, levels=2, dropout=0.1)
     config.model.update(autoregressive.settings(network))
     config.losses.prior = dict(cross_entropy=1.0)
     config.optimizer.prior = adam(configs.ramp(2e-3, 0.0), clip=100.0)

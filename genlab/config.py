@@ -429,6 +429,8 @@ CAPS = {
     'latent_size': 8,
     'features': 16,
     'blocks': 1,
+    'residual_blocks': 1,
+    'context_blocks': 1,
     'depth': 2,
     'layers': 1,
     'heads': 2,

@@ -19,11 +19,15 @@ from genlab.networks.layers.masked import Cache, CausalConv, Projection, Steps, 
 
 
 class GatedLayer(nn.Module):
-    """Applies one layer of both stacks to [..., width]. The first sees embedded values and has no shortcut."""
+    """Applies one layer of both stacks to [..., width]. The first sees embedded values and has no shortcut.
+
+    Nothing reads what the last layer gives to the vertical stack, so it takes no conditions there.
+    """
 
     width: int
     kernel_size: int
     first: bool
+    last: bool
     label: bool
     context: bool
     dropout: float
@@ -39,13 +43,20 @@ class GatedLayer(nn.Module):
         self.link, self.output = project(double), project(self.width)
         self.dropped = Dropout(self.dropout)
         if self.label:
-            self.label_above, self.label_left = project(double, use_bias=False), project(double, use_bias=False)
+            self.label_left = project(double, use_bias=False)
+            self.label_above = None if self.last else project(double, use_bias=False)
         if self.context:
-            self.context_above, self.context_left = project(double, use_bias=False), project(double, use_bias=False)
+            self.context_left = project(double, use_bias=False)
+            self.context_above = None if self.last else project(double, use_bias=False)
 
     def vertical(self, h: jax.Array, conditions: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """Returns features of the vertical stack, and what the horizontal stack adds, from the output of `above`."""
+        """Returns features of the vertical stack, and what the horizontal stack adds, from the output of `above`.
+
+        The features of the last layer are not meant to be used.
+        """
         beside = self.link(h)
+        if self.last:
+            return h, beside
         if self.label:
             h += everywhere(self.label_above(conditions['label']), h)
         if self.context:
@@ -126,7 +137,9 @@ class GatedPixelCNN(nn.Module):
         }
         self.embedding = nn.Embed(self.entries, self.width, dtype=self.dtype)
         self.stack = [
-            GatedLayer(self.width, self.kernel_size if i else self.first_kernel_size, i == 0, **settings)
+            GatedLayer(
+                self.width, self.kernel_size if i else self.first_kernel_size, i == 0, i == self.layers - 1, **settings
+            )
             for i in range(self.layers)
         ]
         self.inner = Projection(self.output_width, dtype=self.dtype)
