@@ -33,7 +33,7 @@ def mnist(config):
     """MNIST through TFDS, 32x32."""
     configs.tfds(config, 'mnist')
     config.evaluate.count = 10_000
-    generators.grow(config, (8, 16, 32), (1500, 2500, 4000))
+    generators.grow(config, (8, 16, 32), (1000, 1500, 2200))
 
 
 def cifar10(config):

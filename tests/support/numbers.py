@@ -50,6 +50,7 @@ from genlab.training import parallel, totals  # noqa: E402
 from genlab.training.optimizers import sgd  # noqa: E402
 from genlab.training.program import fold, load, make_call, make_constants, make_init, metric_names, programs  # noqa: E402
 from support.runs import FILES, module_of  # noqa: E402
+from support.tokenizers import with_tokenizer  # noqa: E402
 
 RATES = 1e-2, 1e-3, 1e-4, 1e-5  # of plain SGD, each player's the first with which it does not blow up; the .json has it
 EXAMPLES = 8
@@ -59,7 +60,7 @@ def shrink(config, rates=None):
     """`small`, with plain SGD for every player and six steps or, where more phases ask for them, more.
 
     rates: player -> learning rate, where it is not the usual one."""
-    config = small(config)
+    config = with_tokenizer(small(config))
     for player in config.optimizer:
         config.optimizer[player] = sgd((rates or {}).get(player, RATES[0]))
     for overlay in config.phases:
