@@ -44,10 +44,12 @@ class GatedLayer(nn.Module):
         self.dropped = Dropout(self.dropout)
         if self.label:
             self.label_left = project(double, use_bias=False)
-            self.label_above = None if self.last else project(double, use_bias=False)
+            if not self.last:
+                self.label_above = project(double, use_bias=False)
         if self.context:
             self.context_left = project(double, use_bias=False)
-            self.context_above = None if self.last else project(double, use_bias=False)
+            if not self.last:
+                self.context_above = project(double, use_bias=False)
 
     def vertical(self, h: jax.Array, conditions: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         """Returns features of the vertical stack, and what the horizontal stack adds, from the output of `above`.
