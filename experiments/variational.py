@@ -31,5 +31,5 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         measure=partial(variational.measure, vae),
         reconstruct=partial(variational.reconstruct, vae),
         conditions=Conditions(classes=vae.classes),
-        tokenizer=variational.tokenizer(vae, variational.code_shape(config)),
+        tokenizer=None if config.model.classes else variational.tokenizer(vae, variational.code_shape(config)),
     )

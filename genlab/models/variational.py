@@ -358,10 +358,10 @@ def grid_of(config: ConfigDict) -> tuple[int, int, int]:
 
 
 def code_shape(config: ConfigDict) -> tuple[int, ...]:
-    """Returns the shape of a code: a grid [h, w, D] of 'spatial' networks, else a vector that ends with the class."""
+    """Returns the shape of a code without a class: a grid [h, w, D] of 'spatial' networks, else a vector."""
     if config.model.networks.name == 'spatial':
         return grid_of(config)
-    return (latent_count(config) + config.model.classes,)
+    return (latent_count(config),)
 
 
 def _no_scale() -> float:

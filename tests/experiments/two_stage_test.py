@@ -45,7 +45,7 @@ def first_config():
     config = small(CONFIGS['vq_vae'].get_config())
     config.data.update(resolution=8, flip=True, batch_size=100)
     config.model.networks.width = 4
-    config.model.update(entries=ENTRIES, latent_size=2)
+    config.model.quantizer.update(entries=ENTRIES, latent_size=2)
     return config
 
 

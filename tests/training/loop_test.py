@@ -96,7 +96,16 @@ def test_a_finished_run_has_nothing_left_to_train(whole, capsys):
     assert 'nothing left to train' in capsys.readouterr().err and curve(whole) == before
 
 
+@pytest.fixture
+def a_hangup_is_noticed():
+    """Undoes nohup, under which the tests themselves may run."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.usefixtures('a_hangup_is_noticed')
 def test_a_signal_to_stop_finishes_the_step_and_saves(whole, tmp_path, monkeypatch, number):
     """Stops at step 5, between two log lines: the sums since the last line are saved too."""
     between = loop.Loop.between
@@ -176,6 +185,7 @@ def test_the_last_evaluation_comes_after_the_last_checkpoint(tmp_path, monkeypat
     assert saved == [False, True]
 
 
+@pytest.mark.usefixtures('a_hangup_is_noticed')
 def test_a_terminal_that_is_gone_fails_no_line(monkeypatch):
     """A signal handler writes on it, and so do later lines."""
     master, slave = os.openpty()
