@@ -16,13 +16,13 @@ def get_config(variant=''):
     config = configs.defaults('prior')
     config.data.update(batch_size=64, resident=True)
     config.model.update(
-        autoregressive.settings(named('transformer', width=128, depth=4, heads=4, dropout=0.1), classes='auto')
+        autoregressive.settings(named('transformer', width=64, depth=3, heads=4, dropout=0.4), classes='auto')
     )
     configs.codes(config, 'runs/vq_vae')
     config.losses.prior = dict(cross_entropy=1.0)
     config.optimizer.prior = adam(configs.ramp(1e-3, 0.0), clip=1.0, warmup=100)
     config.average.prior = 0.99
-    config.train.update(steps=3000, steps_per_call=10, log_every=100, sample_every=500, evaluate_every='end')
+    config.train.update(steps=2000, steps_per_call=10, log_every=100, sample_every=500, evaluate_every='end')
     config.sample.update(autoregressive.sampling())
     config.checkpoint.every = 500
     return configs.vary(config, variant, VARIANTS)
@@ -31,6 +31,7 @@ def get_config(variant=''):
 def mnist(config):
     """Codes of configs/vq_vae.py:mnist."""
     configs.codes(config, 'runs/vq_vae-mnist')
+    config.model.network.update(width=128, depth=4, dropout=0.1)
     config.train.steps = 10_000
     config.evaluate.count = 10_000
 
