@@ -62,7 +62,8 @@ def use(config, folder):
         modes.train(config, build, folder)
         if build(config).sampler:
             modes.sample(config, build, folder, 2, 0)
-        modes.explore(config, build, folder)
+        if build(config).codec:
+            modes.explore(config, build, folder)
     return {*map(named, read)}
 
 

@@ -40,7 +40,7 @@ def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Plac
     """Runs all latent tools that the abilities of a model allow, with averaged weights.
 
     With a codebook, the codes before quantisation are explored if the model offers them. Otherwise a warning says so
-    and the result is empty.
+    and the result is empty. A model without codes may still inpaint or translate images.
 
     Args:
       config: of the run.
@@ -49,10 +49,14 @@ def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Plac
       state: of the run.
 
     Raises:
-      UserError: the model has no codes, or cannot decode them.
+      UserError: the model has none of these abilities.
     """
-    codec = experiment.codec
+    codec, sampler = experiment.codec, experiment.sampler
+    variables = state.variables(averaged=True)
+    kept: list[np.ndarray] = []  # which outputs are finite, per call
     if codec is None or not (codec.encode or codec.prior) or not (codec.decode or codec.entries):
+        if sampler is not None and (sampler.inpaint or sampler.image_to_image):
+            return edit(config, experiment, placement, variables, kept)
         raise UserError(
             f'a model of config.experiment={config.experiment!r} has no codes to decode, so there is nothing to '
             'explore; --mode=evaluate measures its other abilities'
@@ -62,8 +66,6 @@ def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Plac
         if codec is None or not (codec.encode or codec.prior):
             warn('the codes are entries of a codebook, and no continuous codes are available: nothing to explore')
             return Explored({}, {}, {})
-    variables = state.variables(averaged=True)
-    kept: list[np.ndarray] = []  # which outputs are finite, per call
     codes = _watched(learn(config, codec, placement, variables), kept)
     source = data.load(config.data, 'test')
     held_out = drawing.examples(config)(np.arange(max(4 * config.explore.pairs, config.explore.inversions)))

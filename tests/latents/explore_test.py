@@ -288,6 +288,9 @@ def test_inpainting_and_image_to_image_are_shown_beside_their_input():
     variables, kept = parallel.replicate(placement, {'scale': np.float32(1)}), []
     seen = exploration.edit(config, experiment, placement, variables, kept)
     assert [len(finite) for finite in kept] == [12, 12] and np.all(kept)
+    state = State(np.int32(0), {'network': {'scale': variables['scale']}}, {'network': {}}, {}, {})
+    alone = exploration.explore(config, experiment, placement, state)  # the model has no codes
+    assert {*alone.pictures} == {*seen.pictures}
     assert set(seen.pictures) == {'inpainting', 'image_to_image'}
     x = np.asarray(exploration.drawing.examples(config)(np.arange(3))['x'])
     pairs = exploration.beside_first(np.repeat(x, exploration.VERSIONS, 0), -np.repeat(x, exploration.VERSIONS, 0))
