@@ -131,10 +131,12 @@ def system(run: Run) -> str:
 
 
 def data(config: Mapping[str, Any]) -> str:
-    """Returns the data set, and height x width x channels of images."""
+    """Returns the data set, and height x width x channels of images, or the run that codes come from."""
     chosen = config.get('data')
     if not isinstance(chosen, dict):
         return ''
+    if chosen.get('source') == 'codes':
+        return f'codes of {pathlib.PurePath(str(chosen.get("dir"))).name}'
     name = str(chosen.get('name') or chosen.get('source', ''))
     sides = [chosen.get(key) for key in ('resolution', 'resolution', 'channels')]
     images = chosen.get('source') != 'toy' and None not in sides
