@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from genlab.config import at
 from genlab.reporting.figures import Part, flatten, is_number, parts, plain, title
 from genlab.reporting.run import read_json, seconds_of
 from genlab.run.logs import read_metrics
@@ -137,7 +136,7 @@ def data(config: Mapping[str, Any]) -> str:
     if not isinstance(chosen, dict):
         return ''
     if chosen.get('source') == 'codes':
-        return f'codes of {pathlib.PurePath(str(at(config, "model.tokenizer"))).name}'
+        return f'codes of {pathlib.PurePath(str(config.get("model", {}).get("tokenizer", ""))).name}'
     name = str(chosen.get('name') or chosen.get('source', ''))
     sides = [chosen.get(key) for key in ('resolution', 'resolution', 'channels')]
     images = chosen.get('source') != 'toy' and None not in sides
