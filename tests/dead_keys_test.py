@@ -29,8 +29,8 @@ def named(key):
     return re.sub(r'^(losses|optimizer|average)\.[^.]+(\..*)?', r'\1\2', key)
 
 
-# What only runs read that need more than embedded data: weights in a file, and classes that are left out.
-BESIDE = {'evaluate.features_file', 'evaluate.anomaly'}
+# What only some runs read: with weights in a file, with classes that are left out, with the term min_snr, and commands.
+BESIDE = {'evaluate.features_file', 'evaluate.anomaly', 'model.gamma', 'train.heartbeat'}
 
 
 @pytest.mark.slow
