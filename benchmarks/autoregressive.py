@@ -2,8 +2,8 @@
 
 `--network=pixelcnn_pp`: a training step on 28x28 grey images, against the same network in PyTorch: 2 blocks per level,
 40 filters, 10 mixtures, dropout and Adam. `--network=gated_pixelcnn`: sampling of 28x28 binary pixels with 64 channels
-and 12 layers, from a cache against the whole network once per pixel. A time is that of one pixel of the batch, the mean
-over `--places` pixels. Each contender runs in processes of its own.
+and 12 layers, from a cache against a full pass per pixel. A time is the mean per pixel of the batch over `--places`
+pixels. Each contender runs in processes of its own.
 
     python -m benchmarks.autoregressive --network=gated_pixelcnn --batch=16 --rounds=4
     python -m benchmarks.autoregressive --network=pixelcnn_pp --batch=16 --rounds=8

@@ -94,7 +94,7 @@ class Stream(nn.Module):
         self.grow = nn.ModuleList(Upsample(width, size) for _ in range(last))
 
     def forward(self, x, above=None, level=0):
-        """Returns features, and those of all blocks in order of execution. `above` are those of the other stream."""
+        """Returns features, and the features of all blocks in order. `above`: features of the other stream."""
         shortcuts, found = [x], []
         for block in self.encoder[level]:
             shortcuts.append(block(shortcuts[-1], above.pop(0) if above else None))

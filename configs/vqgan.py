@@ -52,7 +52,7 @@ def get_config(variant=''):
 def f16(config):
     """The paper's f16 with 1,024 entries on 256x256 images from a folder (config.data.dir): a 16x16 grid.
 
-    The perceptual distance is that of a random network: the paper's, LPIPS, needs weights of a network of ImageNet."""
+    A random network measures the perceptual distance. The paper's LPIPS needs the weights of a network of ImageNet."""
     config.data.update(source='folder', resolution=256, channels=3, batch_size=12, flip=True, resident=False)
     config.model.networks = named('spatial', width=128, multipliers=(1, 1, 2, 2, 4), blocks=2, attention=True)
     config.model.quantizer = named('codebook', entries=1024, latent_size=256, decay=0.0, patience=0)

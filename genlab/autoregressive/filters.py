@@ -21,11 +21,7 @@ def check(filters: Filters, where: str = 'config.sample') -> None:
     """Raises ConfigError if a setting is out of its range. `where` is the dotted key of the settings."""
     for name, valid, known in (
         ('temperature', filters.temperature >= 0, 'a number of at least 0'),
-        (
-            'top_k',
-            filters.top_k >= 0,
-            '0 for all tokens, or a number of tokens',
-        ),
+        ('top_k', filters.top_k >= 0, '0 for all tokens, or a number of tokens'),
         ('top_p', 0 < filters.top_p <= 1, 'a probability above 0, at most 1'),
     ):
         if not valid:

@@ -161,7 +161,7 @@ def _leave_out(source: Source, labels: Sequence[int]) -> Source:
 
 
 def _limited(source: Source, limit: int) -> Source:
-    """Returns the source with `limit` of its examples. A smaller limit takes a part of those of a larger one."""
+    """Returns the source with `limit` of its examples. A smaller limit keeps a subset of a larger one."""
     if not 0 < limit <= len(source):
         raise ConfigError(f'config.data.limit={limit}: {source.name} has {len(source)} training examples: choose fewer')
     chosen = np.sort(np.random.default_rng(0).permutation(len(source))[:limit])

@@ -179,7 +179,7 @@ def relativistic_average_generator(fake_logits: jax.Array, real_logits: jax.Arra
 def adaptive_weight(
     reconstruction: jax.Array, adversarial: jax.Array, *, epsilon: float = 1e-4, most: float = 1e4
 ) -> jax.Array:
-    """Computes the weight that makes the generator's adversarial gradient as long as that of its reconstruction.
+    """Computes the weight at which the adversarial gradient has the norm of the reconstruction gradient.
 
     lambda = |g_rec| / (|g_adv| + epsilon), clipped to [0, most], detached (Esser et al. 2021, section 3.2, equation 7).
 

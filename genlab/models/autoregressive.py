@@ -26,7 +26,7 @@ from genlab.autoregressive.tokens import Tokens, known_places
 from genlab.conditioning import Condition, Conditions
 from genlab.config import counted
 from genlab.errors import ConfigError
-from genlab.losses.masked_tokens import masked_token_cross_entropy
+from genlab.losses.tokens import token_cross_entropy
 from genlab.noise import stream
 from genlab.training.state import Network
 
@@ -65,7 +65,7 @@ def settings(network: ConfigDict, **changes: Any) -> dict[str, Any]:
         dict(
             network=network,  # named: see NETWORKS in genlab.models.priors
             lower=choices.named('none'),  # named: of the other grids, if the tokenizer has several
-            classes=0,  # number of labels that condition the network; 'auto': those of the data; 0: none
+            classes=0,  # number of labels that condition the network; 'auto': taken from the data; 0: none
             words=0,  # size of the vocabulary of captions, or 'auto'; 0: no captions
             drop_condition=0.1,  # probability of the null condition in training, for guidance
         ),
@@ -102,7 +102,7 @@ def categorical(tokens: Tokens, chosen: Filters = Filters()) -> Values:
     """Returns the values of a network over tokens, whose outputs are logits [B, h, w, entries]."""
 
     def negative_log(values: jax.Array, logits: jax.Array) -> jax.Array:
-        return masked_token_cross_entropy(logits, values, jnp.ones(values.shape, bool))
+        return token_cross_entropy(logits, values)
 
     def draw(logits: jax.Array, keys: jax.Array) -> jax.Array:
         return jax.vmap(jax.random.categorical)(keys, filters.apply(chosen, logits)).astype(jnp.int32)
@@ -209,7 +209,7 @@ def terms(model: Autoregressive, variables: Variables, batch: Batch, keys: jax.A
 
 def negative_caption(logits: jax.Array, caption: jax.Array) -> jax.Array:
     """Computes minus the log-probability of captions int32 [B, L] from logits [B, L, words], padding included, [B]."""
-    return masked_token_cross_entropy(logits, caption, jnp.ones(caption.shape, bool))
+    return token_cross_entropy(logits, caption)
 
 
 def sample(model: Autoregressive, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
@@ -269,14 +269,9 @@ def _generate(
 def measure(model: Autoregressive, variables: Variables, batch: Batch, keys: jax.Array) -> dict[str, jax.Array]:
     """Measures `nll`, the exact negative log-likelihood of the grid given the condition, in nats per example.
 
-    A joint network adds `caption_nll`, that of the caption, padding included.
+    A joint network adds `caption_nll`, the negative log-likelihood of the caption, padding included.
     """
     values = model.values.enter(batch['x'])
     outputs, caption = predict(model, variables, values, conditions.of_batch(model.conditions, batch))
     found = {'nll': model.values.negative_log(values, outputs)}
     return found if caption is None else {**found, 'caption_nll': negative_caption(caption, batch['caption'])}
-
-
-def log_likelihood(model: Autoregressive, variables: Variables, batch: Batch, keys: jax.Array) -> jax.Array:
-    """Computes the exact log-likelihood of the grid given the condition, nats [B]. The keys are ignored."""
-    return -measure(model, variables, batch, keys)['nll']

@@ -92,7 +92,7 @@ def decode_entries(model: TwoGridVQVAE, variables: Variables, entries: Grids, tr
 
 
 def terms(model: TwoGridVQVAE, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
-    """Offers the terms of the player: those of `quantized.error_terms` and `quantized.quantization_terms`.
+    """Offers the terms of `quantized.error_terms` and `quantized.quantization_terms`.
 
     commitment and codebook are sums over both grids. The perplexities are top_perplexity and bottom_perplexity.
     """

@@ -1,7 +1,7 @@
 """Latent diffusion (Rombach et al. 2022): a diffusion model of the codes of an autoencoder, its first stage.
 
-The denoiser sees the codes divided by their standard deviation. Codes of the model as a whole are those of the
-autoencoder, [B, D] and not scaled. Their prior is the diffusion model.
+The denoiser sees the codes divided by their standard deviation. The model's codes are the autoencoder's
+codes, [B, D], not scaled. Their prior is the diffusion model.
 
 For the arguments that all families share, see `genlab.models`.
 """
@@ -102,7 +102,7 @@ def measure(model: LatentDiffusion, variables: Variables, batch: Batch, keys: ja
 
 
 def load(model: LatentDiffusion, state: State, source: Source, placement: Placement) -> State:
-    """Replaces the first stage in a state by that of the run `config.model.first_stage`.
+    """Replaces the first stage in a state by the autoencoder of the run `config.model.first_stage`.
 
     Args:
         model: the model.

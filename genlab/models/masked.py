@@ -25,12 +25,12 @@ from genlab.autoregressive.masking import Schedule
 from genlab.autoregressive.tokens import Tokens, known_places
 from genlab.choices import named
 from genlab.conditioning import Condition, Conditions
-from genlab.config import counted
 from genlab.diffusion.times import stratified
 from genlab.errors import ConfigError, choose
 from genlab.losses.masked_tokens import absorbing_bound, masked_token_cross_entropy
 from genlab.models.autoregressive import check_guidance, sampling_filters
 from genlab.models.autoregressive import sampling as autoregressive_sampling
+from genlab.models.autoregressive import settings as autoregressive_settings
 from genlab.noise import named_key, stream, uniform
 from genlab.training.state import Network
 
@@ -59,22 +59,14 @@ class Masked(NamedTuple):
 
 
 def settings(network: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a masked model, but for the changes."""
-    known = choices.filled(
-        'config.model',
-        dict(
-            network=network,  # named: see NETWORKS in genlab.models.priors
-            lower=choices.named('none'),  # named: of the other grids, if the tokenizer has several
-            schedule='cosine',  # masked share of the tokens, of genlab.autoregressive.masking.SCHEDULES
-            smoothing=0.1,  # of the labels, for the term cross_entropy
-            bound_times=4,  # number of times per example at which the bound is measured
-            classes=0,  # number of labels that condition the network; 'auto': those of the data; 0: none
-            words=0,  # size of the vocabulary of captions, or 'auto'; 0: no captions
-            drop_condition=0.1,  # probability of the null condition in training, for guidance
-        ),
-        changes,
+    """Returns `config.model` of a masked model, with changes: its own settings and those of autoregressive models."""
+    own = dict(
+        schedule='cosine',  # masked share of the tokens, of genlab.autoregressive.masking.SCHEDULES
+        smoothing=0.1,  # of the labels, for the term cross_entropy
+        bound_times=4,  # number of times per example at which the bound is measured
     )
-    return known | {name: counted(known[name]) for name in ('classes', 'words')}
+    own |= {name: changes.pop(name) for name in own.keys() & changes}
+    return own | autoregressive_settings(network, **changes)
 
 
 def sampling(**changes: Any) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def networks(vqvae: VQVAE, batch: Batch) -> dict[str, Network]:
 
 
 def terms(vqvae: VQVAE, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
-    """Offers the terms of the player: those of `error_terms` and `quantization_terms`."""
+    """Offers the terms of `error_terms` and `quantization_terms`."""
     z, quantized, stats = infer(vqvae, variables, batch)
     output = cast(jax.Array, vqvae.decoder.apply(variables['decoder'], quantized.codes, train=True))
     errors = error_terms(output, batch['x'], vqvae.variance)
