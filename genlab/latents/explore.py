@@ -54,18 +54,38 @@ def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Plac
     codec, sampler = experiment.codec, experiment.sampler
     variables = state.variables(averaged=True)
     kept: list[np.ndarray] = []  # which outputs are finite, per call
-    if codec is None or not (codec.encode or codec.prior) or not (codec.decode or codec.entries):
-        if sampler is not None and (sampler.inpaint or sampler.image_to_image):
-            return edit(config, experiment, placement, variables, kept)
+    if codec is not None and (codec.encode or codec.prior) and (codec.decode or codec.entries):
+        if codec.entries:
+            codec = codec.continuous  # codes before quantisation, which `decode` quantises
+            if codec is None or not (codec.encode or codec.prior):
+                warn('the codes are entries of a codebook, and no continuous codes are available: nothing to explore')
+                return Explored({}, {}, {})
+        parts = _explore_codes(config, experiment, codec, placement, variables, kept)
+    elif sampler is not None and (sampler.inpaint or sampler.image_to_image):
+        parts = [edit(config, experiment, placement, variables, kept)]
+    else:
         raise UserError(
             f'a model of config.experiment={config.experiment!r} has no codes to decode, so there is nothing to '
             'explore; --mode=evaluate measures its other abilities'
         )
-    if codec.entries:
-        codec = codec.continuous  # codes before quantisation, which `decode` quantises
-        if codec is None or not (codec.encode or codec.prior):
-            warn('the codes are entries of a codebook, and no continuous codes are available: nothing to explore')
-            return Explored({}, {}, {})
+    if kept and jax.process_index() == 0:
+        images.warn_of_lost(np.concatenate(kept), 'explored samples')
+    return Explored(
+        pictures={name: picture for part in parts for name, picture in part.pictures.items()},
+        animations={name: frames for part in parts for name, frames in part.animations.items()},
+        figures={name: figure for part in parts for name, figure in part.figures.items()},
+    )
+
+
+def _explore_codes(
+    config: ConfigDict,
+    experiment: Experiment,
+    codec: Codec,
+    placement: parallel.Placement,
+    variables: Variables,
+    kept: list[np.ndarray],
+) -> list[Explored]:
+    """Runs the latent tools, and for images those that edit them; see `edit` for the arguments."""
     codes = _watched(learn(config, codec, placement, variables), kept)
     source = data.load(config.data, 'test')
     held_out = drawing.examples(config)(np.arange(max(4 * config.explore.pairs, config.explore.inversions)))
@@ -83,13 +103,7 @@ def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Plac
             factorise(config, codes, held_out),
             edit(config, experiment, placement, variables, kept),
         ]
-    if kept and jax.process_index() == 0:
-        images.warn_of_lost(np.concatenate(kept), 'explored samples')
-    return Explored(
-        pictures={name: picture for part in parts for name, picture in part.pictures.items()},
-        animations={name: frames for part in parts for name, frames in part.animations.items()},
-        figures={name: figure for part in parts for name, figure in part.figures.items()},
-    )
+    return parts
 
 
 def _watched(codes: Codes, kept: list[np.ndarray]) -> Codes:
