@@ -92,8 +92,9 @@ class Subject:
 
     @_memoised
     def compared(self, split: str) -> data.Source:
-        """Returns a split of the data that samples are compared with: of the images behind codes, else its own."""
-        if self.coded:
+        """Returns a split of the data that samples are compared with: the images behind codes, and all examples."""
+        trained = self.config.data
+        if self.coded or (split == 'train' and (trained.leave_out or trained.limit)):
             return data.load(self.whole.data, split)
         return self.test if split == 'test' else self.train
 

@@ -238,6 +238,18 @@ def test_the_id_follows_the_data_and_not_their_name(monkeypatch):
     assert ids[0] == ids[1] != ids[2]
 
 
+def test_the_id_does_not_depend_on_a_limit_of_training_examples():
+    """Samples of a model of few images are compared with all images."""
+    placement, state = on_devices(State(np.int32(0), {'g': np.zeros(2, np.float32)}, {'g': {}}, {}, {}))
+    model = stub(sample=lambda variables, keys, condition: jnp.zeros((len(keys), 2)))
+    ids = set()
+    for limit in (0, 50):
+        config = ring(count=100)
+        config.data.limit = limit
+        ids.add(evaluation.evaluate(config, model, placement, state).protocol['points']['id'])
+    assert len(ids) == 1
+
+
 def test_an_unknown_part_is_refused():
     config = ring(count=8)
     config.evaluate.parts = ('qualty',)
