@@ -12,10 +12,10 @@ from genlab.training.optimizers import adam
 
 def get_config(variant=''):
     config = configs.defaults('gan')
-    config.data.update(source='digits', resolution=32, channels=1, batch_size=32)
+    config.data.update(source='digits', resolution=32, channels=1, batch_size=16)
     config.model.update(
         adversarial.settings(
-            named('stylegan2', base=1024, most=64, width=64, layers=4), latent_size=64, mixing=0.9, path_decay=0.01
+            named('stylegan2', base=512, most=64, width=64, layers=2), latent_size=64, mixing=0.9, path_decay=0.01
         )
     )
     config.losses.discriminator = dict(adversarial=1.0, r1=lazy(0.1, 16), logit_gap=0.0, real_sign=0.0)
@@ -24,7 +24,7 @@ def get_config(variant=''):
         share = every / (every + 1)  # corrects for the steps without the penalty (appendix B)
         config.optimizer[player] = adam(2e-3 * share, b1=0.0, b2=0.99**share)
     config.average.update(mapping=half_life(10_000, rampup=0.05), generator=half_life(10_000, rampup=0.05))
-    config.train.update(order=('discriminator', 'generator'), steps=2500, sample_every=500, evaluate_every='end')
+    config.train.update(order=('discriminator', 'generator'), steps=5000, sample_every=1000, evaluate_every='end')
     config.sample.truncation = 1.0
     return configs.vary(config, variant, VARIANTS)
 
@@ -32,6 +32,7 @@ def get_config(variant=''):
 def mnist(config):
     """MNIST through TFDS, 32x32."""
     configs.tfds(config, 'mnist')
+    config.train.update(steps=20_000, sample_every=2000)
     config.evaluate.count = 10_000
 
 
