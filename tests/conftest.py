@@ -14,6 +14,8 @@ os.environ['XLA_FLAGS'] = ' '.join(
         os.environ.get('XLA_FLAGS', ''),
         '--xla_force_host_platform_device_count=4',
         '--xla_backend_optimization_level=0',
+        # Four devices on few cores: a device that waits long for another is slow or paused, and no reason to abort.
+        '--xla_cpu_collective_call_terminate_timeout_seconds=1800',
         '--xla_cpu_use_fusion_emitters=false' if importlib.metadata.version('jaxlib') < '0.12' else '',
     ]
 )

@@ -79,8 +79,10 @@ class Trained:
         return self.placement.put(fold(self.program, load(self.program, call * steps * turns, steps * turns, rows)))
 
     def run(self, carry, first, count):
-        """`count` calls from call `first` on. The carry given stays: it is copied before it is donated."""
+        """`count` calls from call `first` on. The carry given stays: it is copied before it is donated.
+
+        It waits for the end, so that copies and compilation never run beside collectives of four devices."""
         carry = jax.tree.map(lambda leaf: leaf.copy(), carry)
         for call in range(first, first + count):
             carry = self.compiled(carry, self.batch(call), self.constants)
-        return carry
+        return jax.block_until_ready(carry)
