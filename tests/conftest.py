@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items):
     """Marks the quick tests, for `python -m pytest -m quick`."""
     for item in items:
         path = item.path.relative_to(pathlib.Path(__file__).parent).as_posix()
-        if not path.startswith(LONG):
+        if not path.startswith(LONG) and not item.get_closest_marker('slow'):
             item.add_marker(pytest.mark.quick)
 
 
