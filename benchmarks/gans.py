@@ -22,6 +22,7 @@ PERIOD = {'stylegan2': 16, 'progan': 1, 'dcgan': 1}  # steps after which the laz
 def config_of(network: str, batch: int):
     """Returns the config of a network."""
     from genlab.choices import named
+    from genlab.config import lazy
     from genlab.main import read
 
     config = read(str(pathlib.Path(__file__).parents[1] / f'configs/{network}.py'))
@@ -29,7 +30,9 @@ def config_of(network: str, batch: int):
     config.average, config.phases = {}, ()
     if network == 'stylegan2':
         config.model.networks = named('stylegan2', base=4096)
-        config.model.latent_size, config.train.steps = 512, 16
+        config.model.update(latent_size=512, mixing=0.9, path_decay=0.01)
+        config.losses.generator.path_length = lazy(2.0, 4)
+        config.train.steps = 16
     elif network == 'progan':
         config.model.networks = named('progressive', resolution=SIDE, level=3, base=128 * SIDE, most=128)
         config.model.latent_size = 512

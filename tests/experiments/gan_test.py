@@ -10,7 +10,7 @@ from genlab.config import small
 from genlab.losses.adversarial import PAIRS
 from genlab.training import parallel, totals
 from genlab.training.program import make_init, metric_names, programs
-from support.runs import FILES, Trained, module_of
+from support.runs import FILES, Trained, module_of, with_sgd
 
 CONFIGS = {path.stem: module_of(path) for path in FILES}
 PENALTIES = ('r1', 'r2', 'gradient_penalty', 'drift')
@@ -48,6 +48,20 @@ def test_bfloat16_computation_keeps_float32_parameters():
     assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in jax.tree.leaves(state))
     assert totals.first_bad(jax.device_get(sums)) is None
     assert 'bf16' in run.compiled.as_text()
+
+
+def test_the_mean_of_path_lengths_is_of_all_devices():
+    config = small(CONFIGS['stylegan2'].get_config())
+    config.model.update(mixing=0.9, path_decay=0.01)
+    config.losses.generator.path_length = 2.0
+    config.train.update(order=('generator',), steps_per_call=1)
+    run = Trained(with_sgd(config))
+    state, sums = run.run((run.start, run.zero), 0, 1)
+    assert totals.first_bad(jax.device_get(sums)) is None
+    shards = [
+        float(np.ravel(shard.data)[0]) for shard in state.stats['path_length']['path_length']['mean'].addressable_shards
+    ]
+    assert len(shards) == 4 and set(shards) == {shards[0]} and shards[0] > 0
 
 
 def test_the_generator_runs_once_for_both_players():
