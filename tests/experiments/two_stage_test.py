@@ -172,7 +172,7 @@ def test_samples_are_compared_with_the_images_and_likelihoods_are_of_codes(first
     logits = np.asarray(state.params['prior']['logits'])[rows['label']]
     log = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     nll = -np.take_along_axis(log, rows['codes'][..., None], -1).sum((1, 2, 3)).mean()
-    assert found.figures['nll'] == pytest.approx(nll, rel=1e-5) and 'bits_per_dimension' not in found.figures
+    assert found.figures['nll_codes'] == pytest.approx(nll, rel=1e-5) and 'bits_per_dimension' not in found.figures
     assert found.protocol['held_out']['codes'] and 'codes' not in found.protocol['quality']
 
 
