@@ -26,7 +26,7 @@ def coarse(x, side):
 
 
 def tokenizer(top=2, bottom=4, entries=3):
-    """Returns a tokenizer of images of side 2 * bottom. Codes are the brightness of cells; it decodes bottom + 10 top."""
+    """Returns a tokenizer of images of side 2 * bottom: codes are the brightness of cells, drawn as bottom + 10 top."""
     encode = lambda variables, batch: {
         'top': jnp.clip(jnp.floor(coarse(batch['x'], top) * 2 + 2), 0, 4).astype(jnp.int32),
         'bottom': jnp.clip(jnp.floor(coarse(batch['x'], bottom) + 1), 0, entries - 1).astype(jnp.int32),
