@@ -33,12 +33,15 @@ class Inpaint(Protocol):
     def __call__(
         self, variables: Variables, batch: Batch, mask: jax.Array, keys: jax.Array, condition: Condition
     ) -> jax.Array:
-        """Resamples the pixels of batch['x'] where `mask` [B, H, W, 1] is 0, and keeps the others: [B, H, W, C]."""
+        """Resamples the pixels of batch['x'] where `mask` [B, H, W, 1] is 0, and keeps the others: [B, H, W, C].
+
+        The batch is of images, also where the model itself is of their codes.
+        """
 
 
 class ImageToImage(Protocol):
     def __call__(self, variables: Variables, batch: Batch, keys: jax.Array, condition: Condition) -> jax.Array:
-        """Translates batch['x'], keeping its coarse structure: [B, H, W, C]."""
+        """Translates batch['x'], images as for `Inpaint`, keeping its coarse structure: [B, H, W, C]."""
 
 
 class Encode(Protocol):
