@@ -21,7 +21,8 @@ FAMILIES = {
 
 
 def coarse(x, side):
-    """Averages images [B, H, W, 1] over the cells of a grid: [B, side, side]."""
+    """Averages images [B, H, W, 1] over the cells of a grid: [B, side, side]. Each cell sees a little of the others."""
+    x = x + x.mean((1, 2), keepdims=True)
     return x.reshape(len(x), side, x.shape[1] // side, side, x.shape[2] // side).mean((2, 4))
 
 
