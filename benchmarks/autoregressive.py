@@ -1,12 +1,17 @@
 """Times autoregressive networks in float32.
 
-`--network=pixelcnn_pp`: a training step on 28x28 grey images, against the same network in PyTorch: 2 blocks per level,
-40 filters, 10 mixtures, dropout and Adam. `--network=gated_pixelcnn`: sampling of 28x28 binary pixels with 64 channels
-and 12 layers, from a cache against a full pass per pixel. A time is the mean per pixel of the batch over `--places`
-pixels. Each contender runs in processes of its own.
+`--task=train`: a training step with dropout and Adam, against the same network in PyTorch, for the fastest mode of each
+side. `pixelcnn_pp` has 2 blocks per level, 40 filters and 10 mixtures, for 28x28 grey images. `transformer` has 6
+layers of width 256 and 8 heads, for 16x16 tokens of 512 entries.
 
-    python -m benchmarks.autoregressive --network=gated_pixelcnn --batch=16 --rounds=4
-    python -m benchmarks.autoregressive --network=pixelcnn_pp --batch=16 --rounds=8
+`--task=sample`: sampling from a cache, against a full pass per place. `gated_pixelcnn` has 64 channels and 12 layers,
+for 28x28 binary pixels; `transformer` is as above. A time is the mean per place of the batch over `--places` places,
+the first ones. Both ways draw the same values. Each contender runs in processes of its own.
+
+    python -m benchmarks.autoregressive --task=sample --network=gated_pixelcnn --batch=16 --rounds=4
+    python -m benchmarks.autoregressive --task=sample --network=transformer --batch=16 --rounds=4
+    python -m benchmarks.autoregressive --task=train --network=pixelcnn_pp --batch=16 --rounds=8
+    python -m benchmarks.autoregressive --task=train --network=transformer --batch=16 --rounds=8
 """
 
 import argparse
@@ -15,141 +20,176 @@ from collections.abc import Callable
 
 from benchmarks import contest
 
-SIDE = 28
-NETWORKS = ('gated_pixelcnn', 'pixelcnn_pp')
+SIDES = {'gated_pixelcnn': 28, 'pixelcnn_pp': 28, 'transformer': 16}
+NETWORKS = {'train': ('pixelcnn_pp', 'transformer'), 'sample': ('gated_pixelcnn', 'transformer')}  # of each task
+ROWS = 4  # that are sampled unless `--places` is given
+ENTRIES, HEADS, DROPOUT = 512, 8, 0.1  # of the transformer
 Makers = dict[str, Callable[[], Callable[[], None]]]
 
 
-def sampling_network(name: str, side: int):
-    """Returns a network over binary pixels, which has `start` and `advance`. Add a transformer here."""
+def network_of(options: argparse.Namespace, unrolled: bool = False):
+    """Returns a network; `unrolled`: compile every block of the transformer, instead of one in a loop."""
     from genlab.networks.autoregressive.gated_pixelcnn import GatedPixelCNN
+    from genlab.networks.autoregressive.pixelcnn_pp import PixelCNNPP
+    from genlab.networks.autoregressive.transformer import Transformer
 
-    return {'gated_pixelcnn': lambda: GatedPixelCNN((side, side), 2, width=64)}[name]()
+    shape, width, depth = (options.side, options.side), options.width, options.depth
+    return {
+        'gated_pixelcnn': lambda: GatedPixelCNN(shape, 2, width=width or 64, layers=depth or 12),
+        'pixelcnn_pp': lambda: PixelCNNPP(shape, 1, width=width or 40, blocks=depth or 2),
+        'transformer': lambda: Transformer(
+            shape, ENTRIES, width or 256, depth or 6, HEADS, dropout=DROPOUT, unrolled=unrolled
+        ),
+    }[options.network]()
 
 
-def sampling_steps(name: str, batch: int, side: int, places: int, cached: bool) -> Callable[[], None]:
-    """Compiles sampling of the first pixels; returns a function that runs it and waits.
+def sampling_steps(options: argparse.Namespace, cached: bool, unrolled: bool = False) -> Callable[[], None]:
+    """Compiles sampling of the first places; returns a function that runs it and waits.
 
     Args:
-      name: network.
-      batch: images.
-      side: of an image.
-      places: pixels to draw per image.
-      cached: whether each pixel uses the cache, or the whole network.
+      options: of the command.
+      cached: whether each place uses the cache, or the whole network.
+      unrolled: see `network_of`.
     """
     import jax
     import jax.numpy as jnp
 
+    from genlab.autoregressive.decoding import generate
+    from genlab.noise import stream
     from genlab.run.platform import set_up_jax
 
     set_up_jax()
-    network = sampling_network(name, side)
+    network, batch, side = network_of(options, unrolled), options.batch, options.side
+    places, keys = places_of(options), jax.random.split(jax.random.key(1), batch)
     empty = jnp.zeros((batch, side, side), jnp.int32)
     variables = jax.jit(lambda key: network.init(key, empty, False))(jax.random.key(0))
-    draw = lambda key, place, logits: jax.random.categorical(jax.random.fold_in(key, place), logits)
+    draw = lambda logits, keys: jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
 
     @jax.jit
-    def from_cache(variables, key):
-        def step(carry, place):
-            cache, previous = carry
-            logits, cache = network.apply(variables, cache, previous, place, method='advance')
-            value = draw(key, place, logits)
-            return (cache, value), value
-
-        cache = network.apply(variables, batch, method='start')
-        return jax.lax.scan(step, (cache, empty[:, 0, 0]), jnp.arange(places))[1]
+    def from_cache(variables, keys):
+        start = lambda: network.apply(variables, batch, method='start')
+        advance = lambda *given: network.apply(variables, *given, method='advance')
+        return generate(start, advance, places, draw, keys)
 
     @jax.jit
-    def from_nothing(variables, key):
-        def step(images, place):
-            logits = network.apply(variables, images, False)[:, place // side, place % side]
-            return images.at[:, place // side, place % side].set(draw(key, place, logits)), None
+    def from_nothing(variables, keys):
+        def step(tokens, place):
+            logits = network.apply(variables, tokens, False)[:, place // side, place % side]
+            value = draw(logits, stream(keys, 'token', place))
+            return tokens.at[:, place // side, place % side].set(value), value
 
-        return jax.lax.scan(step, empty, jnp.arange(places))[0]
+        return jax.lax.scan(step, empty, jnp.arange(places, dtype=jnp.int32))[1].T
 
     sample = from_cache if cached else from_nothing
-    return lambda: jax.block_until_ready(sample(variables, jax.random.key(1)))
+    return lambda: jax.block_until_ready(sample(variables, keys))
 
 
-def training_steps(batch: int, side: int, width: int, blocks: int) -> Callable[[], None]:
-    """Compiles a training step of PixelCNN++; returns a function that runs it and waits."""
+def training_steps(options: argparse.Namespace, unrolled: bool = False) -> Callable[[], None]:
+    """Compiles a training step; returns a function that runs it and waits."""
     import jax
     import jax.numpy as jnp
     import optax
 
     from genlab.losses.mixtures import mixture_of_logistics
-    from genlab.networks.autoregressive.pixelcnn_pp import PixelCNNPP
+    from genlab.losses.tokens import token_cross_entropy
     from genlab.run.platform import set_up_jax
 
     set_up_jax()
-    network, optimizer = PixelCNNPP((side, side), 1, width=width, blocks=blocks), optax.adam(2e-4)
-    images = jax.random.randint(jax.random.key(0), (batch, side, side, 1), 0, 256) / 127.5 - 1
+    network, optimizer = network_of(options, unrolled), optax.adam(2e-4)
+    shape = options.batch, options.side, options.side
+    if options.network == 'pixelcnn_pp':
+        x = jax.random.randint(jax.random.key(0), (*shape, 1), 0, 256) / 127.5 - 1
+        negative_log = mixture_of_logistics
+    else:
+        x = jax.random.randint(jax.random.key(0), shape, 0, ENTRIES)
+        negative_log = lambda tokens, logits: token_cross_entropy(logits, tokens)
 
     @jax.jit
     def initial(key):
-        params = network.init(key, images, False)
+        params = network.init(key, x, False)
         return params, optimizer.init(params), 0
 
-    def step(state, images):
+    def step(state, x):
         params, moments, number = state
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(1), number), batch)
-        loss = lambda params: jnp.mean(mixture_of_logistics(images, network.apply(params, images, True, keys)))
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(1), number), len(x))
+        loss = lambda params: jnp.mean(negative_log(x, network.apply(params, x, True, keys)))
         updates, moments = optimizer.update(jax.grad(loss)(params), moments)
         return optax.apply_updates(params, updates), moments, number + 1
 
     state = initial(jax.random.key(0))
-    compiled = jax.jit(step, donate_argnums=0).lower(state, images).compile()
+    compiled = jax.jit(step, donate_argnums=0).lower(state, x).compile()
 
     def run():
         nonlocal state
-        state = jax.block_until_ready(compiled(state, images))
+        state = jax.block_until_ready(compiled(state, x))
 
     return run
 
 
-def torch_steps(
-    batch: int, side: int, width: int, blocks: int, channels_last: bool, compiled: bool
-) -> Callable[[], None]:
+def torch_steps(options: argparse.Namespace, channels_last: bool, compiled: bool) -> Callable[[], None]:
     """Builds the same training step in PyTorch."""
     import torch
 
     from benchmarks import torch_autoregressive as networks
 
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    images = (torch.randint(0, 256, (batch, 1, side, side)) / 127.5 - 1).contiguous(memory_format=layout)
+    shape, width, depth = (options.side, options.side), options.width, options.depth
     fast = (lambda module: torch.compile(module, dynamic=False)) if compiled else (lambda module: module)
-    return networks.pixelcnn_pp_step(images, lambda module: module.to(memory_format=layout), fast, width, blocks)
+    if options.network == 'transformer':
+        tokens = torch.randint(0, ENTRIES, (options.batch, *shape))
+        return networks.transformer_step(tokens, fast, ENTRIES, width or 256, depth or 6, HEADS, DROPOUT)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    images = (torch.randint(0, 256, (options.batch, 1, *shape)) / 127.5 - 1).contiguous(memory_format=layout)
+    moved = lambda module: module.to(memory_format=layout)
+    return networks.pixelcnn_pp_step(images, moved, fast, width or 40, depth or 2)
+
+
+def places_of(options: argparse.Namespace) -> int:
+    """Returns the number of places to sample."""
+    return min(options.places or ROWS * options.side, options.side**2)
 
 
 def makers(options: argparse.Namespace) -> Makers:
     """Returns name -> function that builds the contender."""
-    batch, side = options.batch, options.side
-    if options.network != 'pixelcnn_pp':
-        places = min(options.places, side * side)
+    transformer = options.network == 'transformer'
+    loops = {'': False, ' unrolled': True} if transformer else {'': False}
+    if options.task == 'sample':
         return {
-            f'genlab {name}': lambda cached=cached: sampling_steps(options.network, batch, side, places, cached)
+            f'genlab {name}{loop}': lambda cached=cached, unrolled=unrolled: sampling_steps(options, cached, unrolled)
             for name, cached in (('cached', True), ('recomputed', False))
+            for loop, unrolled in loops.items()
         }
-    sizes = (batch, side, options.width, options.blocks)
-    made: Makers = {'genlab': lambda: training_steps(*sizes)}
-    for compiled, last in itertools.product((False, True), (False, True)):
+    made: Makers = {
+        f'genlab{loop}': lambda unrolled=unrolled: training_steps(options, unrolled) for loop, unrolled in loops.items()
+    }
+    layouts = (False,) if transformer else (False, True)  # of images; tokens have none
+    for compiled, last in itertools.product((False, True), layouts):
         name = f'torch {"compile" if compiled else "eager"}{" channels_last" if last else ""}'
-        made[name] = lambda last=last, compiled=compiled: torch_steps(*sizes, last, compiled)
+        made[name] = lambda last=last, compiled=compiled: torch_steps(options, last, compiled)
     return made
 
 
-def main() -> None:
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parses the arguments of the command, sys.argv if they are None."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--network', choices=NETWORKS, default='gated_pixelcnn')
+    parser.add_argument('--task', choices=NETWORKS, default='sample')
+    parser.add_argument('--network', choices=SIDES, default='transformer')
     parser.add_argument('--batch', type=int, default=16)
     parser.add_argument('--rounds', type=int, default=4)
-    parser.add_argument('--side', type=int, default=SIDE)
-    parser.add_argument('--places', type=int, default=4 * SIDE, help='pixels to sample; whole rows, to time each alike')
-    parser.add_argument('--width', type=int, default=40, help='filters of PixelCNN++')
-    parser.add_argument('--blocks', type=int, default=2, help='blocks per level of PixelCNN++')
+    parser.add_argument('--side', type=int, default=0, help='of a grid; 0: that of the network')
+    parser.add_argument('--places', type=int, default=0, help=f'places to sample; 0: {ROWS} rows')
+    parser.add_argument('--width', type=int, default=0, help='of the network; 0: its own')
+    parser.add_argument('--depth', type=int, default=0, help='layers, or blocks per level; 0: those of the network')
     parser.add_argument('--only', default='', help='prefix of the names of contenders')
-    options = parser.parse_args()
-    steps = 1 if options.network == 'pixelcnn_pp' else min(options.places, options.side**2)
+    options = parser.parse_args(arguments)
+    if options.network not in NETWORKS[options.task]:
+        parser.error(f'--task={options.task} is for --network={" or ".join(NETWORKS[options.task])}')
+    options.side = options.side or SIDES[options.network]
+    return options
+
+
+def main() -> None:
+    options = parse()
+    steps = places_of(options) if options.task == 'sample' else 1
     contest.compete(
         'benchmarks.autoregressive', makers(options), options.rounds, options.batch, steps=steps, only=options.only
     )

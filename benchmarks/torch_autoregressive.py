@@ -1,4 +1,4 @@
-"""PixelCNN++ in PyTorch, with the layers and sizes of genlab's network, and the step that trains it."""
+"""PixelCNN++ and a causal transformer in PyTorch, with the layers and sizes of genlab's, and their training steps."""
 
 import torch
 from torch import nn
@@ -152,12 +152,71 @@ def pixelcnn_pp_step(images, moved, fast, width, blocks, mixtures=10):
       blocks: gated residual blocks per level.
       mixtures: components.
     """
-    network = moved(PixelCNNPP(images.shape[1], 3 * mixtures, width, blocks))
-    optimizer, forward = torch.optim.Adam(network.parameters(), 2e-4), fast(network)
+    return step_of(moved(PixelCNNPP(images.shape[1], 3 * mixtures, width, blocks)), fast, grey_loss, images)
+
+
+def step_of(network, fast, loss, x):
+    """Returns a function that does one step of the fused Adam on the mean `loss(x, outputs)`."""
+    optimizer, forward = torch.optim.Adam(network.parameters(), 2e-4, fused=True), fast(network)
 
     def run():
         optimizer.zero_grad()
-        grey_loss(images, forward(images)).backward()
+        loss(x, forward(x)).backward()
         optimizer.step()
 
     return run
+
+
+class TransformerBlock(nn.Module):
+    """Adds causal self-attention and a hidden layer, each after a normalisation."""
+
+    def __init__(self, width, heads, dropout):
+        super().__init__()
+        self.heads = heads
+        self.attention_norm, self.hidden_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query_key_value, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.hidden, self.hidden_output = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x):
+        joined = self.query_key_value(self.attention_norm(x)).unflatten(2, (3, self.heads, -1))
+        query, key, value = joined.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        x = x + self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))
+        hidden = F.gelu(self.hidden(self.hidden_norm(x)), approximate='tanh')
+        return x + self.dropout(self.hidden_output(hidden))
+
+
+class Transformer(nn.Module):
+    """Maps tokens [B, h, w] to logits [B, h * w, entries], of each token from those before."""
+
+    def __init__(self, side, entries, width, depth, heads, dropout):
+        super().__init__()
+        self.start, self.embed = nn.Parameter(0.02 * torch.randn(1, 1, width)), nn.Embedding(entries, width)
+        self.rows, self.columns = (nn.Parameter(0.02 * torch.randn(side, width)) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.Sequential(*(TransformerBlock(width, heads, dropout) for _ in range(depth)))
+        self.norm, self.logits = nn.LayerNorm(width), nn.Linear(width, entries)
+
+    def forward(self, x):
+        places = (self.rows[:, None] + self.columns[None]).flatten(0, 1)
+        tokens = (self.embed(x.flatten(1)) + places)[:, :-1]
+        h = torch.cat([self.start.expand(len(x), -1, -1), tokens], 1)
+        return self.logits(self.norm(self.blocks(self.dropout(h))))
+
+
+def token_loss(x, logits):
+    """Returns the mean negative log-likelihood of tokens [B, h, w]."""
+    return F.cross_entropy(logits.flatten(0, 1), x.flatten(), reduction='sum') / len(x)
+
+
+def transformer_step(tokens, fast, entries, width, depth, heads, dropout):
+    """Returns a function that does one step of Adam.
+
+    Args:
+      tokens: int64 [B, h, h].
+      fast: from a module to a faster one.
+      entries: of a token.
+      width, depth, heads, dropout: of the network.
+    """
+    return step_of(Transformer(tokens.shape[1], entries, width, depth, heads, dropout), fast, token_loss, tokens)

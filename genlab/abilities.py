@@ -24,16 +24,24 @@ class Sample(Protocol):
         """Draws one sample per key, [N, ...]. `condition` has leaves [N, ...]; see `genlab.conditioning`."""
 
 
+class SampleWithLikelihood(Protocol):
+    def __call__(self, variables: Variables, keys: jax.Array, condition: Condition) -> tuple[jax.Array, jax.Array]:
+        """Draws as `Sample` does, and returns the exact log-likelihood of what the model drew too, nats [N]."""
+
+
 class Inpaint(Protocol):
     def __call__(
         self, variables: Variables, batch: Batch, mask: jax.Array, keys: jax.Array, condition: Condition
     ) -> jax.Array:
-        """Resamples the pixels of batch['x'] where `mask` [B, H, W, 1] is 0, and keeps the others: [B, H, W, C]."""
+        """Resamples the pixels of batch['x'] where `mask` [B, H, W, 1] is 0, and keeps the others: [B, H, W, C].
+
+        The batch is of images, also where the model itself is of their codes.
+        """
 
 
 class ImageToImage(Protocol):
     def __call__(self, variables: Variables, batch: Batch, keys: jax.Array, condition: Condition) -> jax.Array:
-        """Translates batch['x'], keeping its coarse structure: [B, H, W, C]."""
+        """Translates batch['x'], images as for `Inpaint`, keeping its coarse structure: [B, H, W, C]."""
 
 
 class Encode(Protocol):
@@ -70,9 +78,10 @@ class Measure(Protocol):
     def __call__(self, variables: Variables, batch: Batch, keys: jax.Array) -> Mapping[str, jax.Array]:
         """Measures held-out examples: {name: [B]}.
 
-        Names are free, but three mean the same everywhere. `nll`: negative log-likelihood of the data, in nats (8-bit
-        levels, or bits where they are binarised). `nll_bound`: an upper bound of it. `squared_error`: summed over the
-        pixels of an image in [0, 1], or over the coordinates of a point.
+        Names are free, but these mean the same everywhere. `nll`: negative log-likelihood of the data, in nats (8-bit
+        levels, or bits where they are binarised). `nll_bound`: an upper bound of it. `nll_codes`, `nll_codes_bound`:
+        the same of the codes of a tokenizer. `squared_error`: summed over the pixels of an image in [0, 1], or over
+        the coordinates of a point.
         """
 
 
@@ -92,6 +101,7 @@ class Sampler(NamedTuple):
     sample: Sample
     inpaint: Inpaint | None = None
     image_to_image: ImageToImage | None = None
+    with_likelihood: SampleWithLikelihood | None = None
 
 
 class Codec(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from ml_collections import ConfigDict, FieldReference
 
+from genlab.choices import named
 from genlab.data.facts import AUTO, DECLARED, settings
 from genlab.data.load import defaults as data_defaults
 from genlab.errors import ConfigError, choose
@@ -41,6 +42,8 @@ def defaults(experiment: str) -> ConfigDict:
                 count=64,  # samples per picture
                 chunk=64,  # samples per call of the model
                 condition=False,  # whether conditions come from held-out examples; else they are random
+                candidates=1,  # number of candidates per sample, the best of which is kept; 1: none is rejected
+                score=named('classifier'),  # of candidates, see genlab.sampling.rejection.SCORES
             ),
             evaluate=dict(
                 # Evaluators; those that do not apply to a model are skipped.

@@ -17,7 +17,7 @@ from genlab.reporting import run as report
 from genlab.run import describe as description
 from genlab.run import images, record, terminal, workdir
 from genlab.run.files import start_empty, write_json
-from genlab.sampling import drawing
+from genlab.sampling import drawing, rejection
 from genlab.training import loop as training
 from genlab.training import parallel, pretrained
 from genlab.training import plan as planning
@@ -103,7 +103,7 @@ def sample(
         record.check(folder, config)
     seed = config.seed if seed is None else seed
     variables = state.variables(averaged=True)
-    drawn = drawing.draw(experiment, placement, variables, config, count, seed, prompt, label)
+    drawn = rejection.draw(experiment, placement, variables, config, count, seed, prompt, label)
     target = folder / 'samples' / drawing.folder_name(config, step, seed, prompt, label)
     if jax.process_index() == 0:
         start_empty(target, ('grid.png', '[0-9]*.png', 'samples.npz', 'conditions.txt'))

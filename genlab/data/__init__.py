@@ -3,7 +3,7 @@
 from genlab.data.batches import Batches
 from genlab.data.checks import check
 from genlab.data.facts import MEASURED, missing, resolve, untrained
-from genlab.data.load import BATCHING, declared, load, sampled
+from genlab.data.load import BATCHING, compared, declared, load, sampled
 from genlab.data.source import Field, Source
 from genlab.data.transforms import prepare_batch
 
@@ -14,6 +14,7 @@ __all__ = [
     'MEASURED',
     'Source',
     'check',
+    'compared',
     'declared',
     'load',
     'missing',

@@ -115,6 +115,13 @@ def sampled(config_data: ConfigDict) -> ConfigDict:
     return sampled(encoded.images(config_data.dir))
 
 
+def compared(config_data: ConfigDict) -> ConfigDict:
+    """Returns the `config.data` of what samples are compared with: `sampled`, with all examples of the training set."""
+    found = sampled(config_data).copy_and_resolve_references()
+    found.update(leave_out=(), limit=0)
+    return found
+
+
 def _check(config_data: ConfigDict, split: str) -> None:
     """Raises ConfigError if `config_data` selects no source, or has a field that its source does not read."""
     name = config_data.source

@@ -13,7 +13,7 @@ from genlab.abilities import Codec, Variables
 from genlab.data import fingerprint
 from genlab.experiment import Experiment
 from genlab.latents import vectors
-from genlab.sampling import drawing
+from genlab.sampling import drawing, rejection
 from genlab.training import parallel
 
 KEPT = 10_000  # training examples that probes and clusters are fitted to
@@ -57,8 +57,7 @@ class Subject:
         self.config, self.experiment, self.placement, self.variables = config, experiment, placement, variables
         # Of the data that samples are compared with, with the examples that training leaves out.
         self.whole = config.copy_and_resolve_references()
-        self.whole.data = data.sampled(config.data).copy_and_resolve_references()
-        self.whole.data.update(leave_out=(), limit=0)
+        self.whole.data = data.compared(config.data)
         self.memory: dict[tuple[str, ...], Any] = {}
 
     @functools.cached_property
@@ -68,7 +67,24 @@ class Subject:
         They use the evaluation's seed, so that runs with different training seeds are evaluated with the same noise.
         """
         evaluate = self.config.evaluate
-        return drawing.draw(self.experiment, self.placement, self.variables, self.config, evaluate.count, evaluate.seed)
+        return rejection.draw(
+            self.experiment, self.placement, self.variables, self.config, evaluate.count, evaluate.seed
+        )
+
+    @property
+    def selected(self) -> dict[str, Any]:
+        """How samples are selected, if they are. It joins the protocol of figures of samples."""
+        return rejection.protocol(self.config)
+
+    @property
+    def asked(self) -> np.ndarray | None:
+        """The class asked of each sample, int [config.evaluate.count]; None if samples have no condition."""
+        conditions, numbers = self.experiment.conditions, np.arange(self.config.evaluate.count)
+        if conditions.classes:
+            return drawing.condition_at(self.config, conditions, self.config.evaluate.seed)(numbers)['label']
+        if conditions.any and self.config.sample.condition and 'label' in self.test.fields:  # of the caption's image
+            return self.test.rows(numbers % len(self.test))['label']
+        return None
 
     @functools.cached_property
     def test(self) -> data.Source:

@@ -317,7 +317,7 @@ def edit(
 ) -> Explored:
     """Draws held-out examples beside inpainted and translated versions, VERSIONS of each.
 
-    The right half or the middle is inpainted.
+    The right half or the middle is inpainted. A model of codes edits the images behind them.
 
     Args:
       config: of the run.
@@ -330,7 +330,10 @@ def edit(
     if sampler is None:
         return Explored({}, {}, {})
     rows = np.repeat(np.arange(config.explore.pairs), VERSIONS)
-    batch = jax.device_get(drawing.examples(config)(rows))
+    shown = config.copy_and_resolve_references()
+    shown.data = data.sampled(config.data).copy_and_resolve_references()
+    shown.data.fields = tuple(dict.fromkeys((*shown.data.fields, *config.data.fields)))  # conditions, such as captions
+    batch = jax.device_get(drawing.examples(shown)(rows))
     condition = conditioning.from_batch(experiment.conditions, batch)
     keys = drawing.keys(config.seed, 0, len(rows), 'edit')
     pictures = {}

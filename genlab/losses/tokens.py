@@ -22,22 +22,3 @@ def token_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     chex.assert_type(targets, int)
     chosen = jnp.take_along_axis(jax.nn.log_softmax(logits.astype(jnp.float32)), targets[..., None], -1)
     return -jnp.sum(chosen, tuple(range(1, chosen.ndim)))
-
-
-def binary_token_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Computes minus the log-probability of tokens 0 and 1 under independent Bernoulli distributions.
-
-    L = sum_i softplus(l_i) - t_i l_i, which equals `token_cross_entropy` for the logits (0, l_i).
-
-    Args:
-        logits: logits of token 1, [B, ...].
-        targets: tokens, int [B, ...], 0 or 1.
-
-    Returns:
-        Negative log-likelihoods [B], nats.
-    """
-    chex.assert_equal_shape([logits, targets])
-    chex.assert_type(targets, int)
-    logits = logits.astype(jnp.float32)
-    losses = jax.nn.softplus(logits) - targets.astype(jnp.float32) * logits
-    return jnp.sum(losses, tuple(range(1, losses.ndim)))

@@ -7,7 +7,7 @@ For the arguments that all families share, see `genlab.models`.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +16,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from genlab import choices
-from genlab.abilities import Batch, Codes, Variables
+from genlab.abilities import Batch, Variables
 from genlab.autoregressive import mixture, tokens
 from genlab.autoregressive.tokens import Tokens
 from genlab.conditioning import Condition, Conditions
@@ -36,6 +36,9 @@ from genlab.noise import stream
 from genlab.training.state import Network
 
 PLAYER = 'prior'  # the player and the network of a single grid
+OF_CODES = {'nll': 'nll_codes', 'nll_bound': 'nll_codes_bound'}  # measures of a family that are not of the data
+
+Grids = dict[str, jax.Array]  # field of a batch -> values of a grid
 
 
 class Grid(NamedTuple):
@@ -99,43 +102,118 @@ def terms(prior: Prior, level: Level, variables: Variables, batch: Batch, keys: 
     return prior.family.terms(level.model, variables, view(level, batch), stream(keys, level.name), step)
 
 
-def draw(prior: Prior, variables: Variables, keys: jax.Array, condition: Condition) -> Codes:
-    """Draws codes [N, ...], grid after grid. Without a tokenizer: images."""
-    grids: dict[str, jax.Array] = {}
+def draw(
+    prior: Prior,
+    variables: Variables,
+    keys: jax.Array,
+    condition: Condition,
+    known: Mapping[str, jax.Array] | None = None,
+    mask: jax.Array | None = None,
+) -> Grids:
+    """Draws the values of all grids by field, one grid after the other: codes, or images without a tokenizer.
+
+    Args:
+        prior: the model.
+        variables: network -> {collection: values}.
+        keys: one key per example [N].
+        condition: condition of the samples, leaves [N, ...].
+        known: grids by field that are kept where the mask is 1. A grid without an entry is drawn as a whole.
+        mask: of images, as for `inpaint`; None: grids of `known` are kept as a whole.
+    """
+    grids: Grids = {}
     for level in prior.levels:
-        context = {'context': grids[level.above]} if level.above else {}
+        kept = None if known is None else known.get(level.field)
+        if kept is not None and mask is None:
+            grids[level.field] = kept
+            continue
         keyed = stream(keys, level.name)
-        grids[level.field] = prior.family.sample(level.model, variables, keyed, {**condition, **context})
-    return grids if len(prior.levels) > 1 else grids[prior.levels[0].field]
+        given = {**condition, 'context': grids[level.above]} if level.above else condition
+        if kept is None or mask is None:
+            grids[level.field] = prior.family.sample(level.model, variables, keyed, given)
+        else:
+            grids[level.field] = prior.family.complete(level.model, variables, {'x': kept}, mask, keyed, given)
+    return grids
+
+
+def decode(prior: Prior, variables: Variables, grids: Grids) -> jax.Array:
+    """Returns the images [N, H, W, C] of the values that `draw` returns."""
+    codes: Any = grids if len(prior.levels) > 1 else grids[prior.levels[0].field]
+    return codes if prior.tokenizer is None else prior.tokenizer.decode(variables, codes)
 
 
 def sample(prior: Prior, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
     """Draws one image per key."""
-    codes = draw(prior, variables, keys, condition)
-    return codes if prior.tokenizer is None else prior.tokenizer.decode(variables, codes)
+    return decode(prior, variables, draw(prior, variables, keys, condition))
+
+
+def sample_with_likelihood(
+    prior: Prior, variables: Variables, keys: jax.Array, condition: Condition
+) -> tuple[jax.Array, jax.Array]:
+    """Draws images as `sample` does, of an autoregressive prior, and the log-likelihoods [N] of their codes or pixels.
+
+    The likelihood is that of the model given the condition, in nats: filters and guidance do not change it.
+    """
+    grids = draw(prior, variables, keys, condition)
+    return decode(prior, variables, grids), log_likelihood(prior, variables, {**condition, **grids}, keys)
 
 
 def inpaint(
     prior: Prior, variables: Variables, batch: Batch, mask: jax.Array, keys: jax.Array, condition: Condition
 ) -> jax.Array:
-    """Draws the pixels where the mask is 0, without a tokenizer; see `complete` of the family."""
-    (level,) = prior.levels
-    return prior.family.complete(level.model, variables, batch, mask, keys, condition)
+    """Draws the pixels where the mask is 0, and keeps the others; see `complete` of the family.
+
+    With a tokenizer, the codes are kept at the places of each grid whose pixels are all known, and the others drawn.
+    The unknown pixels do not enter the codes: the encoder sees the mean colour of the known ones in their place.
+
+    Args:
+        prior: the model.
+        variables: network -> {collection: values}.
+        batch: prepared batch of images, also of a prior over codes: `x` [B, H, W, C] holds the known pixels.
+        mask: 1 at known pixels and 0 elsewhere, [B, H, W, 1].
+        keys: one key per example [B].
+        condition: condition of the samples, leaves [B, ...].
+
+    Returns:
+        Images [B, H, W, C].
+    """
+    x = batch['x']
+    if prior.tokenizer is None:
+        return decode(prior, variables, draw(prior, variables, keys, condition, {prior.levels[0].field: x}, mask))
+    mean = (x * mask).sum((1, 2), keepdims=True) / jnp.maximum(mask.sum((1, 2), keepdims=True), 1)
+    codes = levels(prior.tokenizer.encode(variables, {**batch, 'x': jnp.where(mask > 0, x, mean)}))
+    drawn = decode(prior, variables, draw(prior, variables, keys, condition, codes, mask))
+    return jnp.where(mask > 0, x, drawn)
+
+
+def redraw(prior: Prior, variables: Variables, batch: Batch, keys: jax.Array, condition: Condition) -> jax.Array:
+    """Draws the finer grids again under the coarsest grid of codes of images `batch['x']` [B, H, W, C]."""
+    assert prior.tokenizer is not None
+    coarsest = prior.levels[0].field
+    top = levels(prior.tokenizer.encode(variables, batch))[coarsest]
+    return decode(prior, variables, draw(prior, variables, keys, condition, {coarsest: top}))
 
 
 def measure(prior: Prior, variables: Variables, batch: Batch, keys: jax.Array) -> dict[str, jax.Array]:
-    """Measures what the family does, in nats per example, summed over the grids."""
+    """Measures what the family does, in nats per example, summed over the grids.
+
+    With a tokenizer, `nll` and `nll_bound` are named `nll_codes` and `nll_codes_bound`: they are of codes, not of data.
+    """
     found: dict[str, jax.Array] = {}
     for level in prior.levels:
         keyed = stream(keys, level.name)
         for name, value in prior.family.measure(level.model, variables, view(level, batch), keyed).items():
+            if prior.tokenizer is not None:
+                name = OF_CODES.get(name, name)
             found[name] = found[name] + value if name in found else value
     return found
 
 
 def log_likelihood(prior: Prior, variables: Variables, batch: Batch, keys: jax.Array) -> jax.Array:
-    """Computes the exact log-likelihood of an autoregressive prior, nats [B]. The keys are ignored."""
-    return -measure(prior, variables, batch, keys)['nll']
+    """Computes the exact log-likelihood of an autoregressive prior, nats [B]. The keys are ignored.
+
+    It is that of the data, or with a tokenizer of the codes: `batch` has a field for each grid.
+    """
+    return -measure(prior, variables, batch, keys)['nll' if prior.tokenizer is None else OF_CODES['nll']]
 
 
 def from_config(config: ConfigDict, tokenizer: Tokenizer | None = None) -> Prior:

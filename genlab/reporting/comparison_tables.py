@@ -19,6 +19,8 @@ LOWER = (
     'nll',
     'nll_bound',
     'nll_importance_weighted',
+    'nll_codes',
+    'nll_codes_bound',
     'bits_per_dimension',
     'bits_per_dimension_bound',
     'bits_per_dimension_importance_weighted',

@@ -135,7 +135,8 @@ def draw(
 def folder_name(config: ConfigDict, step: int, seed: int, prompt: str = '', label: str = '') -> str:
     """Names a folder of samples by all that they depend on within a run; two settings never share a folder.
 
-    The number of samples does not count: sample i is the same in any number. Nor does `chunk`.
+    The number of samples does not count: sample i is the same in any number. Nor does `chunk`, nor the score where
+    there is one candidate.
 
     Args:
       config: of the run.
@@ -144,9 +145,8 @@ def folder_name(config: ConfigDict, step: int, seed: int, prompt: str = '', labe
       prompt: a caption for every sample; '' for none.
       label: a class for every sample; '' for none.
     """
-    settings = {
-        name: value for name, value in workdir.plain(config)['sample'].items() if name not in ('count', 'chunk')
-    }
+    ignored = {'count', 'chunk'} | ({'candidates', 'score'} if config.sample.candidates == 1 else set())
+    settings = {name: value for name, value in workdir.plain(config)['sample'].items() if name not in ignored}
     return f'step-{step}-seed-{seed}-' + name_of(f'{label} {prompt}', [label, prompt, settings])
 
 

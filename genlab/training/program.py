@@ -21,6 +21,7 @@ from genlab.evaluation.evaluators import PARTS
 from genlab.evaluation.features.extractors import KINDS
 from genlab.evaluation.metrics.codes import METHODS
 from genlab.experiment import Build, Experiment
+from genlab.sampling import rejection
 from genlab.training import parallel, totals
 from genlab.training.players import example_keys
 from genlab.training.state import State
@@ -89,11 +90,13 @@ def programs(
     def program(phase: Phase) -> Program:
         of = phase.config.data
         data.resolve(phase.config, source(of), measure=not declared)
+        experiment = build(phase.config, placement.axis)
+        rejection.check(phase.config, experiment)
         return Program(
             phase.start,
             phase.end,
             phase.config,
-            build(phase.config, placement.axis),
+            experiment,
             data.Batches(source(of), of.batch_size, phase.config.seed),
             data.prepare_batch(of, source(of), train=True),
             restart=phase.restart,
@@ -139,6 +142,7 @@ LEAST = {
     'sample.count': 1,
     'sample.chunk': 1,
     'sample.steps': 1,
+    'sample.candidates': 1,
     'evaluate.count': 1,
     'evaluate.seed': 0,
     'train.heartbeat': 1,

@@ -7,6 +7,7 @@ import pytest
 
 from genlab import config as configs
 from genlab import data
+from genlab.conditioning import Conditions
 from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction
 from genlab.evaluation.subject import Subject
 from genlab.training import parallel
@@ -268,6 +269,19 @@ def test_a_model_of_one_class_is_far_from_the_data(quick_classifier):
         one.figures['inception_score'] < 1.5
         and one.figures['birthday_support'] < all_of_them.figures['birthday_support']
     )
+
+
+@pytest.mark.parametrize('held_out_labels', [False, True])
+def test_the_asked_classes_are_those_of_the_samples(held_out_labels):
+    config = digits()
+    config.evaluate.update(count=50, seed=3)
+    config.sample.update(chunk=20, condition=held_out_labels)
+    fill = lambda variables, keys, condition: condition['label'][:, None, None, None] * jnp.ones((1, 8, 8, 1))
+    subject = subject_of(config, sample=fill, conditions=Conditions(classes=10))
+    np.testing.assert_array_equal(subject.samples[:, 0, 0, 0], subject.asked)
+    labels = data.load(config.data, 'test').rows(np.arange(50))['label']
+    assert np.array_equal(subject.asked, labels) == held_out_labels and subject.selected == {}
+    assert subject_of(config, sample=fill).asked is None
 
 
 def test_too_few_samples_give_texts_instead_of_numbers(quick_classifier):

@@ -13,17 +13,20 @@ import pytest
 from genlab import config as configs
 from genlab import data, evaluation, experiment, modes
 from genlab.abilities import Sampler
+from genlab.conditioning import Conditions
 from genlab.config import small
 from genlab.data.sources import codes as source_of_codes
 from genlab.errors import ConfigError, UserError
 from genlab.evaluation.features import classifier
 from genlab.experiment import Experiment
+from genlab.latents import explore
 from genlab.models import tokenizer as tokenizers
 from genlab.models.tokenizer import Tokenizer
 from genlab.run import workdir
 from genlab.sampling import drawing
 from genlab.training import parallel, pretrained
 from support import categorical_prior
+from support.experiments import stub
 from support.runs import FILES, module_of
 from support.tokenizers import small_run
 
@@ -172,8 +175,64 @@ def test_samples_are_compared_with_the_images_and_likelihoods_are_of_codes(first
     logits = np.asarray(state.params['prior']['logits'])[rows['label']]
     log = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     nll = -np.take_along_axis(log, rows['codes'][..., None], -1).sum((1, 2, 3)).mean()
-    assert found.figures['nll'] == pytest.approx(nll, rel=1e-5) and 'bits_per_dimension' not in found.figures
+    assert found.figures['nll_codes'] == pytest.approx(nll, rel=1e-5) and 'bits_per_dimension' not in found.figures
     assert found.protocol['held_out']['codes'] and 'codes' not in found.protocol['quality']
+
+
+def test_a_finished_run_is_evaluated_with_candidates_under_another_protocol(first, second, monkeypatch):
+    """Classifies by random weights on centred features: what it calls the asked class is chosen more often."""
+    config = prior_config(first)
+    config.evaluate.update(count=60, parts=('quality',), features='pixels')
+    config.sample.chunk = 60
+    build = experiment.load(config.experiment)
+    step, state, program, placement = modes.restore(config, build, second)
+    samples = drawing.draw(program.experiment, placement, state.variables(), program.config, 60)
+    params = jax.jit(classifier.Network(10).init)(jax.random.key(1), jnp.zeros((1, 8, 8, 1)))['params']
+    seen = np.asarray(classifier.features(params, samples))
+    last = params['Dense_1']
+    last['kernel'] = last['kernel'] / (seen.std() + 1e-6)
+    last['bias'] = -(seen.mean(0) @ last['kernel'])
+    trained = classifier.Classifier(tuple('0123456789'), 0.5, params)
+    monkeypatch.setattr(classifier, 'load', lambda of: trained)
+    one = evaluation.evaluate(program.config, program.experiment, placement, state)
+    config.sample.candidates = 4
+    _, _, program, _ = modes.restore(config, build, second)
+    four = evaluation.evaluate(program.config, program.experiment, placement, state)
+    before, after = one.protocol['quality'], four.protocol['quality']
+    assert step == 4 and before['id'] != after['id'] and 'candidates' not in before
+    assert (after['candidates'], after['score']) == (4, {'name': 'classifier'})
+    assert four.figures['condition_accuracy'] > one.figures['condition_accuracy'] + 0.1
+
+
+def test_images_behind_codes_are_edited(first, frozen):
+    """Uses a model that fills with white, and one that encodes and decodes by the tokenizer."""
+    config, model = prior_config(first), experiment.load('vq_vae')(workdir.with_facts(first, first_config()))
+    config.explore.pairs = 2
+    seen = []
+
+    def inpaint(variables, batch, mask, keys, condition):
+        seen.append({name: value.shape for name, value in {**batch, **condition}.items()})
+        return jnp.where(mask > 0, batch['x'], 1.0)
+
+    def image_to_image(variables, batch, keys, condition):
+        return model.codec.decode(variables, model.codec.encode(variables, batch))
+
+    abilities = stub(sample=inpaint, inpaint=inpaint, image_to_image=image_to_image, conditions=Conditions(classes=10))
+    placement = parallel.place('pmap')
+    pictures = explore.edit(config, abilities, placement, parallel.replicate(placement, frozen), []).pictures
+    assert {*pictures} == {'inpainting', 'image_to_image'}
+    assert seen[0]['x'] == (2 * explore.VERSIONS, 8, 8, 1) and seen[0]['label'] == (2 * explore.VERSIONS,)
+    image = data.load(first_config().data, 'test').rows(np.arange(1))['image'][0]
+    np.testing.assert_array_equal(pictures['image_to_image'][:8, :8], image)
+
+
+def test_a_run_of_an_earlier_version_has_the_defaults_of_common_keys(first, tmp_path):
+    content = json.loads((first / 'config.json').read_text())
+    content['sample'] = {'count': 3, 'chunk': 64, 'condition': False}
+    (tmp_path / 'config.json').write_text(json.dumps(content))
+    found = pretrained.config_of(str(tmp_path), '--workdir')
+    assert (found.sample.count, found.sample.candidates, found.sample.score.name) == (3, 1, 'classifier')
+    assert workdir.plain(found)['model'] == content['model']
 
 
 def resealed(folder):

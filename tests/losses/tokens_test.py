@@ -1,4 +1,4 @@
-"""Tests the cross-entropies of tokens against scipy and against each other."""
+"""Tests the cross-entropy of tokens against scipy."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,17 +17,8 @@ def test_categorical_cross_entropy_against_scipy():
     np.testing.assert_allclose(got, -chosen.sum((1, 2, 3)), rtol=1e-5)
 
 
-def test_binary_cross_entropy_is_categorical_with_a_logit_of_zero():
-    bits, logits = jnp.asarray(TARGETS % 2), jnp.asarray(50 * LOGITS[..., 0], jnp.float32)
-    pair = jnp.stack([jnp.zeros_like(logits), logits], -1)
-    got = tokens.binary_token_cross_entropy(logits, bits)
-    np.testing.assert_allclose(got, tokens.token_cross_entropy(pair, bits), rtol=1e-5)
-
-
 def test_shapes_and_types_are_checked():
     with pytest.raises(AssertionError):
         tokens.token_cross_entropy(jnp.zeros((2, 3, 5)), jnp.zeros((2, 4), int))
     with pytest.raises(AssertionError):
         tokens.token_cross_entropy(jnp.zeros((2, 3, 5)), jnp.zeros((2, 3)))
-    with pytest.raises(AssertionError):
-        tokens.binary_token_cross_entropy(jnp.zeros((2, 3, 1)), jnp.zeros((2, 3), int))

@@ -47,7 +47,7 @@ def build(config, axis=None):
         return {'nll': nll(variables, batch)}, {}
 
     def measure(variables, batch, keys):
-        return {'nll': nll(variables, batch)}
+        return {'nll_codes': nll(variables, batch)}
 
     def draw(variables, keys, condition):
         return jax.vmap(jax.random.categorical)(keys, table.apply(variables['prior'], condition['label']))

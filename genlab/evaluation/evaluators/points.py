@@ -29,4 +29,4 @@ def evaluate(subject: Subject) -> Part:
             'sliced_wasserstein': sliced_wasserstein(samples[:count], real, seed=seed),
             'sliced_wasserstein_of_data': sliced_wasserstein(other, real, seed=seed),
         }
-    return Part({'samples': len(samples), 'held_out': count}, figures)
+    return Part({'samples': len(samples), 'held_out': count, **subject.selected}, figures)

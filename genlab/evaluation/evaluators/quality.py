@@ -37,6 +37,7 @@ def evaluate(subject: Subject) -> Part:
         'reference': f'{source.name}, {int(real["count"]):,}',
         'reference_examples': [settings.reference, int(real['count'])],
         'compared': len(real['features']),
+        **subject.selected,
     }
     finite = np.isfinite(samples).all((1, 2, 3))
     figures: dict[str, Any] = {'finite': float(finite.mean())}
@@ -95,9 +96,8 @@ def _classes(
     figures['class_divergence'] = lacking or diversity.class_divergence(counts, np.bincount(labels, minlength=number))
     seed = subject.config.evaluate.seed
     figures['ms_ssim'], figures['ms_ssim_of_class'] = within_class_ms_ssim(subject.samples, predicted, seed=seed)
-    if subject.config.sample.condition:
-        condition = subject.test.rows(np.arange(len(predicted)) % len(subject.test))['label']
-        figures['condition_accuracy'] = float((condition == predicted).mean())
+    if subject.asked is not None:
+        figures['condition_accuracy'] = float((subject.asked == predicted).mean())
     return figures
 
 

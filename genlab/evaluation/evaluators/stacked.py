@@ -20,5 +20,9 @@ def evaluate(subject: Subject) -> Part:
     finite = np.isfinite(samples).all((1, 2, 3))
     classes = [trained.probabilities(samples[finite][..., channel : channel + 1]).argmax(1) for channel in range(3)]
     figures = coverage(np.stack(classes, 1), len(trained.classes)) if finite.any() else {}
-    protocol = {'samples': len(samples), 'classes_by': f'classifier, test accuracy {trained.accuracy:.4f}'}
+    protocol = {
+        'samples': len(samples),
+        'classes_by': f'classifier, test accuracy {trained.accuracy:.4f}',
+        **subject.selected,
+    }
     return Part(protocol, {'finite': float(finite.mean()), **figures})

@@ -123,6 +123,12 @@ def features(params: Any, images: jax.Array) -> jax.Array:
     return outputs[1]
 
 
+def log_probabilities(params: Any, images: jax.Array) -> jax.Array:
+    """Returns log-probabilities [N, classes] of images [N, H, W, C] in [-1, 1], for use in a compiled function."""
+    outputs: Any = Network(params['Dense_1']['bias'].shape[0]).apply({'params': params}, images)
+    return jax.nn.log_softmax(outputs[0])
+
+
 def _floats(images: np.ndarray) -> np.ndarray:
     """Converts uint8 images to [-1, 1]."""
     return images.astype(np.float32) / 127.5 - 1
