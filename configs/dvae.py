@@ -38,6 +38,12 @@ def scenes(config):
     config.train.update(steps_per_call=1)
 
 
+def single(config):
+    """Scenes with one shape, without the combinations of kind, colour and place that are held out: for dalle.py."""
+    scenes(config)
+    config.data.update(shapes=1, hold_out=True)
+
+
 def dalle(config):
     """The paper's networks on 256x256 images from a folder (config.data.dir): a 32x32 grid of 8,192 entries."""
     config.data.update(
@@ -52,4 +58,4 @@ def dalle(config):
     config.checkpoint.every = 10_000
 
 
-VARIANTS = configs.variants(scenes, dalle)
+VARIANTS = configs.variants(scenes, single, dalle)

@@ -47,7 +47,7 @@ def defaults(experiment: str) -> ConfigDict:
             ),
             evaluate=dict(
                 # Evaluators; those that do not apply to a model are skipped.
-                parts=('quality', 'points', 'stacked', 'held_out', 'reconstruction', 'codes', 'anomaly'),
+                parts=('quality', 'points', 'stacked', 'scenes', 'held_out', 'reconstruction', 'codes', 'anomaly'),
                 count=1000,  # samples, and held-out examples, to evaluate
                 seed=0,  # of the samples, and of random choices of the evaluators
                 features='auto',  # to compare samples in: 'classifier', 'inception', 'random' or 'pixels'
@@ -448,8 +448,8 @@ LENGTHS = {'multipliers': 1}
 def small(config: ConfigDict) -> ConfigDict:
     """Returns the config shrunk to run in seconds: embedded data, tiny networks, and two steps per call and phase.
 
-    It has at least four steps. Phases of larger images are dropped, and no player has more than two turns in a row.
-    Nothing else changes.
+    It has at least four steps. Phases of larger images are dropped, and no player has more than two turns in a row. A
+    limit of training examples is at most 64. Nothing else changes.
     """
     config = config.copy_and_resolve_references()
     if config.data.source in ('tfds', 'folder'):
@@ -488,6 +488,7 @@ def small(config: ConfigDict) -> ConfigDict:
     )
     with config.ignore_type():  # 'end' becomes a number
         config.train.update(sample_every=0, evaluate_every=0)
+    config.data.limit = min(config.data.limit, 64)
     config.sample.update(count=4, chunk=4)
     if 'steps' in config.sample:
         config.sample.steps = min(config.sample.steps, 4)

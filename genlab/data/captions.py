@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genlab.data.sources.scenes.layout import LARGE, SLOTS
+from genlab.data.sources.scenes.layout import LARGE, SLOTS, places_of
 from genlab.data.sources.scenes.shapes import BACKGROUNDS, COLOURS, KINDS
 
 PADDING = '<pad>'  # token 0: after the end of a sentence
@@ -76,11 +76,12 @@ def relation(right: float, down: float) -> str:
     return 'below' if down > 0 else 'above'
 
 
+PLACES = ('top left', 'top', 'top right', 'left', 'centre', 'right', 'bottom left', 'bottom', 'bottom right')
+
+
 def place(x: float, y: float) -> str:
-    """Names the place of a single shape, in thirds of the middle half: 'in the top left', 'in the centre', ..."""
-    rows, columns = ('top', '', 'bottom'), ('left', '', 'right')
-    words = [names[(value > 0.45) + (value > 0.55)] for names, value in ((rows, y), (columns, x))]
-    return f'in the {" ".join(word for word in words if word) or "centre"}'
+    """Names the place of a single shape: 'in the top left', 'in the centre', ..."""
+    return f'in the {PLACES[int(places_of(np.asarray(x), np.asarray(y)))]}'
 
 
 def tokens(texts: Sequence[str], vocabulary: Sequence[str] = VOCABULARY, length: int = LENGTH) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab.data.source import UNKNOWN_LABEL, Source, declaration, image_field, subset
+from genlab.data.source import UNKNOWN_LABEL, Source, declaration, image_field, some_of, subset
 from genlab.data.sources import codes as encoded
 from genlab.data.sources import folder as folders
 from genlab.data.sources import tfds as tfds_sets
@@ -18,7 +18,13 @@ from genlab.errors import ConfigError, meant
 
 SPLITS = ('train', 'test')
 # Fields that only some sources read, and these sources.
-READERS = {'dir': ('folder', 'tfds', 'stacked', 'codes'), 'name': ('toy', 'tfds', 'stacked'), 'stacked': ('stacked',)}
+READERS = {
+    'dir': ('folder', 'tfds', 'stacked', 'codes'),
+    'name': ('toy', 'tfds', 'stacked'),
+    'stacked': ('stacked',),
+    'shapes': ('scenes',),
+    'hold_out': ('scenes',),
+}
 # Fields that do not change what `load` returns.
 BATCHING = ('batch_size', 'resident', 'workers', 'flip', 'binarise', 'dequantise', 'crop_padding')
 
@@ -61,8 +67,13 @@ def defaults(**changes: Any) -> ConfigDict:
             'crop_padding': 0,
             # Labels to exclude from the training set, e.g. (3,), for anomaly detection.
             'leave_out': (),
-            # Number of training examples to keep, for learning from few images; 0: all. They are drawn once.
+            # Number of training examples to keep, for learning from few images; 0: all. They are drawn once. Of codes
+            # only these are encoded.
             'limit': 0,
+            # Shapes per scene, 1 to 4; 0: any of these numbers.
+            'shapes': 0,
+            # Keep some combinations of kind, colour and place out of the training split of scenes.
+            'hold_out': False,
         }
     )
     for name in changes:
@@ -112,7 +123,7 @@ def sampled(config_data: ConfigDict) -> ConfigDict:
     """Returns the `config.data` of what samples of a model look like: the images that codes stand for, else its own."""
     if config_data.source != 'codes':
         return config_data
-    return sampled(encoded.images(config_data.dir))
+    return sampled(encoded.images(config_data.dir, config_data.fields))
 
 
 def compared(config_data: ConfigDict) -> ConfigDict:
@@ -131,7 +142,7 @@ def _check(config_data: ConfigDict, split: str) -> None:
         if config_data[field] and name not in readers:
             raise ConfigError(
                 f'config.data.{field}={config_data[field]!r} is not read by config.data.source={name!r}: set '
-                f'config.data.source to {" or ".join(readers)}, or leave it empty'
+                f'config.data.source to {" or ".join(readers)}, or leave it at its default'
             )
     if config_data.channels not in (1, 3):
         raise ConfigError(f'config.data.channels={config_data.channels}: choose 1 (grey) or 3 (colour)')
@@ -169,10 +180,7 @@ def _leave_out(source: Source, labels: Sequence[int]) -> Source:
 
 def _limited(source: Source, limit: int) -> Source:
     """Returns the source with `limit` of its examples. A smaller limit keeps a subset of a larger one."""
-    if not 0 < limit <= len(source):
-        raise ConfigError(f'config.data.limit={limit}: {source.name} has {len(source)} training examples: choose fewer')
-    chosen = np.sort(np.random.default_rng(0).permutation(len(source))[:limit])
-    return subset(source, chosen, f'{limit} examples of {source.name}')
+    return subset(source, some_of(source, limit), f'{limit} examples of {source.name}')
 
 
 def _digits(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
@@ -185,7 +193,7 @@ def _toy(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
 
 def _scenes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     requested = dict.fromkeys((config.observe, 'label', *fields))  # in order, without repeats
-    return scenes(config.resolution, config.channels, split, tuple(requested))
+    return scenes(config.resolution, config.channels, split, tuple(requested), config.shapes, config.hold_out)
 
 
 def _tfds(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
@@ -208,7 +216,9 @@ def _single(config: ConfigDict) -> ConfigDict:
 
 
 def _codes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
-    return encoded.codes(config.dir, split, tuple(fields))
+    # Only what is kept is encoded. `load` counts again: where labels are left out first, others are kept.
+    limit = config.limit if split == 'train' and not config.leave_out else 0
+    return encoded.codes(config.dir, split, tuple(fields), limit)
 
 
 SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genlab.data import fingerprint as fingerprints
+from genlab.errors import ConfigError
 
 
 class Field(NamedTuple):
@@ -131,6 +132,13 @@ def subset(source: Source, indices: np.ndarray, name: str) -> Source:
         captions=captions,
         fingerprint=None if whole is None else (lambda: fingerprints.subset(whole(), indices)),
     )
+
+
+def some_of(source: Source, limit: int) -> np.ndarray:
+    """Draws `limit` examples of a training set once: sorted indices, int64 [limit]. Fewer are a subset of more."""
+    if not 0 < limit <= len(source):
+        raise ConfigError(f'config.data.limit={limit}: {source.name} has {len(source)} training examples: choose fewer')
+    return np.sort(np.random.default_rng(0).permutation(len(source))[:limit])
 
 
 def example_shape(config: ConfigDict) -> tuple[int, ...]:

@@ -191,7 +191,12 @@ class Subject:
         return vectors.flatten(self.codes(split))
 
     def over(
-        self, function: Callable, split: str = 'test', purpose: str = 'measure', count: int | None = None
+        self,
+        function: Callable,
+        split: str = 'test',
+        purpose: str = 'measure',
+        count: int | None = None,
+        indices: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """Applies a function to the chosen examples of a split.
 
@@ -200,11 +205,12 @@ class Subject:
           split: 'test' or 'train'.
           purpose: the name of the random stream.
           count: the first of the chosen examples; None for all.
+          indices: other examples of the split, int [N]; None for the chosen ones.
 
         Returns:
           {name: [N, ...]}.
         """
-        indices = self.chosen(split)[:count]
+        indices = self.chosen(split)[:count] if indices is None else indices
         blocks = [*self._blocks(function, split, purpose, indices)]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(indices)], *blocks)
 

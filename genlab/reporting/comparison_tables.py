@@ -49,6 +49,10 @@ HIGHER = (
     'psnr',
     'ssim',
     'psnr_above_filters',
+    'scene_kind',
+    'scene_colour',
+    'scene_place',
+    'scene_all',
 )
 BETTER = dict.fromkeys(LOWER, 'lower') | dict.fromkeys(HIGHER, 'higher')  # other figures have no best run
 CHANGED = 'the protocol has changed since: evaluate the run again before comparing it'

@@ -98,6 +98,7 @@ def draw(
     seed: int | None = None,
     prompt: str = '',
     label: str = '',
+    conditions: Callable[[np.ndarray], Mapping[str, Any]] | None = None,
 ) -> np.ndarray:
     """Draws samples, `config.sample.chunk` per call of the model. A warning says how many are not finite.
 
@@ -110,6 +111,7 @@ def draw(
       seed: None takes `config.seed`.
       prompt: a caption for every sample; '' for none, see `condition_at`.
       label: a class for every sample; '' for none.
+      conditions: sample numbers [N] -> their condition, leaves [N, ...]; None for `condition_at`.
 
     Returns:
       Images [count, H, W, C] in [-1, 1] or points [count, D].
@@ -119,7 +121,7 @@ def draw(
             f'a model of config.experiment={config.experiment!r} cannot sample; --mode=evaluate shows what it can'
         )
     count, seed, chunk = count or config.sample.count, config.seed if seed is None else seed, config.sample.chunk
-    condition = condition_at(config, experiment.conditions, seed, prompt, label)
+    condition = conditions or condition_at(config, experiment.conditions, seed, prompt, label)
     ability: Callable = experiment.sampler.sample
     sample = jitted(ability)
     parts = []
@@ -170,8 +172,8 @@ def condition_at(
         return lambda indices: {name: np.repeat(value, len(indices), 0) for name, value in one.items()}
     if not conditions.any:
         return lambda indices: {}
-    if config.sample.condition:
-        source = prepared(FrozenConfigDict(config.data), 'test')[0]
+    if config.sample.condition:  # of the images where codes are modelled: these need not be encoded
+        source = prepared(FrozenConfigDict(data.sampled(config.data)), 'test')[0]
         rows: Callable[[np.ndarray], Any] = lambda indices: source.rows(indices % len(source))
         return lambda indices: conditioning.from_batch(conditions, rows(indices))
     length = conditioning.caption_length(declared(FrozenConfigDict(config.data)))

@@ -68,6 +68,10 @@ def test_scenes_have_the_requested_fields():
         ({'source': 'toy', 'name': 'moon', 'observe': 'point'}, 'did you mean moons'),
         ({'source': 'toy', 'name': 'moons'}, "config.data.observe='image': choose one of point, label"),
         ({'source': 'scenes', 'observe': 'styles'}, 'did you mean style'),
+        (
+            {'shapes': 1},
+            "config.data.shapes=1 is not read by config.data.source='digits': set config.data.source to sc",
+        ),
         ({'channels': 2}, 'choose 1 .* or 3'),
         ({'source': 'stacked', 'stacked': 'digits', 'channels': 1}, 'set config.data.channels=3'),
         ({'resolution': 0}, 'at least 1'),

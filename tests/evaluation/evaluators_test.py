@@ -8,7 +8,8 @@ import pytest
 from genlab import config as configs
 from genlab import data
 from genlab.conditioning import Conditions
-from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction
+from genlab.data.sources.scenes import layout
+from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction, scenes
 from genlab.evaluation.subject import Subject
 from genlab.training import parallel
 from support.classifiers import train
@@ -198,6 +199,37 @@ def test_codes_that_are_trees_have_the_figures_of_vectors(pca_model):
     assert {*array.figures} == {*tree.figures} and 'angle_to_pca' in tree.figures
     for name, figure in array.figures.items():
         assert tree.figures[name] == pytest.approx(figure, rel=1e-4, abs=1e-4), name
+
+
+def test_samples_of_scenes_are_compared_with_their_captions():
+    """Uses a model that paints the right picture of every second caption that is held out, and else nothing."""
+    config = configs.defaults('x')
+    config.data.update(source='scenes', resolution=32, channels=3, batch_size=16, shapes=1, hold_out=True)
+    config.evaluate.count, config.sample.chunk = 20, 16
+    source = data.load(config.data, 'test', ('caption', 'factors'))
+    rows = source.rows(np.arange(200))
+    place = layout.places_of(*(rows['factors'][:, layout.FACTORS.index(name)] for name in ('x_0', 'y_0')))
+    numbers = [rows['factors'][:, layout.FACTORS.index(name)] for name in ('kind_0', 'colour_0')]
+    held = np.flatnonzero((sum(numbers) + place) % 8 < 3)[:20]
+    pictures = rows['image'][held] / np.float32(127.5) - 1
+    pictures[1::2] = 0
+    variables = {'captions': rows['caption'][held], 'pictures': pictures}
+
+    def sample(variables, keys, condition):
+        same = (condition['caption'][:, None] == variables['captions'][None]).all(-1)
+        return jnp.where(same.any(1)[:, None, None, None], variables['pictures'][same.argmax(1)], jnp.nan)
+
+    reconstruct = lambda variables, batch, keys: {'input': batch['x'], 'output': batch['x']}
+    conditions = Conditions(words=len(source.vocabulary))
+    subject = subject_of(config, variables, sample=sample, conditions=conditions, reconstruct=reconstruct)
+    assert scenes.applies(subject)
+    part = scenes.evaluate(subject)
+    assert part.protocol == {'captions': 20, 'held_out_combinations': True}
+    assert part.figures['scene_all_of_data'] == part.figures['scene_all_of_reconstructions'] >= 0.95
+    assert part.figures['scene_kind'] == part.figures['scene_colour'] == 0.5 and part.figures['scene_all'] >= 0.45
+    assert part.figures['scene_kind_by_chance'] < 0.2 and part.pictures['scenes'].ndim == 3
+    assert not scenes.applies(subject_of(config, sample=sample))
+    assert not scenes.applies(subject_of(digits(), reconstruct=reconstruct))
 
 
 def test_samples_of_points_are_compared_with_held_out_points():

@@ -15,6 +15,7 @@ from genlab import data, evaluation, experiment, modes
 from genlab.abilities import Sampler
 from genlab.conditioning import Conditions
 from genlab.config import small
+from genlab.data import captions
 from genlab.data.sources import codes as source_of_codes
 from genlab.errors import ConfigError, UserError
 from genlab.evaluation.features import classifier
@@ -28,7 +29,7 @@ from genlab.training import parallel, pretrained
 from support import categorical_prior
 from support.experiments import stub
 from support.runs import FILES, module_of
-from support.tokenizers import small_run
+from support.tokenizers import small_run, with_tokenizer
 
 CONFIGS = {path.stem: module_of(path) for path in FILES}
 ENTRIES = 6
@@ -346,6 +347,32 @@ def test_continuous_codes_are_the_means_of_a_vae():
     np.testing.assert_array_equal(prepared['x'], rows['codes'])
     with pytest.raises(ConfigError, match='has no codebook'):
         pretrained.tokenizer(folder, discrete=True)
+
+
+def test_only_the_codes_that_a_limit_keeps_are_encoded(first, encodings):
+    whole = data.load(prior_config(first).data)
+    encodings.clear()
+    config = prior_config(first).data
+    config.limit = 30
+    part, kept = data.load(config), np.sort(np.random.default_rng(0).permutation(len(whole))[:30])
+    assert len(part) == len(source_of_codes.codes(str(first), 'train', (), 30)) == 30
+    assert encodings == ['train']  # one time for both
+    for name, values in part.rows(np.arange(30)).items():
+        np.testing.assert_array_equal(values, whole.rows(kept)[name])
+
+
+def test_prompts_and_captions_of_held_out_scenes_condition_a_prior_over_codes(encodings):
+    config = with_tokenizer(small(CONFIGS['dalle'].get_config()))
+    conditions = Conditions(words=len(captions.VOCABULARY))
+    at = drawing.condition_at(config, conditions)(np.arange(3))
+    shown = data.load(pretrained.config_of(config.model.tokenizer, '').data, 'test').captions(np.arange(3))
+    assert [captions.text(row) for row in at['caption']] == shown
+    prompt = 'a large red circle above a small blue star on grey'
+    given = drawing.condition_at(config, conditions, prompt=prompt)(np.arange(2))
+    assert [captions.text(row) for row in given['caption']] == [prompt] * 2
+    with pytest.raises(ConfigError, match=r'no caption has the word .rde. \(did you mean red\?\)') as raised:
+        drawing.condition_at(config, conditions, prompt='a rde circle')
+    assert '\n' not in str(raised.value) and not encodings
 
 
 def data_of(folder):

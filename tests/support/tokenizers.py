@@ -35,6 +35,7 @@ def small_run(name):
     """Makes a run and returns its folder. Its name is as main gives it: vq_vae-spatial is configs/vq_vae.py:spatial."""
     stem, *variants = name.split('-')
     config = small(module_of(ROOT / 'configs' / f'{stem}.py').get_config(','.join(variants)))
+    config.data.batch_size = 250  # fewer calls encode thousands of scenes
     folder = pathlib.Path(tempfile.mkdtemp(dir=os.environ.get('GENLAB_CACHE'))) / name
     folder.mkdir()
     placement = parallel.place('pmap', jax.devices()[:1])

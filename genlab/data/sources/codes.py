@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from genlab.data import fingerprint
 from genlab.data.cache import cached
-from genlab.data.source import Field, Source, declaration, from_arrays
+from genlab.data.source import Field, Source, declaration, from_arrays, some_of
 from genlab.data.transforms import is_map
 from genlab.run.progress import Progress
 
@@ -23,13 +23,14 @@ from genlab.run.progress import Progress
 VERSION = 1  # of the encoding: increase it when codes change, to invalidate old entries of the cache
 
 
-def codes(folder: str, split: str, extra: Sequence[str] = ()) -> Source:
+def codes(folder: str, split: str, extra: Sequence[str] = (), limit: int = 0) -> Source:
     """Returns the codes of a split of the data that a tokenizer was trained on, in the order of these data.
 
     Args:
         folder: of the run of the tokenizer; its newest checkpoint encodes.
         split: 'train' or 'test'.
         extra: fields of its data needed beside `label`, e.g. ('caption',).
+        limit: number of examples to encode, those of `some_of`; 0: all.
 
     Returns:
         A source in memory: fields as in `genlab.models.tokenizer.fields`, and the others of its data.
@@ -50,8 +51,9 @@ def codes(folder: str, split: str, extra: Sequence[str] = ()) -> Source:
         'data': [fingerprint.of(source).digest, list(source.fields[made.config.data.observe].shape)],
         'prepared': [made.config.data[name] for name in ('observe', 'binarise', 'dequantise')] + [made.config.seed],
         'fields': sorted(others),
+        **({'limit': limit} if limit else {}),
     }
-    found = dict(_encoded(folder, split, tuple(extra), fingerprint.of_values(identity)))
+    found = dict(_encoded(folder, split, tuple(extra), limit, fingerprint.of_values(identity)))
     declared = tokenizers.fields(made.tokenizer)
     for name in {*declared} - {*found}:
         found[name] = tokenizers.flat(made.tokenizer, found)
@@ -102,17 +104,17 @@ def _known(source: Source) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=4)
-def _encoded(folder: str, split: str, extra: tuple[str, ...], identity: str) -> Mapping[str, np.ndarray]:
+def _encoded(folder: str, split: str, extra: tuple[str, ...], limit: int, identity: str) -> Mapping[str, np.ndarray]:
     """Returns {field: [N, ...]} of `codes` from this process, from the cache, or encoded now.
 
     Args:
-        folder, split, extra: as for `codes`.
+        folder, split, extra, limit: as for `codes`.
         identity: of everything that the arrays depend on.
     """
-    return cached(f'codes-{split}', identity, lambda: _encode(folder, split, extra))
+    return cached(f'codes-{split}', identity, lambda: _encode(folder, split, extra, limit))
 
 
-def _encode(folder: str, split: str, extra: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _encode(folder: str, split: str, extra: tuple[str, ...], limit: int) -> dict[str, np.ndarray]:
     """Encodes a split in batches of the size that the tokenizer was trained with; see `_encoded`."""
     from genlab.models import tokenizer as tokenizers
     from genlab.sampling import drawing
@@ -123,11 +125,12 @@ def _encode(folder: str, split: str, extra: tuple[str, ...]) -> dict[str, np.nda
     kept, size = _others(source, made.config.data.observe), made.config.data.batch_size
     placement = parallel.place('pmap', jax.local_devices()[:1])
     variables, encode = made.load(placement, alone=True), jax.jit(made.tokenizer.encode)
-    starts = range(0, len(source), size)
+    every = some_of(source, limit) if limit else np.arange(len(source))
+    starts = range(0, len(every), size)
     parts: list[dict[str, np.ndarray]] = []
     with Progress(len(starts), label=f'encode {split}', examples=size, enabled=jax.process_index() == 0) as progress:
         for number, first in enumerate(starts, 1):
-            chosen = np.resize(np.arange(first, min(first + size, len(source))), size)  # one shape is compiled
+            chosen = np.resize(every[first : first + size], size)  # one shape is compiled
             rows = source.rows(chosen)
             batch = prepare(
                 {**rows, 'position': chosen.astype(np.int32)}, drawing.keys_at(made.config.seed, chosen, 'prepare')
@@ -135,4 +138,4 @@ def _encode(folder: str, split: str, extra: tuple[str, ...]) -> dict[str, np.nda
             grids = tokenizers.levels(parallel.run(placement, encode, variables, batch))
             parts.append({**grids, **{name: rows[name] for name in kept}})
             progress.update(number)
-    return {name: np.concatenate([part[name] for part in parts])[: len(source)] for name in parts[0]}
+    return {name: np.concatenate([part[name] for part in parts])[: len(every)] for name in parts[0]}

@@ -1,5 +1,7 @@
 """Tests scenes: each is drawn from its index alone, and its fields agree with its pixels."""
 
+import zlib
+
 import numpy as np
 import pytest
 
@@ -176,3 +178,59 @@ def test_uniforms_are_uniform_and_without_correlation():
     np.testing.assert_allclose(draws.var(0), 1 / 12, atol=0.002)
     assert np.abs(np.corrcoef(draws.T) - np.eye(4)).max() < 0.02
     assert abs(np.corrcoef(draws[1:, 0], draws[:-1, 0])[0, 1]) < 0.02
+
+
+def test_scenes_without_options_are_those_of_earlier_runs():
+    """Compares the sentences, and the fingerprint that runs have recorded, with constants of the first version."""
+    known = {'train': (3517350089, 'fb88025059d42747'), 'test': (3214837314, '4bdad9f668b7f876')}
+    for split, (checksum, digest) in known.items():
+        source = scenes(8, split=split)
+        assert zlib.crc32('\n'.join(source.captions(np.arange(300))).encode()) == checksum
+        assert source.fingerprint().digest == digest
+
+
+def test_scenes_have_the_number_of_shapes_that_is_chosen():
+    every = np.arange(100)
+    for shapes in (1, 3):
+        source = scenes(16, fields=tuple(declare(16, 3)), shapes=shapes)
+        rows = source.rows(every)
+        check(source, rows)
+        np.testing.assert_array_equal(factor(rows, 'present').sum(1), shapes)
+        assert [text.split().count('a') for text in source.captions(every)] == [shapes] * 100
+    with pytest.raises(ConfigError, match='config.data.shapes=5: choose 1 to 4'):
+        scenes(8, shapes=5)
+
+
+def combinations(rows):
+    """Returns kind, colour and place of every shape, int [shapes, 3], by the words of the place."""
+    names = [captions.place(x, y) for y in (0.3, 0.5, 0.7) for x in (0.3, 0.5, 0.7)]
+    present = factor(rows, 'present') > 0
+    places = [names.index(captions.place(x, y)) for x, y in zip(factor(rows, 'x')[present], factor(rows, 'y')[present])]
+    kinds, colours = (factor(rows, name)[present].astype(int) for name in ('kind', 'colour'))
+    return np.stack([kinds, colours, places], 1)
+
+
+@pytest.mark.parametrize('shapes', [0, 1])
+def test_training_has_no_combination_that_is_held_out(shapes):
+    rule = lambda rows: combinations(rows).sum(1) % 8 < 3
+    options = dict(resolution=8, fields=('factors',), shapes=shapes)
+    given = scenes(**options).rows(np.arange(4000))
+    train = scenes(**options, hold_out=True).rows(np.arange(4000))
+    assert not rule(train).any() and rule(given).mean() == pytest.approx(3 / 8, abs=0.03)
+    kept = ~rule(given)
+    before, after = combinations(given), combinations(train)
+    np.testing.assert_array_equal(after[kept], before[kept])  # shapes that are not held out are as they were
+    np.testing.assert_array_equal(after[:, 1:], before[:, 1:])
+    np.testing.assert_allclose(np.bincount(after[~kept, 0]) / (~kept).sum(), 1 / 8, atol=0.02)
+    test = scenes(split='test', **options, hold_out=True)
+    np.testing.assert_array_equal(
+        test.rows(np.arange(50))['factors'], scenes(split='test', **options).rows(np.arange(50))['factors']
+    )
+    digests = {scenes(shapes=n, hold_out=held).fingerprint().digest for n in (0, 1) for held in (False, True)}
+    assert len(digests) == 4
+
+
+def test_216_combinations_are_held_out_and_no_pair_of_their_parts():
+    kinds, colours, places = np.indices((8, 8, 9))
+    held = layout.held_out(kinds, colours, places)
+    assert held.sum() == 216 and all((~held).sum(axis).min() >= 5 for axis in range(3))

@@ -2,6 +2,13 @@
 
 The generator is counter-based: splitmix64 of the seed, the index and a counter. So a batch is drawn at once, and scenes
 in any order. A scene depends neither on the resolution nor on the other scenes of the batch.
+
+Some combinations of kind, colour and place can be held out of training, to see whether a model composes what it knows.
+With the numbers of KINDS and COLOURS and the place 0..8 of `places_of`, it is held out if
+
+    (kind + colour + place) mod 8 < 3.
+
+These are 216 of the 576 combinations. Every pair of a kind, a colour and a place is left in at least five combinations.
 """
 
 from typing import Any
@@ -17,6 +24,8 @@ LARGE_RADII = {1: (0.26, 0.38), 2: (0.2, 0.28), 3: (0.175, 0.215), 4: (0.165, 0.
 SMALL = 0.4  # share of small shapes
 TILT = 0.5  # rotations lie in -0.5..0.5 radians, so that a heart is not upside down
 MARGIN = 0.015  # free space around every shape
+MIDDLE = (0.45, 0.55)  # ends of the middle row and column of the places, in units of the image's side
+HELD_OUT = 3  # kinds that are held out for each colour and place
 TRIES = 40  # positions drawn per shape; the first free one is used
 SLOT_FACTORS = ('present', 'kind', 'colour', 'radius', 'x', 'y', 'rotation')
 SCENE_FACTORS = ('background', 'shading', 'direction')
@@ -50,8 +59,15 @@ def _mixed(state: Any) -> Any:
     return state ^ (state >> np.uint64(31))
 
 
-def layout(seed: int, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """Draws the scenes at indices [N].
+def layout(seed: int, indices: np.ndarray, shapes: int = 0, hold_out: bool = False) -> dict[str, np.ndarray]:
+    """Draws scenes.
+
+    Args:
+        seed: of all scenes.
+        indices: of the scenes, [N].
+        shapes: number of shapes per scene, 1..SLOTS; 0: one to SLOTS, drawn.
+        hold_out: replace the kind of a shape whose combination is held out by one of the other kinds, uniformly.
+            Nothing else changes. For single shapes, this is the distribution without the held-out scenes.
 
     Returns:
         {name: [N, SLOTS]} for SLOT_FACTORS, with zeros for absent shapes, and {name: [N]} for SCENE_FACTORS. `present`
@@ -60,7 +76,7 @@ def layout(seed: int, indices: np.ndarray) -> dict[str, np.ndarray]:
         `direction` is the angle of the shading, 0..2 pi.
     """
     draws = uniforms(seed, indices, 4 + 4 * SLOTS + 2 * SLOTS * TRIES)
-    count = 1 + np.floor(draws[:, 0] * SLOTS).astype(np.int64)
+    count = np.full(len(draws), shapes) if shapes else 1 + np.floor(draws[:, 0] * SLOTS).astype(np.int64)
     present = np.arange(SLOTS) < count[:, None]
     kind, colour, size, turn = draws[:, 4 : 4 + 4 * SLOTS].reshape(-1, 4, SLOTS).transpose(1, 0, 2)
     radius = np.where(present, _radii(size, count), 0)
@@ -75,12 +91,33 @@ def layout(seed: int, indices: np.ndarray) -> dict[str, np.ndarray]:
         'colour': np.floor(colour * len(COLOURS)).astype(np.int64),
         'rotation': (2 * turn - 1) * TILT,
     }
+    if hold_out:
+        known['kind'] = _allowed(known['kind'], known['colour'], places_of(x, y), kind * len(KINDS) % 1)
     return {name: np.where(present, array, 0) for name, array in known.items()} | {
         'present': present,
         'background': np.floor(draws[:, 1] * len(BACKGROUNDS)).astype(np.int64),
         'shading': np.where(shaded, 0.5 + draws[:, 2], 0),
         'direction': np.where(shaded, 2 * np.pi * draws[:, 3], 0),
     }
+
+
+def places_of(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Numbers places: 3 row + column, each 0, 1 or 2 from the top left; the middle ones are narrow. int64 like x."""
+    row, column = (
+        (np.asarray(value) > MIDDLE[0]) + (np.asarray(value) > MIDDLE[1]).astype(np.int64) for value in (y, x)
+    )
+    return 3 * row + column
+
+
+def held_out(kind: np.ndarray, colour: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Returns which combinations are held out of training, bool. The arguments are numbers of equal shapes."""
+    return (kind + colour + place) % len(KINDS) < HELD_OUT
+
+
+def _allowed(kind: np.ndarray, colour: np.ndarray, place: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Returns the kinds, where they are held out with one that is not, selected by draws in [0, 1); of equal shapes."""
+    number = HELD_OUT + np.floor(draws * (len(KINDS) - HELD_OUT)).astype(np.int64)
+    return np.where(held_out(kind, colour, place), (number - colour - place) % len(KINDS), kind)
 
 
 def _radii(draws: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -25,7 +25,12 @@ ON_DEMAND = ('factors', 'boxes', 'caption')  # annotations that `load` can add
 
 
 def scenes(
-    resolution: int = 32, channels: int = 3, split: str = 'train', fields: Sequence[str] = ('image', 'label')
+    resolution: int = 32,
+    channels: int = 3,
+    split: str = 'train',
+    fields: Sequence[str] = ('image', 'label'),
+    shapes: int = 0,
+    hold_out: bool = False,
 ) -> Source:
     """Returns a source of scenes that draws only the requested fields.
 
@@ -44,7 +49,12 @@ def scenes(
         channels: C, 1 or 3.
         split: 'train' or 'test'.
         fields: names from the list above.
+        shapes: number of shapes per scene, 1..4; 0: one to four.
+        hold_out: whether no training scene has a combination of kind, colour and place that `layout.held_out` names.
+            The test split has all combinations.
     """
+    if not 0 <= shapes <= layout.SLOTS:
+        raise ConfigError(f'config.data.shapes={shapes}: choose 1 to {layout.SLOTS}, or 0 for any of these numbers')
     declared = declare(resolution, channels)
     for field in fields:
         if field not in declared:
@@ -52,11 +62,15 @@ def scenes(
                 f'the field of scenes={field!r}: choose one of {", ".join(declared)}{meant(field, declared)}'
             )
     start, length = SCENES[split]
+    hold_out = hold_out and split == 'train'
+    chosen = [shapes, hold_out] if shapes or hold_out else []  # the fingerprint of scenes without options is older
+
+    def layouts(indices: np.ndarray) -> dict[str, np.ndarray]:
+        return layout.layout(SEED, np.asarray(indices) + start, shapes, hold_out)
 
     def rows(indices: np.ndarray) -> dict[str, np.ndarray]:
         blocks = [
-            draw(np.asarray(indices[n : n + BLOCK]) + start, resolution, channels, fields)
-            for n in range(0, len(indices), BLOCK)
+            draw(layouts(indices[n : n + BLOCK]), resolution, channels, fields) for n in range(0, len(indices), BLOCK)
         ]
         return {field: np.concatenate([block[field] for block in blocks]) for field in fields}
 
@@ -69,8 +83,8 @@ def scenes(
         classes=KINDS,
         vocabulary=captions.VOCABULARY,
         on_demand=ON_DEMAND,
-        fingerprint=lambda: fingerprint.Fingerprint(fingerprint.of_values(['scenes', SEED, start, length])),
-        captions=lambda indices: captions.sentences(layout.layout(SEED, np.asarray(indices) + start)),
+        fingerprint=lambda: fingerprint.Fingerprint(fingerprint.of_values(['scenes', SEED, start, length, *chosen])),
+        captions=lambda indices: captions.sentences(layouts(indices)),
     )
 
 
@@ -92,11 +106,11 @@ def declare(resolution: int, channels: int) -> dict[str, Field]:
     }
 
 
-def draw(indices: np.ndarray, resolution: int, channels: int, fields: Sequence[str]) -> dict[str, np.ndarray]:
+def draw(scene: dict[str, np.ndarray], resolution: int, channels: int, fields: Sequence[str]) -> dict[str, np.ndarray]:
     """Draws scenes.
 
     Args:
-        indices: [N].
+        scene: the layout of N scenes.
         resolution: pixels per side.
         channels: 1 or 3.
         fields: names of the fields.
@@ -104,7 +118,6 @@ def draw(indices: np.ndarray, resolution: int, channels: int, fields: Sequence[s
     Returns:
         {field: [N, ...]}.
     """
-    scene = layout.layout(SEED, indices)
     canvas = Canvas(scene, resolution) if set(fields) & set(PIXELS) else None
     return {field: _draw_one(field, scene, canvas, channels) for field in fields}
 
