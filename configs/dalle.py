@@ -28,6 +28,7 @@ def get_config(variant=''):
     config.average.prior = 0.99
     config.train.update(steps=1500, steps_per_call=10, log_every=100, sample_every=500, evaluate_every='end')
     config.sample.update(autoregressive.sampling(condition=True))
+    config.sample.update(candidates=8, score=named('information'))
     config.checkpoint.every = 500
     return configs.vary(config, variant, VARIANTS)
 

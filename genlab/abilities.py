@@ -25,8 +25,13 @@ class Sample(Protocol):
 
 
 class SampleWithLikelihood(Protocol):
-    def __call__(self, variables: Variables, keys: jax.Array, condition: Condition) -> tuple[jax.Array, jax.Array]:
-        """Draws as `Sample` does, and returns the exact log-likelihood of what the model drew too, nats [N]."""
+    def __call__(
+        self, variables: Variables, keys: jax.Array, condition: Condition
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Draws as `Sample` does. Returns also the exact log-likelihoods of what the model drew, nats [N].
+
+        The first is given the condition, the second given the null condition.
+        """
 
 
 class Inpaint(Protocol):

@@ -19,7 +19,7 @@ from genlab import choices
 from genlab.abilities import Batch, Variables
 from genlab.autoregressive import mixture, tokens
 from genlab.autoregressive.tokens import Tokens
-from genlab.conditioning import Condition, Conditions
+from genlab.conditioning import Condition, Conditions, null
 from genlab.config import order
 from genlab.data.source import example_shape
 from genlab.errors import ConfigError
@@ -148,13 +148,18 @@ def sample(prior: Prior, variables: Variables, keys: jax.Array, condition: Condi
 
 def sample_with_likelihood(
     prior: Prior, variables: Variables, keys: jax.Array, condition: Condition
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Draws images as `sample` does, of an autoregressive prior, and the log-likelihoods [N] of their codes or pixels.
 
-    The likelihood is that of the model given the condition, in nats: filters and guidance do not change it.
+    The first is given the condition, the second given the null condition, in nats. Filters and guidance change neither.
     """
     grids = draw(prior, variables, keys, condition)
-    return decode(prior, variables, grids), log_likelihood(prior, variables, {**condition, **grids}, keys)
+    length = condition['caption'].shape[1] if prior.conditions.words else 0
+    given, alone = (
+        log_likelihood(prior, variables, {**condition, **grids}, keys)
+        for condition in (condition, null(prior.conditions, len(keys), length))
+    )
+    return decode(prior, variables, grids), given, alone
 
 
 def inpaint(

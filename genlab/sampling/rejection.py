@@ -138,14 +138,32 @@ def _by_likelihood(
     sampler: Sampler, variables: Variables, keys: jax.Array, condition: Condition
 ) -> tuple[jax.Array, jax.Array]:
     assert sampler.with_likelihood is not None  # `check` refuses other models
-    return sampler.with_likelihood(variables, keys, condition)
+    samples, given, _ = sampler.with_likelihood(variables, keys, condition)
+    return samples, given
+
+
+def _by_information(
+    sampler: Sampler, variables: Variables, keys: jax.Array, condition: Condition
+) -> tuple[jax.Array, jax.Array]:
+    assert sampler.with_likelihood is not None
+    samples, given, alone = sampler.with_likelihood(variables, keys, condition)
+    return samples, given - alone
 
 
 def _check_likelihood(config: ConfigDict, experiment: Experiment) -> None:
     if experiment.sampler is None or experiment.sampler.with_likelihood is None:
         raise ConfigError(
-            f'{WHERE}=likelihood needs an autoregressive model, which knows the likelihood of its samples: set '
-            f'config.sample.candidates=1, or {WHERE}=classifier for a model of classes'
+            f'{WHERE}={config.sample.score.name} needs an autoregressive model, which knows the likelihood of its '
+            f'samples: set config.sample.candidates=1, or {WHERE}=classifier for a model of classes'
+        )
+
+
+def _check_information(config: ConfigDict, experiment: Experiment) -> None:
+    _check_likelihood(config, experiment)
+    if not experiment.conditions.any or not config.model.get('drop_condition'):
+        raise ConfigError(
+            f'{WHERE}=information needs a condition and a null condition that is trained: set '
+            f'config.model.drop_condition above 0 and train a conditional variant, or set {WHERE}=likelihood'
         )
 
 
@@ -158,5 +176,17 @@ def _likelihood() -> Score:
     return Score(_by_likelihood, _check_likelihood, _no_networks)
 
 
+def _information() -> Score:
+    """log p(x | c) - log p(x), of what the model drew and its condition: by Bayes log p(c | x), but for a constant.
+
+    The likelihood alone favours bland images. This one re-ranks by how well an image shows its caption or class.
+    """
+    return Score(_by_information, _check_information, _no_networks)
+
+
 # Name -> a function from options to a Score.
-SCORES: Mapping[str, Callable[..., Score]] = {'classifier': _classifier, 'likelihood': _likelihood}
+SCORES: Mapping[str, Callable[..., Score]] = {
+    'classifier': _classifier,
+    'likelihood': _likelihood,
+    'information': _information,
+}

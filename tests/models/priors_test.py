@@ -132,10 +132,12 @@ def test_samples_come_with_the_likelihood_of_all_their_codes():
     np.testing.assert_allclose(np.exp(table).sum(), 1, rtol=1e-5)
     keys = jax.random.split(jax.random.key(4), 4000)
     given = {'label': jnp.ones(len(keys), jnp.int32)}
-    drawn, found = jax.jit(lambda: priors.sample_with_likelihood(prior, variables, keys, given))()
+    drawn, found, alone = jax.jit(lambda: priors.sample_with_likelihood(prior, variables, keys, given))()
     digits = np.asarray(drawn)[:, ::2, ::2, 0].reshape(-1, 4).astype(int)
     number = (digits[:, 0] // 10) * 16 + (digits % 10) @ [8, 4, 2, 1]
     np.testing.assert_allclose(found, table[number], rtol=1e-4)
+    null = np.full(len(every), prior.conditions.classes, np.int32)
+    np.testing.assert_allclose(alone, np.asarray(log_p({**batch, 'label': null}))[number], rtol=1e-4)
     np.testing.assert_allclose(np.bincount(number, minlength=80) / len(keys), np.exp(table), atol=0.03)
 
 

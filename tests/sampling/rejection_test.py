@@ -9,6 +9,7 @@ import pytest
 
 from genlab import config as configs
 from genlab import noise
+from genlab.abilities import Sampler
 from genlab.choices import named
 from genlab.conditioning import Conditions
 from genlab.errors import ConfigError
@@ -122,6 +123,8 @@ EXACT = stub(sample=pictures, with_likelihood=lambda *given: given)
         (EXACT, {}, 'set config.sample.candidates=1, or config.sample.score=likelihood, or train'),
         (stub(), {}, 'classifier needs a model of images'),
         (OF_CLASSES, {'score': named('likelihood')}, 'likelihood needs an autoregressive model'),
+        (OF_CLASSES, {'score': named('information')}, 'information needs an autoregressive model'),
+        (EXACT, {'score': named('information')}, 'information needs a condition and a null condition'),
         (OF_CLASSES, {'score': named('clasifier')}, "config.sample.score='clasifier'.*did you mean classifier"),
         (OF_CLASSES, {'score': named('clasifier'), 'candidates': 1}, 'did you mean classifier'),
         (OF_CLASSES, {'score': named('classifier', share=0.5)}, 'config.sample.score.share'),
@@ -131,6 +134,16 @@ def test_a_score_that_a_model_does_not_have_is_refused(model, changes, message):
     with pytest.raises(ConfigError, match=message) as raised:
         rejection.check(digits(**{'candidates': 2, **changes}), model)
     assert '\n' not in str(raised.value)
+
+
+def test_information_is_the_likelihood_that_the_condition_adds():
+    likelihoods = jnp.array([-3.0, -1.0]), jnp.array([-9.0, -2.0])
+    sampler = Sampler(pictures, with_likelihood=lambda *given: (pictures(*given), *likelihoods))
+    scores = {
+        name: rejection.SCORES[name]().draw(sampler, {}, drawing.keys(0, 0, 2), {})[1].tolist()
+        for name in ('likelihood', 'information')
+    }
+    assert scores == {'likelihood': [-3, -1], 'information': [6, 1]}
 
 
 def test_points_of_classes_have_no_classifier_and_other_models_pass():
