@@ -3,7 +3,7 @@
     python -m genlab.main --config=configs/gmm.py
     python -m genlab.main --config=configs/gmm.py:faithful
 
-A step is one EM iteration on all examples. Expect most of the 25 modes from the best of eight restarts. Expect
+A step is one EM iteration on all examples. Expect most of the 25 modes from the best of four restarts. Expect
 `mixture/log_likelihood` to rise at every step.
 """
 
@@ -13,15 +13,13 @@ from genlab.models import mixture
 
 def get_config(variant=''):
     config = configs.defaults('gmm')
-    config.data.update(
-        source='toy', name='grid', observe='point', limit=10_000, batch_size=10_000, resident=True
-    )
-    config.model.update(mixture.settings(25, restarts=8, dimensions=2))
-    config.train.update(steps=100, steps_per_call=10, log_every=10, sample_every='end', evaluate_every='end')
+    config.data.update(source='toy', name='grid', observe='point', limit=10_000, batch_size=10_000, resident=True)
+    config.model.update(mixture.settings(25, restarts=4, dimensions=2))
+    config.train.update(steps=40, steps_per_call=4, log_every=4, sample_every='end', evaluate_every='end')
     config.sample.update(residual=False, count=2000, chunk=2000)
     config.evaluate.update(count=10_000, parts=('points', 'held_out', 'codes'))
     config.explore.inversions = 0
-    config.checkpoint.every = 100
+    config.checkpoint.every = 40
     return configs.vary(config, variant, VARIANTS)
 
 
@@ -62,6 +60,18 @@ def mnist(config):
     config.checkpoint.every = 60
 
 
+def codes(config):
+    """The prior of a VAE's codes, in a second stage (Ghosh et al. 2020, section 4). Train --config=configs/vae.py first.
+
+    Samples are decoded: their figures stand beside those of the VAE with its own prior.
+    """
+    config.data.update(name='', limit=0, batch_size=1500)
+    configs.codes(config, 'runs/vae')
+    config.model.update(components=10, floor=1e-4, dimensions=0)
+    config.sample.update(count=64, chunk=64)
+    config.evaluate.update(count=1000, parts=('quality', 'held_out'))
+
+
 def _images(config):
     """Models images instead of points."""
     config.data.update(observe='image', name='')
@@ -70,4 +80,4 @@ def _images(config):
     config.evaluate.update(count=1000, parts=('quality', 'held_out', 'reconstruction', 'codes'))
 
 
-VARIANTS = configs.variants(faithful, stepwise, digits, mnist)
+VARIANTS = configs.variants(faithful, stepwise, digits, mnist, codes)

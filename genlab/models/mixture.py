@@ -134,7 +134,9 @@ def check(config: ConfigDict) -> None:
     if config.losses or config.average:
         raise ConfigError('config.losses and config.average have no effect on EM: leave them empty')
     if config.train.microbatches != 1:
-        raise ConfigError('config.train.microbatches has no effect on EM: take more config.model.batches of a smaller size')
+        raise ConfigError(
+            'config.train.microbatches has no effect on EM: take more config.model.batches of a smaller size'
+        )
     if config.data.binarise:
         raise ConfigError('config.data.binarise: a density of bits has no bound: turn it off, or dequantise')
 
@@ -155,7 +157,7 @@ def _shape_of(tokenizer: Tokenizer) -> tuple[int, ...]:
 def init(model: GaussianMixture, batch: Batch, key: jax.Array) -> State:
     """Makes mixtures around examples of a batch. `start` replaces them, where the whole training set is there."""
     x, restarts, size = flat(model, batch)[:, : model.size], model.restarts, model.size
-    chosen = jnp.arange(restarts * model.components) % len(x)
+    chosen = np.arange(restarts * model.components) % len(x)
     means = x[chosen] + x.std() * jax.random.normal(key, (len(chosen), size))
     begin = Mixture(
         jnp.full((restarts, model.components), 1 / model.components),
@@ -168,9 +170,7 @@ def init(model: GaussianMixture, batch: Batch, key: jax.Array) -> State:
         kept['projection'] = {'mean': jnp.zeros(math.prod(model.shape)), 'basis': basis, 'variance': jnp.ones(())}
     others = {} if model.tokenizer is None else model.tokenizer.networks(batch)
     made = states.create(states.initialize(others, key), {})
-    return made.replace(
-        params={**made.params, NETWORK: begin._asdict()}, stats={**made.stats, NETWORK: kept}
-    )
+    return made.replace(params={**made.params, NETWORK: begin._asdict()}, stats={**made.stats, NETWORK: kept})
 
 
 def _variances(model: GaussianMixture, variance: jax.Array) -> jax.Array:
@@ -186,9 +186,7 @@ def _variances(model: GaussianMixture, variance: jax.Array) -> jax.Array:
 
 def _zero(mixtures: Mixture) -> Statistics:
     """Returns empty sums for mixtures with a leading axis of restarts."""
-    return Statistics(
-        *(jnp.zeros_like(leaf) for leaf in mixtures), log_likelihood=jnp.zeros(len(mixtures.weights))
-    )
+    return Statistics(*(jnp.zeros_like(leaf) for leaf in mixtures), log_likelihood=jnp.zeros(len(mixtures.weights)))
 
 
 def step(model: GaussianMixture, state: State, batches: Batch, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
@@ -259,9 +257,7 @@ def start(model: GaussianMixture, config: ConfigDict, state: State, source: Sour
         x = jax.jit(project)({'projection': kept['projection']}, x)
     keys = jax.random.split(named_key(jax.random.key(config.seed), 'start'), model.restarts)
     begin = jax.jit(
-        lambda keys, x: jax.lax.map(
-            lambda key: mixture.start(key, x, model.components, model.kind, model.floor), keys
-        )
+        lambda keys, x: jax.lax.map(lambda key: mixture.start(key, x, model.components, model.kind, model.floor), keys)
     )
     made = state.replace(
         params={**state.params, NETWORK: begin(keys, x)._asdict()}, stats={**state.stats, NETWORK: kept}
@@ -312,7 +308,7 @@ def _principal(x: np.ndarray, size: int) -> dict[str, np.ndarray]:
 def flat(model: GaussianMixture, batch: Batch) -> jax.Array:
     """Returns the examples of a batch as vectors, float32 [B, D]."""
     x = batch['x'] if model.tokenizer is None else tokenizers.flat(model.tokenizer, _grids(model.tokenizer, batch))
-    return x.reshape(len(x), -1)
+    return jnp.asarray(x).reshape(len(x), -1)
 
 
 def _grids(tokenizer: Tokenizer, batch: Batch) -> Mapping[str, jax.Array]:
