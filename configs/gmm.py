@@ -61,7 +61,7 @@ def mnist(config):
 
 
 def codes(config):
-    """The prior of a VAE's codes, in a second stage (Ghosh et al. 2020, section 4). Train --config=configs/vae.py first.
+    """The prior of a VAE's codes, in a second stage (Ghosh et al. 2020). Train --config=configs/vae.py first.
 
     Samples are decoded: their figures stand beside those of the VAE with its own prior.
     """

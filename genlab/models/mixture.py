@@ -1,4 +1,4 @@
-"""Gaussian mixture models trained by EM: of points, of images, of their principal components, or of a tokenizer's codes.
+"""Gaussian mixture models by EM: of points, of images, of their principal components, or of a tokenizer's codes.
 
 A step of training is an EM iteration, or a part of one: it sums the statistics of its batch, and every
 `config.model.batches`-th step ends with an M step. Batches that cover the training set once give the iteration of the
@@ -13,7 +13,7 @@ For the arguments that all families share, see `genlab.models`.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 

@@ -40,9 +40,7 @@ def whole():
     return jax.device_get(trained(1))
 
 
-@pytest.mark.parametrize(
-    'batches, placement, devices', [(4, 'fsdp', 1), (2, 'pmap', 4), (1, 'fsdp', 4)]
-)
+@pytest.mark.parametrize('batches, placement, devices', [(4, 'fsdp', 1), (2, 'pmap', 4), (1, 'fsdp', 4)])
 def test_batches_and_devices_give_the_iteration_of_the_whole_set(whole, batches, placement, devices):
     for ours, expected in zip(jax.tree.leaves(trained(batches, placement, devices)), jax.tree.leaves(whole)):
         np.testing.assert_allclose(ours, expected, rtol=2e-5)
