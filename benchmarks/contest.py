@@ -1,9 +1,10 @@
-"""Shared code of the comparisons with PyTorch.
+"""Shared code of the comparisons with PyTorch and other packages.
 
 Each contender runs in processes of its own, one after another, so that no heap, thread pool or cache is shared. Nothing
 else should run on the machine. Every contender gets two turns: a machine that slows down shows in both sides.
 """
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -25,7 +26,15 @@ ONE = 'GENLAB_CONTENDER'  # names the contender that a process runs
 
 
 def compete(
-    module: str, makers: dict[str, Callable[[], Callable]], rounds: int, images: int, *, steps: int = 1, only: str = ''
+    module: str,
+    makers: dict[str, Callable[[], Callable]],
+    rounds: int,
+    images: int,
+    *,
+    steps: int = 1,
+    only: str = '',
+    against: str = 'torch',
+    unit: str = 'images',
 ) -> None:
     """Times contenders and prints a table. Call it in the `main` of a benchmark, after the arguments are parsed.
 
@@ -34,14 +43,17 @@ def compete(
 
     Args:
       module: the dotted name of the benchmark, e.g. 'benchmarks.dcgan'.
-      makers: name -> function that builds the contender, a function without arguments.
+      makers: name -> function that builds the contender, a function without arguments. A name begins with the side,
+        genlab or `against`. Before it, 'group: ' names a comparison of its own.
       rounds: runs of each contender over all turns.
       images: per step.
       steps: per run.
       only: prefix of the names to run; '' runs all.
+      against: the installed package that genlab is compared with.
+      unit: what `images` counts, for the table.
     """
     if ONE in os.environ:
-        print(json.dumps(timed(makers[os.environ[ONE]], -(-rounds // TURNS))))
+        print(json.dumps(timed(makers[os.environ[ONE]], -(-rounds // TURNS), against)))
         sys.exit()
     seconds: dict[str, list[float]] = {name: [] for name in makers if name.startswith(only)}
     for _ in range(TURNS):
@@ -55,14 +67,15 @@ def compete(
                 del seconds[name]
             else:
                 seconds[name] += json.loads(done.stdout.splitlines()[-1])
-    report(seconds, images, steps)
+    report(seconds, images, steps, against, unit)
 
 
-def timed(make: Callable[[], Callable], rounds: int) -> list[float]:
+def timed(make: Callable[[], Callable], rounds: int, against: str = 'torch') -> list[float]:
     """Builds a contender, runs it three times to warm up, and returns the seconds of each of the next runs."""
-    import torch
+    if against == 'torch':
+        import torch
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))  # as XLA does; `taskset -c 0` compares on one core
+        torch.set_num_threads(len(os.sched_getaffinity(0)))  # as XLA does; `taskset -c 0` compares on one core
     run, seconds = make(), []
     for _ in range(3):
         run()
@@ -82,25 +95,32 @@ def keep_freed_memory(module: str) -> None:
         os.execve(sys.executable, [sys.executable, '-m', module, *sys.argv[1:]], os.environ | MALLOC)
 
 
-def report(seconds: dict[str, list[float]], images: int, steps: int = 1) -> None:
-    """Prints a table of the times, and the ratio of the fastest PyTorch contender to the fastest of genlab.
+def report(
+    seconds: dict[str, list[float]], images: int, steps: int = 1, against: str = 'torch', unit: str = 'images'
+) -> None:
+    """Prints a table of the times, and per group the ratio of the fastest other contender to the fastest of genlab.
 
     Args:
       seconds: name -> seconds of each round.
       images: per step.
       steps: per round.
+      against: the package of the other contenders.
+      unit: what `images` counts.
     """
-    import jax
     import numpy as np
-    import torch
 
     cores = f'{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores'
-    print(f'{platform.machine()}, {cores}; jax {jax.__version__}, torch {torch.__version__}; batch {images}')
-    print('| contender | median ms per step | minimum | images/s |\n|---|---|---|---|')
+    versions = ', '.join(f'{package} {importlib.metadata.version(package)}' for package in ('jax', against))
+    print(f'{platform.machine()}, {cores}; {versions}; {images} {unit} per step')
+    print(f'| contender | median ms per step | minimum | {unit}/s |\n|---|---|---|---|')
     for name, times in seconds.items():
         median, minimum = np.median(times) / steps, min(times) / steps
-        print(f'| {name} | {1e3 * median:.2f} | {1e3 * minimum:.2f} | {images / median:.0f} |')
-    own, others = ([times for name, times in seconds.items() if name.startswith(side)] for side in ('genlab', 'torch'))
-    if own and others:
-        medians, minima = (min(map(statistic, others)) / min(map(statistic, own)) for statistic in (np.median, min))
-        print(f'fastest torch / fastest genlab: {medians:.2f} of medians, {minima:.2f} of minima')
+        print(f'| {name} | {1e3 * median:.2f} | {1e3 * minimum:.2f} | {images / median:.1f} |')
+    for group in dict.fromkeys(name.rpartition(': ')[0] for name in seconds):
+        start = f'{group}: ' if group else ''
+        own, others = (
+            [times for name, times in seconds.items() if name.startswith(start + side)] for side in ('genlab', against)
+        )
+        if own and others:
+            medians, minima = (min(map(statistic, others)) / min(map(statistic, own)) for statistic in (np.median, min))
+            print(f'{start}fastest {against} / fastest genlab: {medians:.2f} of medians, {minima:.2f} of minima')

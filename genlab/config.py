@@ -441,6 +441,8 @@ CAPS = {
     'most': 8,
     'group': 2,
     'bound_times': 2,
+    'components': 4,
+    'restarts': 2,
 }
 LENGTHS = {'multipliers': 1}
 

@@ -11,6 +11,7 @@ from genlab.data.sources import codes as encoded
 from genlab.data.sources import folder as folders
 from genlab.data.sources import tfds as tfds_sets
 from genlab.data.sources.digits import digits
+from genlab.data.sources.faithful import faithful
 from genlab.data.sources.scenes.scenes import scenes
 from genlab.data.sources.stacked import CHANNELS, stacked
 from genlab.data.sources.toy import toy
@@ -33,8 +34,8 @@ def defaults(**changes: Any) -> ConfigDict:
     """Returns `config.data` with every field that `load`, `prepare_batch` and the loop read, updated by `changes`."""
     known = ConfigDict(
         {
-            # The source: digits, toy, scenes, tfds, folder, stacked (three grey images as channels), or codes
-            # of the tokenizer of another run.
+            # The source: digits, toy, faithful (Old Faithful), scenes, tfds, folder, stacked (three grey images as
+            # channels), or codes of the tokenizer of another run.
             'source': 'digits',
             # The source of the images that are stacked, e.g. digits.
             'stacked': '',
@@ -191,6 +192,10 @@ def _toy(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     return toy(config.name, split)
 
 
+def _faithful(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
+    return faithful()
+
+
 def _scenes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     requested = dict.fromkeys((config.observe, 'label', *fields))  # in order, without repeats
     return scenes(config.resolution, config.channels, split, tuple(requested), config.shapes, config.hold_out)
@@ -224,6 +229,7 @@ def _codes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
 SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
     'digits': _digits,
     'toy': _toy,
+    'faithful': _faithful,
     'scenes': _scenes,
     'tfds': _tfds,
     'folder': _folder,
