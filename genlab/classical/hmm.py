@@ -60,6 +60,7 @@ def initialise(model: Model, key: jax.Array, x: jax.Array, lengths: jax.Array) -
       lengths: int [B].
     """
     key, own = jax.random.split(key)
+    x, lengths = jnp.asarray(x), jnp.asarray(lengths)
     weight = known(x, lengths).astype(x.dtype)
     noise = jax.random.uniform(own, (model.states, model.states), x.dtype, 0.5, 1.5)
     transition = normalise(noise + model.states * jnp.eye(model.states, dtype=x.dtype))
@@ -159,7 +160,8 @@ def forward_backward(
         steps = back(filtered[:-1], predicted[1:])
         restart = jnp.broadcast_to(final[:, :, None], (*final.shape, model.states))  # to `final`, from wherever
         kept = jnp.concatenate([jnp.where(inside[:, None, None], steps, restart[:-1]), restart[-1:]])
-        posterior = jax.lax.associative_scan(lambda left, right: einsum('...ij,...jk->...ik', right, left), kept, reverse=True)[..., 0]
+        join = lambda later, now: einsum('...ij,...jk->...ik', now, later)
+        posterior = jax.lax.associative_scan(join, kept, reverse=True)[..., 0]
         pairs = einsum('t,tij,tj->ij', inside.astype(final.dtype), steps, posterior[1:])
     else:
 
@@ -190,28 +192,30 @@ def viterbi(model: Model, parameters: Parameters, x: jax.Array, lengths: jax.Arr
     Returns:
       Paths int32 [B, T], -1 at padding, and log p(path, x) in nats [B].
     """
+    log_emission = _log_emission(model, parameters, x)
+    return jax.vmap(partial(best_path, parameters))(log_emission, lengths)
+
+
+def best_path(parameters: Parameters, log_emission: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Finds the most probable path of one sequence; see `viterbi` and, for the arguments, `forward`."""
     log_start, log_transition = jnp.log(parameters['start']), jnp.log(parameters['transition'])
+    real = jnp.arange(len(log_emission)) < length
 
-    def one(log_emission: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def step(carry: tuple, time: tuple[jax.Array, jax.Array]) -> tuple[tuple, jax.Array]:
-            best, shift = carry
-            emission, inside = time
-            arriving = best[:, None] + log_transition
-            score = arriving.max(0) + emission
-            top = _finite(score.max())  # kept apart, so that differences keep their digits
-            moved = jnp.where(inside, score - top, best), shift + jnp.where(inside, top, 0)
-            return moved, jnp.where(inside, arriving.argmax(0), jnp.arange(model.states)).astype(jnp.int32)
+    def step(carry: tuple, time: tuple[jax.Array, jax.Array]) -> tuple[tuple, jax.Array]:
+        best, shift = carry
+        emission, inside = time
+        arriving = best[:, None] + log_transition
+        score = arriving.max(0) + emission
+        top = _finite(score.max())  # kept apart, so that differences keep their digits
+        moved = jnp.where(inside, score - top, best), shift + jnp.where(inside, top, 0)
+        return moved, jnp.where(inside, arriving.argmax(0), jnp.arange(len(best))).astype(jnp.int32)
 
-        real = jnp.arange(len(log_emission)) < length
-        (best, shift), origins = jax.lax.scan(
-            step, (log_start + log_emission[0], jnp.zeros((), log_emission.dtype)), (log_emission[1:], real[1:])
-        )
-        last = best.argmax().astype(jnp.int32)
-        _, before = jax.lax.scan(lambda state, origin: (origin[state], origin[state]), last, origins, reverse=True)
-        path = jnp.concatenate([before, last[None]])
-        return jnp.where(real, path, -1), jnp.where(length > 0, best.max() + shift, 0)
-
-    return jax.vmap(one)(_log_emission(model, parameters, x), lengths)
+    start = log_start + log_emission[0], jnp.zeros((), log_emission.dtype)
+    (best, shift), origins = jax.lax.scan(step, start, (log_emission[1:], real[1:]))
+    last = best.argmax().astype(jnp.int32)
+    _, before = jax.lax.scan(lambda state, origin: (origin[state], origin[state]), last, origins, reverse=True)
+    path = jnp.concatenate([before, last[None]])
+    return jnp.where(real, path, -1), jnp.where(length > 0, best.max() + shift, 0)
 
 
 # Baum-Welch.
@@ -221,13 +225,14 @@ def sums(model: Model, parameters: Parameters, x: jax.Array, lengths: jax.Array)
     """Does the E step on sequences x [B, T, D] with lengths [B], and sums over them.
 
     Returns:
-      'sequences' [], 'log_likelihood' [], 'start' [K], 'transition' [K, K] and the sums of the emission. Sums over parts
-      of a data set add up.
+      'sequences' [] and 'observations' [], their numbers; 'log_likelihood' []; 'start' [K]; 'transition' [K, K]; and
+      'emission', its sums. Sums over parts of a data set add up.
     """
     found = smooth(model, parameters, x, lengths)
     flat = x.reshape(-1, x.shape[-1]), found.posterior.reshape(-1, model.states)
     return {
         'sequences': (lengths > 0).sum().astype(x.dtype),
+        'observations': lengths.sum().astype(x.dtype),
         'log_likelihood': found.log_likelihood.sum(),
         'start': found.posterior[:, 0].sum(0),
         'transition': found.pairs.sum(0),

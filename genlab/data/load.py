@@ -12,13 +12,18 @@ from genlab.data.sources import folder as folders
 from genlab.data.sources import tfds as tfds_sets
 from genlab.data.sources.digits import digits
 from genlab.data.sources.scenes.scenes import scenes
+from genlab.data.sources.sequences import sequences
 from genlab.data.sources.stacked import CHANNELS, stacked
 from genlab.data.sources.toy import toy
 from genlab.errors import ConfigError, meant
 
 SPLITS = ('train', 'test')
 # Fields that only some sources read, and these sources.
-READERS = {'dir': ('folder', 'tfds', 'stacked', 'codes'), 'name': ('toy', 'tfds', 'stacked'), 'stacked': ('stacked',)}
+READERS = {
+    'dir': ('folder', 'tfds', 'stacked', 'codes', 'sequences'),
+    'name': ('toy', 'tfds', 'stacked', 'sequences'),
+    'stacked': ('stacked',),
+}
 # Fields that do not change what `load` returns.
 BATCHING = ('batch_size', 'resident', 'workers', 'flip', 'binarise', 'dequantise', 'crop_padding')
 
@@ -27,14 +32,16 @@ def defaults(**changes: Any) -> ConfigDict:
     """Returns `config.data` with every field that `load`, `prepare_batch` and the loop read, updated by `changes`."""
     known = ConfigDict(
         {
-            # The source: digits, toy, scenes, tfds, folder, stacked (three grey images as channels), or codes
-            # of the tokenizer of another run.
+            # The source: digits, toy, scenes, tfds, folder, stacked (three grey images as channels), sequences, or
+            # codes of the tokenizer of another run.
             'source': 'digits',
             # The source of the images that are stacked, e.g. digits.
             'stacked': '',
-            # The toy density (ring, grid, moons, roll2d, roll3d, curve) or the TFDS set (mnist, cifar10, ...).
+            # The toy density (ring, grid, moons, roll2d, roll3d, curve), the TFDS set (mnist, cifar10, ...), or the
+            # sequences (earthquakes, letters, digits, csv).
             'name': '',
-            # The folder of images, the data_dir of TFDS ('' is its default), or the run of the tokenizer of codes.
+            # The folder of images, the data_dir of TFDS ('' is its default), the run of the tokenizer of codes, or the
+            # table of sequences.
             'dir': '',
             # Pixels per side; images are cropped to the central square and resized (bilinear, antialiased). Codes have
             # the resolution and channels of their run.
@@ -200,6 +207,10 @@ def _single(config: ConfigDict) -> ConfigDict:
     return single
 
 
+def _sequences(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
+    return sequences(config.name, config.dir, config.resolution, split)
+
+
 def _codes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     return encoded.codes(config.dir, split, tuple(fields))
 
@@ -211,6 +222,7 @@ SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
     'tfds': _tfds,
     'folder': _folder,
     'stacked': _stacked,
+    'sequences': _sequences,
     'codes': _codes,
 }
 # Sources of files and codes -> their declaration for training, without the pictures; None if the files are not there.
