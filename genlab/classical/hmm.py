@@ -12,16 +12,21 @@ All functions are pure and work in the dtype of x (float32 or float64). Sequence
 
 The forward pass keeps log p(z_t | x_1..t), normalised at each time, so that nothing underflows, however long the
 sequence or sharp the emissions. The backward pass is that of Rauch, Tung and Striebel: it needs probabilities
-p(z_t | z_{t+1}, x_1..t) alone, which lie in [0, 1]. Both are recursions in time (`lax.scan`), or with `parallel` products
-of K x K matrices in a tree of depth log2 T (`lax.associative_scan`; Sarkka and Garcia-Fernandez 2021). A scan does the
-least arithmetic; the tree is faster where time is long and an accelerator has room.
+p(z_t | z_{t+1}, x_1..t) alone, which lie in [0, 1]. Sums over states are products with the transition matrix, without a
+logarithm, as long as no state is predicted with a probability near underflow. Else both passes are done once more with
+log-sum-exp over pairs of states, several times slower: the result is exact to rounding either way.
+
+Both passes are recursions in time (`lax.scan`), or with `parallel` products of K x K matrices in a tree of depth log2 T
+(`lax.associative_scan`; Sarkka and Garcia-Fernandez 2021). A scan does the least arithmetic; the tree is faster where
+time is long and an accelerator has room.
 
 Letters in shapes: B sequences of T times and D values, K states.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +35,7 @@ from jax.scipy.special import logsumexp, xlogy
 from genlab.classical.emissions import Emission, above_zero, normalise, where_any, einsum
 
 Parameters = dict[str, Any]  # 'start' [K]; 'transition' [K, K], row: from, column: to; 'emission': a dict of arrays
+Result = TypeVar('Result')
 INNER = 8  # iterations of the M step of a stationary chain
 
 
@@ -51,7 +57,7 @@ class Smoothed(NamedTuple):
 
 
 def initialise(model: Model, key: jax.Array, x: jax.Array, lengths: jax.Array) -> Parameters:
-    """Returns random parameters before the first iteration: emissions suit the data, and states tend to stay.
+    """Returns random parameters before the first iteration: emissions suit the data.
 
     Args:
       model: its settings.
@@ -63,7 +69,7 @@ def initialise(model: Model, key: jax.Array, x: jax.Array, lengths: jax.Array) -
     x, lengths = jnp.asarray(x), jnp.asarray(lengths)
     weight = known(x, lengths).astype(x.dtype)
     noise = jax.random.uniform(own, (model.states, model.states), x.dtype, 0.5, 1.5)
-    transition = normalise(noise + model.states * jnp.eye(model.states, dtype=x.dtype))
+    transition = normalise(noise)
     start = jnp.full(model.states, 1 / model.states, x.dtype)
     return {
         'start': stationary(transition) if model.stationary else start,
@@ -83,13 +89,32 @@ def known(x: jax.Array, lengths: jax.Array) -> jax.Array:
 def log_likelihood(model: Model, parameters: Parameters, x: jax.Array, lengths: jax.Array) -> jax.Array:
     """Returns log p(x) of sequences x [B, T, D] with lengths [B], in nats: [B]."""
     log_emission = _log_emission(model, parameters, x)
-    return jax.vmap(lambda *own: forward(model, parameters, *own)[2])(log_emission, lengths)
+
+    def run(exact: bool) -> tuple[jax.Array, jax.Array]:
+        return jax.vmap(lambda *own: forward(model, parameters, *own, exact=exact)[2:])(log_emission, lengths)
+
+    return _checked(model, run)
 
 
 def smooth(model: Model, parameters: Parameters, x: jax.Array, lengths: jax.Array) -> Smoothed:
     """Returns the posterior of the states of sequences x [B, T, D] with lengths [B]; every leaf gets an axis [B]."""
     log_emission = _log_emission(model, parameters, x)
-    return jax.vmap(partial(forward_backward, model, parameters))(log_emission, lengths)
+
+    def run(exact: bool) -> tuple[Smoothed, jax.Array]:
+        return jax.vmap(partial(forward_backward, model, parameters, exact=exact))(log_emission, lengths)
+
+    return _checked(model, run)
+
+
+def _checked(model: Model, run: Callable[[bool], tuple[Result, jax.Array]]) -> Result:
+    """Returns the result of the quick recursions where they lose nothing, else of the exact ones.
+
+    run: whether to be exact -> (result, whether nothing was lost [B]).
+    """
+    if model.parallel:
+        return run(True)[0]
+    quick, safe = run(False)
+    return jax.lax.cond(safe.all(), lambda: quick, lambda: run(True)[0])
 
 
 def _log_emission(model: Model, parameters: Parameters, x: jax.Array) -> jax.Array:
@@ -99,8 +124,8 @@ def _log_emission(model: Model, parameters: Parameters, x: jax.Array) -> jax.Arr
 
 
 def forward(
-    model: Model, parameters: Parameters, log_emission: jax.Array, length: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    model: Model, parameters: Parameters, log_emission: jax.Array, length: jax.Array, *, exact: bool = True
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Filters one sequence (Rabiner 1989, equations 19 and 20, normalised at each time).
 
     Args:
@@ -108,28 +133,38 @@ def forward(
       parameters: of the model.
       log_emission: log p(x_t | state), [T, K].
       length: int [].
+      exact: whether the recursion predicts by log-sum-exp, which cannot underflow. The tree always does.
 
     Returns:
-      log p(z_t | x_1..t) [T, K], log p(z_t | x_1..t-1) [T, K], and log p(x) []. The first two mean nothing at padding.
+      log p(z_t | x_1..t) [T, K], log p(z_t | x_1..t-1) [T, K], log p(x) [], and whether nothing was lost, bool []. The
+      first two mean nothing at padding.
     """
-    log_start, log_transition = jnp.log(parameters['start']), jnp.log(parameters['transition'])
+    transition, log_start = parameters['transition'], jnp.log(parameters['start'])
+    log_transition, real = jnp.log(transition), jnp.arange(len(log_emission)) < length
+
+    def predict(filtered: jax.Array) -> jax.Array:
+        if exact:
+            return _log_sum(filtered[:, None] + log_transition)
+        return jnp.log(einsum('i,ij->j', jnp.exp(filtered), transition))
+
+    def step(predicted: jax.Array, emission: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        joint = predicted + emission
+        filtered = joint - _finite(_log_sum(joint))
+        return predict(filtered), (filtered, predicted)
+
     if model.parallel:
-        first = jnp.broadcast_to(log_start[None] + log_emission[:1], log_transition.shape)  # from wherever
+        first = jnp.broadcast_to(log_start[None] + log_emission[:1], transition.shape)  # from wherever
         steps = log_transition[None] + log_emission[1:, None]
         products = jax.lax.associative_scan(_log_product, jnp.concatenate([first[None], steps]))
         filtered = products[:, 0] - _finite(logsumexp(products[:, 0], -1))[:, None]
         predicted = logsumexp(filtered[:-1, :, None] + log_transition[None], 1)
         predicted = jnp.concatenate([log_start[None], predicted])
     else:
-
-        def step(predicted: jax.Array, emission: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            joint = predicted + emission
-            filtered = joint - _finite(_log_sum(joint))
-            return _log_sum(filtered[:, None] + log_transition), (filtered, predicted)
-
         _, (filtered, predicted) = jax.lax.scan(step, log_start, log_emission)
-    surprise = jnp.where(jnp.arange(len(log_emission)) < length, logsumexp(predicted + log_emission, -1), 0)
-    return filtered, predicted, surprise.sum()
+    surprise = jnp.where(real, logsumexp(predicted + log_emission, -1), 0)
+    # What underflows is below the smallest number `tiny`: nothing beside a sum of tiny^0.8 or more.
+    enough = predicted > 0.8 * math.log(jnp.finfo(transition.dtype).tiny)
+    return filtered, predicted, surprise.sum(), (enough | ~real[:, None])[1:].all()
 
 
 def _log_product(left: jax.Array, right: jax.Array) -> jax.Array:
@@ -139,46 +174,86 @@ def _log_product(left: jax.Array, right: jax.Array) -> jax.Array:
 
 
 def forward_backward(
-    model: Model, parameters: Parameters, log_emission: jax.Array, length: jax.Array
-) -> Smoothed:
+    model: Model, parameters: Parameters, log_emission: jax.Array, length: jax.Array, *, exact: bool = True
+) -> tuple[Smoothed, jax.Array]:
     """Smooths one sequence; see `forward` for the arguments.
 
     From back to front, p(z_t = i | x) = sum_j p(z_t = i | z_{t+1} = j, x_1..t) p(z_{t+1} = j | x) (Sarkka 2013,
     theorem 8.1, for discrete states). The terms of the sum are the probabilities of pairs.
+
+    Returns:
+      The result, and whether nothing was lost, bool [].
     """
-    filtered, predicted, log_likelihood = forward(model, parameters, log_emission, length)
-    log_transition = jnp.log(parameters['transition'])
-    final = jnp.exp(filtered)
+    filtered, predicted, log_likelihood, safe = forward(model, parameters, log_emission, length, exact=exact)
+    transition, final = parameters['transition'], jnp.exp(filtered)
     inside = jnp.arange(1, len(filtered)) < length  # whether time t + 1 is no padding
+    backward = _backward_tree if model.parallel else _backward_exact if exact else _backward
+    posterior, pairs = backward(transition, filtered, predicted, inside)
+    real = jnp.arange(len(final)) < length
+    return Smoothed(log_likelihood, jnp.where(real[:, None], posterior, 0), pairs), safe
 
-    def back(filtered: jax.Array, predicted: jax.Array) -> jax.Array:
-        """Returns p(z_t | z_{t+1}, x_1..t), [K, K] with columns of sum 1, of what time t knows and predicts."""
-        return jnp.exp(filtered[..., :, None] + log_transition - _finite(predicted)[..., None, :])
 
-    if model.parallel:
-        log_transition = log_transition[None]
-        steps = back(filtered[:-1], predicted[1:])
-        restart = jnp.broadcast_to(final[:, :, None], (*final.shape, model.states))  # to `final`, from wherever
-        kept = jnp.concatenate([jnp.where(inside[:, None, None], steps, restart[:-1]), restart[-1:]])
-        join = lambda later, now: einsum('...ij,...jk->...ik', now, later)
-        posterior = jax.lax.associative_scan(join, kept, reverse=True)[..., 0]
-        pairs = einsum('t,tij,tj->ij', inside.astype(final.dtype), steps, posterior[1:])
-    else:
+def _backward(
+    transition: jax.Array, filtered: jax.Array, predicted: jax.Array, inside: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Smooths from back to front by products with the transition matrix.
 
-        def step(carry: tuple[jax.Array, jax.Array], time: tuple) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-            later, pairs = carry
-            filtered, predicted, final, inside = time
-            pair = back(filtered, predicted) * later[None]
-            now = jnp.where(inside, pair.sum(1), final)
-            return (now, pairs + jnp.where(inside, pair, 0)), now
+    Args:
+      transition: [K, K].
+      filtered: log p(z_t | x_1..t), [T, K].
+      predicted: log p(z_t | x_1..t-1), [T, K].
+      inside: whether time t + 1 is no padding, bool [T - 1].
 
-        start = final[-1], jnp.zeros_like(log_transition)
-        (_, pairs), posterior = jax.lax.scan(
-            step, start, (filtered[:-1], predicted[1:], final[:-1], inside), reverse=True
-        )
-        posterior = jnp.concatenate([posterior, final[-1:]])
-    real = jnp.arange(len(filtered)) < length
-    return Smoothed(log_likelihood, jnp.where(real[:, None], posterior, 0), pairs)
+    Returns:
+      p(z_t | x) [T, K], which means nothing at padding, and the expected numbers of transitions [K, K].
+    """
+    final, expected = jnp.exp(filtered), above_zero(jnp.exp(predicted))
+
+    def step(later: jax.Array, time: tuple) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        final, expected, inside = time
+        ratio = later / expected
+        now = jnp.where(inside, final * einsum('ij,j->i', transition, ratio), final)
+        return now, (now, ratio)
+
+    _, (posterior, ratios) = jax.lax.scan(step, final[-1], (final[:-1], expected[1:], inside), reverse=True)
+    pairs = transition * einsum('ti,tj->ij', jnp.where(inside[:, None], final[:-1], 0), ratios)
+    return jnp.concatenate([posterior, final[-1:]]), pairs
+
+
+def _backward_exact(
+    transition: jax.Array, filtered: jax.Array, predicted: jax.Array, inside: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Does what `_backward` does, where probabilities may underflow and their ratios do not."""
+    final = jnp.exp(filtered)
+
+    def step(carry: tuple[jax.Array, jax.Array], time: tuple) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        later, pairs = carry
+        filtered, predicted, final, inside = time
+        pair = _previous(transition, filtered, predicted) * later[None]
+        now = jnp.where(inside, pair.sum(1), final)
+        return (now, pairs + jnp.where(inside, pair, 0)), now
+
+    times = filtered[:-1], predicted[1:], final[:-1], inside
+    (_, pairs), posterior = jax.lax.scan(step, (final[-1], jnp.zeros_like(transition)), times, reverse=True)
+    return jnp.concatenate([posterior, final[-1:]]), pairs
+
+
+def _backward_tree(
+    transition: jax.Array, filtered: jax.Array, predicted: jax.Array, inside: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Does what `_backward_exact` does, as a tree of products."""
+    final = jnp.exp(filtered)
+    steps = _previous(transition[None], filtered[:-1], predicted[1:])
+    restart = jnp.broadcast_to(final[:, :, None], (*final.shape, len(transition)))  # to `final`, from wherever
+    kept = jnp.concatenate([jnp.where(inside[:, None, None], steps, restart[:-1]), restart[-1:]])
+    join = lambda later, now: einsum('...ij,...jk->...ik', now, later)
+    posterior = jax.lax.associative_scan(join, kept, reverse=True)[..., 0]
+    return posterior, einsum('t,tij,tj->ij', inside.astype(final.dtype), steps, posterior[1:])
+
+
+def _previous(transition: jax.Array, filtered: jax.Array, predicted: jax.Array) -> jax.Array:
+    """Returns p(z_t | z_{t+1}, x_1..t), [..., K, K] with columns of sum 1, of what time t knows and predicts."""
+    return jnp.exp(filtered[..., :, None] + jnp.log(transition) - _finite(predicted)[..., None, :])
 
 
 def viterbi(model: Model, parameters: Parameters, x: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -266,7 +341,7 @@ def stationary(transition: jax.Array) -> jax.Array:
     """
     size = len(transition)
     matrix = jnp.eye(size, dtype=transition.dtype) - transition + 1
-    return jnp.linalg.solve(matrix.T, jnp.ones(size, transition.dtype))
+    return jnp.maximum(jnp.linalg.solve(matrix.T, jnp.ones(size, transition.dtype)), 0)  # rounded, 0 may be negative
 
 
 def _stationary_transition(old: jax.Array, start: jax.Array, pairs: jax.Array) -> jax.Array:
