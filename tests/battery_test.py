@@ -82,6 +82,10 @@ def test_trained_networks_move_and_frozen_ones_stay(trained):
     # After four calls: through layers that start as zeros a gradient takes steps to come.
     before, (state, _) = jax.device_get((trained.start.params, trained.four))
     moving = set().union(*(moments_of(trained.start, player) for player in configs.order(trained.program.config)))
+    if not state.optimizer:  # a step of its own moves networks as a whole
+        changed = jax.tree.map(lambda old, new: not np.array_equal(old, new), before, state.params)
+        moving = {network for network in before if any(jax.tree.leaves(changed[network]))}
+        assert moving or not jax.tree.leaves(before)
     learns = {}  # leaf -> whether its momentum is not zero: a small rate may leave the leaf as it was
     for path, leaf in jax.tree.leaves_with_path(state.optimizer):
         names = [key.key for key in path if hasattr(key, 'key')]

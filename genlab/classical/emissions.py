@@ -151,7 +151,10 @@ class Gaussian:
         off = x - _mean(x, weight)[None]
         total = einsum('n,nd,ne->de', weight, off, off) / above_zero(weight.sum())
         shape = (self.states, *total.shape)
-        return {'mean': mean, 'covariance': self._constrained(jnp.broadcast_to(total, shape), jnp.ones(self.states, x.dtype))}
+        return {
+            'mean': mean,
+            'covariance': self._constrained(jnp.broadcast_to(total, shape), jnp.ones(self.states, x.dtype)),
+        }
 
     def log_prob(self, parameters, x):
         mean, centre = parameters['mean'], parameters['mean'].mean(0)  # near the data: less is lost to rounding

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp, xlogy
 
-from genlab.classical.emissions import Emission, above_zero, normalise, where_any, einsum
+from genlab.classical.emissions import Emission, above_zero, einsum, normalise, where_any
 
 Parameters = dict[str, Any]  # 'start' [K]; 'transition' [K, K], row: from, column: to; 'emission': a dict of arrays
 Result = TypeVar('Result')

@@ -134,7 +134,8 @@ def _sequence(source: Source, where: str, value: Any) -> Field:
     """Returns the declaration of sequences; see `classes` for the arguments and the error."""
     if 'sequence' not in source.fields:
         raise ConfigError(
-            f"{where}={value!r}: {source.name} has no sequences: set config.data.source='sequences' and observe='sequence'"
+            f"{where}={value!r}: {source.name} has no sequences: set config.data.source='sequences' and "
+            "config.data.observe='sequence'"
         )
     return source.fields['sequence']
 

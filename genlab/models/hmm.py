@@ -1,7 +1,6 @@
 """Hidden Markov models of sequences: Baum-Welch as a training step, samples, posteriors of states, exact likelihoods.
 
-The algebra is in `genlab.classical.hmm` and `emissions`. The parameters are the collection `fitted` of the network
-`hmm`: no gradient moves them.
+The algebra is in `genlab.classical.hmm` and `emissions`. The network `hmm` has the parameters; no gradient moves them.
 """
 
 from typing import Any, NamedTuple
@@ -62,7 +61,7 @@ def from_config(config: ConfigDict, axis: str | None) -> HiddenMarkov:
 def init(hidden: HiddenMarkov, batch: Batch, key: jax.Array) -> State:
     """Returns the state before the first step, with random parameters that suit the batch."""
     parameters = hmm.initialise(hidden.model, key, batch['x'], batch['length'])
-    return State(jnp.zeros((), jnp.int32), {'hmm': {}}, {'hmm': {'fitted': parameters}}, {}, {})
+    return State(jnp.zeros((), jnp.int32), {'hmm': parameters}, {'hmm': {}}, {}, {})
 
 
 def start(state: State, source: Source, placement: Any, *, batch_size: int) -> State:
@@ -82,7 +81,7 @@ def step(hidden: HiddenMarkov, state: State, batches: Batch, key: jax.Array) -> 
     Returns:
       The state, and the negative log-likelihood before the iteration in nats: per sequence, and per time.
     """
-    parameters = state.stats['hmm']['fitted']
+    parameters = state.params['hmm']
     found = _sums(hidden, parameters, batches['x'][0], batches['length'][0])
     found = jax.lax.psum(found, hidden.axis) if hidden.axis else found
     metrics = {
@@ -90,7 +89,7 @@ def step(hidden: HiddenMarkov, state: State, batches: Batch, key: jax.Array) -> 
         'hmm/nll_per_time': -found['log_likelihood'] / found['observations'],
     }
     fitted = hmm.maximise(hidden.model, parameters, found)
-    return state.replace(step=state.step + 1, stats={'hmm': {'fitted': fitted}}), metrics
+    return state.replace(step=state.step + 1, params={'hmm': fitted}), metrics
 
 
 def _sums(hidden: HiddenMarkov, parameters: hmm.Parameters, x: jax.Array, lengths: jax.Array) -> dict[str, Any]:
@@ -113,28 +112,28 @@ def _sums(hidden: HiddenMarkov, parameters: hmm.Parameters, x: jax.Array, length
 
 def sample(hidden: HiddenMarkov, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
     """Draws sequences of the length of the longest in the data: [N, T, D]."""
-    parameters = variables['hmm']['fitted']
+    parameters = variables['hmm']['params']
     return jax.vmap(lambda key: hmm.sample(hidden.model, parameters, key, hidden.time_steps)[1])(keys)
 
 
 def encode(hidden: HiddenMarkov, variables: Variables, batch: Batch) -> jax.Array:
     """Returns the posterior of the states at every time: [B, T, K], 0 at padding."""
-    return hmm.smooth(hidden.model, variables['hmm']['fitted'], batch['x'], batch['length']).posterior
+    return hmm.smooth(hidden.model, variables['hmm']['params'], batch['x'], batch['length']).posterior
 
 
 def path(hidden: HiddenMarkov, variables: Variables, batch: Batch) -> jax.Array:
     """Returns the most probable path of states: int32 [B, T], -1 at padding."""
-    return hmm.viterbi(hidden.model, variables['hmm']['fitted'], batch['x'], batch['length'])[0]
+    return hmm.viterbi(hidden.model, variables['hmm']['params'], batch['x'], batch['length'])[0]
 
 
 def decode(hidden: HiddenMarkov, variables: Variables, codes: jax.Array) -> jax.Array:
     """Returns the expected observations of probabilities of the states [B, T, K]: [B, T, D]."""
-    return codes @ hidden.model.emission.mean(variables['hmm']['fitted']['emission'])
+    return codes @ hidden.model.emission.mean(variables['hmm']['params']['emission'])
 
 
 def exact(hidden: HiddenMarkov, variables: Variables, batch: Batch, keys: jax.Array) -> jax.Array:
     """Returns the exact log-likelihood of sequences, [B] in nats."""
-    return hmm.log_likelihood(hidden.model, variables['hmm']['fitted'], batch['x'], batch['length'])
+    return hmm.log_likelihood(hidden.model, variables['hmm']['params'], batch['x'], batch['length'])
 
 
 def measure(hidden: HiddenMarkov, variables: Variables, batch: Batch, keys: jax.Array) -> dict[str, jax.Array]:

@@ -14,25 +14,18 @@ from genlab.experiment import Build
 from genlab.training import parallel
 from genlab.training.program import make_init, programs
 
-# 'constants', e.g. a fixed position table, are saved but never trained; papers count them. 'fitted' are parameters that
-# no gradient moves: those of expectation maximisation.
-COUNTED = ('constants', 'fitted')
-
 
 def describe(config: ConfigDict, build: Build) -> dict[str, dict]:
     """Returns network -> {'parameters': total, 'modules': [{'path', 'type', 'output', 'parameters'}, ...]}.
 
-    Computes nothing and reads no examples, only what the data declare. Counts the collections of COUNTED beside the
-    parameters.
+    Computes nothing and reads no examples, only what the data declare. Counts the collection 'constants' (e.g. a fixed
+    position table) as papers do: it is saved but never trained.
     """
     program = programs(config, build, parallel.place(config.placement), declared=True)[0]
     calls: list[dict] = []
     with nn.intercept_methods(lambda *call: _note(calls, *call)):
         state = jax.eval_shape(make_init(program))
-    held = {
-        network: [params, *(state.stats[network].get(name, {}) for name in COUNTED)]
-        for network, params in state.params.items()
-    }
+    held = {network: [params, state.stats[network].get('constants', {})] for network, params in state.params.items()}
     return {
         network: {'parameters': count(trees), 'modules': _modules(network, trees, calls)}
         for network, trees in held.items()
@@ -99,7 +92,7 @@ def _modules(network: str, trees: list, calls: list[dict]) -> list[dict]:
 
     Args:
       network: the name of the network.
-      trees: its parameters and COUNTED collections, as trees of shapes.
+      trees: its parameters and its 'constants', as trees of shapes.
       calls: the records of `_note`.
 
     Returns:

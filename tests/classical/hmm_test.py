@@ -15,7 +15,10 @@ from genlab.data.sources.sequences import EARTHQUAKES
 from support import emissions as examples
 
 LENGTHS = np.array([4, 2, 0, 1])
-CHAIN = {'start': np.array([0.5, 0.2, 0.3]), 'transition': np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.3, 0.4]])}
+CHAIN = {
+    'start': np.array([0.5, 0.2, 0.3]),
+    'transition': np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.3, 0.4]]),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +139,9 @@ def test_samples_have_the_moments_of_the_model():
         'covariance': jnp.array([[1.0, 0.5], [0.5, 1.0]]),
     }
     parameters = {
-        'start': jnp.array([0.0, 1.0]), 'transition': jnp.array([[0.9, 0.1], [0.3, 0.7]]), 'emission': emission
+        'start': jnp.array([0.0, 1.0]),
+        'transition': jnp.array([[0.9, 0.1], [0.3, 0.7]]),
+        'emission': emission,
     }
     states, x = jax.jit(partial(hmm.sample, model, times=4000))(parameters, jax.random.key(0))
     assert states[0] == 1

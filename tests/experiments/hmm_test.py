@@ -38,7 +38,7 @@ def placed():
 def test_the_numbers_do_not_depend_on_devices_and_parts_of_a_batch(placed):
     (_, one, sums), *others = placed.values()
     for _, other, others_sums in others:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), one.stats, other.stats)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), one.params, other.params)
         np.testing.assert_allclose(sums['hmm/nll'].sum, others_sums['hmm/nll'].sum, rtol=1e-5)
 
 
@@ -49,7 +49,7 @@ def test_codes_are_posteriors_and_decode_to_expected_observations(placed):
     codes = jax.jit(model.codec.encode)(variables, batch)
     assert codes.shape == (4, 16, 3)
     np.testing.assert_allclose(codes.sum(-1), 1, atol=1e-5)
-    means = variables['hmm']['fitted']['emission']['mean']
+    means = variables['hmm']['params']['emission']['mean']
     np.testing.assert_allclose(model.codec.decode(variables, codes), np.asarray(codes) @ means, atol=1e-5)
     path = np.asarray(jax.jit(lambda *both: hmm.path(hidden, *both))(variables, batch))
     assert (np.asarray(codes).argmax(-1) == path).mean() > 0.9

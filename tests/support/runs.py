@@ -32,7 +32,10 @@ def resolved(config):
 def made_up(init):
     """Returns the state of `init` with random parameters, on the host. To compile their initialisers takes long.
 
-    Parameters depend on their path. They are scaled by their fan-in, and no layer starts at zero."""
+    Parameters depend on their path. They are scaled by their fan-in, and no layer starts at zero. An experiment with a
+    step of its own keeps its parameters: they may have to be positive, or to sum to 1."""
+    if not jax.eval_shape(init).optimizer:
+        return jax.device_get(jax.jit(init)())
 
     def parameter(path, leaf):
         draw = np.random.default_rng(zlib.crc32(jax.tree_util.keystr(path).encode())).standard_normal(leaf.shape)

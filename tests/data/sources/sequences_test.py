@@ -117,7 +117,10 @@ def test_a_model_takes_the_times_and_the_symbols_from_the_data(tmp_path):
     assert config.model.to_dict() == {'time_steps': 435, 'emission': {'symbols': 27}}
     for data, message in (
         (dict(name='csv', dir=table(tmp_path, 'a\n0.5\n')), 'are no symbols: make them 0, 1, 2'),
-        (dict(source='toy', name='ring', observe='point', dir=''), 'ring/train has no sequences: set config.data.source='),
+        (
+            dict(source='toy', name='ring', observe='point', dir=''),
+            'ring/train has no sequences: set config.data.source=',
+        ),
     ):
         config.data.update(data)
         config.model = ConfigDict({'symbols': 'auto'})
