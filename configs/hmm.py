@@ -2,7 +2,7 @@
 
     python -m genlab.main --config=configs/hmm.py
 
-A stationary chain of three states with Poisson emissions, as in Zucchini and MacDonald (2009, section 3.4). Expect
+A stationary chain of three states with Poisson emissions, as in Zucchini and MacDonald (2009, chapter 3). Expect
 -log L = 329.460 and rates of 13.1, 19.7 and 29.7 earthquakes per year after some seconds. With
 `--config.model.states=2` expect 342.318.
 

@@ -130,7 +130,7 @@ COVARIANCES = {'full': True, 'tied': True, 'diagonal': False, 'spherical': False
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian:
-    """A Gaussian per state (Bishop 2006, equations 13.20 and 9.25).
+    """A Gaussian per state (Bishop 2006, equations 13.20 and 13.21).
 
     covariance: 'full'; 'tied', one full matrix for all states; 'diagonal'; or 'spherical', one variance per state.
     floor: the least variance in any direction. The M step is the maximum under this constraint, so that the likelihood

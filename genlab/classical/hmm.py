@@ -337,7 +337,7 @@ def maximise(model: Model, parameters: Parameters, sums: dict[str, Any]) -> Para
 def stationary(transition: jax.Array) -> jax.Array:
     """Returns the stationary distribution [K] of a transition matrix [K, K] with one recurrent class.
 
-    It solves d (I - G + U) = 1, where U is a matrix of ones (Zucchini and MacDonald 2009, exercise 1.8).
+    It solves d (I - G + U) = 1, where U is a matrix of ones (Zucchini and MacDonald 2009, chapter 1, exercise 8).
     """
     size = len(transition)
     matrix = jnp.eye(size, dtype=transition.dtype) - transition + 1

@@ -112,7 +112,7 @@ def test_the_tree_equals_the_scan_in_single_precision():
 
 
 def test_earthquakes_reach_the_published_likelihood():
-    """Zucchini and MacDonald 2009, section 3.4: stationary chains of two and three states with Poisson emissions.
+    """Zucchini and MacDonald 2009, chapter 3: stationary chains of two and three states with Poisson emissions.
 
     The chain of two has a third state that is never reached, so the quick recursion is not enough.
     """

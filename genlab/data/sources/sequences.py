@@ -4,7 +4,7 @@ Every sequence is padded with zeros to the longest one of both splits. The field
 and counts are whole numbers), `length` int32, and `label` for digits.
 
 earthquakes: the number of earthquakes of magnitude 7 or more in each year from 1900 to 2006, counted by the US
-    Geological Survey (Zucchini and MacDonald 2009, table 1.1). There is one sequence, which is the test split too.
+    Geological Survey (Zucchini and MacDonald 2009, chapter 1). There is one sequence, which is the test split too.
 letters: the sentences of the Gettysburg Address (Lincoln 1863) as symbols: 0 a space, 1 to 26 the letters.
 digits: the columns of a digit from left to right, with pixels in [-1, 1].
 csv: a table, see `read`.

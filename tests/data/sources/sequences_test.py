@@ -22,7 +22,7 @@ def table(tmp_path, text):
 
 
 def test_earthquakes_are_those_of_the_book():
-    """The mean and the variance are in Zucchini and MacDonald 2009, section 1.1: 19.36 and 51.57."""
+    """The mean and the variance are in Zucchini and MacDonald 2009, chapter 1: 19.36 and 51.57."""
     (years,) = rows(sequences('earthquakes'))['sequence'][..., 0]
     assert years.shape == (107,) and (years.min(), years.max()) == (6, 41)
     np.testing.assert_allclose([years.mean(), years.var(ddof=1)], [19.36, 51.57], atol=0.01)
