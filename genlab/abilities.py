@@ -1,8 +1,9 @@
 """The abilities of a model: what tools may ask of it beside training. Each is a typed function; some form groups.
 
 Every group is optional, and so is every field with a default. Tools skip what a model does not have. Shapes: B and N
-are numbers of examples, H x W x C the sides and channels of an image. Images lie in [-1, 1]; points are [B, D] as they
-are. Keys [N] are one typed key per example, so that example i does not depend on the batch that it is in.
+are numbers of examples, H x W x C the sides and channels of an image. Images lie in [-1, 1]; points [B, D] and
+sequences [B, T, D] are as they are. Keys [N] are one typed key per example, so that example i does not depend on the
+batch that it is in.
 """
 
 from collections.abc import Mapping

@@ -40,10 +40,10 @@ class Start(Protocol):
 class Experiment(NamedTuple):
     """All that the loop and the tools know of a model; `build(config, axis=None)` of experiments/*.py makes one.
 
-    A prepared batch is a dict of arrays [B, ...]: `x` is what is modelled (float32: images [B, H, W, C] in [-1, 1], or
-    points [B, D]; or codes, int32 or float32), `position` the index in the global batch; labels, captions, boxes ...
-    are there if the source has them. `compose` makes `init` and `step` of players. A model that does not learn by
-    gradients writes its own step.
+    A prepared batch is a dict of arrays [B, ...]: `x` is what is modelled (float32: images [B, H, W, C] in [-1, 1],
+    points [B, D], or sequences [B, T, D] with `length`; or codes, int32 or float32), `position` the index in the global
+    batch; labels, captions, boxes ... are there if the source has them. `compose` makes `init` and `step` of players. A
+    model that does not learn by gradients writes its own step.
     """
 
     init: Init

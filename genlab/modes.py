@@ -107,7 +107,7 @@ def sample(
     target = folder / 'samples' / drawing.folder_name(config, step, seed, prompt, label)
     if jax.process_index() == 0:
         start_empty(target, ('grid.png', '[0-9]*.png', 'samples.npz', 'conditions.txt'))
-        reference = drawing.reference(data.load(config.data), config) if drawn.ndim == 2 else None
+        reference = drawing.reference(data.load(config.data), config) if drawn.ndim < 4 else None
         images.save_png(target / 'grid.png', images.picture(drawn, reference))
         if drawn.ndim == 4:
             for number, image in enumerate(drawn):

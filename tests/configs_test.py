@@ -19,7 +19,7 @@ from genlab.training import loop, parallel
 from genlab.training.program import programs
 from tests.support.runs import FILES, module_of
 
-IMAGES = [path for path in FILES if module_of(path).get_config().data.source not in ('toy', 'codes')]
+IMAGES = [path for path in FILES if module_of(path).get_config().data.source not in ('toy', 'sequences', 'codes')]
 
 
 @pytest.fixture(scope='module')

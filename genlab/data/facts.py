@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab.data.source import UNKNOWN_LABEL, Source
+from genlab.data.source import UNKNOWN_LABEL, Field, Source
 from genlab.data.transforms import is_map
 from genlab.errors import ConfigError
 
@@ -114,6 +114,32 @@ def words(source: Source, where: str, value: Any) -> int | None:
     raise ConfigError(f'{where}={value!r}: {lack}: set config.data to images with captions, or set it to 0')
 
 
+def time_steps(source: Source, where: str, value: Any) -> int:
+    """Returns the length of the longest sequence; see `classes`."""
+    return _sequence(source, where, value).shape[0]
+
+
+def symbols(source: Source, where: str, value: Any) -> int:
+    """Returns the number of symbols 0, 1, ... in sequences; see `classes`."""
+    field = _sequence(source, where, value)
+    if field.low != 0 or not np.isfinite(field.high):
+        raise ConfigError(
+            f'{where}={value!r}: the values of {source.name} are no symbols: make them 0, 1, 2, ..., or choose another '
+            'config.model.emission'
+        )
+    return int(field.high) + 1
+
+
+def _sequence(source: Source, where: str, value: Any) -> Field:
+    """Returns the declaration of sequences; see `classes` for the arguments and the error."""
+    if 'sequence' not in source.fields:
+        raise ConfigError(
+            f"{where}={value!r}: {source.name} has no sequences: set config.data.source='sequences' and "
+            "config.data.observe='sequence'"
+        )
+    return source.fields['sequence']
+
+
 def untrained(config: ConfigDict, source: Source) -> str:
     """Returns a warning that names the classes of a conditional model without a training example; '' if there are none.
 
@@ -174,5 +200,10 @@ def variance(source: Source, config_data: ConfigDict) -> float:
 
 
 MEASURED: dict[str, Callable[[Source, ConfigDict], float]] = {'examples': examples, 'variance': variance}
-DECLARED: dict[str, Callable[[Source, str, Any], int | None]] = {'classes': classes, 'words': words}
+DECLARED: dict[str, Callable[[Source, str, Any], int | None]] = {
+    'classes': classes,
+    'words': words,
+    'time_steps': time_steps,
+    'symbols': symbols,
+}
 FACTS = (*MEASURED, *DECLARED)

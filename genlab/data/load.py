@@ -13,6 +13,7 @@ from genlab.data.sources import tfds as tfds_sets
 from genlab.data.sources.digits import digits
 from genlab.data.sources.faithful import faithful
 from genlab.data.sources.scenes.scenes import scenes
+from genlab.data.sources.sequences import sequences
 from genlab.data.sources.stacked import CHANNELS, stacked
 from genlab.data.sources.toy import toy
 from genlab.errors import ConfigError, meant
@@ -20,8 +21,8 @@ from genlab.errors import ConfigError, meant
 SPLITS = ('train', 'test')
 # Fields that only some sources read, and these sources.
 READERS = {
-    'dir': ('folder', 'tfds', 'stacked', 'codes'),
-    'name': ('toy', 'tfds', 'stacked'),
+    'dir': ('folder', 'tfds', 'stacked', 'codes', 'sequences'),
+    'name': ('toy', 'tfds', 'stacked', 'sequences'),
     'stacked': ('stacked',),
     'shapes': ('scenes',),
     'hold_out': ('scenes',),
@@ -35,13 +36,15 @@ def defaults(**changes: Any) -> ConfigDict:
     known = ConfigDict(
         {
             # The source: digits, toy, faithful (Old Faithful), scenes, tfds, folder, stacked (three grey images as
-            # channels), or codes of the tokenizer of another run.
+            # channels), sequences, or codes of the tokenizer of another run.
             'source': 'digits',
             # The source of the images that are stacked, e.g. digits.
             'stacked': '',
-            # The toy density (ring, grid, moons, roll2d, roll3d, curve) or the TFDS set (mnist, cifar10, ...).
+            # The toy density (ring, grid, moons, roll2d, roll3d, curve), the TFDS set (mnist, cifar10, ...), or the
+            # sequences (earthquakes, letters, digits, csv).
             'name': '',
-            # The folder of images, the data_dir of TFDS ('' is its default), or the run of the tokenizer of codes.
+            # The folder of images, the data_dir of TFDS ('' is its default), the run of the tokenizer of codes, or the
+            # table of sequences.
             'dir': '',
             # Pixels per side; images are cropped to the central square and resized (bilinear, antialiased). Codes have
             # the resolution and channels of their run.
@@ -220,6 +223,10 @@ def _single(config: ConfigDict) -> ConfigDict:
     return single
 
 
+def _sequences(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
+    return sequences(config.name, config.dir, config.resolution, split)
+
+
 def _codes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     # Only what is kept is encoded. `load` counts again: where labels are left out first, others are kept.
     limit = config.limit if split == 'train' and not config.leave_out else 0
@@ -234,6 +241,7 @@ SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
     'tfds': _tfds,
     'folder': _folder,
     'stacked': _stacked,
+    'sequences': _sequences,
     'codes': _codes,
 }
 # Sources of files and codes -> their declaration for training, without the pictures; None if the files are not there.

@@ -125,6 +125,11 @@ class Subject:
         return len(self.compared('test').fields[self.whole.data.observe].shape) == 3
 
     @property
+    def samples_are_points(self) -> bool:
+        """Whether samples are points, and neither images nor sequences."""
+        return len(self.compared('test').fields[self.whole.data.observe].shape) == 1
+
+    @property
     def encodes(self) -> bool:
         """Whether the model encodes examples."""
         return self.experiment.codec is not None and self.experiment.codec.encode is not None

@@ -198,8 +198,8 @@ def traverse(config: ConfigDict, codes: Codes, held_out: Batch, reference: np.nd
     candidates = traversal.most_varying(codes.known, CANDIDATES)
     change = traversal.effect(codes.decode, start, codes.known, candidates, settings.reach)
     order = np.argsort(-change, kind='stable')[: settings.dimensions]
-    # Points share one plot, as curves, which need more steps than a strip of images.
-    steps = settings.steps if codes.decoded.ndim == 4 else FRAMES * settings.steps
+    # Points share one plot, as curves, which need more steps than a strip of images or sequences.
+    steps = settings.steps if codes.decoded.ndim > 2 else FRAMES * settings.steps
     rows = traversal.traverse(start, codes.known, candidates[order], settings.reach, steps)
     figures = {'traversal_change': {str(candidates[place]): float(change[place]) for place in order}}
     return Explored({'traversal': strips.strip(codes.decode_all(rows), reference)}, {}, figures)

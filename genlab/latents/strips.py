@@ -12,10 +12,12 @@ from genlab.run.files import write_atomically
 def strip(decoded: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
     """Draws one row per path: [rows, columns, ...] -> uint8 [H, W, C].
 
-    decoded: images [rows, columns, H, W, C] in [-1, 1], or points [rows, columns, 2 or 3], which share one plot;
-    reference: points [M, 2 or 3] to draw behind them.
+    decoded: images [rows, columns, H, W, C] in [-1, 1], sequences [rows, columns, T, D], or points [rows, columns, 2 or
+    3], which share one plot; reference: points [M, 2 or 3] to draw behind them, or sequences for their scale.
     """
     flat = decoded.reshape(-1, *decoded.shape[2:])
+    if flat.ndim == 3:
+        flat = images.sequences(flat, reference)
     return images.points(flat, reference) if flat.ndim == 2 else images.grid(flat, decoded.shape[1])
 
 

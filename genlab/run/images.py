@@ -1,4 +1,4 @@
-"""Pictures of samples: grids of images and scatter plots of points, drawn in numpy and saved as PNG."""
+"""Pictures of samples: grids of images, scatter plots of points and sequences, drawn in numpy and saved as PNG."""
 
 import io
 import math
@@ -13,6 +13,7 @@ from genlab.run.files import write_atomically
 
 INK = (31, 95, 209)  # samples
 SHADE = (190, 195, 203)  # the reference points and the frame
+BARS = 48  # height of the bars of a sequence in pixels
 
 
 def to_uint8(images: ArrayLike) -> np.ndarray:
@@ -116,7 +117,8 @@ def pairs(versions: Mapping[str, np.ndarray], columns: int = 16) -> np.ndarray:
     Versions that are equal are shown once.
 
     Args:
-      versions: name -> images [N, H, W, C] or points [N, 2 or 3], e.g. the input and output of an autoencoder.
+      versions: name -> images [N, H, W, C], sequences [N, T, D] or points [N, 2 or 3], e.g. the input and output of
+        an autoencoder.
       columns: images per band.
 
     Returns:
@@ -130,6 +132,8 @@ def pairs(versions: Mapping[str, np.ndarray], columns: int = 16) -> np.ndarray:
         return grid(
             np.stack([points(version, different[0]) for version in different]), columns=len(different), padding=8
         )
+    if np.ndim(different[0]) == 3:
+        different = [sequences(version, different[0]) for version in different]
     different = [to_uint8(version) for version in different]
     number, columns = len(different[0]), min(columns, len(different[0]))
     bands: list[np.ndarray] = []
@@ -139,12 +143,45 @@ def pairs(versions: Mapping[str, np.ndarray], columns: int = 16) -> np.ndarray:
     return np.concatenate([row for band in bands for row in (band, gap)][:-1])
 
 
+def sequences(samples: ArrayLike, reference: ArrayLike | None = None) -> np.ndarray:
+    """Draws sequences with time to the right: bars for one value per time, else a grey map with a row per value.
+
+    Args:
+      samples: [N, T, D].
+      reference: sequences [M, ..., D] whose least and largest value are the ends of the scale; None takes the samples.
+
+    Returns:
+      uint8 [N, H, W, 3 for bars or 1].
+    """
+    values = np.asarray(samples, np.float64)
+    scale = values if reference is None else np.asarray(reference, np.float64)
+    scale = scale[np.isfinite(scale)] if np.isfinite(scale).any() else np.zeros(1)
+    low, high = scale.min(), scale.max()
+    level = np.clip(np.nan_to_num((values - low) / max(high - low, 1e-12)), 0, 1)
+    _, times, size = level.shape
+    if size > 1:
+        wide = max(1, 32 // max(times, size))
+        shade = np.round(255 * level.swapaxes(1, 2)).astype(np.uint8)
+        return shade.repeat(wide, 1).repeat(wide, 2)[..., None]
+    # Half a pixel is drawn for the least value, so that no time looks missing.
+    full = np.arange(BARS)[::-1, None] < np.maximum(level * BARS, 0.5)[:, None, :, 0]
+    bars = np.where(full[..., None], np.array(INK), 255).astype(np.uint8)
+    return bars.repeat(max(1, 256 // times), 2)
+
+
 def picture(samples: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
-    """Draws images [N, H, W, C] as a grid, and points [N, 2 or 3] as a scatter plot over the reference."""
+    """Draws images [N, H, W, C] and sequences [N, T, D] as a grid, and points [N, 2 or 3] as a scatter plot.
+
+    reference: real points to draw behind, or real sequences for the scale.
+    """
     rank = np.ndim(samples)
-    if rank not in (2, 4):
-        raise ValueError(f'samples must be images [N, H, W, C] or points [N, 2 or 3], not {np.shape(samples)}')
-    return points(samples, reference) if rank == 2 else grid(samples)
+    if rank not in (2, 3, 4):
+        raise ValueError(
+            f'samples must be images [N, H, W, C], sequences [N, T, D] or points [N, 2 or 3], not {np.shape(samples)}'
+        )
+    if rank == 2:
+        return points(samples, reference)
+    return grid(sequences(samples, reference) if rank == 3 else samples)
 
 
 def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:

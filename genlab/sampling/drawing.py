@@ -55,7 +55,7 @@ class Shown(NamedTuple):
     """A picture of a model, and the samples in it."""
 
     picture: np.ndarray | None  # uint8 [H, W, C]; None if the model can neither sample nor reconstruct
-    samples: np.ndarray | None = None  # images [N, H, W, C] or points [N, D]; None if the model cannot sample
+    samples: np.ndarray | None = None  # images [N, H, W, C], points or sequences; None if the model cannot sample
 
 
 def show(
@@ -114,7 +114,7 @@ def draw(
       conditions: sample numbers [N] -> their condition, leaves [N, ...]; None for `condition_at`.
 
     Returns:
-      Images [count, H, W, C] in [-1, 1] or points [count, D].
+      Images [count, H, W, C] in [-1, 1], points [count, D] or sequences [count, T, D].
     """
     if experiment.sampler is None:
         raise UserError(
@@ -208,8 +208,8 @@ def declared(config_data: FrozenConfigDict) -> data.Source:
 
 
 def reference(source: data.Source, config: ConfigDict) -> np.ndarray | None:
-    """Returns at most 2,000 real points [N, D] to draw behind samples of points; None for images."""
-    if len(source.fields[config.data.observe].shape) != 1:
+    """Returns at most 2,000 real points [N, D] or sequences [N, T, D] for pictures of samples; None for images."""
+    if len(source.fields[config.data.observe].shape) > 2:
         return None
     return source.rows(np.arange(min(2000, len(source))))[config.data.observe]
 

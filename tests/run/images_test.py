@@ -117,3 +117,17 @@ def test_save_png_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
     with pytest.raises(OSError):
         images.save_png(path, cells(2)[1])
     assert path.read_bytes() == before and os.listdir(tmp_path) == ['x.png']
+
+
+def test_sequences_are_bars_or_maps_on_the_scale_of_the_reference():
+    heights = np.array([[[0.0], [5.0], [10.0], [20.0], [np.nan]]])
+    (bars,) = images.sequences(heights, np.array([0.0, 10.0]))
+    filled = (bars[..., 0] < 255).sum(0)[:: bars.shape[1] // 5]
+    np.testing.assert_array_equal(filled, [1, images.BARS // 2, images.BARS, images.BARS, 1])
+    assert (bars[-1, :, 2] == images.INK[2]).all() and bars.shape[1] == 255
+    values = np.arange(6.0).reshape(1, 3, 2)  # three times of two values
+    (shades,) = images.sequences(values)
+    np.testing.assert_array_equal(shades[::10, ::10, 0], np.array([[0, 102, 204], [51, 153, 255]]))
+    assert images.picture(np.repeat(values, 4, 0)).shape == (2 * 20 + 2, 2 * 30 + 2, 1)
+    with pytest.raises(ValueError, match='sequences'):
+        images.picture(np.zeros(3))

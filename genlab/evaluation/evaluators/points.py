@@ -9,7 +9,7 @@ from genlab.evaluation.subject import Part, Subject
 
 def applies(subject: Subject) -> bool:
     """Returns whether the model samples points."""
-    return subject.experiment.sampler is not None and not subject.samples_are_images
+    return subject.experiment.sampler is not None and subject.samples_are_points
 
 
 def evaluate(subject: Subject) -> Part:
