@@ -10,6 +10,7 @@ from genlab.data.source import UNKNOWN_LABEL, Source, declaration, image_field, 
 from genlab.data.sources import codes as encoded
 from genlab.data.sources import folder as folders
 from genlab.data.sources import tfds as tfds_sets
+from genlab.data.sources.bars import bars
 from genlab.data.sources.digits import digits
 from genlab.data.sources.scenes.scenes import scenes
 from genlab.data.sources.stacked import CHANNELS, stacked
@@ -27,7 +28,7 @@ def defaults(**changes: Any) -> ConfigDict:
     """Returns `config.data` with every field that `load`, `prepare_batch` and the loop read, updated by `changes`."""
     known = ConfigDict(
         {
-            # The source: digits, toy, scenes, tfds, folder, stacked (three grey images as channels), or codes
+            # The source: digits, bars, toy, scenes, tfds, folder, stacked (three grey images as channels), or codes
             # of the tokenizer of another run.
             'source': 'digits',
             # The source of the images that are stacked, e.g. digits.
@@ -172,6 +173,10 @@ def _digits(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     return digits(config.resolution, config.channels, split)
 
 
+def _bars(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
+    return bars(config.resolution, config.channels, split)
+
+
 def _toy(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     return toy(config.name, split)
 
@@ -206,6 +211,7 @@ def _codes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
 
 SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
     'digits': _digits,
+    'bars': _bars,
     'toy': _toy,
     'scenes': _scenes,
     'tfds': _tfds,

@@ -19,6 +19,7 @@ LOWER = (
     'nll',
     'nll_bound',
     'nll_importance_weighted',
+    'nll_ais',
     'bits_per_dimension',
     'bits_per_dimension_bound',
     'bits_per_dimension_importance_weighted',

@@ -1,0 +1,1 @@
+"""Classical models: pure functions over arrays, without networks, losses or devices."""
