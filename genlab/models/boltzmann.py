@@ -25,7 +25,6 @@ from genlab.conditioning import Condition
 from genlab.data.source import Source, example_shape
 from genlab.data.transforms import is_map
 from genlab.errors import ConfigError, choose
-from genlab.evaluation.metrics import likelihood
 from genlab.losses import reconstruction, sparsity
 from genlab.networks.boltzmann import FullMachine, RestrictedMachine
 from genlab.training.pretrained import replace_networks
@@ -206,7 +205,12 @@ def reconstruct(model: Boltzmann, variables: Variables, batch: Batch, keys: jax.
 
 def filters(model: Boltzmann, variables: Variables) -> jax.Array:
     """Returns the weights of each hidden unit, in the shape of an example: [H, ...]."""
-    return parameters(variables[NAME]).weights.T.reshape(-1, *model.shape)
+    return weights_as_examples(model, variables[NAME])
+
+
+def weights_as_examples(model: Boltzmann, own: Mapping[str, Any]) -> jax.Array:
+    """Returns the weights of each hidden unit, in the shape of an example: [H, ...]. own: variables of the network."""
+    return parameters(own).weights.T.reshape(-1, *model.shape)
 
 
 # Samples.
@@ -296,7 +300,7 @@ def measure(model: Boltzmann, variables: Variables, batch: Batch, keys: jax.Arra
         if model.visible is boltzmann.BINARY:
             found['nll'] = -log_density
         else:  # of levels, bounded by the density of dequantised values
-            found['nll_bound'] = -likelihood.of_levels(log_density, v.shape[1])
+            found['nll_bound'] = v.shape[1] * math.log(128) - log_density
     return found
 
 
@@ -378,6 +382,10 @@ def _fields(config: ConfigDict, axis: str | None) -> dict[str, Any]:
     for key, value in (('model.gibbs_steps', config.model.gibbs_steps), ('sample.steps', config.sample.steps)):
         if not isinstance(value, int) or value < 1:
             raise ConfigError(f'config.{key}={value!r}: give a whole number, at least 1')
+    if config.model.dtype != 'float32':
+        raise ConfigError(
+            f'config.model.dtype={config.model.dtype!r}: a free energy is the difference of large sums: leave float32'
+        )
     return dict(
         offset=-1.0,
         scale=2.0,
