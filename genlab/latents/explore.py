@@ -384,7 +384,9 @@ def draw_filters(codec: Codec, variables: Variables) -> Explored:
     weights = np.asarray(codec.filters(parallel.to_host(variables)), np.float32)
     axes = (1, 2, 3)
     chosen = weights[np.argsort(-np.square(weights).sum(axes), kind='stable')[:FILTERS]]
-    return Explored({'filters': images.grid(chosen / np.maximum(np.abs(chosen).max(axes, keepdims=True), 1e-8))}, {}, {})
+    return Explored(
+        {'filters': images.grid(chosen / np.maximum(np.abs(chosen).max(axes, keepdims=True), 1e-8))}, {}, {}
+    )
 
 
 def _by_alpha(alphas: np.ndarray, values: np.ndarray) -> dict[str, float]:

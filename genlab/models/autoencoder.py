@@ -223,7 +223,9 @@ def check_layers(config: ConfigDict, run: ConfigDict) -> None:
     """Raises ConfigError if the run of a deep belief network has other layers than the autoencoder of a config."""
     model, where = config.model, f'{PRETRAINED}={config.model.pretrained}'
     if run.experiment != 'dbn':
-        raise ConfigError(f'{where}: its run is one of config.experiment={run.experiment!r}: name one of configs/dbn.py')
+        raise ConfigError(
+            f'{where}: its run is one of config.experiment={run.experiment!r}: name one of configs/dbn.py'
+        )
     if model.networks.name != 'dense' or not choices.options(model.networks).get('use_bias', True):
         raise ConfigError(f"{where}: config.model.networks must be 'dense' with biases, as the layers of its run are")
     if model.networks.get('tied', False):

@@ -284,9 +284,7 @@ def annealed(model: Boltzmann, variables: Variables, keys: jax.Array) -> jax.Arr
     """Returns the logs of unbiased estimates of Z, one run of annealed importance sampling per key: [N]."""
     own = variables[NAME]
     betas = boltzmann.temperatures(model.temperatures)
-    return boltzmann.annealed_log_weights(
-        model.machine, parameters(own), own['buffers']['base_rates'], keys, betas
-    )
+    return boltzmann.annealed_log_weights(model.machine, parameters(own), own['buffers']['base_rates'], keys, betas)
 
 
 def measure(model: Boltzmann, variables: Variables, batch: Batch, keys: jax.Array) -> dict[str, jax.Array]:
