@@ -24,21 +24,21 @@ def get_config(variant=''):
     config.sample.update(boltzmann.sampling())
     config.train.update(steps_per_call=20, log_every=500, sample_every=0, evaluate_every='end')
     config.checkpoint.every = 2000
-    schedule(config, steps=1000)
+    schedule(config, steps=1000, rate=0.1, code_rate=0.01)
     return configs.vary(config, variant, VARIANTS)
 
 
-def schedule(config, steps):
+def schedule(config, steps, rate, code_rate):
     """Trains each machine for `steps` steps, from the bottom up; the rate decays to a tenth.
 
-    The Gaussian code learns more slowly, because its units are not bounded."""
+    Gaussian units of the code are not bounded, so they learn more slowly, with `code_rate`."""
     machines = [f'machine_{number + 1}' for number in range(len(config.model.features))]
     config.losses, config.optimizer = configs.untyped(), configs.untyped()
     for machine in machines:
         slow = machine == machines[-1] and config.model.code == 'gaussian'
-        rate = 1e-3 if slow else 0.05
         config.losses[machine] = dict(contrastive=1.0, squared_error=0.0)
-        config.optimizer[machine] = sgd(ramp(rate, rate / 10, steps), momentum=0.9, weight_decay=2e-4)
+        first = code_rate if slow else rate
+        config.optimizer[machine] = sgd(ramp(first, first / 10, steps), momentum=0.9, weight_decay=2e-4)
     config.phases = tuple(
         {'train.order': (machine,), **({} if machine == machines[-1] else {'until': steps * (number + 1)})}
         for number, machine in enumerate(machines)
@@ -52,7 +52,7 @@ def mnist(config):
     config.data.update(resident=False)
     config.model.features = (1000, 500, 250, 30)
     config.train.steps_per_call = 1
-    schedule(config, steps=6000)
+    schedule(config, steps=6000, rate=0.05, code_rate=1e-3)
     config.evaluate.count = 10_000
 
 

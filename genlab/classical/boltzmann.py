@@ -319,8 +319,8 @@ def annealed_log_weights(
     steps = len(betas) - 1
     v = machine.step(start, jnp.zeros((keys.shape[0], len(base)), base.dtype), keys, steps)  # exact: units are apart
     log_weights = jnp.full(keys.shape, machine.log_independent(start))
-    betas = jnp.asarray(betas, base.dtype)
-    return jax.lax.scan(anneal, (v, log_weights), (jnp.arange(steps), betas[:-1], betas[1:]))[0][1]
+    levels = jnp.asarray(betas, base.dtype)
+    return jax.lax.scan(anneal, (v, log_weights), (jnp.arange(steps), levels[:-1], levels[1:]))[0][1]
 
 
 # Enumeration.

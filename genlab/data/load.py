@@ -28,7 +28,7 @@ def defaults(**changes: Any) -> ConfigDict:
     """Returns `config.data` with every field that `load`, `prepare_batch` and the loop read, updated by `changes`."""
     known = ConfigDict(
         {
-            # The source: digits, bars, toy, scenes, tfds, folder, stacked (three grey images as channels), or codes
+            # The source: digits, toy, bars, scenes, tfds, folder, stacked (three grey images as channels), or codes
             # of the tokenizer of another run.
             'source': 'digits',
             # The source of the images that are stacked, e.g. digits.
@@ -211,8 +211,8 @@ def _codes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
 
 SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
     'digits': _digits,
-    'bars': _bars,
     'toy': _toy,
+    'bars': _bars,
     'scenes': _scenes,
     'tfds': _tfds,
     'folder': _folder,

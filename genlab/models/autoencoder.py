@@ -257,7 +257,7 @@ def unrolled(stack: Stack, layers: Sequence[Mapping[str, jax.Array]]) -> dict[st
     Returns:
         The parameters of each block.
     """
-    left, made = list(layers), {}
+    left, made = list(layers), dict[str, dict[str, Any]]()
     for name, block in stack.blocks.items():
         count, (low, high) = len(block.module.features), block.bounds
         own, left = left[:count], left[count:]

@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 
 from genlab import choices
 from genlab.abilities import Batch, Variables
-from genlab.choices import named
 from genlab.classical import boltzmann
 from genlab.classical.boltzmann import Machine
 from genlab.conditioning import Condition
