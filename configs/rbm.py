@@ -51,7 +51,7 @@ def full(config):
     config.model.machine = named('full')
     config.model.update(latent_size=4, gibbs_steps=5, persistent=True)
     config.losses.machine = dict(contrastive=1.0)
-    config.optimizer.machine = sgd(ramp(0.05, 0.0), momentum=0.9)
+    config.optimizer.machine = sgd(ramp(0.01, 0.0), momentum=0.9)
     config.train.steps = 4000
     config.sample.steps = 200
 
