@@ -14,7 +14,7 @@ from genlab.evaluation.metrics.likelihood import log_mean
 from genlab.training.players import example_keys
 
 pytestmark = pytest.mark.quick
-CHAINS = 20_000
+CHAINS = 4000
 
 
 def all_states(units):
@@ -194,8 +194,8 @@ def test_gaussian_units_are_drawn_around_their_field():
     v = np.asarray(jax.jit(lambda v: machine.step(parameters, v, keys(CHAINS), 0))(begin), np.float64)
     on = expit(float(boltzmann.hidden_field(parameters, begin[:1])[0, 0]))
     shift = np.asarray(parameters.weights)[:, 0]
-    np.testing.assert_allclose(v.mean(0), np.asarray(parameters.visible) + on * shift, atol=0.05)
-    np.testing.assert_allclose(np.cov(v.T), np.eye(2) + on * (1 - on) * np.outer(shift, shift), atol=0.06)
+    np.testing.assert_allclose(v.mean(0), np.asarray(parameters.visible) + on * shift, atol=0.08)
+    np.testing.assert_allclose(np.cov(v.T), np.eye(2) + on * (1 - on) * np.outer(shift, shift), atol=0.12)
     means = boltzmann.restricted(GAUSSIAN, BINARY, (2, 1), means=True).step(parameters, begin, keys(CHAINS), 0)
     assert len(np.unique(np.asarray(means), axis=0)) == 2  # one per state of the hidden unit
 
@@ -215,7 +215,7 @@ def test_the_interval_of_annealed_importance_sampling_holds_the_exact_partition_
 
     @jax.jit
     def both(keys):
-        weights = boltzmann.annealed_log_weights(machine, theta, base, keys, boltzmann.temperatures(100))
+        weights = boltzmann.annealed_log_weights(machine, theta, base, keys, boltzmann.temperatures(60))
         return weights, machine.log_partition(theta), machine.log_independent(machine.independent(theta, base))
 
     weights, exact, start = map(np.asarray, both(keys(500)))
