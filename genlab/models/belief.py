@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from genlab import choices
@@ -26,7 +27,7 @@ from genlab.training.state import Network
 
 
 def settings(features: tuple[int, ...], **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a deep belief network, but for the changes. features: hidden units, from the data up"""
+    """Returns `config.model` of a deep belief network, but for the changes. features: hidden units, from the data up."""
     return choices.filled(
         'config.model',
         dict(
@@ -73,8 +74,9 @@ def from_config(config: ConfigDict, axis: str | None = None) -> Belief:
 
 
 def active(config: ConfigDict, belief: Belief) -> tuple[str, ...]:
-    """Returns the machines up to the highest that the current phase trains."""
-    return belief.names[: max(belief.names.index(player) + 1 for player in order(config) if player in belief.machines)]
+    """Returns the machines up to the highest that the current phase trains, or all if it trains none."""
+    trained = (belief.names.index(player) + 1 for player in order(config) if player in belief.machines)
+    return belief.names[: max(trained, default=len(belief.names))]
 
 
 def networks(belief: Belief, batch: Batch) -> dict[str, Network]:
@@ -83,7 +85,7 @@ def networks(belief: Belief, batch: Batch) -> dict[str, Network]:
     for name, machine in belief.machines.items():
         v = boltzmann.states(machine, v)
         found[name] = Network(machine.module, (v, False))
-        v = jax.numpy.zeros((len(v), machine.module.hidden))
+        v = jnp.zeros((len(v), machine.module.hidden))
     return found
 
 

@@ -13,7 +13,6 @@ from genlab.classical.boltzmann import BINARY, GAUSSIAN, Full, Restricted
 from genlab.evaluation.metrics.likelihood import log_mean
 from genlab.training.players import example_keys
 
-pytestmark = pytest.mark.quick
 CHAINS = 4000
 
 

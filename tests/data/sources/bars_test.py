@@ -10,8 +10,6 @@ from genlab.data.load import defaults
 from genlab.data.sources.bars import bars
 from genlab.errors import ConfigError
 
-pytestmark = pytest.mark.quick
-
 
 def test_every_pattern_appears_once_per_direction():
     source = load(defaults(source='bars', resolution=3))
