@@ -27,7 +27,7 @@ from genlab.training.state import Network
 
 
 def settings(features: tuple[int, ...], **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a deep belief network, but for the changes. features: hidden units, from the data up."""
+    """Returns `config.model` of a deep belief network, but for the changes. features: hidden units, lowest first."""
     return choices.filled(
         'config.model',
         dict(
