@@ -33,4 +33,5 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         ),
         measure=partial(autoencoder.measure, stack, through),
         reconstruct=partial(autoencoder.reconstruct, stack, through),
+        start=partial(autoencoder.load, config, stack) if config.model.pretrained else None,
     )

@@ -80,6 +80,11 @@ class Directions(Protocol):
         """Returns directions [K, D] in the space of flat codes, unit vectors, the most influential first."""
 
 
+class Filters(Protocol):
+    def __call__(self, variables: Variables) -> jax.Array:
+        """Returns the weights between each code unit and the pixels, as images of any range: [K, H, W, C]."""
+
+
 class Measure(Protocol):
     def __call__(self, variables: Variables, batch: Batch, keys: jax.Array) -> Mapping[str, jax.Array]:
         """Measures held-out examples: {name: [B]}.
@@ -94,6 +99,11 @@ class Measure(Protocol):
 class PerExample(Protocol):
     def __call__(self, variables: Variables, batch: Batch, keys: jax.Array) -> jax.Array:
         """Returns one number per example, [B]."""
+
+
+class LogWeights(Protocol):
+    def __call__(self, variables: Variables, keys: jax.Array) -> jax.Array:
+        """Returns the log of one unbiased estimate of the normaliser Z of the model per key, [N] nats."""
 
 
 class Reconstruct(Protocol):
@@ -119,6 +129,7 @@ class Codec(NamedTuple):
     mix: Mix | None = None
     truncate: Truncate | None = None
     directions: Directions | None = None  # from the weights alone, without examples
+    filters: Filters | None = None
     entries: int = 0  # of the codebook; 0 where codes are continuous
     continuous: Any = None  # with a codebook: the Codec before quantisation, whose `decode` quantises first
 
@@ -128,3 +139,6 @@ class Likelihood(NamedTuple):
 
     log_weight: PerExample | None = None  # log p(x, z) - log q(z | x), one latent per key
     exact: PerExample | None = None  # an exact log-density; expensive
+    # Of a model whose normaliser Z is estimated: log p(x) + log Z, and estimates of Z by annealed importance sampling.
+    unnormalised: PerExample | None = None
+    annealed: LogWeights | None = None

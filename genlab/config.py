@@ -57,6 +57,8 @@ def defaults(experiment: str) -> ConfigDict:
                 importance=0,  # latents per example for the importance-weighted likelihood; 0: no estimate
                 importance_chunk=50,  # latents per call
                 exact=0,  # held-out examples whose exact likelihood is computed, where the model has one
+                annealed=0,  # runs of annealed importance sampling that estimate a normaliser; 0: no estimate
+                temperatures=1000,  # steps of each of these runs
                 anomaly='squared_error',  # the measure that finds the classes of config.data.leave_out
                 maps=('pca',),  # of the codes on a plane: 'pca', 'tsne', 'umap'
             ),
@@ -494,7 +496,7 @@ def small(config: ConfigDict) -> ConfigDict:
     config.sample.update(count=4, chunk=4)
     if 'steps' in config.sample:
         config.sample.steps = min(config.sample.steps, 4)
-    config.evaluate.count = 8
+    config.evaluate.update(count=8, temperatures=4)
     config.explore.update(pairs=2, steps=3, dimensions=2, examples=16, inversions=2, inversion_steps=2)
     config.checkpoint.every = 2
     shrink(config.model)

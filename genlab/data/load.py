@@ -10,6 +10,7 @@ from genlab.data.source import UNKNOWN_LABEL, Source, declaration, image_field, 
 from genlab.data.sources import codes as encoded
 from genlab.data.sources import folder as folders
 from genlab.data.sources import tfds as tfds_sets
+from genlab.data.sources.bars import bars
 from genlab.data.sources.digits import digits
 from genlab.data.sources.faithful import faithful
 from genlab.data.sources.scenes.scenes import scenes
@@ -35,8 +36,8 @@ def defaults(**changes: Any) -> ConfigDict:
     """Returns `config.data` with every field that `load`, `prepare_batch` and the loop read, updated by `changes`."""
     known = ConfigDict(
         {
-            # The source: digits, toy, faithful (Old Faithful), scenes, tfds, folder, stacked (three grey images as
-            # channels), sequences, or codes of the tokenizer of another run.
+            # The source: digits, toy, faithful (Old Faithful), bars, scenes, tfds, folder, stacked (three grey images
+            # as channels), sequences, or codes of the tokenizer of another run.
             'source': 'digits',
             # The source of the images that are stacked, e.g. digits.
             'stacked': '',
@@ -191,6 +192,10 @@ def _digits(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     return digits(config.resolution, config.channels, split)
 
 
+def _bars(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
+    return bars(config.resolution, config.channels, split)
+
+
 def _toy(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     return toy(config.name, split)
 
@@ -237,6 +242,7 @@ SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
     'digits': _digits,
     'toy': _toy,
     'faithful': _faithful,
+    'bars': _bars,
     'scenes': _scenes,
     'tfds': _tfds,
     'folder': _folder,

@@ -25,6 +25,7 @@ FRAMES = 4  # animation frames per step of a strip
 RESTARTS = 4  # initial codes per inversion
 CANDIDATES = 64  # dimensions whose effect is measured
 CLASSES = 10  # classes with a row in the picture of directions, at most
+FILTERS = 100  # in their picture, at most
 VERSIONS = 4  # outputs per image that is inpainted or translated
 
 
@@ -101,6 +102,7 @@ def _explore_codes(
             mix(config, codes, held_out),
             truncate(config, codes),
             factorise(config, codes, held_out),
+            draw_filters(codec, variables),
             edit(config, experiment, placement, variables, kept),
         ]
     return parts
@@ -369,6 +371,25 @@ def masks(shape: tuple[int, ...]) -> np.ndarray:
 def beside_first(given: np.ndarray, output: np.ndarray) -> np.ndarray:
     """Arranges [rows * VERSIONS, ...] each as [rows, 2 VERSIONS, ...]: every input to the left of its output."""
     return np.stack([given, output], 1).reshape(-1, 2 * VERSIONS, *output.shape[1:])
+
+
+def draw_filters(codec: Codec, variables: Variables) -> Explored:
+    """Draws the weights of each code unit as an image, the FILTERS largest by norm first.
+
+    Each is divided by its largest absolute value, so grey is 0. The result is empty if the model has no filters.
+
+    Args:
+      codec: of the model.
+      variables: of the model.
+    """
+    if codec.filters is None:
+        return Explored({}, {}, {})
+    weights = np.asarray(codec.filters(parallel.to_host(variables)), np.float32)
+    axes = (1, 2, 3)
+    chosen = weights[np.argsort(-np.square(weights).sum(axes), kind='stable')[:FILTERS]]
+    return Explored(
+        {'filters': images.grid(chosen / np.maximum(np.abs(chosen).max(axes, keepdims=True), 1e-8))}, {}, {}
+    )
 
 
 def _by_alpha(alphas: np.ndarray, values: np.ndarray) -> dict[str, float]:

@@ -6,7 +6,8 @@ For the arguments that all families share, see `genlab.models`.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -19,19 +20,22 @@ from genlab.abilities import Batch, Variables
 from genlab.choices import named
 from genlab.config import order
 from genlab.data import corruption
-from genlab.data.source import example_shape
-from genlab.errors import choose
+from genlab.data.source import Source, example_shape
+from genlab.errors import ConfigError, choose
 from genlab.losses import reconstruction, sparsity
 from genlab.losses.isometry import isometry
 from genlab.networks.autoencoders.deterministic import ConvolutionalAutoencoder, DenseAutoencoder, truncate
 from genlab.networks.layers.mlp import identity
 from genlab.noise import normal, stream
-from genlab.training.state import Network
+from genlab.training import pretrained
+from genlab.training.parallel import Placement
+from genlab.training.state import Network, State
 
 ACTIVATIONS = {'linear': identity, 'sigmoid': nn.sigmoid, 'tanh': jnp.tanh, 'relu': nn.relu, 'cos': jnp.cos}
 # Gains of the initial kernels that preserve the variance of a signal.
 GAINS = {'linear': 1.0, 'sigmoid': 4.0, 'tanh': 1.0, 'relu': math.sqrt(2), 'cos': 1.0}
 OUTPUTS = {'linear': identity, 'sigmoid': lambda logits: jnp.tanh(logits / 2)}  # of images: 2 s(l) - 1, in [-1, 1]
+PRETRAINED = 'config.model.pretrained'  # the key that names the run of a deep belief network
 Fields = dict[str, Any]  # fields of both networks that the config sets outside of the choice
 
 
@@ -48,6 +52,7 @@ def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
             output='sigmoid',  # of the last layer: sigmoid or linear
             corruption=named('none'),  # of the input: genlab.data.corruption, with its amount
             rho=0.0,  # target of the mean activation of sigmoid codes, for the term sparsity
+            pretrained='',  # folder of a run of configs/dbn.py, whose unrolled weights are the first ones; '': random
         ),
         changes,
     )
@@ -190,6 +195,80 @@ def reconstruct(stack: Stack, through: tuple[str, ...], variables: Variables, ba
     corrupted = corrupt(stack, stack.blocks[through[0]], batch['x'], keys)
     codes = encode(stack, through, variables, corrupted)
     return {'input': corrupted, 'output': decode(stack, through, variables, codes)}
+
+
+def load(config: ConfigDict, stack: Stack, state: State, source: Source, placement: Placement) -> State:
+    """Returns the fresh state with the weights of the deep belief network of the run `config.model.pretrained`.
+
+    Args:
+        config: of this run.
+        stack: the model.
+        state: before the first step.
+        source: the training data, which are not used.
+        placement: of the state.
+
+    Raises:
+        UserError: the run has no checkpoint.
+        ConfigError: there is no such run, it is no deep belief network, or its layers differ.
+    """
+    run, variables = pretrained.load(config.model.pretrained, placement, PRETRAINED)
+    check_layers(config, run)
+    params = {name: state.params[name] for name in stack.blocks}
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
+    made = jax.jit(partial(unrolled, stack), out_shardings=shardings)([own['params'] for own in variables.values()])
+    return pretrained.replace_networks(state, {name: {'params': made[name], **state.stats[name]} for name in made})
+
+
+def check_layers(config: ConfigDict, run: ConfigDict) -> None:
+    """Raises ConfigError if the run of a deep belief network has other layers than the autoencoder of a config."""
+    model, where = config.model, f'{PRETRAINED}={config.model.pretrained}'
+    if run.experiment != 'dbn':
+        raise ConfigError(
+            f'{where}: its run is one of config.experiment={run.experiment!r}: name one of configs/dbn.py'
+        )
+    if model.networks.name != 'dense' or not choices.options(model.networks).get('use_bias', True):
+        raise ConfigError(f"{where}: config.model.networks must be 'dense' with biases, as the layers of its run are")
+    if model.networks.get('tied', False):
+        raise ConfigError(f'{where}: set config.model.networks.tied=False: tied kernels cannot have the two scales')
+    code = {'gaussian': 'linear', 'binary': 'sigmoid'}[run.model.code]
+    wanted = {
+        'config.model.networks.features': (tuple(model.networks.features), tuple(run.model.features)),
+        'config.data': (example_shape(config), example_shape(run)),
+        'config.model.activation': (model.activation, 'sigmoid'),
+        'config.model.code': (model.code, code),
+        'config.model.output': (model.output, 'sigmoid'),
+    }
+    for key, (here, there) in wanted.items():
+        if here != there:
+            raise ConfigError(f'{where}: {key} gives {here}, and its run needs {there}: make them the same')
+
+
+def unrolled(stack: Stack, layers: Sequence[Mapping[str, jax.Array]]) -> dict[str, dict[str, Any]]:
+    """Unrolls restricted Boltzmann machines into an autoencoder (Hinton and Salakhutdinov 2006, figure 1).
+
+    The encoder has their weights and hidden biases, the decoder the transposed weights and visible biases. So it
+    computes the mean-field pass up and down. Visible units v = (x - low) / (high - low) of the data x in [low, high]
+    are folded into the first layer.
+
+    Args:
+        stack: the autoencoder, whose blocks are dense and untied.
+        layers: {'weights' [D, H], 'visible' [D], 'hidden' [H]} of each machine, from the data up.
+
+    Returns:
+        The parameters of each block.
+    """
+    left, made = list(layers), dict[str, dict[str, Any]]()
+    for name, block in stack.blocks.items():
+        count, (low, high) = len(block.module.features), block.bounds
+        own, left = left[:count], left[count:]
+        made[name] = params = {}
+        for number, layer in enumerate(own):
+            kernel, bias = layer['weights'], layer['hidden']
+            if number == 0:
+                kernel, bias = kernel / (high - low), bias - low / (high - low) * kernel.sum(0)
+            params[f'encoder_{number}'] = {'kernel': kernel, 'bias': bias}
+            params[f'decoder_{count - 1 - number}'] = {'kernel': layer['weights'].T, 'bias': layer['visible']}
+    return made
 
 
 def from_config(config: ConfigDict, axis: str | None = None) -> Stack:

@@ -21,6 +21,7 @@ LOWER = (
     'nll_importance_weighted',
     'nll_codes',
     'nll_codes_bound',
+    'nll_ais',
     'bits_per_dimension',
     'bits_per_dimension_bound',
     'bits_per_dimension_importance_weighted',

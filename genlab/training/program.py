@@ -150,6 +150,8 @@ LEAST = {
     'evaluate.importance': 0,
     'evaluate.importance_chunk': 1,
     'evaluate.exact': 0,
+    'evaluate.annealed': 0,
+    'evaluate.temperatures': 1,
     'explore.pairs': 1,
     'explore.steps': 2,
     'explore.dimensions': 1,

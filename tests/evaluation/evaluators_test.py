@@ -91,6 +91,29 @@ def test_likelihoods_are_also_given_in_bits_per_dimension():
     assert part.protocol == {'held_out': 297, 'importance': 4000}
 
 
+@pytest.mark.parametrize('dequantise', [False, True])
+def test_an_estimated_normaliser_gives_a_likelihood_with_its_interval(dequantise):
+    """Uses estimates of Z that are 1 or 3 with equal probability, and log p(x) + log Z = -100."""
+    config = digits(dequantise=dequantise)
+    config.evaluate.update(annealed=4000, temperatures=7)
+    part = held_out.evaluate(
+        subject_of(
+            config,
+            measure=lambda *_: {'one': jnp.ones(128)},
+            unnormalised=lambda variables, batch, keys: jnp.full(len(keys), -100.0),
+            annealed=lambda variables, keys: jnp.log1p(2.0 * jax.vmap(jax.random.bernoulli)(keys)),
+        )
+    )
+    figures, levels = part.figures, 64 * np.log(128) if dequantise else 0
+    assert figures['log_partition_ais'] == pytest.approx(np.log(2), abs=0.03)
+    assert figures['nll_ais'] == pytest.approx(100 + levels + figures['log_partition_ais'])
+    error = 3 / np.sqrt(4000)
+    assert figures['nll_ais_low'] == pytest.approx(figures['nll_ais'] + np.log1p(-error / 2), abs=2e-3)
+    assert figures['nll_ais_high'] == pytest.approx(figures['nll_ais'] + np.log1p(error / 2), abs=2e-3)
+    assert figures['bits_per_dimension_ais'] == pytest.approx(figures['nll_ais'] / (64 * np.log(2)))
+    assert part.protocol == {'held_out': 297, 'ais_runs': 4000, 'ais_temperatures': 7}
+
+
 def principal(size):
     """Returns an experiment that computes PCA by scikit-learn."""
     from sklearn.decomposition import PCA

@@ -252,6 +252,16 @@ def test_codes_that_are_trees_give_the_same_figures_as_arrays(linear, monkeypatc
     )
 
 
+def test_filters_are_scaled_alone_and_the_largest_come_first():
+    weights = np.zeros((3, 2, 2, 1), np.float32)
+    weights[0, 0, 0], weights[1, 1, 1], weights[2, 0, 1] = 0.1, -4.0, 2.0
+    found = exploration.draw_filters(Codec(None, filters=lambda variables: weights), {}).pictures['filters'][..., 0]
+    expected = images.grid(np.sign(weights[[1, 2, 0]]))[..., 0]
+    np.testing.assert_array_equal(found, expected)
+    assert set(np.unique(found)) >= {0, 128, 255}
+    assert exploration.draw_filters(Codec(None), {}).pictures == {}
+
+
 def test_pairs_are_of_different_classes_where_possible():
     first, second = exploration.pair_up(np.array([1, 1, 1, 2, 3, 3, 1, 1]), 4)
     assert list(zip(first, second)) == [(0, 3), (1, 4), (2, 5), (6, 7)]

@@ -9,8 +9,10 @@ import numpy as np
 from genlab.abilities import Batch, Likelihood, Variables
 from genlab.evaluation.metrics import likelihood
 from genlab.evaluation.subject import Part, Subject, compiled
+from genlab.sampling import drawing
+from genlab.training import parallel
 
-LIKELIHOODS = ('nll', 'nll_bound', 'nll_importance_weighted', 'nll_exact')
+LIKELIHOODS = ('nll', 'nll_bound', 'nll_importance_weighted', 'nll_exact', 'nll_ais', 'nll_ais_low', 'nll_ais_high')
 
 
 def applies(subject: Subject) -> bool:
@@ -21,7 +23,8 @@ def applies(subject: Subject) -> bool:
 def evaluate(subject: Subject) -> Part:
     """Averages the measures of the model, and adds the likelihoods that the config requests.
 
-    `config.evaluate.importance` requests the importance-weighted likelihood, `config.evaluate.exact` the exact one.
+    `config.evaluate.importance` requests the importance-weighted likelihood, `config.evaluate.exact` the exact one, and
+    `config.evaluate.annealed` the one with a normaliser estimated by annealed importance sampling.
     Every likelihood of images is also reported in bits per dimension.
     """
     settings = subject.config.evaluate
@@ -37,6 +40,9 @@ def evaluate(subject: Subject) -> Part:
         values |= exact(subject, estimates.exact)
         protocol |= {'exact': min(settings.exact, subject.held_out)}
     figures = {name: float(np.mean(value, dtype=np.float64)) for name, value in values.items()}
+    if estimates.annealed and estimates.unnormalised and settings.annealed:
+        figures |= annealed(subject, estimates.unnormalised, estimates.annealed)
+        protocol |= {'ais_runs': settings.annealed, 'ais_temperatures': settings.temperatures}
     likelihoods = [name for name in LIKELIHOODS if name in figures]
     if likelihoods and subject.images:
         dimensions = int(np.prod(subject.test.fields[subject.config.data.observe].shape))
@@ -58,6 +64,34 @@ def exact(subject: Subject, ability: Callable) -> dict[str, np.ndarray]:
     if not subject.config.data.dequantise:
         return {'nll_exact' if not subject.images else 'negative_log_density': -nats}
     return {'nll_exact': -likelihood.of_levels(nats, int(np.prod(subject.x('test').shape[1:])))}
+
+
+def annealed(subject: Subject, unnormalised: Callable, log_weights: Callable) -> dict[str, float]:
+    """Returns the negative log-likelihood with a normaliser Z estimated by annealed importance sampling, in nats.
+
+    `nll_ais` is the estimate, which is too low on average. `nll_ais_low` and `nll_ais_high` are those of the estimate
+    of Z minus and plus 3 standard errors; see `likelihood.log_mean`. `log_partition_ais` is the estimate of log Z. For
+    dequantised images, likelihoods refer to the 8-bit levels.
+
+    Args:
+        subject: the model.
+        unnormalised: `Likelihood.unnormalised` of the model.
+        log_weights: `Likelihood.annealed` of the model.
+    """
+    settings, score = subject.config.evaluate, compiled(unnormalised)
+    nats = subject.over(lambda *arguments: {'nats': score(*arguments)}, purpose='exact')['nats']
+    if subject.config.data.dequantise:
+        nats = likelihood.of_levels(nats, int(np.prod(subject.x('test').shape[1:])))
+    keys = drawing.keys(settings.seed, 0, settings.annealed, 'annealed')
+    runs = parallel.run(subject.placement, compiled(log_weights), subject.variables, keys)
+    estimate, low, high = likelihood.log_mean(runs)
+    score_mean = float(np.mean(nats, dtype=np.float64))
+    return {
+        'nll_ais': estimate - score_mean,
+        'nll_ais_low': low - score_mean,
+        'nll_ais_high': high - score_mean,
+        'log_partition_ais': estimate,
+    }
 
 
 @functools.lru_cache(maxsize=8)

@@ -46,6 +46,19 @@ def importance_weighted(
     return log_sum - np.log(count), total / count
 
 
+def log_mean(log_weights: np.ndarray) -> tuple[float, float, float]:
+    """Returns the log of the mean of weights, and of the mean minus and plus 3 standard errors, in nats.
+
+    It is the interval of an estimate of Z by annealed importance sampling (Salakhutdinov and Murray 2008, section 5).
+    The lower end is -inf where 3 standard errors exceed the mean. log_weights: [R], R > 1.
+    """
+    top = float(np.max(log_weights))
+    weights = np.exp(np.asarray(log_weights, np.float64) - top)
+    mean, error = weights.mean(), weights.std(ddof=1) / np.sqrt(len(weights))
+    low = np.log(mean - 3 * error) if mean > 3 * error else -np.inf
+    return float(np.log(mean) + top), float(low + top), float(np.log(mean + 3 * error) + top)
+
+
 def of_levels(log_density: np.ndarray, dimensions: int) -> np.ndarray:
     """Converts a log density over values in [-1, 1) to a lower bound for 8-bit levels, in nats.
 
