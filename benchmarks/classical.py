@@ -5,12 +5,14 @@
 A part is an entry of PARTS: a function that returns its contenders by name, and the package that they meet. Each
 contender runs in processes of its own. Both sides start from the same numbers and do the same iterations.
 
-gmm: EM iterations of a mixture with full covariances against scikit-learn, in float32 and in float64. With restarts
+gmm: EM iterations of a mixture with full covariances against scikit-learn, in float32 and in float64. `full` keeps the
+digits of narrow components as scikit-learn does; `full_products` is meant for float64. With restarts
 genlab updates all mixtures in one call, and scikit-learn one after another. scikit-learn's `fit` ends with one E step
 more, which counts half an iteration of `--steps`.
 """
 
 import argparse
+import itertools
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -43,7 +45,7 @@ def examples(options: argparse.Namespace, dtype: str, restarts: int):
     return x.astype(dtype), x[rows].astype(dtype)
 
 
-def genlab_em(options: argparse.Namespace, dtype: str, restarts: int, per_call: int) -> Callable[[], None]:
+def genlab_em(options: argparse.Namespace, dtype: str, restarts: int, kind: str, per_call: int) -> Callable[[], None]:
     """Compiles EM iterations of all restarts; returns a function that runs `options.steps` and waits for the result."""
     import jax
     import jax.numpy as jnp
@@ -60,7 +62,7 @@ def genlab_em(options: argparse.Namespace, dtype: str, restarts: int, per_call: 
 
     @partial(jax.jit, donate_argnums=0)
     def call(mixtures, x):
-        one = jax.vmap(lambda single: mixture.iterate(single, x, 'full', FLOOR))
+        one = jax.vmap(lambda single: mixture.iterate(single, x, kind, FLOOR))
         if per_call == 1:
             return one(mixtures)
         mixtures, levels = jax.lax.scan(lambda carry, _: one(carry), mixtures, length=per_call)
@@ -111,8 +113,9 @@ def gmm(options: argparse.Namespace) -> dict[str, Callable]:
     for dtype in ('float32', 'float64'):
         for restarts in (1, options.restarts):
             group = f'{dtype}, {restarts} start{"s" if restarts > 1 else ""}'
-            for per_call in (1, options.steps):
-                made[f'{group}: genlab, {per_call} per call'] = partial(genlab_em, options, dtype, restarts, per_call)
+            for kind, per_call in itertools.product(('full', 'full_products'), (1, options.steps)):
+                maker = partial(genlab_em, options, dtype, restarts, kind, per_call)
+                made[f'{group}: genlab {kind}, {per_call} per call'] = maker
             made[f'{group}: scikit-learn'] = partial(sklearn_em, options, dtype, restarts)
     return made
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jax.scipy.special import logsumexp
 
@@ -135,7 +136,7 @@ def rate(number: jax.Array, forgetting: float) -> jax.Array:
     return (number + 2.0) ** -forgetting
 
 
-# The four kinds of covariances.
+# The kinds of covariances.
 
 
 class Kind(NamedTuple):
@@ -156,6 +157,43 @@ def _full_distances(mixture: Mixture, x: jax.Array) -> tuple[jax.Array, jax.Arra
     means = einsum('kd,ked->ke', mixture.means - centre, whitening)
     white = einsum('nd,ked->nke', x - centre, whitening) - means[None]
     return jnp.square(white).sum(2), _log_determinant(factor)
+
+
+def _products(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the mean of examples [1, D], their difference from it [N, D], and its products of pairs [N, D (D+1)/2].
+
+    None depends on a mixture, so all restarts share them.
+    """
+    centre = x.mean(0, keepdims=True)
+    first, second = np.tril_indices(x.shape[1])
+    apart = jax.lax.optimization_barrier(x - centre)
+    # The barriers keep XLA from computing the pairs again for each of their uses.
+    return centre, apart, jax.lax.optimization_barrier(apart[:, first] * apart[:, second])
+
+
+def _product_distances(mixture: Mixture, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Expands the square (x - mu)^T P (x - mu): half the arithmetic, since P is symmetric."""
+    factor, (centre, apart, products) = jnp.linalg.cholesky(mixture.covariances), _products(x)
+    identity = jnp.broadcast_to(jnp.eye(x.shape[1], dtype=x.dtype), factor.shape)
+    precisions = jax.vmap(lambda one, eye: cho_solve((one, True), eye))(factor, identity)
+    first, second = np.tril_indices(x.shape[1])
+    quadratic = precisions[:, first, second] * jnp.asarray(2 - (first == second), x.dtype)[None]
+    means = mixture.means - centre
+    linear = einsum('kde,ke->kd', precisions, means)
+    distances = einsum('np,kp->nk', products, quadratic) - 2 * einsum('nd,kd->nk', apart, linear)
+    return jnp.maximum(distances + (means * linear).sum(1)[None], 0), _log_determinant(factor)
+
+
+def _product_scatter(x: jax.Array, means: jax.Array, weights: jax.Array) -> jax.Array:
+    """Sums products about the mean of the examples, and moves the sums to the means of the mixture."""
+    centre, apart, products = _products(x)
+    first, second = np.tril_indices(x.shape[1])
+    place = np.zeros((x.shape[1], x.shape[1]), np.int32)
+    place[first, second] = place[second, first] = np.arange(len(first))
+    sums, shift = einsum('nk,np->kp', weights, products)[:, place], einsum('nk,nd->kd', weights, apart)
+    move = means - centre
+    across = shift[:, :, None] * move[:, None]
+    return sums - across - across.mT + weights.sum(0)[:, None, None] * move[:, :, None] * move[:, None]
 
 
 def _tied_distances(mixture: Mixture, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -217,25 +255,28 @@ def _spherical_covariances(scatter: jax.Array, count: jax.Array, move: jax.Array
 
 
 def _identity_like(mixture: Mixture) -> jax.Array:
-    return jnp.eye(mixture.means.shape[1], dtype=mixture.means.dtype)
+    """Returns the identity [1, D, D]."""
+    return jnp.eye(mixture.means.shape[1], dtype=mixture.means.dtype)[None]
 
 
+FULL = Kind(
+    _full_distances,
+    _full_scatter,
+    _full_covariances,
+    lambda mixture, floor: mixture.weights[:, None, None] * (mixture.covariances - floor * _identity_like(mixture)),
+    lambda covariances, K, D: covariances,
+    lambda K, D: K * D * (D + 1) // 2,
+)
 KINDS = {
-    'full': Kind(
-        _full_distances,
-        _full_scatter,
-        _full_covariances,
-        lambda mixture, floor: (
-            mixture.weights[:, None, None] * (mixture.covariances - floor * _identity_like(mixture)[None])
-        ),
-        lambda covariances, K, D: covariances,
-        lambda K, D: K * D * (D + 1) // 2,
-    ),
+    'full': FULL,
+    # The same by products of pairs: faster, for float64. In float32 it loses a component whose standard deviation in
+    # some direction is below a hundredth of the data's.
+    'full_products': FULL._replace(distances=_product_distances, scatter=_product_scatter),
     'tied': Kind(
         _tied_distances,
         _tied_scatter,
         _tied_covariances,
-        lambda mixture, floor: mixture.covariances - floor * _identity_like(mixture),
+        lambda mixture, floor: mixture.covariances - floor * _identity_like(mixture)[0],
         lambda covariances, K, D: jnp.broadcast_to(covariances, (K, D, D)),
         lambda K, D: D * (D + 1) // 2,
     ),
@@ -319,6 +360,7 @@ def start(key: jax.Array, x: jax.Array, components: int, kind: str, floor: float
     variances = jnp.diag(pooled)
     covariances = {
         'full': jnp.broadcast_to(pooled, (components, *pooled.shape)),
+        'full_products': jnp.broadcast_to(pooled, (components, *pooled.shape)),
         'tied': pooled,
         'diagonal': jnp.broadcast_to(variances, means.shape),
         'spherical': jnp.broadcast_to(variances.mean(), components),

@@ -75,7 +75,7 @@ def settings(components: int, **changes: Any) -> dict[str, Any]:
     """
     known: dict[str, Any] = dict(
         components=components,
-        covariance='full',  # 'full', 'tied' (one for all), 'diagonal' or 'spherical'
+        covariance='full',  # a key of genlab.classical.mixture.KINDS: 'tied' is one for all, 'spherical' one variance
         floor=1e-6,  # added to every variance in an M step
         restarts=1,  # mixtures that start apart and train together
         batches=1,  # per M step; the M step of the whole set needs batches that cover it once
@@ -178,6 +178,7 @@ def _variances(model: GaussianMixture, variance: jax.Array) -> jax.Array:
     one, eye = jnp.full(model.components, variance), jnp.eye(model.size)
     return {
         'full': one[:, None, None] * eye[None],
+        'full_products': one[:, None, None] * eye[None],
         'tied': variance * eye,
         'diagonal': one[:, None] * jnp.ones((1, model.size)),
         'spherical': one,
