@@ -159,21 +159,21 @@ def _full_distances(mixture: Mixture, x: jax.Array) -> tuple[jax.Array, jax.Arra
     return jnp.square(white).sum(2), _log_determinant(factor)
 
 
-def _products(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns the mean of examples [1, D], their difference from it [N, D], and its products of pairs [N, D (D+1)/2].
+def _products(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the mean of examples, their difference from it, and its products of pairs, D (D + 1) / 2.
 
-    None depends on a mixture, so all restarts share them.
+    None depends on a mixture, so all restarts share them. The barriers keep XLA from computing the pairs again for each
+    use. axis: of the values: 1 for examples [N, D], 0 for [D, N]. Each product of matrices is fast along one axis alone.
     """
-    centre = x.mean(0, keepdims=True)
-    first, second = np.tril_indices(x.shape[1])
+    centre = x.mean(1 - axis, keepdims=True)
     apart = jax.lax.optimization_barrier(x - centre)
-    # The barriers keep XLA from computing the pairs again for each of their uses.
-    return centre, apart, jax.lax.optimization_barrier(apart[:, first] * apart[:, second])
+    one, other = (jnp.take(apart, places, axis) for places in np.tril_indices(x.shape[axis]))
+    return centre, apart, jax.lax.optimization_barrier(one * other)
 
 
 def _product_distances(mixture: Mixture, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Expands the square (x - mu)^T P (x - mu): half the arithmetic, since P is symmetric."""
-    factor, (centre, apart, products) = jnp.linalg.cholesky(mixture.covariances), _products(x)
+    factor, (centre, apart, products) = jnp.linalg.cholesky(mixture.covariances), _products(x, 1)
     identity = jnp.broadcast_to(jnp.eye(x.shape[1], dtype=x.dtype), factor.shape)
     precisions = jax.vmap(lambda one, eye: cho_solve((one, True), eye))(factor, identity)
     first, second = np.tril_indices(x.shape[1])
@@ -186,12 +186,12 @@ def _product_distances(mixture: Mixture, x: jax.Array) -> tuple[jax.Array, jax.A
 
 def _product_scatter(x: jax.Array, means: jax.Array, weights: jax.Array) -> jax.Array:
     """Sums products about the mean of the examples, and moves the sums to the means of the mixture."""
-    centre, apart, products = _products(x)
+    centre, apart, products = _products(x.T, 0)
     first, second = np.tril_indices(x.shape[1])
     place = np.zeros((x.shape[1], x.shape[1]), np.int32)
     place[first, second] = place[second, first] = np.arange(len(first))
-    sums, shift = einsum('nk,np->kp', weights, products)[:, place], einsum('nk,nd->kd', weights, apart)
-    move = means - centre
+    sums, shift = einsum('nk,pn->kp', weights, products)[:, place], einsum('nk,dn->kd', weights, apart)
+    move = means - centre.T
     across = shift[:, :, None] * move[:, None]
     return sums - across - across.mT + weights.sum(0)[:, None, None] * move[:, :, None] * move[:, None]
 
