@@ -26,18 +26,16 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         state = found.start(state, source, placement) if found else state
         return mixture.start(model, config, state, source, placement)
 
-    parts = dict(
-        init=partial(mixture.init, model),
-        step=partial(mixture.step, model),
-        measure=partial(mixture.measure, model),
-        start=start,
-    )
-    if found:  # codes are no images to compare with: samples and likelihoods only
-        return Experiment(**parts, sampler=Sampler(partial(mixture.sample, model)))
+    # Codes are no images to compare with: samples and likelihoods of codes only.
+    inpaint = None if found else partial(mixture.inpaint, model)
+    codec = Codec(partial(mixture.decode, model), encode=partial(mixture.encode, model))
     return Experiment(
-        **parts,
-        sampler=Sampler(partial(mixture.sample, model), inpaint=partial(mixture.inpaint, model)),
-        codec=Codec(partial(mixture.decode, model), encode=partial(mixture.encode, model)),
-        likelihood=Likelihood(exact=partial(mixture.log_likelihood, model)),
-        reconstruct=partial(mixture.reconstruct, model),
+        partial(mixture.init, model),
+        partial(mixture.step, model),
+        Sampler(partial(mixture.sample, model), inpaint=inpaint),
+        None if found else codec,
+        None if found else Likelihood(exact=partial(mixture.log_likelihood, model)),
+        measure=partial(mixture.measure, model),
+        reconstruct=None if found else partial(mixture.reconstruct, model),
+        start=start,
     )

@@ -163,7 +163,7 @@ def _products(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array, jax.Array]
     """Returns the mean of examples, their difference from it, and its products of pairs, D (D + 1) / 2.
 
     None depends on a mixture, so all restarts share them. The barriers keep XLA from computing the pairs again for each
-    use. axis: of the values: 1 for examples [N, D], 0 for [D, N]. Each product of matrices is fast along one axis alone.
+    use. axis: of the values: 1 for examples [N, D], 0 for [D, N]. Each matrix product is fast along one axis alone.
     """
     centre = x.mean(1 - axis, keepdims=True)
     apart = jax.lax.optimization_barrier(x - centre)
