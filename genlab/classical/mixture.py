@@ -38,7 +38,7 @@ class Mixture(NamedTuple):
 class Statistics(NamedTuple):
     """Sums over examples, weighted by responsibilities r: the sufficient statistics, about the means mu in force."""
 
-    count: jax.Array  # [K], sum r
+    counts: jax.Array  # [K], sum r
     shift: jax.Array  # [K, D], sum r (x - mu)
     scatter: jax.Array  # in the shape of `Mixture.covariances`, sum r (x - mu) (x - mu)^T; spherical: of squared norms
     log_likelihood: jax.Array  # [], sum log p(x)
@@ -90,7 +90,7 @@ def maximize(mixture: Mixture, sums: Statistics, kind: str, floor: float) -> Mix
       kind: of the covariances.
       floor: is added to every variance, so that no component collapses on one point.
     """
-    count = sums.count + 10 * jnp.finfo(sums.count.dtype).eps * sums.count.mean()  # of an empty component too
+    count = sums.counts + 10 * jnp.finfo(sums.counts.dtype).eps * sums.counts.mean()  # of an empty component too
     move = sums.shift / count[:, None]
     covariances = KINDS[kind].covariances(sums.scatter, count, move, floor)
     return Mixture(count / count.sum(), mixture.means + move, covariances)
@@ -120,7 +120,7 @@ def implied(mixture: Mixture, kind: str, floor: float, log_likelihood: jax.Array
 
 def mean(sums: Statistics) -> Statistics:
     """Returns the sums per example."""
-    return jax.tree.map(lambda leaf: leaf / sums.count.sum(), sums)
+    return jax.tree.map(lambda leaf: leaf / sums.counts.sum(), sums)
 
 
 def blend(old: Statistics, new: Statistics, rate: jax.Array) -> Statistics:

@@ -187,7 +187,8 @@ def _variances(model: GaussianMixture, variance: jax.Array) -> jax.Array:
 
 def _zero(mixtures: Mixture) -> Statistics:
     """Returns empty sums for mixtures with a leading axis of restarts."""
-    return Statistics(*(jnp.zeros_like(leaf) for leaf in mixtures), log_likelihood=jnp.zeros(len(mixtures.weights)))
+    counts, shift, scatter = (jnp.zeros_like(leaf) for leaf in mixtures)
+    return Statistics(counts, shift, scatter, jnp.zeros(len(counts)))
 
 
 def step(model: GaussianMixture, state: State, batches: Batch, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
@@ -226,7 +227,7 @@ def _maximize(
 
 def _metrics(model: GaussianMixture, mixtures: Mixture, new: Statistics) -> dict[str, jax.Array]:
     """Measures the best restart on the batch, before its M step. The criteria are for all training examples."""
-    level = new.log_likelihood / new.count.sum(1)
+    level = new.log_likelihood / new.counts.sum(1)
     best, free = level.argmax(), mixture.parameters(model.components, model.size, model.kind)
     total = level[best] * model.examples
     return {
@@ -287,7 +288,7 @@ def _whole(model: GaussianMixture, config: ConfigDict, source: Source) -> np.nda
     for first in range(0, count, BLOCK):
         chosen = np.resize(indices[first : first + BLOCK], min(BLOCK, count))  # one shape is compiled
         batch = {**source.rows(chosen), 'position': chosen.astype(np.int32)}
-        parts.append(np.asarray(flat(model, prepare(batch, example_keys(key, batch['position'])))))
+        parts.append(np.asarray(flat(model, prepare(batch, example_keys(key, jnp.asarray(batch['position']))))))
     return np.concatenate(parts)[:count]
 
 
