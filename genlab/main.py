@@ -153,7 +153,7 @@ def leave_source(config: ConfigDict, given: set[str]) -> None:
     if '--config.data.source' in given:
         for field, readers in READERS.items():
             if f'--config.data.{field}' not in given and config.data.source not in readers:
-                config.data[field] = ''
+                config.data[field] = type(config.data[field])()
 
 
 def of_choices(config: ConfigDict, arguments: list[str]) -> list[str]:

@@ -113,3 +113,6 @@ def test_another_source_leaves_what_it_does_not_read():
     config.data.update(source='digits', name='cifar10')
     main.leave_source(config, {'--config.data.source', '--config.data.name'})
     assert (config.data.name, config.data.dir) == ('cifar10', '')
+    config.data.update(source='folder', shapes=2, hold_out=True)
+    main.leave_source(config, {'--config.data.source'})
+    assert (config.data.shapes, config.data.hold_out) == (0, False)
