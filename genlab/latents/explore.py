@@ -388,7 +388,7 @@ def draw_filters(codec: Codec, variables: Variables) -> Explored:
     axes = (1, 2, 3)
     chosen = weights[np.argsort(-np.square(weights).sum(axes), kind='stable')[:FILTERS]]
     return Explored(
-        {'filters': images.grid(chosen / np.maximum(np.abs(chosen).max(axes, keepdims=True), 1e-8))}, {}, {}
+        {'filters': images.picture(chosen / np.maximum(np.abs(chosen).max(axes, keepdims=True), 1e-8))}, {}, {}
     )
 
 

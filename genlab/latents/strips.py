@@ -18,7 +18,7 @@ def strip(decoded: np.ndarray, reference: np.ndarray | None = None) -> np.ndarra
     flat = decoded.reshape(-1, *decoded.shape[2:])
     if flat.ndim == 3:
         flat = images.sequences(flat, reference)
-    return images.points(flat, reference) if flat.ndim == 2 else images.grid(flat, decoded.shape[1])
+    return images.points(flat, reference) if flat.ndim == 2 else images.grid(images.enlarged(flat), decoded.shape[1])
 
 
 def frames(decoded: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
@@ -40,7 +40,7 @@ def table(mixed: np.ndarray, above: np.ndarray, beside: np.ndarray) -> np.ndarra
     """
     corner = np.ones_like(above[:1])
     rows = [np.concatenate([corner, above])] + [np.concatenate([side[None], row]) for side, row in zip(beside, mixed)]
-    return images.grid(np.concatenate(rows), len(rows[0]))
+    return images.grid(images.enlarged(np.concatenate(rows)), len(rows[0]))
 
 
 def save_gif(path: str | Path, pictures: np.ndarray, per_second: float = 12) -> None:

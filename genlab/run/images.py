@@ -13,6 +13,7 @@ from genlab.run.files import write_atomically
 
 INK = (31, 95, 209)  # samples
 SHADE = (190, 195, 203)  # the reference points and the frame
+SIDE = 32  # pixels of the longer side that small images are at least enlarged to
 BARS = 48  # height of the bars of a sequence in pixels
 
 
@@ -79,6 +80,13 @@ def grid(images: ArrayLike, columns: int | None = None, padding: int = 2, *, bac
     return sheet[: sheet.shape[0] - padding, : sheet.shape[1] - padding]
 
 
+def enlarged(images: ArrayLike) -> np.ndarray:
+    """Repeats the pixels of images [N, H, W, C] smaller than SIDE, so that a person can see them: [N, k H, k W, C]."""
+    images = np.asarray(images)
+    times = max(1, SIDE // max(images.shape[1:3]))
+    return images.repeat(times, 1).repeat(times, 2)
+
+
 def points(
     samples: ArrayLike,
     reference: ArrayLike | None = None,
@@ -134,7 +142,7 @@ def pairs(versions: Mapping[str, np.ndarray], columns: int = 16) -> np.ndarray:
         )
     if np.ndim(different[0]) == 3:
         different = [sequences(version, different[0]) for version in different]
-    different = [to_uint8(version) for version in different]
+    different = [enlarged(to_uint8(version)) for version in different]
     number, columns = len(different[0]), min(columns, len(different[0]))
     bands: list[np.ndarray] = []
     for first in range(0, number - number % columns, columns):
@@ -160,9 +168,7 @@ def sequences(samples: ArrayLike, reference: ArrayLike | None = None) -> np.ndar
     level = np.clip(np.nan_to_num((values - low) / max(high - low, 1e-12)), 0, 1)
     _, times, size = level.shape
     if size > 1:
-        wide = max(1, 32 // max(times, size))
-        shade = np.round(255 * level.swapaxes(1, 2)).astype(np.uint8)
-        return shade.repeat(wide, 1).repeat(wide, 2)[..., None]
+        return enlarged(np.round(255 * level.swapaxes(1, 2)).astype(np.uint8)[..., None])
     # Half a pixel is drawn for the least value, so that no time looks missing.
     full = np.arange(BARS)[::-1, None] < np.maximum(level * BARS, 0.5)[:, None, :, 0]
     bars = np.where(full[..., None], np.array(INK), 255).astype(np.uint8)
@@ -181,7 +187,7 @@ def picture(samples: np.ndarray, reference: np.ndarray | None = None) -> np.ndar
         )
     if rank == 2:
         return points(samples, reference)
-    return grid(sequences(samples, reference) if rank == 3 else samples)
+    return grid(sequences(samples, reference) if rank == 3 else enlarged(samples))
 
 
 def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
@@ -213,12 +219,14 @@ def _project(cloud: ArrayLike) -> np.ndarray:
 def _square(cloud: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the lower left and upper right corner, [2] each, of a square around the points.
 
-    The margin on each side is a tenth of the extent.
+    The margin on each side is a tenth of the extent. Where one extent is more than 4 times the other, the axes have
+    scales of their own, and the corners are those of a rectangle.
     """
     if not len(cloud):
         return np.full(2, -1.0), np.full(2, 1.0)
     low, high = cloud.min(0), cloud.max(0)
-    half = max((high - low).max() / 2, 1e-6) * 1.2
+    extent = np.maximum(high - low, 1e-6)
+    half = (extent if extent.min() > 1e-6 and extent.max() > 4 * extent.min() else extent.max()) / 2 * 1.2
     return (low + high) / 2 - half, (low + high) / 2 + half
 
 

@@ -113,7 +113,7 @@ def test_all_files_are_written(written):
     assert {path.name for path in (written / 'explore').iterdir()} == names
     assert (written / 'report.html').exists()
     size = lambda name: Image.open(written / 'explore' / f'{name}.png').size
-    side = lambda cells: 10 * cells - 2
+    side = lambda cells: 34 * cells - 2  # images of 8x8 are enlarged
     assert size('interpolation_data') == size('direction_thickness') == (side(5), side(3))
     assert size('traversal') == (side(5), side(4)) and size('direction_classes') == (side(5), side(10))
     assert size('mixing') == (side(4), side(4)) and size('inversion') == (side(2), side(2))

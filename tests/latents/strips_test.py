@@ -8,20 +8,20 @@ from genlab.latents import strips
 from genlab.run import images
 
 
-def flat(values, side=4, channels=1):
+def flat(values, side=32, channels=1):
     """Makes images of one grey each: [...] -> [..., side, side, channels]."""
     return np.broadcast_to(
         np.asarray(values, np.float32)[..., None, None, None], (*np.shape(values), side, side, channels)
     )
 
 
-def cell(sheet, row, column, side=4):
+def cell(sheet, row, column, side=32):
     return int(sheet[row * (side + 2), column * (side + 2), 0])
 
 
 def test_a_strip_has_a_row_for_each_path():
     sheet = strips.strip(flat([[-1, 0, 1], [1, -1, 0]]))
-    assert sheet.shape == (10, 16, 1)
+    assert sheet.shape == (66, 100, 1)
     assert [[cell(sheet, row, column) for column in range(3)] for row in range(2)] == [[0, 128, 255], [255, 0, 128]]
 
 

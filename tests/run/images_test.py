@@ -63,6 +63,14 @@ def test_a_point_is_drawn_at_its_position():
     np.testing.assert_array_equal(picture[75, 25], 255)
 
 
+@pytest.mark.parametrize('height, spans', [(100.0, (100, 100)), (3.0, (33, 100))])
+def test_axes_of_very_different_extents_have_scales_of_their_own(height, spans):
+    """Expects the corners of the cloud a tenth of the extent from the frame: a sixth of 120 pixels goes to margins."""
+    cloud = np.array([[0.0, 0.0], [1.0, height], [0.0, height], [1.0, 0.0]])
+    rows, columns = ink(images.points(cloud, size=120)).T
+    np.testing.assert_allclose((np.ptp(columns), np.ptp(rows)), spans, atol=5)
+
+
 def test_points_over_their_reference():
     """Expects limits from the reference, darker dense regions, and no effect of distant or non-finite points."""
     reference = np.array([[0.0, 0.0], [1.0, 1.0]])
@@ -89,7 +97,9 @@ def test_three_dimensions_are_projected():
 
 
 def test_picture_chooses_by_rank():
-    np.testing.assert_array_equal(images.picture(cells(4)), images.grid(cells(4)))
+    large = cells(4).repeat(8, 1).repeat(8, 2)  # 3x4 pixels become 24x32
+    np.testing.assert_array_equal(images.picture(cells(4)), images.grid(large))
+    np.testing.assert_array_equal(images.picture(large), images.grid(large))
     cloud = np.random.RandomState(0).randn(50, 2)
     np.testing.assert_array_equal(images.picture(cloud, 2 * cloud), images.points(cloud, 2 * cloud))
     with pytest.raises(ValueError, match='samples must be'):
