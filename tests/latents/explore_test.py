@@ -194,9 +194,10 @@ def test_mixing_takes_coarse_codes_from_the_left_and_fine_ones_from_above(linear
     beside, above = codes.prior(6)[:3], codes.prior(6)[3:]
     mixed = np.concatenate([beside[2:3, :5], above[:1, 5:]], 1)  # third row, first column; codes are [4, 5]
     expected = codes.decode(mixed)
-    np.testing.assert_allclose(np.int32(sheet[30:38, 10:18]), images.to_uint8(expected)[0], atol=1)
-    np.testing.assert_allclose(np.int32(sheet[:8, 10:18]), images.to_uint8(codes.decode(above[:1]))[0], atol=1)
-    np.testing.assert_allclose(np.int32(sheet[30:38, :8]), images.to_uint8(codes.decode(beside[2:]))[0], atol=1)
+    cell = lambda row, column: np.int32(sheet[34 * row :: 4, 34 * column :: 4][:8, :8])  # images of 8x8, enlarged
+    np.testing.assert_allclose(cell(3, 1), images.to_uint8(expected)[0], atol=1)
+    np.testing.assert_allclose(cell(0, 1), images.to_uint8(codes.decode(above[:1]))[0], atol=1)
+    np.testing.assert_allclose(cell(3, 0), images.to_uint8(codes.decode(beside[2:]))[0], atol=1)
 
 
 def test_discrete_codes_are_explored_before_quantisation_or_skipped_with_a_message(linear, monkeypatch, capsys):
@@ -256,7 +257,7 @@ def test_filters_are_scaled_alone_and_the_largest_come_first():
     weights = np.zeros((3, 2, 2, 1), np.float32)
     weights[0, 0, 0], weights[1, 1, 1], weights[2, 0, 1] = 0.1, -4.0, 2.0
     found = exploration.draw_filters(Codec(None, filters=lambda variables: weights), {}).pictures['filters'][..., 0]
-    expected = images.grid(np.sign(weights[[1, 2, 0]]))[..., 0]
+    expected = images.picture(np.sign(weights[[1, 2, 0]]))[..., 0]
     np.testing.assert_array_equal(found, expected)
     assert set(np.unique(found)) >= {0, 128, 255}
     assert exploration.draw_filters(Codec(None), {}).pictures == {}
