@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from genlab.config import at, differences, with_ramp_steps
+from genlab.config import at, defaults, differences, with_ramp_steps
 from genlab.errors import ConfigError
 from genlab.run import command, stops
 from genlab.run.files import write_json
@@ -133,9 +133,12 @@ def moved(path: pathlib.Path, config: ConfigDict) -> bool:
 
 
 def read(path: pathlib.Path, flag: str = '--workdir') -> dict:
-    """Returns the config of the run in a folder as nested plain values. Errors name the folder by `flag`."""
+    """Returns the config of the run in a folder as nested plain values. Errors name the folder by `flag`.
+
+    Common keys that came after that run have their defaults.
+    """
     try:
-        return dict(json.loads((path / 'config.json').read_text()))
+        found = dict(json.loads((path / 'config.json').read_text()))
     except FileNotFoundError:
         raise ConfigError(
             f'{flag}={path}: there is no run (no config.json): train it first, or name its folder'
@@ -144,6 +147,9 @@ def read(path: pathlib.Path, flag: str = '--workdir') -> dict:
         raise ConfigError(
             f'{path}/config.json is damaged: put the config there as JSON, or name another folder'
         ) from None
+    for part, common in plain(defaults(found.get('experiment', ''))).items():
+        found[part] = {**common, **found.get(part, {})} if isinstance(common, dict) else found.get(part, common)
+    return found
 
 
 RECORD = 'data.json'  # of the data: see `genlab.run.record`

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from genlab import config as configs
 from genlab import data, experiment
 from genlab.abilities import Batch
 from genlab.config import at, differences
@@ -80,15 +79,9 @@ def load(folder: str, placement: parallel.Placement, flag: str) -> tuple[ConfigD
 
 
 def config_of(folder: str, flag: str) -> ConfigDict:
-    """Returns the config of another run with the facts of its data; `flag` is the key that gave the folder.
-
-    Common keys that came after that run have their defaults.
-    """
+    """Returns the config of another run with the facts of its data; `flag` is the key that gave the folder."""
     path = pathlib.Path(folder)
-    found = workdir.read(path, flag)
-    for part, common in workdir.plain(configs.defaults(found['experiment'])).items():
-        found[part] = {**common, **found.get(part, {})} if isinstance(common, dict) else found.get(part, common)
-    return workdir.with_facts(path, ConfigDict(_tuples(found)))
+    return workdir.with_facts(path, ConfigDict(_tuples(workdir.read(path, flag))))
 
 
 class Pretrained(NamedTuple):

@@ -56,6 +56,17 @@ def test_a_folder_of_another_config_is_refused_and_unchanged(tmp_path):
     assert (tmp_path / 'config.json').read_bytes() == before
 
 
+def test_a_run_of_an_earlier_version_goes_on_with_the_defaults_of_newer_keys(tmp_path):
+    config = run_config()
+    workdir.claim(tmp_path, config)
+    content = json.loads((tmp_path / 'config.json').read_text())
+    del content['data']['hold_out'], content['explore']
+    (tmp_path / 'config.json').write_text(json.dumps(content))
+    assert workdir.compare(tmp_path, config) == []
+    config.data.hold_out = True
+    assert workdir.compare(tmp_path, config) == ['data.hold_out']
+
+
 def test_keys_that_do_not_affect_training_may_change_and_are_recorded(tmp_path):
     workdir.claim(tmp_path, run_config())
     other = run_config()
