@@ -1,13 +1,15 @@
 """Text to image as in DALL-E (Ramesh et al. 2021): a causal transformer over a caption and the codes of an image.
 
-    python -m genlab.main --config=configs/dvae.py:single
+    python -m genlab.main --config=configs/vq_vae.py:single
     python -m genlab.main --config=configs/dalle.py
     python -m genlab.main --config=configs/dalle.py --mode=sample --prompt='a large red circle in the top left on grey'
 
-The first command trains the tokenizer on scenes with one shape, 32x32: a discrete VAE with an 8x8 grid of 128 entries.
-Training never sees 216 of the 576 combinations of kind, colour and place; the evaluator `scenes` asks for these.
-Every token sees the whole caption before it, and of the image what the masks of the paper let through. The prior trains
-on the codes of 20,000 scenes, in about ten minutes on two cores; the variant long on all 100,000.
+The first command trains the tokenizer on scenes with one shape, 32x32: a VQ-VAE with an 8x8 grid of 256 entries. The
+paper has a discrete VAE, dvae.py:single (`--config.model.tokenizer=runs/dvae-single`). Its likelihood has no bound on
+flat scenes, and it learns backgrounds long before shapes. Training never sees 216 of the 576 combinations of kind,
+colour and place; the evaluator `scenes` asks for these. Every token sees the whole caption before it, and of the image
+what the masks of the paper let through. The prior trains on the codes of 20,000 scenes, in about ten minutes on two
+cores; the variant long on all 100,000.
 """
 
 from genlab import config as configs
@@ -22,7 +24,7 @@ def get_config(variant=''):
     config.data.update(batch_size=64, fields=('caption',), limit=20_000, resident=True)
     network = named('transformer', width=96, depth=4, heads=4, length=LENGTH, attention=('dalle',), kernel=5)
     config.model.update(autoregressive.settings(network, words='auto'))
-    configs.codes(config, 'runs/dvae-single')
+    configs.codes(config, 'runs/vq_vae-single')
     config.losses.prior = dict(image=7 / 8, text=1 / 8)
     config.optimizer.prior = adam(configs.ramp(2e-3, 0.0), clip=1.0, warmup=100)
     config.average.prior = 0.99

@@ -47,6 +47,15 @@ def spatial(config):
     config.train.update(steps=1000)
 
 
+def single(config):
+    """Scenes with one shape, 32x32, without the combinations of kind, colour and place that are held out: for dalle.py.
+
+    A grid of 8x8 entries of 256."""
+    config.data.update(source='scenes', resolution=32, channels=3, shapes=1, hold_out=True, resident=False)
+    config.model.networks.width, config.model.quantizer.entries = 64, 256
+    config.train.update(steps=3000, sample_every=1000)
+
+
 def mnist(config):
     """MNIST at 28x28, with a 7x7 grid of entries."""
     configs.tfds(config, 'mnist', 28)
@@ -68,4 +77,4 @@ def cifar10(config):
     config.evaluate.count = 10_000
 
 
-VARIANTS = configs.variants(gradients, spatial, mnist, cifar10)
+VARIANTS = configs.variants(gradients, spatial, single, mnist, cifar10)
