@@ -14,6 +14,7 @@ from genlab.abilities import Sampler
 from genlab.config import lazy, ramp
 from genlab.errors import ConfigError
 from genlab.experiment import Role, compose
+from genlab.run import images
 from genlab.run.logs import read_metrics
 from genlab.training import loop, program
 from genlab.training.optimizers import adam, sgd
@@ -94,6 +95,7 @@ def test_resolution_batch_size_samples_and_evaluation_follow_the_phase(tmp_path,
     from PIL import Image
 
     seen, evaluate = [], evaluation.evaluate
+    monkeypatch.setattr(images, 'SIDE', 1)  # pictures as large as their images
     monkeypatch.setattr(
         evaluation, 'evaluate', lambda config, *rest: seen.append(config.data.resolution) or evaluate(config, *rest)
     )
