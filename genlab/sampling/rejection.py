@@ -64,12 +64,10 @@ def draw(
     placement: parallel.Placement,
     variables: Variables,
     config: ConfigDict,
-    count: int | None = None,
-    seed: int | None = None,
-    prompt: str = '',
-    label: str = '',
+    *others: Any,
+    **named: Any,
 ) -> np.ndarray:
-    """Draws samples as `drawing.draw` does, each the best of `config.sample.candidates`.
+    """Draws samples as `drawing.draw` does, with its other arguments, each the best of `config.sample.candidates`.
 
     A call of the model draws at most `config.sample.chunk` candidates, but at least those of one sample.
     """
@@ -81,7 +79,7 @@ def draw(
         experiment = experiment._replace(sampler=experiment.sampler._replace(sample=ability))
         config = config.copy_and_resolve_references()
         config.sample.chunk = max(config.sample.chunk // candidates, 1)
-    return drawing.draw(experiment, placement, variables, config, count, seed, prompt, label)
+    return drawing.draw(experiment, placement, variables, config, *others, **named)
 
 
 @functools.lru_cache(maxsize=8)

@@ -7,6 +7,7 @@ import pytest
 
 from genlab import config as configs
 from genlab import data
+from genlab.choices import named
 from genlab.conditioning import Conditions
 from genlab.data.sources.scenes import layout
 from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction, scenes
@@ -253,6 +254,18 @@ def test_samples_of_scenes_are_compared_with_their_captions():
     assert part.figures['scene_kind_by_chance'] < 0.2 and part.pictures['scenes'].ndim == 3
     assert not scenes.applies(subject_of(config, sample=sample))
     assert not scenes.applies(subject_of(digits(), reconstruct=reconstruct))
+
+    # Of a model that paints nothing for most keys, the candidates with a picture have the higher likelihood.
+    def drawn(variables, keys, condition):
+        paints = jax.vmap(jax.random.uniform)(keys) < 0.3
+        painted = jnp.where(paints[:, None, None, None], sample(variables, keys, condition), 0)
+        return painted, paints.astype(float), jnp.zeros(len(keys))
+
+    config.sample.update(candidates=16, score=named('likelihood'))
+    lucky = lambda *given: drawn(*given)[0]
+    best = scenes.evaluate(subject_of(config, variables, sample=lucky, conditions=conditions, with_likelihood=drawn))
+    assert best.protocol['candidates'] == 16
+    assert best.figures['scene_kind'] == best.figures['scene_colour'] == 0.5
 
 
 def test_samples_of_points_are_compared_with_held_out_points():

@@ -14,7 +14,7 @@ from genlab.data.sources.scenes import layout
 from genlab.evaluation.metrics import scenes
 from genlab.evaluation.subject import Part, Subject, compiled
 from genlab.run import images
-from genlab.sampling import drawing
+from genlab.sampling import rejection
 
 CAPTIONS = 200  # most captions
 SHOWN = 48  # examples in a picture
@@ -31,7 +31,11 @@ def applies(subject: Subject) -> bool:
 def evaluate(subject: Subject) -> Part:
     """Compares what is read from images with the captions, beside chance and beside the real pictures."""
     indices = _held_out(subject)
-    protocol: dict[str, Any] = {'captions': len(indices), 'held_out_combinations': subject.whole.data.hold_out}
+    protocol: dict[str, Any] = {
+        'captions': len(indices),
+        'held_out_combinations': subject.whole.data.hold_out,
+        **subject.selected,
+    }
     if len(indices) < 2:
         return Part(protocol, {'scene_all': f'needs two held-out scenes with one shape, there is {len(indices)}'})
     rows = _load(subject, 'caption').rows(indices)
@@ -99,4 +103,4 @@ def _samples(subject: Subject, rows: Mapping[str, np.ndarray]) -> np.ndarray:
     again: Callable[[np.ndarray], Any] = lambda numbers: {name: rows[name][numbers % count] for name in rows}
     condition = lambda numbers: conditioning.from_batch(subject.experiment.conditions, again(numbers))
     model = subject.experiment, subject.placement, subject.variables, subject.config
-    return drawing.draw(*model, count, seed, conditions=condition)
+    return rejection.draw(*model, count, seed, conditions=condition)
