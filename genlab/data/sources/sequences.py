@@ -10,9 +10,7 @@ digits: the columns of a digit from left to right, with pixels in [-1, 1].
 csv: a table, see `read`.
 """
 
-import csv
 import hashlib
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from genlab.data.source import Field, Source, from_arrays, label_field
+from genlab.data.sources import table
 from genlab.data.sources.digits import digits
 from genlab.data.sources.said import printable
 from genlab.errors import ConfigError, choose
@@ -152,7 +151,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ConfigError: the table cannot be read without doubt; the message gives its path and the line.
     """
-    shown = printable(str(path))
+    shown = table.shown(path)
     try:
         text = path.read_text('utf-8-sig')
     except OSError as error:
@@ -161,26 +160,19 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise ConfigError(f'{shown} is not UTF-8: save the table as UTF-8') from None
     first = text.partition('\n')[0]
     delimiter = max(',;\t', key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
     found: dict[str, list[list[float]]] = {}
     columns: list[str] = []
-    try:
-        for cells in reader:
-            cells = [cell.strip() for cell in cells]
-            if not any(cells):
-                continue
-            if not columns:
-                columns = [cell.casefold() for cell in cells]
-                _check_columns(shown, columns)
-                continue
-            where = f'{shown}, line {reader.line_num}'
-            if len(cells) != len(columns):
-                raise ConfigError(f'{where}: {len(cells)} columns, and the first line names {len(columns)}')
-            row = dict(zip(columns, cells))
-            name = row.pop(NAMING, '')
-            found.setdefault(name, []).append([_number(where, *pair) for pair in row.items()])
-    except csv.Error as error:
-        raise ConfigError(f'{shown}, line {reader.line_num}: {error}: put the quotes right') from None
+    for line, cells in table.cells_of(path, text, delimiter):
+        if not columns:
+            columns = [cell.casefold() for cell in cells]
+            _check_columns(shown, columns)
+            continue
+        where = f'{shown}, line {line}'
+        if len(cells) != len(columns):
+            raise ConfigError(f'{where}: {len(cells)} columns, and the first line names {len(columns)}')
+        row = dict(zip(columns, cells))
+        name = row.pop(NAMING, '')
+        found.setdefault(name, []).append([_number(where, *pair) for pair in row.items()])
     if not found:
         raise ConfigError(f'{shown} has no rows: write a line of column names, and a line per time')
     return {name: np.array(rows, np.float32) for name, rows in found.items()}

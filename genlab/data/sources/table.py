@@ -9,7 +9,7 @@ import codecs
 import csv
 import io
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from genlab.data.sources.said import printable, say
@@ -42,6 +42,27 @@ def read(root: Path, files: Collection[str]) -> dict[str, dict[str, str]]:
 def shown(path: Path) -> str:
     """Formats a path for messages."""
     return printable(str(path))
+
+
+def cells_of(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields the line and the cells of each row of a table that is not blank, without blanks around the cells.
+
+    Args:
+        path: of the table, for messages.
+        text: its contents.
+        delimiter: of the columns.
+
+    Raises:
+        ConfigError: a quote is not closed or stands within a cell.
+    """
+    reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise ConfigError(f'{shown(path)}, line {reader.line_num}: {error}: put the quotes right') from None
 
 
 def _text(path: Path) -> str:
@@ -82,35 +103,28 @@ def _rows(path: Path, text: str, delimiter: str, files: set[str]) -> dict[str, d
     Returns:
         {file: {column: value}}.
     """
-    reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
     columns: list[str] = []
     table: dict[str, dict[str, str]] = {}
     lines: dict[str, int] = {}
-    try:
-        for cells in reader:
-            cells = [cell.strip() for cell in cells]
-            if not any(cells):
-                continue
-            if not columns:
-                columns = _columns(path, cells, delimiter)
-                continue
-            where = f'{shown(path)}, line {reader.line_num}'
-            while len(cells) > len(columns) and not cells[-1]:
-                cells.pop()
-            if len(cells) != len(columns):
-                raise ConfigError(
-                    f'{where}: {len(cells)} columns, and the first line names {len(columns)}: '
-                    'complete the line, and quote a value that holds the separator'
-                )
-            row = {name: cell for name, cell in zip(columns, cells) if name in COLUMNS}
-            if not row['file']:
-                raise ConfigError(f'{where}: the column file is empty: name an image')
-            row['file'] = file = _file(row['file'], files)
-            if table.setdefault(file, row) != row:
-                raise ConfigError(f'{where}: {file} has other values in line {lines[file]}: keep one of them')
-            lines.setdefault(file, reader.line_num)
-    except csv.Error as error:
-        raise ConfigError(f'{shown(path)}, line {reader.line_num}: {error}: put the quotes right') from None
+    for line, cells in cells_of(path, text, delimiter):
+        if not columns:
+            columns = _columns(path, cells, delimiter)
+            continue
+        where = f'{shown(path)}, line {line}'
+        while len(cells) > len(columns) and not cells[-1]:
+            cells.pop()
+        if len(cells) != len(columns):
+            raise ConfigError(
+                f'{where}: {len(cells)} columns, and the first line names {len(columns)}: '
+                'complete the line, and quote a value that holds the separator'
+            )
+        row = {name: cell for name, cell in zip(columns, cells) if name in COLUMNS}
+        if not row['file']:
+            raise ConfigError(f'{where}: the column file is empty: name an image')
+        row['file'] = file = _file(row['file'], files)
+        if table.setdefault(file, row) != row:
+            raise ConfigError(f'{where}: {file} has other values in line {lines[file]}: keep one of them')
+        lines.setdefault(file, line)
     if not columns:
         _columns(path, [], delimiter)
     return table
