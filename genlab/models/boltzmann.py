@@ -26,6 +26,7 @@ from genlab.data.transforms import is_map
 from genlab.errors import ConfigError, choose
 from genlab.losses import reconstruction, sparsity
 from genlab.networks.boltzmann import FullMachine, RestrictedMachine
+from genlab.training.parallel import laid_out
 from genlab.training.pretrained import replace_networks
 from genlab.training.state import Network, State
 
@@ -110,7 +111,7 @@ def machine_terms(
 ) -> dict[str, Callable]:
     """Returns the terms of one machine.
 
-    contrastive: F(v) - F(v_k), whose gradient is that of CD-k or PCD; its value means nothing (Hinton 2002).
+    contrastive: F(v) - F(v_k), whose gradient is the update of CD-k or PCD; its value means nothing (Hinton 2002).
     nll: exact negative log-likelihood, for few units and data that have one.
     sparsity: divergence of the mean activations from `rho`; for binary hidden units only.
     squared_error: of the means of v given the means of h, in [0, 1] for images. It has no gradient.
@@ -400,7 +401,7 @@ def _fields(config: ConfigDict, axis: str | None) -> dict[str, Any]:
 
 
 def start(model: Boltzmann, name: str, observe: str, state: State, source: Source, placement: Any) -> State:
-    """Returns the fresh state whose visible biases are those of independent units with the frequencies of the data.
+    """Returns the fresh state. Its visible biases are the base rates of the data, as for independent units.
 
     They are the biases to start from (Hinton 2010, section 8.1), and the machine that annealing starts from.
 
@@ -418,7 +419,7 @@ def start(model: Boltzmann, name: str, observe: str, state: State, source: Sourc
         key, value = 'bias', np.concatenate([base, np.zeros(len(own['params']['bias']) - len(base), np.float32)])
     else:
         key, value = 'visible', base
-    place = lambda array, like: jax.device_put(array, like.sharding)
+    place = lambda array, like: laid_out(array, like.sharding)
     params = {**own['params'], key: place(value, own['params'][key])}
     buffers = {'base_rates': place(base, own['buffers']['base_rates'])}
     return replace_networks(state, {name: {**own, 'params': params, 'buffers': buffers}})
@@ -427,8 +428,8 @@ def start(model: Boltzmann, name: str, observe: str, state: State, source: Sourc
 def base_rates(model: Boltzmann, source: Source, observe: str) -> np.ndarray:
     """Returns the biases [D] of independent units with the means of the training set.
 
-    For binary units they are log odds, and one example of each value is added to those of the data, so that they are
-    finite. The means are those of at most EXAMPLES examples, evenly spaced by index.
+    For binary units they are log odds, and one example of each value is added to the data, so that they are finite.
+    The means are over at most EXAMPLES examples, evenly spaced by index.
 
     Args:
         model: the machine of the data.

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab import data
+from genlab import choices, data
 from genlab.abilities import Batch, Variables
 from genlab.classical import mixture
 from genlab.classical.mixture import Mixture, Statistics, einsum
@@ -33,7 +33,7 @@ from genlab.models import tokenizer as tokenizers
 from genlab.models.tokenizer import Tokenizer
 from genlab.noise import named_key
 from genlab.training import state as states
-from genlab.training.parallel import Placement
+from genlab.training.parallel import Placement, laid_out
 from genlab.training.players import example_keys
 from genlab.training.state import State
 
@@ -73,7 +73,7 @@ def settings(components: int, **changes: Any) -> dict[str, Any]:
         components: number of Gaussians.
         changes: values other than these.
     """
-    known: dict[str, Any] = dict(
+    known = dict(
         components=components,
         covariance='full',  # a key of genlab.classical.mixture.KINDS: 'tied' is one for all, 'spherical' one variance
         floor=1e-6,  # added to every variance in an M step
@@ -84,9 +84,7 @@ def settings(components: int, **changes: Any) -> dict[str, Any]:
         dimensions=0,  # of points; 0: images
         examples=0,  # in the training set; 0: measured
     )
-    if unknown := {*changes} - {*known}:
-        raise ConfigError(f'config.model has no {", ".join(sorted(unknown))}: choose of {", ".join(known)}')
-    return known | changes
+    return choices.filled('config.model', known, changes)
 
 
 def from_config(config: ConfigDict, axis: str | None = None, tokenizer: Tokenizer | None = None) -> GaussianMixture:
@@ -271,10 +269,7 @@ def _like(state: State, made: State) -> State:
     """Returns the arrays of `made`, the same in every process, laid out as those of `state`."""
 
     def put(new: Any, old: jax.Array) -> jax.Array:
-        if new is old:
-            return old
-        array = np.asarray(new)
-        return jax.make_array_from_callback(array.shape, old.sharding, lambda index: array[index])
+        return old if new is old else laid_out(np.asarray(new), old.sharding)
 
     return jax.tree.map(put, made, state)
 
@@ -409,10 +404,10 @@ def inpaint(
 
 
 def measure(model: GaussianMixture, variables: Variables, batch: Batch, keys: jax.Array) -> Mapping[str, jax.Array]:
-    """Measures the log-likelihood: `nll` of points and codes, `nll_bound` of levels that are dequantised."""
+    """Measures `nll` of points, `nll_codes` of codes, or `nll_bound` of levels that are dequantised."""
     nats = -log_likelihood(model, variables, batch, keys)
     if model.tokenizer is not None:
-        return {'nll': nats}
+        return {'nll_codes': nats}
     errors = jnp.square(decode(model, variables, encode(model, variables, batch)) - batch['x'])
     squared = errors.reshape(len(nats), -1).sum(1)
     if model.to_levels is None:

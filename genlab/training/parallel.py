@@ -130,9 +130,14 @@ def replicated(placement: Placement, tree: Tree) -> Tree:
     return jax.tree.map(lambda leaf: _shape(leaf, NamedSharding(placement.mesh, PartitionSpec())), tree)
 
 
+def laid_out(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+    """Lays out a host array, which every process holds in full, by `sharding`."""
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
 def replicate(placement: Placement, tree: Tree) -> Tree:
     """Copies host arrays, which every process holds in full, to every device of the placement."""
-    return jax.tree.map(lambda leaf: _global(leaf, NamedSharding(placement.mesh, PartitionSpec())), tree)
+    return jax.tree.map(lambda leaf: laid_out(leaf, NamedSharding(placement.mesh, PartitionSpec())), tree)
 
 
 def template(placement: Placement, tree: Tree) -> Tree:
@@ -158,8 +163,8 @@ def run(placement: Placement, function: Callable, variables: Tree, examples: Tre
         rows = PartitionSpec(AXIS) if leaf.shape[0] % size == 0 else PartitionSpec()
         sharding = NamedSharding(placement.mesh, rows)
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(_global(np.asarray(jax.random.key_data(leaf)), sharding))
-        return _global(np.asarray(leaf), sharding)
+            return jax.random.wrap_key_data(laid_out(np.asarray(jax.random.key_data(leaf)), sharding))
+        return laid_out(np.asarray(leaf), sharding)
 
     return to_host(function(variables, jax.tree.map(spread, examples)))
 
@@ -282,8 +287,3 @@ def _split_largest(shape: tuple[int, ...], devices: int) -> PartitionSpec:
         return PartitionSpec()
     largest = max(axes, key=lambda axis: shape[axis])
     return PartitionSpec(*(AXIS if axis == largest else None for axis in range(len(shape))))
-
-
-def _global(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """Lays out a host array, which every process holds in full, by `sharding`."""
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
