@@ -175,10 +175,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--network', choices=SIDES, default='transformer')
     parser.add_argument('--batch', type=int, default=16)
     parser.add_argument('--rounds', type=int, default=4)
-    parser.add_argument('--side', type=int, default=0, help='of a grid; 0: that of the network')
+    parser.add_argument('--side', type=int, default=0, help='of a grid; 0: the size above')
     parser.add_argument('--places', type=int, default=0, help=f'places to sample; 0: {ROWS} rows')
     parser.add_argument('--width', type=int, default=0, help='of the network; 0: its own')
-    parser.add_argument('--depth', type=int, default=0, help='layers, or blocks per level; 0: those of the network')
+    parser.add_argument('--depth', type=int, default=0, help='layers, or blocks per level; 0: the number above')
     parser.add_argument('--only', default='', help='prefix of the names of contenders')
     options = parser.parse_args(arguments)
     if options.network not in NETWORKS[options.task]:

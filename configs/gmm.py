@@ -63,7 +63,7 @@ def mnist(config):
 def codes(config):
     """The prior of a VAE's codes, in a second stage (Ghosh et al. 2020). Train --config=configs/vae.py first.
 
-    Samples are decoded: their figures stand beside those of the VAE with its own prior.
+    Samples are decoded. Compare their figures with the VAE's own, whose prior is N(0, 1).
     """
     config.data.update(name='', limit=0, batch_size=1500)
     configs.codes(config, 'runs/vae')

@@ -298,7 +298,7 @@ def annealed_log_weights(
     Args:
         machine: the kind of machine.
         parameters: of the machine.
-        base: biases [D] of the independent visible units, such as those of the frequencies in the training set.
+        base: biases [D] of the independent visible units, such as the log odds of the frequencies in the training set.
         keys: one key per run [R].
         betas: inverse temperatures [K + 1], from 0 to 1.
 

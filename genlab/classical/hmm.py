@@ -11,7 +11,7 @@ All functions are pure and work in the dtype of x (float32 or float64). Sequence
 [B, T, D], and the first `lengths[b]` observations of sequence b count, with 0 none. What lies behind changes nothing.
 
 The forward pass keeps log p(z_t | x_1..t), normalised at each time, so that nothing underflows, however long the
-sequence or sharp the emissions. The backward pass is that of Rauch, Tung and Striebel: it needs probabilities
+sequence or sharp the emissions. The backward pass follows Rauch, Tung and Striebel: it needs probabilities
 p(z_t | z_{t+1}, x_1..t) alone, which lie in [0, 1]. Sums over states are products with the transition matrix, without a
 logarithm, as long as no state is predicted with a probability near underflow. Else both passes are done once more with
 log-sum-exp over pairs of states, several times slower: the result is exact to rounding either way.

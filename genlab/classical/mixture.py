@@ -412,7 +412,7 @@ def condition(mixture: Mixture, x: jax.Array, known: jax.Array) -> Mixture:
       known: bool [D].
 
     Returns:
-      A mixture over all D entries. At known ones its means are those of x and its covariances 0.
+      A mixture over all D entries. At known entries its means are x and its covariances 0.
     """
 
     def one(mean: jax.Array, covariance: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

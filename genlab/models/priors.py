@@ -216,7 +216,7 @@ def measure(prior: Prior, variables: Variables, batch: Batch, keys: jax.Array) -
 def log_likelihood(prior: Prior, variables: Variables, batch: Batch, keys: jax.Array) -> jax.Array:
     """Computes the exact log-likelihood of an autoregressive prior, nats [B]. The keys are ignored.
 
-    It is that of the data, or with a tokenizer of the codes: `batch` has a field for each grid.
+    It is the likelihood of the data, or with a tokenizer of the codes. `batch` has a field for each grid.
     """
     return -measure(prior, variables, batch, keys)['nll' if prior.tokenizer is None else OF_CODES['nll']]
 
