@@ -1,8 +1,10 @@
 """Conditions: what samples depend on beside noise. They come from a batch, from a user's words, at random, or empty.
 
-A condition is a mapping from a field to an array with one row per example: `label` int32 [N], `caption` int32 [N, L].
-It holds raw values; a network embeds them. The null condition stands for "not given": label `classes`, a caption of
-padding. An unconditional model has the condition {}.
+A condition is a mapping from a field to an array with one row per example: `label` int32 [N], `caption` int32 [N, L],
+or another field of a prepared batch: an image to translate, boxes, speech. It holds raw values; a network embeds them.
+The null condition stands for "not given": label `classes`, a caption of padding. Other fields have none, and are never
+drawn at random: they come from held-out examples, or from the files of a user. An unconditional model has the
+condition {}.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,26 +28,40 @@ class Conditions(NamedTuple):
 
     classes: int = 0  # class labels 0 ... classes - 1; 0: none
     words: int = 0  # size of the vocabulary of captions; 0: no captions
+    fields: tuple[str, ...] = ()  # other fields of a prepared batch, e.g. ('input',) or ('boxes', 'box_classes')
 
     @property
     def any(self) -> bool:
-        return bool(self.classes or self.words)
+        return bool(self.classes or self.words or self.fields)
+
+
+class Given(NamedTuple):
+    """Holds what a user asks of samples. What is empty is not asked for."""
+
+    prompt: str = ''  # a caption for every sample
+    label: str = ''  # a class for every sample, by name or number
+    fields: Mapping[str, np.ndarray] = {}  # field -> rows [F, ...] of F files; sample i takes row i modulo F
+    names: tuple[str, ...] = ()  # of the F files, without their endings
+
+    @property
+    def any(self) -> bool:
+        return bool(self.prompt or self.label or self.fields)
 
 
 def from_batch(conditions: Conditions, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     """Takes the condition of the examples of a batch."""
-    label = {'label': batch['label']} if conditions.classes else {}
-    return {**label, 'caption': batch['caption']} if conditions.words else label
+    names = ['label'] * bool(conditions.classes) + ['caption'] * bool(conditions.words) + [*conditions.fields]
+    return {name: batch[name] for name in names}
 
 
 def null(conditions: Conditions, count: int, length: int = 0) -> dict[str, jax.Array]:
-    """Makes the null condition of `count` examples. `length`: tokens per caption."""
+    """Makes the null condition of `count` examples, of label and caption. `length`: tokens per caption."""
     label = {'label': jnp.full(count, conditions.classes, jnp.int32)} if conditions.classes else {}
     return {**label, 'caption': jnp.zeros((count, length), jnp.int32)} if conditions.words else label
 
 
 def random(conditions: Conditions, keys: jax.Array, length: int = 0) -> dict[str, jax.Array]:
-    """Draws a class per key [N], uniformly. Captions are null."""
+    """Draws a class per key [N], uniformly. Captions are null, and other fields absent."""
     condition = null(conditions, keys.shape[0], length)
     if conditions.classes:
         draw = lambda key: jax.random.randint(key, (), 0, conditions.classes)
@@ -59,7 +75,9 @@ def from_text(
     """Makes the condition that a user gives in words, the same for `count` samples. What is not given is null.
 
     Args:
+      conditions: of the model; its other fields are left out.
       source: names the classes and holds the vocabulary of captions; `data.declared` suffices.
+      count: number of samples.
       prompt: a caption; '': none.
       label: the name or the number of a class; '': none.
 

@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genlab import conditioning, data, evaluation
+from genlab.conditioning import Given
 from genlab.errors import ConfigError, UserError
 from genlab.experiment import Build
 from genlab.latents import explore as exploration
@@ -17,7 +18,7 @@ from genlab.reporting import run as report
 from genlab.run import describe as description
 from genlab.run import images, record, terminal, workdir
 from genlab.run.files import start_empty, write_json
-from genlab.sampling import drawing, rejection
+from genlab.sampling import drawing, inputs, rejection
 from genlab.training import loop as training
 from genlab.training import parallel, pretrained
 from genlab.training import plan as planning
@@ -84,38 +85,48 @@ def sample(
     seed: int | None,
     prompt: str = '',
     label: str = '',
+    path: str = '',
+    resolution: int = 0,
 ) -> None:
     """Draws samples of the newest checkpoint.
 
     Writes a grid, a PNG per image, all samples as .npz, and their conditions, into a folder that `drawing.folder_name`
-    names. It starts empty, so all its files are of this command.
+    names. It starts empty, so all its files are of this command. Images of given files are named after these.
 
     Args:
       config, build, folder: of the run.
-      count: number of samples; None takes `config.sample.count`.
+      count: number of samples; None takes the number of files of `path`, else `config.sample.count`.
       seed: of the noise; None takes `config.seed`.
       prompt: a caption for every sample; '' for none.
       label: a class for every sample, by name or number; '' for none.
+      path: a file, or a folder of files, that conditions the samples; '' for none.
+      resolution: pixels per side that these files are brought to; 0: those of the run.
     """
     step, state, program, placement = restore(config, build, folder)
     config, experiment = program.config, program.experiment
     if experiment.conditions.any:  # other models sample without the data
         record.check(folder, config)
     seed = config.seed if seed is None else seed
-    variables = state.variables(averaged=True)
-    drawn = rejection.draw(experiment, placement, variables, config, count, seed, prompt, label)
-    target = folder / 'samples' / drawing.folder_name(config, step, seed, prompt, label)
+    given = inputs.read(experiment.conditions, data.declared(config.data), path, resolution) if path else Given()
+    given = given._replace(prompt=prompt, label=label)
+    count = count or len(given.names) or config.sample.count
+    conditions = drawing.condition_at(config, experiment.conditions, seed, given)
+    drawn = rejection.draw(
+        experiment, placement, state.variables(averaged=True), config, count, seed, conditions=conditions
+    )
+    target = folder / 'samples' / drawing.folder_name(config, step, seed, given)
     if jax.process_index() == 0:
-        start_empty(target, ('grid.png', '[0-9]*.png', 'samples.npz', 'conditions.txt'))
+        start_empty(target, ('*.png', 'samples.npz', 'conditions.txt'))
         reference = drawing.reference(data.load(config.data), config) if drawn.ndim < 4 else None
-        images.save_png(target / 'grid.png', images.picture(drawn, reference))
+        condition = conditions(np.arange(len(drawn)))
+        images.save_png(target / 'grid.png', drawing.picture(drawn, condition, reference))
+        names = drawing.names(given, len(drawn))
         if drawn.ndim == 4:
-            for number, image in enumerate(drawn):
-                images.save_png(target / f'{number:05d}.png', images.to_uint8(image))
+            for name, image in zip(names, drawn):
+                images.save_png(target / f'{name}.png', images.to_uint8(image))
         np.savez_compressed(target / 'samples.npz', samples=drawn)
-        condition = drawing.condition_at(config, experiment.conditions, seed, prompt, label)(np.arange(len(drawn)))
         if condition and (lines := conditioning.describe(data.declared(config.data), condition)):
-            text = ''.join(f'{number:05d} {line}\n' for number, line in enumerate(lines))
+            text = ''.join(f'{name} {line}\n' for name, line in zip(names, lines))
             (target / 'conditions.txt').write_text(text)
         terminal.show(f'{len(drawn)} samples of step {step}: {target}')
 

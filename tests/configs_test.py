@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from genlab import conditioning, data, experiment, modes
-from genlab.conditioning import Conditions
+from genlab.conditioning import Conditions, Given
 from genlab.config import small
 from genlab.errors import ConfigError
 from genlab.run import describe, workdir
@@ -78,10 +78,10 @@ def test_a_run_keeps_the_number_of_classes_and_names_those_without_training_imag
     known = workdir.with_facts(tmp_path, config)
     program = programs(known, build, parallel.place('pmap'), declared=True)[0]
     assert program.config.model.classes == program.experiment.conditions.classes == 3
-    chosen = drawing.condition_at(program.config, program.experiment.conditions, label='2')(np.arange(2))
+    chosen = drawing.condition_at(program.config, program.experiment.conditions, given=Given(label='2'))(np.arange(2))
     np.testing.assert_array_equal(chosen['label'], [2, 2])
     with pytest.raises(ConfigError, match='--label=.owl.: there is no such class: choose one of 0, 1, 2'):
-        drawing.condition_at(program.config, program.experiment.conditions, label='owl')
+        drawing.condition_at(program.config, program.experiment.conditions, given=Given(label='owl'))
 
 
 def test_a_config_that_contradicts_the_data_does_not_claim_the_folder_of_the_run(pictures, tmp_path):
@@ -104,5 +104,5 @@ def test_captions_of_a_folder_condition_a_model(pictures, tmp_path):
     networks = describe.describe(config, experiment.load(config.experiment))
     parameters = {module['path']: module['parameters'] for module in networks['text']['modules']}
     assert parameters['text/words'] == 5 * config.model.text.width  # padding, a, blue, picture, red
-    condition = drawing.condition_at(config, Conditions(words=5), prompt='A red picture')(np.arange(2))
+    condition = drawing.condition_at(config, Conditions(words=5), given=Given(prompt='A red picture'))(np.arange(2))
     assert conditioning.describe(data.declared(config.data), condition) == ['a red picture'] * 2

@@ -56,6 +56,31 @@ def decode(data: bytes | IO[bytes], resolution: int, channels: int) -> np.ndarra
     return flat.reshape(resolution, resolution, channels)
 
 
+def class_numbers(data: bytes, resolution: int) -> np.ndarray:
+    """Decodes a map of classes: the grey values of a picture, or the numbers of its palette, unchanged.
+
+    Crops to the central square and resizes by the nearest pixel.
+
+    Args:
+        data: the bytes of the file.
+        resolution: R, pixels per side.
+
+    Returns:
+        uint8 [R, R, 1].
+
+    Raises:
+        ValueError: the picture is in colour, or has more than 8 bits.
+        Exception: Pillow cannot read the file; `refusal` says why.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode not in ('L', 'P', '1'):
+            raise ValueError(f'a map of classes is grey or has a palette, and this picture is {image.mode}')
+        square = ImageOps.fit(image, (min(image.size),) * 2, Image.Resampling.NEAREST)
+        return np.asarray(square.resize((resolution, resolution), Image.Resampling.NEAREST), np.uint8)[..., None]
+
+
 def refusal(error: Exception) -> str:
     """Says in a few words why an image cannot be read, from the error that `decode` or reading the file raised."""
     from PIL import Image, UnidentifiedImageError

@@ -82,7 +82,8 @@ class Subject:
         conditions, numbers = self.experiment.conditions, np.arange(self.config.evaluate.count)
         if conditions.classes:
             return drawing.condition_at(self.config, conditions, self.config.evaluate.seed)(numbers)['label']
-        if conditions.any and self.config.sample.condition and 'label' in self.test.fields:  # of the caption's image
+        held_out = self.config.sample.condition or conditions.fields
+        if conditions.any and held_out and 'label' in self.test.fields:  # of the image that the condition belongs to
             return self.test.rows(numbers % len(self.test))['label']
         return None
 

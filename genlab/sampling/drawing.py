@@ -1,6 +1,7 @@
 """Draws samples with one key per sample, so that sample i is the same in any batch and on any devices."""
 
 import functools
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from genlab import conditioning, data
 from genlab.abilities import Variables
-from genlab.conditioning import Conditions
+from genlab.conditioning import Conditions, Given
 from genlab.errors import UserError
 from genlab.experiment import Experiment
 from genlab.noise import named_key
@@ -71,8 +72,10 @@ def show(
       source: the data, for real points to draw behind samples of points.
     """
     if experiment.sampler:
-        samples = draw(experiment, placement, variables, config)
-        return Shown(images.picture(samples, reference(source, config)), samples)
+        condition = condition_at(config, experiment.conditions, config.seed)
+        samples = draw(experiment, placement, variables, config, conditions=condition)
+        shown = condition(np.arange(len(samples))) if experiment.conditions.fields else {}
+        return Shown(picture(samples, shown, reference(source, config)), samples)
     if experiment.reconstruct is None:
         return Shown(None)
     ability: Callable = experiment.reconstruct
@@ -96,8 +99,6 @@ def draw(
     config: ConfigDict,
     count: int | None = None,
     seed: int | None = None,
-    prompt: str = '',
-    label: str = '',
     conditions: Callable[[np.ndarray], Mapping[str, Any]] | None = None,
 ) -> np.ndarray:
     """Draws samples, `config.sample.chunk` per call of the model. A warning says how many are not finite.
@@ -109,8 +110,6 @@ def draw(
       config: of the run.
       count: number of samples; None takes `config.sample.count`.
       seed: None takes `config.seed`.
-      prompt: a caption for every sample; '' for none, see `condition_at`.
-      label: a class for every sample; '' for none.
       conditions: sample numbers [N] -> their condition, leaves [N, ...]; None for `condition_at`.
 
     Returns:
@@ -121,7 +120,7 @@ def draw(
             f'a model of config.experiment={config.experiment!r} cannot sample; --mode=evaluate shows what it can'
         )
     count, seed, chunk = count or config.sample.count, config.seed if seed is None else seed, config.sample.chunk
-    condition = conditions or condition_at(config, experiment.conditions, seed, prompt, label)
+    condition = conditions or condition_at(config, experiment.conditions, seed)
     ability: Callable = experiment.sampler.sample
     sample = jitted(ability)
     parts = []
@@ -134,7 +133,42 @@ def draw(
     return drawn
 
 
-def folder_name(config: ConfigDict, step: int, seed: int, prompt: str = '', label: str = '') -> str:
+def picture(samples: np.ndarray, condition: Mapping[str, Any], reference: np.ndarray | None = None) -> np.ndarray:
+    """Draws samples as `images.picture` does; translated images below the images that they were made of.
+
+    Args:
+      samples: [N, ...].
+      condition: of the samples. Images and maps of classes among its fields [N, H, W, C] are shown.
+      reference: see `images.picture`.
+    """
+    shown = {name: _beside(np.asarray(rows), samples) for name, rows in condition.items() if np.ndim(rows) == 4}
+    if not shown or samples.ndim != 4:
+        return images.picture(samples, reference)
+    return images.pairs({**shown, 'samples': samples})
+
+
+def _beside(rows: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Returns images or maps of classes [N, h, w, c] in the shape of samples [N, H, W, C], to be shown beside them."""
+    if rows.dtype.kind == 'i':
+        rows = rows * (2.0 / max(rows.max(), 1)) - 1
+    _, height, width, channels = samples.shape
+    down, right = (np.arange(side) * small // side for side, small in ((height, rows.shape[1]), (width, rows.shape[2])))
+    rows = rows[:, down][:, :, right]
+    return rows if rows.shape[3] == channels else rows.mean(3, keepdims=True).repeat(channels, 3)
+
+
+def names(given: Given, count: int) -> list[str]:
+    """Returns a file name without ending for each of `count` samples: their number, or the name of the given file.
+
+    Further samples of the same file have a number behind the name.
+    """
+    if not given.names:
+        return [f'{number:05d}' for number in range(count)]
+    rounds, files = range(count // len(given.names) + 1), given.names
+    return [f'{name}-{again + 1}' if again else name for again in rounds for name in files][:count]
+
+
+def folder_name(config: ConfigDict, step: int, seed: int, given: Given = Given()) -> str:
     """Names a folder of samples by all that they depend on within a run; two settings never share a folder.
 
     The number of samples does not count: sample i is the same in any number. Nor does `chunk`, nor the score where
@@ -144,40 +178,68 @@ def folder_name(config: ConfigDict, step: int, seed: int, prompt: str = '', labe
       config: of the run.
       step: of the checkpoint.
       seed: of the noise.
-      prompt: a caption for every sample; '' for none.
-      label: a class for every sample; '' for none.
+      given: what the user asks for.
     """
     ignored = {'count', 'chunk'} | ({'candidates', 'score'} if config.sample.candidates == 1 else set())
     settings = {name: value for name, value in workdir.plain(config)['sample'].items() if name not in ignored}
-    return f'step-{step}-seed-{seed}-' + name_of(f'{label} {prompt}', [label, prompt, settings])
+    depends: list[Any] = [given.label, given.prompt, settings]
+    if given.fields:
+        depends.append([given.names, [hashlib.sha256(rows.tobytes()).hexdigest() for rows in given.fields.values()]])
+    words = f'{given.label} {given.prompt} {" ".join(given.names)}'
+    return f'step-{step}-seed-{seed}-' + name_of(words, depends)
 
 
 def condition_at(
-    config: ConfigDict, conditions: Conditions, seed: int = 0, prompt: str = '', label: str = ''
+    config: ConfigDict, conditions: Conditions, seed: int = 0, given: Given = Given()
 ) -> Callable[[np.ndarray], Mapping[str, Any]]:
     """Returns a function from sample numbers [N] to their condition, a dict with leaves [N, ...].
 
-    Without a prompt or label the condition is taken from held-out examples if `config.sample.condition` is set.
-    Otherwise it is random.
+    What a user gives holds for every sample; a class or a caption that is not given is then null. If nothing is given,
+    classes and captions are those of held-out examples if `config.sample.condition` is set, else random. Other fields
+    are always of held-out examples if they are not given.
 
     Args:
       config: of the run.
       conditions: the conditions of the model.
       seed: of the random conditions.
-      prompt: a caption for every sample; '' for none.
-      label: a class for every sample; '' for none.
+      given: what the user asks for.
     """
-    if prompt or label:
-        one = conditioning.from_text(conditions, declared(FrozenConfigDict(config.data)), 1, prompt, label)
+    worded = conditions._replace(fields=())
+    others = conditions._replace(classes=0, words=0, fields=tuple({*conditions.fields} - {*given.fields}))
+    if config.sample.condition and not given.any:
+        worded, others = Conditions(), conditions._replace(fields=others.fields)
+    parts = [_worded(config, worded, seed, given), _held_out(config, others)]
+    if given.fields:
+        files = len(given.names)
+        parts.append(lambda indices: {name: rows[indices % files] for name, rows in given.fields.items()})
+    return lambda indices: {name: rows for part in parts for name, rows in part(indices).items()}
+
+
+def _worded(
+    config: ConfigDict, conditions: Conditions, seed: int, given: Given
+) -> Callable[[np.ndarray], Mapping[str, Any]]:
+    """Returns classes and captions: what the user gives, else random ones. See `condition_at`."""
+    declaration = functools.partial(declared, FrozenConfigDict(config.data))
+    if given.any and (conditions.any or given.prompt or given.label):
+        one = conditioning.from_text(conditions, declaration(), 1, given.prompt, given.label)
         return lambda indices: {name: np.repeat(value, len(indices), 0) for name, value in one.items()}
     if not conditions.any:
         return lambda indices: {}
-    if config.sample.condition:  # of the images where codes are modelled: these need not be encoded
-        source = prepared(FrozenConfigDict(data.sampled(config.data)), 'test')[0]
-        rows: Callable[[np.ndarray], Any] = lambda indices: source.rows(indices % len(source))
-        return lambda indices: conditioning.from_batch(conditions, rows(indices))
-    length = conditioning.caption_length(declared(FrozenConfigDict(config.data)))
+    length = conditioning.caption_length(declaration())
     return lambda indices: jax.device_get(conditioning.random(conditions, keys_at(seed, indices), length))
+
+
+def _held_out(config: ConfigDict, conditions: Conditions) -> Callable[[np.ndarray], Mapping[str, Any]]:
+    """Returns conditions of held-out examples: of the images where codes are modelled, which need not be encoded."""
+    if not conditions.any:
+        return lambda indices: {}
+    images = config.copy_and_resolve_references()
+    images.data = data.sampled(config.data)
+    source = prepared(FrozenConfigDict(images.data), 'test')[0]
+    rows: Callable[[np.ndarray], Any] = lambda indices: source.rows(indices % len(source))
+    if conditions.fields:  # images among them are prepared
+        rows = examples(images)
+    return lambda indices: jax.device_get(conditioning.from_batch(conditions, rows(indices)))
 
 
 def examples(config: ConfigDict, split: str = 'test') -> Callable[[np.ndarray], dict]:

@@ -13,7 +13,7 @@ import pytest
 from genlab import config as configs
 from genlab import data, evaluation, experiment, modes
 from genlab.abilities import Sampler
-from genlab.conditioning import Conditions
+from genlab.conditioning import Conditions, Given
 from genlab.config import small
 from genlab.data import captions
 from genlab.data.sources import codes as source_of_codes
@@ -368,10 +368,10 @@ def test_prompts_and_captions_of_held_out_scenes_condition_a_prior_over_codes(en
     shown = data.load(pretrained.config_of(config.model.tokenizer, '').data, 'test').captions(np.arange(3))
     assert [captions.text(row) for row in at['caption']] == shown
     prompt = 'a large red circle above a small blue star on grey'
-    given = drawing.condition_at(config, conditions, prompt=prompt)(np.arange(2))
+    given = drawing.condition_at(config, conditions, given=Given(prompt=prompt))(np.arange(2))
     assert [captions.text(row) for row in given['caption']] == [prompt] * 2
     with pytest.raises(ConfigError, match=r'no caption has the word .rde. \(did you mean red\?\)') as raised:
-        drawing.condition_at(config, conditions, prompt='a rde circle')
+        drawing.condition_at(config, conditions, given=Given(prompt='a rde circle'))
     assert '\n' not in str(raised.value) and not encodings
 
 

@@ -8,7 +8,7 @@ import pytest
 from genlab import conditioning, data
 from genlab import config as configs
 from genlab.abilities import Sampler
-from genlab.conditioning import Conditions
+from genlab.conditioning import Conditions, Given
 from genlab.data import captions
 from genlab.errors import ConfigError
 from genlab.experiment import Experiment
@@ -123,10 +123,10 @@ CLASSES, CAPTIONS = Conditions(classes=10), Conditions(words=len(captions.VOCABU
 
 
 def test_a_prompt_or_a_label_conditions_every_sample():
-    condition = drawing.condition_at(digits(), CLASSES, label='3')(np.arange(4))
+    condition = drawing.condition_at(digits(), CLASSES, given=Given(label='3'))(np.arange(4))
     np.testing.assert_array_equal(condition['label'], [3, 3, 3, 3])
     prompt = 'A small red ring, on grey.'
-    condition = drawing.condition_at(scenes(), CAPTIONS, prompt=prompt)(np.arange(2))
+    condition = drawing.condition_at(scenes(), CAPTIONS, given=Given(prompt=prompt))(np.arange(2))
     np.testing.assert_array_equal(condition['caption'], captions.tokens([prompt] * 2))
     source = data.load(scenes().data, 'test')
     assert conditioning.describe(source, condition) == ['a small red ring on grey'] * 2
@@ -136,7 +136,7 @@ def test_a_prompt_or_a_label_conditions_every_sample():
 def test_classes_without_names_are_numbers():
     ring = configs.defaults('x')
     ring.data.update(source='toy', name='ring', observe='point')
-    condition = drawing.condition_at(ring, Conditions(classes=8), label='7')(np.arange(1))
+    condition = drawing.condition_at(ring, Conditions(classes=8), given=Given(label='7'))(np.arange(1))
     assert conditioning.describe(data.declared(ring.data), condition) == ['7']
     null = conditioning.null(Conditions(classes=8), 1)
     assert conditioning.describe(data.declared(ring.data), null) == ['no class']
@@ -164,6 +164,44 @@ def test_without_a_prompt_the_condition_is_held_out_or_random():
     np.testing.assert_array_equal(rest[:5], drawing.condition_at(plain, CLASSES, seed=1)(np.arange(90, 95))['label'])
 
 
+FIELDS = Conditions(words=len(captions.VOCABULARY), fields=('segmentation', 'style'))
+
+
+def with_fields():
+    config = scenes()
+    config.data.fields = ('caption', 'segmentation', 'style')
+    return config
+
+
+def test_fields_are_conditions_of_held_out_examples_or_of_given_files():
+    config, numbers = with_fields(), np.arange(3)
+    held_out = drawing.examples(config)(numbers)
+    condition = drawing.condition_at(config, FIELDS)(numbers)
+    assert {*condition} == {'caption', 'segmentation', 'style'} and not condition['caption'].any()
+    np.testing.assert_array_equal(condition['segmentation'], held_out['segmentation'])
+    np.testing.assert_array_equal(condition['style'], held_out['style'])
+    given = Given(
+        'a red circle', fields={'style': np.stack([np.zeros((16, 16, 3)), np.ones((16, 16, 3))])}, names=('a', 'b')
+    )
+    condition = drawing.condition_at(config, FIELDS, given=given)(numbers)
+    assert [captions.text(row) for row in condition['caption']] == ['a red circle'] * 3
+    assert condition['style'].mean((1, 2, 3)).tolist() == [0, 1, 0] and drawing.names(given, 3) == ['a', 'b', 'a-2']
+    np.testing.assert_array_equal(condition['segmentation'], held_out['segmentation'])
+    config.sample.condition = True
+    source = data.load(config.data, 'test')
+    captioned = drawing.condition_at(config, FIELDS)(numbers)['caption']
+    assert [captions.text(row) for row in captioned] == source.captions(numbers)
+
+
+def test_translated_images_are_shown_below_their_input():
+    samples = np.zeros((2, 32, 32, 3), np.float32)
+    classes = np.zeros((2, 16, 16, 1), np.int32)
+    classes[:, :8] = 4
+    sheet = drawing.picture(samples, {'segmentation': classes, 'caption': np.zeros((2, 5), np.int32)})
+    assert sheet.shape == (66, 66, 3)
+    assert (sheet[:16, :32] == 255).all() and (sheet[16:32, :32] == 0).all() and (sheet[34:, :32] == 128).all()
+
+
 @pytest.mark.parametrize(
     'config, conditions, words, says',
     [
@@ -181,17 +219,19 @@ def test_without_a_prompt_the_condition_is_held_out_or_random():
 )
 def test_an_impossible_condition_is_refused(config, conditions, words, says):
     with pytest.raises(ConfigError, match=says):
-        drawing.condition_at(config, conditions, **words)
+        drawing.condition_at(config, conditions, given=Given(**words))
 
 
 def test_a_folder_of_samples_is_named_by_all_that_they_depend_on():
-    def name(change=(), **words):
+    def name(change=(), step=20, seed=3, **given):
         config = digits()
         config.update_from_flattened_dict(dict(change))
-        return drawing.folder_name(config, **{'step': 20, 'seed': 3, **words})
+        return drawing.folder_name(config, step, seed, Given(**given))
 
     names = [name(), name(label='+'), name(label='-'), name(label='='), name(prompt='+'), name(prompt='red circle')]
     names += [name(label='red', prompt='circle'), name({'sample.condition': True}), name(seed=4), name(step=21)]
+    names += [name(fields={'input': np.full(4, value)}, names=('cat',)) for value in (0.0, 1.0)]
+    assert names[-1].startswith('step-20-seed-3-cat-')
     assert len({*names}) == len(names) and names[5].startswith('step-20-seed-3-red-circle-')
     assert name({'sample.count': 5, 'sample.chunk': 5}) == name()  # sample i is the same
 

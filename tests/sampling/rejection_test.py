@@ -96,8 +96,9 @@ def pictures(variables, keys, condition):
 def test_the_classifier_prefers_the_asked_class_and_no_class_keeps_the_first(params, monkeypatch):
     monkeypatch.setattr(rejection.features, 'load', lambda of: SimpleNamespace(params=params))
     model, placement = stub(sample=pictures, conditions=Conditions(classes=10)), parallel.place('pmap')
+    threes = lambda numbers: {'label': np.full(len(numbers), 3)}
     drawn = [
-        rejection.draw(model, placement, {}, digits(candidates=candidates, chunk=64), 32, label='3')
+        rejection.draw(model, placement, {}, digits(candidates=candidates, chunk=64), 32, conditions=threes)
         for candidates in (1, 8)
     ]
     sure = [np.asarray(classifier.log_probabilities(params, images))[:, 3] for images in drawn]

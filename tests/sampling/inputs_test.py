@@ -1,0 +1,68 @@
+"""Tests files that a user gives as conditions."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genlab.conditioning import Conditions
+from genlab.data.sources.scenes.scenes import scenes
+from genlab.errors import ConfigError
+from genlab.sampling import inputs
+
+SOURCE = scenes(16, 3, fields=('image', 'style', 'segmentation'))
+STYLE, MAP = Conditions(fields=('style',)), Conditions(fields=('segmentation',))
+
+
+def save(path, array, mode=None):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(array, mode).save(path)
+    return str(path)
+
+
+def test_a_picture_becomes_the_field_of_the_model(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    given = inputs.read(STYLE, SOURCE, save(tmp_path / 'cat.png', levels))
+    assert given.names == ('cat',) and given.fields['style'].dtype == np.float32
+    np.testing.assert_allclose(given.fields['style'][0], levels / 127.5 - 1, atol=1e-6)
+    assert inputs.read(STYLE, SOURCE, str(tmp_path), resolution=48).fields['style'].shape == (1, 48, 48, 3)
+
+
+def test_pictures_of_a_folder_are_sorted_and_have_different_names(tmp_path):
+    for number, name in enumerate(('a/1.png', 'b/1.png', 'a/0.png')):
+        save(tmp_path / name, np.full((20, 30), 100 * number, np.uint8))
+    given = inputs.read(STYLE, SOURCE, str(tmp_path))
+    assert given.names == ('00000-0', '00001-1', '00002-1') and given.fields['style'].shape == (3, 16, 16, 3)
+    assert np.round((given.fields['style'].mean((1, 2, 3)) + 1) * 127.5).tolist() == [200, 0, 100]
+
+
+def test_a_map_of_classes_keeps_its_numbers(tmp_path):
+    classes = np.random.default_rng(0).integers(0, 9, (32, 32), np.uint8)
+    paletted = Image.fromarray(classes, 'P')
+    paletted.putpalette([0] * 24 + [255, 0, 0])
+    paletted.save(tmp_path / 'palette.png')
+    save(tmp_path / 'grey.png', classes)
+    rows = inputs.read(MAP, SOURCE, str(tmp_path)).fields['segmentation']
+    assert rows.dtype == np.int32 and rows.shape == (2, 16, 16, 1)
+    for row in rows:
+        np.testing.assert_array_equal(row[..., 0], classes[1::2, 1::2])
+
+
+@pytest.mark.parametrize(
+    'conditions, name, says',
+    [
+        (STYLE, 'nowhere.png', 'no such file'),
+        (STYLE, 'empty', 'no pictures'),
+        (STYLE, 'text.png', 'text.png cannot be read: no format'),
+        (MAP, 'bright.png', 'has the value 200: values are classes from 0 to 8'),
+        (MAP, 'colour.png', 'this picture is RGB'),
+        (Conditions(classes=3), 'bright.png', 'takes no picture'),
+        (Conditions(fields=('style', 'segmentation')), 'bright.png', 'takes no picture'),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(tmp_path, conditions, name, says):
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'text.png').write_text('not a picture')
+    save(tmp_path / 'bright.png', np.full((4, 4), 200, np.uint8))
+    save(tmp_path / 'colour.png', np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(ConfigError, match=says):
+        inputs.read(conditions, SOURCE, str(tmp_path / name))
