@@ -21,10 +21,8 @@ from genlab.config import weights
 from genlab.errors import ConfigError, choose
 from genlab.losses.adversarial import PAIRS, Pair, adaptive_weight
 from genlab.losses.perceptual import feature_distance
-from genlab.models import quantized
-from genlab.models.adversarial import STATES
+from genlab.models import patches, quantized
 from genlab.models.quantized import VQVAE
-from genlab.networks.adversarial.patch import PatchDiscriminator
 from genlab.training.players import Schedule
 from genlab.training.state import Network
 
@@ -37,7 +35,7 @@ def settings(
     """Returns `config.model` of a VQGAN."""
     return dict(
         **quantized.settings(networks, quantizer),
-        discriminator=discriminator,  # named: patch, see DISCRIMINATORS
+        discriminator=discriminator,  # named: patch, see genlab.models.patches
         perceptual=perceptual,  # named: none, random, or classifier, whose feature maps the term `perceptual` compares
         pair=pair,  # losses of both players: genlab.losses.adversarial
     )
@@ -78,22 +76,11 @@ def error_terms(model: VQGAN, variables: Variables, x: jax.Array, output: jax.Ar
     return found
 
 
-def judge(model: VQGAN, variables: Variables, images: jax.Array) -> tuple[jax.Array, dict]:
-    """Runs the discriminator in training mode: logits of patches [B, h, w], and its new collections."""
-    outputs = model.discriminator.apply(variables['discriminator'], images, True, mutable=STATES)
-    return cast(tuple[jax.Array, dict], outputs)
-
-
-def per_example(loss: Callable, *logits: jax.Array) -> jax.Array:
-    """Averages an adversarial loss over the patches of each example: logits [B, h, w] each -> [B]."""
-    return loss(*(array.ravel() for array in logits)).reshape(len(logits[0]), -1).mean(1)
-
-
 def generator_loss(model: VQGAN, variables: Variables, x: jax.Array, output: jax.Array) -> jax.Array:
     """Computes the adversarial loss of reconstructions [B, H, W, C], [B]."""
-    real, _ = judge(model, variables, x)
-    fake, _ = judge(model, variables, output)
-    return per_example(model.pair.generator, fake, real)
+    real, _ = patches.judge(model.discriminator, variables['discriminator'], x)
+    fake, _ = patches.judge(model.discriminator, variables['discriminator'], output)
+    return patches.per_example(model.pair.generator, fake, real)
 
 
 def autoencoder_terms(model: VQGAN, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
@@ -166,10 +153,9 @@ def discriminator_terms(model: VQGAN, variables: Variables, batch: Batch, keys: 
     """Offers the discriminator's terms: adversarial, and the diagnostic logit_gap = D(real) - D(fake)."""
     _, codes, _ = quantized.infer(model.vqvae, variables, batch)
     fakes = jax.lax.stop_gradient(decode(model, variables, codes.codes)[0])
-    real, stats = judge(model, variables, batch['x'])
-    fake, stats = judge(model, {**variables, 'discriminator': {**variables['discriminator'], **stats}}, fakes)
+    real, fake, stats = patches.compare(model.discriminator, variables['discriminator'], batch['x'], fakes)
     return {
-        'adversarial': per_example(model.pair.discriminator, real, fake),
+        'adversarial': patches.per_example(model.pair.discriminator, real, fake),
         'logit_gap': (real - fake).mean((1, 2)),
     }, {'discriminator': stats}
 
@@ -194,7 +180,7 @@ def from_config(config: ConfigDict, axis: str | None, perceptual: nn.Module | No
     Raises:
         ConfigError: the adversarial term is weighed, and none that it is balanced with.
     """
-    make = choices.bind(DISCRIMINATORS, config.model.discriminator, 'config.model.discriminator')
+    make = choices.bind(patches.DISCRIMINATORS, config.model.discriminator, 'config.model.discriminator')
     pair = choose(PAIRS, config.model.pair, 'config.model.pair')
     weighed = weights(config, 'vae') if 'vae' in config.losses else {}
     errors = {name: weight for name, weight in weighed.items() if name in ERRORS and (callable(weight) or weight)}
@@ -204,11 +190,3 @@ def from_config(config: ConfigDict, axis: str | None, perceptual: nn.Module | No
             f'{", ".join(ERRORS)}'
         )
     return VQGAN(quantized.from_config(config, axis), make(config, axis), pair, errors, perceptual, axis)
-
-
-def _patch(config: ConfigDict, axis: str | None, *, width: int, layers: int = 3) -> nn.Module:
-    return PatchDiscriminator(width, layers, axis, jnp.dtype(config.model.dtype))
-
-
-# Name -> discriminator of a config for a mapped axis; the keyword arguments are the options.
-DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {'patch': _patch}

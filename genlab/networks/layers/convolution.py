@@ -34,12 +34,17 @@ def convolve(
         x: images [B, H, W, I].
         kernel: kernel [h, w, I, O].
         strides: strides along height and width.
-        padding: 'SAME', 'VALID', or pairs of zeros added before and after height and width.
+        padding: 'SAME', 'VALID', 'REFLECT' ('SAME' with mirrored pixels in place of zeros), or pairs of zeros added
+            before and after height and width.
 
     Returns:
         Images [B, H', W', O].
     """
-    size, window = _pair(x.shape[1:3]), _pair(kernel.shape[:2])
+    window = _pair(kernel.shape[:2])
+    if padding == 'REFLECT':
+        mirrored = [((side - 1) // 2, side // 2) for side in window]
+        x, padding = jnp.pad(x, ((0, 0), *mirrored, (0, 0)), mode='reflect'), 'VALID'
+    size = _pair(x.shape[1:3])
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(size, window, strides, padding)
     vertical, horizontal = padding

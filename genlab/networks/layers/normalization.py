@@ -102,6 +102,71 @@ class GroupNorm(nn.Module):
         return y.astype(self.dtype or x.dtype)
 
 
+class InstanceNorm(nn.Module):
+    """Normalises each channel of each example of [B, ..., C] by its float32 statistics (Ulyanov et al. 2016).
+
+    With `affine`, a scale and a bias per channel follow. It is then batch normalisation of a batch of one.
+    """
+
+    affine: bool = False
+    epsilon: float = 1e-5
+    dtype: Any = None
+    scale_init: Callable = nn.initializers.ones_init()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        centre, rest, spread = _group_moments(x, width)
+        factor, bias = lax.rsqrt(spread + self.epsilon), jnp.zeros((1, width))
+        if self.affine:
+            factor *= self.param('scale', self.scale_init, (width,))[None]
+            bias = self.param('bias', nn.initializers.zeros_init(), (width,))[None]
+        return _affine(x, centre, rest, factor, bias).astype(self.dtype or x.dtype)
+
+
+# Name -> normalisation of feature maps, as networks for translation choose it: see `normalize`.
+KINDS = {
+    'batch': 'statistics of the batch; running ones outside of training',
+    'instance': 'statistics of each image, without parameters',
+    'affine_instance': 'statistics of each image, then a scale and a bias per channel',
+}
+
+
+def normalize(
+    x: jax.Array,
+    kind: str,
+    train: bool,
+    name: str,
+    axis: str | None = None,
+    dtype: Any = None,
+    scale_init: Callable = nn.initializers.ones_init(),
+) -> jax.Array:
+    """Applies a normalisation that is chosen by name. A convolution before it needs a bias only if `biased(kind)`.
+
+    Args:
+        x: feature maps [B, ..., C].
+        kind: one of KINDS.
+        train: whether batch statistics are those of the batch.
+        name: name of the layer within the calling module.
+        axis: the mapped axis over which batch statistics are shared.
+        dtype: type of the result; None keeps the type of x.
+        scale_init: initialiser of the scale.
+
+    Returns:
+        Normalised feature maps [B, ..., C].
+    """
+    if kind == 'batch':
+        return BatchNorm(axis, dtype=dtype, scale_init=scale_init, name=name)(x, train)
+    if kind not in KINDS:
+        raise ValueError(f'there is no normalisation {kind!r}: choose one of {", ".join(KINDS)}')
+    return InstanceNorm(kind == 'affine_instance', dtype=dtype, scale_init=scale_init, name=name)(x)
+
+
+def biased(kind: str) -> bool:
+    """Returns whether convolutions before a normalisation have a bias: it cancels, but published sizes count it."""
+    return kind == 'instance'
+
+
 def group_normalization(
     x: jax.Array, name: str, dtype: Any = None, groups: int = 0, epsilon: float = 1e-6
 ) -> jax.Array:
