@@ -444,6 +444,7 @@ CAPS = {
     'group': 2,
     'bound_times': 2,
     'components': 4,
+    'pool': 10,
     'restarts': 2,
 }
 LENGTHS = {'multipliers': 1}

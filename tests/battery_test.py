@@ -45,7 +45,7 @@ def test_every_variant_is_described(path):
             described.add(networks)
             empty = {name for name, network in describe(config, build).items() if not network['parameters']}
             empty = {name.removeprefix('top_').removeprefix('bottom_') for name in empty}
-            assert empty <= {'scale', 'quantizer', 'path_length', 'augmentation'}  # measured, not learned
+            assert empty <= {'scale', 'quantizer', 'path_length', 'augmentation', 'pool'}  # measured, not learned
 
 
 # Settings of a model that only some variants, later phases or evaluations read: see `dead_keys_test.py`.

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genlab.data.source import UNKNOWN_LABEL, Field, Source
-from genlab.data.transforms import is_map
+from genlab.data.transforms import is_image, is_map
 from genlab.errors import ConfigError
 
 EXAMPLES = 10_000  # most examples that the variance is measured on
@@ -114,6 +114,12 @@ def words(source: Source, where: str, value: Any) -> int | None:
     raise ConfigError(f'{where}={value!r}: {lack}: set config.data to images with captions, or set it to 0')
 
 
+def map_classes(source: Source, where: str, value: Any) -> int:
+    """Returns the number of classes in the maps of classes, such as a segmentation; 0 without any. See `classes`."""
+    maps = [field for field in source.fields.values() if is_map(field) and not is_image(field)]
+    return max((int(field.high) + 1 for field in maps), default=0)
+
+
 def time_steps(source: Source, where: str, value: Any) -> int:
     """Returns the length of the longest sequence; see `classes`."""
     return _sequence(source, where, value).shape[0]
@@ -203,6 +209,7 @@ MEASURED: dict[str, Callable[[Source, ConfigDict], float]] = {'examples': exampl
 DECLARED: dict[str, Callable[[Source, str, Any], int | None]] = {
     'classes': classes,
     'words': words,
+    'map_classes': map_classes,
     'time_steps': time_steps,
     'symbols': symbols,
 }

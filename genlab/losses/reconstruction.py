@@ -1,4 +1,4 @@
-"""Distances between a reconstruction and its target, summed over all values of an example. One number per example.
+"""Distances between a reconstruction and its target, one number per example: sums over its values unless named a mean.
 
 Papers report values for targets in [0, 1]. For the same images in [-1, 1], the squared error is four times as large and
 the absolute error is twice as large.
@@ -31,6 +31,14 @@ def absolute_error(output: jax.Array, target: jax.Array) -> jax.Array:
     """
     chex.assert_equal_shape([output, target])
     return _total(jnp.abs(output - target))
+
+
+def mean_absolute_error(output: jax.Array, target: jax.Array) -> jax.Array:
+    """Computes the mean of absolute differences, whatever the size of an example (Isola et al. 2017, equation 3).
+
+    output, target: [B, ...], of equal shape and unit. Returns [B], in that unit.
+    """
+    return absolute_error(output, target) / max(target[0].size, 1)
 
 
 def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
