@@ -214,3 +214,16 @@ def test_all_implementations_of_the_kernel_gradient_agree(monkeypatch, wide, man
     kernel = jnp.zeros(patches.kernel_shape(x.shape, y.shape, geometry))
     expected = jax.grad(lambda kernel: (patches.plain(x, kernel, geometry) * y).sum())(kernel)
     np.testing.assert_allclose(patches.correlate(x, y, geometry), expected, atol=1e-4)
+
+
+def test_reflection_is_that_of_flax_with_its_gradients():
+    x, kernel = operands((5, 6), (3, 7))
+    module = nn.Conv(5, (3, 7), padding='REFLECT', use_bias=False)
+    ours, theirs = (
+        everything(f)(x, kernel)
+        for f in (
+            closed(convolve, (1, 1), 'REFLECT'),
+            lambda x, kernel: module.apply({'params': {'kernel': kernel}}, x),
+        )
+    )
+    assert_same(ours, theirs)

@@ -11,7 +11,15 @@ from flax import linen as nn
 from genlab import networks
 from genlab.networks.diffusion import dit, vdm
 from genlab.networks.layers.latent_scale import LatentScale
-from genlab.networks.layers.normalization import BatchNorm, GroupNorm, LayerNorm, group_count, group_normalization
+from genlab.networks.layers.normalization import (
+    BatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    group_count,
+    group_normalization,
+    normalize,
+)
 
 FAR = jnp.asarray(1000 + np.random.default_rng(0).normal(size=(4, 6, 6, 8)), jnp.float32)  # unit deviation
 
@@ -32,11 +40,12 @@ class Calls(nn.Module):
         (lambda x: BatchNorm()(x, True), (0, 1, 2)),
         (lambda x: GroupNorm(1)(x), (1, 2, 3)),
         (lambda x: GroupNorm(8)(x), (1, 2)),
+        (lambda x: InstanceNorm()(x), (1, 2)),
         (lambda x: LayerNorm()(x), 3),
         (lambda x: dit.normalized(x, 0, 0, 'norm'), 3),
         (lambda x: vdm.normalize(x, 1, 'norm'), (1, 2, 3)),
     ],
-    ids=['batch', 'group', 'instance', 'layer', 'DiT', 'VDM'],
+    ids=['batch', 'group', 'channels', 'instance', 'layer', 'DiT', 'VDM'],
 )
 def test_a_mean_of_a_thousand_deviations_costs_no_accuracy(layer, axes):
     y = jax.jit(lambda x: Calls(layer).init_with_output(jax.random.key(0), x)[0])(FAR)
@@ -90,3 +99,26 @@ def test_groups_and_epsilon_are_settings():
 def test_the_default_number_of_groups_is_the_rule_of_edm(channels):
     """At 128 channels or more it is the constant 32 of DDPM, OpenAI's networks and latent diffusion."""
     assert group_count(channels) == min(32, channels // 4)
+
+
+def test_affine_instances_are_a_batch_of_one():
+    """The same parameters give the numbers of batch normalisation of each example alone, and the same gradients."""
+    x, rows = FAR - 1000, np.random.default_rng(1).normal(size=(2, 8)).astype(np.float32)
+    variables = {'scale': jnp.asarray(rows[0]), 'bias': jnp.asarray(rows[1])}
+
+    def run(kind, variables, x):
+        module = Calls(lambda x: normalize(x, kind, True, 'norm'))
+        return module.apply({'params': {'norm': variables}, 'batch_stats': stats}, x, mutable=['batch_stats'])[0]
+
+    stats = {'norm': {'mean': jnp.zeros(8), 'var': jnp.ones(8)}}
+    alone = lambda variables, x: jax.vmap(lambda one: run('batch', variables, one[None])[0])(x)
+    together = lambda variables, x: run('affine_instance', variables, x)
+    found, expected = (
+        jax.jit(jax.value_and_grad(lambda *both: jnp.sin(3 * f(*both)).sum(), (0, 1)))(variables, x)
+        for f in (together, alone)
+    )
+    for ours, theirs in zip(*map(jax.tree.leaves, (found, expected))):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5, rtol=2e-5)
+    assert not Calls(lambda x: normalize(x, 'instance', True, 'norm')).init(jax.random.key(0), x)
+    with pytest.raises(ValueError, match="no normalisation 'layer': choose one of batch, instance, affine_instance"):
+        Calls(lambda x: normalize(x, 'layer', True, 'norm')).init(jax.random.key(0), x)

@@ -43,9 +43,10 @@ class Geometry(NamedTuple):
         return self.size == self.window and not any(map(any, self.padding))
 
     @property
-    def same(self) -> bool:
-        """Tells whether the window is 3x3 and not turned, with stride 1 and an output of the size of x."""
-        return (self.window, self.strides, self.padding, self.turned) == ((3, 3), (1, 1), ((1, 1), (1, 1)), False)
+    def small(self) -> bool:
+        """Tells whether the window is 3x3 and not turned, with stride 1 and the padding 'SAME' or 'VALID'."""
+        padded = self.padding in (((1, 1), (1, 1)), ((0, 0), (0, 0)))
+        return padded and (self.window, self.strides, self.turned) == ((3, 3), (1, 1), False)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
@@ -59,8 +60,8 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     Returns:
         Outputs [B, *output, O].
     """
-    if geometry.same and winograd.pays(x.shape, kernel.shape, x.dtype):
-        return winograd.convolve(x, kernel)
+    if geometry.small and winograd.pays(geometry.output, kernel.shape, x.dtype):
+        return winograd.convolve(x, kernel, geometry.padding)
     if _sliding(geometry):
         return plain(x, kernel, geometry)  # XLA's own loop is as fast and needs no memory for patches
     columns = gather(x, geometry)

@@ -14,25 +14,32 @@ from jax import lax
 SIDE, CHANNELS = 16, 128
 
 
-def pays(shape: tuple[int, ...], kernel: tuple[int, ...], dtype: jnp.dtype) -> bool:
+def pays(output: tuple[int, int], kernel: tuple[int, ...], dtype: jnp.dtype) -> bool:
     """Tells whether this algorithm is faster and accurate enough. It is too inaccurate in bfloat16.
 
     Args:
-        shape: shape [B, H, W, I] of the images.
+        output: height and width of the result.
         kernel: shape [3, 3, I, O] of the kernel.
         dtype: type of the images.
     """
     return (
-        min(kernel[2:]) >= CHANNELS
-        and dtype == jnp.float32
-        and all(side >= SIDE and side % 2 == 0 for side in shape[1:3])
+        min(kernel[2:]) >= CHANNELS and dtype == jnp.float32 and all(side >= SIDE and side % 2 == 0 for side in output)
     )
 
 
-def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolves images [B, H, W, I] of even sides with a kernel [3, 3, I, O], strides 1 and padding 'SAME'."""
-    batch, height, width, channels = x.shape
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+def convolve(x: jax.Array, kernel: jax.Array, padding: tuple[tuple[int, int], ...] = ((1, 1), (1, 1))) -> jax.Array:
+    """Convolves images with stride 1.
+
+    Args:
+        x: images [B, H, W, I].
+        kernel: kernel [3, 3, I, O].
+        padding: zeros before and after height and width. The sides of the result must be even.
+
+    Returns:
+        Images [B, H', W', O].
+    """
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    batch, channels, (height, width) = x.shape[0], x.shape[3], (side - 2 for side in x.shape[1:3])
     places = [_pixels(*_tiles(row, 2)) for row in _pixels(*_tiles(x, 1))]
     kernels = [_kernel(*row) for row in zip(*(_kernel(*column) for column in kernel.swapaxes(0, 1)))]
     products = [

@@ -19,6 +19,8 @@ def test_is_a_convolution():
     exact = sum(around[:, i : i + 6, j : j + 8] @ kernel[i, j] for i in range(3) for j in range(3))
     found = winograd.convolve(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
     np.testing.assert_allclose(found, exact, atol=1e-5)
+    found = winograd.convolve(jnp.asarray(around, jnp.float32), jnp.asarray(kernel, jnp.float32), ((0, 0), (0, 0)))
+    np.testing.assert_allclose(found, exact, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -35,8 +37,13 @@ def test_where_it_is_used(side, channels, dtype, taken):
     x, kernel = jnp.ones((1, side, 18, channels), dtype), jnp.ones((3, 3, channels, 128), dtype)
     text = jax.jit(convolve).trace(x, kernel).lower(lowering_platforms=('cpu',)).as_text()
     assert ('stablehlo.convolution' not in text) == taken
-    text = jax.jit(lambda x, kernel: convolve(x, kernel, padding='VALID')).trace(x, kernel).lower().as_text()
-    assert 'stablehlo.convolution' in text
+    valid, larger = (
+        jax.jit(lambda x, kernel: convolve(x, kernel, padding='VALID')),
+        jnp.pad(x, ((0, 0), *[(1, 1)] * 2, (0, 0))),
+    )
+    assert ('stablehlo.convolution' not in valid.trace(larger, kernel).lower().as_text()) == taken
+    padded = jax.jit(lambda x, kernel: convolve(x, kernel, padding=((2, 2), (2, 2))))
+    assert 'stablehlo.convolution' in padded.trace(x, kernel).lower().as_text()
 
 
 def test_gradients_agree_with_lax():
