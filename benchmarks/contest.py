@@ -5,6 +5,7 @@ else should run on the machine. Every contender gets two turns: a machine that s
 """
 
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -68,6 +69,65 @@ def compete(
             else:
                 seconds[name] += json.loads(done.stdout.splitlines()[-1])
     report(seconds, images, steps, against, unit)
+
+
+def modes(genlab: Callable[[], Callable], torch: Callable[[bool, bool], Callable]) -> dict[str, Callable]:
+    """Returns name -> function that builds a contender: genlab, and PyTorch eager and compiled, in both layouts.
+
+    Args:
+      genlab: builds the contender of genlab.
+      torch: (channels last, compiled) -> the contender of PyTorch.
+    """
+    made: dict[str, Callable] = {'genlab': genlab}
+    for compiled, last in itertools.product((False, True), (False, True)):
+        name = f'torch {"compile" if compiled else "eager"}{" channels_last" if last else ""}'
+        made[name] = lambda last=last, compiled=compiled: torch(last, compiled)
+    return made
+
+
+def loop_steps(config, period: int = 1) -> Callable[[], None]:
+    """Compiles the calls of the loop, as a run has them, on random 8-bit images.
+
+    Args:
+      config: of the run.
+      period: calls after which lazy terms repeat.
+
+    Returns:
+      A function that runs one period and waits for it.
+    """
+    import jax
+    import numpy as np
+
+    from genlab import experiment
+    from genlab.run.platform import set_up_jax
+    from genlab.training import parallel, program, totals
+
+    set_up_jax()
+    placement = parallel.place(config.placement)
+    (only,) = program.programs(config, experiment.load(config.experiment), placement, declared=True)
+    state = parallel.initial(placement, program.make_init(only))
+    sums = parallel.replicate(placement, totals.zero(program.metric_names(only, placement, state)))
+    constants = parallel.replicate(placement, program.make_constants(only))
+    steps, turns = only.calls
+    random = np.random.default_rng(0)
+    loaded = {
+        name: random.integers(0, 256, leaf.shape, np.uint8) if leaf.dtype == np.uint8 else leaf
+        for name, leaf in program.load(only, 0, steps * turns, slice(None)).items()
+    }
+    carry, batches = (state, sums), placement.put(program.fold(only, loaded))
+    patterns = [program.pattern(only, first) for first in range(period)]
+    compiled = {
+        due: placement.compile(program.make_call(only, due), carry).lower(carry, batches, constants).compile()
+        for due in {*patterns}
+    }
+
+    def run():
+        nonlocal carry
+        for due in patterns:
+            carry = compiled[due](carry, batches, constants)
+        jax.block_until_ready(carry)
+
+    return run
 
 
 def timed(make: Callable[[], Callable], rounds: int, against: str = 'torch') -> list[float]:

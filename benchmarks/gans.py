@@ -9,7 +9,6 @@ processes of its own. The result is for the fastest mode of PyTorch.
 """
 
 import argparse
-import itertools
 import pathlib
 from collections.abc import Callable
 
@@ -41,42 +40,6 @@ def config_of(network: str, batch: int):
     return config
 
 
-def genlab_steps(network: str, batch: int) -> Callable[[], None]:
-    """Compiles the calls of the loop; returns a function that runs one period and waits."""
-    import jax
-    import numpy as np
-
-    from genlab import experiment
-    from genlab.run.platform import set_up_jax
-    from genlab.training import parallel, program, totals
-
-    set_up_jax()
-    config = config_of(network, batch)
-    placement = parallel.place(config.placement)
-    (only,) = program.programs(config, experiment.load(config.experiment), placement, declared=True)
-    state = parallel.initial(placement, program.make_init(only))
-    sums = parallel.replicate(placement, totals.zero(program.metric_names(only, placement, state)))
-    constants = parallel.replicate(placement, program.make_constants(only))
-    steps, turns = only.calls
-    loaded = program.load(only, 0, steps * turns, slice(None))
-    random = np.random.default_rng(0)
-    loaded['image'] = random.integers(0, 256, (steps * turns, batch, SIDE, SIDE, CHANNELS), np.uint8)
-    carry, batches = (state, sums), placement.put(program.fold(only, loaded))
-    patterns = [program.pattern(only, first) for first in range(PERIOD[network])]
-    compiled = {
-        due: placement.compile(program.make_call(only, due), carry).lower(carry, batches, constants).compile()
-        for due in {*patterns}
-    }
-
-    def run():
-        nonlocal carry
-        for due in patterns:
-            carry = compiled[due](carry, batches, constants)
-        jax.block_until_ready(carry)
-
-    return run
-
-
 def torch_steps(network: str, batch: int, channels_last: bool, compiled: bool) -> Callable[[], None]:
     """Builds the same in PyTorch. Both turns use the same fakes, as usual in fast code."""
     import torch
@@ -96,11 +59,10 @@ def torch_steps(network: str, batch: int, channels_last: bool, compiled: bool) -
 
 def makers(network: str, batch: int) -> dict[str, Callable]:
     """Returns name -> function that builds the contender."""
-    made: dict[str, Callable] = {'genlab': lambda: genlab_steps(network, batch)}
-    for compiled, last in itertools.product((False, True), (False, True)):
-        name = f'torch {"compile" if compiled else "eager"}{" channels_last" if last else ""}'
-        made[name] = lambda last=last, compiled=compiled: torch_steps(network, batch, last, compiled)
-    return made
+    return contest.modes(
+        lambda: contest.loop_steps(config_of(network, batch), PERIOD[network]),
+        lambda last, compiled: torch_steps(network, batch, last, compiled),
+    )
 
 
 def main() -> None:
