@@ -150,14 +150,14 @@ def networks(model: CycleGAN, batch: Batch) -> dict[str, Network]:
     given, x = translation.input_of(model.input, batch), batch['x']
     if not jnp.issubdtype(given.dtype, jnp.floating) or given.shape != x.shape:
         raise ConfigError(
-            f'config.model.input={model.input!r}: CycleGAN translates images of {x.shape[-1]} channels both ways: choose '
-            'a field of such images'
+            f'config.model.input={model.input!r}: CycleGAN translates images of {x.shape[-1]} channels both ways: '
+            'choose a field of such images'
         )
     found = {name: Network(module, (x, False)) for name, module in model.generators.items()}
     found |= {f'discriminator_{name}': Network(module, (x, False)) for name, module in model.discriminators.items()}
     if model.pool.size:
         keys = jax.vmap(jax.random.key)(jnp.arange(len(x)))
-        found['pool'] = Network(model.pool, ({name: x for name in DIRECTIONS}, keys, False))
+        found['pool'] = Network(model.pool, (dict.fromkeys(DIRECTIONS, x), keys, False))
     return found
 
 
@@ -210,7 +210,7 @@ def discriminator_terms(model: CycleGAN, variables: Variables, batch: Batch, key
 def generator_terms(model: CycleGAN, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
     """Offers for each direction adversarial_*, cycle_* and identity_*.
 
-    cycle_forward: of inputs, translated forward and then back; cycle_back: of targets, the other way round (equation 2).
+    cycle_forward: of inputs, translated forward and then back; cycle_back: of targets, the other way (equation 2).
     identity_forward: of targets that `forward` should leave alone; identity_back: of inputs (section 5.2).
     Both are mean absolute errors of values in [-1, 1].
     """
@@ -228,9 +228,7 @@ def generator_terms(model: CycleGAN, variables: Variables, batch: Batch, keys: j
     return terms, new
 
 
-def _adversarial(
-    model: CycleGAN, variables: Variables, direction: str, fake: jax.Array, real: jax.Array
-) -> jax.Array:
+def _adversarial(model: CycleGAN, variables: Variables, direction: str, fake: jax.Array, real: jax.Array) -> jax.Array:
     """Returns the generator's loss [B] of fakes [B, H, W, C] of a direction."""
     network = model.discriminators[direction], variables[f'discriminator_{direction}']
     logits = [patches.judge(*network, images)[0] for images in (fake, real)]
@@ -250,9 +248,7 @@ def _error(
     return mean_absolute_error(generate(model, variables, images, direction, keys, use)[0], target)
 
 
-def translate(
-    model: CycleGAN, variables: Variables, images: jax.Array, direction: str, keys: jax.Array
-) -> jax.Array:
+def translate(model: CycleGAN, variables: Variables, images: jax.Array, direction: str, keys: jax.Array) -> jax.Array:
     """Translates images [B, H, W, C] outside of training; see `generate` for the arguments."""
     return translation.translate(model.generators[direction], variables[direction], images, stream(keys, direction))
 

@@ -28,9 +28,7 @@ def judge(discriminator: nn.Module, own: Any, images: jax.Array) -> tuple[jax.Ar
     return cast(tuple[jax.Array, dict], discriminator.apply(own, images, True, mutable=STATES))
 
 
-def compare(
-    discriminator: nn.Module, own: Any, real: jax.Array, fake: jax.Array
-) -> tuple[jax.Array, jax.Array, dict]:
+def compare(discriminator: nn.Module, own: Any, real: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array, dict]:
     """Judges real images, then fake ones, so that batch normalisation treats them separately.
 
     Args:

@@ -67,8 +67,8 @@ def input_of(name: str, batch: Batch) -> jax.Array:
     field = batch[name]
     if field.ndim != 4 or field.shape[:3] != batch['x'].shape[:3]:
         raise ConfigError(
-            f'config.model.input={name!r} has the shape {field.shape[1:]}, and the target {batch["x"].shape[1:]}: choose '
-            'a field of images or of maps of classes'
+            f'config.model.input={name!r} has the shape {field.shape[1:]}, and the target {batch["x"].shape[1:]}: '
+            'choose a field of images or of maps of classes'
         )
     return field
 
@@ -155,9 +155,7 @@ def from_config(config: ConfigDict, axis: str | None) -> Translator:
 
 def generator(config: ConfigDict, axis: str | None) -> nn.Module:
     """Makes the network of `config.model.generator`, from any input to images of the data."""
-    return cast(
-        nn.Module, choices.bind(GENERATORS, config.model.generator, 'config.model.generator')(config, axis)
-    )
+    return cast(nn.Module, choices.bind(GENERATORS, config.model.generator, 'config.model.generator')(config, axis))
 
 
 def _unet(

@@ -73,6 +73,10 @@ def test_auto_becomes_the_number_in_the_data():
     resolve(config, declared(config.data))
     assert config.model.to_dict() == {'classes': 8, 'words': 38}
     resolve(config, declared(config.data))  # of a run that goes on
+    for fields, count in ((('edges', 'segmentation'), 9), (('edges',), 0)):
+        config = conditional(data=dict(source='scenes', fields=fields), map_classes='auto')
+        resolve(config, declared(config.data))
+        assert config.model.map_classes == count
 
 
 @pytest.mark.parametrize(

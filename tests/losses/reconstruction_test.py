@@ -23,9 +23,11 @@ class VariantsTest(chex.TestCase):
         with jax.numpy_dtype_promotion('strict'):
             squared = self.variant(reconstruction.squared_error)(output, target)
             absolute = self.variant(reconstruction.absolute_error)(output, target)
+            mean = self.variant(reconstruction.mean_absolute_error)(output, target)
         difference = (output - target).reshape(4, -1)
         np.testing.assert_allclose(squared, np.linalg.norm(difference, axis=1) ** 2, rtol=1e-5)
         np.testing.assert_allclose(absolute, np.abs(difference).sum(1), rtol=1e-5)
+        np.testing.assert_allclose(mean, np.abs(difference).mean(1), rtol=1e-5)
 
     @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
     def test_cross_entropy_of_bits_is_their_negative_log_likelihood(self):

@@ -26,7 +26,7 @@ FAMILIES = {  # experiment -> the config that stands for it
     'one_step': 'meanflow:moons',
     'vq_vae': 'vq_vae',
     'translation': 'pix2pix',
-    'cycle': 'cyclegan',
+    'cycle': 'cyclegan:instance',
 }
 
 

@@ -1,7 +1,7 @@
-"""The residual network of CycleGAN (Zhu et al. 2017, appendix 7.2; Johnson et al. 2016): blocks at a quarter of the side.
+"""The residual network of CycleGAN (Zhu et al. 2017, appendix 7.2; Johnson et al. 2016).
 
-With width 64, nine blocks, instance normalisation and images of three channels it has 11,378,179 parameters; with six
-blocks, as for images of 128x128, 7,837,699.
+Its blocks are at a quarter of the side. With width 64, nine blocks, instance normalisation and images of three channels
+it has 11,378,179 parameters; with six blocks, as for images of 128x128, 7,837,699.
 """
 
 from typing import Any
