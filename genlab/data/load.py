@@ -15,6 +15,7 @@ from genlab.data.sources.digits import digits
 from genlab.data.sources.faithful import faithful
 from genlab.data.sources.scenes.scenes import scenes
 from genlab.data.sources.sequences import sequences
+from genlab.data.sources.speech import speech as spoken
 from genlab.data.sources.stacked import CHANNELS, stacked
 from genlab.data.sources.toy import toy
 from genlab.errors import ConfigError, meant
@@ -22,11 +23,14 @@ from genlab.errors import ConfigError, meant
 SPLITS = ('train', 'test')
 # Fields that only some sources read, and these sources.
 READERS = {
-    'dir': ('folder', 'tfds', 'stacked', 'codes', 'sequences'),
-    'name': ('toy', 'tfds', 'stacked', 'sequences'),
+    'dir': ('folder', 'tfds', 'stacked', 'codes', 'sequences', 'speech'),
+    'name': ('toy', 'tfds', 'stacked', 'sequences', 'speech'),
     'stacked': ('stacked',),
     'shapes': ('scenes',),
     'hold_out': ('scenes',),
+    'images_dir': ('speech',),
+    'speaker': ('speech',),
+    'bands': ('speech',),
 }
 # Fields that do not change what `load` returns.
 BATCHING = ('batch_size', 'resident', 'workers', 'flip', 'binarise', 'dequantise', 'crop_padding')
@@ -37,15 +41,16 @@ def defaults(**changes: Any) -> ConfigDict:
     known = ConfigDict(
         {
             # The source: digits, toy, faithful (Old Faithful), bars, scenes, tfds, folder, stacked (three grey images
-            # as channels), sequences, or codes of the tokenizer of another run.
+            # as channels), sequences, speech with images, or codes of the tokenizer of another run.
             'source': 'digits',
             # The source of the images that are stacked, e.g. digits.
             'stacked': '',
-            # The toy density (ring, grid, moons, roll2d, roll3d, curve), the TFDS set (mnist, cifar10, ...), or the
-            # sequences (earthquakes, letters, digits, csv).
+            # The toy density (ring, grid, moons, roll2d, roll3d, curve), the TFDS set (mnist, cifar10, ...), which
+            # speech is paired with too ('' is the digits of scikit-learn), or the sequences (earthquakes, letters,
+            # digits, csv).
             'name': '',
-            # The folder of images, the data_dir of TFDS ('' is its default), the run of the tokenizer of codes, or the
-            # table of sequences.
+            # The folder of images, the data_dir of TFDS ('' is its default), the run of the tokenizer of codes, the
+            # table of sequences, or the folder of WAV files of speech ('' is synthetic speech).
             'dir': '',
             # Pixels per side; images are cropped to the central square and resized (bilinear, antialiased). Codes have
             # the resolution and channels of their run.
@@ -79,6 +84,12 @@ def defaults(**changes: Any) -> ConfigDict:
             'shapes': 0,
             # Keep some combinations of kind, colour and place out of the training split of scenes.
             'hold_out': False,
+            # The data_dir of the TFDS set that speech is paired with; '' is the default of TFDS.
+            'images_dir': '',
+            # The speaker who is the test split of speech, and absent from training; '': all speak in both.
+            'speaker': '',
+            # Mel bands of speech, e.g. 80; 0: 40.
+            'bands': 0,
         }
     )
     for name in changes:
@@ -232,6 +243,19 @@ def _sequences(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     return sequences(config.name, config.dir, config.resolution, split)
 
 
+def _speech(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
+    return spoken.speech(load(_pictured(config), split), config.dir, split, config.speaker, config.bands)
+
+
+def _pictured(config: ConfigDict) -> ConfigDict:
+    """Returns the part of a config for the images that speech is paired with."""
+    source = 'tfds' if config.name else 'digits'
+    images = config.copy_and_resolve_references()
+    images.update(source=source, dir=config.images_dir, images_dir='', observe='image', fields=(), leave_out=(), limit=0)
+    images.update(speaker='', bands=0)
+    return images
+
+
 def _codes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     # Only what is kept is encoded. `load` counts again: where labels are left out first, others are kept.
     limit = config.limit if split == 'train' and not config.leave_out else 0
@@ -248,6 +272,7 @@ SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
     'folder': _folder,
     'stacked': _stacked,
     'sequences': _sequences,
+    'speech': _speech,
     'codes': _codes,
 }
 # Sources of files and codes -> their declaration for training, without the pictures; None if the files are not there.
@@ -255,6 +280,7 @@ HEADERS: dict[str, Callable[[ConfigDict], Source | None]] = {
     'tfds': lambda config: tfds_sets.header(config.name, config.dir, config.resolution, config.channels),
     'folder': lambda config: folders.header(config.dir, config.resolution, config.channels),
     'stacked': lambda config: stacked(declared(_single(config))),
+    'speech': lambda config: spoken.header(declared(_pictured(config)), config.dir, config.speaker, config.bands),
     'codes': lambda config: encoded.header(config.dir, tuple(config.fields)),
 }
 

@@ -1,4 +1,4 @@
-"""Decodes many images in threads; Pillow releases Python's lock while it decodes."""
+"""Decodes many images or clips in threads; Pillow and numpy release Python's lock while they work."""
 
 import os
 import time
@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 IN_MEMORY = 2 << 30  # bytes; decoded sets up to this size are kept in memory
-BLOCK = 256  # images that a thread decodes at a time
+BLOCK = 256  # examples that a thread decodes at a time
 
 
 def fits(length: int, resolution: int, channels: int) -> bool:
@@ -28,7 +28,7 @@ def decode_all(name: str, length: int, block: Callable[[int, int], dict[str, np.
 
     Args:
         name: of the set, for the log.
-        length: number of images, N.
+        length: number of examples, N.
         block: (start, stop) -> {field: [stop - start, ...]}.
 
     Returns:
@@ -40,5 +40,5 @@ def decode_all(name: str, length: int, block: Callable[[int, int], dict[str, np.
         parts = list(pool.map(lambda start: block(start, min(start + BLOCK, length)), starts))
     arrays = {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
     seconds = time.perf_counter() - began
-    logging.info('%s: decoded %d images in %.1f s, %.0f images/s', name, length, seconds, length / seconds)
+    logging.info('%s: decoded %d examples in %.1f s, %.0f per second', name, length, seconds, length / seconds)
     return arrays
