@@ -464,6 +464,8 @@ def small(config: ConfigDict) -> ConfigDict:
             config.update_from_flattened_dict(other)
     if config.data.source == 'stacked':
         config.data.update(stacked='digits', name='', dir='')
+    if config.data.source == 'speech':
+        config.data.update(name='', dir='', images_dir='', speaker='')
     config.data.update(resolution=16, batch_size=8)
     overlays = [{**overlay} for overlay in config.phases if overlay.get('data.resolution', 0) <= 16]
     for number, overlay in enumerate(overlays):

@@ -143,11 +143,10 @@ def spoken(samples: np.ndarray, rate: int, bands: int = BANDS, frames: int = FRA
     first, end = _loud(np.exp(logs).sum(1), frames)
     logs = logs[first:end]
     logs = np.maximum(logs, logs.max() - RANGE * math.log(10) / 10)
-    deviation = logs.std()
-    if logs.max() <= math.log(FLOOR) or not deviation:
+    if logs.max() < math.log(2 * FLOOR):
         raise ValueError('it is silent')
     padded = np.zeros((frames, bands), np.float32)
-    padded[: end - first] = (logs - logs.mean()) / deviation
+    padded[: end - first] = (logs - logs.mean()) / max(logs.std(), 1e-3)
     return padded, end - first
 
 

@@ -249,11 +249,13 @@ def _speech(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
 
 def _pictured(config: ConfigDict) -> ConfigDict:
     """Returns the part of a config for the images that speech is paired with."""
-    source = 'tfds' if config.name else 'digits'
-    images = config.copy_and_resolve_references()
-    images.update(source=source, dir=config.images_dir, images_dir='', observe='image', fields=(), leave_out=(), limit=0)
-    images.update(speaker='', bands=0)
-    return images
+    return defaults(
+        source='tfds' if config.name else 'digits',
+        name=config.name,
+        dir=config.images_dir,
+        resolution=config.resolution,
+        channels=config.channels,
+    )
 
 
 def _codes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:

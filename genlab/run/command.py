@@ -3,7 +3,8 @@
 import pathlib
 import shlex
 
-PLACES = ('workdir', 'config.data.dir', 'coordinator')  # flags that name private paths and hosts of one machine
+# Flags that name private paths and hosts of one machine.
+PLACES = ('workdir', 'config.data.dir', 'config.data.images_dir', 'coordinator')
 
 
 def given(module: str, argv: list[str]) -> str | None:

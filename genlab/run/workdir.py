@@ -39,6 +39,7 @@ FREE = (
     'train.on_nan',
     'train.heartbeat',
 )
+PLACES = ('data.dir', 'data.images_dir')  # folders of data, which may move
 
 
 def create(path: pathlib.Path) -> None:
@@ -68,7 +69,7 @@ def lock(path: pathlib.Path) -> Iterator[None]:
 def claim(path: pathlib.Path, config: ConfigDict) -> None:
     """Writes config.json; raises ConfigError if the folder holds a run of another config, or one without a config.
 
-    The folder of the data stays as recorded until `claim_data` has compared the data.
+    Folders of the data stay as recorded until `claim_data` has compared the data.
     """
     content = plain(config)
     if (path / 'config.json').exists():
@@ -78,8 +79,9 @@ def claim(path: pathlib.Path, config: ConfigDict) -> None:
                 'use that config, or name another folder'
             )
         check_ramps(*_comparable(path, config))
-        stops.record_changes(path, read(path), content, (*FREE, 'data.dir'))
-        content['data']['dir'] = at(read(path), 'data.dir') or ''
+        stops.record_changes(path, read(path), content, (*FREE, *PLACES))
+        for key in PLACES:
+            content['data'][key.removeprefix('data.')] = at(read(path), key) or ''
     elif steps := stops.checkpoints(path):
         raise ConfigError(
             f'--workdir={path}: it holds checkpoint {steps[-1]} but no config.json: put that of the run back, '
@@ -91,11 +93,11 @@ def claim(path: pathlib.Path, config: ConfigDict) -> None:
 def compare(path: pathlib.Path, config: ConfigDict) -> list[str]:
     """Returns the keys in which the run of the folder differs from the config, except those that may change.
 
-    These are the keys in `FREE`. A ramp() without steps equals one that ends with the run of the folder. The folder of
-    the data is free too if the run has a record of its data, with which `check_data` compares. After a stop at a number
+    These are the keys in `FREE`. A ramp() without steps equals one that ends with the run of the folder. Folders of
+    the data are free too if the run has a record of its data, with which `check_data` compares. After a stop at a number
     that is not finite, learning rates and clipping are free until a checkpoint lies behind that step.
     """
-    free = (*FREE, 'data.dir') if (path / RECORD).exists() or not moved(path, config) else FREE
+    free = (*FREE, *PLACES) if (path / RECORD).exists() or not moved(path, config) else FREE
     old, new = _comparable(path, config)
     steps = at(old, 'train.steps') or 0
     return differences(with_ramp_steps(old, steps), with_ramp_steps(new, steps), free)
@@ -114,7 +116,7 @@ def check_ramps(run: dict, config: dict) -> None:
     """
     before, now = (at(one, 'train.steps') or 0 for one in (run, config))
     old = with_ramp_steps(run, before)
-    if moved := differences(old, with_ramp_steps(config, now), (*FREE, 'data.dir')):
+    if moved := differences(old, with_ramp_steps(config, now), (*FREE, *PLACES)):
         kept = ' '.join(f'--config.{key}={at(old, key)}' for key in moved if key.endswith('.steps'))
         raise ConfigError(
             f'config.train.steps={now}: {", ".join(key.removesuffix(".steps") for key in moved)} would change, because '
@@ -129,7 +131,9 @@ def moved(path: pathlib.Path, config: ConfigDict) -> bool:
     def place(name: str) -> str:
         return os.path.realpath(os.path.expanduser(name)) if name else ''
 
-    return (path / 'config.json').exists() and place(at(read(path), 'data.dir') or '') != place(config.data.dir)
+    return (path / 'config.json').exists() and any(
+        place(at(read(path), key) or '') != place(at(config, key)) for key in PLACES
+    )
 
 
 def read(path: pathlib.Path, flag: str = '--workdir') -> dict:

@@ -167,7 +167,9 @@ def test_a_folder_of_data_may_move_if_it_holds_the_same_files(trained, tmp_path,
     (run / 'data.json').unlink()  # nothing to compare with: another folder is another config
     with pytest.raises(ConfigError, match=r'data\.dir differ'):
         use(run, config)
-    use(run, config, dir=f'{moved}/')
+    with pytest.raises(ConfigError, match=r'data\.images_dir differ'):
+        use(run, config, dir=f'{moved}/', images_dir='elsewhere')
+    use(run, config, dir=f'{moved}/', images_dir='')
 
 
 def test_damaged_records_of_the_data(trained, capsys):

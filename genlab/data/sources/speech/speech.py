@@ -8,7 +8,7 @@ speaker        int32: in alphabetical order of a folder, or of `synthesis.VOICES
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,15 +94,20 @@ def header(images: Source, place: str = '', speaker: str = '', bands: int = 0) -
         place, speaker, bands: as in `speech`. Labels are unknown if the folder is not there.
     """
     fields = _fields(images, bands or audio.BANDS)
+
+    def declare(title: str, count: int, arrays: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> Source:
+        lengths = {'speech_length': np.ones(count, np.int32)}  # 0 is not allowed
+        return declaration(title, fields, count, {**lengths, **arrays}, classes=classes, labels=arrays.get('label'))
+
     if place and not Path(place).expanduser().is_dir():
-        return declaration('speech/train', fields, 2**20, {}, classes=images.classes)
+        return declare('speech/train', 2**20, {}, images.classes)
     known = _recorded(recordings.find(place, 'train', speaker), 'train') if place else _synthetic('train', speaker)
     if images.fields['label'] is UNKNOWN_LABEL:
-        return declaration(known.title, fields, len(known.speakers), {'speaker': known.speakers})
+        return declare(known.title, len(known.speakers), {'speaker': known.speakers}, ())
     labels = _numbers(known, images)
     count = len(labels) * _repeats(len(labels), len(images), 'train')
     arrays = {'label': np.resize(labels, count), 'speaker': np.resize(known.speakers, count)}
-    return declaration(known.title, fields, count, arrays, classes=images.classes, labels=arrays['label'])
+    return declare(known.title, count, arrays, images.classes)
 
 
 def paired(labels: np.ndarray, of_images: np.ndarray, images: Source) -> np.ndarray:

@@ -3,7 +3,7 @@ synthesizer", simplified).
 
 Glottal pulses go through three resonators in cascade, the formants. Noise of fricatives and bursts goes through one of
 its own. Resonances and amplitudes move along the targets of the phonemes of a digit. Voices differ in pitch, in the
-length of the vocal tract, which scales all formants, and in breath. Clips differ in speed, melody, formants, lengths of
+length of the vocal tract, which scales all formants, and in breath. Clips differ in speed, melody, clearness, lengths of
 phonemes, and in background noise.
 """
 
@@ -18,6 +18,9 @@ LONGEST = 0.75  # seconds
 STEP = 40  # samples between updates of the resonators, 5 ms
 WIDTHS = (60.0, 90.0, 150.0)  # Hz, bandwidths of the formants
 HIGHEST = 0.47 * RATE  # Hz of a resonance
+NEUTRAL = (500.0, 1500.0, 2500.0)  # Hz, formants of a uniform tube, to which fast speech is reduced
+MOST_REDUCED = 0.5  # of the way there, in log frequency
+BACKGROUND = (-45.0, -12.0)  # dB of the background noise below the peak
 OPEN = 0.6  # share of a period in which the glottis is open
 
 
@@ -132,21 +135,23 @@ def planned(labels: np.ndarray, voices: np.ndarray, numbers: np.ndarray) -> Plan
         names = DIGITS[label]
         targets = [PHONEMES[name] for name in names + names[-1:] * (most - len(names))]
         seconds = np.array([target.seconds for target in targets]) * (np.arange(most) < len(names))
-        seconds = seconds * np.exp(0.2 * draw.standard_normal(most)) * draw.uniform(0.75, 1.35)
+        seconds = seconds * np.exp(0.25 * draw.standard_normal(most)) * draw.uniform(0.75, 1.35)
         seconds *= min(1, LONGEST / seconds.sum())
-        shifts = 0.05 * draw.standard_normal(3) + 0.04 * draw.standard_normal((most, 3))
-        formants = np.array([target.formants for target in targets]) * speaker.tract * np.exp(shifts)
+        shifts = 0.06 * draw.standard_normal(3) + 0.06 * draw.standard_normal((most, 3))
+        reduced = draw.uniform(0, MOST_REDUCED)
+        formants = np.array([target.formants for target in targets]) ** (1 - reduced) * np.array(NEUTRAL) ** reduced
+        formants = formants * speaker.tract * np.exp(shifts)
         pitch = speaker.pitch * np.exp(0.12 * draw.standard_normal())
         one = Plan(
             seconds,
             formants,
             np.array([target.voice for target in targets]) * np.exp(0.2 * draw.standard_normal(most)),
-            np.array([target.noise for target in targets]) * np.exp(0.3 * draw.standard_normal(most)),
+            np.array([target.noise for target in targets]) * np.exp(0.4 * draw.standard_normal(most)),
             np.array([target.centre for target in targets]) * np.exp(0.05 * draw.standard_normal(most)),
             np.array([target.width for target in targets]),
             pitch * np.exp([0.0, draw.uniform(-0.4, 0.15)]),
             np.array(speaker.breath),
-            np.array(10 ** (draw.uniform(-45, -20) / 20)),
+            np.array(10 ** (draw.uniform(*BACKGROUND) / 20)),
             2 * draw.random((2, samples), np.float32) - 1,
         )
         made.append(one)
