@@ -93,9 +93,9 @@ def claim(path: pathlib.Path, config: ConfigDict) -> None:
 def compare(path: pathlib.Path, config: ConfigDict) -> list[str]:
     """Returns the keys in which the run of the folder differs from the config, except those that may change.
 
-    These are the keys in `FREE`. A ramp() without steps equals one that ends with the run of the folder. Folders of
-    the data are free too if the run has a record of its data, with which `check_data` compares. After a stop at a number
-    that is not finite, learning rates and clipping are free until a checkpoint lies behind that step.
+    These are the keys in `FREE`. A ramp() without steps equals one that ends with the run of the folder. The
+    folders in `PLACES` are free too if the run has a record of its data, with which `check_data` compares. After a stop
+    at a number that is not finite, learning rates and clipping are free until a checkpoint lies behind that step.
     """
     free = (*FREE, *PLACES) if (path / RECORD).exists() or not moved(path, config) else FREE
     old, new = _comparable(path, config)

@@ -113,7 +113,7 @@ def header(images: Source, place: str = '', speaker: str = '', bands: int = 0) -
 def paired(labels: np.ndarray, of_images: np.ndarray, images: Source) -> np.ndarray:
     """Returns the index of the image of each example, int64 [N].
 
-    The images of a class are shuffled once. Examples of that class take them in turn, so that all are used equally often.
+    The images of a class are shuffled once. Examples of that class take them in turn, so all are used equally often.
 
     Args:
         labels: int [N], of the examples.

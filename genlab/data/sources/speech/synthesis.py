@@ -3,8 +3,8 @@ synthesizer", simplified).
 
 Glottal pulses go through three resonators in cascade, the formants. Noise of fricatives and bursts goes through one of
 its own. Resonances and amplitudes move along the targets of the phonemes of a digit. Voices differ in pitch, in the
-length of the vocal tract, which scales all formants, and in breath. Clips differ in speed, melody, clearness, lengths of
-phonemes, and in background noise.
+length of the vocal tract, which scales all formants, and in breath. Clips differ in speed, melody, clearness, lengths
+of phonemes, and in background noise.
 """
 
 from typing import NamedTuple
