@@ -4,8 +4,8 @@ A clip is resampled to 8,000 Hz and cut into Hann windows of 25 ms, one per 10 m
 summed in triangular bands of equal width on the HTK mel scale. Features are the logarithms of these energies.
 
 Clips become comparable, each by itself: quiet ends are cut off, energies have a floor below the loudest one of the
-clip, and all values of the clip get mean 0 and variance 1. So features depend neither on the gain of a recording nor on
-other clips, and those of a person's file equal those of the same file in a set.
+clip, the level and the tilt of its mean spectrum are removed, and the variance is 1. So features depend little on gain
+and microphone and not at all on other clips, and those of a person's file equal those of the same file in a set.
 """
 
 import functools
@@ -141,13 +141,25 @@ def spoken(samples: np.ndarray, rate: int, bands: int = BANDS, frames: int = FRA
     samples = samples - samples.mean()
     logs = log_mel(resample(samples, rate), bands)
     first, end = _loud(np.exp(logs).sum(1), frames)
-    logs = logs[first:end]
-    logs = np.maximum(logs, logs.max() - RANGE * math.log(10) / 10)
     if logs.max() < math.log(2 * FLOOR):
         raise ValueError('it is silent')
     padded = np.zeros((frames, bands), np.float32)
-    padded[: end - first] = (logs - logs.mean()) / max(logs.std(), 1e-3)
+    padded[: end - first] = normalised(logs[first:end])
     return padded, end - first
+
+
+def normalised(logs: np.ndarray) -> np.ndarray:
+    """Returns logarithms [frames, bands] of one clip with a floor, and without its level, tilt and deviation.
+
+    The level and the tilt are the line over the bands that fits the mean spectrum of the clip. They differ more between
+    microphones than between words. The mean of the result is 0 and its variance 1.
+    """
+    logs = np.maximum(logs, logs.max() - RANGE * math.log(10) / 10)
+    places = np.linspace(-1, 1, logs.shape[1])
+    spectrum = logs.mean(0)
+    line = spectrum.mean() + places * (spectrum @ places / (places @ places))
+    flat = logs - line
+    return (flat / max(flat.std(), 1e-3)).astype(np.float32)
 
 
 def _loud(loudness: np.ndarray, most: int) -> tuple[int, int]:
