@@ -18,6 +18,7 @@ from genlab.data import audio, fingerprint
 from genlab.data.cache import cached
 from genlab.data.source import UNKNOWN_LABEL, Field, Source, declaration
 from genlab.data.sources.decoding import decode_all
+from genlab.data.sources.said import printable
 from genlab.data.sources.speech import recordings, synthesis
 from genlab.errors import ConfigError, choose
 
@@ -48,6 +49,7 @@ def speech(images: Source, place: str = '', split: str = 'train', speaker: str =
         bands: of the features; 0: `audio.BANDS`.
     """
     bands = bands or audio.BANDS
+    fields = _fields(images, bands)
     if place:
         found = recordings.read(recordings.find(place, split, speaker), split, bands)
         known = _recorded(found.listing, split)
@@ -57,7 +59,7 @@ def speech(images: Source, place: str = '', split: str = 'train', speaker: str =
         identity = ['synthetic speech', audio.VERSION, synthesis.SEED, *CLIPS[split], speaker, bands, audio.FRAMES]
         made = cached(known.title, identity, lambda: _synthesised(known, split, bands))
         frames, lengths, digest = made['speech'], made['length'], fingerprint.of_values(identity)
-    fields, labels = _fields(images, bands), _numbers(known, images)
+    labels = _numbers(known, images)
     count = len(labels) * _repeats(len(labels), len(images), split)
     partners = paired(np.resize(labels, count), _labels(images), images)
 
@@ -136,7 +138,7 @@ def _repeats(clips: int, images: int, split: str) -> int:
 
 
 def _recorded(found: recordings.Listing, split: str) -> Spoken:
-    return Spoken(f'speech of {found.root.name}/{split}', found.classes, found.speakers)
+    return Spoken(f'speech of {printable(found.root.name)}/{split}', found.classes, found.speakers)
 
 
 def _synthetic(split: str, speaker: str) -> Spoken:
@@ -188,7 +190,9 @@ def _labels(images: Source) -> np.ndarray:
 
 
 def _fields(images: Source, bands: int) -> dict[str, Field]:
-    """Declares the fields; raises ConfigError if the images have no labels."""
+    """Declares the fields; raises ConfigError if the images have no labels, or if there are too few or many bands."""
+    if not audio.LIMITS[0] <= bands <= audio.LIMITS[1]:
+        raise ConfigError(f'config.data.bands={bands}: choose {" to ".join(map(str, audio.LIMITS))}, or 0 for 40')
     if 'label' not in images.fields:
         raise ConfigError(f'{images.name} has no labels to pair words with images: set config.data.name to another set')
     integers = np.dtype(np.int32)
