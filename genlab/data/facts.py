@@ -120,6 +120,17 @@ def map_classes(source: Source, where: str, value: Any) -> int:
     return max((int(field.high) + 1 for field in maps), default=0)
 
 
+def object_classes(source: Source, where: str, value: Any) -> int:
+    """Returns the number of classes of the objects in boxes; see `classes`. A model may have more classes than the data."""
+    if 'box_classes' not in source.fields:
+        raise ConfigError(
+            f"{where}={value!r}: no boxes are read: set config.data.fields=('boxes', 'box_classes'), and config.data to "
+            'images with boxes, such as scenes'
+        )
+    there = int(source.fields['box_classes'].high) + 1
+    return there if value == AUTO else max(there, value)
+
+
 def time_steps(source: Source, where: str, value: Any) -> int:
     """Returns the length of the longest sequence; see `classes`."""
     return _sequence(source, where, value).shape[0]
@@ -210,6 +221,7 @@ DECLARED: dict[str, Callable[[Source, str, Any], int | None]] = {
     'classes': classes,
     'words': words,
     'map_classes': map_classes,
+    'object_classes': object_classes,
     'time_steps': time_steps,
     'symbols': symbols,
 }

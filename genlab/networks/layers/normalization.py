@@ -50,6 +50,7 @@ class BatchNorm(nn.Module):
     the values of a channel on all devices of `axis`, or on this device if `axis` is None.
 
     With a label, class weights [B, classes], scale and bias are a row per class (Dumoulin et al. 2017, equation 5).
+    With weights [B] of the examples, an example of weight 0 is not part of the statistics.
     """
 
     axis: str | None = None
@@ -57,23 +58,33 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     dtype: Any = None
     scale_init: Callable = nn.initializers.ones_init()
+    affine: bool = True  # whether there are a scale and a bias
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, label: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, train: bool, label: jax.Array | None = None, weights: jax.Array | None = None
+    ) -> jax.Array:
         shape = (x.shape[-1],)
         mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
         variance = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
         rows = shape if label is None else (label.shape[-1], *shape)
-        scale = self.param('scale', self.scale_init, rows)
-        bias = self.param('bias', nn.initializers.zeros_init(), rows)
-        if label is not None:
+        scale = self.param('scale', self.scale_init, rows) if self.affine else jnp.ones(shape)
+        bias = self.param('bias', nn.initializers.zeros_init(), rows) if self.affine else jnp.zeros(shape)
+        if label is not None and self.affine:
             scale, bias = label @ scale, label @ bias
         centre, rest, spread = mean.value, jnp.zeros(shape), variance.value
         if train:
-            centre, rest, spread = _moments(x, None if self.is_initializing() else self.axis)
+            axis = None if self.is_initializing() else self.axis
+            average = (lambda values: values) if axis is None else (lambda values: lax.pmean(values, axis))
+            share = None if weights is None else average(weights.mean())  # of the examples
+            centre, rest, spread = _moments(x, average, None if share is None else weights / jnp.maximum(share, 1e-8))
             if not self.is_initializing():
                 count = x.size // x.shape[-1] * (1 if self.axis is None else lax.axis_size(self.axis))
-                now = centre + rest, spread * (count / max(count - 1, 1))
+                if share is None:
+                    unbiased = count / max(count - 1, 1)
+                else:
+                    unbiased = count * share / jnp.maximum(count * share - 1, 1)
+                now = centre + rest, spread * unbiased
                 for running, value in zip((mean, variance), now):
                     running.value = self.momentum * running.value + (1 - self.momentum) * value
         factor = lax.rsqrt(spread + self.epsilon)
@@ -190,14 +201,24 @@ def group_count(channels: int, most: int = 32) -> int:
     return next(n for n in range(max(1, min(most, channels // 4)), 0, -1) if channels % n == 0)
 
 
-def _moments(x: jax.Array, axis: str | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns s, mean - s and the variance per channel, over the mapped axis too: [C] each."""
+def _moments(
+    x: jax.Array, average: Callable[[Any], Any], weights: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns s, mean - s and the variance per channel, over all devices: [C] each.
+
+    Args:
+        x: feature maps [B, ..., C].
+        average: the mean over devices.
+        weights: of the examples [B], whose mean over all devices is 1; None for equal ones.
+    """
     x = x.astype(jnp.float32)
     axes = tuple(range(x.ndim - 1))
-    average = lambda values: values if axis is None else lax.pmean(values, axis)
-    centre = average(lax.stop_gradient(x).mean(axes))
+    weigh = lambda values: values
+    if weights is not None:
+        weigh = lambda values: values * lax.broadcast_in_dim(weights, x.shape, (0,))
+    centre = average(lax.stop_gradient(weigh(x)).mean(axes))
     centred = x - _broadcast(centre, x)
-    rest, square = average((centred.mean(axes), jnp.square(centred).mean(axes)))
+    rest, square = average((weigh(centred).mean(axes), weigh(jnp.square(centred)).mean(axes)))
     return centre, rest, _variance(rest, square)
 
 

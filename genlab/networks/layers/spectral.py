@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genlab.networks.layers.convolution import Padding, convolve
+from genlab.networks.layers.convolution import Padding, convolve, convolve_doubled, convolve_halved
 
 EPSILON = 1e-12
 
@@ -89,11 +89,25 @@ class SpectralConv(_Spectral):
     dtype: Any = None
     kernel_init: Callable = nn.initializers.xavier_uniform()
 
+    operation = staticmethod(convolve)
+
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.normalized(self.param('kernel', self.kernel_init, shape), train)
         bias = self.param('bias', nn.initializers.zeros_init(), (self.features,)) if self.use_bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = convolve(x, kernel, self.strides, self.padding)
+        y = self.operation(x, kernel, self.strides, self.padding)
         return y if bias is None else y + bias[None, None, None]
+
+
+class SpectralDoubledConv(SpectralConv):
+    """Applies `SpectralConv` after repeating each pixel 2x2 times: [B, H, W, I] -> [B, 2 H, 2 W, features]."""
+
+    operation = staticmethod(convolve_doubled)
+
+
+class SpectralHalvedConv(SpectralConv):
+    """Averages 2x2 pixels after `SpectralConv` with a 3x3 window: [B, 2 H, 2 W, I] -> [B, H, W, features]."""
+
+    operation = staticmethod(lambda x, kernel, strides, padding: convolve_halved(x, kernel))
