@@ -10,13 +10,14 @@ minutes on two cores.
 
 from genlab import config as configs
 from genlab.choices import named
+from genlab.data.layouts import FIELDS
 from genlab.models import layout
 from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):
     config = configs.defaults('layout')
-    config.data.update(source='scenes', resolution=32, channels=3, batch_size=32, fields=layout.FIELDS)
+    config.data.update(source='scenes', resolution=32, channels=3, batch_size=32, fields=FIELDS)
     generator = named('isla', width=16, embedding=64, mask_width=32)
     discriminator = named('roi', width=16, halvings=(True, False, True, True), taps=(1,))
     config.model.update(layout.settings(generator, discriminator, latent_size=64))

@@ -47,7 +47,17 @@ def defaults(experiment: str) -> ConfigDict:
             ),
             evaluate=dict(
                 # Evaluators; those that do not apply to a model are skipped.
-                parts=('quality', 'points', 'stacked', 'scenes', 'held_out', 'reconstruction', 'codes', 'anomaly'),
+                parts=(
+                    'quality',
+                    'points',
+                    'stacked',
+                    'scenes',
+                    'layouts',
+                    'held_out',
+                    'reconstruction',
+                    'codes',
+                    'anomaly',
+                ),
                 count=1000,  # samples, and held-out examples, to evaluate
                 seed=0,  # of the samples, and of random choices of the evaluators
                 features='auto',  # to compare samples in: 'classifier', 'inception', 'random' or 'pixels'

@@ -21,7 +21,8 @@ from tests.support.runs import FILES, module_of
 
 DATA = {path: module_of(path).get_config().data for path in FILES}
 # Those that need more than an image and its label have other layouts.
-IMAGES = [path for path, of in DATA.items() if of.source not in ('toy', 'sequences', 'codes') and not of.fields]
+OTHERS = 'toy', 'sequences', 'codes', 'speech'
+IMAGES = [path for path, of in DATA.items() if of.source not in OTHERS and not of.fields]
 
 
 @pytest.fixture(scope='module')

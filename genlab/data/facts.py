@@ -121,11 +121,11 @@ def map_classes(source: Source, where: str, value: Any) -> int:
 
 
 def object_classes(source: Source, where: str, value: Any) -> int:
-    """Returns the number of classes of the objects in boxes; see `classes`. A model may have more classes than the data."""
+    """Returns the number of classes of the objects in boxes; see `classes`. A model may have more than the data."""
     if 'box_classes' not in source.fields:
         raise ConfigError(
-            f"{where}={value!r}: no boxes are read: set config.data.fields=('boxes', 'box_classes'), and config.data to "
-            'images with boxes, such as scenes'
+            f"{where}={value!r}: no boxes are read: set config.data.fields=('boxes', 'box_classes'), and "
+            'config.data to images with boxes, such as scenes'
         )
     there = int(source.fields['box_classes'].high) + 1
     return there if value == AUTO else max(there, value)

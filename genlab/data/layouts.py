@@ -10,6 +10,7 @@ import numpy as np
 from genlab.data.source import Source
 from genlab.errors import ConfigError, meant
 
+FIELDS = ('boxes', 'box_classes')  # of a source or a batch, that make a layout
 KEYS = ('class', 'box')
 EXAMPLE = '[{"class": "circle", "box": [0.1, 0.2, 0.5, 0.6]}]'
 LISTED = 40  # classes that an error lists
@@ -31,13 +32,13 @@ def read(path: str, source: Source, where: str = '--boxes') -> dict[str, np.ndar
         where: the flag that gave the path, for errors.
 
     Returns:
-        boxes, float32 [F, M, 4], zeros if absent; and box_classes, int32 [F, M], -1 if absent. F is the number of images
-        and M the number of slots of the source.
+        boxes, float32 [F, M, 4], zeros if absent; and box_classes, int32 [F, M], -1 if absent. F is the number of
+        images and M the number of slots of the source.
 
     Raises:
         ConfigError: the file cannot be read, or an object does not fit; the message names the image and the object.
     """
-    if not {'boxes', 'box_classes'} <= {*source.fields}:
+    if not {*FIELDS} <= {*source.fields}:
         raise ConfigError(f'{where}={path}: {source.name} has no boxes: leave it out')
     layouts = _images(_parsed(path, where), f'{where}={path}')
     slots = source.fields['boxes'].shape[0]

@@ -1,4 +1,4 @@
-"""Images from layouts: LostGAN (Sun and Wu 2019, "Image Synthesis From Reconfigurable Layout and Style", the first one).
+"""Images from layouts: LostGAN, version 1 (Sun and Wu 2019, "Image Synthesis From Reconfigurable Layout and Style").
 
 The condition is a set of boxes with classes. The look of an object is not in it: that is the object's latent.
 
@@ -16,14 +16,13 @@ from genlab import choices
 from genlab.abilities import Batch, Variables
 from genlab.conditioning import Condition, Conditions, from_batch
 from genlab.config import counted
+from genlab.data.layouts import FIELDS
 from genlab.errors import ConfigError, choose
 from genlab.losses.adversarial import PAIRS, Pair
 from genlab.models.adversarial import STATES
 from genlab.networks.layout import discriminator, generator
 from genlab.noise import normal
 from genlab.training.state import Network
-
-FIELDS = ('boxes', 'box_classes')  # of a prepared batch, that make a layout
 
 
 def settings(generator: ConfigDict, discriminator: ConfigDict, **changes: Any) -> dict[str, Any]:

@@ -54,6 +54,8 @@ HIGHER = (
     'scene_colour',
     'scene_place',
     'scene_all',
+    'box_accuracy',
+    'box_accuracy_ratio',
 )
 BETTER = dict.fromkeys(LOWER, 'lower') | dict.fromkeys(HIGHER, 'higher')  # other figures have no best run
 CHANGED = 'the protocol has changed since: evaluate the run again before comparing it'

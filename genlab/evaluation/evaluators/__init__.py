@@ -5,13 +5,24 @@ Each is a module with `applies(subject) -> bool` and `evaluate(subject) -> Part`
 
 from typing import Any
 
-from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction, scenes, stacked
+from genlab.evaluation.evaluators import (
+    anomaly,
+    codes,
+    held_out,
+    layouts,
+    points,
+    quality,
+    reconstruction,
+    scenes,
+    stacked,
+)
 
 PARTS: dict[str, Any] = {
     'quality': quality,
     'points': points,
     'stacked': stacked,
     'scenes': scenes,
+    'layouts': layouts,
     'held_out': held_out,
     'reconstruction': reconstruction,
     'codes': codes,

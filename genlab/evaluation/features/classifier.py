@@ -66,11 +66,19 @@ class Classifier(NamedTuple):
 
 
 def load(config_data: ConfigDict) -> Classifier:
-    """Loads the classifier of a labelled data set, at the resolution and channels of `config_data`.
+    """Loads the classifier of a labelled data set, at the resolution and channels of `config_data`; see `trained`."""
+    return trained(data.load(config_data, 'train'), data.load(config_data, 'test'))
+
+
+def trained(train: data.Source, test: data.Source) -> Classifier:
+    """Loads the classifier of the fields `image` and `label` of a training set.
 
     It is trained first if the cache does not have it.
+
+    Args:
+      train: the training set.
+      test: held-out examples, on whose first 10,000 the accuracy is measured.
     """
-    train, test = data.load(config_data, 'train'), data.load(config_data, 'test')
     classes = train.classes or tuple(map(str, range(int(train.fields['label'].high) + 1)))
     key = {
         'recipe': [VERSION, WIDTHS, STEPS, BATCH, SHIFT],

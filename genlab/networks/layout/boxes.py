@@ -1,7 +1,7 @@
 """Bilinear sampling of boxes: features aligned to boxes, and masks placed in boxes.
 
-Boxes are (x0, y0, x1, y1) in units of the image's sides. Rows and columns are resampled one after the other, so a box is
-two small matrices of weights. Their products are fast on every device, and no gradient needs a scatter.
+Boxes are (x0, y0, x1, y1) in units of the image's sides. Rows and columns are resampled one after the other, so a box
+is two small matrices of weights. Their products are fast on every device, and no gradient needs a scatter.
 """
 
 import jax
@@ -64,7 +64,7 @@ def place(masks: jax.Array, boxes: jax.Array, side: int, sampled: int = 64) -> j
     """Stretches a mask over its box, in a map of the whole image: [B, M, S, S] -> [B, side, side, M].
 
     The corner cells of a mask lie in the corners of its box. A map is sampled at `sampled` places per side from border
-    to border, then resized bilinearly, as in the paper's code. It is 0 outside of the box, but for a fraction of a cell.
+    to border, then resized bilinearly, as in the paper's code. It is 0 outside of the box and a cell around it.
 
     Args:
         masks: masks [B, M, S, S].

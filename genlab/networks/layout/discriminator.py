@@ -72,9 +72,7 @@ class Discriminator(nn.Module):
         sides = boxes[..., 2:] - boxes[..., :2]
         return jnp.where((sides.max(-1) >= LARGE)[..., None, None, None], large, small)
 
-    def block(
-        self, x: jax.Array, width: int, halves: bool, name: str, train: bool, first: bool = False
-    ) -> jax.Array:
+    def block(self, x: jax.Array, width: int, halves: bool, name: str, train: bool, first: bool = False) -> jax.Array:
         """Applies a residual block."""
         return Block(width, halves, first, self.dtype, name=name)(x, train)
 

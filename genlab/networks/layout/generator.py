@@ -46,7 +46,10 @@ class IslaNorm(nn.Module):
 
 
 class MaskRegression(nn.Module):
-    """Maps styles [N, D] of objects to masks [N, 16, 16] in (0, 1). Objects of weight 0 in `present` [N] are ignored."""
+    """Maps styles [N, D] of objects to masks [N, 16, 16] in (0, 1).
+
+    Objects of weight 0 in `present` [N] are not part of the statistics.
+    """
 
     width: int
     axis: str | None
@@ -75,8 +78,8 @@ def _twice(x: jax.Array) -> jax.Array:
 class Generator(nn.Module):
     """Generates images [B, R, R, C] in [-1, 1] from a layout, with one residual block per doubling from 4x4.
 
-    Widths are `width` at the full resolution, and twice that per halving, up to 16 times. An object of class -1 is absent:
-    it changes neither the image nor any statistic.
+    Widths are `width` at the full resolution, and twice that per halving, up to 16 times. An object of class -1 is
+    absent: it changes neither the image nor any statistic.
     """
 
     resolution: int
