@@ -19,7 +19,7 @@ def get_config(variant=''):
     config = configs.defaults('layout')
     config.data.update(source='scenes', resolution=32, channels=3, batch_size=32, fields=FIELDS)
     generator = named('isla', width=16, embedding=64, mask_width=32)
-    discriminator = named('roi', width=16, halvings=(True, False, True, True), taps=(1,))
+    discriminator = named('roi', width=16, halvings=(True, False, True, True), taps=(1,), total=True)
     config.model.update(layout.settings(generator, discriminator, latent_size=64))
     config.losses.discriminator = dict(image=0.1, object=1.0, logit_gap=0.0, object_gap=0.0)
     config.losses.generator = dict(image=0.1, object=1.0)
