@@ -47,7 +47,10 @@ flags.DEFINE_integer('count', None, 'sample: how many (default: config.sample.co
 flags.DEFINE_integer('seed', None, 'sample: of the noise (default: config.seed).')
 flags.DEFINE_string('prompt', '', 'sample: the caption that conditions all of them.')
 flags.DEFINE_string('label', '', 'sample: the class that conditions all of them, by name or number.')
-flags.DEFINE_string('input', '', 'sample: a picture to translate, or a folder of pictures; results have their names.')
+flags.DEFINE_string('input', '', 'sample: a picture or WAV file to translate, or a folder; results have their names.')
+flags.DEFINE_string(
+    'boxes', '', 'sample: a JSON file of layouts, [{"class": "circle", "box": [0.1, 0.2, 0.5, 0.6]}, ...].'
+)
 flags.DEFINE_integer('resolution', 0, 'sample: pixels per side of --input (default: those of the run).', lower_bound=0)
 flags.DEFINE_bool('json', False, 'describe: the totals as JSON.')
 flags.DEFINE_string('topology', None, 'plan: a TPU topology to compile for, e.g. v5e:4x4 (needs the extra "tpu").')
@@ -278,6 +281,7 @@ def run() -> int:
                 FLAGS.prompt,
                 FLAGS.label,
                 FLAGS.input,
+                FLAGS.boxes,
                 FLAGS.resolution,
             )
         elif FLAGS.mode == 'explore':

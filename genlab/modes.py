@@ -86,6 +86,7 @@ def sample(
     prompt: str = '',
     label: str = '',
     path: str = '',
+    boxes: str = '',
     resolution: int = 0,
 ) -> None:
     """Draws samples of the newest checkpoint.
@@ -95,20 +96,21 @@ def sample(
 
     Args:
       config, build, folder: of the run.
-      count: number of samples; None takes the number of files of `path`, else `config.sample.count`.
+      count: number of samples; None takes the number of files or layouts, else `config.sample.count`.
       seed: of the noise; None takes `config.seed`.
       prompt: a caption for every sample; '' for none.
       label: a class for every sample, by name or number; '' for none.
-      path: a file, or a folder of files, that conditions the samples; '' for none.
-      resolution: pixels per side that these files are brought to; 0: those of the run.
+      path, boxes, resolution: of the files that condition the samples, see `inputs.read`.
     """
     step, state, program, placement = restore(config, build, folder)
     config, experiment = program.config, program.experiment
     if experiment.conditions.any:  # other models sample without the data
         record.check(folder, config)
     seed = config.seed if seed is None else seed
-    given = inputs.read(experiment.conditions, data.declared(config.data), path, resolution) if path else Given()
-    given = given._replace(prompt=prompt, label=label)
+    given = Given(prompt, label)
+    if path or boxes:
+        read = inputs.read(experiment.conditions, data.declared(config.data), path, boxes, resolution)
+        given = read._replace(prompt=prompt, label=label)
     count = count or len(given.names) or config.sample.count
     conditions = drawing.condition_at(config, experiment.conditions, seed, given)
     drawn = rejection.draw(

@@ -1,4 +1,4 @@
-"""Reads the files that a user gives as conditions of samples: pictures to translate, and maps of classes."""
+"""Reads the files that a user gives as conditions of samples: pictures, maps of classes, recordings and layouts."""
 
 import pathlib
 from collections.abc import Sequence
@@ -7,50 +7,64 @@ import jax.numpy as jnp
 import numpy as np
 
 from genlab.conditioning import Conditions, Given
-from genlab.data import images
+from genlab.data import audio, images, layouts
 from genlab.data.source import Field, Source
-from genlab.data.sources.walk import ENDINGS, walk
+from genlab.data.sources.walk import ENDINGS
 from genlab.data.transforms import is_image, is_map, to_range
 from genlab.errors import ConfigError
 
 
-def read(conditions: Conditions, source: Source, path: str, resolution: int = 0) -> Given:
-    """Reads a picture, or all pictures of a folder, as the field of pixels that a model is conditioned on.
+def read(conditions: Conditions, source: Source, path: str = '', boxes: str = '', resolution: int = 0) -> Given:
+    """Reads the files that a user gives.
 
     Args:
       conditions: of the model.
-      source: declares the field.
-      path: a file or a folder.
+      source: declares the fields.
+      path: a picture, a recording (WAV), or a folder of these; '' for none.
+      boxes: a file of layouts, see `genlab.data.layouts`; '' for none.
       resolution: pixels per side that pictures are brought to; 0: those of the field. A network of convolutions alone
         takes other sizes than those of its training.
 
     Returns:
-      The field: float32 [F, R, R, C] in [-1, 1] of images, int32 [F, R, R, 1] of maps of classes; and the names.
+      The fields, with a row per file or layout, and their names. Images are float32 [F, R, R, C] in [-1, 1], maps of
+      classes int32 [F, R, R, 1].
 
     Raises:
-      ConfigError: the model takes no picture, or a file cannot be read.
+      ConfigError: the model takes no such file, or a file cannot be read.
     """
-    fields = {name: source.fields[name] for name in conditions.fields if is_map(source.fields[name])}
-    if len(fields) != 1:
-        raise ConfigError(f'--input={path}: this model takes no picture, or more than one: leave it out')
-    ((name, field),) = fields.items()
-    files = _files(path)
-    rows = np.stack([_picture(file, field, resolution or field.shape[0]) for file in files])
-    rows = np.asarray(to_range(jnp.asarray(rows))) if is_image(field) else rows.astype(np.int32)
-    return Given(fields={name: rows}, names=_names(files))
+    if path and boxes:
+        raise ConfigError(f'--input={path} and --boxes={boxes}: give one of them')
+    if boxes:
+        if not {*layouts.FIELDS} <= {*conditions.fields}:
+            raise ConfigError(f'--boxes={boxes}: this model takes no layout: leave it out')
+        fields = layouts.read(boxes, source)
+        stem, count = pathlib.Path(boxes).stem, len(fields['boxes'])
+        return Given(fields=fields, names=(stem,) if count == 1 else tuple(f'{stem}-{i}' for i in range(count)))
+    if 'speech' in conditions.fields:
+        files = _files(path, ('wav',))
+        rows = [audio.features(file, source.fields['speech']) for file in files]
+        return Given(fields={name: np.stack([row[name] for row in rows]) for name in rows[0]}, names=_names(files))
+    maps = {name: source.fields[name] for name in conditions.fields if is_map(source.fields[name])}
+    if len(maps) != 1:
+        raise ConfigError(f'--input={path}: this model takes no file, or more than one: leave it out')
+    ((name, field),) = maps.items()
+    files = _files(path, ENDINGS)
+    pictures = np.stack([_picture(file, field, resolution or field.shape[0]) for file in files])
+    pictures = np.asarray(to_range(jnp.asarray(pictures))) if is_image(field) else pictures.astype(np.int32)
+    return Given(fields={name: pictures}, names=_names(files))
 
 
-def _files(path: str) -> list[pathlib.Path]:
-    """Returns the file of a path, or the pictures in a folder, sorted."""
+def _files(path: str, endings: Sequence[str]) -> list[pathlib.Path]:
+    """Returns the file of a path, or the files with these endings in a folder and below it, sorted."""
     place = pathlib.Path(path).expanduser()
     if place.is_file():
         return [place]
     if not place.is_dir():
         raise ConfigError(f'--input={path}: there is no such file or folder')
-    found = [place / file for file in walk(place)[0]]
+    found = sorted(file for file in place.rglob('[!.]*') if file.suffix.lower()[1:] in endings and file.is_file())
     if not found:
-        raise ConfigError(f'--input={path}: there are no pictures in it: put {", ".join(ENDINGS)} files there')
-    return sorted(found)
+        raise ConfigError(f'--input={path}: there is no file to read in it: put {", ".join(endings)} files there')
+    return found
 
 
 def _names(files: Sequence[pathlib.Path]) -> tuple[str, ...]:

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import wavfile
 
 from genlab.conditioning import Conditions
+from genlab.data import audio, layouts
+from genlab.data.source import Field, declaration
 from genlab.data.sources.scenes.scenes import scenes
 from genlab.errors import ConfigError
 from genlab.sampling import inputs
@@ -47,16 +50,39 @@ def test_a_map_of_classes_keeps_its_numbers(tmp_path):
         np.testing.assert_array_equal(row[..., 0], classes[1::2, 1::2])
 
 
+def test_recordings_become_the_features_of_the_source(tmp_path):
+    field = Field((20, 40), np.dtype(np.float32), -np.inf, np.inf)
+    source = declaration('speech', {'speech': field}, 1, {})
+    for name, frequency in (('b', 600), ('a', 300)):
+        wavfile.write(tmp_path / f'{name}.wav', audio.RATE, np.sin(np.arange(1600) * frequency).astype(np.float32))
+    (tmp_path / '._a.wav').write_text('left by a file system')
+    given = inputs.read(Conditions(fields=('speech', 'speech_length')), source, str(tmp_path))
+    assert given.names == ('a', 'b') and given.fields['speech_length'].shape == (2,)
+    np.testing.assert_array_equal(given.fields['speech'][0], audio.features(tmp_path / 'a.wav', field)['speech'])
+
+
+def test_each_layout_of_a_file_conditions_a_sample(tmp_path):
+    source, conditions = scenes(16, 3, fields=('image', *layouts.FIELDS)), Conditions(fields=layouts.FIELDS)
+    (tmp_path / 'plan.json').write_text('[[{"class": "ring", "box": [0, 0, 0.5, 1]}], []]')
+    given = inputs.read(conditions, source, boxes=str(tmp_path / 'plan.json'))
+    assert given.names == ('plan-0', 'plan-1')
+    assert given.fields['box_classes'].tolist() == [[source.classes.index('ring'), -1, -1, -1], [-1] * 4]
+    with pytest.raises(ConfigError, match='takes no layout'):
+        inputs.read(STYLE, SOURCE, boxes='plan.json')
+    with pytest.raises(ConfigError, match='give one of them'):
+        inputs.read(conditions, source, 'a.png', 'plan.json')
+
+
 @pytest.mark.parametrize(
     'conditions, name, says',
     [
         (STYLE, 'nowhere.png', 'no such file'),
-        (STYLE, 'empty', 'no pictures'),
+        (STYLE, 'empty', 'no file to read'),
         (STYLE, 'text.png', 'text.png cannot be read: no format'),
         (MAP, 'bright.png', 'has the value 200: values are classes from 0 to 8'),
         (MAP, 'colour.png', 'this picture is RGB'),
-        (Conditions(classes=3), 'bright.png', 'takes no picture'),
-        (Conditions(fields=('style', 'segmentation')), 'bright.png', 'takes no picture'),
+        (Conditions(classes=3), 'bright.png', 'takes no file'),
+        (Conditions(fields=('style', 'segmentation')), 'bright.png', 'takes no file'),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(tmp_path, conditions, name, says):
