@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,19 +25,28 @@ class Batches:
 
     Example j of batch n has the position p = n * batch_size + j in this stream. It is row p % length of the permutation
     of epoch p // length. So every example is used once per epoch, and a batch may straddle two epochs.
+
+    Each of the domains of an unpaired source has its own length, epochs and permutations. The first one is drawn as a
+    source without domains would be.
     """
 
     source: Source
     batch_size: int
     seed: int
-    _permutations: dict[int, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _permutations: dict[tuple[int, int], np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or len(self.source) < 1:
-            raise ConfigError(
-                f'config.data.batch_size={self.batch_size} of {self.source.name}, which has '
-                f'{len(self.source)} examples: both must be at least 1'
-            )
+        for domain in self.domains:
+            if self.batch_size < 1 or len(domain) < 1:
+                raise ConfigError(
+                    f'config.data.batch_size={self.batch_size} of {domain.name}, which has '
+                    f'{len(domain)} examples: both must be at least 1'
+                )
+
+    @property
+    def domains(self) -> tuple[Source, ...]:
+        """The sources that are drawn in orders of their own: one, unless the source is unpaired."""
+        return self.source.domains or (self.source,)
 
     def __getstate__(self) -> dict[str, Any]:
         return dict(self.__dict__, _permutations={})  # worker processes recompute them
@@ -45,24 +54,25 @@ class Batches:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
-    def permutation(self, epoch: int) -> np.ndarray:
-        """Returns the order of the examples in an epoch: int64 [length]."""
-        known = self._permutations.get(epoch)
+    def permutation(self, epoch: int, domain: int = 0) -> np.ndarray:
+        """Returns the order of the examples of a domain in an epoch: int64 [length of the domain]."""
+        known = self._permutations.get((domain, epoch))
         if known is None:
-            known = np.random.default_rng([self.seed, epoch]).permutation(len(self.source))
-            for old in list(self._permutations)[: 1 - KEPT]:
+            seeds = [self.seed, epoch, domain] if domain else [self.seed, epoch]
+            known = np.random.default_rng(seeds).permutation(len(self.domains[domain]))
+            for old in [key for key in list(self._permutations) if key[0] == domain][: 1 - KEPT]:
                 self._permutations.pop(old, None)  # another thread may have been faster
-            self._permutations[epoch] = known
+            self._permutations[domain, epoch] = known
         return known
 
-    def indices(self, first: int, count: int = 1) -> np.ndarray:
-        """Returns the source indices of batches first..first+count-1: int64 [count, batch_size]."""
+    def indices(self, first: int, count: int = 1, domain: int = 0) -> np.ndarray:
+        """Returns the indices of batches first..first+count-1 into a domain: int64 [count, batch_size]."""
         positions = np.arange(first * self.batch_size, (first + count) * self.batch_size)
-        epochs, offsets = np.divmod(positions, len(self.source))
+        epochs, offsets = np.divmod(positions, len(self.domains[domain]))
         out = np.empty(len(positions), np.int64)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
             inside = slice(*np.searchsorted(epochs, [epoch, epoch + 1]))
-            out[inside] = self.permutation(epoch)[offsets[inside]]
+            out[inside] = self.permutation(epoch, domain)[offsets[inside]]
         return out.reshape(count, self.batch_size)
 
     def __call__(self, first: int, count: int = 1, rows: slice = slice(None)) -> Batch:
@@ -77,13 +87,31 @@ class Batches:
             {field: [count, b, ...], 'position': int32 [count, b]}. The position is the index in the global batch,
             0..batch_size-1; it keys the noise of an example.
         """
-        chosen = self.indices(first, count)[:, rows]
-        batch = {
-            name: array.reshape(*chosen.shape, *array.shape[1:])
-            for name, array in self.source.rows(chosen.ravel()).items()
-        }
-        position = np.arange(self.batch_size, dtype=np.int32)[rows]
-        return batch | {'position': np.repeat(position[None], count, axis=0)}
+        batch = {}
+        for number, domain in enumerate(self.domains):
+            chosen = self.indices(first, count, number)[:, rows]
+            for name, array in domain.rows(chosen.ravel()).items():
+                batch[name] = array.reshape(*chosen.shape, *array.shape[1:])
+        return batch | {'position': self._positions(count, rows)}
+
+    def numbered(self, first: int, count: int = 1, rows: slice = slice(None)) -> dict[str, Any]:
+        """Returns the batches of `__call__` as numbers of examples, for `gathered`.
+
+        Returns:
+            {'index': per domain int32 [count, b], 'position': int32 [count, b]}.
+        """
+        index = tuple(
+            self.indices(first, count, domain)[:, rows].astype(np.int32) for domain in range(len(self.domains))
+        )
+        return {'index': index, 'position': self._positions(count, rows)}
+
+    def whole(self) -> tuple[Batch, ...]:
+        """Returns all examples of each domain, {field: [length, ...]}."""
+        return tuple(domain.rows(np.arange(len(domain))) for domain in self.domains)
+
+    def _positions(self, count: int, rows: slice) -> np.ndarray:
+        """Returns the positions in the global batch, int32 [count, b]."""
+        return np.repeat(np.arange(self.batch_size, dtype=np.int32)[None, rows], count, axis=0)
 
     def stream(
         self, first: int, count: int, stop: int, rows: slice = slice(None), workers: int = 0
@@ -112,6 +140,12 @@ class Batches:
         if self.source.in_memory:
             return (item(n) for n in starts)
         return _read_ahead(starts, item, workers)
+
+
+def gathered(whole: Sequence[Mapping[str, Any]], numbered: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the batches that `Batches.numbered` describes, from the examples of `Batches.whole`; it may be traced."""
+    batch = {name: array[index] for domain, index in zip(whole, numbered['index']) for name, array in domain.items()}
+    return batch | {'position': numbered['position']}
 
 
 def _read_ahead(

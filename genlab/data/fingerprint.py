@@ -80,8 +80,13 @@ class Changes(NamedTuple):
 
 def of(source: Source) -> Fingerprint:
     """Returns the fingerprint of a source; without `source.fingerprint` all its rows are read."""
-    known = Fingerprint(of_rows(source)) if source.fingerprint is None else source.fingerprint()
+    known = bare(source)
     return known._replace(digest=of_values([known.digest, source.classes, source.vocabulary]))
+
+
+def bare(source: Source) -> Fingerprint:
+    """Returns the fingerprint of the examples of a source, without the names of its classes and words."""
+    return Fingerprint(of_rows(source)) if source.fingerprint is None else source.fingerprint()
 
 
 def of_values(values: Any) -> str:
@@ -133,6 +138,31 @@ def subset(whole: Fingerprint, indices: np.ndarray) -> Fingerprint:
     """Returns the fingerprint of the examples `indices`, int64 [N]."""
     files = None if whole.files is None else Files(*(part[indices] for part in whole.files))
     return Fingerprint(_digest([whole.digest.encode(), np.asarray(indices, np.int64).tobytes()]), files)
+
+
+def joined(parts: Sequence[Fingerprint]) -> Fingerprint:
+    """Returns the fingerprint of a set that consists of parts; equal parts are fields of the same examples."""
+    if len({part.digest for part in parts}) == 1:
+        return parts[0]
+    files = [part.files for part in parts if part.files is not None]
+    together = Files(*(np.concatenate(arrays) for arrays in zip(*files))) if len(files) == len(parts) else None
+    return Fingerprint(of_values([part.digest for part in parts]), together)
+
+
+def side_by_side(first: Fingerprint, second: Fingerprint) -> Fingerprint:
+    """Returns the fingerprint of examples that consist of two files each, given that of the first and second files."""
+    assert first.files is not None and second.files is not None
+    one, two = first.files, second.files
+    mixed = lambda a, b: a * np.uint64(0x9E3779B97F4A7C15) ^ b  # the order counts; arithmetic of arrays wraps around
+    unread = (one.contents == 0) | (two.contents == 0)
+    files = Files(
+        mixed(one.names, two.names),
+        np.where(unread, np.uint64(0), np.maximum(mixed(one.contents, two.contents), np.uint64(1))),
+        one.sizes + two.sizes,
+        np.maximum(one.times, two.times),
+        mixed(one.notes, two.notes),
+    )
+    return Fingerprint(of_values([first.digest, second.digest]), files)
 
 
 def record(sources: Mapping[str, Source]) -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +42,33 @@ def decode(data: bytes | IO[bytes], resolution: int, channels: int) -> np.ndarra
         ValueError: the range of values is unknown.
         Exception: Pillow cannot read the file; `refusal` says why.
     """
+    return _decode(data, resolution, channels, lambda image: [image])[0]
+
+
+def decode_halves(data: bytes | IO[bytes], resolution: int, channels: int) -> np.ndarray:
+    """Decodes an image file that holds two pictures of the same size side by side, each as `decode` does.
+
+    Returns:
+        uint8 [2, R, R, C], the left one first.
+
+    Raises:
+        ValueError: the image is not wider than high, or its width is odd.
+    """
+    return np.stack(_decode(data, resolution, channels, _halves))
+
+
+def _halves(image: Picture) -> list[Picture]:
+    """Cuts a Pillow image into its left and right half."""
+    width, height = image.size
+    if width % 2 or width <= height:
+        raise ValueError(f'{width} x {height} pixels are no two pictures side by side')
+    return [image.crop((left, 0, left + width // 2, height)) for left in (0, width // 2)]
+
+
+def _decode(
+    data: bytes | IO[bytes], resolution: int, channels: int, cut: Callable[[Picture], list[Picture]]
+) -> list[np.ndarray]:
+    """Decodes an image file as `decode` does, and cuts it into pictures before they are cropped and resized."""
     from PIL import Image, ImageOps
 
     with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
@@ -52,8 +80,8 @@ def decode(data: bytes | IO[bytes], resolution: int, channels: int) -> np.ndarra
             ImageOps.exif_transpose(image, in_place=True)
             if halved:
                 _check_high_bytes(image)
-            flat = np.asarray(fit(plain(image, channels), resolution))
-    return flat.reshape(resolution, resolution, channels)
+            flat = [np.asarray(fit(part, resolution)) for part in cut(plain(image, channels))]
+    return [part.reshape(resolution, resolution, channels) for part in flat]
 
 
 def class_numbers(data: bytes, resolution: int) -> np.ndarray:

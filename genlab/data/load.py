@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab.data.source import UNKNOWN_LABEL, Source, declaration, image_field, some_of, subset
+from genlab.data.source import UNKNOWN_LABEL, Source, declaration, image_field, only, some_of, subset, unpaired
 from genlab.data.sources import codes as encoded
 from genlab.data.sources import folder as folders
+from genlab.data.sources import pairs as paired
 from genlab.data.sources import tfds as tfds_sets
 from genlab.data.sources.bars import bars
 from genlab.data.sources.digits import digits
@@ -23,8 +24,8 @@ from genlab.errors import ConfigError, meant
 SPLITS = ('train', 'test')
 # Fields that only some sources read, and these sources.
 READERS = {
-    'dir': ('folder', 'tfds', 'stacked', 'codes', 'sequences', 'speech'),
-    'name': ('toy', 'tfds', 'stacked', 'sequences', 'speech'),
+    'dir': ('folder', 'tfds', 'pairs', 'stacked', 'codes', 'sequences', 'speech'),
+    'name': ('toy', 'tfds', 'pairs', 'stacked', 'sequences', 'speech'),
     'stacked': ('stacked',),
     'shapes': ('scenes',),
     'hold_out': ('scenes',),
@@ -33,21 +34,21 @@ READERS = {
     'bands': ('speech',),
 }
 # Fields that do not change what `load` returns.
-BATCHING = ('batch_size', 'resident', 'workers', 'flip', 'binarise', 'dequantise', 'crop_padding')
+BATCHING = ('batch_size', 'resident', 'workers', 'flip', 'binarise', 'dequantise', 'crop_padding', 'jitter')
 
 
 def defaults(**changes: Any) -> ConfigDict:
     """Returns `config.data` with every field that `load`, `prepare_batch` and the loop read, updated by `changes`."""
     known = ConfigDict(
         {
-            # The source: digits, toy, faithful (Old Faithful), bars, scenes, tfds, folder, stacked (three grey images
-            # as channels), sequences, speech with images, or codes of the tokenizer of another run.
+            # The source: digits, toy, faithful (Old Faithful), bars, scenes, tfds, folder, pairs, stacked (three grey
+            # images as channels), sequences, speech with images, or codes of the tokenizer of another run.
             'source': 'digits',
             # The source of the images that are stacked, e.g. digits.
             'stacked': '',
             # The toy density (ring, grid, moons, roll2d, roll3d, curve), the TFDS set (mnist, cifar10, ...), which
-            # speech is paired with too ('' is the digits of scikit-learn), or the sequences (earthquakes, letters,
-            # digits, csv).
+            # speech is paired with too ('' is the digits of scikit-learn), the sequences (earthquakes, letters,
+            # digits, csv), or the domains of pairs, input first ('' is 'A,B').
             'name': '',
             # The folder of images, the data_dir of TFDS ('' is its default), the run of the tokenizer of codes, the
             # table of sequences, or the folder of WAV files of speech ('' is synthetic speech).
@@ -63,6 +64,9 @@ def defaults(**changes: Any) -> ConfigDict:
             'observe': 'image',
             # Fields needed in addition to the observed one and `label`, e.g. ('caption',).
             'fields': (),
+            # A field of training batches that is no counterpart of the rest, e.g. 'style' of scenes or 'input' of pairs:
+            # its examples have an order of their own, and flips and crops of their own. '': all fields are paired.
+            'unpaired': '',
             # Keep the whole set on the accelerator and send only `Batches.indices`.
             'resident': False,
             # Processes that read ahead if the set is not in memory; 0 reads in threads.
@@ -75,6 +79,9 @@ def defaults(**changes: Any) -> ConfigDict:
             'dequantise': False,
             # Pixels of reflected border that a random training crop may reach into; 0 turns crops off.
             'crop_padding': 0,
+            # Pixels per side by which training images are enlarged before a random crop to the resolution, e.g. 30 for
+            # 286 to 256 (pix2pix); 0 turns it off.
+            'jitter': 0,
             # Labels to exclude from the training set, e.g. (3,), for anomaly detection.
             'leave_out': (),
             # Number of training examples to keep, for learning from few images; 0: all. They are drawn once. Of codes
@@ -111,7 +118,9 @@ def load(config_data: ConfigDict, split: str = 'train', fields: Sequence[str] = 
         A source whose fields include every requested one.
     """
     _check(config_data, split)
-    fields = (*config_data.fields, *fields)
+    fields = _requested(config_data, fields)
+    if config_data.unpaired and split == 'train':
+        return _unpaired(config_data, fields, load)
     source = _with_fields(SOURCES[config_data.source](config_data, split, fields), config_data.observe, fields)
     if split == 'train':
         source = _leave_out(source, config_data.leave_out) if config_data.leave_out else source
@@ -128,11 +137,39 @@ def declared(config_data: ConfigDict) -> Source:
     _check(config_data, 'train')
     if config_data.source not in HEADERS:
         return load(config_data)
+    if config_data.unpaired:
+        return _unpaired(config_data, _requested(config_data), declared)
     source = HEADERS[config_data.source](config_data)
     if source is None:
         fields = {'image': image_field(config_data.resolution, config_data.channels), 'label': UNKNOWN_LABEL}
         return declaration(config_data.name or config_data.source, fields, 2**20, {})
     return _with_fields(source, config_data.observe, config_data.fields)
+
+
+def _requested(config_data: ConfigDict, fields: Sequence[str] = ()) -> tuple[str, ...]:
+    """Returns the fields that are needed in addition to the observed one and `label`."""
+    return (*config_data.fields, *fields, *([config_data.unpaired] if config_data.unpaired else []))
+
+
+def _unpaired(config_data: ConfigDict, fields: Sequence[str], how: Callable[[ConfigDict], Source]) -> Source:
+    """Returns the training set with the unpaired field as a domain of its own.
+
+    Args:
+        config_data: with `unpaired`.
+        fields: of `_requested`.
+        how: `load` or `declared`.
+    """
+    name = config_data.unpaired
+    if name == config_data.observe:
+        raise ConfigError(
+            f'config.data.unpaired={name!r} is the modelled field config.data.observe: name the field of its '
+            "counterparts, or '' for pairs"
+        )
+    rest, other = ConfigDict(config_data), ConfigDict(config_data)
+    rest.update(unpaired='', fields=tuple(field for field in fields if field != name))
+    other.update(unpaired='', observe='', fields=(name,))
+    first, second = how(rest), how(other)
+    return unpaired(only(first, [field for field in first.fields if field != name]), only(second, [name]))
 
 
 def sampled(config_data: ConfigDict) -> ConfigDict:
@@ -173,7 +210,7 @@ def _check(config_data: ConfigDict, split: str) -> None:
 
 def _with_fields(source: Source, observe: str, fields: Sequence[str]) -> Source:
     """Returns the source; raises ConfigError if it lacks the observed field or another requested one."""
-    for field in (observe, *fields):
+    for field in filter(None, (observe, *fields)):
         _known('config.data.observe' if field == observe else 'the field', field, source.fields)
     return source
 
@@ -216,7 +253,7 @@ def _faithful(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
 
 
 def _scenes(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
-    requested = dict.fromkeys((config.observe, 'label', *fields))  # in order, without repeats
+    requested = dict.fromkeys(filter(None, (config.observe, 'label', *fields)))  # in order, without repeats
     return scenes(config.resolution, config.channels, split, tuple(requested), config.shapes, config.hold_out)
 
 
@@ -226,6 +263,18 @@ def _tfds(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
 
 def _folder(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
     return folders.folder(config.dir, config.resolution, config.channels, split)
+
+
+def _pairs(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
+    place = config.dir, config.name, config.resolution, config.channels
+    return paired.pairs(*place, split, _sides(config, fields), not config.unpaired)
+
+
+def _sides(config: ConfigDict, fields: Sequence[str]) -> tuple[str, ...]:
+    """Returns the requested fields of pairs."""
+    for field in fields:
+        _known('the field', field, paired.FIELDS)
+    return tuple(field for field in paired.FIELDS if field in (config.observe, *fields)) or paired.FIELDS
 
 
 def _stacked(config: ConfigDict, split: str, fields: Sequence[str]) -> Source:
@@ -272,6 +321,7 @@ SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
     'scenes': _scenes,
     'tfds': _tfds,
     'folder': _folder,
+    'pairs': _pairs,
     'stacked': _stacked,
     'sequences': _sequences,
     'speech': _speech,
@@ -281,6 +331,9 @@ SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
 HEADERS: dict[str, Callable[[ConfigDict], Source | None]] = {
     'tfds': lambda config: tfds_sets.header(config.name, config.dir, config.resolution, config.channels),
     'folder': lambda config: folders.header(config.dir, config.resolution, config.channels),
+    'pairs': lambda config: paired.header(
+        config.dir, config.name, config.resolution, config.channels, _sides(config, config.fields)
+    ),
     'stacked': lambda config: stacked(declared(_single(config))),
     'speech': lambda config: spoken.header(declared(_pictured(config)), config.dir, config.speaker, config.bands),
     'codes': lambda config: encoded.header(config.dir, tuple(config.fields)),

@@ -1,7 +1,7 @@
 """Defines a data set: named fields, a length, and a function from indices to rows of numpy arrays."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +39,7 @@ class Source:
     checkpoint: identifies the weights that encoded the examples, for codes of a tokenizer; other weights give the
         values another meaning.
     fingerprint: of the examples, where it is known without reading them; None: `fingerprint.of` hashes all rows.
+    domains: sources of disjoint fields whose examples are no pairs, see `unpaired`; (): the rows are examples.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Source:
     on_demand: tuple[str, ...] = ()
     checkpoint: str = ''
     fingerprint: Callable[[], fingerprints.Fingerprint] | None = None
+    domains: tuple['Source', ...] = ()
 
     def __len__(self) -> int:
         return self.length
@@ -110,6 +112,42 @@ def held(source: Source, block: int = 1024) -> Source:
             array[start : start + block] = part[name]
     gather = from_arrays(source.name, arrays, source.fields).rows
     return dataclasses.replace(source, rows=gather, in_memory=True, labels=arrays.get('label'))
+
+
+def only(source: Source, names: Collection[str]) -> Source:
+    """Returns a source with some of the fields."""
+
+    def rows(indices: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: array for name, array in source.rows(indices).items() if name in names}
+
+    fields = {name: field for name, field in source.fields.items() if name in names}
+    return dataclasses.replace(source, fields=fields, rows=rows)
+
+
+def unpaired(first: Source, second: Source) -> Source:
+    """Returns a source of two domains that have no counterparts in each other.
+
+    `Batches` draws each domain in an order of its own. Row i of this source holds example i of both; a shorter domain
+    repeats, so that all examples can be read by their index. What is known of the examples is known of the first.
+
+    Args:
+        first: a domain.
+        second: another domain; it has other fields.
+    """
+    domains = (first, second)
+
+    def rows(indices: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: array for domain in domains for name, array in domain.rows(indices % len(domain)).items()}
+
+    return dataclasses.replace(
+        first,
+        fields={**first.fields, **second.fields},
+        length=max(map(len, domains)),
+        rows=rows,
+        in_memory=first.in_memory and second.in_memory,
+        fingerprint=lambda: fingerprints.joined([fingerprints.bare(domain) for domain in domains]),
+        domains=domains,
+    )
 
 
 def subset(source: Source, indices: np.ndarray, name: str) -> Source:

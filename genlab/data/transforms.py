@@ -1,10 +1,11 @@
-"""Transforms a batch on the device, inside the jitted step: range, flip, crop, binarisation, dequantisation.
+"""Transforms a batch on the device, inside the jitted step: range, flip, crop, jitter, binarisation, dequantisation.
 
 Each transform is a pure function of one example and a key, so the result is independent of the rest of the batch.
 Images are float32 [H, W, C]; "levels" are the values 0..255 of uint8 images.
 """
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,9 @@ from ml_collections import ConfigDict
 from genlab.data.source import Field, Source
 from genlab.errors import ConfigError
 
-FLIP, CROP, BINARISE, DEQUANTISE = range(4)  # folded into an example's key: one stream of noise per transform
+FLIP, CROP, BINARISE, DEQUANTISE, JITTER, UNPAIRED = range(
+    6
+)  # folded into an example's key: one stream of noise per transform
 DIRECTED = ('caption', 'factors')  # fields that name left and right, which a flip does not update
 PLACED = ('caption', 'factors', 'boxes')  # fields that hold positions: a crop would invalidate them
 
@@ -69,6 +72,25 @@ def crop(image: jax.Array, key: jax.Array, padding: int) -> jax.Array:
     return jax.lax.dynamic_slice(around, (down, right, 0), image.shape)
 
 
+def jitter(image: jax.Array, key: jax.Array, more: int, smooth: bool) -> jax.Array:
+    """Enlarges an image and crops it to its size at a random position (Isola et al. 2017, appendix 6.2).
+
+    Args:
+        image: [H, W, C], levels or numbers of classes.
+        key: of the position.
+        more: pixels by which each side is enlarged.
+        smooth: whether to interpolate bilinearly, rounded to levels; else the nearest pixel is taken.
+
+    Returns:
+        [H, W, C] of the same type.
+    """
+    height, width, channels = image.shape
+    larger = (height + more, width + more, channels)
+    enlarged = jax.image.resize(image.astype(jnp.float32), larger, 'bilinear' if smooth else 'nearest')
+    down, right = jax.random.randint(key, (2,), 0, more + 1)
+    return jnp.round(jax.lax.dynamic_slice(enlarged, (down, right, 0), image.shape)).astype(image.dtype)
+
+
 def binarise(levels: jax.Array, key: jax.Array) -> jax.Array:
     """Draws -1 or 1 with P(1) = level / 255, resampled on each call (Salakhutdinov & Murray 2008)."""
     on = jax.random.bernoulli(key, levels.astype(jnp.float32) / 255)
@@ -101,42 +123,53 @@ def prepare_batch(
 
     It adds `x` [B, ...]: the observed field, float32 rescaled to [-1, 1] if it is uint8. Other fields are unchanged:
     floats are float32, and integers, such as codes, int32. The config may binarise `x` (-1 or 1) or dequantise it ([-1,
-    1)), at test time too. Flips and crops move all fields of pixels and boxes together, so that pairs stay aligned.
+    1)), at test time too. Flips, crops and jitter move all fields of pixels and boxes together, so that pairs stay
+    aligned. Those of a second, unpaired domain are drawn independently.
     8-bit images become float32 in [-1, 1]; maps of classes and integers become int32; other floats are unchanged.
 
     Args:
-        config_data: reads `observe`, `flip`, `crop_padding`, `binarise` and `dequantise`.
+        config_data: reads `observe`, `flip`, `crop_padding`, `jitter`, `binarise` and `dequantise`.
         source: declares the fields of the batch.
-        train: whether to flip and crop.
+        train: whether to flip, crop and jitter.
 
     Returns:
         Function (batch {field: [B, ...]}, keys [B] of typed JAX keys) -> batch {field: [B, ...]} with `x`.
     """
     _validate(config_data, source)
-    flip, padding = config_data.flip and train, config_data.crop_padding if train else 0
+    moves = Moves(config_data.flip, config_data.crop_padding, config_data.jitter) if train else Moves()
     observe, observed = config_data.observe, source.fields[config_data.observe]
+    apart = source.domains[1].fields if source.domains else {}
 
     def one(example: Mapping[str, jax.Array], key: jax.Array) -> dict[str, jax.Array]:
-        moved = _move(example, source.fields, key, flip, padding)
+        other = {name: array for name, array in example.items() if name in apart}
+        moved = _move(example, source.fields, key, moves)
+        moved |= _move(other, source.fields, jax.random.fold_in(key, UNPAIRED), moves)
         out = {name: _ready(array, source.fields.get(name)) for name, array in moved.items()}
         return out | {'x': _observed(moved[observe], observed, key, config_data.binarise, config_data.dequantise)}
 
     return jax.vmap(one)
 
 
+class Moves(NamedTuple):
+    """The random moves of training images."""
+
+    flip: bool = False  # whether to mirror with probability 1/2
+    padding: int = 0  # pixels of reflected border for crops; 0 turns them off
+    jitter: int = 0  # pixels by which images are enlarged before they are cropped; 0 turns it off
+
+
 def _move(
-    example: Mapping[str, jax.Array], fields: Mapping[str, Field], key: jax.Array, flip: bool, padding: int
+    example: Mapping[str, jax.Array], fields: Mapping[str, Field], key: jax.Array, moves: Moves
 ) -> dict[str, jax.Array]:
-    """Flips and crops all pixel fields of one example in the same way.
+    """Moves all pixel fields of one example in the same way.
 
     Args:
         example: {field: [...]}.
         fields: the declarations.
         key: of the example.
-        flip: whether to mirror with probability 1/2.
-        padding: pixels of reflected border for crops; 0 turns them off.
+        moves: which ones.
     """
-    flipped = jax.random.bernoulli(jax.random.fold_in(key, FLIP)) if flip else None
+    flipped = jax.random.bernoulli(jax.random.fold_in(key, FLIP)) if moves.flip else None
     moved = dict(example)
     for name, array in example.items():
         if flipped is not None and name == 'boxes':
@@ -145,7 +178,9 @@ def _move(
             continue
         if flipped is not None:
             array = flip_if(flipped, array)
-        moved[name] = crop(array, jax.random.fold_in(key, CROP), padding) if padding else array
+        if moves.jitter:
+            array = jitter(array, jax.random.fold_in(key, JITTER), moves.jitter, is_image(fields[name]))
+        moved[name] = crop(array, jax.random.fold_in(key, CROP), moves.padding) if moves.padding else array
     return moved
 
 
@@ -178,7 +213,7 @@ def _observed(array: jax.Array, field: Field, key: jax.Array, binary: bool, cont
 def _validate(config_data: ConfigDict, source: Source) -> None:
     """Raises ConfigError if the source's fields do not allow an option of the config."""
     observe = config_data.observe
-    active = [name for name in ('flip', 'crop_padding', 'binarise', 'dequantise') if config_data[name]]
+    active = [name for name in ('flip', 'crop_padding', 'jitter', 'binarise', 'dequantise') if config_data[name]]
     if observe not in source.fields:
         raise ConfigError(f'config.data.observe={observe}: {source.name} has {", ".join(source.fields)}')
     if active and not is_map(source.fields[observe]):
@@ -187,7 +222,9 @@ def _validate(config_data: ConfigDict, source: Source) -> None:
         raise ConfigError('config.data.binarise and config.data.dequantise exclude each other: turn one off')
     if not is_image(source.fields[observe]) and {'binarise', 'dequantise'} & set(active):
         raise ConfigError(f'config.data.{active[-1]} needs 8-bit images and {observe} is a map of classes: turn it off')
-    for option, untrue in (('flip', DIRECTED), ('crop_padding', PLACED)):
+    if config_data.jitter < 0:
+        raise ConfigError(f'config.data.jitter={config_data.jitter}: give a number of pixels, 0 to turn it off')
+    for option, untrue in (('flip', DIRECTED), ('crop_padding', PLACED), ('jitter', PLACED)):
         broken = [name for name in untrue if name in source.fields]
         if option in active and broken:
             raise ConfigError(f'config.data.{option} would make the field {broken[0]} untrue: turn it off')

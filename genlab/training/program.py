@@ -7,6 +7,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict
 
 from genlab import data
 from genlab.config import Phase, at, periods, phases
+from genlab.data.batches import gathered
 from genlab.data.load import SPLITS
 from genlab.errors import ConfigError, choose
 from genlab.evaluation.evaluators import PARTS
@@ -290,8 +292,7 @@ def make_call(program: Program, due: Pattern | None = None) -> Callable:
     """Returns `(carry, batches, constants) -> carry`: the `steps_per_call` steps of one call.
 
     carry is (state, totals); batches have leaves [steps, turns, B, ...]; constants are (key data, resident set or
-    None). With a resident set the batches hold `index` and `position` alone, and the examples are gathered on the
-    device.
+    None). With a resident set the batches are those of `Batches.numbered`, and the examples are gathered on the device.
 
     Args:
       program: the phase.
@@ -303,10 +304,7 @@ def make_call(program: Program, due: Pattern | None = None) -> Callable:
         key_data, resident = constants
         data_key, step_key = jax.random.split(jax.random.wrap_key_data(key_data))
         if resident is not None:
-            batches = {
-                **jax.tree.map(lambda values: values[batches['index']], resident),
-                'position': batches['position'],
-            }
+            batches = gathered(resident, batches)
         batches = _prepare_turns(program.prepare, batches, jax.random.fold_in(data_key, carry[0].step))
         return totals.accumulate(program.step(due))(carry, batches, step_key)
 
@@ -352,9 +350,7 @@ def _step(program: Program, due: Due) -> Callable:
 
 def make_constants(program: Program):
     """(the key's data, the resident set or None): host arrays."""
-    source = program.batches.source
-    resident = source.rows(np.arange(len(source))) if program.config.data.resident else None
-    return make_key(program), resident
+    return make_key(program), program.batches.whole() if program.config.data.resident else None
 
 
 def make_key(program: Program) -> np.ndarray:
@@ -362,16 +358,14 @@ def make_key(program: Program) -> np.ndarray:
     return np.asarray(jax.random.key_data(jax.random.key(program.config.seed)))
 
 
-def load(program: Program, first: int, count: int, rows: slice) -> dict[str, np.ndarray]:
+def load(program: Program, first: int, count: int, rows: slice) -> dict[str, Any]:
     """Loads this process's rows of `count` batches from `first` on, leaves [count, b, ...], for `fold` and `put`."""
     if program.config.data.resident:
-        index = program.batches.indices(first, count)[:, rows].astype(np.int32)
-        position = np.arange(program.config.data.batch_size, dtype=np.int32)[rows]
-        return {'index': index, 'position': np.broadcast_to(position, index.shape)}
+        return program.batches.numbered(first, count, rows)
     return program.batches(first, count, rows)
 
 
-def fold(program: Program, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def fold(program: Program, batch: dict[str, Any]) -> dict[str, Any]:
     """[steps * turns, b, ...] -> [steps, turns, b, ...]"""
     return jax.tree.map(lambda leaf: leaf.reshape(*program.calls, *leaf.shape[1:]), batch)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from genlab.data import Batches, Field, Source, batches
-from genlab.data.source import from_arrays, held
+from genlab.data.batches import gathered
+from genlab.data.source import from_arrays, held, unpaired
 from genlab.data.sources.scenes.scenes import scenes
 from genlab.errors import ConfigError
 
@@ -161,3 +162,42 @@ def test_a_worker_ends_with_its_parent():
     assert ours.poll(10)
     with pytest.raises(EOFError):
         ours.recv()
+
+
+def domains(one=5, two=8):
+    """Returns an unpaired source: example i of the first domain is i, of the second 100 + i."""
+    fields = {name: Field((), np.dtype(np.int32), 0, 200) for name in ('image', 'input')}
+    parts = [
+        from_arrays(name, {name: start + np.arange(length, dtype=np.int32)}, {name: fields[name]})
+        for name, start, length in (('image', 0, one), ('input', 100, two))
+    ]
+    return unpaired(*parts)
+
+
+def test_each_domain_has_epochs_and_permutations_of_its_own():
+    drawn = Batches(domains(), 6, seed=3)(0, 20)
+    images, inputs = (drawn[name].reshape(-1) for name in ('image', 'input'))
+    np.testing.assert_array_equal(np.sort(images.reshape(-1, 5)), np.tile(np.arange(5), (24, 1)))
+    np.testing.assert_array_equal(np.sort(inputs.reshape(-1, 8)), np.tile(100 + np.arange(8), (15, 1)))
+    alone = Batches(domains().domains[0], 6, seed=3)
+    np.testing.assert_array_equal(images, alone.indices(0, 20).reshape(-1))  # as a source without domains
+    equal = Batches(domains(64, 64), 64, seed=3)(0, 2)
+    assert 0 <= (equal['image'] == equal['input'] - 100).sum() < 10  # counterparts meet by accident alone
+    assert not np.array_equal(Batches(domains(), 6, seed=4)(0, 20)['input'], drawn['input'])
+
+
+def test_unpaired_batches_are_a_function_of_seed_and_number_for_all_processes_and_for_resident_data():
+    batches = Batches(domains(), 6, seed=1)
+    whole = batches(0, 9)
+    for n in (8, 0, 5):
+        equal({name: array[0] for name, array in batches(n).items()}, {name: array[n] for name, array in whole.items()})
+    parts = [batches(0, 9, slice(start, start + 2)) for start in range(0, 6, 2)]
+    equal(whole, {name: np.concatenate([part[name] for part in parts], axis=1) for name in whole})
+    resident, numbered = batches.whole(), batches.numbered(3, 2, slice(2, 5))
+    equal(gathered(resident, numbered), batches(3, 2, slice(2, 5)))
+    assert len({key for key in batches._permutations}) <= 4
+    with closing(batches.stream(0, 3, 9)) as stream:
+        streamed = [batch for _, batch in stream]
+    equal(whole, {name: np.concatenate([batch[name] for batch in streamed]) for name in whole})
+    with pytest.raises(ConfigError, match='batch_size=2 of input, which has 0 examples'):
+        Batches(domains(5, 0), 2, seed=0)

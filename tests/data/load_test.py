@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import genlab
-from genlab.data import Batches, check, declared, load, prepare_batch
+from genlab.data import Batches, check, declared, fingerprint, load, prepare_batch
 from genlab.data.images import eight_bits, resize, to_channels
 from genlab.data.load import defaults
 from genlab.errors import ConfigError
@@ -58,6 +58,20 @@ def test_scenes_have_the_requested_fields():
     assert list(source.fields) == ['style', 'label', 'boxes']
 
 
+def test_an_unpaired_field_is_drawn_apart_in_training_and_is_a_counterpart_in_the_held_out_split():
+    config = defaults(source='scenes', channels=3, resolution=8, unpaired='style', limit=50)
+    train, test = load(config), load(config, 'test')
+    assert [[*domain.fields] for domain in train.domains] == [['image', 'label'], ['style']] and len(train) == 50
+    paired = load(defaults(source='scenes', channels=3, resolution=8, fields=('style',), limit=50))
+    every, batch = np.arange(50), Batches(train, 50, seed=0)(0)
+    for name in ('image', 'style'):
+        np.testing.assert_array_equal(train.rows(every)[name], paired.rows(every)[name])
+        images, expected = ([row.tobytes() for row in rows] for rows in (batch[name][0], paired.rows(every)[name]))
+        assert sorted(images) == sorted(expected)
+    assert fingerprint.of(train).digest == fingerprint.of(paired).digest  # the data are the same
+    assert test.domains == () and {*test.fields} == {'image', 'label', 'style'}
+
+
 @pytest.mark.parametrize(
     'changes, message',
     [
@@ -72,6 +86,9 @@ def test_scenes_have_the_requested_fields():
             {'shapes': 1},
             "config.data.shapes=1 is not read by config.data.source='digits': set config.data.source to sc",
         ),
+        ({'source': 'scenes', 'unpaired': 'styl'}, "the field of scenes='styl': .*did you mean style"),
+        ({'source': 'scenes', 'unpaired': 'image'}, "unpaired='image' is the modelled field"),
+        ({'unpaired': 'style'}, "the field='style': choose one of image, label"),
         ({'channels': 2}, 'choose 1 .* or 3'),
         ({'source': 'stacked', 'stacked': 'digits', 'channels': 1}, 'set config.data.channels=3'),
         ({'resolution': 0}, 'at least 1'),

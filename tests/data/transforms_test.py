@@ -7,7 +7,7 @@ import pytest
 
 from genlab.data import Batches, Field, load, prepare_batch, transforms
 from genlab.data.load import defaults
-from genlab.data.source import Source, image_field, label_field
+from genlab.data.source import Source, image_field, label_field, unpaired
 from genlab.errors import ConfigError
 
 FIELDS = {
@@ -106,8 +106,39 @@ def test_crop_is_a_window_of_the_reflected_image():
 def test_no_flip_and_crop_at_test_time():
     source = source_of('image')
     np.testing.assert_array_equal(
-        prepared(20, source, train=False, flip=True, crop_padding=2)['x'], prepared(20, source)['x']
+        prepared(20, source, train=False, flip=True, crop_padding=2, jitter=3)['x'], prepared(20, source)['x']
     )
+
+
+def test_jitter_is_a_window_of_the_enlarged_image():
+    """Compares with every window of Pillow's enlargement, whose bilinear filter is another implementation."""
+    from PIL import Image
+
+    source = source_of('image', 'style', 'segmentation')
+    batch, out = batch_of(40, tuple(source.fields)), prepared(40, source, jitter=3)
+    enlarge = lambda image, way: np.asarray(Image.fromarray(image).resize((11, 11), way)).astype(int)
+    places = []
+    for n, image in enumerate(np.asarray(transforms.to_uint8(out['x'])).astype(int)):
+        large = enlarge(batch['image'][n], Image.Resampling.BILINEAR)
+        found = [(y, x) for y in range(4) for x in range(4) if np.abs(large[y : y + 8, x : x + 8] - image).max() <= 1]
+        assert len(found) == 1
+        places += found
+        (y, x), whole = found[0], batch['segmentation'][n, ..., 0]
+        near = whole[((np.arange(11) + 0.5) * 8 / 11).astype(int)][:, ((np.arange(11) + 0.5) * 8 / 11).astype(int)]
+        np.testing.assert_array_equal(out['segmentation'][n, ..., 0], near[y : y + 8, x : x + 8])
+    assert len({*places}) > 10 and {0, 3} <= {y for y, _ in places} and {0, 3} <= {x for _, x in places}
+    np.testing.assert_array_equal(out['style'][..., 0], out['x'][..., 0])
+    np.testing.assert_allclose(out['x'] * 127.5 + 127.5, np.round(out['x'] * 127.5 + 127.5), atol=1e-4)
+
+
+def test_unpaired_domains_move_independently():
+    """Moves of the first domain are those of pairs; flips of the second do not depend on them."""
+    first, second = source_of('image'), source_of('style')
+    names, straight = ('image', 'style'), batch_of(400)['image'] / 127.5 - 1
+    both, paired = prepared(400, unpaired(first, second), flip=True), prepared(400, source_of(*names), flip=True)
+    np.testing.assert_array_equal(both['x'], paired['x'])
+    flipped = [np.abs(both[name][..., 0] - straight[..., 0]).max((1, 2)) > 1e-5 for name in names]
+    assert abs(np.corrcoef(*flipped)[0, 1]) < 0.2 and 120 < flipped[1].sum() < 280
 
 
 def test_binarise_samples_with_the_intensity_as_probability():
@@ -174,6 +205,8 @@ def test_points_are_not_changed():
         ({'observe': 'boxes', 'binarise': True}, 'binarise is for images and boxes is none'),
         ({'binarise': True, 'dequantise': True}, 'exclude each other'),
         ({'observe': 'segmentation', 'dequantise': True}, 'needs 8-bit images'),
+        ({'jitter': 2}, 'config.data.jitter would make the field boxes untrue'),
+        ({'jitter': -1}, 'config.data.jitter=-1: give a number of pixels'),
         ({'crop_padding': 2}, 'crop_padding would make the field boxes untrue'),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from genlab.data import captions, fingerprint
 from genlab.data.cache import cached
-from genlab.data.images import decode, refusal
+from genlab.data.images import decode, decode_halves, refusal
 from genlab.data.source import Field, Source, declaration, from_arrays, image_field, label_field
 from genlab.data.sources import listing
 from genlab.data.sources.decoding import decode_all, fits
@@ -19,12 +19,29 @@ WORDS = 64  # longest caption in tokens
 SPLITS = {'train': 'training', 'test': 'held-out'}
 
 
+class Decoder(NamedTuple):
+    """Decodes a file: to one picture, or to the two halves of one."""
+
+    resolution: int  # R, pixels per side
+    channels: int  # C, 1 or 3
+    halves: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a decoded file: [R, R, C], or [2, R, R, C]."""
+        return (2,) * self.halves + (self.resolution, self.resolution, self.channels)
+
+    def __call__(self, content: bytes) -> np.ndarray:
+        """Returns uint8, see `shape`."""
+        return (decode_halves if self.halves else decode)(content, self.resolution, self.channels)
+
+
 class Part(NamedTuple):
     """The images of a split that can be read."""
 
     files: list[str]
     contents: np.ndarray  # uint64 [N], hashes of the files
-    images: np.ndarray | None  # uint8 [N, R, R, C]; None if they are decoded when read
+    images: np.ndarray | None  # uint8 [N, R, R, C] or [N, 2, R, R, C]; None if they are decoded when read
 
 
 def folder(place: str, resolution: int = 32, channels: int = 3, split: str = 'train') -> Source:
@@ -47,11 +64,11 @@ def folder(place: str, resolution: int = 32, channels: int = 3, split: str = 'tr
     Raises:
         ConfigError: there is no such folder, no image that can be read in a split, or a table with faults.
     """
-    found = listing.find(place)
+    found, decoder = listing.find(place), Decoder(resolution, channels)
     if split == 'train':
         say(listing.summary(found))
-        _part(found, 'test', resolution, channels)
-    part = _part(found, split, resolution, channels)
+        readable(found.root, listing.of_split(found, 'test'), 'test', decoder)
+    part = readable(found.root, listing.of_split(found, split), split, decoder)
     files, title = part.files, f'{printable(found.root.name)}/{split}'
     fields, arrays, known = _facts(found, files)
     fields = {'image': image_field(resolution, channels)} | fields
@@ -65,33 +82,32 @@ def folder(place: str, resolution: int = 32, channels: int = 3, split: str = 'tr
         return from_arrays(title, {'image': part.images} | arrays, fields, **known)
 
     def rows(indices: np.ndarray) -> dict[str, np.ndarray]:
-        read = np.stack([_read(found.root, files[index], resolution, channels) for index in indices])
-        return {'image': read} | {name: array[indices] for name, array in arrays.items()}
+        images = np.stack([read(found.root, files[index], decoder) for index in indices])
+        return {'image': images} | {name: array[indices] for name, array in arrays.items()}
 
     return Source(name=title, fields=fields, length=len(files), rows=rows, in_memory=False, **known)
 
 
-def _part(found: listing.Listing, split: str, resolution: int, channels: int) -> Part:
+def readable(root: Path, files: Sequence[str], split: str, decoder: Decoder) -> Part:
     """Decodes a split and warns about files that cannot be read.
 
     Files that could not be read before are tried again, because a repair need not change their size or time.
 
     Args:
-        found: the folder.
+        root: the folder.
+        files: paths from the folder.
         split: 'train' or 'test'.
-        resolution: R, pixels per side.
-        channels: C, 1 or 3.
+        decoder: of a file.
     """
-    root, files = found.root, listing.of_split(found, split)
-    keep = fits(len(files), resolution, channels)
-    decoded = _decoded(f'{printable(root.name)}/{split}', root, files, resolution, channels, keep)
+    keep = fits(len(files) * (1 + decoder.halves), decoder.resolution, decoder.channels)
+    decoded = _decoded(f'{printable(root.name)}/{split}', root, files, decoder, keep)
     contents = decoded['content'].copy()
     repaired: dict[int, np.ndarray] = {}
     refused: dict[str, str] = {}
     for n in np.flatnonzero(~decoded['readable']).tolist():
         try:
             data = (root / files[n]).read_bytes()
-            repaired[n], contents[n] = decode(data, resolution, channels), fingerprint.of_bytes(data)
+            repaired[n], contents[n] = decoder(data), fingerprint.of_bytes(data)
         except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
             refused[files[n]] = refusal(error)
     if refused:
@@ -106,10 +122,10 @@ def _part(found: listing.Listing, split: str, resolution: int, channels: int) ->
     return Part([files[n] for n in left], contents[left], images)
 
 
-def _read(root: Path, file: str, resolution: int, channels: int) -> np.ndarray:
-    """Decodes a file of a set that is not in memory, uint8 [resolution, resolution, channels]."""
+def read(root: Path, file: str, decoder: Decoder) -> np.ndarray:
+    """Decodes a file of a set that is not in memory, uint8 [R, R, C] or [2, R, R, C]."""
     try:
-        return decode((root / file).read_bytes(), resolution, channels)
+        return decoder((root / file).read_bytes())
     except Exception as error:
         raise UserError(
             f'{printable(str(root / file))} could be read at the start and cannot be now ({refusal(error)}): put it '
@@ -117,37 +133,35 @@ def _read(root: Path, file: str, resolution: int, channels: int) -> np.ndarray:
         ) from error
 
 
-def _decoded(
-    title: str, root: Path, files: Sequence[str], resolution: int, channels: int, keep: bool
-) -> dict[str, np.ndarray]:
+def _decoded(title: str, root: Path, files: Sequence[str], decoder: Decoder, keep: bool) -> dict[str, np.ndarray]:
     """Decodes every file once.
 
     Args:
         title: name of the cache entry.
         root: the folder.
         files: N paths from the root.
-        resolution: R, pixels per side.
-        channels: C, 1 or 3.
+        decoder: of a file.
         keep: whether to return the images.
 
     Returns:
         {'readable': bool [N], 'content': uint64 [N], hashes of the files}, and with `keep` also 'image', uint8
-        [N, R, R, C].
+        [N, *decoder.shape].
     """
 
     def block(start: int, stop: int) -> dict[str, np.ndarray]:
-        images = np.zeros((stop - start, resolution, resolution, channels), np.uint8)
+        images = np.zeros((stop - start, *decoder.shape), np.uint8)
         readable, content = np.zeros(stop - start, bool), np.zeros(stop - start, np.uint64)
         for n, file in enumerate(files[start:stop]):
             try:
                 data = (root / file).read_bytes()
-                images[n] = decode(data, resolution, channels)
+                images[n] = decoder(data)
                 readable[n], content[n] = True, fingerprint.of_bytes(data)
             except Exception:  # Pillow's decoders raise nearly anything on a damaged file
                 continue
         return {'readable': readable, 'content': content} | ({'image': images} if keep else {})
 
-    key = [str(root), listing.fingerprint(root, files), resolution, channels, keep, 'content']
+    key = [str(root), listing.fingerprint(root, files), decoder.resolution, decoder.channels, keep, 'content']
+    key += ['halves'] * decoder.halves
     return cached(title, key, lambda: decode_all(title, len(files), block))
 
 

@@ -49,7 +49,7 @@ def find(place: str) -> Listing:
     files, folders, ignored = walk(root)
     if not files:
         raise ConfigError(
-            f'there are no images in {printable(str(place))}{_passed_over(ignored)}: put {", ".join(ENDINGS)} files '
+            f'there are no images in {printable(str(place))}{passed_over(ignored)}: put {", ".join(ENDINGS)} files '
             'there or in folders under it (one folder per class, or labels.csv with the columns file,label,caption)'
         )
     populated = {parent for folder in {file.rpartition('/')[0] for file in files} for parent in _parents(folder)}
@@ -92,10 +92,15 @@ def of_split(listing: Listing, split: str) -> list[str]:
                 'folder'
             )
         return files
-    shares = {file: _share(file) for file in listing.files}
+    return part_of(listing.files, split)
+
+
+def part_of(names: Sequence[str], split: str) -> list[str]:
+    """Returns the names in 'train' or 'test', about a tenth held out by a hash. A single name is in both."""
+    shares = {name: _share(name) for name in names}
     limit = max(TEST, min(shares.values()))
-    test = [file for file in listing.files if shares[file] <= limit]
-    train = [file for file in listing.files if shares[file] > limit]
+    test = [name for name in names if shares[name] <= limit]
+    train = [name for name in names if shares[name] > limit]
     return test if split == 'test' or not train else train
 
 
@@ -116,11 +121,11 @@ def summary(listing: Listing) -> str:
     return (
         f'{listing.root}: {counts["train"]} training and {counts["test"]} held-out images'
         f'{" in " if listing.folders else ""}{" and ".join(f"{folder}/" for folder in listing.folders.values())}, '
-        f'{classes}{", captions" if listing.captions else ""}{_passed_over(listing.ignored)}'
+        f'{classes}{", captions" if listing.captions else ""}{passed_over(listing.ignored)}'
     )
 
 
-def _passed_over(ignored: Mapping[str, Sequence[str]]) -> str:
+def passed_over(ignored: Mapping[str, Sequence[str]]) -> str:
     """Formats what was passed over, by reason: '; passed over: hidden 2 (.a, .b)'; '' if nothing was."""
     reasons = [f'{reason} {len(names)} ({some(names)})' for reason, names in ignored.items() if names]
     return f'; passed over: {", ".join(reasons)}' if reasons else ''
