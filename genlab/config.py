@@ -48,15 +48,8 @@ def defaults(experiment: str) -> ConfigDict:
             evaluate=dict(
                 # Evaluators; those that do not apply to a model are skipped.
                 parts=(
-                    'quality',
-                    'points',
-                    'stacked',
-                    'scenes',
-                    'layouts',
-                    'held_out',
-                    'reconstruction',
-                    'codes',
-                    'anomaly',
+                    *('quality', 'points', 'stacked', 'scenes', 'layouts', 'translation'),
+                    *('held_out', 'reconstruction', 'codes', 'anomaly'),
                 ),
                 count=1000,  # samples, and held-out examples, to evaluate
                 seed=0,  # of the samples, and of random choices of the evaluators

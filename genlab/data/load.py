@@ -64,8 +64,8 @@ def defaults(**changes: Any) -> ConfigDict:
             'observe': 'image',
             # Fields needed in addition to the observed one and `label`, e.g. ('caption',).
             'fields': (),
-            # A field of training batches that is no counterpart of the rest, e.g. 'style' of scenes or 'input' of pairs:
-            # its examples have an order of their own, and flips and crops of their own. '': all fields are paired.
+            # A field of training batches that is no counterpart of the rest, e.g. 'style' of scenes or 'input' of
+            # pairs: it has an order, flips and crops of its own. '': all fields are paired.
             'unpaired': '',
             # Keep the whole set on the accelerator and send only `Batches.indices`.
             'resident': False,

@@ -26,6 +26,8 @@ LOWER = (
     'bits_per_dimension_bound',
     'bits_per_dimension_importance_weighted',
     'squared_error',
+    'translation_l1',
+    'translation_distance',
 )
 HIGHER = (
     'precision',
@@ -56,6 +58,9 @@ HIGHER = (
     'scene_all',
     'box_accuracy',
     'box_accuracy_ratio',
+    'translation_ssim',
+    'translation_pixel_accuracy',
+    'translation_class_accuracy',
 )
 BETTER = dict.fromkeys(LOWER, 'lower') | dict.fromkeys(HIGHER, 'higher')  # other figures have no best run
 CHANGED = 'the protocol has changed since: evaluate the run again before comparing it'

@@ -141,13 +141,13 @@ def picture(samples: np.ndarray, condition: Mapping[str, Any], reference: np.nda
       condition: of the samples. Images and maps of classes among its fields [N, H, W, C] are shown.
       reference: see `images.picture`.
     """
-    shown = {name: _beside(np.asarray(rows), samples) for name, rows in condition.items() if np.ndim(rows) == 4}
+    shown = {name: beside(np.asarray(rows), samples) for name, rows in condition.items() if np.ndim(rows) == 4}
     if not shown or samples.ndim != 4:
         return images.picture(samples, reference)
     return images.pairs({**shown, 'samples': samples})
 
 
-def _beside(rows: np.ndarray, samples: np.ndarray) -> np.ndarray:
+def beside(rows: np.ndarray, samples: np.ndarray) -> np.ndarray:
     """Returns images or maps of classes [N, h, w, c] in the shape of samples [N, H, W, C], to be shown beside them."""
     if rows.dtype.kind == 'i':
         rows = rows * (2.0 / max(rows.max(), 1)) - 1

@@ -9,8 +9,9 @@ from genlab import config as configs
 from genlab import data
 from genlab.choices import named
 from genlab.conditioning import Conditions
+from genlab.data.source import only, unpaired
 from genlab.data.sources.scenes import layout
-from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction, scenes
+from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction, scenes, translation
 from genlab.evaluation.subject import Subject
 from genlab.training import parallel
 from support.classifiers import train
@@ -223,6 +224,65 @@ def test_codes_that_are_trees_have_the_figures_of_vectors(pca_model):
     assert {*array.figures} == {*tree.figures} and 'angle_to_pca' in tree.figures
     for name, figure in array.figures.items():
         assert tree.figures[name] == pytest.approx(figure, rel=1e-4, abs=1e-4), name
+
+
+def translator(name, sample, **changes):
+    """Returns a subject that translates a field of scenes, evaluated by feature maps of random weights."""
+    config = configs.defaults('x')
+    config.data.update(source='scenes', resolution=32, channels=3, batch_size=8, fields=(name,), limit=40, **changes)
+    config.evaluate.update(count=12, features='random')
+    config.sample.chunk = 8
+    return subject_of(config, sample=sample, conditions=Conditions(fields=(name,)))
+
+
+def test_translated_images_are_compared_with_their_counterparts():
+    """Uses the identity, so the figures of samples are those of the input, and the mean of the training images."""
+    subject = translator('style', lambda variables, keys, condition: condition['style'])
+    assert translation.applies(subject)
+    part = translation.evaluate(subject)
+    rows = subject.test.rows(np.arange(12))
+    image, style = (rows[name].astype(np.float64) / 255 for name in ('image', 'style'))
+    mean = subject.train.rows(np.arange(40))['image'].mean(0) / 255
+    figures = part.figures
+    assert figures['translation_l1'] == pytest.approx(np.abs(image - style).mean(), rel=1e-5)
+    assert figures['translation_l1_of_mean'] == pytest.approx(np.abs(image - mean).mean(), rel=1e-5)
+    for name in ('l1', 'ssim', 'distance'):
+        assert figures[f'translation_{name}'] == figures[f'translation_{name}_of_input']
+    assert figures['translation_distance'] > 0 and figures['translation_ssim'] < 1
+    assert (part.protocol['held_out'], part.protocol['mean_of'], part.protocol['condition']) == (12, 40, 'style')
+    assert part.pictures['translations'].shape[1:] == (12 * 34 - 2, 3)
+
+
+def test_the_classes_of_translated_maps_are_read():
+    """Uses a model that knows the pictures of half of the held-out maps and paints the rest white."""
+    source = data.load(translator('segmentation', None).config.data, 'test').rows(np.arange(12))
+    pictures = jnp.asarray(source['image'] / np.float32(127.5) - 1)
+    maps = jnp.asarray(source['segmentation'], jnp.int32)
+
+    def sample(variables, keys, condition):
+        same = (condition['segmentation'][:, None] == maps[None]).all((2, 3, 4))
+        return jnp.where((same.argmax(1) % 2 == 0)[:, None, None, None], pictures[same.argmax(1)], 1.0)
+
+    subject = translator('segmentation', sample)
+    figures = translation.evaluate(subject).figures
+    assert 'translation_l1_of_input' not in figures
+    assert figures['translation_pixel_accuracy_of_data'] > 0.98 and figures['translation_class_accuracy_of_data'] > 0.9
+    background = (source['segmentation'][1::2] == 0).mean()
+    assert figures['translation_pixel_accuracy'] == pytest.approx((0.99 + background) / 2, abs=0.02)
+    assert 0.3 < figures['translation_class_accuracy'] < 0.8
+    assert figures['translation_class_accuracy_by_chance'] < 0.4
+    broken = translator('segmentation', lambda variables, keys, condition: jnp.nan * pictures[: len(keys)])
+    assert translation.evaluate(broken).figures == {'translation_l1': '12 samples are not finite'}
+
+
+def test_translation_needs_counterparts():
+    identity = lambda variables, keys, condition: condition['style']
+    assert translation.applies(translator('style', identity, unpaired='style'))  # held-out examples are pairs
+    assert not translation.applies(translator('boxes', identity))
+    assert not translation.applies(subject_of(digits(), sample=identity))
+    apart = translator('style', identity)
+    apart.test = unpaired(only(apart.test, ['image', 'label']), only(apart.test, ['style']))
+    assert not translation.applies(apart)
 
 
 def test_samples_of_scenes_are_compared_with_their_captions():

@@ -226,7 +226,8 @@ def test_a_damaged_checkpoint_is_skipped(whole, tmp_path, capsys):
 
 
 def test_calls_of_many_steps_and_a_resident_set_change_no_number(whole, tmp_path):
-    go(toy(**{'train.steps_per_call': 2, 'data.resident': True}), tmp_path)
+    # The labels, which this model does not read, are a domain of their own: the order of the points is unchanged.
+    go(toy(**{'train.steps_per_call': 2, 'data.resident': True, 'data.unpaired': 'label'}), tmp_path)
     for step, row in curve(tmp_path).items():
         for name, value in row.items():
             np.testing.assert_allclose(value, curve(whole)[step][name], rtol=2e-5, err_msg=f'{step} {name}')

@@ -86,7 +86,8 @@ def find(place: str, name: str = '') -> Layout:
     outside = [file for file in files if not file.startswith(inside)]
     ignored = {**ignored, f'outside {" and ".join(inside)}': outside}
     both = [_domain(root, name, domain, files) for name, domain in zip(names, found)]
-    return Layout(root, *_divided(_same_names(both)), False, ignored)
+    one, two = _divided(_same_names(both))
+    return Layout(root, one, two, False, ignored)
 
 
 def _names(name: str) -> tuple[str, str]:
@@ -357,8 +358,8 @@ def _checked(layout: Layout, split: str, fields: Sequence[str], paired: bool) ->
         raise ConfigError(
             f'{printable(str(layout.root))}: the names of the {split} images in {layout.input.name} and '
             f'{layout.image.name} are no pairs: {len(lonely):,} of {len(one) + len(two):,} files have no counterpart, '
-            f'such as {printable(lonely[0])}: give pairs the same names, or set config.data.unpaired=input to draw both '
-            'domains independently'
+            f'such as {printable(lonely[0])}: give pairs the same names, or set config.data.unpaired=input to draw '
+            'both domains independently'
         )
     return layout
 
@@ -377,7 +378,7 @@ def _sides(layout: Layout, split: str, decoder: Decoder) -> tuple[Part, Part]:
     good = {name for name in names if one[name] in left[0] and two[name] in left[1]}
     lost = len(left[0]) + len(left[1]) - 2 * len(good)
     if lost:
-        say(f'warning: {layout.root}: left out {lost} {split} images, because their counterparts cannot be read')
+        say(f'warning: {layout.root}: left out {lost} {split} images whose counterparts cannot be read')
     if not good:
         raise ConfigError(f'{printable(str(layout.root))}: no pair of the {split} images can be read: replace them')
     return _kept(first, {one[name] for name in good}), _kept(second, {two[name] for name in good})

@@ -15,6 +15,7 @@ from genlab.evaluation.evaluators import (
     reconstruction,
     scenes,
     stacked,
+    translation,
 )
 
 PARTS: dict[str, Any] = {
@@ -23,6 +24,7 @@ PARTS: dict[str, Any] = {
     'stacked': stacked,
     'scenes': scenes,
     'layouts': layouts,
+    'translation': translation,
     'held_out': held_out,
     'reconstruction': reconstruction,
     'codes': codes,

@@ -17,6 +17,7 @@ from genlab import data
 from genlab.data import fingerprint
 from genlab.data.cache import cached
 from genlab.evaluation.blocks import in_blocks
+from genlab.losses.perceptual import feature_distance
 
 VERSION = 1  # of the recipe, as far as the constants below do not describe it; a change retrains all classifiers
 WIDTHS = (16, 32, 64)  # channels of the convolutions
@@ -129,6 +130,14 @@ def features(params: Any, images: jax.Array) -> jax.Array:
     """Returns features [N, 128] of images [N, H, W, C] in [-1, 1]; `params` are the parameters of a `Network`."""
     outputs: Any = Network(params['Dense_1']['bias'].shape[0]).apply({'params': params}, images)
     return outputs[1]
+
+
+@jax.jit
+def distances(params: Any, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns the `feature_distance` [N] of the feature maps of images a, b [N, H, W, C] in [-1, 1]."""
+    network = Network(params['Dense_1']['bias'].shape[0])
+    one, two = (network.apply({'params': params}, images, mutable=['intermediates'])[1] for images in (a, b))
+    return feature_distance(jax.tree.leaves(one), jax.tree.leaves(two))
 
 
 def log_probabilities(params: Any, images: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ a colour are one shape. Its outline is that of the nearest template among all ki
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -69,8 +69,40 @@ def backgrounds(levels: np.ndarray) -> np.ndarray:
     return np.einsum('hwi,nic->nhwc', terms, fitted)
 
 
+def class_maps(images: np.ndarray) -> np.ndarray:
+    """Reads which class each pixel of scenes shows: 0 for the background, 1 + kind for a shape.
+
+    images: [N, R, R, 3] in [-1, 1], see `read`. Returns int [N, R, R].
+    """
+    levels = 127.5 * (np.asarray(images, np.float32) + 1)
+    maps = np.zeros(images.shape[:3], np.int64)
+    for number, (image, ground) in enumerate(zip(levels, backgrounds(levels))):
+        for _, share, part, taken in _parts(image, ground):
+            maps[number][part] = 1 + _outline(share, part, taken)['kind']
+    return maps
+
+
+def map_agreement(found: np.ndarray, asked: np.ndarray) -> dict[str, float]:
+    """Compares maps of classes, int [N, R, R] each (Isola et al. 2017, section 4.1).
+
+    Returns:
+        `pixel_accuracy`: the share of pixels with the asked class. `class_accuracy`: the mean over the asked classes of
+        that share among the pixels of a class, so that the background counts as one class.
+    """
+    right = found == asked
+    return {
+        'pixel_accuracy': float(right.mean()),
+        'class_accuracy': float(np.mean([right[asked == number].mean() for number in np.unique(asked)])),
+    }
+
+
 def _shapes(image: np.ndarray, ground: np.ndarray) -> list[Shape]:
     """Reads the shapes of one image [R, R, 3] on its background [R, R, 3], levels 0..255."""
+    return [{'colour': colour, **_outline(share, part, taken)} for colour, share, part, taken in _parts(image, ground)]
+
+
+def _parts(image: np.ndarray, ground: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields the connected parts of one colour in an image: the colour, and the arguments of `_outline`."""
     from scipy import ndimage
 
     towards = palette(COLOURS)[:, None, None] - ground[None]  # [colours, R, R, 3]
@@ -78,14 +110,12 @@ def _shapes(image: np.ndarray, ground: np.ndarray) -> list[Shape]:
     share = np.clip((towards * given[None]).sum(-1) / np.square(towards).sum(-1), 0, 1)
     colour = np.square(given[None] - share[..., None] * towards).sum(-1).argmin(0)
     own = np.take_along_axis(share, colour[None], 0)[0] > 0.5
-    found: list[Shape] = []
     for number in np.unique(colour[own]):
         parts, count = ndimage.label(own & (colour == number), np.ones((3, 3)))
         for part in range(1, count + 1):
             area = (parts == part).sum()
             if area >= LEAST * share[0].size:
-                found.append({'colour': int(number), **_outline(share[number], parts == part, own)})
-    return found
+                yield int(number), share[number], parts == part, own
 
 
 def _outline(share: np.ndarray, part: np.ndarray, taken: np.ndarray) -> Shape:

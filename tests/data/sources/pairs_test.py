@@ -189,7 +189,7 @@ def test_a_pair_is_left_out_if_one_of_its_files_cannot_be_read(place, capsys):
     expect(rows_of(place), [0, 3])
     err = capsys.readouterr().err
     assert 'left out 1 of 4 training images that cannot be read: trainA/1.png' in err
-    assert 'left out 2 train images, because their counterparts cannot be read' in err
+    assert 'left out 2 train images whose counterparts cannot be read' in err
     for n in (0, 3):
         (place / 'trainA' / f'{n}.png').write_bytes(b'')
     (place / 'trainA' / '2.png').write_bytes((place / 'trainA' / '0.png').read_bytes())

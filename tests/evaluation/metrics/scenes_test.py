@@ -66,3 +66,21 @@ def test_agreement_is_counted_and_chance_is_that_of_the_other_captions():
     }
     assert shares['place_by_chance'] == 1 and shares['kind_by_chance'] == pytest.approx(2 / 12)
     assert shares['colour_by_chance'] == pytest.approx(5 / 12) and shares['all_by_chance'] == 0
+
+
+@pytest.mark.parametrize('resolution', [32, 64])
+def test_classes_of_pixels_are_read(resolution):
+    """Compares with the segmentation of the same scenes, with one to four shapes."""
+    rows = source_of(resolution, split='test', fields=('image', 'segmentation')).rows(np.arange(60))
+    found, asked = scenes.class_maps(rows['image'] / np.float32(127.5) - 1), rows['segmentation'][..., 0]
+    accuracy = scenes.map_agreement(found, asked)
+    assert accuracy['pixel_accuracy'] >= 0.98 and accuracy['class_accuracy'] >= 0.9
+    assert ((found > 0) == (asked > 0)).mean() >= 0.99
+
+
+def test_agreement_of_maps_by_hand():
+    asked = np.array([[[0, 0, 0, 0], [0, 0, 2, 2]]])
+    assert scenes.map_agreement(asked, asked) == {'pixel_accuracy': 1, 'class_accuracy': 1}
+    found = np.array([[[0, 0, 0, 0], [0, 0, 2, 1]]])
+    assert scenes.map_agreement(found, asked) == {'pixel_accuracy': 7 / 8, 'class_accuracy': (1 + 1 / 2) / 2}
+    assert scenes.map_agreement(0 * asked, asked) == {'pixel_accuracy': 6 / 8, 'class_accuracy': 1 / 2}
