@@ -67,7 +67,7 @@ def defaults(**changes: Any) -> ConfigDict:
             # A field of training batches that is no counterpart of the rest, e.g. 'style' of scenes or 'input' of
             # pairs: it has an order, flips and crops of its own. '': all fields are paired.
             'unpaired': '',
-            # Keep the whole set on the accelerator and send only `Batches.indices`.
+            # Keep the whole set on the accelerator and send only `Batches.numbered`.
             'resident': False,
             # Processes that read ahead if the set is not in memory; 0 reads in threads.
             'workers': 0,

@@ -266,7 +266,9 @@ def test_the_classes_of_translated_maps_are_read():
     subject = translator('segmentation', sample)
     figures = translation.evaluate(subject).figures
     assert 'translation_l1_of_input' not in figures
-    assert figures['translation_pixel_accuracy_of_data'] > 0.98 and figures['translation_class_accuracy_of_data'] > 0.9
+    assert (
+        figures['translation_pixel_accuracy_of_data'] > 0.998 and figures['translation_class_accuracy_of_data'] > 0.98
+    )
     background = (source['segmentation'][1::2] == 0).mean()
     assert figures['translation_pixel_accuracy'] == pytest.approx((0.99 + background) / 2, abs=0.02)
     assert 0.3 < figures['translation_class_accuracy'] < 0.8

@@ -73,7 +73,8 @@ def evaluate(subject: Subject) -> Part:
 def _given(subject: Subject) -> list[str]:
     """Returns the fields of pixels that the model is conditioned on."""
     fields, observed = subject.test.fields, subject.config.data.observe
-    return [name for name in subject.experiment.conditions.fields if name != observed and is_map(fields[name])]
+    names = [name for name in subject.experiment.conditions.fields if name in fields and name != observed]
+    return [name for name in names if is_map(fields[name])]
 
 
 def _mean(subject: Subject) -> tuple[np.ndarray, int]:
