@@ -43,22 +43,8 @@ class Listing(NamedTuple):
 
 def find(place: str) -> Listing:
     """Lists the images under a folder and reads its table."""
-    root = Path(place).expanduser()
-    if not place or not root.is_dir():
-        raise ConfigError(f'config.data.dir={printable(str(place))} is no folder: set it to a folder of images')
-    files, folders, ignored = walk(root)
-    if not files:
-        raise ConfigError(
-            f'there are no images in {printable(str(place))}{passed_over(ignored)}: put {", ".join(ENDINGS)} files '
-            'there or in folders under it (one folder per class, or labels.csv with the columns file,label,caption)'
-        )
-    populated = {parent for folder in {file.rpartition('/')[0] for file in files} for parent in _parents(folder)}
-    ignored |= {EMPTY: [folder for folder in folders if folder not in populated]}
-    splits = _splits(root, folders, files, populated)
-    if splits:
-        inside = tuple(f'{folder}/' for folder in splits.values())
-        ignored[f'outside {" and ".join(inside)}'] = [file for file in files if not file.startswith(inside)]
-        files = [file for file in files if file.startswith(inside)]
+    root, files, splits, *_, ignored = images(place)
+    ignored = {**ignored}
     rows = table.read(root, files)
     tables = [name for name in ignored.get(OTHER, ()) if name in table.TABLES]
     ignored[OTHER] = [name for name in ignored.get(OTHER, ()) if name not in table.TABLES]
@@ -77,6 +63,27 @@ def find(place: str) -> Listing:
         captions if any(captions.values()) else {},
         {reason: names for reason, names in ignored.items() if names},
     )
+
+
+def images(place: str) -> Listing:
+    """Lists the images under a folder with their splits, without labels and captions."""
+    root = Path(place).expanduser()
+    if not place or not root.is_dir():
+        raise ConfigError(f'config.data.dir={printable(str(place))} is no folder: set it to a folder of images')
+    files, folders, ignored = walk(root)
+    if not files:
+        raise ConfigError(
+            f'there are no images in {printable(str(place))}{passed_over(ignored)}: put {", ".join(ENDINGS)} files '
+            'there or in folders under it (one folder per class, or labels.csv with the columns file,label,caption)'
+        )
+    populated = {parent for folder in {file.rpartition('/')[0] for file in files} for parent in _parents(folder)}
+    ignored |= {EMPTY: [folder for folder in folders if folder not in populated]}
+    splits = _splits(root, folders, files, populated)
+    if splits:
+        inside = tuple(f'{folder}/' for folder in splits.values())
+        ignored[f'outside {" and ".join(inside)}'] = [file for file in files if not file.startswith(inside)]
+        files = [file for file in files if file.startswith(inside)]
+    return Listing(root, files, splits, (), {}, {}, ignored)
 
 
 def of_split(listing: Listing, split: str) -> list[str]:

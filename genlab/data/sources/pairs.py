@@ -236,7 +236,7 @@ def _side_by_side(root: Path, names: tuple[str, str]) -> Layout:
             f'{printable(str(root))} has no folders {printable(" and ".join(names))} with images: set '
             "config.data.name to two folders in it, or to '' for trainA and trainB or pictures side by side"
         )
-    found = listing.find(str(root))
+    found = listing.images(str(root))
     files = {split: {file: file for file in listing.of_split(found, split)} for split in SPLITS}
     one, two = (Domain(name, (), files) for name in names)
     return Layout(root, one, two, names[0].upper() == DOMAINS[1], found.ignored)
@@ -368,7 +368,12 @@ def _sides(layout: Layout, split: str, decoder: Decoder) -> tuple[Part, Part]:
     """Decodes both domains of a split: the input and the image. Pairs are in the same order."""
     one, two = layout.input.files[split], layout.image.files[split]
     names = sorted(one)
-    first = readable(layout.root, [one[name] for name in names], split, decoder)
+    try:
+        first = readable(layout.root, [one[name] for name in names], split, decoder)
+    except ConfigError as error:
+        if not layout.halves:
+            raise
+        raise ConfigError(f'{error}; for pairs in two folders set config.data.name to their names') from None
     if layout.halves:
         return first, first
     second = readable(layout.root, [two[name] for name in sorted(two)], split, decoder)

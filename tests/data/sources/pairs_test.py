@@ -262,6 +262,7 @@ def _two_splits(place):
 
 
 def _squares(place):
+    (place / 'captions.tsv').write_text('a table that is no table of files')
     for split in ('train', 'test'):
         (place / f'{split}A').rename(place / split)
         (place / f'{split}B').rename(place / f'more{split}')
@@ -280,7 +281,11 @@ def _squares(place):
         (_no_test, {}, 'has testA and no such folder of B: add it'),
         (_no_train, {}, 'has testB and no training images of B: name their folder trainB'),
         (_two_splits, {}, 'trainA and train/A are the same split of A'),
-        (_squares, {}, r'none of the 4 held-out images .* \(8 x 8 pixels are no two pictures side by side\)'),
+        (
+            _squares,
+            {},
+            r'none of the 4 held-out images .* \(8 x 8 pixels are no two pictures side by side\).*set config.data.name to',
+        ),
         (_extra, {'name': 'noto,fluentui'}, 'has no folders noto and fluentui with images'),
         (_extra, {'name': 'noto'}, "config.data.name='noto': give the folders of the input and of the target"),
         (_extra, {'fields': ('inptu',), 'unpaired': 'input'}, "the field='inptu'.*did you mean input"),
