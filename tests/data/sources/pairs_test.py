@@ -284,7 +284,7 @@ def _squares(place):
         (
             _squares,
             {},
-            r'none of the 4 held-out images .* \(8 x 8 pixels are no two pictures side by side\).*set config.data.name to',
+            r'none of the 4 held-out images .* \(8 x 8 pixels are no two pictures .*set config.data.name to',
         ),
         (_extra, {'name': 'noto,fluentui'}, 'has no folders noto and fluentui with images'),
         (_extra, {'name': 'noto'}, "config.data.name='noto': give the folders of the input and of the target"),
