@@ -67,4 +67,16 @@ def saturating(config):
     config.losses.discriminator = dict(adversarial=1.0, logit_gap=0.0, real_sign=0.0)
 
 
+def sweep_seed(hyper):
+    return hyper.sweep('seed', range(8))
+
+
+def sweep_lr(hyper):
+    """The learning rate of both players."""
+    rates = (3e-4, 1e-3, 3e-3)
+    return hyper.zipit(
+        [hyper.sweep(f'optimizer.{player}.learning_rate', rates) for player in ('discriminator', 'generator')]
+    )
+
+
 VARIANTS = configs.variants(grid, curve, moons, digits, saturating)

@@ -99,14 +99,23 @@ def one_line(error: Exception) -> str:
     return f'{type(error).__name__}: {text[:300]} (--debug shows where)'
 
 
-def parse(argv: list[str]) -> list[str]:
-    """Parses the flags with absl, after a check for unknown variants and keys that hints at near names."""
+def parse(argv: list[str], known: flags.FlagValues = FLAGS, chosen: flags.FlagHolder[ConfigDict] = CONFIG) -> list[str]:
+    """Parses the flags with absl, after a check for unknown variants and keys that hints at near names.
+
+    Args:
+      argv: the words of the command.
+      known: the flags that are set.
+      chosen: the flag of them that holds the config.
+
+    Returns:
+      The words that are no flags.
+    """
     argv = [re.sub('^--truncation=', '--config.sample.truncation=', locate(argument)) for argument in one_word(argv)]
     given = [argument.removeprefix('--config=') for argument in argv if argument.startswith('--config=')]
     helping = any(argument.lstrip('-').startswith('help') for argument in argv[1:])
     if not given:
-        rest = FLAGS(argv)
-        if not helping and FLAGS.mode != 'list':
+        rest = known(argv)
+        if not helping and known.mode != 'list':
             raise ConfigError(NO_CONFIG)
         return rest
     config = read(given[-1])
@@ -115,10 +124,10 @@ def parse(argv: list[str]) -> list[str]:
         if argument.startswith('--config.') and argument not in ours:
             check_key(config, argument.removeprefix('--config.').split('=')[0])
     sys.argv[:] = [argument for argument in argv if argument not in ours]  # ml_collections looks for overrides there
-    rest = FLAGS(sys.argv)
+    rest = known(sys.argv)
     for argument in ours:
-        (weigh if is_new_term(config, argument) else select)(CONFIG.value, argument)
-    leave_source(CONFIG.value, {argument.split('=')[0] for argument in argv})
+        (weigh if is_new_term(config, argument) else select)(chosen.value, argument)
+    leave_source(chosen.value, {argument.split('=')[0] for argument in argv})
     return rest
 
 

@@ -17,7 +17,7 @@ from genlab.latents import strips
 from genlab.reporting import run as report
 from genlab.run import describe as description
 from genlab.run import images, record, terminal, workdir
-from genlab.run.files import start_empty, write_json
+from genlab.run.files import lock, start_empty, write_json
 from genlab.sampling import drawing, inputs, rejection
 from genlab.training import loop as training
 from genlab.training import parallel, pretrained
@@ -42,7 +42,7 @@ def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
         if jax.process_index() == 0:
             try:
                 workdir.create(folder)
-                stack.enter_context(workdir.lock(folder))
+                stack.enter_context(lock(folder))
                 networks = description.describe(config, build)  # a config that is refused does not claim the folder
                 workdir.claim(folder, config)
                 write_json(folder / 'environment.json', workdir.environment())

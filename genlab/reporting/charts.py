@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 Series = Mapping[str, tuple[Any, Any]]  # name -> (steps [N], values [N], NaN where missing)
+Bands = Mapping[str, tuple[Any, Any]]  # name of a curve -> (lowest [N], highest [N]) at its steps
 
 SIDE = 1000  # units of the drawing, in both directions
 COLUMNS = 350  # of about two screen pixels each; a column shows only its lowest and its highest point
@@ -115,20 +116,22 @@ def smooth(steps: np.ndarray, values: np.ndarray, columns: int = COLUMNS) -> tup
     return thin(steps, np.where(count > 0, average, np.nan), columns)
 
 
-def chart(title: str, series: Series) -> str:
+def chart(title: str, series: Series, bands: Bands = {}) -> str:
     """Draws curves on shared axes; returns the figure as HTML.
 
     Args:
       title: text.
       series: name -> (steps [N], values [N], NaN where missing).
+      bands: name -> (lowest [N], highest [N]): an area behind the curve of that name.
     """
     series = {name: (np.asarray(x, float), np.asarray(y, float)) for name, (x, y) in series.items()}
     steps = np.concatenate([x for x, _ in series.values()])
     left, right = steps.min(), max(steps.max(), steps.min() + 1)
-    everything = np.concatenate([y[np.isfinite(y)] for _, y in series.values()])
+    drawn = [*(y for _, y in series.values()), *(np.asarray(edge, float) for band in bands.values() for edge in band)]
+    everything = np.concatenate([y[np.isfinite(y)] for y in drawn])
     low, high = _linear_range(everything)
     scales = {'linear': (low, high), 'log': _log_range(everything)}
-    drawings = [_drawing(title, name, series, (left, right), span) for name, span in scales.items() if span]
+    drawings = [_drawing(title, name, series, (left, right), span, bands) for name, span in scales.items() if span]
     cut = len(everything) and (everything.min() < low or everything.max() > high)
     note = '<span class="note linear">spikes cut off</span>' if cut else ''
     checked = ' checked' if _wants_log(series, everything) else ''
@@ -193,7 +196,9 @@ def _wants_log(series: Series, everything: np.ndarray) -> bool:
     return len(middles) > 1 and everything.min() > 0 and max(middles) > 50 * min(middles)
 
 
-def _drawing(title: str, scale: str, series: Series, across: tuple[float, float], span: tuple[float, float]) -> str:
+def _drawing(
+    title: str, scale: str, series: Series, across: tuple[float, float], span: tuple[float, float], bands: Bands
+) -> str:
     """Draws one scale with the labels of its vertical axis, as HTML.
 
     Args:
@@ -202,6 +207,7 @@ def _drawing(title: str, scale: str, series: Series, across: tuple[float, float]
       series: the curves.
       across: the range of steps.
       span: the range of values.
+      bands: areas behind the curves.
     """
     position = (lambda y: np.log(y)) if scale == 'log' else (lambda y: y)
     low, high = position(span[0]), position(span[1])
@@ -210,10 +216,12 @@ def _drawing(title: str, scale: str, series: Series, across: tuple[float, float]
     marks = marks if len(marks) > 1 else ticks(*span)
     marks = [mark for mark in marks if mark > 0 or scale == 'linear']
     lines = [f'<path class="grid" d="{"".join(f"M0 {up(mark) * SIDE:.0f}h{SIDE}" for mark in marks)}"/>']
-    for index, (x, y) in enumerate(series.values()):
+    for index, (name, (x, y)) in enumerate(series.items()):
         place = lambda x, y: _path(
             (x - across[0]) / (across[1] - across[0]), up(np.where(y > 0, y, np.nan)) if scale == 'log' else up(y)
         )
+        if name in bands:
+            lines.append(f'<path class="band s{index} c{index % COLOURS}" d="{_area(x, bands[name], place)}"/>')
         lines.append(_curves(f's{index} c{index % COLOURS}' + (' dashed' if index >= COLOURS else ''), x, y, place))
     texts = [
         f'<span class="y {scale}" style="top:{up(mark):.2%}">{text}</span>' for mark, text in zip(marks, labels(marks))
@@ -251,6 +259,21 @@ def _path(x: np.ndarray, y: np.ndarray) -> str:
             words.append(f'{pen}{across:.1f} {down:.1f}')
             pen = 'L'
     return ''.join(words)
+
+
+def _area(x: np.ndarray, band: tuple[Any, Any], place: Callable[[np.ndarray, np.ndarray], str]) -> str:
+    """Returns the data of an SVG path around a band.
+
+    Args:
+      x: steps [N].
+      band: lowest and highest values [N]; a step without both is left out.
+      place: maps steps and values to the data of an SVG path.
+    """
+    low, high = (np.asarray(edge, float) for edge in band)
+    known = np.isfinite(low) & np.isfinite(high)
+    x, low, high = x[known], low[known], high[known]
+    words = [place(*thin(x, high)), place(*(part[::-1] for part in thin(x, low)))]
+    return f'{words[0]}L{words[1][1:]}Z'.replace('M', 'L').replace('L', 'M', 1) if all(words) else ''
 
 
 def _dots(path: str) -> str:

@@ -69,7 +69,9 @@ section { margin: 2rem 0; }
 .plot path { fill: none; vector-effect: non-scaling-stroke; stroke-linejoin: round; stroke-linecap: round; }
 .plot .grid { stroke: var(--line); } .plot .curve, .plot .smooth { stroke-width: 1.8; }
 .plot .dots { stroke-width: 5; } .plot .raw { stroke-width: 1; opacity: .3; }
-.dashed { stroke-dasharray: 5 4; } .plot .dots.dashed { stroke-dasharray: none; }
+.plot .band { stroke: none; opacity: .18; }
+.dashed { stroke-dasharray: 5 4; } .plot .dots.plot .band { stroke: none; opacity: .18; }
+.dashed { stroke-dasharray: none; }
 body:not(:has(#smoothing:checked)) .plot .smooth { display: none; }
 body:not(:has(#smoothing:checked)) .plot .raw { opacity: 1; stroke-width: 1.4; }
 .chart:not(:has(.log-box:checked)) .log, .chart:has(.log-box:checked) .linear { display: none; }
@@ -86,6 +88,9 @@ body:not(:has(#smoothing:checked)) .plot .raw { opacity: 1; stroke-width: 1.4; }
 table { border-collapse: collapse; width: 100%; font-size: .87rem; }
 th, td { text-align: left; padding: .22rem .6rem .22rem 0; font-weight: 400; vertical-align: top; }
 thead th { color: var(--soft); font-size: .78rem; }
+.sortable thead th { cursor: pointer; white-space: nowrap; }
+.sortable [aria-sort=ascending]::after { content: ' \\2191'; }
+.sortable [aria-sort=descending]::after { content: ' \\2193'; }
 tbody tr { border-top: 1px solid var(--line); } tbody tr:hover { background: var(--hover); }
 .legend td, .legend thead th:not(:first-child), td.right, th.right { text-align: right;
   font-variant-numeric: tabular-nums;
@@ -218,6 +223,21 @@ if (slider) {  // samples over training
   });
 }
 
+all('table.sortable').forEach(table => all('thead th', table).forEach((head, column) => {  // rows by a column
+  const sort = () => {
+    const up = head.getAttribute('aria-sort') !== 'ascending';
+    const value = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
+    const compare = (a, b) => a === '' ? 1 : b === '' ? -1
+      : (isNaN(a) || isNaN(b) ? a.localeCompare(b, 'en', {numeric: true}) : a - b) * (up ? 1 : -1);
+    all('thead th', table).forEach(other => other.removeAttribute('aria-sort'));
+    head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
+    one('tbody', table).append(...all('tbody tr', table).sort((a, b) => compare(value(a), value(b))));
+  };
+  head.tabIndex = 0;
+  head.addEventListener('click', sort);
+  head.addEventListener('keydown', event => { if (event.key === 'Enter') sort(); });
+}));
+
 all('input[type=search]').forEach(field => field.addEventListener('input', () => {
   const words = field.value.toLowerCase().split(/\\s+/);
   all('tbody tr', field.closest('section')).forEach(row => {
@@ -232,7 +252,10 @@ addEventListener('beforeprint', () => all('details').forEach(details => { detail
 def _colours() -> str:
     """Returns the style rules of curve colors. Pointing at a legend row dims the other curves."""
     light, dark = (
-        [f'.c{i} {{ stroke: {c}; border-color: {c}; }}' for i, c in enumerate(COLOURS[mode])]
+        [
+            f'.c{i} {{ stroke: {c}; border-color: {c}; }} .plot .band.c{i} {{ fill: {c}; }}'
+            for i, c in enumerate(COLOURS[mode])
+        ]
         for mode in ('light', 'dark')
     )
     dim = [f'.chart:has(tr.s{i}:hover) .plot path[class*=" c"]:not(.s{i}) {{ opacity: .1; }}' for i in range(24)]

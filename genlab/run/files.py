@@ -1,12 +1,16 @@
-"""Atomic writes of files, folders that start empty, and names of files."""
+"""Atomic writes of files, folders that start empty, locks of folders, and names of files."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from genlab.errors import ConfigError
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -46,6 +50,30 @@ def start_empty(folder: pathlib.Path, patterns: Iterable[str]) -> None:
     for pattern in patterns:
         for path in folder.glob(pattern):
             path.unlink()
+
+
+@contextlib.contextmanager
+def lock(path: pathlib.Path) -> Iterator[None]:
+    """Locks the folder against other processes. The operating system releases the lock when the process ends."""
+    with open(path / '.lock', 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f'--workdir={path}: another run is writing there: wait for it, or name another folder'
+            ) from None
+        yield
+
+
+def locked(path: pathlib.Path) -> bool:
+    """Returns whether a process holds the lock of a folder."""
+    try:
+        with lock(path):
+            return False
+    except FileNotFoundError:
+        return False
+    except ConfigError:
+        return True
 
 
 def name_of(words: str, depends: Any, limit: int = 40) -> str:

@@ -1,8 +1,6 @@
 """The folder of a run: its config, its lock, and the environment it ran in."""
 
-import contextlib
 import datetime
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -10,7 +8,6 @@ import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -51,19 +48,6 @@ def create(path: pathlib.Path) -> None:
             raise PermissionError(13, 'Permission denied')
     except OSError as error:
         raise ConfigError(f'--workdir={path}: cannot write there ({error.strerror}): name another folder') from None
-
-
-@contextlib.contextmanager
-def lock(path: pathlib.Path) -> Iterator[None]:
-    """Locks the folder against other processes. The operating system releases the lock when the process ends."""
-    with open(path / '.lock', 'w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f'--workdir={path}: another run is writing there: wait for it, or name another folder'
-            ) from None
-        yield
 
 
 def claim(path: pathlib.Path, config: ConfigDict) -> None:

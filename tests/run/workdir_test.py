@@ -249,8 +249,8 @@ def test_after_a_stop_at_nan_a_rate_may_change_but_not_its_kind(tmp_path):
 
 LOCK = """
 import pathlib, sys
-from genlab.run import workdir
-with workdir.lock(pathlib.Path(sys.argv[1])):
+from genlab.run import files
+with files.lock(pathlib.Path(sys.argv[1])):
     print('held', flush=True)
     sys.stdin.read()
 """
@@ -262,16 +262,16 @@ def test_a_folder_is_locked_until_its_process_ends(tmp_path):
     )
     try:
         assert holder.stdout.readline() == 'held\n'
-        with pytest.raises(ConfigError, match='another run is writing there'), workdir.lock(tmp_path):
+        with pytest.raises(ConfigError, match='another run is writing there'), files.lock(tmp_path):
             pass
     finally:
         holder.send_signal(signal.SIGKILL)  # for every kind of exit
         holder.wait()
         holder.stdin.close()
         holder.stdout.close()
-    with workdir.lock(tmp_path):
+    with files.lock(tmp_path):
         pass
-    with workdir.lock(tmp_path):  # this process releases it, too
+    with files.lock(tmp_path):  # this process releases it, too
         pass
 
 

@@ -322,9 +322,7 @@ def test_another_config_is_refused_except_for_free_keys(whole):
 
 
 def test_a_second_run_in_one_folder_is_refused(whole):
-    from genlab.run import workdir
-
-    with workdir.lock(whole), pytest.raises(ConfigError, match='another run is writing there'):
+    with files.lock(whole), pytest.raises(ConfigError, match='another run is writing there'):
         go(toy(), whole)
 
 

@@ -1,0 +1,320 @@
+"""report.html of a sweep: one page about all its trials, built only from the files in its folder.
+
+It has a table of the trials, a picture of parallel coordinates, curves with bands over seeds, the best settings, and
+what the trials cost. Trials that differ only in their seed form a group. Figures are the numbers of the evaluations.
+"""
+
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from genlab.reporting.charts import COLOURS, chart, number
+from genlab.reporting.comparison_tables import BETTER, Run, read, words
+from genlab.reporting.figures import is_number, plain
+from genlab.reporting.page import page
+from genlab.reporting.run import read_json, seconds_of
+from genlab.reporting.tables import notice_boxes
+from genlab.run.files import write_text
+
+SEED = 'seed'
+FIGURES = 8  # columns of figures in the table
+SHOWN = COLOURS  # groups whose curves are drawn
+CHARTS = 12
+WIDTH, HEIGHT, MARGIN = 1000, 300, 40  # of the parallel coordinates
+
+STYLE = """<style>
+.coordinates svg { width: 100%; height: auto; display: block; }
+.coordinates path { fill: none; stroke-width: 1.6; opacity: .75; }
+.coordinates .axis { stroke: var(--line); opacity: 1; }
+.coordinates path.line:hover { stroke-width: 4; opacity: 1; }
+.coordinates text { font-size: 12px; fill: var(--soft); } .coordinates .name { font-weight: 600; fill: var(--text); }
+.diff { margin: 0; overflow-x: auto; } .diff .minus { color: var(--soft); } .diff .plus { color: var(--good); }
+</style>"""
+
+
+class Entry(NamedTuple):
+    """A trial as it is shown."""
+
+    id: str
+    overrides: dict[str, Any]
+    before: dict[str, Any]
+    state: str
+    reason: str
+    run: Run
+    seconds: float
+    steps: int
+    figures: dict[str, float]
+
+    @property
+    def group(self) -> str:
+        """The overrides without the seed, as text: trials of one group differ in their seeds only."""
+        return spelled({key: value for key, value in self.overrides.items() if key != SEED})
+
+
+def write(folder: pathlib.Path) -> pathlib.Path:
+    """Writes report.html in the folder of a sweep, and returns its path."""
+    write_text(folder / 'report.html', render(folder))
+    return folder / 'report.html'
+
+
+def render(folder: pathlib.Path) -> str:
+    """Returns the page as HTML."""
+    notices: list[str] = []
+    content = read_json(str(folder / 'sweep.json'), notices)
+    entries = [entry(folder / name, name, trial) for name, trial in content.get('trials', {}).items()]
+    figure = ranking(entries)
+    ordered = sorted(entries, key=lambda item: rank(figure, item.figures.get(figure)))
+    sections = [
+        ('Best', best(entries, figure)),
+        ('Trials', table(ordered)),
+        ('Parallel coordinates', coordinates(ordered, figure)),
+        ('Curves', curves(ordered)),
+    ]
+    title = folder.resolve().name
+    return page(
+        f'{title} · sweep',
+        header(title, content, entries, notices),
+        [(name, html) for name, html in sections if html],
+        'Made from the files of the sweep alone.',
+    )
+
+
+def entry(folder: pathlib.Path, name: str, trial: Mapping[str, Any]) -> Entry:
+    """Reads a trial: its part of sweep.json, and the folder of its run."""
+    run = read(folder)
+    found = run.evaluation.get('figures')
+    figures = {key: value for key, value in found.items() if is_number(value)} if isinstance(found, dict) else {}
+    return Entry(
+        name,
+        trial['overrides'],
+        trial.get('before', {}),
+        trial.get('state', ''),
+        trial.get('reason', ''),
+        run,
+        seconds_of(run.rows),
+        max((row['step'] for row in run.rows), default=0),
+        figures,
+    )
+
+
+def spelled(overrides: Mapping[str, Any]) -> str:
+    """Formats overrides by the last words of their keys, each once: learning_rate 0.001, width 64."""
+    parts = dict.fromkeys(f'{key.rpartition(".")[2]} {plain(value)}' for key, value in overrides.items())
+    return ', '.join(parts) or 'base'
+
+
+def ranking(entries: Sequence[Entry]) -> str:
+    """Returns the figure that orders the trials: the first one that has a better direction and differs; '' if none."""
+    names = dict.fromkeys(name for item in entries for name in item.figures if name in BETTER)
+    values = {name: {item.figures[name] for item in entries if name in item.figures} for name in names}
+    return next((name for name in names if len(values[name]) > 1), next(iter(names), ''))
+
+
+def rank(figure: str, value: float | None) -> float:
+    """Returns a sort key: lower is better, infinity without a number."""
+    if value is None or not math.isfinite(value):
+        return math.inf
+    return value if BETTER[figure] == 'lower' else -value
+
+
+def header(title: str, content: Mapping[str, Any], entries: Sequence[Entry], notices: Sequence[str]) -> str:
+    """Returns the title, the state of the sweep, and what it cost, as HTML."""
+    done = sum(item.state == 'done' for item in entries)
+    complete = entries and done == len(entries)
+    badge = 'complete' if complete else f'{done} of {len(entries)} done'
+    cards = {
+        'trials': f'{len(entries):,}',
+        'steps': f'{sum(item.steps for item in entries):,}',
+        'training time of all': f'{sum(item.seconds for item in entries):,.0f} s',
+        'longest trial': f'{max((item.seconds for item in entries), default=0):,.0f} s',
+    }
+    boxes = ''.join(f'<div class="card"><dt>{name}</dt><dd>{value}</dd></div>' for name, value in cards.items())
+    facts = [content.get('config', ''), content.get('sweep', ''), *content.get('arguments', [])]
+    bad = [f'{item.id}: {item.state}, {item.reason}' for item in entries if item.state in ('failed', 'refused')]
+    return (
+        f'{STYLE}<div class="title"><h1>{escape(title)}</h1>'
+        f'<span class="status{" done" if complete else ""}">{badge}</span></div>'
+        f'<p class="facts">{"".join(f"<span>{escape(str(fact))}</span>" for fact in facts if fact)}</p>'
+        f'{notice_boxes(notices, "note")}{notice_boxes(bad, "alert")}<dl class="cards">{boxes}</dl>'
+    )
+
+
+def groups(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Returns the trials by group."""
+    found: dict[str, list[Entry]] = {}
+    for item in entries:
+        found.setdefault(item.group, []).append(item)
+    return found
+
+
+def best(entries: Sequence[Entry], figure: str) -> str:
+    """Returns the group with the best mean of a figure, as a diff of the config, as HTML; '' without figures."""
+    measured = [item for item in entries if figure in item.figures]
+    if not measured:
+        return ''
+    means = {
+        name: float(np.mean([item.figures[figure] for item in members])) for name, members in groups(measured).items()
+    }
+    name = min(means, key=lambda name: rank(figure, means[name]))
+    members = groups(measured)[name]
+    lines = [
+        f'<span class="{side}">{sign} config.{escape(key)} = {escape(plain(value))}</span>'
+        for key, new in members[0].overrides.items()
+        if key != SEED
+        for side, sign, value in (('minus', '-', members[0].before.get(key)), ('plus', '+', new))
+        if members[0].before.get(key) != new
+    ]
+    values = [item.figures[figure] for item in members]
+    spread = f' ± {number(float(np.std(values, ddof=1)))} over {len(values)} seeds' if len(values) > 1 else ''
+    return (
+        f'<div class="bar"><h2>Best</h2><span class="note">by {escape(words(figure))}, {BETTER[figure]} is better'
+        f'</span></div><div class="box"><h3>{escape(name)}: {escape(words(figure))} {number(means[name])}{spread}</h3>'
+        f'<pre class="diff code">{chr(10).join(lines) or "the config as it is"}</pre></div>'
+    )
+
+
+def table(entries: Sequence[Entry]) -> str:
+    """Returns the sortable table of the trials as HTML: settings, state, cost and figures."""
+    keys = varied(entries)
+    names = list(dict.fromkeys(name for item in entries for name in item.figures))
+    names = sorted(names, key=lambda name: name not in BETTER)[:FIGURES]  # figures with a direction first
+    columns = ['trial', *keys, 'state', 'steps', 'seconds', *map(words, names)]
+    rows = []
+    for item in entries:
+        link = f'<a href="{escape(item.id)}/report.html">{escape(item.id)}</a>' if item.run.rows else escape(item.id)
+        settings = ''.join(
+            f'<td data-value="{escape(text)}">{escape(text)}</td>'
+            for text in (plain(item.overrides[key]) if key in item.overrides else '' for key in keys)
+        )
+        numbers = [item.steps, round(item.seconds, 1), *(item.figures.get(name) for name in names)]
+        cells = ''.join(
+            f'<td class="right" data-value="{"" if value is None else value}">'
+            f'{"" if value is None else number(value)}</td>'
+            for value in numbers
+        )
+        rows.append(f'<tr><th scope="row">{link}</th>{settings}<td>{escape(item.state)}</td>{cells}</tr>')
+    head = ''.join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    field = '<input type="search" placeholder="find a trial" aria-label="Find a trial">'
+    return (
+        f'<div class="bar"><h2>Trials</h2>{field}</div><div class="box wide"><table class="sortable"><thead><tr>{head}'
+        f'</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def varied(entries: Sequence[Entry]) -> list[str]:
+    """Returns the keys that the trials set."""
+    return list(dict.fromkeys(key for item in entries for key in item.overrides))
+
+
+def coordinates(entries: Sequence[Entry], figure: str) -> str:
+    """Returns the parallel coordinates as HTML: an axis per varied key and one for the figure, a line per trial."""
+    axes = {key: [item.overrides.get(key) for item in entries] for key in varied(entries)}
+    if figure:
+        axes[words(figure)] = [item.figures.get(figure) for item in entries]
+    axes = {name: values for name, values in axes.items() if len({*map(plain, values)}) > 1}
+    if len(axes) < 2:
+        return ''
+    across = [MARGIN * 2 + (WIDTH - 4 * MARGIN) * index / (len(axes) - 1) for index in range(len(axes))]
+    heights = [positions(values) for values in axes.values()]
+    shades = list(groups(entries))
+    parts = []
+    for x, (name, values), height in zip(across, axes.items(), heights):
+        parts.append(f'<path class="axis" d="M{x:.1f} {MARGIN}V{HEIGHT - MARGIN}"/>')
+        short = name.rpartition('.')[2]
+        parts.append(f'<text class="name" x="{x:.1f}" y="16" text-anchor="middle">{escape(short)}</text>')
+        for value, y in marks(values, height):
+            parts.append(f'<text x="{x + 6:.1f}" y="{y + 4:.1f}">{escape(value)}</text>')
+    for row, item in enumerate(entries):
+        points = [(x, height[row]) for x, height in zip(across, heights)]
+        known = [f'{x:.1f} {y:.1f}' for x, y in points if y is not None]
+        parts.append(
+            f'<path class="line c{shades.index(item.group) % COLOURS}" d="M{"L".join(known)}">'
+            f'<title>{escape(item.id)}</title></path>'
+        )
+    return (
+        '<div class="bar"><h2>Parallel coordinates</h2><span class="note">a line per trial, a colour per group of '
+        f'seeds</span></div><div class="box coordinates"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="Parallel coordinates of the trials">{"".join(parts)}</svg></div>'
+    )
+
+
+def positions(values: Sequence[Any]) -> list[float | None]:
+    """Returns the height of each value on its axis, None for a missing one.
+
+    Numbers lie on a linear axis, or on a log axis if they are positive and span more than a factor of ten. Other values
+    are spread evenly.
+    """
+    known = [value for value in values if value is not None]
+    top, bottom = MARGIN, HEIGHT - MARGIN
+    if all(map(is_number, known)):
+        log = min(known) > 0 and max(known) >= 10 * min(known)
+        place = [None if value is None else math.log(value) if log else float(value) for value in values]
+    else:
+        order = list(dict.fromkeys(map(plain, known)))
+        place = [None if value is None else float(order.index(plain(value))) for value in values]
+    found = [value for value in place if value is not None]
+    low, span = min(found), (max(found) - min(found)) or 1.0
+    return [None if value is None else bottom - (bottom - top) * (value - low) / span for value in place]
+
+
+def marks(values: Sequence[Any], heights: Sequence[float | None]) -> list[tuple[str, float]]:
+    """Returns (text, height) of the marks of an axis: its values if they are few, else the lowest and the highest."""
+    found = {
+        number(value) if is_number(value) else plain(value): height
+        for value, height in zip(values, heights)
+        if height is not None
+    }
+    ordered = sorted(found.items(), key=lambda item: item[1])
+    return ordered if len(ordered) <= 8 else [ordered[0], ordered[-1]]
+
+
+def curves(entries: Sequence[Entry]) -> str:
+    """Returns charts as HTML: per metric the mean of each group, and a band from its lowest to its highest seed."""
+    found = groups([item for item in entries if item.run.rows])
+    left_out = len(found) - SHOWN
+    found = dict(list(found.items())[:SHOWN])
+    rows = [row for members in found.values() for item in members for row in item.run.rows]
+    names = sorted({name for row in rows for name, value in row.items() if '/' in name and is_number(value)})
+    charts = []
+    for name in names:
+        series, bands = {}, {}
+        for group, members in found.items():
+            steps, values = together(members, name)
+            if len(steps) > 1:
+                series[group] = steps, mean(values)
+                if len(members) > 1:
+                    bands[group] = edges(values)
+        if series:
+            charts.append(chart(name, series, bands))
+    if not charts:
+        return ''
+    notes = ['mean over seeds, from the lowest to the highest']
+    notes += [f'the first {SHOWN} groups; {left_out} more are left out'] if left_out > 0 else []
+    notes += [f'{len(charts) - CHARTS} more metrics are left out'] if len(charts) > CHARTS else []
+    toggle = '<label class="toggle"><input type="checkbox" id="smoothing" checked> smoothing</label>'
+    return (
+        f'<div class="bar"><h2>Curves</h2><span class="note">{"; ".join(notes)}</span>{toggle}</div>'
+        f'<div class="charts">{"".join(charts[:CHARTS])}</div>'
+    )
+
+
+def together(members: Sequence[Entry], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the steps [N] of a metric, and its values [members, N], NaN where one has no number."""
+    curves = [{row['step']: row[name] for row in item.run.rows if is_number(row.get(name))} for item in members]
+    steps = sorted({*()}.union(*curves))
+    values = [[curve.get(step, math.nan) for step in steps] for curve in curves]
+    return np.array(steps, float), np.array(values, float).reshape(len(curves), len(steps))
+
+
+def mean(values: np.ndarray) -> np.ndarray:
+    """Returns the mean [N] over members [members, N], of those that have a number; every step has one."""
+    return np.nanmean(values, axis=0)
+
+
+def edges(values: np.ndarray) -> tuple[Any, Any]:
+    """Returns the lowest and the highest value [N] over members [members, N]."""
+    return np.nanmin(values, axis=0), np.nanmax(values, axis=0)

@@ -1,0 +1,150 @@
+"""Sweeps: many trials of one config, each a run in a folder of its own.
+
+    python -m genlab.sweep --config=configs/gan.py --sweep=lr,seed --parallel=2 [--config.key=value]
+
+The config file names the trials (`genlab.sweep.hyper`). All of them are checked before the first one starts. The same
+command again runs what is missing. Arguments --config.key=value hold for all trials.
+
+Exit codes: 0 all trials are done; 1 a trial has failed; 2 a trial or a flag is refused; 42 stopped by a signal: the
+same command goes on; 130 interrupted before anything started.
+"""
+
+import argparse
+import json
+import pathlib
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from genlab.errors import ConfigError, UserError
+from genlab.run import terminal
+from genlab.sweep import run, trials
+from genlab.sweep.launchers import Launcher
+from genlab.sweep.launchers.jobset import JobSet
+from genlab.sweep.launchers.local import Local
+from genlab.sweep.launchers.slurm import Slurm
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code. An error becomes one line.
+
+    Args:
+      words: the arguments; None takes those of the process.
+    """
+    words = sys.argv[1:] if words is None else list(words)
+    base = [word for word in words if word.startswith('--config.')]
+    arguments = parser().parse_args([word for word in words if word not in base])
+    try:
+        return make(arguments, base, words)
+    except (UserError, OSError) as error:
+        terminal.say(f'genlab: {" ".join(str(error).split())}\n')
+        return getattr(error, 'exit_code', 1)
+    except KeyboardInterrupt:
+        terminal.say('genlab: interrupted\n')
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command; its help is the docstring of this module."""
+    first, _, rest = (__doc__ or '').partition('\n')
+    known = argparse.ArgumentParser(
+        'python -m genlab.sweep',
+        description=first,
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    known.add_argument('--config', required=True, metavar='FILE', help='a file of configs/, with :variant,variant')
+    known.add_argument('--sweep', default='', metavar='NAMES', help='of its sweep_NAME, combined; none: its get_hyper')
+    known.add_argument('--launcher', default='local', choices=['local', 'slurm', 'jobset'], help='where trials run')
+    known.add_argument('--parallel', type=at_least(1), default=1, metavar='N', help='trials at a time')
+    known.add_argument('--workdir', metavar='FOLDER', help='of the sweep (default: runs/sweeps/<config>-<sweep>)')
+    known.add_argument('--dry-run', action='store_true', help='print what would run, and nothing else')
+    known.add_argument('--retries', type=at_least(0), default=2, metavar='N', help='of a trial that crashes')
+    known.add_argument('--backoff', type=float, default=10.0, metavar='SECONDS', help='before the first retry')
+    known.add_argument('--processes', type=at_least(1), default=1, metavar='N', help='per trial')
+    known.add_argument('--devices', type=at_least(0), default=0, metavar='N', help='virtual ones per process of a CPU')
+    known.add_argument('--sbatch', default='', metavar='OPTIONS', help='slurm: of sbatch, e.g. "--time=4:00:00"')
+    known.add_argument('--image', default='', help='jobset: of the container')
+    known.add_argument('--topology', default='', help='jobset: of a slice, e.g. v5e:16x16')
+    known.add_argument('--slices', type=at_least(1), default=1, metavar='N', help='jobset: per trial')
+    known.add_argument('--queue', default='', help='jobset: the local queue of Kueue')
+    return known
+
+
+def at_least(least: int):
+    """Returns a parser of whole numbers from `least` on."""
+
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f'{text}: give a number of at least {least}')
+        return int(text)
+
+    return number
+
+
+def make(arguments: argparse.Namespace, base: Sequence[str], words: Sequence[str]) -> int:
+    """Checks the sweep and runs what is missing of it; returns the exit code.
+
+    Args:
+      arguments: the parsed arguments.
+      base: --config.key=value of all trials.
+      words: the whole command.
+    """
+    folder = pathlib.Path(arguments.workdir or default_folder(arguments.config, arguments.sweep)).expanduser()
+    if lonely := [word for word in base if '=' not in word]:
+        raise ConfigError(f'{lonely[0]}: write {lonely[0]}=value')
+    layout = trials.Layout(arguments.processes, arguments.devices)
+    launcher = choose_launcher(arguments, folder)
+    trials.check(folder, arguments.config, base)
+    found = checked(arguments.config, arguments.sweep, folder, base)
+    if arguments.dry_run:
+        missing = run.missing(folder, found)
+        jobs = run.jobs(arguments.config, base, missing, folder, layout)
+        terminal.show((launcher.render(jobs) if jobs else '').rstrip('\n'))
+        terminal.say(f'{len(missing)} of {len(found)} trials would run in {folder}\n')
+        return 0
+    code = run.run(arguments.config, arguments.sweep, base, found, folder, layout, launcher)
+    if code:
+        terminal.say(f'the same command runs what is missing: python -m genlab.sweep {shlex.join(words)}\n')
+    return code
+
+
+def default_folder(config: str, sweep: str) -> str:
+    """Returns runs/sweeps/<config>-<variant>-<sweep>."""
+    path, _, variant = config.partition(':')
+    return f'runs/sweeps/{"-".join(filter(None, (pathlib.Path(path).stem, *variant.split(","), *sweep.split(","))))}'
+
+
+def choose_launcher(arguments: argparse.Namespace, folder: pathlib.Path) -> Launcher:
+    """Returns the launcher of a command."""
+    if arguments.launcher == 'slurm':
+        return Slurm(folder, arguments.parallel, arguments.retries, arguments.sbatch)
+    if arguments.launcher == 'jobset':
+        return JobSet(
+            folder.name,
+            arguments.image,
+            arguments.topology,
+            arguments.slices,
+            arguments.queue,
+            arguments.retries,
+        )
+    return Local(arguments.parallel, arguments.retries, arguments.backoff)
+
+
+def checked(config: str, sweep: str, folder: pathlib.Path, base: Sequence[str]) -> list[trials.Trial]:
+    """Returns the trials, listed and checked by a process of its own, which imports JAX."""
+    words = [sys.executable, '-m', 'genlab.sweep.spec', config, sweep, str(folder), *base]
+    process = subprocess.run(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    if process.returncode:
+        raise SystemExit(process.returncode)  # it has said why
+    try:
+        return [trials.Trial(**entry) for entry in json.loads(process.stdout.splitlines()[-1])]
+    except (ValueError, TypeError, IndexError):
+        raise ConfigError(f'--config={config}: its trials cannot be read: keep get_hyper free of output') from None
+
+
+if __name__ == '__main__':
+    terminal.prepare()
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""Runs the missing trials of a sweep, follows them, and writes the record and the report."""
+
+import collections
+import contextlib
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from genlab.errors import PREEMPTED, ConfigError, UserError, warn
+from genlab.reporting import sweep as report
+from genlab.run import terminal
+from genlab.run.files import lock
+from genlab.sweep import trials
+from genlab.sweep.launchers import FINAL, Job, Launcher, Status
+from genlab.sweep.trials import Layout, Trial
+
+TICK = 0.1  # seconds after which a signal is noticed
+CODES = {'refused': 2, 'failed': 1, 'stopped': PREEMPTED}  # of the sweep, the first that holds for a trial
+
+
+def run(
+    config: str,
+    sweep: str,
+    base: Sequence[str],
+    found: Sequence[Trial],
+    folder: pathlib.Path,
+    layout: Layout,
+    launcher: Launcher,
+) -> int:
+    """Runs what is missing of a sweep to its end, or until a signal; returns the exit code.
+
+    Args:
+      config: the value of --config.
+      sweep: the value of --sweep.
+      base: arguments that all trials share.
+      found: all trials.
+      folder: of the sweep.
+      layout: the processes of a trial.
+      launcher: where they run.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f'--workdir={folder}: cannot write there ({error.strerror}): name another folder') from None
+    with lock(folder):
+        trials.record(folder, config, sweep, base, found, layout)
+        left = missing(folder, found)
+        states = {trial.id: Status('done') for trial in found if trial not in left}
+        trials.note(folder, states)
+        terminal.say(f'{folder}: {len(found)} trials, {len(left)} of them to run\n')
+        if left:
+            states |= follow(folder, launcher, jobs(config, base, left, folder, layout))
+        terminal.say(table(folder, found, states))
+        try:
+            terminal.show(f'{report.write(folder)} shows the sweep')
+        except Exception as error:  # the runs are what counts
+            warn(f'no report: {type(error).__name__}: {error}')
+    return next((code for state, code in CODES.items() if any(entry.state == state for entry in states.values())), 0)
+
+
+def missing(folder: pathlib.Path, found: Sequence[Trial]) -> list[Trial]:
+    """Returns the trials whose folders are not complete, and those that have failed."""
+    past = trials.read(folder).get('trials', {})
+    bad = ('failed', 'refused')
+    return [
+        trial
+        for trial in found
+        if past.get(trial.id, {}).get('state') in bad or not trials.complete(folder / trial.id, trial)
+    ]
+
+
+def jobs(config: str, base: Sequence[str], left: Sequence[Trial], folder: pathlib.Path, layout: Layout) -> list[Job]:
+    """Returns the trials as they are launched."""
+    return [Job(trial.id, folder / trial.id, trials.commands(config, base, trial, folder, layout)) for trial in left]
+
+
+def follow(
+    folder: pathlib.Path,
+    launcher: Launcher,
+    submitted: Sequence[Job],
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Status]:
+    """Submits jobs and polls until all have ended. SIGINT and SIGTERM ask them to stop."""
+    known = {job.id: Status('missing') for job in submitted}
+    with signals() as asked:
+        launcher.submit(submitted)
+        passed = launcher.interval
+        while True:
+            while asked:
+                terminal.say(f'genlab: {asked.popleft()}: asking the trials to stop; they save first ...\n')
+                launcher.cancel()
+                passed = launcher.interval
+            if passed >= launcher.interval:
+                passed = 0.0
+                known |= announce(folder, known, poll(launcher, known))
+                if all(status.state in FINAL for status in known.values()):
+                    return known
+            sleep(TICK)
+            passed += TICK
+
+
+def poll(launcher: Launcher, known: Mapping[str, Status]) -> Mapping[str, Status]:
+    """Polls a launcher. A scheduler that does not answer for a moment changes nothing."""
+    try:
+        return launcher.poll()
+    except ConfigError:
+        raise
+    except UserError as error:
+        warn(f'{error}; asking again')
+        return known
+
+
+def announce(folder: pathlib.Path, old: Mapping[str, Status], new: Mapping[str, Status]) -> Mapping[str, Status]:
+    """Prints one line per change and writes the changes into the record; returns `new`."""
+    changed = {name: status for name, status in new.items() if status != old.get(name)}
+    if changed:
+        trials.note(folder, changed)
+    ended = sum(status.state in FINAL for status in new.values())
+    for name, status in changed.items():
+        reason = f': {status.reason}' if status.reason else ''
+        if status.state != 'waiting' or reason:
+            terminal.say(f'[{ended}/{len(new)}] {name}  {status.state}{reason}\n')
+    return new
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[collections.deque[str]]:
+    """Collects the names of the signals that ask to stop."""
+    asked: collections.deque[str] = collections.deque()
+    note = lambda number, frame: asked.append(signal.Signals(number).name)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def table(folder: pathlib.Path, found: Sequence[Trial], states: Mapping[str, Status]) -> str:
+    """Returns one line per trial: its state, its steps, and why it has ended."""
+    rows = [
+        (trial.id, states[trial.id].state, f'{max(trials.newest(folder / trial.id), 0):,}/{trial.steps:,}')
+        for trial in found
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return ''.join(
+        f'{name:{widths[0]}}  {state:{widths[1]}}  {steps:>{widths[2]}} steps  {states[name].reason}'.rstrip() + '\n'
+        for name, state, steps in rows
+    )
