@@ -95,7 +95,8 @@ def typed(config: ConfigDict, key: str, value: Any) -> Any:
     Raises:
       ConfigError: its type is another.
     """
-    old, parent = at(config, key), at(config, key.rpartition('.')[0]) if '.' in key else config
+    above, _, last = key.rpartition('.')
+    old, parent = at(config, key), at(config, above) if above else config
     where = f'sweep: config.{key}={value!r}'
     if isinstance(old, ConfigDict):
         parts = ', '.join(f'config.{key}.{name}' for name in old)
@@ -105,10 +106,10 @@ def typed(config: ConfigDict, key: str, value: Any) -> Any:
         raise ConfigError(f'{where}: give a number, a string or a tuple')
     if isinstance(value, list):
         value = tuple(value)
-    declared = parent.get_type(key.rpartition('.')[2])
+    declared = parent.get_type(last)
     if declared is object and not isinstance(value, (bool, tuple)):  # a number or a word
         return value
-    kind = type(old) if declared is object else declared
+    kind: type = type(old) if declared is object else declared
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
@@ -154,15 +155,15 @@ def listed(config: str, names: Sequence[str], folder: pathlib.Path, arguments: S
         configs.append(base_config(path, arguments))
         canonical.append(applied(configs[-1], trial))
     result = []
-    for (name, values), tree in zip(trials.number(canonical).items(), configs):
+    for (name, held), tree in zip(trials.number(canonical).items(), configs):
         run = folder / name
         if (run / 'config.json').exists() and (keys := workdir.compare(run, tree)):
             raise ConfigError(
                 f'--workdir={folder}: trial {name} has run with another config; {", ".join(keys)} differ: name '
                 'another folder'
             )
-        before = {key: value.name if is_named(value := at(shared, key)) else value for key in values}
-        result.append(trials.Trial(name, values, tree.train.steps, bool(tree.train.evaluate_every), before))
+        before = {key: value.name if is_named(value := at(shared, key)) else value for key in held}
+        result.append(trials.Trial(name, held, tree.train.steps, bool(tree.train.evaluate_every), before))
     return result
 
 

@@ -1,0 +1,80 @@
+"""Tests of the report of a sweep, against numbers computed by hand."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from genlab.reporting import charts, sweep
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A sweep of two rates and two seeds, and one trial without results."""
+    trials = {}
+    for rate in (0.001, 0.01):
+        for seed in range(2):
+            name = f'rate-{rate}-seed-{seed}'
+            run = tmp_path / name
+            run.mkdir()
+            rows = [
+                {'step': step, 'model/loss': rate * 100 + seed + step, 'seconds': step / 2.0} for step in (10, 20, 30)
+            ]
+            (run / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+            figures = {'of_modes': 8, 'squared_error': rate + seed / 10_000}
+            (run / 'evaluation.json').write_text(json.dumps({'step': 30, 'figures': figures}))
+            trials[name] = {'overrides': {'model.rate': rate, 'seed': seed}, 'before': {'model.rate': 0.1, 'seed': 0}}
+            trials[name] |= {'state': 'done', 'reason': ''}
+    trials['<bad>'] = {'overrides': {'model.rate': 9.0}, 'state': 'failed', 'reason': 'exit code 1'}
+    content = {'config': 'configs/x.py', 'sweep': 'rate,seed', 'arguments': [], 'trials': trials}
+    (tmp_path / 'sweep.json').write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_report(folder):
+    page = sweep.write(folder).read_text()
+    assert '4 of 5 done' in page and '&lt;bad&gt;: failed, exit code 1' in page and '<bad>' not in page
+    best = page[page.index('id="best"') : page.index('id="trials"')]
+    assert 'squared error, lower is better' in best and 'rate 0.001: squared error 0.00105 ± 7.071e-05' in best
+    assert '- config.model.rate = 0.1' in best and '+ config.model.rate = 0.001' in best and 'config.seed' not in best
+    table = page[page.index('id="trials"') : page.index('id="parallel-coordinates"')]
+    rows = re.findall('<tr><th scope="row">.*?</tr>', table)
+    assert len(rows) == 5 and 'rate-0.001-seed-0/report.html' in rows[0] and '&lt;bad&gt;' in rows[4]
+    assert 'data-value="15.0">15<' in rows[0] and 'data-value="30">30<' in rows[0]
+    assert '60 s' in page and '>120<' in page  # seconds and steps of all
+    assert 'class="sortable"' in table and 'http' not in page.replace('http-equiv', '')
+    assert page.count('class="line c') == 5 and page.count('class="band s') == 4  # two groups, linear and log
+
+
+def test_curves_are_means_with_bands_over_seeds(folder):
+    content = json.loads((folder / 'sweep.json').read_text())['trials']
+    entries = [sweep.entry(folder / name, name, trial) for name, trial in content.items()]
+    steps, values = sweep.together(sweep.groups(entries)['rate 0.01'], 'model/loss')
+    np.testing.assert_allclose(steps, [10, 20, 30])
+    np.testing.assert_allclose(sweep.mean(values), [11.5, 21.5, 31.5])
+    np.testing.assert_allclose(sweep.edges(values), [[11, 21, 31], [12, 22, 32]])
+    assert sweep.ranking(entries) == 'squared_error'
+
+
+def test_an_area_goes_along_the_top_and_back_along_the_bottom():
+    x = np.array([0.0, 1, 2, 3])
+    place = lambda x, y: ''.join(f'{"M" if n == 0 else "L"}{a:g} {b:g}' for n, (a, b) in enumerate(zip(x, y)))
+    low, high = np.array([0, 1, np.nan, 3]), np.array([4, 5, 6, 7])
+    assert charts._area(x, (low, high), place) == 'M0 4L1 5L3 7L3 3L1 1L0 0Z'
+
+
+def test_axes_of_parallel_coordinates():
+    top, bottom = sweep.MARGIN, sweep.HEIGHT - sweep.MARGIN
+    middle = (top + bottom) / 2
+    assert sweep.positions([0.1, 1.0, 10.0]) == pytest.approx([bottom, middle, top])  # logarithmic
+    assert sweep.positions([0.0, 5.0, 10.0]) == pytest.approx([bottom, middle, top])
+    assert sweep.positions(['a', None, 'c', 'b']) == pytest.approx([bottom, None, middle, top])
+    assert sweep.marks(['a', 'b', 'a'], [9.0, 3.0, 9.0]) == [('b', 3.0), ('a', 9.0)]
+
+
+def test_a_sweep_without_results_has_a_report(tmp_path):
+    assert 'no config.json' not in sweep.render(tmp_path)
+    content = {'trials': {'a': {'overrides': {}, 'state': 'missing'}}}
+    (tmp_path / 'sweep.json').write_text(json.dumps(content))
+    assert '0 of 1 done' in sweep.render(tmp_path)
