@@ -70,7 +70,8 @@ def test_other_commands_exist_and_have_their_flags():
     found = 0
     for page in PAGES:
         for module, rest in OTHER.findall(page.read_text()):
-            path = ROOT / (module.replace('.', '/') + '.py')
+            path = ROOT / module.replace('.', '/')
+            path = path / '__main__.py' if path.is_dir() else path.with_suffix('.py')
             assert path.exists(), f'{page.name}: python -m {module}'
             sources = path.read_text() + (ROOT / 'genlab/reporting/comparison.py').read_text()
             for flag in re.findall(r'(?<=\s)--[a-z][\w-]*', rest.split('#')[0]):

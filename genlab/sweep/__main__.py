@@ -34,8 +34,10 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if words is None else list(words)
     base = [word for word in words if word.startswith('--config.')]
-    arguments = parser().parse_args([word for word in words if word not in base])
     try:
+        if lonely := [word for word in base if '=' not in word]:
+            raise ConfigError(f'{lonely[0]}: write {lonely[0]}=value')
+        arguments = parser().parse_args([word for word in words if word not in base])
         return make(arguments, base, words)
     except (UserError, OSError) as error:
         terminal.say(f'genlab: {" ".join(str(error).split())}\n')
@@ -93,8 +95,6 @@ def make(arguments: argparse.Namespace, base: Sequence[str], words: Sequence[str
       words: the whole command.
     """
     folder = pathlib.Path(arguments.workdir or default_folder(arguments.config, arguments.sweep)).expanduser()
-    if lonely := [word for word in base if '=' not in word]:
-        raise ConfigError(f'{lonely[0]}: write {lonely[0]}=value')
     layout = trials.Layout(arguments.processes, arguments.devices)
     launcher = choose_launcher(arguments, folder)
     trials.check(folder, arguments.config, base)

@@ -174,7 +174,13 @@ for index in $(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' $script | xar
 done""",
     'srun': """
 tasks=${1#--ntasks=}; shift 2
-for id in $(seq 0 $((tasks - 1))); do SLURM_PROCID=$id "$@" & done; wait; exit 42""",
+set -m  # each task in a process group of its own
+for id in $(seq 0 $((tasks - 1))); do SLURM_PROCID=$id "$@" & done
+if [ -e $QUEUE/preempt ]; then
+  while ! [ -e $QUEUE/started ]; do sleep 0.02; done
+  rm $QUEUE/preempt; kill -TERM -- -$!
+fi
+wait; exit 42""",
     'scontrol': """
 if [ $1 = requeue ]; then echo $2 >> $QUEUE/requeued; touch $QUEUE/again; else echo host7; echo host8; fi""",
     'squeue': """
@@ -209,6 +215,17 @@ def test_the_batch_script_requeues_on_42_and_only_then(slurm):
     text = (slurm / 'slurm/array.sh').read_text()
     assert '#SBATCH --array=0-2%2\n' in text and '#SBATCH --time=1:00\n#SBATCH --partition=gpu\n' in text
     assert '#SBATCH --requeue\n' in text and '#SBATCH --signal=TERM@120\n' in text
+
+
+def test_a_preempted_task_saves_and_runs_again(slurm):
+    """SIGTERM reaches the shell around a process too, which must outlive it to write its code."""
+    (slurm / 'bin/preempt').touch()
+    wait = 'touch $QUEUE/started; trap "exit 42" TERM; for n in $(seq 2000); do sleep 0.02; done'
+    (slurm / 'a').mkdir()
+    once = f'[ -e $1/first ] && exit 0; touch $1/first; {wait}'
+    launcher = Slurm(slurm, 1, 0)
+    launcher.submit([Job('a', slurm / 'a', [Command(['bash', '-c', once, 'train', str(slurm / 'a')], {})])])
+    assert launcher.poll()['a'].state == 'done' and (slurm / 'bin/requeued').read_text() == '77_0\n'
 
 
 def test_the_queue_tells_what_waits_and_runs(slurm):

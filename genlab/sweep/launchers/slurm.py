@@ -15,6 +15,7 @@ from genlab.sweep.trials import port, together
 NEEDS = 'run the sweep where Slurm is installed'
 WARNING = 120  # seconds before the time limit, in which a run saves
 
+# Slurm signals the shell of a task too: its trap keeps it until it has written the code of the process.
 SCRIPT = """#!/bin/bash
 #SBATCH --job-name={name}
 #SBATCH --array=0-{last}%{parallel}
@@ -33,7 +34,7 @@ case "$SLURM_ARRAY_TASK_ID" in
 esac
 mkdir -p "$trial" && rm -f "$trial"/code.*
 {coordinator}srun --ntasks={processes} --kill-on-bad-exit=0 bash -c '
-  trial=$1; shift; "$@"{number}; echo $? > "$trial/code.$SLURM_PROCID"' bash "$trial" "${{command[@]}}"
+  trap : TERM; trial=$1; shift; "$@"{number}; echo $? > "$trial/code.$SLURM_PROCID"' bash "$trial" "${{command[@]}}"
 codes=()
 for number in {numbers}; do
   codes+=("$(cat "$trial/code.$number" 2> /dev/null || echo 137)")  # a task that left no code was killed
