@@ -25,6 +25,7 @@ FIGURES = 8  # columns of figures in the table
 SHOWN = COLOURS  # groups whose curves are drawn
 CHARTS = 12
 WIDTH, HEIGHT, MARGIN = 1000, 300, 40  # of the parallel coordinates
+ROOM = 14  # between two marks of an axis
 
 STYLE = """<style>
 .coordinates svg { width: 100%; height: auto; display: block; }
@@ -182,7 +183,7 @@ def table(entries: Sequence[Entry]) -> str:
     keys = varied(entries)
     names = list(dict.fromkeys(name for item in entries for name in item.figures))
     names = sorted(names, key=lambda name: name not in BETTER)[:FIGURES]  # figures with a direction first
-    columns = ['trial', *keys, 'state', 'steps', 'seconds', *map(words, names)]
+    columns = ['trial', *headings(keys), 'state', 'steps', 'seconds', *map(words, names)]
     rows = []
     for item in entries:
         link = f'<a href="{escape(item.id)}/report.html">{escape(item.id)}</a>' if item.run.rows else escape(item.id)
@@ -206,13 +207,22 @@ def table(entries: Sequence[Entry]) -> str:
 
 
 def varied(entries: Sequence[Entry]) -> list[str]:
-    """Returns the keys that the trials set."""
-    return list(dict.fromkeys(key for item in entries for key in item.overrides))
+    """Returns the keys that the trials set; of keys with the same last word and the same values only the first."""
+    keys = dict.fromkeys(key for item in entries for key in item.overrides)
+    columns = {key: (key.rpartition('.')[2], [plain(item.overrides.get(key)) for item in entries]) for key in keys}
+    return [key for n, key in enumerate(keys) if columns[key] not in list(columns.values())[:n]]
+
+
+def headings(keys: Sequence[str]) -> list[str]:
+    """Returns the last word of each key, or the whole key where the word is not enough."""
+    ends = [key.rpartition('.')[2] for key in keys]
+    return [end if ends.count(end) == 1 else key for key, end in zip(keys, ends)]
 
 
 def coordinates(entries: Sequence[Entry], figure: str) -> str:
     """Returns the parallel coordinates as HTML: an axis per varied key and one for the figure, a line per trial."""
-    axes = {key: [item.overrides.get(key) for item in entries] for key in varied(entries)}
+    keys = varied(entries)
+    axes = {name: [item.overrides.get(key) for item in entries] for name, key in zip(headings(keys), keys)}
     if figure:
         axes[words(figure)] = [item.figures.get(figure) for item in entries]
     axes = {name: values for name, values in axes.items() if len({*map(plain, values)}) > 1}
@@ -224,8 +234,7 @@ def coordinates(entries: Sequence[Entry], figure: str) -> str:
     parts = []
     for x, (name, values), height in zip(across, axes.items(), heights):
         parts.append(f'<path class="axis" d="M{x:.1f} {MARGIN}V{HEIGHT - MARGIN}"/>')
-        short = name.rpartition('.')[2]
-        parts.append(f'<text class="name" x="{x:.1f}" y="16" text-anchor="middle">{escape(short)}</text>')
+        parts.append(f'<text class="name" x="{x:.1f}" y="16" text-anchor="middle">{escape(name)}</text>')
         for value, y in marks(values, height):
             parts.append(f'<text x="{x + 6:.1f}" y="{y + 4:.1f}">{escape(value)}</text>')
     for row, item in enumerate(entries):
@@ -262,14 +271,20 @@ def positions(values: Sequence[Any]) -> list[float | None]:
 
 
 def marks(values: Sequence[Any], heights: Sequence[float | None]) -> list[tuple[str, float]]:
-    """Returns (text, height) of the marks of an axis: its values if they are few, else the lowest and the highest."""
+    """Returns (text, height) of the marks of an axis, from the top: its values, as far as their texts have room."""
     found = {
         number(value) if is_number(value) else plain(value): height
         for value, height in zip(values, heights)
         if height is not None
     }
-    ordered = sorted(found.items(), key=lambda item: item[1])
-    return ordered if len(ordered) <= 8 else [ordered[0], ordered[-1]]
+    first, *rest = sorted(found.items(), key=lambda item: item[1])
+    kept = [first]
+    for mark in rest:
+        if mark[1] - kept[-1][1] >= ROOM:
+            kept.append(mark)
+        elif mark == rest[-1] and len(kept) > 1:  # the ends always have a mark
+            kept[-1] = mark
+    return kept
 
 
 def curves(entries: Sequence[Entry]) -> str:

@@ -70,7 +70,9 @@ def test_axes_of_parallel_coordinates():
     assert sweep.positions([0.1, 1.0, 10.0]) == pytest.approx([bottom, middle, top])  # logarithmic
     assert sweep.positions([0.0, 5.0, 10.0]) == pytest.approx([bottom, middle, top])
     assert sweep.positions(['a', None, 'c', 'b']) == pytest.approx([bottom, None, middle, top])
-    assert sweep.marks(['a', 'b', 'a'], [9.0, 3.0, 9.0]) == [('b', 3.0), ('a', 9.0)]
+    assert sweep.marks(['a', 'b', 'a'], [90.0, 30.0, 90.0]) == [('b', 30.0), ('a', 90.0)]
+    assert sweep.marks([1, 2, 3, 4, None], [50.0, 40.0, 20.0, 10.0, None]) == [('4', 10.0), ('1', 50.0)]
+    assert sweep.headings(['a.rate', 'b.rate', 'c.width']) == ['a.rate', 'b.rate', 'width']
 
 
 def test_a_sweep_without_results_has_a_report(tmp_path):
