@@ -100,8 +100,8 @@ def typed(config: ConfigDict, key: str, value: Any) -> Any:
     where = f'sweep: config.{key}={value!r}'
     if isinstance(old, ConfigDict):
         parts = ', '.join(f'config.{key}.{name}' for name in old)
-        kind = 'a ramp()' if {*old.keys()} == RAMP else 'a part'
-        raise ConfigError(f'{where}: it is {kind}: set one of {parts}')
+        what = 'a ramp()' if {*old.keys()} == RAMP else 'a part'
+        raise ConfigError(f'{where}: it is {what}: set one of {parts}')
     if not isinstance(value, (bool, int, float, str, tuple, list)):
         raise ConfigError(f'{where}: give a number, a string or a tuple')
     if isinstance(value, list):

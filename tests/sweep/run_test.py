@@ -139,7 +139,7 @@ def test_the_sweeping_process_does_not_import_jax():
 
 
 TINY = [
-    '--config.train.steps=60', '--config.train.steps_per_call=10', '--config.train.log_every=10',
+    '--config.train.steps=400', '--config.train.steps_per_call=1', '--config.train.log_every=10',
     '--config.checkpoint.every=20', '--config.train.sample_every=0', '--config.train.evaluate_every=end',
     '--config.data.batch_size=8', '--config.model.networks.features=(8,)', '--config.sample.count=8',
     '--config.sample.chunk=8', '--config.evaluate.count=16',
@@ -155,7 +155,7 @@ sweep_lr = module['sweep_lr']
 
 @pytest.mark.slow
 def test_a_killed_sweep_ends_as_one_that_was_not(tmp_path):
-    """Kills a sweep of 3 learning rates and 2 seeds by SIGKILL after two trials; the same command completes it."""
+    """Kills a sweep of 3 learning rates and 2 seeds by SIGKILL within trials; the same command completes it."""
     (tmp_path / 'gan.py').write_text(SWEEP.format(path=str(ROOT / 'configs/gan.py')))
 
     def start(name):
@@ -163,13 +163,19 @@ def test_a_killed_sweep_ends_as_one_that_was_not(tmp_path):
         environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
         return subprocess.Popen([*words, f'--workdir={tmp_path / name}', '--parallel=2'], cwd=ROOT, env=environment)
 
+    def running():  # trials with a checkpoint that are not done
+        begun = [path.parents[1] for path in (tmp_path / 'killed').glob('*/checkpoints/20')]
+        return [folder for folder in begun if not (folder / 'report.html').exists()]
+
     killed = start('killed')
-    while killed.poll() is None and len([*(tmp_path / 'killed').glob('*/report.html')]) < 2:
-        time.sleep(0.05)
+    while killed.poll() is None and not ([*(tmp_path / 'killed').glob('*/report.html')] and running()):
+        time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    assert 2 <= len([*(tmp_path / 'killed').glob('*/report.html')]) < 6
+    cut = running()
+    assert cut
     assert start('killed').wait() == 0 and start('whole').wait() == 0
+    assert any('going on from step' in (folder / 'output-0.log').read_text() for folder in cut)
     names = sorted(path.parent.name for path in (tmp_path / 'whole').glob('*/config.json'))
     assert len(names) == 6
 
