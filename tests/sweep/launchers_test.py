@@ -179,6 +179,7 @@ for id in $(seq 0 $((tasks - 1))); do SLURM_PROCID=$id "$@" & done
 if [ -e $QUEUE/preempt ]; then
   while ! [ -e $QUEUE/started ]; do sleep 0.02; done
   rm $QUEUE/preempt; kill -TERM -- -$!
+  [ -e $QUEUE/cancel ] && kill -TERM $PPID
 fi
 wait; exit 42""",
     'scontrol': """
@@ -219,13 +220,24 @@ def test_the_batch_script_requeues_on_42_and_only_then(slurm):
 
 def test_a_preempted_task_saves_and_runs_again(slurm):
     """SIGTERM reaches the shell around a process too, which must outlive it to write its code."""
+    assert after_sigterm(slurm).state == 'done' and (slurm / 'bin/requeued').read_text() == '77_0\n'
+
+
+def test_a_cancelled_task_is_not_requeued(slurm):
+    """scancel sends SIGTERM to the batch script too."""
+    (slurm / 'bin/cancel').touch()
+    assert after_sigterm(slurm).state == 'failed' and not (slurm / 'bin/requeued').exists()
+
+
+def after_sigterm(slurm):
+    """Returns the status of a trial that gets SIGTERM in its first attempt, and ends in a second one."""
     (slurm / 'bin/preempt').touch()
     wait = 'touch $QUEUE/started; trap "exit 42" TERM; for n in $(seq 2000); do sleep 0.02; done'
     (slurm / 'a').mkdir()
     once = f'[ -e $1/first ] && exit 0; touch $1/first; {wait}'
     launcher = Slurm(slurm, 1, 0)
     launcher.submit([Job('a', slurm / 'a', [Command(['bash', '-c', once, 'train', str(slurm / 'a')], {})])])
-    assert launcher.poll()['a'].state == 'done' and (slurm / 'bin/requeued').read_text() == '77_0\n'
+    return launcher.poll()['a']
 
 
 def test_the_queue_tells_what_waits_and_runs(slurm):

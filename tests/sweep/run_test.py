@@ -27,6 +27,7 @@ mkdir -p "$1/checkpoints/10"
 echo '{"step": 10, "figures": {"high_quality": 0.5}}' > "$1/evaluation.json"
 echo '{"step": 10, "generator/adversarial": 0.7, "seconds": 3}' > "$1/metrics.jsonl"
 echo done > "$1/report.html"
+if [ -e "$1/late" ]; then rm "$1/late"; exit 1; fi
 """
 
 
@@ -78,9 +79,11 @@ def test_exit_codes_of_a_sweep(sweep, capsys):
     go, folder = sweep
     (folder / 'seed-0/code').write_text('1')
     assert go() == 1 and states(folder) == ['failed', 'done', 'done']
+    (folder / 'seed-0/late').touch()  # trained and saved, but a picture failed
+    assert go() == 1 and states(folder)[0] == 'failed' and (folder / 'seed-0/report.html').exists()
     (folder / 'seed-1/report.html').unlink()
     (folder / 'seed-1/code').write_text('2')
-    assert go() == 2 and states(folder) == ['done', 'refused', 'done']
+    assert go() == 2 and states(folder) == ['done', 'refused', 'done'] and runs(folder)[0] == 3
     (folder / 'seed-2/report.html').unlink()
     (folder / 'seed-2/code').write_text('42')
     assert go() == 0 and states(folder) == ['done'] * 3
