@@ -100,6 +100,15 @@ def test_cancel_lets_running_trials_save_and_starts_no_others(tmp_path):
     assert not (tmp_path / 'c/runs').exists() and not (tmp_path / 'a/ends').exists()
 
 
+def test_a_trial_that_a_stop_ends_before_it_has_begun_has_not_failed(tmp_path):
+    (tmp_path / 'a').mkdir()
+    launcher = Local(1, 0, 0.0)
+    launcher.submit([Job('a', tmp_path / 'a', [Command(['sleep', '60'], {})])])
+    assert launcher.poll()['a'].state == 'running'
+    launcher.cancel()
+    assert until_ended(launcher)[0]['a'].state == 'stopped'
+
+
 def test_a_trial_waits_while_another_process_writes_in_its_folder(tmp_path):
     one = job(tmp_path, 'a', '0')
     launcher = Local(1, 0, 0.0)
@@ -316,5 +325,6 @@ def test_a_jobset_has_one_job_per_slice_and_one_pod_per_host(tmp_path):
     assert len(name) <= 40
     with pytest.raises(ConfigError, match='needs --image'):
         JobSet('a', '', 'v5e:4x4', 1, 'queue', 0)
-    with pytest.raises(ConfigError, match='--processes does not go with'):
-        launcher.render(trial_jobs(tmp_path, Layout(2)))
+    for layout in (Layout(2), Layout(1, 2)):
+        with pytest.raises(ConfigError, match='--processes and --devices do not go with'):
+            launcher.render(trial_jobs(tmp_path, layout))

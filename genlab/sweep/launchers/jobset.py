@@ -128,7 +128,7 @@ class JobSet:
             'podFailurePolicy': {
                 'rules': [
                     {'action': 'Ignore', 'onExitCodes': {'operator': 'In', 'values': [PREEMPTED]}},
-                    {'action': 'Ignore', 'onPodConditions': [{'type': 'DisruptionTarget'}]},
+                    {'action': 'Ignore', 'onPodConditions': [{'type': 'DisruptionTarget', 'status': 'True'}]},
                     {'action': 'FailJob', 'onExitCodes': {'operator': 'In', 'values': [attempts.REFUSED]}},
                 ]
             },
@@ -156,8 +156,10 @@ class JobSet:
 
     def _command(self, job: Job, name: str) -> str:
         """Returns the shell line of a pod: the command of a single process, and its place among the processes."""
-        if len(job.commands) > 1:
-            raise ConfigError('--processes does not go with --launcher=jobset: --topology and --slices give them')
+        if len(job.commands) > 1 or job.commands[0].environment:
+            raise ConfigError(
+                '--processes and --devices do not go with --launcher=jobset: --topology and --slices give them'
+            )
         words = ['python', *job.commands[0].words[1:]]
         processes = self._slices * self._slice.hosts
         if processes == 1:

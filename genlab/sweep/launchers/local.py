@@ -129,10 +129,10 @@ class Local:
         self._free.append(slot)
         ended = [128 - code if code < 0 else code for code in codes if code is not None]  # as a shell counts signals
         verdict = attempts.add(self._jobs[name].folder, ended, self._retries, self._backoff)
-        if verdict.state != 'again':
-            self._status[name] = Status(verdict.state, verdict.reason)
-        elif self._stops:
+        if self._stops and verdict.state in ('again', 'failed'):  # a signal ends a run that has not begun, without 42
             self._status[name] = Status('stopped', verdict.reason)
+        elif verdict.state != 'again':
+            self._status[name] = Status(verdict.state, verdict.reason)
         else:
             self._status[name] = Status('waiting', verdict.reason)
             self._due[name] = self._clock() + verdict.delay
