@@ -91,10 +91,9 @@ def discriminate(
 ) -> tuple[jax.Array, jax.Array, dict]:
     """Returns the logits of images [B], those of objects [B, M], and the new collections, in training mode."""
     named: dict[str, Any] = dict(condition)
-    (logits, objects), stats = model.discriminator.apply(
-        variables['discriminator'], images, True, **named, mutable=STATES
-    )
-    return logits, objects, stats
+    outputs, stats = model.discriminator.apply(variables['discriminator'], images, True, **named, mutable=STATES)
+    logits, objects = outputs
+    return logits, objects, cast(dict, stats)
 
 
 def over_objects(values: jax.Array, box_classes: jax.Array) -> jax.Array:
@@ -129,10 +128,11 @@ def generator_terms(model: LayoutGAN, variables: Variables, batch: Batch, keys: 
     """Offers the generator's terms: image, and object, averaged over the objects of an image."""
     condition = from_batch(model.conditions, batch)
     fakes, stats = generate(model, variables, keys, condition)
-    logits, objects, _ = discriminate(model, variables, fakes, condition)
-    losses = model.pair.generator(objects.ravel(), None).reshape(objects.shape)
+    fake, fake_objects, _ = discriminate(model, variables, fakes, condition)
+    real, real_objects, _ = discriminate(model, variables, batch['x'], condition)
+    losses = model.pair.generator(fake_objects.ravel(), real_objects.ravel()).reshape(fake_objects.shape)
     return {
-        'image': model.pair.generator(logits, None),
+        'image': model.pair.generator(fake, real),
         'object': over_objects(losses, condition['box_classes']),
     }, {'generator': stats}
 
@@ -141,13 +141,15 @@ def from_config(config: ConfigDict, axis: str | None) -> LayoutGAN:
     """Makes the layout GAN of `config.model`, see `settings`.
 
     Raises:
-        ConfigError: there are no classes of objects, or the losses compare real with generated logits.
+        ConfigError: there are no classes of objects, or the losses average over objects, absent ones among them.
     """
     if config.model.object_classes == 0:
         raise ConfigError("config.model.object_classes=0: give a number of classes, or 'auto' for that of the data")
     pair = choose(PAIRS, config.model.pair, 'config.model.pair')
-    if config.model.pair.startswith('relativistic'):
-        raise ConfigError(f'config.model.pair={config.model.pair!r}: choose a pair that judges images one by one')
+    if config.model.pair == 'relativistic_average':
+        raise ConfigError(
+            "config.model.pair='relativistic_average' averages over absent objects too: choose another pair"
+        )
     return LayoutGAN(
         choices.bind(GENERATORS, config.model.generator, 'config.model.generator')(config, axis),
         choices.bind(DISCRIMINATORS, config.model.discriminator, 'config.model.discriminator')(config),

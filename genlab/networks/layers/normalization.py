@@ -76,8 +76,11 @@ class BatchNorm(nn.Module):
         if train:
             axis = None if self.is_initializing() else self.axis
             average = (lambda values: values) if axis is None else (lambda values: lax.pmean(values, axis))
-            share = None if weights is None else average(weights.mean())  # of the examples
-            centre, rest, spread = _moments(x, average, None if share is None else weights / jnp.maximum(share, 1e-8))
+            share = None
+            if weights is not None:
+                share = average(weights.mean())
+                weights = weights / jnp.maximum(share, 1e-8)  # their mean is 1
+            centre, rest, spread = _moments(x, average, weights)
             if not self.is_initializing():
                 count = x.size // x.shape[-1] * (1 if self.axis is None else lax.axis_size(self.axis))
                 if share is None:

@@ -1,7 +1,7 @@
 """Spectral normalisation: layers whose kernels have a largest singular value of 1 (Miyato et al. 2018, algorithm 1)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +89,7 @@ class SpectralConv(_Spectral):
     dtype: Any = None
     kernel_init: Callable = nn.initializers.xavier_uniform()
 
-    operation = staticmethod(convolve)
+    operation: ClassVar[Callable[..., jax.Array]] = staticmethod(convolve)
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -110,4 +110,6 @@ class SpectralDoubledConv(SpectralConv):
 class SpectralHalvedConv(SpectralConv):
     """Averages 2x2 pixels after `SpectralConv` with a 3x3 window: [B, 2 H, 2 W, I] -> [B, H, W, features]."""
 
-    operation = staticmethod(lambda x, kernel, strides, padding: convolve_halved(x, kernel))
+    @staticmethod
+    def operation(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding) -> jax.Array:
+        return convolve_halved(x, kernel)
