@@ -86,6 +86,19 @@ def test_the_running_variance_is_unbiased_over_all_devices():
     np.testing.assert_allclose(shared, [np.var(x, (0, 1, 2, 3), ddof=1)] * 2, rtol=1e-5)
 
 
+def test_examples_of_weight_zero_are_not_part_of_the_statistics_of_any_device():
+    x = jax.random.normal(jax.random.key(1), (2, 3, 2, 2, 5))  # [devices, B, H, W, C]
+    weights = jnp.array([[1.0, 0, 1], [0, 0, 1]])
+    layer, stats = BatchNorm('devices', momentum=0.0, affine=False), {'mean': jnp.zeros(5), 'var': jnp.ones(5)}
+    run = lambda x, weights: layer.apply({'batch_stats': stats}, x, True, weights=weights, mutable='batch_stats')
+    y, new = jax.jit(jax.vmap(run, axis_name='devices'))(x, weights)
+    kept = np.asarray(x)[np.asarray(weights) > 0]
+    np.testing.assert_allclose(new['batch_stats']['mean'], [kept.mean((0, 1, 2))] * 2, atol=1e-6)
+    np.testing.assert_allclose(new['batch_stats']['var'], [kept.var((0, 1, 2), ddof=1)] * 2, rtol=1e-5)
+    x = np.asarray(x)
+    np.testing.assert_allclose(y, (x - kept.mean((0, 1, 2))) / np.sqrt(kept.var((0, 1, 2)) + 1e-5), atol=1e-5)
+
+
 def test_groups_and_epsilon_are_settings():
     x = jax.random.normal(jax.random.key(1), (2, 3, 3, 8))
     layer = lambda x: group_normalization(x, 'norm', groups=4, epsilon=2.0)
