@@ -1,11 +1,10 @@
 """LostGAN (Sun and Wu 2019, version 1): scenes from boxes and their kinds, 32x32.
 
     python -m genlab.main --config=configs/lostgan.py
-    python -m genlab.main --config=configs/lostgan.py --mode=sample --boxes=layout.json
 
-Colour and background are not in the layout: the former is the latent of an object, the latter that of the image. The
-evaluator `layouts` classifies the objects in their boxes, beside those of real scenes. The default trains in about ten
-minutes on two cores.
+Samples have the layouts of held-out scenes; `--mode=sample --boxes=layout.json` draws layouts of your own. Colour and
+background are not in the layout: the former is the latent of an object, the latter that of the image. The evaluator
+`layouts` classifies the objects in their boxes, beside those of real scenes.
 """
 
 from genlab import config as configs
