@@ -469,6 +469,10 @@ def small(config: ConfigDict) -> ConfigDict:
         config.data.update(stacked='digits', name='', dir='')
     if config.data.source == 'speech':
         config.data.update(name='', dir='', images_dir='', speaker='')
+    if config.data.source == 'pairs':  # a drawing and a picture of the same scene
+        config.data.update(source='scenes', name='', dir='', fields=('style',))
+        config.data.unpaired = 'style' if config.data.unpaired else ''
+        config.model.input = 'style'
     config.data.update(resolution=16, batch_size=8)
     overlays = [{**overlay} for overlay in config.phases if overlay.get('data.resolution', 0) <= 16]
     for number, overlay in enumerate(overlays):

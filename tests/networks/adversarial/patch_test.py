@@ -26,4 +26,4 @@ def test_a_logit_sees_a_patch_and_small_images_are_refused():
         assert [int(seen.any(axis).sum()) for axis in (0, 1)] == [patch, patch]
         assert int(seen.sum()) == patch**2
     with pytest.raises(ValueError, match='1 layers needs a side of 6, not 4: use fewer layers'):
-        module.init(jax.random.key(1), x[:, :4, :4], False)
+        PatchDiscriminator(4, layers=1).init(jax.random.key(1), x[:, :4, :4], False)
