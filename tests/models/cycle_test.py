@@ -10,12 +10,16 @@ from flax import linen as nn
 
 from configs import cyclegan as config_file
 from genlab import experiment
+from genlab.choices import named
 from genlab.config import schedule, small
 from genlab.errors import ConfigError
 from genlab.losses.adversarial import PAIRS
-from genlab.models import cycle
+from genlab.models import cycle, translation
+from genlab.networks.layers.convolution import Conv
+from genlab.networks.layers.normalization import InstanceNorm
 from genlab.noise import uniform
 from genlab.training.state import initialize
+from support.runs import Trained, with_sgd
 
 SHAPE = (2, 2, 1)
 PLACES, BATCH, BATCHES = 5, 4, 6
@@ -92,6 +96,30 @@ def test_the_pool_of_several_devices_is_that_of_one(pooled):
             np.testing.assert_array_equal(images.reshape(BATCH, *SHAPE), shown[number][name])
     for found, expected in zip(*map(jax.tree.leaves, (held, variables))):
         np.testing.assert_array_equal(found, np.stack([expected] * 2))
+
+
+class Tiny(nn.Module):
+    """A generator of one convolution, which compiles fast."""
+
+    @nn.compact
+    def __call__(self, images, train, keys=None):
+        x = Conv(images.shape[-1], (3, 3), padding='REFLECT', name='convolution')(images)
+        return nn.tanh(InstanceNorm(name='normalization')(x))
+
+
+def test_placements_agree(monkeypatch):
+    """Trains three calls: after the first the pool is full, so discriminators meet fakes of other devices."""
+    monkeypatch.setitem(translation.GENERATORS, 'tiny', lambda config, axis: Tiny())
+    config = with_sgd(small(config_file.get_config('instance')), 0.01, clip=1.0)
+    config.model.generator = named('tiny')
+    config.model.update(pool=PLACES)
+    devices = jax.devices()
+    runs = [Trained(config, *place) for place in (('pmap', devices[:1]), ('pmap',), ('fsdp',))]
+    one, *others = [jax.device_get(run.run((run.start, run.zero), 0, 3)) for run in runs]
+    assert one[0].stats['pool']['pool']['count'] == PLACES
+    for other in others:
+        for (where, a), b in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(other)):
+            np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-5, err_msg=jax.tree_util.keystr(where))
 
 
 class Shift(nn.Module):

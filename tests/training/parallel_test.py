@@ -25,8 +25,7 @@ FAMILIES = {  # experiment -> the config that stands for it
     'adversarial_autoencoder': 'adversarial_ae',
     'one_step': 'meanflow:moons',
     'vq_vae': 'vq_vae',
-    'translation': 'pix2pix',
-    'cycle': 'cyclegan:instance',
+    'translation': 'pix2pix:facades',
 }
 
 
