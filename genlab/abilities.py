@@ -35,6 +35,11 @@ class SampleWithLikelihood(Protocol):
         """
 
 
+class EmbedCondition(Protocol):
+    def __call__(self, variables: Variables, condition: Condition) -> jax.Array:
+        """Embeds conditions as the model reads them: [N, D]. Leaves of `condition` are [N, ...]."""
+
+
 class Inpaint(Protocol):
     def __call__(
         self, variables: Variables, batch: Batch, mask: jax.Array, keys: jax.Array, condition: Condition
@@ -118,6 +123,7 @@ class Sampler(NamedTuple):
     inpaint: Inpaint | None = None
     image_to_image: ImageToImage | None = None
     with_likelihood: SampleWithLikelihood | None = None
+    embed_condition: EmbedCondition | None = None  # what it understands of its condition, before it generates
 
 
 class Codec(NamedTuple):

@@ -449,6 +449,7 @@ CAPS = {
     'components': 4,
     'pool': 10,
     'restarts': 2,
+    'stages': 2,
 }
 LENGTHS = {'multipliers': 1}
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab import data
+from genlab import conditioning, data
 from genlab.abilities import Codec, Variables
 from genlab.data import fingerprint
 from genlab.experiment import Experiment
@@ -195,6 +195,19 @@ class Subject:
     def vectors(self, split: str) -> np.ndarray:
         """Returns the codes of the chosen examples of a split, one vector per example, [N, D]."""
         return vectors.flatten(self.codes(split))
+
+    @property
+    def embeds_conditions(self) -> bool:
+        """Whether the model embeds the conditions of samples."""
+        return self.experiment.sampler is not None and self.experiment.sampler.embed_condition is not None
+
+    @_memoised
+    def conditions(self, split: str) -> np.ndarray:
+        """Returns the embedded conditions of the chosen examples of a split, [N, D]; see `embeds_conditions`."""
+        assert self.experiment.sampler is not None
+        embed = compiled(self.experiment.sampler.embed_condition)
+        condition = functools.partial(conditioning.from_batch, self.experiment.conditions)
+        return self.over(lambda variables, batch, keys: {'it': embed(variables, condition(batch))}, split)['it']
 
     def over(
         self,

@@ -8,7 +8,7 @@ import numpy as np
 
 from genlab import data
 from genlab.evaluation.features import classifier, extractors, reference
-from genlab.evaluation.metrics import distances, diversity, neighbours
+from genlab.evaluation.metrics import codes, distances, diversity, neighbours
 from genlab.evaluation.metrics.manifold import manifold
 from genlab.evaluation.metrics.similarity import scales, within_class_ms_ssim
 from genlab.evaluation.needs import shortage
@@ -53,6 +53,9 @@ def evaluate(subject: Subject) -> Part:
             'ms_ssim_scales': scales(*samples.shape[1:3]),
         }
         figures |= _classes(subject, trained.classes, trained.probabilities(samples), real['label'])
+        if subject.asked is not None and subject.embeds_conditions:
+            protocol['condition_probe'] = f'linear, fitted to {len(subject.chosen("train")):,}, on {subject.held_out:,}'
+            figures |= _understood(subject, figures['condition_accuracy'])
     if extractor.classify is not None:
         lacking = shortage('inception_score', len(extractor.classes), len(features))
         figures['inception_score'] = lacking or diversity.inception_score(extractor.classify(features))[0]
@@ -99,6 +102,21 @@ def _classes(
     if subject.asked is not None:
         figures['condition_accuracy'] = float((subject.asked == predicted).mean())
     return figures
+
+
+def _understood(subject: Subject, accuracy: float) -> dict[str, Any]:
+    """Returns how often a linear probe finds the class in the embedding of a held-out condition.
+
+    `condition_kept` is the accuracy of samples divided by this one: the rest is lost in generating.
+
+    accuracy: the share of samples of the class that is asked.
+    """
+    labels = subject.rows('train', 'label')
+    if len(np.unique(labels)) < 2:
+        return {'condition_probe': 'the training set has one class, and a probe needs two'}
+    embedded = subject.conditions('train'), labels, subject.conditions('test'), subject.rows('test', 'label')
+    probe = codes.linear_probe(*embedded)
+    return {'condition_probe': probe, 'condition_kept': accuracy / probe if probe else float('nan')}
 
 
 def class_shares(probabilities: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:

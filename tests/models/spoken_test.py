@@ -1,0 +1,126 @@
+"""Tests images from speech: batches of several devices, which network each player moves, and mismatched pairs."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import speech2image as config_file
+from genlab import config as configs
+from genlab import experiment
+from genlab.config import small
+from genlab.errors import ConfigError
+from genlab.models import spoken
+
+build = experiment.load('spoken')
+RANDOM = np.random.default_rng(0)
+LABELS = np.array([0, 1, 0, 2, 1, 1, 1, 0], np.int32)
+BATCH = {
+    'x': RANDOM.uniform(-1, 1, (8, 16, 16, 1)).astype(np.float32),
+    'speech': RANDOM.normal(size=(8, 7, 5)).astype(np.float32),
+    'speech_length': np.array([7, 3, 5, 7, 1, 2, 6, 4], np.int32),
+    'label': LABELS,
+    'position': np.arange(8, dtype=np.int32),
+}
+KEYS = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), jnp.arange(8))
+
+
+def config_of():
+    config = small(config_file.get_config())
+    config.model.classes = 3
+    config.model.update(embedding_size=6, condition_size=3, latent_size=4)
+    config.model.speech.update(width=4, layers=1, features=4)
+    config.model.generator.width = config.model.discriminator.width = config.model.teacher.width = 2
+    return config
+
+
+@pytest.fixture(scope='module')
+def variables():
+    """Returns variables without zeros; running variances are positive."""
+    shapes = jax.eval_shape(build(config_of()).init, BATCH, jax.random.key(0)).variables()
+    return jax.tree.map(lambda leaf: jnp.array(RANDOM.uniform(0.1, 0.9, leaf.shape), leaf.dtype), shapes)
+
+
+def values_of(axis, variables, batch, keys):
+    """Returns all terms of the players whose terms compare examples or normalise over the batch, and collections."""
+    model, step = spoken.from_config(config_of(), axis), jnp.zeros((), jnp.int32)
+    found = {}
+    for name in ('speech', 'discriminator', 'generator'):
+        found[name] = getattr(spoken, f'{name}_terms')(model, variables, batch, keys, step)
+    gradient = jax.grad(lambda speech: sum(
+        spoken.speech_terms(model, {**variables, 'speech': speech}, batch, keys, step)[0][term].mean()
+        for term in ('triplet', 'triplet_same')
+    ))(variables['speech'])
+    if axis is not None:
+        gradient = jax.lax.pmean(gradient, axis)
+    return found, gradient
+
+
+def test_four_devices_compare_the_examples_of_the_whole_batch(variables):
+    one, slope = jax.jit(functools.partial(values_of, None))(variables, BATCH, KEYS)
+    split = lambda leaf: leaf.reshape(4, 2, *leaf.shape[1:])
+    four, slopes = jax.pmap(functools.partial(values_of, 'batch'), 'batch', in_axes=(None, 0, 0))(
+        variables, *jax.tree.map(split, (BATCH, KEYS))
+    )
+    for name, (terms, new) in four.items():
+        for term, value in terms.items():
+            np.testing.assert_allclose(value.reshape(8), one[name][0][term], rtol=2e-4, atol=1e-5, err_msg=term)
+        for path, leaf in jax.tree.leaves_with_path(new):  # batch statistics
+            assert np.ptp(np.asarray(leaf), axis=0).max() < 1e-5, path
+    assert np.asarray(one['speech'][0]['triplet']).max() > 0
+    for path, leaf in jax.tree.leaves_with_path(slopes):
+        expected = functools.reduce(lambda tree, key: tree[key.key], path, slope)
+        np.testing.assert_allclose(leaf[0], expected, rtol=2e-3, atol=1e-5, err_msg=jax.tree_util.keystr(path))
+
+
+def test_a_mismatched_condition_is_of_the_next_example_of_another_class():
+    model = spoken.from_config(config_of(), None)
+    own = jnp.arange(8.0)[:, None]
+    found = jax.jit(functools.partial(spoken._mismatched, model))
+    other, exists = found(own, LABELS)
+    assert other[:, 0].tolist() == [1, 2, 3, 4, 7, 7, 7, 1] and exists.all()
+    assert not found(own, np.zeros(8, np.int32))[1].any()
+
+
+def test_each_player_moves_its_own_networks_and_the_embedding_is_fixed(variables):
+    """By gradients of each player's terms with respect to all networks: those that it trains are the only others."""
+    model = spoken.from_config(config_of(), None)
+    params = {name: tree['params'] for name, tree in variables.items()}
+
+    players = ('teacher', 'speech', 'discriminator', 'generator')
+
+    def total(params, player):
+        moved = {name: {**variables[name], 'params': params[name]} for name in params}
+        terms, _ = getattr(spoken, f'{player}_terms')(model, moved, BATCH, KEYS, jnp.zeros((), jnp.int32))
+        return sum(value.mean() for value in terms.values())
+
+    slopes = jax.jit(lambda params: {player: jax.grad(total)(params, player) for player in players})(params)
+    reached = {
+        player: {name for name, tree in slope.items() if any(map(np.any, jax.tree.leaves(tree)))}
+        for player, slope in jax.device_get(slopes).items()
+    }
+    judges = {'discriminator_0', 'discriminator_1'}
+    assert reached == {
+        'teacher': {'teacher'},
+        'speech': {'speech'},
+        'discriminator': judges,
+        'generator': {'generator', *judges},
+    }
+
+
+def test_what_does_not_fit_is_refused():
+    config = config_of()
+    config.model.stages = 3
+    with pytest.raises(ConfigError, match='config.model.stages=3, config.data.resolution=16: .*take fewer'):
+        build(config)
+    config.model.update(stages=2, classes=0)
+    with pytest.raises(ConfigError, match='the teacher learns classes: label the data'):
+        build(config)
+
+
+def test_the_phases_train_the_encoders_first():
+    first, second = configs.phases(config_file.get_config())
+    assert configs.order(first.config) == ('teacher', 'speech') and first.end == second.start == config_file.ALIGNED
+    assert configs.order(second.config) == ('discriminator', 'generator')
