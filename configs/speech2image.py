@@ -1,10 +1,11 @@
-"""Images from speech (Li et al. 2020) on embedded data: ten spoken digits, and scikit-learn's handwritten ones, 32x32.
+"""Images from speech (Li et al. 2020) on embedded data: synthetic spoken digits and scikit-learn's, 32x32.
 
     python -m genlab.main --config=configs/speech2image.py
 
 First a teacher learns the classes of the images, and the encoder of speech learns to embed each clip where the teacher
 has its image. Then generator and discriminators train on embeddings of the frozen encoder. Evaluation draws a sample
-for each held-out clip, and compares the digit that a classifier sees with the one that is said.
+for each held-out clip, and compares the digit that a classifier sees with the one that is said. Held-out clips are of
+a voice that training does not hear (config.data.speaker). See docs/systems/speech2image.md.
 """
 
 from genlab import config as configs
@@ -16,7 +17,7 @@ ALIGNED = 600  # steps of teacher and speech encoder, before those of generator 
 
 def get_config(variant=''):
     config = configs.defaults('spoken')
-    config.data.update(source='speech', resolution=32, channels=1, batch_size=32)
+    config.data.update(source='speech', speaker='tenor', resolution=32, channels=1, batch_size=32)
     config.model.update(spoken.settings())
     config.losses.teacher = dict(classification=1.0, accuracy=0.0)
     config.losses.speech = dict(triplet=1.0, triplet_same=0.1, distillation=1.0, direction_error=0.1, recall=0.0)
@@ -28,7 +29,6 @@ def get_config(variant=''):
     config.optimizer.generator = adam(2e-4, b1=0.5)
     config.average.generator = 0.998
     _steps(config, ALIGNED, 3000)
-    config.sample.condition = True
     return configs.vary(config, variant, VARIANTS)
 
 
@@ -48,8 +48,10 @@ def _steps(config, aligned, adversarial):
 
 
 def mnist(config):
-    """Recorded digits, config.data.dir={folder of wav files as in the Free Spoken Digit set}, with images of MNIST."""
-    config.data.update(dir='free-spoken-digit-dataset/recordings', name='mnist')
+    """Recorded digits of the Free Spoken Digit set, whose folder is config.data.dir, with images of MNIST.
+
+    MNIST is prepared by TFDS in config.data.images_dir; '' is its default."""
+    config.data.update(dir='free-spoken-digit-dataset/recordings', name='mnist', speaker='theo')
     config.model.speech.dropout = 0.2
     _steps(config, 2000, 5000)
     config.sample.chunk = 256

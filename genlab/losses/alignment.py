@@ -12,8 +12,8 @@ import jax.numpy as jnp
 def triplet(scores: jax.Array, own: jax.Array, rivals: jax.Array, *, margin: float) -> jax.Array:
     """Computes by how much rivals come within a margin of the counterpart, on average over all candidates.
 
-    L_i = 1/N sum_j r_ij max(0, s_ij - s_i,o(i) + m): a joint embedding loss over one batch (Reed et al. 2016, "Learning
-    Deep Representations of Fine-Grained Visual Descriptions"; in this form in the published training of Li et al. 2020).
+    L_i = 1/N sum_j r_ij max(0, s_ij - s_i,o(i) + m): the joint embedding loss of the published training of Li et al.
+    2020, after Reed et al. 2016, "Learning Deep Representations of Fine-Grained Visual Descriptions".
 
     Args:
         scores: similarity s of each example to each candidate, [B, N].

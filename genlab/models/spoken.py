@@ -121,7 +121,7 @@ def networks(model: Spoken, batch: Batch) -> dict[str, Network]:
     """Returns the networks by name, with inputs that initialise them."""
     x = batch['x']
     z, embedding, condition = (
-        jnp.zeros((len(x), size)) for size in (model.latent_size, model.embedding_size, model.condition_size)
+        jnp.zeros((x.shape[0], size)) for size in (model.latent_size, model.embedding_size, model.condition_size)
     )
     found = {
         'speech': Network(model.speech, (batch['speech'], batch['speech_length'], False)),
@@ -129,7 +129,7 @@ def networks(model: Spoken, batch: Batch) -> dict[str, Network]:
         'generator': Network(model.generator, (z, embedding, condition, False)),
     }
     for name, module, side in zip(discriminators(model), model.discriminators, model.sides):
-        images = jnp.zeros((len(x), side, side, x.shape[-1]))
+        images = jnp.zeros((x.shape[0], side, side, x.shape[-1]))
         found[name] = Network(module, (images, condition[:, None], False))
     return found
 

@@ -12,6 +12,7 @@ from genlab.conditioning import Conditions
 from genlab.data.source import only, unpaired
 from genlab.data.sources.scenes import layout
 from genlab.evaluation.evaluators import anomaly, codes, held_out, points, quality, reconstruction, scenes, translation
+from genlab.evaluation.metrics.codes import linear_probe
 from genlab.evaluation.subject import Subject
 from genlab.training import parallel
 from support.classifiers import train
@@ -412,6 +413,30 @@ def test_the_asked_classes_are_those_of_the_samples(held_out_labels):
     labels = data.load(config.data, 'test').rows(np.arange(50))['label']
     assert np.array_equal(subject.asked, labels) == held_out_labels and subject.selected == {}
     assert subject_of(config, sample=fill).asked is None
+
+
+@pytest.mark.parametrize('understood', [None, 4, 64])
+def test_samples_are_compared_with_what_is_understood_of_their_condition(quick_classifier, understood):
+    """The samples are the images that condition them, of which the model understands the first pixels, or all."""
+    config = digits()
+    config.data.limit = 300
+    config.evaluate.count = config.sample.chunk = 64
+    embed = lambda variables, condition: condition['image'].reshape(len(condition['image']), -1)[:, :understood]
+    abilities = {} if understood is None else {'embed_condition': embed}
+    copy = lambda variables, keys, condition: condition['image']
+    part = quality.evaluate(subject_of(config, sample=copy, conditions=Conditions(fields=('image',)), **abilities))
+    accuracy = part.figures['condition_accuracy']
+    assert accuracy > 0.7
+    if understood is None:
+        assert not {'condition_probe', 'condition_kept'} & {*part.figures, *part.protocol}
+        return
+    rows = (data.load(config.data, split).rows(np.arange(count)) for split, count in (('train', 300), ('test', 64)))
+    flat = [(row['image'].reshape(len(row['image']), -1)[:, :understood], row['label']) for row in rows]
+    probe = part.figures['condition_probe']
+    assert probe == pytest.approx(linear_probe(*flat[0], *flat[1]), abs=0.02)
+    assert (probe > 0.8) == (understood == 64)
+    assert part.figures['condition_kept'] == pytest.approx(accuracy / probe)
+    assert part.protocol['condition_probe'] == 'linear, fitted to 300, on 64'
 
 
 def test_too_few_samples_give_texts_instead_of_numbers(quick_classifier):

@@ -32,9 +32,7 @@ class SpeechEncoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, speech: jax.Array, length: jax.Array, train: bool, keys: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, speech: jax.Array, length: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
         side = self.window // 2
         x, mask = speech, _mask(speech.shape[1], length)
         for i in range(self.layers):
