@@ -54,6 +54,18 @@ def from_batch(conditions: Conditions, batch: Mapping[str, jax.Array]) -> dict[s
     return {name: batch[name] for name in names}
 
 
+def check(conditions: Conditions, source: Source) -> None:
+    """Raises ConfigError where the data lack a field that samples are conditioned on."""
+    for name in conditions.fields:
+        if name in source.on_demand and name not in source.fields:
+            raise ConfigError(f'the model is conditioned on {name!r}: set config.data.fields=({name!r},)')
+        if name not in source.fields:
+            raise ConfigError(
+                f'the model is conditioned on {name!r}, and {source.name} has {", ".join(source.fields)}: set '
+                'config.data to a source with that field'
+            )
+
+
 def null(conditions: Conditions, count: int, length: int = 0) -> dict[str, jax.Array]:
     """Makes the null condition of `count` examples, of label and caption. `length`: tokens per caption."""
     label = {'label': jnp.full(count, conditions.classes, jnp.int32)} if conditions.classes else {}

@@ -19,7 +19,7 @@ def test_reads_are_recorded_by_path_and_checks_do_not_count():
     with reads.recorded() as read:
         copy = config.copy_and_resolve_references()
         assert copy.data.batch_size and config.get('seed') is not None
-        programs(copy, lambda config, axis: None, parallel.place('pmap'), declared=True)
+        programs(copy, lambda config, axis: experiment.Experiment(None, None), parallel.place('pmap'), declared=True)
     assert {'data.batch_size', 'seed', 'train.steps'} <= read
     assert not read & {'evaluate.maps', 'explore.reach', 'checkpoint.keep'}  # these are only checked
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from genlab import data
+from genlab import conditioning, data
 from genlab.config import Phase, at, periods, phases
 from genlab.data.batches import gathered
 from genlab.data.load import SPLITS
@@ -94,6 +94,7 @@ def programs(
         data.resolve(phase.config, source(of), measure=not declared)
         experiment = build(phase.config, placement.axis)
         rejection.check(phase.config, experiment)
+        conditioning.check(experiment.conditions, source(of))
         return Program(
             phase.start,
             phase.end,

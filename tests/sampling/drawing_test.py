@@ -250,3 +250,16 @@ def test_jitted_gives_the_same_object_for_the_same_function():
         return 2 * x
 
     assert drawing.jitted(double) is drawing.jitted(double) and drawing.jitted(double)(jnp.int32(2)) == 4
+
+
+def test_a_field_that_the_data_lack_is_refused():
+    source = data.load(digits().data)
+    conditioning.check(Conditions(fields=('image',)), source)
+    with pytest.raises(
+        ConfigError, match="conditioned on 'speech', and digits/train has image, label: set config.data"
+    ):
+        conditioning.check(Conditions(fields=('image', 'speech')), source)
+    scenes = configs.defaults('x').data
+    scenes.update(source='scenes', channels=3)
+    with pytest.raises(ConfigError, match=r"conditioned on 'boxes': set config.data.fields=\('boxes',\)"):
+        conditioning.check(Conditions(fields=('boxes',)), data.load(scenes))
