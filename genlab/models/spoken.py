@@ -161,7 +161,8 @@ def speech_terms(model: Spoken, variables: Variables, batch: Batch, keys: jax.Ar
 
     The candidates of triplets are the images of all devices, separately per microbatch.
     """
-    heard = model.speech.apply(variables['speech'], batch['speech'], batch['speech_length'], True, keys)
+    inputs = batch['speech'], batch['speech_length'], True, keys
+    heard = cast(jax.Array, model.speech.apply(variables['speech'], *inputs))
     seen = jax.lax.stop_gradient(model.teacher.apply(variables['teacher'], batch['x'], False)[0])
     (candidates, labels), own = _gathered(model, (seen, batch['label']))
     scores = heard @ candidates.T
