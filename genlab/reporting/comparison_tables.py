@@ -36,6 +36,8 @@ HIGHER = (
     'coverage',
     'inception_score',
     'condition_accuracy',
+    'condition_probe',
+    'condition_kept',
     'modes',
     'high_quality',
     'linear_probe',
