@@ -367,7 +367,17 @@ def test_small_shrinks_every_config_and_keeps_its_structure(path, variant):
     config = module(path).get_config(variant)
     shrunk = small(config)
     assert shape(shrunk) == shape(config)
-    assert shrunk.data.source in ('digits', 'toy', 'faithful', 'bars', 'scenes', 'stacked', 'sequences', 'codes')
+    assert shrunk.data.source in (
+        'digits',
+        'toy',
+        'faithful',
+        'bars',
+        'scenes',
+        'stacked',
+        'sequences',
+        'codes',
+        'speech',
+    )
     assert shrunk.train.steps <= 2 * max(2, len(config.phases))
     assert shrunk.experiment == config.experiment and {*shrunk.train.order} == {*config.train.order}
     assert {name: {*terms} for name, terms in shrunk.losses.items()} == {
