@@ -16,8 +16,6 @@ from genlab.networks.layers.convolution import STRIDE_TWO, Conv, DoubledConv
 from genlab.networks.layers.normalization import BatchNorm
 from genlab.networks.layers.resampling import doublings
 
-ORTHOGONAL = nn.initializers.orthogonal()
-
 
 class Pictures(NamedTuple):
     """The images of all stages, and the distribution that the condition was drawn from."""
@@ -48,12 +46,12 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array, embedding: jax.Array, noise: jax.Array, train: bool) -> Pictures:
         first, size = doublings(first_side(self.resolution, self.stages)), self.condition_size
-        dense: dict[str, Any] = {'kernel_init': ORTHOGONAL, 'dtype': self.dtype}
-        both = nn.glu(nn.Dense(4 * size, name='condition', **dense)(embedding)).astype(jnp.float32)
+        both = nn.glu(nn.Dense(4 * size, dtype=self.dtype, name='condition')(embedding)).astype(jnp.float32)
         mean, log_variance = both[:, :size], both[:, size:]
         condition = mean + jnp.exp(log_variance / 2) * noise
         width = self.width * 2**first
-        x = nn.Dense(32 * width, use_bias=False, name='input', **dense)(jnp.concatenate([condition, z], -1))
+        x = jnp.concatenate([condition, z], -1)
+        x = nn.Dense(32 * width, use_bias=False, dtype=self.dtype, name='input')(x)
         x = nn.glu(self.normalized(x, train, 'input')).reshape(-1, 4, 4, width)
         for i in range(first):
             x = self.gated(x, width // 2 ** (i + 1), train, f'double_{i}', DoubledConv)
@@ -71,8 +69,7 @@ class Generator(nn.Module):
 
     def convolved(self, x: jax.Array, width: int, name: str, kind: type[Conv] = Conv) -> jax.Array:
         """Applies a 3x3 convolution without a bias."""
-        settings: dict[str, Any] = {'use_bias': False, 'kernel_init': ORTHOGONAL, 'dtype': self.dtype}
-        return kind(width, (3, 3), name=f'{name}_convolution', **settings)(x)
+        return kind(width, (3, 3), use_bias=False, dtype=self.dtype, name=f'{name}_convolution')(x)
 
     def normalized(self, x: jax.Array, train: bool, name: str) -> jax.Array:
         """Normalises over the batch."""
@@ -101,7 +98,7 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, conditions: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        settings: dict[str, Any] = {'use_bias': False, 'kernel_init': ORTHOGONAL, 'dtype': self.dtype}
+        settings: dict[str, Any] = {'use_bias': False, 'dtype': self.dtype}
         halvings = doublings(images.shape[1])
 
         def normalized(x: jax.Array, name: str) -> jax.Array:
