@@ -13,6 +13,7 @@ from genlab import experiment
 from genlab.config import small
 from genlab.errors import ConfigError
 from genlab.models import spoken
+from genlab.training import state
 
 build = experiment.load('spoken')
 RANDOM = np.random.default_rng(0)
@@ -112,6 +113,24 @@ def test_each_player_moves_its_own_networks_and_the_embedding_is_fixed(variables
         'discriminator': judges,
         'generator': {'generator', *judges},
     }
+
+
+def test_the_published_sizes():
+    """Those of discriminators are counted by hand: a part that all have, and more convolutions per doubling."""
+    config = config_file.get_config('paper')
+    with config.ignore_type():
+        config.model.classes = 200
+    shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, jnp.float32)
+    batch = {'x': shape(2, 256, 256, 3), 'speech': shape(2, 80, 40), 'speech_length': jnp.ones(2, jnp.int32)}
+    networks = functools.partial(spoken.networks, spoken.from_config(config, None))
+    shapes = jax.eval_shape(lambda batch: state.initialize(networks(batch), jax.random.key(0)), batch)
+    counts = {name: sum(leaf.size for leaf in jax.tree.leaves(tree['params'])) for name, tree in shapes.items()}
+    halving = 16 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512) + 2 * (128 + 256 + 512)
+    common = halving + 9 * (512 + 128) * 512 + 2 * 512 + 2 * (16 * 512 + 1)
+    at_128 = 16 * 512 * 1024 + 2 * 1024 + 9 * 1024 * 512 + 2 * 512
+    at_256 = at_128 + 16 * 1024 * 2048 + 2 * 2048 + 9 * 2048 * 1024 + 2 * 1024
+    assert counts['generator'] == 21_239_696
+    assert [counts[f'discriminator_{stage}'] for stage in range(3)] == [common, common + at_128, common + at_256]
 
 
 def test_what_does_not_fit_is_refused():

@@ -1,7 +1,6 @@
-"""Tests the stacked generator and its discriminators: published sizes, stages, and how the condition enters."""
+"""Tests the stacked generator and its discriminators: stages, and how the condition enters."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,26 +14,6 @@ Z, EMBEDDING, NOISE = (RANDOM.normal(size=(4, size)).astype(np.float32) for size
 def filled(shapes):
     """Returns positive variables."""
     return jax.tree.map(lambda leaf: RANDOM.uniform(-0.3, 1, leaf.shape).astype(np.float32) * 0.5 + 0.2, shapes)
-
-
-def size(tree):
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-
-def test_the_published_sizes():
-    key = jax.random.key(0)
-    inputs = jnp.zeros((2, 100)), jnp.zeros((2, 1024)), jnp.zeros((2, 128))
-    pictures, variables = jax.eval_shape(lambda: Generator(256).init_with_output(key, *inputs, True))
-    assert size(variables['params']) == 21_239_696
-    assert [image.shape for image in pictures.images] == [(2, side, side, 3) for side in (64, 128, 256)]
-    # At 64x64 by hand: 2,757,376 in convolutions that halve, the joint one and two logits.
-    at_64 = 2_757_376 + 9 * 640 * 512 + 1024 + 2 * (16 * 512 + 1)
-    below = 16 * 512 * 1024 + 2048 + 9 * 1024 * 512 + 1024
-    deepest = 16 * 512 * 1024 + 2048 + 16 * 1024 * 2048 + 4096 + 9 * 2048 * 1024 + 2048 + 9 * 1024 * 512 + 1024
-    for side, count in ((64, at_64), (128, at_64 + below), (256, at_64 + deepest)):
-        images = jnp.zeros((2, side, side, 3))
-        shapes = jax.eval_shape(lambda: Discriminator().init(key, images, jnp.zeros((2, 1, 128)), True))
-        assert size(shapes['params']) == count
 
 
 @pytest.fixture(scope='module')
