@@ -28,44 +28,38 @@ BATCH = {
 KEYS = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), jnp.arange(8))
 
 
-def config_of():
+def config_of(resolution=16, stages=2):
     config = small(config_file.get_config())
+    config.data.resolution = resolution
     with config.ignore_type():  # a number in place of 'auto'
         config.model.classes = 3
-    config.model.update(embedding_size=6, condition_size=3, latent_size=4)
+    config.model.update(embedding_size=6, condition_size=3, latent_size=4, stages=stages)
     config.model.speech.update(width=4, layers=1, features=4)
     config.model.generator.width = config.model.discriminator.width = config.model.teacher.width = 2
     return config
 
 
-@pytest.fixture(scope='module')
-def variables():
+def filled(config, batch):
     """Returns variables without zeros; running variances are positive."""
-    shapes = jax.eval_shape(build(config_of()).init, BATCH, jax.random.key(0)).variables()
+    networks = functools.partial(spoken.networks, spoken.from_config(config, None))
+    shapes = jax.eval_shape(lambda: state.initialize(networks(batch), jax.random.key(0)))
     return jax.tree.map(lambda leaf: jnp.array(RANDOM.uniform(0.1, 0.9, leaf.shape), leaf.dtype), shapes)
 
 
 def values_of(axis, variables, batch, keys):
-    """Returns all terms of the players whose terms compare examples or normalise over the batch, and collections."""
+    """Returns all terms of the players whose terms compare examples, and the new collections."""
     model, step = spoken.from_config(config_of(), axis), jnp.zeros((), jnp.int32)
-    found = {}
-    for name in ('speech', 'discriminator'):
-        found[name] = getattr(spoken, f'{name}_terms')(model, variables, batch, keys, step)
-    gradient = jax.grad(
-        lambda speech: sum(
-            spoken.speech_terms(model, {**variables, 'speech': speech}, batch, keys, step)[0][term].mean()
-            for term in ('triplet', 'triplet_same')
-        )
-    )(variables['speech'])
-    if axis is not None:
-        gradient = jax.lax.pmean(gradient, axis)
-    return found, gradient
+    return {
+        name: getattr(spoken, f'{name}_terms')(model, variables, batch, keys, step)
+        for name in ('speech', 'discriminator')
+    }
 
 
-def test_four_devices_compare_the_examples_of_the_whole_batch(variables):
-    one, slope = jax.jit(functools.partial(values_of, None))(variables, BATCH, KEYS)
+def test_four_devices_compare_the_examples_of_the_whole_batch():
+    variables = filled(config_of(), BATCH)
+    one = jax.jit(functools.partial(values_of, None))(variables, BATCH, KEYS)
     split = lambda leaf: leaf.reshape(4, 2, *leaf.shape[1:])
-    four, slopes = jax.pmap(functools.partial(values_of, 'batch'), 'batch', in_axes=(None, 0, 0))(
+    four = jax.pmap(functools.partial(values_of, 'batch'), 'batch', in_axes=(None, 0, 0))(
         variables, *jax.tree.map(split, (BATCH, KEYS))
     )
     for name, (terms, new) in four.items():
@@ -74,9 +68,6 @@ def test_four_devices_compare_the_examples_of_the_whole_batch(variables):
         for path, leaf in jax.tree.leaves_with_path(new):  # batch statistics
             assert np.ptp(np.asarray(leaf), axis=0).max() < 1e-5, path
     assert np.asarray(one['speech'][0]['triplet']).max() > 0
-    for path, leaf in jax.tree.leaves_with_path(slopes):
-        expected = functools.reduce(lambda tree, key: tree[key.key], path, slope)
-        np.testing.assert_allclose(leaf[0], expected, rtol=2e-3, atol=1e-5, err_msg=jax.tree_util.keystr(path))
 
 
 def test_a_mismatched_condition_is_of_the_next_example_of_another_class():
@@ -88,16 +79,17 @@ def test_a_mismatched_condition_is_of_the_next_example_of_another_class():
     assert not found(own, np.zeros(8, np.int32))[1].any()
 
 
-def test_each_player_moves_its_own_networks_and_the_embedding_is_fixed(variables):
-    """By gradients of each player's terms with respect to all networks: those that it trains are the only others."""
-    model = spoken.from_config(config_of(), None)
+def test_each_player_moves_its_own_networks_and_the_embedding_is_fixed():
+    """By gradients of each player's terms with respect to all networks: no other network has one, but the judge."""
+    config, batch = config_of(8, stages=1), {**BATCH, 'x': BATCH['x'][:, ::2, ::2]}
+    model, variables = spoken.from_config(config, None), filled(config, batch)
+    batch = jax.tree.map(jnp.asarray, batch)
     params = {name: tree['params'] for name, tree in variables.items()}
 
     players = ('teacher', 'speech', 'discriminator', 'generator')
 
     def total(params, player):
         moved = {name: {**variables[name], 'params': params[name]} for name in params}
-        batch = jax.tree.map(jnp.asarray, BATCH)
         terms, _ = getattr(spoken, f'{player}_terms')(model, moved, batch, KEYS, jnp.zeros((), jnp.int32))
         return sum(value.mean() for value in terms.values())
 
@@ -106,12 +98,11 @@ def test_each_player_moves_its_own_networks_and_the_embedding_is_fixed(variables
         player: {name for name, tree in slope.items() if any(map(np.any, jax.tree.leaves(tree)))}
         for player, slope in jax.device_get(slopes).items()
     }
-    judges = {'discriminator_0', 'discriminator_1'}
     assert reached == {
         'teacher': {'teacher'},
         'speech': {'speech'},
-        'discriminator': judges,
-        'generator': {'generator', *judges},
+        'discriminator': {'discriminator_0'},
+        'generator': {'generator', 'discriminator_0'},
     }
 
 
