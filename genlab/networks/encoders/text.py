@@ -44,6 +44,12 @@ class TextEncoder(nn.Module):
         return jnp.concatenate([start, x[:, 1:]], 1), mask
 
 
+def summary(context: jax.Array, mask: jax.Array) -> jax.Array:
+    """Averages the context of a text over its start vector and its words: [B, L + 1, D], [B, L + 1] -> [B, D]."""
+    share = mask / mask.sum(1, keepdims=True)
+    return (context * share[..., None].astype(context.dtype)).sum(1)
+
+
 class Block(nn.Module):
     """Applies masked self-attention and a hidden layer, both pre-normalised and residual."""
 
