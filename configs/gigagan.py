@@ -1,7 +1,7 @@
 """GigaGAN (Kang et al. 2023): text to image by a GAN, on scenes with one shape, 32x32.
 
     python -m genlab.main --config=configs/gigagan.py
-    python -m genlab.main --config=configs/gigagan.py --mode=sample --prompt='a large red circle in the top left on grey'
+    python -m genlab.main --config=configs/gigagan.py --mode=sample --prompt='a small blue star in the centre on black'
 
 Training never sees 216 of the 576 combinations of kind, colour and place; the evaluator `scenes` asks for these, as of
 dalle.py. The variant upsampler makes 64x64 images of 32x32 ones, and paper has the size of the published 64x64 model.

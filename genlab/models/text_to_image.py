@@ -214,9 +214,7 @@ def generate(model: TextToImage, variables: Variables, keys: jax.Array, conditio
 
 def discriminate(model: TextToImage, variables: Variables, images: Images, captions: jax.Array) -> Predictions:
     """Returns the predictions of the discriminator for images of several scales and K captions each, [B, K, L]."""
-    return cast(
-        Predictions, _apply(model.nets.discriminator, variables['discriminator'], images, captions=captions)[0]
-    )
+    return cast(Predictions, _apply(model.nets.discriminator, variables['discriminator'], images, captions=captions)[0])
 
 
 def discriminator_terms(model: TextToImage, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):

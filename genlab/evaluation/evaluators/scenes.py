@@ -4,9 +4,10 @@ Images are read by `genlab.evaluation.metrics.scenes`, without a network. Captio
 training holds out combinations (`config.data.hold_out`), all captions are of these combinations.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from genlab import conditioning, data
@@ -14,7 +15,7 @@ from genlab.data.sources.scenes import layout
 from genlab.evaluation.metrics import scenes
 from genlab.evaluation.subject import Part, Subject, compiled
 from genlab.run import images
-from genlab.sampling import rejection
+from genlab.sampling import drawing, rejection
 
 CAPTIONS = 200  # most captions
 SHOWN = 48  # examples in a picture
@@ -40,7 +41,7 @@ def evaluate(subject: Subject) -> Part:
         return Part(protocol, {'scene_all': f'needs two held-out scenes with one shape, there is {len(indices)}'})
     rows = _load(subject, 'caption').rows(indices)
     asked = _numbers(rows['factors'])
-    versions = {'': _samples(subject, rows)} if _captioned(subject) else {}
+    versions = {'': _samples(subject, indices)} if _captioned(subject) else {}
     versions['_of_data'] = rows['image'] / np.float32(127.5) - 1
     if _reconstructs(subject):
         found = subject.over(compiled(subject.experiment.reconstruct), purpose='reconstruct', indices=indices)
@@ -97,10 +98,10 @@ def _numbers(factors: np.ndarray) -> dict[str, np.ndarray]:
     return {**numbers, 'place': layout.places_of(column('x'), column('y'))}
 
 
-def _samples(subject: Subject, rows: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Draws a sample for each of the given rows of scenes, which hold its condition."""
-    count, seed = len(rows['caption']), subject.config.evaluate.seed
-    again: Callable[[np.ndarray], Any] = lambda numbers: {name: rows[name][numbers % count] for name in rows}
-    condition = lambda numbers: conditioning.from_batch(subject.experiment.conditions, again(numbers))
+def _samples(subject: Subject, indices: np.ndarray) -> np.ndarray:
+    """Draws a sample for each of the given held-out scenes, which hold its condition."""
+    count, seed, scenes_at = len(indices), subject.config.evaluate.seed, drawing.examples(subject.whole)
+    prepared = lambda numbers: jax.device_get(scenes_at(indices[numbers % count]))
+    condition = lambda numbers: conditioning.from_batch(subject.experiment.conditions, prepared(numbers))
     model = subject.experiment, subject.placement, subject.variables, subject.config
     return rejection.draw(*model, count, seed, conditions=condition)

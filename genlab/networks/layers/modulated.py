@@ -74,7 +74,7 @@ def adaptive(
     demodulate: bool = True,
     operation: Callable[[jax.Array, jax.Array], jax.Array] = convolve,
 ) -> jax.Array:
-    """Convolves each image with the modulated mixture K = sum_n a_n K_n of N kernels (Kang et al. 2023, equations 1, 2).
+    """Convolves each image with the modulated mixture K = sum_n a_n K_n of N kernels (Kang et al. 2023, equation 2).
 
     A kernel per example is never formed. Convolution is linear, so the weights a_n scale the inputs. The N
     convolutions are one, over N I input channels. The norm of the mixture is a quadratic form in a_n.

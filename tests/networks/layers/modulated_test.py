@@ -1,4 +1,4 @@
-"""Tests modulated convolutions against one kernel per example: values, gradients, and gradients of gradients."""
+"""Tests modulated and adaptive convolutions against one kernel per example: values, and gradients of gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,8 @@ import pytest
 from jax import lax
 
 from genlab.networks.adversarial.stylegan2 import double_convolved, halve_convolved
-from genlab.networks.layers.modulated import ModulatedConv, modulated
+from genlab.networks.layers.convolution import convolve
+from genlab.networks.layers.modulated import AdaptiveConv, ModulatedConv, adaptive, modulated
 
 INPUTS = [
     jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
@@ -40,6 +41,44 @@ def test_it_equals_a_kernel_per_example(demodulate):
     )
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs)):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize('operation', [convolve, double_convolved])
+def test_an_adaptive_kernel_is_the_mixture_of_kernels(operation):
+    """Kang et al. 2023, equation 1: the kernel of an example is formed, modulated and demodulated."""
+    noise = np.random.default_rng(5)
+    x, _, style = INPUTS
+    bank = jnp.asarray(noise.normal(size=(4, 3, 3, 3, 5)), jnp.float32)
+    logits = jnp.asarray(noise.normal(size=(2, 4)), jnp.float32)
+
+    def mixed(x, bank, style, logits):
+        weights, parts = jax.nn.softmax(logits), []
+        for i in range(len(x)):
+            kernel = sum(weights[i, n] * bank[n] for n in range(len(bank))) * style[i][None, None, :, None]
+            kernel /= jnp.sqrt(jnp.square(kernel).sum((0, 1, 2)) + 1e-8)[None, None, None]
+            parts.append(operation(x[i : i + 1], kernel))
+        return jnp.concatenate(parts)
+
+    ours = lambda x, bank, style, logits: adaptive(x, bank, style, jax.nn.softmax(logits), operation=operation)
+    inputs = x, bank, style, logits
+    np.testing.assert_allclose(ours(*inputs), mixed(*inputs), atol=1e-5)
+    total = lambda function: lambda *inputs: jnp.sum(jnp.sin(function(*inputs)))
+    found, wanted = (jax.jit(jax.grad(total(function), (0, 1, 2, 3)))(*inputs) for function in (ours, mixed))
+    for name, a, b in zip(('images', 'kernels', 'styles', 'logits'), found, wanted):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5, err_msg=name)
+        assert np.abs(b).max() > 1e-3
+
+
+def test_a_certain_selection_is_a_single_kernel():
+    x, _, w = INPUTS
+    variables = AdaptiveConv(5, 3).init(jax.random.key(0), x, w)
+    params = jax.tree.map(lambda leaf: leaf, variables['params'])
+    params['selection'] = {'kernel': jnp.zeros((3, 3)), 'bias': jnp.array([-90.0, 90.0, -90.0])}
+    one = {'params': {'kernel': params['kernel'][1:2], 'style': params['style']}}
+    found = AdaptiveConv(5, 3).apply({'params': params}, x, w)
+    np.testing.assert_allclose(found, AdaptiveConv(5, 1).apply(one, x, w), atol=1e-5)
+    plain = {'params': {'kernel': params['kernel'][1], 'style': params['style']}}
+    np.testing.assert_allclose(found, ModulatedConv(5).apply(plain, x, w), atol=1e-5)
 
 
 def test_demodulated_outputs_have_unit_variance():
