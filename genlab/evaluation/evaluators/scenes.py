@@ -4,7 +4,6 @@ Images are read by `genlab.evaluation.metrics.scenes`, without a network. Captio
 training holds out combinations (`config.data.hold_out`), all captions are of these combinations.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax

@@ -84,7 +84,7 @@ def test_the_upsampler_adds_to_its_input():
     upsampler, small = Upsampler(16, **MADE, bottom=8), jnp.full((2, 8, 8, 3), 0.5)
     shapes = jax.eval_shape(lambda: upsampler.init(jax.random.key(0), jnp.zeros((2, 5)), True, *TEXT, small))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
-    (image,) = upsampler.apply(zeros, jnp.zeros((2, 5)), True, *TEXT, small)
+    (image,) = jax.jit(lambda zeros: upsampler.apply(zeros, jnp.zeros((2, 5)), True, *TEXT, small))(zeros)
     np.testing.assert_allclose(image[:, 2:-2, 2:-2], 0.5, atol=1e-6)
     with pytest.raises(ValueError, match='from sides of 8 to 8, not 4'):
         jax.eval_shape(lambda: upsampler.apply(zeros, jnp.zeros((2, 5)), True, *TEXT, small[:, :4, :4]))

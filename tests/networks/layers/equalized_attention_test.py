@@ -6,6 +6,8 @@ import numpy as np
 
 from genlab.networks.layers.equalized_attention import DistanceAttention, TextAttention, distance_logits
 
+NAMES = 'query_key', 'value', 'output'
+
 
 def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
@@ -27,20 +29,23 @@ def test_logits_of_random_places_have_unit_variance():
 
 def test_self_attention_is_the_mean_of_values_weighted_by_distances():
     x, layer = normal(4, 2, 5, 4), DistanceAttention(heads=1)
-    variables = layer.init(jax.random.key(0), x)
-    tied, value, output = (variables['params'][name]['kernel'] / 2 for name in ('query_key', 'value', 'output'))
+    variables = {'params': {name: {'kernel': normal(7 + n, 4, 4)} for n, name in enumerate(NAMES)}}
+    tied, value, output = (variables['params'][name]['kernel'] / 2 for name in NAMES)
     weights = jax.nn.softmax(distance_logits((x @ tied)[:, :, None], (x @ tied)[:, :, None])[:, 0])
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(layer.apply(variables, x) ** 2)))
     np.testing.assert_allclose(layer.apply(variables, x), weights @ (x @ value) @ output, atol=1e-5)
-    assert (weights.argmax(-1) == jnp.arange(5)).all()  # a query is its own key
-    same = jnp.broadcast_to(x[:, :1], x.shape)  # distances of 0 have no root to differentiate
-    gradient = jax.grad(lambda x: jnp.sum(layer.apply(variables, x) ** 2))(same)
-    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(weights.argmax(-1), [range(5)] * 2)  # a query is its own key
+    assert np.isfinite(
+        gradient(jnp.broadcast_to(x[:, :1], x.shape))
+    ).all()  # distances of 0 have no root to differentiate
 
 
 def test_padding_of_a_text_is_not_seen():
     x, context, layer = normal(5, 2, 3, 4), normal(6, 2, 6, 8), TextAttention(heads=2)
     mask = jnp.arange(6)[None] < jnp.array([[4], [6]])
-    variables = layer.init(jax.random.key(0), x, context, mask)
-    found = layer.apply(variables, x, context, mask)
-    np.testing.assert_allclose(layer.apply(variables, x[:1], context[:1, :4], mask[:1, :4]), found[:1], atol=1e-5)
-    assert not np.allclose(layer.apply(variables, x, context + 1, mask), found, atol=1e-3)
+    sizes = {'query': 4, 'key': 8, 'value': 8, 'output': 4}
+    variables = {'params': {name: {'kernel': normal(size, size, 4)} for name, size in sizes.items()}}
+    apply = jax.jit(lambda context: layer.apply(variables, x, context, mask))
+    found, seen = apply(context), mask[..., None]
+    np.testing.assert_allclose(apply(jnp.where(seen, context, 9.0)), found, atol=1e-5)
+    assert not np.allclose(apply(jnp.where(seen, context + 1, context)), found, atol=1e-3)

@@ -61,24 +61,31 @@ def test_an_adaptive_kernel_is_the_mixture_of_kernels(operation):
 
     ours = lambda x, bank, style, logits: adaptive(x, bank, style, jax.nn.softmax(logits), operation=operation)
     inputs = x, bank, style, logits
-    np.testing.assert_allclose(ours(*inputs), mixed(*inputs), atol=1e-5)
-    total = lambda function: lambda *inputs: jnp.sum(jnp.sin(function(*inputs)))
-    found, wanted = (jax.jit(jax.grad(total(function), (0, 1, 2, 3)))(*inputs) for function in (ours, mixed))
-    for name, a, b in zip(('images', 'kernels', 'styles', 'logits'), found, wanted):
+
+    def both(function):
+        """The images, and the gradients of a function of them."""
+
+        def total(*inputs):
+            images = function(*inputs)
+            return jnp.sum(jnp.sin(images)), images
+
+        gradients, images = jax.jit(jax.grad(total, (0, 1, 2, 3), has_aux=True))(*inputs)
+        return images, *gradients
+
+    for name, a, b in zip(('made', 'images', 'kernels', 'styles', 'logits'), both(ours), both(mixed)):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5, err_msg=name)
         assert np.abs(b).max() > 1e-3
 
 
 def test_a_certain_selection_is_a_single_kernel():
     x, _, w = INPUTS
-    variables = AdaptiveConv(5, 3).init(jax.random.key(0), x, w)
-    params = jax.tree.map(lambda leaf: leaf, variables['params'])
-    params['selection'] = {'kernel': jnp.zeros((3, 3)), 'bias': jnp.array([-90.0, 90.0, -90.0])}
-    one = {'params': {'kernel': params['kernel'][1:2], 'style': params['style']}}
-    found = AdaptiveConv(5, 3).apply({'params': params}, x, w)
-    np.testing.assert_allclose(found, AdaptiveConv(5, 1).apply(one, x, w), atol=1e-5)
-    plain = {'params': {'kernel': params['kernel'][1], 'style': params['style']}}
-    np.testing.assert_allclose(found, ModulatedConv(5).apply(plain, x, w), atol=1e-5)
+    bank = jnp.asarray(np.random.default_rng(6).normal(size=(3, 3, 3, 3, 5)), jnp.float32)
+    style = {'style': {'kernel': bank[0, 0, :, :, 0], 'bias': jnp.ones(3)}}
+    certain = {'selection': {'kernel': jnp.zeros((3, 3)), 'bias': jnp.array([-90.0, 90.0, -90.0])}}
+    apply = lambda layer, **params: jax.jit(layer.apply)({'params': {**style, **params}}, x, w)
+    found = apply(AdaptiveConv(5, 3), kernel=bank, **certain)
+    np.testing.assert_allclose(found, apply(AdaptiveConv(5, 1), kernel=bank[1:2]), atol=1e-5)
+    np.testing.assert_allclose(found, apply(ModulatedConv(5), kernel=bank[1]), atol=1e-5)
 
 
 def test_demodulated_outputs_have_unit_variance():
