@@ -25,7 +25,7 @@ def get_config(variant=''):
     )
     config.model.update(text_to_image.settings(generator, words='auto'))
     config.model.discriminator.update(base=768, most=96, blocks=(1, 1, 1, 1), attentions=(0, 1, 0, 0))
-    config.losses.discriminator = dict(adversarial=1.0, matching=1.0, r1=lazy(0.1, EVERY), logit_gap=0.0)
+    config.losses.discriminator = dict(adversarial=1.0, matching=1.0, r1=lazy(0.05, EVERY), logit_gap=0.0)
     config.losses.generator = dict(adversarial=1.0, contrastive=0.2)
     config.losses.matcher = dict(contrastive=1.0)
     share = EVERY / (EVERY + 1)  # corrects for the steps without the penalty (Karras et al. 2020, appendix B)

@@ -191,12 +191,28 @@ def networks(model: TextToImage, batch: Batch) -> dict[str, Network]:
 
 def sample(model: TextToImage, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
     """Samples one image per key, with the truncation of the model."""
-    nets, z = model.nets, normal(keys, (model.latent_size,), 'latent')
-    context, mask = nets.text.apply(variables['text'], condition['caption'], False)
-    w = nets.mapping.apply(variables['mapping'], z, False, label=summary(context, mask))
+    w, text, _ = _styles(model, variables, keys, condition, train=False)
     w = truncate(w, variables['mapping']['batch_stats']['mean'][None], model.truncation)
+    return _images(model, variables, w, text, condition, train=False)[0]
+
+
+def _styles(
+    model: TextToImage, variables: Variables, keys: jax.Array, condition: Condition, train: bool
+) -> tuple[jax.Array, dict[str, jax.Array], dict]:
+    """Returns styles w [N, D], the encoded captions as arguments of the generator, and the new collections."""
+    nets, z = model.nets, normal(keys, (model.latent_size,), 'latent')
+    (context, mask), _ = _apply(nets.text, variables['text'], condition['caption'], train=train)
+    w, stats = _apply(nets.mapping, variables['mapping'], z, label=summary(context, mask), train=train)
+    return w, {'context': context, 'mask': mask}, {'mapping': stats}
+
+
+def _images(
+    model: TextToImage, variables: Variables, w: jax.Array, text: dict, condition: Condition, train: bool
+) -> Images:
+    """Generates images of several scales. See `_styles` for w [N, D] and the text."""
     small = {'small': _small(model, condition)} if model.input else {}
-    return cast(Images, nets.generator.apply(variables['generator'], w, False, context, mask, **small))[0]
+    images, _ = _apply(model.nets.generator, variables['generator'], w, train=train, **text, **small)
+    return cast(Images, images)
 
 
 # Training.
@@ -204,12 +220,8 @@ def sample(model: TextToImage, variables: Variables, keys: jax.Array, condition:
 
 def generate(model: TextToImage, variables: Variables, keys: jax.Array, condition: Condition) -> tuple[Images, dict]:
     """Generates images of several scales in training mode. Returns them and the new collections."""
-    nets, z = model.nets, normal(keys, (model.latent_size,), 'latent')
-    (context, mask), _ = _apply(nets.text, variables['text'], condition['caption'])
-    w, stats = _apply(nets.mapping, variables['mapping'], z, label=summary(context, mask))
-    small = {'small': _small(model, condition)} if model.input else {}
-    images, _ = _apply(nets.generator, variables['generator'], w, context=context, mask=mask, **small)
-    return images, {'mapping': stats}
+    w, text, stats = _styles(model, variables, keys, condition, train=True)
+    return _images(model, variables, w, text, condition, train=True), stats
 
 
 def discriminate(model: TextToImage, variables: Variables, images: Images, captions: jax.Array) -> Predictions:
@@ -353,7 +365,6 @@ def _small(model: TextToImage, condition: Condition) -> jax.Array:
     return images
 
 
-def _apply(module: Any, variables: Any, x: Any, **named: Any) -> tuple[Any, dict]:
-    """Calls a network in training mode. Returns its output and its new collections."""
-    named = {'train': True} | named
-    return cast(tuple[Any, dict], module.apply(variables, x, **named, mutable=STATES))
+def _apply(module: Any, variables: Any, x: Any, train: bool = True, **named: Any) -> tuple[Any, dict]:
+    """Calls a network. Returns its output and its new collections."""
+    return cast(tuple[Any, dict], module.apply(variables, x, train=train, **named, mutable=STATES))

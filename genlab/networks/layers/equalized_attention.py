@@ -73,7 +73,7 @@ class AttentionBlock(nn.Module):
             raise ValueError(f'{heads} heads do not divide {width} channels: change head_width={self.head_width}')
         x = x.reshape(shape[0], -1, width)
         x += self.gain * DistanceAttention(heads, self.dtype, name='attention')(pixel_norm(x))
-        if context is not None:
+        if context is not None and mask is not None:
             x += self.gain * TextAttention(heads, self.dtype, name='text')(pixel_norm(x), context, mask)
         h = nn.gelu(EqualizedDense(self.expansion * width, dtype=self.dtype, name='hidden')(pixel_norm(x)))
         return (x + self.gain * EqualizedDense(width, dtype=self.dtype, name='output')(h)).reshape(shape)
