@@ -18,13 +18,13 @@ EVERY = 16  # steps from one R1 to the next
 
 def get_config(variant=''):
     config = configs.defaults('text_to_image')
-    config.data.update(source='scenes', resolution=32, channels=3, shapes=1, hold_out=True, batch_size=32)
+    config.data.update(source='scenes', resolution=32, channels=3, shapes=1, hold_out=True, batch_size=16)
     config.data.fields = ('caption',)
     generator = named(
-        'gigagan', base=768, most=96, blocks=(1, 1, 1, 1), kernels=(2, 2, 2, 2), attentions=(0, 1, 0, 0), head_width=32
+        'gigagan', base=512, most=64, blocks=(1, 1, 1, 1), kernels=(2, 2, 2, 2), attentions=(0, 1, 0, 0), head_width=32
     )
     config.model.update(text_to_image.settings(generator, words='auto'))
-    config.model.discriminator.update(base=768, most=96, blocks=(1, 1, 1, 1), attentions=(0, 1, 0, 0))
+    config.model.discriminator.update(base=512, most=64, blocks=(1, 1, 1, 1), attentions=(0, 1, 0, 0))
     config.losses.discriminator = dict(adversarial=1.0, matching=1.0, r1=lazy(0.05, EVERY), logit_gap=0.0)
     config.losses.generator = dict(adversarial=1.0, contrastive=0.2)
     config.losses.matcher = dict(contrastive=1.0)
@@ -34,7 +34,7 @@ def get_config(variant=''):
     config.optimizer.matcher = adam(1e-3, b1=0.9, b2=0.99)
     for network in text_to_image.GENERATOR:
         config.average[network] = half_life(5_000, rampup=0.05)
-    config.train.update(steps=3000, log_every=100, sample_every=500, evaluate_every='end')
+    config.train.update(steps=3500, log_every=100, sample_every=500, evaluate_every='end')
     config.sample.update(truncation=1.0, condition=True)
     return configs.vary(config, variant, VARIANTS)
 

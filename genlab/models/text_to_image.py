@@ -56,10 +56,10 @@ def settings(generator: ConfigDict, **changes: Any) -> dict[str, Any]:
                 gain=0.4,  # of residual convolutions
                 attention_gain=0.3,
                 head_width=32,  # channels per head of attention
-                layers=2,  # of each predictor
+                layers=1,  # of each predictor
                 group=4,  # of the minibatch standard deviation
             ),
-            text=dict(width=64, blocks=2, heads=4),  # encoders of captions, one per player
+            text=dict(width=64, blocks=1, heads=4),  # encoders of captions, one per player
             mapping=dict(width=128, layers=2),  # the width is that of the style w
             matcher=named('image_text', base=512, most=128),  # or named('none')
             latent_size=64,  # of z ~ N(0, 1)
