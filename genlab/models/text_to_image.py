@@ -244,8 +244,8 @@ def discriminator_terms(model: TextToImage, variables: Variables, batch: Batch, 
     fakes, _ = generate(model, variables, keys, condition)
     real = pyramid(batch['x'], model.scales)
     captions = jnp.stack([own, other], 1)
-    both = tuple(jnp.concatenate(pair) for pair in zip(real, fakes))  # layers see both as one batch, in groups apart
-    logits = discriminate(model, variables, both, jnp.concatenate([captions, captions]))
+    both = tuple(jnp.concatenate(pair) for pair in zip(real, fakes))  # both pass a layer as one batch
+    logits = discriminate(model, variables, both, jnp.concatenate([captions, captions]), sets=2)
     weigh = lambda function, *chosen: weighted(function, model.intermediate, *chosen)
     real_own, fake_own, real_other, fake_other = (
         jax.tree.map(lambda part: part[rows, number], logits)

@@ -203,13 +203,16 @@ class Discriminator(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, images: Images, train: bool, captions: jax.Array) -> tuple[tuple[jax.Array, ...], ...]:
+    def __call__(
+        self, images: Images, train: bool, captions: jax.Array, sets: int = 1
+    ) -> tuple[tuple[jax.Array, ...], ...]:
         """Returns the logits of each scale at each depth, the highest first: [B, K, places] each.
 
         Args:
             images: of the sides resolution, resolution / 2, ..., [B, S, S, channels] each.
             train: no effect here.
             captions: K captions of each image, int32 [B, K, L].
+            sets: number of batches in B, real and generated ones, whose examples are not to see one another.
 
         Returns:
             Per scale, the predictions at the sides below its own, and last the one of the whole image (one place).
@@ -240,7 +243,9 @@ class Discriminator(nn.Module):
                 layer = self.convolution(number - 1, operation=halve_convolved, name=f'halve_{number}')
                 x = leaky(layer(x))
         assert x is not None
-        x = leaky(self.convolution(0, name='convolution')(minibatch_deviation(x, self.group)))
+        alone = x.reshape(-1, batch // sets, *x.shape[1:])  # groups are of one scale and one set
+        x = jax.vmap(lambda part: minibatch_deviation(part, self.group))(alone).reshape(*x.shape[:3], -1)
+        x = leaky(self.convolution(0, name='convolution')(x))
         x = leaky(EqualizedDense(x.shape[-1], dtype=self.dtype, name='dense')(x.reshape(x.shape[0], -1)))
         self.predict(x[:, None, None], text, found, 'predict')
         return tuple(map(tuple, found))

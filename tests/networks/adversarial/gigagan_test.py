@@ -42,9 +42,10 @@ def judged():
     """Returns (discriminator's function of images and captions, images of three scales, captions of two kinds)."""
     images = pyramid(normal(3, 2, 16, 16, 3), 3)
     captions = jnp.array([[[1, 2, 0], [3, 4, 1]], [[2, 2, 2], [1, 0, 0]]])
-    module = Discriminator(16, words=5, **SIZES, layers=1, group=2, text_width=4, text_blocks=1, text_heads=2)
+    module = Discriminator(16, words=5, **SIZES, layers=1, group=4, text_width=4, text_blocks=1, text_heads=2)
     variables = rough(module, images, True, captions)
-    return jax.jit(lambda images, captions: module.apply(variables, images, True, captions)), images, captions
+    judge = lambda images, captions, sets=1: module.apply(variables, images, True, captions, sets)
+    return jax.jit(judge, static_argnums=2), images, captions
 
 
 def test_each_scale_is_judged_at_each_depth_below_it(judged):
@@ -62,6 +63,15 @@ def test_a_scale_is_judged_by_itself(judged):
         for scale, (old, new) in enumerate(zip(before, judge(other, captions))):
             same = [np.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(old, new)]
             assert same == [scale != changed] * len(old)
+
+
+def test_two_sets_in_one_batch_are_judged_as_two_batches(judged):
+    judge, images, captions = judged
+    other = tuple(1 - image for image in images)
+    both = tuple(jnp.concatenate(pair) for pair in zip(images, other))
+    found = jax.tree.leaves(judge(both, jnp.concatenate([captions, captions]), 2))
+    for pair, first, second in zip(found, *(jax.tree.leaves(judge(alone, captions)) for alone in (images, other))):
+        np.testing.assert_allclose(pair, jnp.concatenate([first, second]), rtol=1e-4, atol=1e-4)
 
 
 def test_a_caption_is_judged_by_itself(judged):
