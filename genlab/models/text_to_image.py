@@ -224,9 +224,15 @@ def generate(model: TextToImage, variables: Variables, keys: jax.Array, conditio
     return _images(model, variables, w, text, condition, train=True), stats
 
 
-def discriminate(model: TextToImage, variables: Variables, images: Images, captions: jax.Array) -> Predictions:
-    """Returns the predictions of the discriminator for images of several scales and K captions each, [B, K, L]."""
-    return cast(Predictions, _apply(model.nets.discriminator, variables['discriminator'], images, captions=captions)[0])
+def discriminate(
+    model: TextToImage, variables: Variables, images: Images, captions: jax.Array, sets: int = 1
+) -> Predictions:
+    """Returns the predictions of the discriminator for images of several scales and K captions each, [B, K, L].
+
+    sets: number of batches in B, whose examples do not see one another.
+    """
+    own = variables['discriminator']
+    return cast(Predictions, _apply(model.nets.discriminator, own, images, captions=captions, sets=sets)[0])
 
 
 def discriminator_terms(model: TextToImage, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
