@@ -4,7 +4,8 @@
     python -m genlab.main --config=configs/gigagan.py --mode=sample --prompt='a small blue star in the centre on black'
 
 Training never sees 216 of the 576 combinations of kind, colour and place; the evaluator `scenes` asks for these, as of
-dalle.py. The variant upsampler makes 64x64 images of 32x32 ones, and paper has the size of the published 64x64 model.
+dalle.py. The variant upsampler makes 64x64 images of 32x32 ones, and paper has about the size of the
+published 64x64 model.
 """
 
 from genlab import config as configs
@@ -53,7 +54,7 @@ def upsampler(config):
 
 
 def paper(config):
-    """The size of the published 64x64 base model, for --mode=describe and plan: see docs/systems/gigagan.md."""
+    """About the size of the published 64x64 model, for --mode=describe and plan: see docs/systems/gigagan.md."""
     config.data.update(resolution=64, batch_size=1024)
     config.model.generator = named(
         'gigagan',
