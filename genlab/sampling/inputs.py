@@ -62,6 +62,8 @@ def _files(path: str, endings: Sequence[str]) -> list[pathlib.Path]:
     if not place.is_dir():
         raise ConfigError(f'--input={path}: there is no such file or folder')
     found = sorted(file for file in place.rglob('[!.]*') if file.suffix.lower()[1:] in endings and file.is_file())
+    if (place / 'samples.npz').exists():  # of --mode=sample: their grid is none of them
+        found = [file for file in found if file.name != 'grid.png']
     if not found:
         raise ConfigError(f'--input={path}: there is no file to read in it: put {", ".join(endings)} files there')
     return found

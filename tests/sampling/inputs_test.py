@@ -38,6 +38,12 @@ def test_pictures_of_a_folder_are_sorted_and_have_different_names(tmp_path):
     assert np.round((given.fields['style'].mean((1, 2, 3)) + 1) * 127.5).tolist() == [200, 0, 100]
 
 
+def test_samples_of_another_run_are_read_without_their_grid(tmp_path):
+    for name in ('00000.png', 'grid.png', 'samples.npz'):
+        save(tmp_path / name, np.zeros((4, 4), np.uint8)) if name.endswith('png') else (tmp_path / name).touch()
+    assert inputs.read(STYLE, SOURCE, str(tmp_path)).names == ('00000',)
+
+
 def test_a_map_of_classes_keeps_its_numbers(tmp_path):
     classes = np.random.default_rng(0).integers(0, 9, (32, 32), np.uint8)
     paletted = Image.fromarray(classes, 'P')
