@@ -35,7 +35,7 @@ def get_config(variant=''):
     config.optimizer.matcher = adam(1e-3, b1=0.9, b2=0.99)
     for network in text_to_image.GENERATOR:
         config.average[network] = half_life(5_000, rampup=0.05)
-    config.train.update(steps=3500, log_every=100, sample_every=500, evaluate_every='end')
+    config.train.update(steps=2500, log_every=100, sample_every=500, evaluate_every='end')
     config.sample.update(truncation=1.0, condition=True)
     return configs.vary(config, variant, VARIANTS)
 
