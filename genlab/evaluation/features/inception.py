@@ -23,7 +23,7 @@ import numpy as np
 from flax import linen as nn
 
 from genlab.errors import ConfigError, UserError
-from genlab.evaluation.features import torch_file
+from genlab.published import torch_file
 from genlab.networks.layers.convolution import Conv
 
 SIDE = 299  # of an input image, in pixels

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from genlab.errors import ConfigError, UserError
-from genlab.evaluation.features import inception, torch_file
+from genlab.evaluation.features import inception
+from genlab.published import torch_file
 
 A = (
     'branch1x1 {0} 64 1x1, branch5x5_1 {0} 48 1x1, branch5x5_2 48 64 5x5, branch3x3dbl_1 {0} 64 1x1, '

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genlab.errors import UserError
-from genlab.evaluation.features import torch_file
+from genlab.published import torch_file
 
 VALUES = np.arange(8, dtype='<f4')
 

@@ -1,0 +1,91 @@
+"""Published weights into a run folder, and the weights of a run into a file.
+
+    python -m genlab.convert --from=torch FILE --config=configs/dcgan.py:paper64 --workdir=runs/dcgan [--record=...]
+    python -m genlab.convert --to=safetensors FILE --workdir=runs/dcgan [--record=...]
+
+docs/guide/published.md lists the files. Exit codes are those of genlab.main."""
+
+import pathlib
+import signal
+import sys
+
+from absl import app, flags
+
+from genlab import main as command
+from genlab import published
+from genlab.errors import ConfigError, choose
+from genlab.run import terminal
+from genlab.run.platform import set_up_jax
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string('from', '', 'Format of the files: safetensors, torch, nvlabs, msgpack or npz.')
+flags.DEFINE_string('to', '', 'Format of the file to write: safetensors or npz.')
+flags.DEFINE_string('record', '', 'Whose names and layouts (default: the first record of the config; --to: genlab).')
+flags.DEFINE_string('configuration', '', "--from: the peer's configuration as JSON, where it is a file of its own.")
+flags.DEFINE_string('kind', '', '--to: which file of the record, where it has several, such as generator.')
+
+
+def main() -> None:
+    """Parses the flags and converts; an error becomes one line and an exit code."""
+    terminal.prepare()
+    app.run(
+        lambda argv: sys.exit(command.guarded(run, argv[1:])),
+        flags_parser=lambda argv: command.guarded(parse, argv),
+    )
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the flags. Only --from needs a config: a run has its own."""
+    if any(argument.lstrip('-').startswith('to') for argument in argv[1:] if argument.startswith('-')):
+        return FLAGS(argv)
+    return command.parse(argv)
+
+
+def run(names: list[str]) -> int:
+    """Converts the files `names`."""
+    form, target = FLAGS['from'].value, FLAGS['to'].value
+    paths = [pathlib.Path(name).expanduser() for name in names]
+    if bool(form) == bool(target):
+        raise ConfigError('which direction? give --from=FORMAT and --config, or --to=FORMAT')
+    if not paths:
+        raise ConfigError('which file? name it without a flag, such as weights.safetensors')
+    if not FLAGS.workdir and target:
+        raise ConfigError('--to: name the folder of the run by --workdir')
+    set_up_jax(only_compile=False)
+    from genlab import experiment
+    from genlab.published import files, runs
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if target:
+        choose(files.WRITERS, target, '--to')
+        if len(paths) > 1:
+            raise ConfigError(f'--to={target}: name one file to write')
+        folder = pathlib.Path(FLAGS.workdir).expanduser()
+        step = runs.export(folder, target, paths[0], FLAGS.record or published.OWN, FLAGS.kind)
+        terminal.show(f'weights of step {step}: {paths[0]}, and their shapes beside it')
+        return 0
+    choose(files.READERS, form, '--from')
+    config = command.CONFIG.value
+    folder = pathlib.Path(FLAGS.workdir).expanduser() if FLAGS.workdir else command.default_workdir()
+    configuration = pathlib.Path(FLAGS.configuration).expanduser() if FLAGS.configuration else None
+    build = experiment.load(config.experiment)
+    made = runs.make(config, build, folder, form, paths, FLAGS.record or default_record(), configuration)
+    fresh = f'; {", ".join(made["fresh"])} have their first weights' if made['fresh'] else ''
+    terminal.show(f'{", ".join(made["networks"])} of {made["source"]}: {folder}{fresh}')
+    return 0
+
+
+def default_record() -> str:
+    """Returns the first record of the file that --config names."""
+    filename = command.config_flags.get_config_filename(FLAGS['config']).partition(':')[0]
+    found = published.CONFIGS.get(pathlib.Path(filename).stem, 'it is a config of your own')
+    if isinstance(found, str):
+        raise ConfigError(
+            f'--config={filename}: there is no record ({found}): give --record={published.OWN} for a file that genlab '
+            f'wrote, or one of {", ".join(published.RECORDS)}'
+        )
+    return found[0]
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,72 @@
+"""CompVis/latent-diffusion: the autoencoder KL-f8, `model.ckpt` of its training, without the discriminator of the loss.
+
+The configuration is a YAML file beside it (`ddconfig`), which is not read: sizes are checked by the shapes.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from ml_collections import ConfigDict
+
+from genlab.published.mapping import CONV, CONV_DENSE, Entry, Record, Table, affine, norm
+
+
+def tables(config: ConfigDict) -> Mapping[str, Table]:
+    """Returns the table of encoder and decoder."""
+    return {'autoencoder': Table((*_encoder(config), *_decoder(config)), sections=(('state_dict',), ()), dropped=('loss.',))}
+
+
+def _encoder(config: ConfigDict) -> Iterator[Entry]:
+    networks, ours = config.model.networks, 'encoder/params'
+    levels, last = len(networks.multipliers), networks.width
+    yield from affine('encoder.conv_in', f'{ours}/input', CONV)
+    for i, multiplier in enumerate(networks.multipliers):
+        width = networks.width * multiplier
+        for j in range(networks.blocks):
+            yield from _block(f'encoder.down.{i}.block.{j}', f'{ours}/block_{i}_{j}', last != width)
+            last = width
+        if i < levels - 1:
+            yield from affine(f'encoder.down.{i}.downsample.conv', f'{ours}/down_{i + 1}', CONV)
+    yield from _middle('encoder', ours)
+    yield from norm('encoder.norm_out', f'{ours}/normalization')
+    yield from affine('encoder.conv_out', f'{ours}/output', CONV)
+    yield from affine('quant_conv', f'{ours}/moments', CONV)
+
+
+def _decoder(config: ConfigDict) -> Iterator[Entry]:
+    networks, ours = config.model.networks, 'decoder/params'
+    last = networks.width * networks.multipliers[-1]
+    yield from affine('post_quant_conv', f'{ours}/codes', CONV)
+    yield from affine('decoder.conv_in', f'{ours}/input', CONV)
+    yield from _middle('decoder', ours)
+    for i, multiplier in reversed([*enumerate(networks.multipliers)]):
+        width = networks.width * multiplier
+        for j in range(networks.blocks + 1):
+            yield from _block(f'decoder.up.{i}.block.{j}', f'{ours}/block_{i}_{j}', last != width)
+            last = width
+        if i:
+            yield from affine(f'decoder.up.{i}.upsample.conv', f'{ours}/up_{i}', CONV)
+    yield from norm('decoder.norm_out', f'{ours}/normalization')
+    yield from affine('decoder.conv_out', f'{ours}/output', CONV)
+
+
+def _block(theirs: str, ours: str, shortcut: bool) -> Iterator[Entry]:
+    for j in (0, 1):
+        yield from norm(f'{theirs}.norm{j + 1}', f'{ours}/normalization_{j}')
+        yield from affine(f'{theirs}.conv{j + 1}', f'{ours}/convolution_{j}', CONV)
+    if shortcut:
+        yield from affine(f'{theirs}.nin_shortcut', f'{ours}/shortcut', CONV)
+
+
+def _middle(theirs: str, ours: str) -> Iterator[Entry]:
+    for j in (0, 1):
+        yield from _block(f'{theirs}.mid.block_{j + 1}', f'{ours}/middle/block_{j}', False)
+    attention = f'{theirs}.mid.attn_1'
+    yield from norm(f'{attention}.norm', f'{ours}/middle/normalization')
+    for part, name in enumerate('qkv'):
+        yield from affine(
+            f'{attention}.{name}', f'{ours}/middle/attention/query_key_value', CONV_DENSE, part=(part, 3)
+        )
+    yield from affine(f'{attention}.proj_out', f'{ours}/middle/attention/output', CONV_DENSE)
+
+
+RECORD = Record('CompVis/latent-diffusion (KL-f8)', tables)
