@@ -73,9 +73,11 @@ def test_other_commands_exist_and_have_their_flags():
             path = ROOT / module.replace('.', '/')
             path = path / '__main__.py' if path.is_dir() else path.with_suffix('.py')
             assert path.exists(), f'{page.name}: python -m {module}'
-            sources = path.read_text() + (ROOT / 'genlab/reporting/comparison.py').read_text()
+            others = ('genlab/reporting/comparison.py', 'genlab/main.py', 'benchmarks/parity/compare.py')
+            sources = path.read_text() + ''.join((ROOT / other).read_text() for other in others)
             for flag in re.findall(r'(?<=\s)--[a-z][\w-]*', rest.split('#')[0]):
-                assert f"'{flag}'" in sources, f'{page.name}: python -m {module} {flag}'
+                defined = f"DEFINE_string('{flag[2:]}'", f"DEFINE_config_file(\n    '{flag[2:]}'"
+                assert any(one in sources for one in (f"'{flag}'", *defined)), f'{page.name}: python -m {module} {flag}'
             found += 1
     assert found > 10
 

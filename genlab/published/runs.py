@@ -71,7 +71,7 @@ def make(
     for path in paths:
         tree = files.read(form, path)
         _check_configuration(record, program.config, tree, path, configuration)
-        kind, table, tensors = _matching(record.tables(record.complete(program.config)), tree, str(path))
+        kind, table, tensors = matching(record.tables(record.complete(program.config)), tree, str(path))
         arrays = mapping.to_ours(tensors, table, shapes, str(path))
         if twice := {*arrays} & {*found}:
             raise ConfigError(f'{path}: another file has filled {min(twice)} already: give each network once')
@@ -172,7 +172,7 @@ def _check_configuration(
         mapping.check(record.complete(config), expected, where)
 
 
-def _matching(tables: Mapping[str, Table], tree: Any, where: str) -> tuple[str, Table, dict[str, np.ndarray]]:
+def matching(tables: Mapping[str, Table], tree: Any, where: str) -> tuple[str, Table, dict[str, np.ndarray]]:
     """Returns the kind, table and tensors of a file: those of the table whose names are the most alike."""
 
     def likeness(kind: str) -> float:

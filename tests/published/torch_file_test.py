@@ -1,7 +1,10 @@
 """Tests torch files made by hand and by torch: arrays survive the round trip, and no code in a file is executed."""
 
+import argparse
 import pickle
 import struct
+import sys
+import types
 import zipfile
 
 import numpy as np
@@ -22,6 +25,13 @@ def tensor(offset=1, shape='I2\nI3\n', strides='I3\nI1\n', rebuild='torch._utils
 def state_dict(*tensors):
     items = ''.join(f'Vname{number}\n{one}s' for number, one in enumerate(tensors))
     return f'ccollections\nOrderedDict\n(tR{items}.'.encode()
+
+
+def storage_file():
+    """Returns a storage that was saved as a file of its own, in the format without an archive."""
+    head = [pickle.dumps(part, 2) for part in (torch_file.MAGIC, torch_file.PROTOCOL, {'little_endian': True})]
+    storage = b'(Vstorage\nctorch\nFloatStorage\nV0\nVcpu\nI8\nNtQ.'
+    return b''.join([*head, storage, pickle.dumps(['0'], 2), struct.pack('<q', 8), VALUES.tobytes()])
 
 
 def zipped(path, pickled):
@@ -102,6 +112,84 @@ def test_files_of_other_kinds_are_refused(tmp_path):
     path.write_bytes(whole[:-5])
     with pytest.raises(UserError):
         torch_file.read(path)
+
+
+@pytest.mark.parametrize('form', [zipped, plain])
+def test_nested_dicts_and_plain_values(tmp_path, form):
+    extra = 'N' if form is plain else ''
+    wrapped = f'(dVema\n{state_dict(tensor(extra=extra)).decode()[:-1]}sVargs\nHEREs.'
+    arguments = b'cargparse\nNamespace\n)\x81(dVrate\nF0.5\nsVsizes\n(lI3\nasb'
+    path = form(tmp_path / 'file.pt', wrapped.encode().replace(b'HERE', arguments))
+    found = torch_file.read_tree(path)
+    assert found['args'] == {'rate': 0.5, 'sizes': [3]}
+    np.testing.assert_array_equal(found['ema']['name0'], [[1, 2, 3], [4, 5, 6]])
+    with pytest.raises(UserError, match='no state dict'):
+        torch_file.read(path)
+
+
+def test_bfloat16_is_widened(tmp_path):
+    halves = (np.array([1.5, -2.0, 3e38, 0.0], '<f4').view('<u4') >> 16).astype('<u2')
+    pickled = state_dict(tensor(0, 'I4\n', 'I1\n')).replace(b'FloatStorage', b'BFloat16Storage').replace(b'I8', b'I4')
+    with zipfile.ZipFile(tmp_path / 'file.pt', 'w') as archive:
+        archive.writestr('any/data.pkl', pickled)
+        archive.writestr('any/data/0', halves.tobytes())
+    (found,) = torch_file.read(tmp_path / 'file.pt').values()
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [1.5, -2.0, 3e38, 0.0], rtol=0.01)
+
+
+def stub(monkeypatch, module, name):
+    """Makes a function that pickles by this name. It must not be called."""
+
+    def function(*arguments):
+        raise AssertionError('executed')
+
+    function.__module__, function.__name__, function.__qualname__ = module, name, name
+    for part in {module, module.partition('.')[0]}:
+        monkeypatch.setitem(sys.modules, part, types.ModuleType(part))
+    setattr(sys.modules[module], name, function)
+    return function
+
+
+class Reduced:
+    """Pickles as the call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize('protocol', [2, 4])
+def test_modules_of_a_persistent_class_give_their_state_and_run_no_source(tmp_path, monkeypatch, protocol):
+    persistent = stub(monkeypatch, 'torch_utils.persistence', '_reconstruct_persistent_obj')
+    rebuild = stub(monkeypatch, 'torch._utils', '_rebuild_tensor_v2')
+    load = stub(monkeypatch, 'torch.storage', '_load_from_bytes')
+    monkeypatch.setitem(sys.modules, 'torch._utils', types.ModuleType('torch._utils'))
+    sys.modules['torch._utils']._rebuild_tensor_v2 = rebuild
+
+    def tensor_of(offset):
+        return Reduced(rebuild, Reduced(load, storage_file()), offset, (2,), (1,), False, {})
+
+    def module(**state):
+        source = f"open({str(tmp_path / 'touched')!r}, 'w')"
+        return Reduced(persistent, {'type': 'class', 'module_src': source, 'class_name': 'Net', 'state': state})
+
+    inner = module(_parameters={'weight': tensor_of(3), 'bias': None}, _buffers={'kept': tensor_of(0), 'lost': tensor_of(1)},
+                   _non_persistent_buffers_set={'lost'}, _init_args=(1,))
+    outer = module(_modules={'layer': inner, 'none': None}, _init_kwargs={'width': 3}, _init_args=())
+    path = tmp_path / 'network.pkl'
+    path.write_bytes(pickle.dumps({'ema': outer, 'training_set_kwargs': {'path': 'x'}, 'loss': inner}, protocol))
+    found = torch_file.read_modules(path)
+    assert found['training_set_kwargs'] == {'path': 'x'}
+    assert found['ema']['init'] == {'width': 3} and found['loss']['init'] == {'*': [1]}
+    assert {*found['ema']['state']} == {'layer.weight', 'layer.kept'} and not (tmp_path / 'touched').exists()
+    np.testing.assert_array_equal(found['ema']['state']['layer.weight'], [3, 4])
+    other = stub(monkeypatch, 'training.networks', 'Network')
+    path.write_bytes(pickle.dumps({'ema': Reduced(other)}, protocol))
+    with pytest.raises(UserError, match=r'training.networks.Network.*nothing was executed'):
+        torch_file.read_modules(path)
 
 
 @pytest.mark.parametrize('in_zip', [True, False])

@@ -1,0 +1,148 @@
+"""Compares a network of a peer with ours on the same random weights: outputs, and gradients with respect to the input.
+
+Random weights are few multiples of powers of two, so that float16 holds them exactly and a fixture is small.
+"""
+
+import argparse
+import importlib.metadata
+import math
+import pathlib
+import subprocess
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from ml_collections import ConfigDict
+
+from genlab import experiment, published
+from genlab.published import mapping
+from genlab.training import parallel
+from genlab.training.program import make_init, programs
+
+TOLERANCE = 1e-4  # of the largest difference, relative to the largest value
+
+
+def arguments(description: str, source: str = '') -> argparse.Namespace:
+    """Parses the flags of a script; `source` says what the folder of the peer is, or '' if none is needed."""
+    parser = argparse.ArgumentParser(description=description)
+    if source:
+        parser.add_argument('--source', required=True, type=pathlib.Path, help=source)
+    parser.add_argument('--full', action='store_true', help='the published size instead of a tiny network')
+    parser.add_argument('--fixture', type=pathlib.Path, help='folder to write the fixture of the tests to')
+    return parser.parse_args()
+
+
+def randomize(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Replaces parameters and statistics of a module by random ones, in place, and returns it in evaluation mode."""
+    draw = np.random.default_rng(seed)
+    with torch.no_grad():
+        for name, tensor in module.state_dict().items():
+            if tensor.is_floating_point() and 'resample_filter' not in name and 'noise_const' not in name:
+                shape = tuple(tensor.shape)
+                steps = np.round(4 * draw.standard_normal(shape)).clip(-12, 12)
+                if len(shape) > 1:
+                    values = steps * 2.0 ** -round(2 + math.log2(max(math.prod(shape[1:]), 1)) / 2)
+                else:
+                    around_one = name.endswith(('norm.weight', 'running_var')) or bool((tensor == 1).all())
+                    values = steps / 64 + around_one
+                tensor.copy_(torch.from_numpy(np.asarray(values, np.float32)))
+    return module.eval().requires_grad_(False)
+
+
+def tensors_of(module: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Returns the state dict of a module as numpy arrays."""
+    return {name: tensor.numpy().copy() for name, tensor in module.state_dict().items()}
+
+
+def converted(config: ConfigDict, record: str, kind: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Converts tensors by a record, checks the way back, and returns network -> variables."""
+    program = programs(config, experiment.load(config.experiment), parallel.place('pmap'), declared=True)[0]
+    state = jax.eval_shape(make_init(program))
+    shapes = {path: leaf.shape for path, leaf in mapping.paths(state.variables()).items()}
+    found = published.record(record)
+    table = found.tables(found.complete(program.config))[kind]
+    arrays = mapping.to_ours(tensors, table, shapes, 'the reference')
+    back = mapping.to_theirs(arrays, table)
+    assert all(np.array_equal(back[name], tensors[name]) for name in back)
+    return nested(arrays)
+
+
+def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns nested dicts of arrays by path."""
+    tree: dict[str, Any] = {}
+    for path, array in arrays.items():
+        *parents, name = path.split('/')
+        place = tree
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = jnp.asarray(array)
+    return tree
+
+
+def compare(
+    title: str,
+    theirs: Callable[[torch.Tensor], torch.Tensor],
+    ours: Callable[[jax.Array], jax.Array],
+    x: np.ndarray,
+) -> np.ndarray:
+    """Compares outputs and input gradients; prints one line, and raises SystemExit if one differs too much.
+
+    Args:
+      title: of the network.
+      theirs: maps a tensor [B, C, H, W] or [B, D] to a tensor.
+      ours: maps an array [B, H, W, C] or [B, D] to an array of the same layout.
+      x: the input in our layout.
+
+    Returns:
+      The output of the peer in our layout.
+    """
+    last, first = (lambda a: a.transpose(0, 2, 3, 1) if a.ndim == 4 else a), (
+        lambda a: a.transpose(0, 3, 1, 2) if a.ndim == 4 else a
+    )
+    tensor = torch.from_numpy(np.ascontiguousarray(first(x))).requires_grad_(True)
+    output = theirs(tensor)
+    probe = np.random.default_rng(1).standard_normal(output.shape).astype(np.float32)
+    (output * torch.from_numpy(probe)).sum().backward()
+    expected = last(output.detach().numpy())
+
+    def probed(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        y = ours(x)
+        return (y * last(probe)).sum(), y
+
+    (_, found), slope = jax.jit(jax.value_and_grad(probed, has_aux=True))(jnp.asarray(x))
+    errors = [difference(found, expected), difference(slope, last(tensor.grad.numpy()))]
+    print(f'{title}: largest relative difference of outputs {errors[0]:.1e}, of input gradients {errors[1]:.1e}')
+    if not max(errors) < TOLERANCE:
+        raise SystemExit(f'{title}: not equal')
+    return expected
+
+
+def difference(found: Any, expected: Any) -> float:
+    """Returns the largest difference, relative to the largest value."""
+    return float(np.abs(np.asarray(found) - expected).max() / np.abs(expected).max())
+
+
+def write_fixture(
+    path: pathlib.Path, tensors: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], output: np.ndarray
+) -> None:
+    """Writes weights, inputs and the peer's output for the tests."""
+    half = {f'tensors/{name}': array.astype(np.float16) for name, array in tensors.items() if array.ndim or array}
+    assert all(np.array_equal(array, tensors[name.removeprefix('tensors/')]) for name, array in half.items())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    extra = {f'inputs/{name}': array for name, array in inputs.items()}
+    np.savez_compressed(path, output=output.astype(np.float32), **half, **extra)
+    print(f'{path}: {path.stat().st_size} bytes')
+
+
+def commit(folder: pathlib.Path) -> str:
+    """Returns the commit of a checkout of the peer, or 'no checkout'."""
+    asked = subprocess.run(('git', '-C', str(folder), 'rev-parse', 'HEAD'), capture_output=True, text=True)
+    return asked.stdout.strip() or 'no checkout'
+
+
+def versions(*packages: str) -> str:
+    """Returns packages with their versions."""
+    return ', '.join(f'{package} {importlib.metadata.version(package)}' for package in ('torch', 'jax', *packages))

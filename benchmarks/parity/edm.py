@@ -1,0 +1,65 @@
+"""Parity with DDPM++ and NCSN++ of NVlabs/edm.
+
+python -m benchmarks.parity.edm --source=FOLDER [--full]
+"""
+
+import pickle
+import sys
+
+import numpy as np
+import torch
+
+from benchmarks.parity import compare
+from configs import edm
+from genlab import published
+from genlab.diffusion.model import make_model
+from genlab.published import mapping, torch_file
+
+PLUS = dict(channel_mult=[2, 2, 2], model_type='SongUNet', augment_dim=9, img_channels=3, img_resolution=32)
+NCSN = dict(
+    embedding_type='fourier', encoder_type='residual', channel_mult_noise=2, resample_filter=[1, 3, 3, 1]
+)
+TINY = dict(model_channels=4, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[4], img_channels=1, img_resolution=8)
+
+
+def main() -> None:
+    """Compares both networks, and reads a pickle of the first one without executing its source text."""
+    options = compare.arguments(__doc__ or '', 'a checkout of NVlabs/edm')
+    sys.path.append(str(options.source))
+    from training.networks import EDMPrecond
+
+    for title, variant, changes in (('ddpmpp', 'cifar10', {}), ('ncsnpp', 'cifar10_ncsnpp', NCSN)):
+        config = edm.get_config(variant)
+        config.data.update(source='digits', name='')
+        settings = PLUS | changes | ({} if options.full else TINY)
+        config.data.update(resolution=settings['img_resolution'], channels=settings['img_channels'])
+        if not options.full:
+            config.model.network.update(width=4, multipliers=(1, 2), blocks=1, attention=(4,))
+        precond = EDMPrecond(**settings)
+        compare.randomize(precond)
+        content = pickle.dumps({'ema': precond, 'dataset_kwargs': {'path': 'x'}})
+        path = (options.fixture or options.source) / f'edm-{title}.pkl'
+        path.write_bytes(content)
+        tree = torch_file.read_modules(path)
+        path.unlink()
+        record = published.record('edm')
+        mapping.check(record.complete(config), record.translate(tree['ema']['init']), 'EDMPrecond')
+        tensors = tree['ema']['state']
+        variables = compare.converted(config, 'edm', 'ema', tensors)['denoiser']
+        shape = config.data.resolution, config.data.resolution, config.data.channels
+        network, levels = make_model(config, shape).network, np.array([-1.1, 0.6], np.float32)
+        x = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
+        output = compare.compare(
+            title,
+            lambda x, peer=precond.model, levels=levels: peer(x, torch.from_numpy(levels), None, torch.zeros(2, 9)),
+            lambda x, network=network, variables=variables, levels=levels: network.apply(variables, x, levels, False),
+            x,
+        )
+        if options.fixture:
+            inputs = {'x': x, 'level': levels}
+            compare.write_fixture(options.fixture / f'edm-{title}.npz', tensors, inputs, output)
+    print(compare.versions(), compare.commit(options.source))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,65 @@
+"""Parity with the autoencoder KL-f8 of CompVis/latent-diffusion.
+
+python -m benchmarks.parity.kl_f8 --source=FOLDER [--full]
+"""
+
+import sys
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.parity import compare
+from configs import vae
+from genlab.networks.autoencoders.spatial import SpatialDecoder, SpatialEncoder
+
+
+def main() -> None:
+    """Compares encoder (mean) and decoder."""
+    options = compare.arguments(__doc__ or '', 'a checkout of CompVis/latent-diffusion')
+    sys.path.append(str(options.source))
+    from ldm.modules.diffusionmodules import model
+
+    width, multipliers, blocks, side = (128, (1, 2, 4, 4), 2, 64) if options.full else (4, (1, 2), 1, 8)
+    channels = 3 if options.full else 1
+    if not options.full:  # 32 groups do not divide a tiny width; ours are then as many as leave four channels each
+        model.Normalize = lambda size: nn.GroupNorm(max(1, size // 4), size, eps=1e-6)
+    config = vae.get_config('kl_f8')
+    config.data.update(source='digits', dir='', resolution=side, channels=channels)
+    config.model.networks.update(width=width, multipliers=multipliers, blocks=blocks)
+    settings = dict(ch=width, out_ch=channels, ch_mult=multipliers, num_res_blocks=blocks, attn_resolutions=[])
+    settings |= dict(in_channels=channels, resolution=side, z_channels=4, double_z=True, dropout=0.0)
+    peer = nn.Module()
+    peer.encoder, peer.decoder = model.Encoder(**settings), model.Decoder(**settings)
+    peer.quant_conv, peer.post_quant_conv = nn.Conv2d(8, 8, 1), nn.Conv2d(4, 4, 1)
+    compare.randomize(peer)
+    tensors = compare.tensors_of(peer)
+    variables = compare.converted(config, 'kl_f8', 'autoencoder', tensors)
+    shared = dict(multipliers=multipliers, blocks=blocks)
+    encode, decode = SpatialEncoder(width, 4, **shared), SpatialDecoder(width, 4, (side, side, channels), scale=None, **shared)
+    grid = side // 2 ** (len(multipliers) - 1)
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((2, side, side, channels)).astype(np.float32)
+    z = draw.standard_normal((2, grid, grid, 4)).astype(np.float32)
+    compare.compare(
+        'KL-f8, mean of the encoder',
+        lambda x: peer.quant_conv(peer.encoder(x))[:, :4],
+        lambda x: encode.apply(variables['encoder'], x)[0].reshape(2, grid, grid, 4),
+        x,
+    )
+    output = compare.compare(
+        'KL-f8, decoder',
+        lambda z: peer.decoder(peer.post_quant_conv(z)),
+        lambda z: decode.apply(variables['decoder'], z.reshape(2, -1)),
+        z,
+    )
+    if options.fixture:
+        with torch.no_grad():
+            mean = peer.quant_conv(peer.encoder(torch.from_numpy(x.transpose(0, 3, 1, 2))))[:, :4].numpy()
+        inputs = {'x': x, 'z': z, 'mean': mean.transpose(0, 2, 3, 1)}
+        compare.write_fixture(options.fixture / 'kl_f8-autoencoder.npz', tensors, inputs, output)
+    print(compare.versions(), compare.commit(options.source))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,396 @@
+"""Tests records of published networks against outputs of the peers, and the run folders and files made by them.
+
+The fixtures hold random weights of tiny networks and the peer's output (benchmarks/parity)."""
+
+import json
+import pathlib
+import pickle
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genlab import convert, experiment, published
+from genlab.choices import named
+from genlab.diffusion.model import make_model
+from genlab.errors import ConfigError
+from genlab.models import generators
+from genlab.networks.autoencoders.spatial import SpatialDecoder, SpatialEncoder
+from genlab.networks.diffusion.dit import DiT
+from genlab.published import files, mapping, runs, torch_file
+from genlab.run import workdir
+from genlab.training import loop, parallel, pretrained
+from genlab.training.program import make_init, programs
+from support.runs import FILES, ROOT, module_of
+
+FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
+NAMES = sorted(path.name for path in FIXTURES.glob('*.npz'))
+
+
+def tiny(name):
+    """Returns the config of a fixture: the published one with a tiny network, on data that are there."""
+    record = name.partition('-')[0]
+    path, variant = {
+        'pytorch_dcgan': ('dcgan', ''),
+        'diffusers_ddpm': ('ddpm', 'cifar10'),
+        'edm': ('edm', 'cifar10_ncsnpp' if 'ncsnpp' in name else 'cifar10'),
+        'kl_f8': ('vae', 'kl_f8'),
+        'dit': ('dit', ''),
+    }[record]
+    config = module_of(ROOT / f'configs/{path}.py').get_config(variant)
+    config.data.update(source='digits', name='', dir='', resolution=8, channels=1)
+    if record == 'pytorch_dcgan':
+        config.data.resolution = 16
+        config.model.latent_size, config.model.networks.width = 8, 4
+    elif record == 'kl_f8':
+        config.model.networks.update(width=4, multipliers=(1, 2), blocks=1)
+    elif record == 'dit':
+        config.data.update(resolution=4, channels=4)
+        config.model.update(classes=3, learned_variance=True)
+        config.model.network = named('transformer', patch=2, endpoint=False, width=16, depth=2, heads=2)
+    else:
+        config.model.network.update(width=4, multipliers=(1, 2), blocks=1, attention=(4,))
+        if record == 'diffusers_ddpm':
+            with config.unlocked():
+                config.model.network.groups = 2
+    return config
+
+
+def modules(name, config):
+    """Returns network -> (module, inputs of the fixture by position, by name) of a fixture."""
+    if name.startswith('pytorch_dcgan'):
+        nets = generators.networks(config, None)
+        if 'generator' in name:
+            return {'generator': (nets.generator, ('z', False), {})}
+        return {'discriminator': (nets.discriminator, ('x', False), {})}
+    if name.startswith('kl_f8'):
+        shared = dict(multipliers=(1, 2), blocks=1)
+        return {
+            'encoder': (SpatialEncoder(4, 4, **shared), ('x',), {}),
+            'decoder': (SpatialDecoder(4, 4, (8, 8, 1), scale=None, **shared), ('z',), {}),
+        }
+    shape = config.data.resolution, config.data.resolution, config.data.channels
+    if name.startswith('dit'):
+        network = DiT(8, patch=2, endpoint=False, width=16, depth=2, heads=2, classes=3)
+        return {'denoiser': (network, ('x', 'level', False), {'labels': 'labels'})}
+    return {'denoiser': (make_model(config, shape).network, ('x', 'level', False), {})}
+
+
+def fixture(name):
+    """Returns the tensors, inputs and output of a fixture."""
+    with np.load(FIXTURES / name) as arrays:
+        found = {key: arrays[key] for key in arrays.files}
+    part = lambda prefix: {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
+    tensors = {key: np.asarray(value, np.float32) for key, value in part('tensors/').items()}
+    return tensors, part('inputs/'), found['output']
+
+
+def calls(name):
+    """Returns the config, the table, and network -> (shapes, a call from variables to the output) of a fixture."""
+    config, (_, inputs, _) = tiny(name), fixture(name)
+    record = published.record(name.partition('-')[0])
+    tables = record.tables(record.complete(config))
+    table = tables[name.partition('-')[2].removesuffix('.npz')] if len(tables) > 1 else next(iter(tables.values()))
+    found = {}
+    for network, (module, places, keywords) in modules(name, config).items():
+        given = [inputs.get(place, place) for place in places]
+        by_name = {key: inputs[place] for key, place in keywords.items()}
+        shapes = jax.eval_shape(lambda m=module, g=given: m.init(jax.random.key(0), *g))
+        call = lambda variables, m=module, g=given, k=by_name: m.apply(variables, *g, **k)
+        found[network] = shapes, call
+    return config, table, found
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_outputs_are_those_of_the_peer(name):
+    tensors, inputs, expected = fixture(name)
+    _, table, found = calls(name)
+    shapes = {path: leaf.shape for path, leaf in mapping.paths({net: one[0] for net, one in found.items()}).items()}
+    arrays = mapping.to_ours(tensors, table, shapes, name)
+    assert {*arrays} == {*shapes}
+    variables = _nested(arrays)
+    if name.startswith('kl_f8'):
+        mean = found['encoder'][1](variables['encoder'])[0]
+        np.testing.assert_allclose(mean, inputs['mean'].reshape(len(mean), -1), atol=1e-4 * np.abs(inputs['mean']).max())
+        output = found['decoder'][1](variables['decoder'])
+    else:
+        ((network, (_, call)),) = found.items()
+        output = call(variables[network])
+    np.testing.assert_allclose(output, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    back = mapping.to_theirs(arrays, table)
+    assert {*back} == {entry.theirs for entry in table.entries}
+    for key, array in back.items():
+        np.testing.assert_array_equal(array, tensors[key])
+
+
+def _nested(arrays):
+    tree = {}
+    for path, array in arrays.items():
+        *parents, last = path.split('/')
+        place = tree
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = jnp.asarray(array)
+    return tree
+
+
+def test_older_names_of_a_peer_are_recognised():
+    name = 'diffusers_ddpm-newer.npz'
+    tensors, (config, newer, found) = fixture(name)[0], calls(name)
+    renames = {'to_q': 'query', 'to_k': 'key', 'to_v': 'value', 'to_out.0': 'proj_attn'}
+    older = {
+        next((key.replace(new, old) for new, old in renames.items() if f'.{new}.' in key), key): array
+        for key, array in tensors.items()
+    }
+    record = published.record('diffusers_ddpm')
+    kind, table, same = runs.matching(record.tables(record.complete(config)), older, 'it')
+    assert kind == 'older' and {*older} != {*tensors}
+    shapes = {path: leaf.shape for path, leaf in mapping.paths({net: one[0] for net, one in found.items()}).items()}
+    expected = mapping.to_ours(tensors, newer, shapes, 'it')
+    for path, array in mapping.to_ours(same, table, shapes, 'it').items():
+        np.testing.assert_array_equal(array, expected[path])
+
+
+def test_every_record_has_a_fixture_and_all_are_small():
+    assert {name.partition('-')[0] for name in NAMES} == {*published.RECORDS}
+    assert sum((FIXTURES / name).stat().st_size for name in NAMES) < 200_000
+
+
+def test_every_config_has_a_record_or_says_why_not():
+    assert {*published.CONFIGS} == {path.stem for path in FILES}
+    for stem, found in published.CONFIGS.items():
+        assert found, stem
+        if not isinstance(found, str):
+            assert {*found} <= {*published.RECORDS}
+    assert {name for found in published.CONFIGS.values() if not isinstance(found, str) for name in found} == {
+        *published.RECORDS
+    }
+
+
+LAYOUTS = {
+    'permuted': (mapping.permuted(2, 0, 1), (2, 3, 4)),
+    'transposed convolution': (mapping.CONV_TRANSPOSE, (4, 5, 2, 3)),
+    'dense of a convolution': (mapping.CONV_DENSE, (2, 3)),
+}
+
+
+@pytest.mark.parametrize('name', LAYOUTS)
+def test_a_layout_is_undone(name):
+    layout, shape = LAYOUTS[name]
+    ours = np.arange(np.prod(shape)).reshape(shape)
+    np.testing.assert_array_equal(layout.read(layout.write(ours, shape), shape), ours)
+    assert not np.array_equal(layout.write(ours, shape).ravel(), ours.ravel())  # else it would prove nothing
+
+
+# Run folders.
+
+
+@pytest.fixture(scope='module')
+def gan():
+    """Returns the config of the tiny DCGAN."""
+    config = tiny('pytorch_dcgan-generator.npz')
+    config.data.update(batch_size=8, limit=16)
+    config.train.update(steps=2, log_every=1)
+    with config.ignore_type():
+        config.train.update(sample_every=0, evaluate_every=0)
+    return config
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    """Writes the files of the generator and the discriminator."""
+    folder, paths = tmp_path_factory.mktemp('weights'), []
+    for kind in ('generator', 'discriminator'):
+        tensors = fixture(f'pytorch_dcgan-{kind}.npz')[0]
+        paths.append(folder / f'{kind}.npz')
+        np.savez(paths[-1], **tensors)
+    return paths
+
+
+def make(config, folder, paths, form='npz', record='pytorch_dcgan', **rest):
+    return runs.make(config, experiment.load(config.experiment), folder, form, paths, record, **rest)
+
+
+@pytest.fixture(scope='module')
+def run(gan, weights, tmp_path_factory):
+    """Returns the folder of a run that was made of both files."""
+    folder = tmp_path_factory.mktemp('run') / 'dcgan'
+    make(gan, folder, weights)
+    return folder
+
+
+def test_a_run_folder_holds_the_weights_and_goes_on(gan, run, tmp_path):
+    config, build = pretrained.config_of(str(run), '--workdir'), experiment.load('gan')
+    assert workdir.compare(run, gan) == []
+    step, state, program = pretrained.restore(config, build, run, parallel.place('pmap'))
+    tensors, inputs, expected = fixture('pytorch_dcgan-generator.npz')
+    for averaged in (False, True):
+        variables = state.variables(averaged=averaged)['generator']
+        output = generators.networks(config, None).generator.apply(variables, inputs['z'], False)
+        np.testing.assert_allclose(output, expected, atol=1e-4)
+    record = json.loads((run / runs.PROVENANCE).read_text())
+    assert step == 0 and record['record'] == 'pytorch_dcgan' and record['fresh'] == []
+    assert [len(file['sha256']) for file in record['files']] == [64, 64]
+    assert json.loads((run / 'networks.json').read_text())['generator']['parameters'] > 0
+    # The way out, in our names and in the peer's.
+    runs.export(run, 'npz', tmp_path / 'own.npz')
+    notes = json.loads((tmp_path / 'own.json').read_text())
+    assert notes['config']['experiment'] == 'gan' and notes['step'] == 0
+    assert notes['tensors']['generator/params/ConvTranspose_0/kernel']['shape'] == [4, 4, 8, 8]
+    runs.export(run, 'npz', tmp_path / 'peer.npz', 'pytorch_dcgan', 'discriminator')
+    with np.load(tmp_path / 'peer.npz') as found:
+        for name, array in fixture('pytorch_dcgan-discriminator.npz')[0].items():
+            if not name.endswith('num_batches_tracked'):
+                np.testing.assert_array_equal(found[name], array)
+    make(gan, tmp_path / 'again', [tmp_path / 'own.npz'], record=published.OWN)
+    with pytest.raises(ConfigError, match='holds checkpoint 0'):
+        make(gan, run, [tmp_path / 'own.npz'], record=published.OWN)
+    loop.fit(gan, build, tmp_path / 'again')  # two steps
+    assert (tmp_path / 'again/checkpoints/2').exists()
+
+
+def changed(tensors, case):
+    """Returns the tensors with one fault."""
+    tensors = dict(tensors)
+    if case == 'missing':
+        del tensors['main.3.weight']
+    elif case == 'surplus':
+        tensors['main.9.weights'] = np.zeros(3)
+    elif case == 'shape':
+        tensors['main.3.weight'] = np.zeros((8, 5, 4, 4), np.float32)
+    elif case == 'axes':
+        tensors['main.3.weight'] = np.zeros((8, 5), np.float32)
+    elif case == 'not finite':
+        tensors['main.3.weight'] = np.full_like(tensors['main.3.weight'], np.nan)
+    return tensors
+
+
+@pytest.mark.parametrize(
+    'case, message',
+    [
+        ('missing', r'main\.3\.weight is missing'),
+        ('surplus', r'no variable for the tensor main\.9\.weights'),
+        ('shape', r'main\.3\.weight has the shape \(8, 5, 4, 4\), and this config needs \(8, 4, 4, 4\)'),
+        ('axes', r'main\.3\.weight has the shape \(8, 5\)'),
+        ('not finite', 'ConvTranspose_1.*not finite'),
+        ('twice', 'filled .* already'),
+        ('record', 'choose one of'),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name_and_writes_nothing(gan, tmp_path, case, message):
+    path = tmp_path / 'file.npz'
+    np.savez(path, **changed(fixture('pytorch_dcgan-generator.npz')[0], case))
+    with pytest.raises(ConfigError, match=message) as error:
+        paths = [path, path] if case == 'twice' else [path]
+        make(gan, tmp_path / 'run', paths, record='dcgan' if case == 'record' else 'pytorch_dcgan')
+    assert error.value.exit_code == 2 and '\n' not in str(error.value) and not (tmp_path / 'run').exists()
+
+
+def test_the_command_names_the_record_of_the_config_and_refuses_others():
+    assert published.CONFIGS['dcgan'] == ('pytorch_dcgan',)
+    convert.FLAGS.unparse_flags()
+    convert.FLAGS(['convert', '--from=npz', f'--config={ROOT}/configs/dcgan.py'])
+    assert convert.default_record() == 'pytorch_dcgan'
+    convert.FLAGS(['convert', '--from=npz', f'--config={ROOT}/configs/gmm.py'])
+    with pytest.raises(ConfigError, match='no record'):
+        convert.default_record()
+    with pytest.raises(ConfigError, match='which file'):
+        convert.run([])
+
+
+# Formats.
+
+
+def test_formats(tmp_path):
+    tensors = {'a.weight': np.arange(6, dtype=np.float32).reshape(2, 3), 'b': np.ones((), np.float32)}
+    (tmp_path / 'file.msgpack').write_bytes(flax.serialization.msgpack_serialize({'params': {'x': tensors['b']}}))
+    assert {*files.flat(files.read('msgpack', tmp_path / 'file.msgpack'))} == {'params.x'}
+    for form in ('npz', 'safetensors'):
+        if form == 'safetensors':
+            pytest.importorskip('safetensors')
+        path = tmp_path / f'file.{form}'
+        files.write(form, path, tensors, {})
+        found = files.read(form, path)
+        for name, array in tensors.items():
+            np.testing.assert_array_equal(found[name], array)
+        assert json.loads(path.with_suffix('.json').read_text())['tensors']['a.weight']['shape'] == [2, 3]
+
+
+@pytest.mark.parametrize('form', files.READERS)
+def test_other_files_are_refused_in_one_line(tmp_path, form):
+    if form == 'safetensors':
+        pytest.importorskip('safetensors')
+    (tmp_path / 'file').write_bytes(b'no\nsuch\nfile')
+    for name in ('file', 'none'):
+        with pytest.raises(ConfigError, match=name) as error:
+            files.read(form, tmp_path / name)
+        assert '\n' not in str(error.value)
+
+
+# Configurations of the peers.
+
+DDPM = {
+    'sample_size': 32,
+    'block_out_channels': [128, 256, 256, 256],
+    'down_block_types': ['DownBlock2D', 'AttnDownBlock2D', 'DownBlock2D', 'DownBlock2D'],
+    'up_block_types': ['UpBlock2D', 'UpBlock2D', 'AttnUpBlock2D', 'UpBlock2D'],
+    'downsample_padding': 0,
+    'flip_sin_to_cos': False,
+    'freq_shift': 1,
+    'norm_eps': 1e-6,
+}
+EDM = {
+    'img_resolution': 32,
+    'img_channels': 3,
+    'label_dim': 0,
+    'model_type': 'SongUNet',
+    'augment_dim': 9,
+    'channel_mult': [2, 2, 2],
+}
+
+
+@pytest.mark.parametrize(
+    'name, path, variant, found',
+    [
+        ('diffusers_ddpm', 'ddpm', 'cifar10', DDPM),
+        ('edm', 'edm', 'cifar10', EDM),
+        ('dit', 'dit', 'xl2', {'model': 'DiT-XL/2', 'image_size': 256, 'num_classes': 1000}),
+    ],
+)
+def test_the_configuration_of_the_peer_is_read_in_full(name, path, variant, found):
+    config, record = module_of(ROOT / f'configs/{path}.py').get_config(variant), published.record(name)
+    mapping.check(record.complete(config), record.translate(found), 'it')
+    with pytest.raises(ConfigError, match='the key unheard_of=3 .* is unknown'):
+        record.translate({**found, 'unheard_of': 3})
+    config.data.resolution *= 2
+    with pytest.raises(ConfigError, match='config.data.resolution'):
+        mapping.check(record.complete(config), record.translate(found), 'it')
+
+
+def test_the_default_of_a_network_counts():
+    config, record = module_of(ROOT / 'configs/ddpm.py').get_config('cifar10'), published.record('diffusers_ddpm')
+    with pytest.raises(ConfigError, match='config.model.network.stride_padding'):
+        mapping.check(record.complete(config), record.translate({**DDPM, 'downsample_padding': 1}), 'it')
+
+
+def test_pickled_trees_hold_arrays_and_plain_values_only(tmp_path):
+    path = tmp_path / 'file.pkl'
+    path.write_bytes(pickle.dumps({'a': [1, 2.5, 'x', None, np.float64(3)], 'b': np.arange(3)}))
+    found = torch_file.read_modules(path)
+    assert found['a'] == [1, 2.5, 'x', None, 3.0] and found['b'].tolist() == [0, 1, 2]
+    path.write_bytes(pickle.dumps({'a': np.array([{}], dtype=object)}))
+    with pytest.raises(Exception, match='no numbers'):
+        torch_file.read_modules(path)
+
+
+def test_programs_of_published_sizes_fit_their_tables():
+    """Checks at full size, without arrays, that the table of KL-f8 fills all variables with their shapes."""
+    config = module_of(ROOT / 'configs/vae.py').get_config('kl_f8')
+    config.data.update(source='digits', dir='')
+    program = programs(config, experiment.load('variational'), parallel.place('pmap'), declared=True)[0]
+    leaves = mapping.paths(jax.eval_shape(make_init(program)).variables())
+    record = published.record('kl_f8')
+    entries = record.tables(record.complete(config))['autoencoder'].entries
+    assert {entry.ours for entry in entries} == {*leaves}
