@@ -43,7 +43,7 @@ def parse(argv: list[str]) -> list[str]:
 
 def run(names: list[str]) -> int:
     """Converts the files `names`."""
-    form, target = FLAGS['from'].value, FLAGS['to'].value
+    form, target = str(FLAGS['from'].value), str(FLAGS['to'].value)
     paths = [pathlib.Path(name).expanduser() for name in names]
     if bool(form) == bool(target):
         raise ConfigError('which direction? give --from=FORMAT and --config, or --to=FORMAT')

@@ -99,8 +99,9 @@ def compare(
     Returns:
       The output of the peer in our layout.
     """
-    last, first = (lambda a: a.transpose(0, 2, 3, 1) if a.ndim == 4 else a), (
-        lambda a: a.transpose(0, 3, 1, 2) if a.ndim == 4 else a
+    last, first = (
+        (lambda a: a.transpose(0, 2, 3, 1) if a.ndim == 4 else a),
+        (lambda a: a.transpose(0, 3, 1, 2) if a.ndim == 4 else a),
     )
     tensor = torch.from_numpy(np.ascontiguousarray(first(x))).requires_grad_(True)
     output = theirs(tensor)

@@ -57,7 +57,7 @@ class Mlp(nn.Module):
 def layers() -> str:
     """Makes timm's layers importable, and returns whose they are."""
     try:
-        import timm.models.vision_transformer  # noqa: F401
+        import timm.models.vision_transformer
 
         return f'timm {timm.__version__}'
     except Exception:  # absent, or without torchvision

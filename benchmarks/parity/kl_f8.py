@@ -36,7 +36,10 @@ def main() -> None:
     tensors = compare.tensors_of(peer)
     variables = compare.converted(config, 'kl_f8', 'autoencoder', tensors)
     shared = dict(multipliers=multipliers, blocks=blocks)
-    encode, decode = SpatialEncoder(width, 4, **shared), SpatialDecoder(width, 4, (side, side, channels), scale=None, **shared)
+    encode, decode = (
+        SpatialEncoder(width, 4, **shared),
+        SpatialDecoder(width, 4, (side, side, channels), scale=None, **shared),
+    )
     grid = side // 2 ** (len(multipliers) - 1)
     draw = np.random.default_rng(0)
     x = draw.standard_normal((2, side, side, channels)).astype(np.float32)

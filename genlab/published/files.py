@@ -49,7 +49,9 @@ def write(form: str, path: Path, arrays: Mapping[str, np.ndarray], notes: Mappin
     shapes = {name: {'shape': list(array.shape), 'dtype': array.dtype.name} for name, array in arrays.items()}
     try:
         WRITERS[form](path, {name: np.ascontiguousarray(array) for name, array in arrays.items()})
-        write_atomically(path.with_suffix('.json'), (json.dumps({**notes, 'tensors': shapes}, indent=2) + '\n').encode())
+        write_atomically(
+            path.with_suffix('.json'), (json.dumps({**notes, 'tensors': shapes}, indent=2) + '\n').encode()
+        )
     except OSError as error:
         raise ConfigError(f'--to={form}: {path} cannot be written ({error.strerror or error})') from error
 

@@ -12,7 +12,9 @@ from genlab.published.mapping import CONV, CONV_DENSE, Entry, Record, Table, aff
 
 def tables(config: ConfigDict) -> Mapping[str, Table]:
     """Returns the table of encoder and decoder."""
-    return {'autoencoder': Table((*_encoder(config), *_decoder(config)), sections=(('state_dict',), ()), dropped=('loss.',))}
+    return {
+        'autoencoder': Table((*_encoder(config), *_decoder(config)), sections=(('state_dict',), ()), dropped=('loss.',))
+    }
 
 
 def _encoder(config: ConfigDict) -> Iterator[Entry]:
@@ -63,9 +65,7 @@ def _middle(theirs: str, ours: str) -> Iterator[Entry]:
     attention = f'{theirs}.mid.attn_1'
     yield from norm(f'{attention}.norm', f'{ours}/middle/normalization')
     for part, name in enumerate('qkv'):
-        yield from affine(
-            f'{attention}.{name}', f'{ours}/middle/attention/query_key_value', CONV_DENSE, part=(part, 3)
-        )
+        yield from affine(f'{attention}.{name}', f'{ours}/middle/attention/query_key_value', CONV_DENSE, part=(part, 3))
     yield from affine(f'{attention}.proj_out', f'{ours}/middle/attention/output', CONV_DENSE)
 
 

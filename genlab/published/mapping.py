@@ -5,7 +5,7 @@ Several tensors may fill one variable: parts along its last axis (query, key and
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -62,7 +62,9 @@ class Record(NamedTuple):
     source: str  # who publishes it
     tables: Callable[[ConfigDict], Mapping[str, Table]]
     translate: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
-    configuration: tuple[str, ...] | None = None  # place of the configuration in the file; None: it is a file of its own
+    configuration: tuple[str, ...] | None = (
+        None  # place of the configuration in the file; None: it is a file of its own
+    )
     modules: Mapping[str, type] = {}  # key of our config -> the network whose options it holds
 
     def complete(self, config: ConfigDict) -> ConfigDict:
@@ -77,8 +79,8 @@ class Record(NamedTuple):
         return config
 
 
-def permuted(*axes: int, flip: Sequence[int] = ()) -> Layout:
-    """Returns the layout whose axes, permuted as `transpose` does, are ours; the axes of ours in `flip` run backwards."""
+def permuted(*axes: int, flip: tuple[int, ...] = ()) -> Layout:
+    """Returns the layout whose axes, permuted by `transpose`, are ours; those of ours in `flip` run backwards."""
     back = tuple(np.argsort(axes))
     return Layout(
         lambda array, shape: np.flip(array.transpose(axes), flip),
@@ -87,7 +89,7 @@ def permuted(*axes: int, flip: Sequence[int] = ()) -> Layout:
 
 
 def reshaped(layout: Layout, shape: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Layout:
-    """Returns a layout whose result is then reshaped to ours. `shape` gives what it is before, from the shape of ours."""
+    """Returns a layout whose result is then reshaped to ours. `shape` maps the shape of ours to the one before."""
     return Layout(
         lambda array, ours: layout.read(array, shape(ours)).reshape(ours),
         lambda array, ours: layout.write(array.reshape(shape(ours)), shape(ours)),
@@ -171,7 +173,7 @@ def to_ours(
         filled[entry.ours] = filled.get(entry.ours, 0) + place.size
     found |= {path: np.full(shapes[path], value, np.float32) for path, value in table.constants.items()}
     networks = {path.split('/')[0] for path in found}
-    for path, shape in shapes.items():
+    for path in shapes:
         if path.split('/')[0] in networks and path not in found:
             raise ConfigError(f'{where}: no tensor fills {path} of this config: it is another network')
         if path in filled and filled[path] != found[path].size:
@@ -237,7 +239,9 @@ def check(config: ConfigDict, expected: Mapping[str, Any], where: str) -> None:
         found = at(config, key)
         same = np.allclose(found, value) if isinstance(value, float) and found is not None else found == value
         if not same:
-            raise ConfigError(f'{where}: it was made with config.{key}={value!r}, here it is {found!r}: give that value')
+            raise ConfigError(
+                f'{where}: it was made with config.{key}={value!r}, here it is {found!r}: give that value'
+            )
 
 
 def _view(whole: np.ndarray, entry: Entry) -> np.ndarray:
@@ -246,4 +250,3 @@ def _view(whole: np.ndarray, entry: Entry) -> np.ndarray:
     number, parts = entry.part
     size = found.shape[-1] // parts if parts > 1 else 0
     return found[..., number * size : (number + 1) * size] if parts > 1 else found
-

@@ -209,4 +209,3 @@ def _filled(state: State, found: Mapping[str, np.ndarray], placement: parallel.P
     return dataclasses.replace(
         state, params=put(state.params, 'params'), stats=put(state.stats), average=put(state.average, 'params')
     )
-

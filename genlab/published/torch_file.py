@@ -185,9 +185,7 @@ class _Unpickler(pickle.Unpickler):
             return name
         if (module, name) in ALLOWED:
             return ALLOWED[module, name]
-        raise UserError(
-            f'it calls {module}.{name}, which is neither a tensor nor a plain value; nothing was executed'
-        )
+        raise UserError(f'it calls {module}.{name}, which is neither a tensor nor a plain value; nothing was executed')
 
     def persistent_load(self, saved: tuple) -> Storage:
         """Records a storage that the pickle refers to."""

@@ -113,7 +113,9 @@ def test_outputs_are_those_of_the_peer(name):
     variables = _nested(arrays)
     if name.startswith('kl_f8'):
         mean = found['encoder'][1](variables['encoder'])[0]
-        np.testing.assert_allclose(mean, inputs['mean'].reshape(len(mean), -1), atol=1e-4 * np.abs(inputs['mean']).max())
+        np.testing.assert_allclose(
+            mean, inputs['mean'].reshape(len(mean), -1), atol=1e-4 * np.abs(inputs['mean']).max()
+        )
         output = found['decoder'][1](variables['decoder'])
     else:
         ((network, (_, call)),) = found.items()

@@ -1,6 +1,5 @@
 """Tests torch files made by hand and by torch: arrays survive the round trip, and no code in a file is executed."""
 
-import argparse
 import pickle
 import struct
 import sys
@@ -176,8 +175,12 @@ def test_modules_of_a_persistent_class_give_their_state_and_run_no_source(tmp_pa
         source = f"open({str(tmp_path / 'touched')!r}, 'w')"
         return Reduced(persistent, {'type': 'class', 'module_src': source, 'class_name': 'Net', 'state': state})
 
-    inner = module(_parameters={'weight': tensor_of(3), 'bias': None}, _buffers={'kept': tensor_of(0), 'lost': tensor_of(1)},
-                   _non_persistent_buffers_set={'lost'}, _init_args=(1,))
+    inner = module(
+        _parameters={'weight': tensor_of(3), 'bias': None},
+        _buffers={'kept': tensor_of(0), 'lost': tensor_of(1)},
+        _non_persistent_buffers_set={'lost'},
+        _init_args=(1,),
+    )
     outer = module(_modules={'layer': inner, 'none': None}, _init_kwargs={'width': 3}, _init_args=())
     path = tmp_path / 'network.pkl'
     path.write_bytes(pickle.dumps({'ema': outer, 'training_set_kwargs': {'path': 'x'}, 'loss': inner}, protocol))

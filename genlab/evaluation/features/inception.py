@@ -23,8 +23,8 @@ import numpy as np
 from flax import linen as nn
 
 from genlab.errors import ConfigError, UserError
-from genlab.published import torch_file
 from genlab.networks.layers.convolution import Conv
+from genlab.published import torch_file
 
 SIDE = 299  # of an input image, in pixels
 FEATURES, CLASSES = 2048, 1008
