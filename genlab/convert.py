@@ -70,7 +70,7 @@ def run(names: list[str]) -> int:
     configuration = pathlib.Path(FLAGS.configuration).expanduser() if FLAGS.configuration else None
     build = experiment.load(config.experiment)
     made = runs.make(config, build, folder, form, paths, FLAGS.record or default_record(), configuration)
-    fresh = f'; {", ".join(made["fresh"])} have their first weights' if made['fresh'] else ''
+    fresh = f'; not in the files, with first weights: {", ".join(made["fresh"])}' if made['fresh'] else ''
     terminal.show(f'{", ".join(made["networks"])} of {made["source"]}: {folder}{fresh}')
     return 0
 

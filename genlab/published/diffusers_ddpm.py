@@ -77,7 +77,7 @@ def _attention(theirs: str, ours: str, names: tuple[str, ...]) -> Iterator[Entry
 def translate(found: Mapping[str, Any]) -> dict[str, Any]:
     """Translates `config.json` of a UNet2DModel."""
     keys = Keys(found)
-    keys.drop('_class_name', '_diffusers_version', '_name_or_path', 'dropout')
+    keys.drop('_class_name', '_diffusers_version', '_name_or_path', '_use_default_values', 'dropout')
     keys.only(act_fn='silu', center_input_sample=False, mid_block_scale_factor=1, resnet_time_scale_shift='default')
     keys.only(time_embedding_type='positional', attention_head_dim=None, flip_sin_to_cos=False, freq_shift=1)
     keys.only(add_attention=True, class_embed_type=None, num_class_embeds=None, attn_norm_num_groups=None)
