@@ -22,7 +22,6 @@ from genlab.networks.diffusion.dit import DiT
 from genlab.published import files, mapping, runs, torch_file
 from genlab.run import workdir
 from genlab.training import loop, parallel, pretrained
-from genlab.training.program import make_init, programs
 from support.runs import FILES, ROOT, module_of
 
 FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
@@ -112,14 +111,14 @@ def test_outputs_are_those_of_the_peer(name):
     assert {*arrays} == {*shapes}
     variables = _nested(arrays)
     if name.startswith('kl_f8'):
-        mean = found['encoder'][1](variables['encoder'])[0]
+        mean = jax.jit(found['encoder'][1])(variables['encoder'])[0]
         np.testing.assert_allclose(
             mean, inputs['mean'].reshape(len(mean), -1), atol=1e-4 * np.abs(inputs['mean']).max()
         )
-        output = found['decoder'][1](variables['decoder'])
+        output = jax.jit(found['decoder'][1])(variables['decoder'])
     else:
         ((network, (_, call)),) = found.items()
-        output = call(variables[network])
+        output = jax.jit(call)(variables[network])
     np.testing.assert_allclose(output, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
     back = mapping.to_theirs(arrays, table)
     assert {*back} == {entry.theirs for entry in table.entries}
@@ -387,12 +386,16 @@ def test_pickled_trees_hold_arrays_and_plain_values_only(tmp_path):
         torch_file.read_modules(path)
 
 
-def test_programs_of_published_sizes_fit_their_tables():
-    """Checks at full size, without arrays, that the table of KL-f8 fills all variables with their shapes."""
+def test_the_table_of_kl_f8_names_all_variables_at_full_size():
     config = module_of(ROOT / 'configs/vae.py').get_config('kl_f8')
-    config.data.update(source='digits', dir='')
-    program = programs(config, experiment.load('variational'), parallel.place('pmap'), declared=True)[0]
-    leaves = mapping.paths(jax.eval_shape(make_init(program)).variables())
-    record = published.record('kl_f8')
+    record, shared = published.record('kl_f8'), dict(multipliers=(1, 2, 4, 4), blocks=2)
+    encoder, decoder = SpatialEncoder(128, 4, **shared), SpatialDecoder(128, 4, (32, 32, 3), scale=None, **shared)
+    leaves = mapping.paths(
+        {
+            'encoder': jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))),
+            'decoder': jax.eval_shape(decoder.init, jax.random.key(0), jnp.zeros((1, 64))),
+        }
+    )
     entries = record.tables(record.complete(config))['autoencoder'].entries
     assert {entry.ours for entry in entries} == {*leaves}
+    assert sum(leaf.size for leaf in leaves.values()) == 83_653_863
