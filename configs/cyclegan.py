@@ -23,7 +23,7 @@ from genlab.training.optimizers import adam
 
 def get_config(variant=''):
     config = configs.defaults('cycle')
-    config.data.update(source='scenes', resolution=32, channels=3, batch_size=8, fields=('style',), unpaired='style')
+    config.data.update(source='scenes', resolution=32, channels=3, batch_size=4, fields=('style',), unpaired='style')
     config.model.update(
         cycle.settings(
             named('resnet', width=32, blocks=4, normalization='batch'),

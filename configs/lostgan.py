@@ -16,7 +16,7 @@ from genlab.training.optimizers import adam
 
 def get_config(variant=''):
     config = configs.defaults('layout')
-    config.data.update(source='scenes', resolution=32, channels=3, batch_size=32, fields=FIELDS)
+    config.data.update(source='scenes', resolution=32, channels=3, batch_size=16, fields=FIELDS)
     generator = named('isla', width=16, embedding=64, mask_width=32)
     discriminator = named('roi', width=16, halvings=(True, False, True, True), taps=(1,), total=True)
     config.model.update(layout.settings(generator, discriminator, latent_size=64))

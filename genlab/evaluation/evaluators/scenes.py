@@ -99,7 +99,9 @@ def _numbers(factors: np.ndarray) -> dict[str, np.ndarray]:
 
 def _samples(subject: Subject, indices: np.ndarray) -> np.ndarray:
     """Draws a sample for each of the given held-out scenes, which hold its condition."""
-    count, seed, scenes_at = len(indices), subject.config.evaluate.seed, drawing.examples(subject.whole)
+    count, seed, whole = len(indices), subject.config.evaluate.seed, subject.whole.copy_and_resolve_references()
+    whole.data.fields = tuple({*whole.data.fields, 'caption'})
+    scenes_at = drawing.examples(whole)
     prepared = lambda numbers: jax.device_get(scenes_at(indices[numbers % count]))
     condition = lambda numbers: conditioning.from_batch(subject.experiment.conditions, prepared(numbers))
     model = subject.experiment, subject.placement, subject.variables, subject.config
