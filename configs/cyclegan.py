@@ -42,7 +42,7 @@ def get_config(variant=''):
         identity_forward=5.0,
         identity_back=5.0,
     )
-    decay(config, 3000)
+    decay(config, 2000)
     config.train.update(
         order=('discriminator', 'generator'),
         steps_per_call=5,
