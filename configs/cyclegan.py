@@ -17,8 +17,7 @@ discriminator.
 
 from genlab import config as configs
 from genlab.choices import named
-from genlab.models import cycle
-from genlab.training.optimizers import adam
+from genlab.models import cycle, translation
 
 
 def get_config(variant=''):
@@ -42,7 +41,7 @@ def get_config(variant=''):
         identity_forward=5.0,
         identity_back=5.0,
     )
-    decay(config, 2000)
+    translation.decay(config, 2000)
     config.train.update(
         order=('discriminator', 'generator'),
         steps_per_call=5,
@@ -52,13 +51,6 @@ def get_config(variant=''):
     )
     config.sample.update(cycle.sampling())
     return configs.vary(config, variant, VARIANTS)
-
-
-def decay(config, steps):
-    """Sets the steps, and a rate that is constant in the first half of them and then falls to 0."""
-    config.train.steps = steps
-    for player in ('discriminator', 'generator'):
-        config.optimizer[player] = adam(configs.ramp(2e-4, 0.0, begin=steps // 2), b1=0.5)
 
 
 def instance(config):
@@ -74,7 +66,7 @@ def pairs(config):
     config.model.input = 'input'
     config.model.generator.update(width=64, blocks=6)
     config.model.discriminator.update(width=64, layers=3)
-    decay(config, 20_000)
+    translation.decay(config, 20_000)
     config.train.update(steps_per_call=1, sample_every=1000)
     config.checkpoint.every = 1000
 
@@ -85,7 +77,7 @@ def horse2zebra(config):
     pairs(config)
     config.data.update(resolution=256, jitter=30)
     config.model.generator.blocks = 9
-    decay(config, 266_800)
+    translation.decay(config, 266_800)
     config.train.sample_every = 5000
     config.checkpoint.every = 2000
 

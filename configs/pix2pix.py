@@ -14,7 +14,6 @@ and 2,768,705 parameters.
 from genlab import config as configs
 from genlab.choices import named
 from genlab.models import translation
-from genlab.training.optimizers import adam
 
 
 def get_config(variant=''):
@@ -29,7 +28,7 @@ def get_config(variant=''):
     )
     config.losses.discriminator = dict(adversarial=0.5, logit_gap=0.0)
     config.losses.generator = dict(adversarial=1.0, l1=100.0)
-    decay(config, 4000)
+    translation.decay(config, 4000)
     config.train.update(
         order=('discriminator', 'generator'),
         steps_per_call=10,
@@ -38,13 +37,6 @@ def get_config(variant=''):
         evaluate_every='end',
     )
     return configs.vary(config, variant, VARIANTS)
-
-
-def decay(config, steps):
-    """Sets the steps, and a rate that is constant in the first half of them and then falls to 0."""
-    config.train.steps = steps
-    for player in ('discriminator', 'generator'):
-        config.optimizer[player] = adam(configs.ramp(2e-4, 0.0, begin=steps // 2), b1=0.5)
 
 
 def edges(config):
@@ -59,7 +51,7 @@ def pairs(config):
     config.model.input = 'input'
     config.model.generator.update(width=64, depth=6)
     config.model.discriminator.update(width=64, layers=3)
-    decay(config, 20_000)
+    translation.decay(config, 20_000)
     config.train.sample_every = 1000
 
 
@@ -68,18 +60,18 @@ def emoji(config):
     noto and fluentui, by the same names. They are not flipped, because some are letters."""
     pairs(config)
     config.data.update(name='noto,fluentui', flip=False, jitter=4)
-    decay(config, 10_000)
+    translation.decay(config, 10_000)
 
 
 def facades(config):
     """Photos of facades from maps of their parts, in the size of the paper: 256x256, batches of one, 200 epochs of 400
     images. A file of this set has the photo on the left and the map, drawn in colours, on the right. With a batch of
-    one, batch normalisation is that of single images, also at test time (section 3.3)."""
+    one, batch normalisation takes the statistics of single images, also at test time (section 3.3)."""
     pairs(config)
     config.data.update(name='B,A', resolution=256, batch_size=1, jitter=30)
     config.model.generator.update(depth=8, normalization='affine_instance')
     config.model.discriminator.normalization = 'affine_instance'
-    decay(config, 80_000)
+    translation.decay(config, 80_000)
     config.train.update(steps_per_call=1, sample_every=2000)
     config.checkpoint.every = 2000
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from genlab import choices
 from genlab.abilities import Batch, Variables
 from genlab.conditioning import Condition
-from genlab.config import counted
+from genlab.config import counted, ramp
 from genlab.errors import ConfigError, choose
 from genlab.losses.adversarial import PAIRS, Pair
 from genlab.losses.reconstruction import mean_absolute_error
@@ -24,6 +24,7 @@ from genlab.models.adversarial import STATES
 from genlab.networks.layers.normalization import KINDS
 from genlab.networks.translation.resnet import ResNet
 from genlab.networks.translation.unet import UNet
+from genlab.training.optimizers import adam
 from genlab.training.state import Network
 
 
@@ -41,6 +42,13 @@ def settings(generator: ConfigDict, discriminator: ConfigDict, **changes: Any) -
         changes,
     )
     return known | {'map_classes': counted(known['map_classes'])}
+
+
+def decay(config: ConfigDict, steps: int) -> None:
+    """Sets the length of a run, and the rate of both players: 2e-4 in its first half, then falling to 0."""
+    config.train.steps = steps
+    for player in ('discriminator', 'generator'):
+        config.optimizer[player] = adam(ramp(2e-4, 0.0, begin=steps // 2), b1=0.5)
 
 
 class Translator(NamedTuple):
