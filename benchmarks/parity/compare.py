@@ -67,19 +67,7 @@ def converted(config: ConfigDict, record: str, kind: str, tensors: Mapping[str, 
     arrays = mapping.to_ours(tensors, table, shapes, 'the reference')
     back = mapping.to_theirs(arrays, table)
     assert all(np.array_equal(back[name], tensors[name]) for name in back)
-    return nested(arrays)
-
-
-def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Returns nested dicts of arrays by path."""
-    tree: dict[str, Any] = {}
-    for path, array in arrays.items():
-        *parents, name = path.split('/')
-        place = tree
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[name] = jnp.asarray(array)
-    return tree
+    return jax.tree.map(jnp.asarray, mapping.nested(arrays))
 
 
 def compare(

@@ -127,7 +127,7 @@ def converted(config, tensors):
     arrays = mapping.to_ours(tensors, table, known, 'the reference')
     back = mapping.to_theirs(arrays, table)
     assert all(np.array_equal(back[name], tensors[name]) for name in tensors)
-    return compare.nested(arrays)['denoiser']
+    return mapping.nested(arrays)['denoiser']
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from genlab.errors import ConfigError
 from genlab.networks.diffusion.unet import UNet
-from genlab.published.mapping import CONV, DENSE, Entry, Keys, Record, Table, affine, norm
+from genlab.published.mapping import CONV, DENSE, Entry, Keys, Record, Table, affine, norm, residual
 
 NEWER, OLDER = ('to_q', 'to_k', 'to_v', 'to_out.0'), ('query', 'key', 'value', 'proj_attn')
 
@@ -58,12 +58,7 @@ def _unet(config: ConfigDict, names: tuple[str, ...]) -> Iterator[Entry]:
 
 
 def _block(theirs: str, ours: str, shortcut: bool) -> Iterator[Entry]:
-    for j in (0, 1):
-        yield from norm(f'{theirs}.norm{j + 1}', f'{ours}/normalization_{j}')
-        yield from affine(f'{theirs}.conv{j + 1}', f'{ours}/convolution_{j}', CONV)
-    yield from affine(f'{theirs}.time_emb_proj', f'{ours}/embedding', DENSE)
-    if shortcut:
-        yield from affine(f'{theirs}.conv_shortcut', f'{ours}/shortcut', CONV)
+    return residual(theirs, ours, embedding='time_emb_proj', shortcut='conv_shortcut' if shortcut else '')
 
 
 def _attention(theirs: str, ours: str, names: tuple[str, ...]) -> Iterator[Entry]:

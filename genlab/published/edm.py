@@ -11,7 +11,20 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genlab.networks.diffusion.unet import UNet
-from genlab.published.mapping import CONV, CONV_DENSE, DENSE, SAME, Entry, Keys, Layout, Record, Table, affine, norm
+from genlab.published.mapping import (
+    CONV,
+    CONV_DENSE,
+    DENSE,
+    SAME,
+    Entry,
+    Keys,
+    Layout,
+    Record,
+    Table,
+    affine,
+    norm,
+    residual,
+)
 
 FILTERS = ('.resample_filter',)  # buffers that the configuration determines
 
@@ -74,12 +87,7 @@ def _unet(config: ConfigDict) -> Iterator[Entry]:
 
 
 def _block(theirs: str, ours: str, shortcut: bool, heads: int) -> Iterator[Entry]:
-    for j in (0, 1):
-        yield from norm(f'{theirs}.norm{j}', f'{ours}/normalization_{j}')
-        yield from affine(f'{theirs}.conv{j}', f'{ours}/convolution_{j}', CONV)
-    yield from affine(f'{theirs}.affine', f'{ours}/embedding', DENSE)
-    if shortcut:
-        yield from affine(f'{theirs}.skip', f'{ours}/shortcut', CONV)
+    yield from residual(theirs, ours, first=0, embedding='affine', shortcut='skip' if shortcut else '')
     if heads:
         yield from norm(f'{theirs}.norm2', f'{ours}/attention_normalization')
         packed = f'{ours}/attention/query_key_value'
@@ -94,7 +102,7 @@ def translate(found: Mapping[str, Any]) -> dict[str, Any]:
     keys.drop('use_fp16', 'sigma_min', 'sigma_max', 'dropout')
     keys.only(model_type='SongUNet', label_dropout=0, channel_mult_emb=4, decoder_type='standard')
     side, channels, classes = keys.take('img_resolution'), keys.take('img_channels'), keys.take('label_dim', 0)
-    fourier, residual = keys.take('embedding_type', 'positional'), keys.take('encoder_type', 'standard')
+    fourier, encoder = keys.take('embedding_type', 'positional'), keys.take('encoder_type', 'standard')
     keys.only(channel_mult_noise=2 if fourier == 'fourier' else 1)
     expected = {
         'data.resolution': side,
@@ -112,7 +120,7 @@ def translate(found: Mapping[str, Any]) -> dict[str, Any]:
         'model.network.skip_scale': 0.5**0.5,
         'model.network.augmentation': keys.take('augment_dim', 0),
         'model.network.fourier': {'fourier': True, 'positional': False}.get(fourier, fourier),
-        'model.network.residual_input': {'residual': True, 'standard': False}.get(residual, residual),
+        'model.network.residual_input': {'residual': True, 'standard': False}.get(encoder, encoder),
         'model.network.smooth': {(1, 1): False, (1, 3, 3, 1): True}.get(keys.take('resample_filter', (1, 1))),
     }
     keys.done()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from ml_collections import ConfigDict
 
-from genlab.published.mapping import CONV, CONV_DENSE, Entry, Record, Table, affine, norm
+from genlab.published.mapping import CONV, CONV_DENSE, Entry, Record, Table, affine, norm, residual
 
 
 def tables(config: ConfigDict) -> Mapping[str, Table]:
@@ -52,11 +52,7 @@ def _decoder(config: ConfigDict) -> Iterator[Entry]:
 
 
 def _block(theirs: str, ours: str, shortcut: bool) -> Iterator[Entry]:
-    for j in (0, 1):
-        yield from norm(f'{theirs}.norm{j + 1}', f'{ours}/normalization_{j}')
-        yield from affine(f'{theirs}.conv{j + 1}', f'{ours}/convolution_{j}', CONV)
-    if shortcut:
-        yield from affine(f'{theirs}.nin_shortcut', f'{ours}/shortcut', CONV)
+    return residual(theirs, ours, shortcut='nin_shortcut' if shortcut else '')
 
 
 def _middle(theirs: str, ours: str) -> Iterator[Entry]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from genlab.config import at
@@ -80,7 +81,7 @@ class Record(NamedTuple):
 
 
 def permuted(*axes: int, flip: tuple[int, ...] = ()) -> Layout:
-    """Returns the layout whose axes, permuted by `transpose`, are ours; those of ours in `flip` run backwards."""
+    """Returns the layout whose axes, permuted by `transpose`, are ours; our axes in `flip` run backwards."""
     back = tuple(np.argsort(axes))
     return Layout(
         lambda array, shape: np.flip(array.transpose(axes), flip),
@@ -115,6 +116,25 @@ def norm(theirs: str, ours: str) -> Iterator[Entry]:
     """Yields scale and bias of a normalisation."""
     yield Entry(f'{theirs}.weight', f'{ours}/scale', SAME)
     yield Entry(f'{theirs}.bias', f'{ours}/bias', SAME)
+
+
+def residual(theirs: str, ours: str, first: int = 1, embedding: str = '', shortcut: str = '') -> Iterator[Entry]:
+    """Yields the tensors of a residual block: two pairs of normalisation and convolution, and what else it has.
+
+    Args:
+      theirs: name of the block.
+      ours: path of the block.
+      first: number of the first pair in the peer's names.
+      embedding: the peer's name of the dense layer of the time; '': none.
+      shortcut: the peer's name of the 1x1 convolution beside the pairs; '': none.
+    """
+    for j in (0, 1):
+        yield from norm(f'{theirs}.norm{first + j}', f'{ours}/normalization_{j}')
+        yield from affine(f'{theirs}.conv{first + j}', f'{ours}/convolution_{j}', CONV)
+    if embedding:
+        yield from affine(f'{theirs}.{embedding}', f'{ours}/embedding', DENSE)
+    if shortcut:
+        yield from affine(f'{theirs}.{shortcut}', f'{ours}/shortcut', CONV)
 
 
 def section(tree: Tree, table: Table, where: str) -> Mapping[str, Any]:
@@ -194,6 +214,11 @@ def paths(networks: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the leaves of network -> collection -> nested names, by path."""
     leaves = jax.tree.leaves_with_path(dict(networks))
     return {'/'.join(str(getattr(key, 'key', key)) for key in path): leaf for path, leaf in leaves}
+
+
+def nested(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested dicts of leaves by path, the inverse of `paths`."""
+    return traverse_util.unflatten_dict(dict(variables), sep='/')
 
 
 def identity(shapes: Iterable[str]) -> Table:

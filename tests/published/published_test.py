@@ -109,7 +109,7 @@ def test_outputs_are_those_of_the_peer(name):
     shapes = {path: leaf.shape for path, leaf in mapping.paths({net: one[0] for net, one in found.items()}).items()}
     arrays = mapping.to_ours(tensors, table, shapes, name)
     assert {*arrays} == {*shapes}
-    variables = _nested(arrays)
+    variables = mapping.nested(arrays)
     if name.startswith('kl_f8'):
         mean = jax.jit(found['encoder'][1])(variables['encoder'])[0]
         np.testing.assert_allclose(
@@ -124,17 +124,6 @@ def test_outputs_are_those_of_the_peer(name):
     assert {*back} == {entry.theirs for entry in table.entries}
     for key, array in back.items():
         np.testing.assert_array_equal(array, tensors[key])
-
-
-def _nested(arrays):
-    tree = {}
-    for path, array in arrays.items():
-        *parents, last = path.split('/')
-        place = tree
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = jnp.asarray(array)
-    return tree
 
 
 def test_older_names_of_a_peer_are_recognised():
