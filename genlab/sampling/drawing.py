@@ -100,6 +100,7 @@ def draw(
     count: int | None = None,
     seed: int | None = None,
     conditions: Callable[[np.ndarray], Mapping[str, Any]] | None = None,
+    numbers: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draws samples, `config.sample.chunk` per call of the model. A warning says how many are not finite.
 
@@ -111,6 +112,7 @@ def draw(
       count: number of samples; None takes `config.sample.count`.
       seed: None takes `config.seed`.
       conditions: sample numbers [N] -> their condition, leaves [N, ...]; None for `condition_at`.
+      numbers: of the noise of each sample, int [count], where samples share noise; None gives sample i the noise i.
 
     Returns:
       Images [count, H, W, C] in [-1, 1], points [count, D] or sequences [count, T, D].
@@ -125,7 +127,8 @@ def draw(
     sample = jitted(ability)
     parts = []
     for first in range(0, count, chunk):
-        both = keys(seed, first, chunk), condition(np.arange(first, first + chunk))
+        block = np.arange(first, first + chunk)
+        both = keys_at(seed, block if numbers is None else numbers[block % count]), condition(block)
         parts.append(parallel.run(placement, lambda variables, both: sample(variables, *both), variables, both))
     drawn = np.concatenate(parts)[:count]
     if jax.process_index() == 0:
@@ -195,8 +198,8 @@ def condition_at(
     """Returns a function from sample numbers [N] to their condition, a dict with leaves [N, ...].
 
     What a user gives holds for every sample; a class or a caption that is not given is then null. If nothing is given,
-    classes and captions are those of held-out examples if `config.sample.condition` is set, else random. Other fields
-    are always of held-out examples if they are not given.
+    classes and captions come from held-out examples if `config.sample.condition` is set, else they are random. Other
+    fields always come from held-out examples if they are not given.
 
     Args:
       config: of the run.
@@ -208,7 +211,7 @@ def condition_at(
     others = conditions._replace(classes=0, words=0, fields=tuple({*conditions.fields} - {*given.fields}))
     if config.sample.condition and not given.any:
         worded, others = Conditions(), conditions._replace(fields=others.fields)
-    parts = [_worded(config, worded, seed, given), _held_out(config, others)]
+    parts = [_worded(config, worded, seed, given), held_out(config, others)]
     if given.fields:
         files = len(given.names)
         parts.append(lambda indices: {name: rows[indices % files] for name, rows in given.fields.items()})
@@ -229,8 +232,11 @@ def _worded(
     return lambda indices: jax.device_get(conditioning.random(conditions, keys_at(seed, indices), length))
 
 
-def _held_out(config: ConfigDict, conditions: Conditions) -> Callable[[np.ndarray], Mapping[str, Any]]:
-    """Returns conditions of held-out examples: of the images where codes are modelled, which need not be encoded."""
+def held_out(config: ConfigDict, conditions: Conditions) -> Callable[[np.ndarray], Mapping[str, Any]]:
+    """Returns a function from numbers of held-out examples [N] to their condition. Numbers beyond the end wrap around.
+
+    Where codes are modelled, the examples are the images behind them, which need not be encoded.
+    """
     if not conditions.any:
         return lambda indices: {}
     images = config.copy_and_resolve_references()

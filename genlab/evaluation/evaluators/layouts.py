@@ -1,6 +1,6 @@
 """Images from layouts: whether an object of the asked class is in each box, and whether a box moves its object alone.
 
-A classifier of crops of real objects judges the crops of samples, and for comparison those of the real images with the
+A classifier of crops of real objects judges the crops of samples. For comparison it judges the real images with the
 same layouts.
 """
 
@@ -11,11 +11,10 @@ import numpy as np
 
 from genlab.data.layouts import FIELDS
 from genlab.evaluation.features import classifier, objects
-from genlab.evaluation.subject import Part, Subject, compiled
+from genlab.evaluation.subject import Part, Subject
 from genlab.latents import strips
 from genlab.run import images
 from genlab.sampling import drawing
-from genlab.training import parallel
 
 SHOWN = 32  # examples in a picture
 ROWS, STEPS = 8, 8  # layouts whose box moves, and places of the box
@@ -89,7 +88,13 @@ def _move(subject: Subject) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         'boxes': boxes.reshape(-1, *boxes.shape[2:]).astype(np.float32),
         'box_classes': np.repeat(rows['box_classes'][chosen], STEPS, 0),
     }
-    drawn = _drawn(subject, np.repeat(chosen, STEPS), layout).reshape(len(chosen), STEPS, *subject.samples.shape[1:])
+    drawn = drawing.draw(
+        *(subject.experiment, subject.placement, subject.variables, subject.config),
+        count=len(layout['boxes']),
+        seed=subject.config.evaluate.seed,
+        conditions=lambda block: {name: rows[block % len(rows)] for name, rows in layout.items()},
+        numbers=np.repeat(chosen, STEPS),
+    ).reshape(len(chosen), STEPS, *subject.samples.shape[1:])
     inside = _covered(boxes[each, :, last], drawn.shape[2:4])  # [rows, steps, H, W]
     inside |= inside[:, :1]
     change = np.abs(drawn - drawn[:, :1]).mean(-1)[:, 1:]
@@ -106,17 +111,3 @@ def _covered(boxes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     x0, y0, x1, y1 = np.moveaxis(boxes, -1, 0)[..., None]
     rows, columns = (y0 <= y) & (y <= y1), (x0 <= x) & (x <= x1)
     return rows[..., :, None] & columns[..., None, :]
-
-
-def _drawn(subject: Subject, keys: np.ndarray, condition: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Draws a sample per row of a condition. Rows with the same number in `keys` [N] have the same noise."""
-    assert subject.experiment.sampler is not None
-    sample, chunk = compiled(subject.experiment.sampler.sample), subject.config.sample.chunk
-    seed, parts = subject.config.evaluate.seed, []
-    for first in range(0, len(keys), chunk):
-        block = np.resize(np.arange(first, min(first + chunk, len(keys))), chunk)
-        both = drawing.keys_at(seed, keys[block]), {name: rows[block] for name, rows in condition.items()}
-        parts.append(
-            parallel.run(subject.placement, lambda variables, both: sample(variables, *both), subject.variables, both)
-        )
-    return np.concatenate(parts)[: len(keys)]

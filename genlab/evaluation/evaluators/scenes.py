@@ -6,10 +6,9 @@ training holds out combinations (`config.data.hold_out`), all captions are of th
 
 from typing import Any
 
-import jax
 import numpy as np
 
-from genlab import conditioning, data
+from genlab import data
 from genlab.data.sources.scenes import layout
 from genlab.evaluation.metrics import scenes
 from genlab.evaluation.subject import Part, Subject, compiled
@@ -101,8 +100,7 @@ def _samples(subject: Subject, indices: np.ndarray) -> np.ndarray:
     """Draws a sample for each of the given held-out scenes, which hold its condition."""
     count, seed, whole = len(indices), subject.config.evaluate.seed, subject.whole.copy_and_resolve_references()
     whole.data.fields = tuple({*whole.data.fields, 'caption'})
-    scenes_at = drawing.examples(whole)
-    prepared = lambda numbers: jax.device_get(scenes_at(indices[numbers % count]))
-    condition = lambda numbers: conditioning.from_batch(subject.experiment.conditions, prepared(numbers))
+    held_out = drawing.held_out(whole, subject.experiment.conditions)
+    condition = lambda numbers: held_out(indices[numbers % count])
     model = subject.experiment, subject.placement, subject.variables, subject.config
     return rejection.draw(*model, count, seed, conditions=condition)

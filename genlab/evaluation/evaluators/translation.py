@@ -1,8 +1,8 @@
 """Translated images beside their true counterparts: pixels, structure, feature maps, and the classes of pixels.
 
 It is of models that are conditioned on an image or a map of classes, on data that hold the counterpart of each held-out
-condition. Every figure stands beside that of the untranslated input, where the shapes are equal, and that of the mean
-of the training images.
+condition. Every figure is also computed for the untranslated input, where the shapes are equal, and for the mean of
+the training images.
 """
 
 from typing import Any
