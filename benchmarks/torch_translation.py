@@ -1,7 +1,7 @@
 """pix2pix and CycleGAN in PyTorch, with the layers, sizes and initial values of genlab's networks.
 
-Batches of one are normalised by batch normalisation in pix2pix, which genlab writes as that of single images. Adam is
-the fused one, the fastest on a CPU.
+pix2pix normalises batches of one over the batch. genlab writes this as instance normalisation with a scale and a bias.
+Adam is the fused one, the fastest on a CPU.
 """
 
 import itertools

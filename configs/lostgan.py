@@ -2,9 +2,9 @@
 
     python -m genlab.main --config=configs/lostgan.py
 
-Samples have the layouts of held-out scenes; `--mode=sample --boxes=layout.json` draws layouts of your own. Colour and
-background are not in the layout: the former is the latent of an object, the latter that of the image. The evaluator
-`layouts` classifies the objects in their boxes, beside those of real scenes.
+Samples have the layouts of held-out scenes; `--mode=sample --boxes=layout.json` draws layouts of your own. The latent
+of an object decides its colour, and the latent of the image the background: the layout says nothing about them.
+The evaluator `layouts` classifies the objects in their boxes, in samples and in real scenes.
 """
 
 from genlab import config as configs

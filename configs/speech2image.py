@@ -12,7 +12,7 @@ from genlab import config as configs
 from genlab.models import spoken
 from genlab.training.optimizers import adam
 
-ALIGNED = 600  # steps of teacher and speech encoder, before those of generator and discriminators
+ALIGNED = 600  # first steps, which train teacher and speech encoder; generator and discriminators follow
 
 
 def get_config(variant=''):

@@ -3,7 +3,7 @@
     python -m genlab.convert --from=torch FILE --config=configs/dcgan.py:paper64 --workdir=runs/dcgan [--record=...]
     python -m genlab.convert --to=safetensors FILE --workdir=runs/dcgan [--record=...]
 
-docs/guide/published.md lists the files. Exit codes are those of genlab.main."""
+docs/guide/published.md lists the files. Exit codes mean what they mean for genlab.main."""
 
 import pathlib
 import signal

@@ -51,7 +51,7 @@ flags.DEFINE_string('input', '', 'sample: a picture or WAV file to translate, or
 flags.DEFINE_string(
     'boxes', '', 'sample: a JSON file of layouts, [{"class": "circle", "box": [0.1, 0.2, 0.5, 0.6]}, ...].'
 )
-flags.DEFINE_integer('resolution', 0, 'sample: pixels per side of --input (default: those of the run).', lower_bound=0)
+flags.DEFINE_integer('resolution', 0, 'sample: pixels per side of --input (default: as in the run).', lower_bound=0)
 flags.DEFINE_bool('json', False, 'describe: the totals as JSON.')
 flags.DEFINE_string('topology', None, 'plan: a TPU topology to compile for, e.g. v5e:4x4 (needs the extra "tpu").')
 flags.DEFINE_enum(

@@ -5,7 +5,7 @@ summed in triangular bands of equal width on the HTK mel scale. Features are the
 
 Clips become comparable, each by itself: quiet ends are cut off, energies have a floor below the loudest one of the
 clip, the level and the tilt of its mean spectrum are removed, and the variance is 1. So features depend little on gain
-and microphone and not at all on other clips, and those of a person's file equal those of the same file in a set.
+and microphone, and not at all on other clips. A file of a person has the same features as in a set.
 """
 
 import functools

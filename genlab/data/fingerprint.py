@@ -150,7 +150,7 @@ def joined(parts: Sequence[Fingerprint]) -> Fingerprint:
 
 
 def side_by_side(first: Fingerprint, second: Fingerprint) -> Fingerprint:
-    """Returns the fingerprint of examples that consist of two files each, given that of the first and second files."""
+    """Returns the fingerprint of examples of two files each, given the fingerprints of first and second files."""
     assert first.files is not None and second.files is not None
     one, two = first.files, second.files
     mixed = lambda a, b: a * np.uint64(0x9E3779B97F4A7C15) ^ b  # the order counts; arithmetic of arrays wraps around

@@ -15,9 +15,8 @@ from ml_collections import ConfigDict
 from genlab.data.source import Field, Source
 from genlab.errors import ConfigError
 
-FLIP, CROP, BINARISE, DEQUANTISE, JITTER, UNPAIRED = range(
-    6
-)  # folded into an example's key: one stream of noise per transform
+# Folded into an example's key: one stream of noise per transform.
+FLIP, CROP, BINARISE, DEQUANTISE, JITTER, UNPAIRED = range(6)
 DIRECTED = ('caption', 'factors')  # fields that name left and right, which a flip does not update
 PLACED = ('caption', 'factors', 'boxes')  # fields that hold positions: a crop would invalidate them
 
@@ -124,7 +123,7 @@ def prepare_batch(
     It adds `x` [B, ...]: the observed field, float32 rescaled to [-1, 1] if it is uint8. Other fields are unchanged:
     floats are float32, and integers, such as codes, int32. The config may binarise `x` (-1 or 1) or dequantise it ([-1,
     1)), at test time too. Flips, crops and jitter move all fields of pixels and boxes together, so that pairs stay
-    aligned. Those of a second, unpaired domain are drawn independently.
+    aligned. A second, unpaired domain moves independently.
     8-bit images become float32 in [-1, 1]; maps of classes and integers become int32; other floats are unchanged.
 
     Args:

@@ -33,7 +33,7 @@ def settings(generator: ConfigDict, discriminator: ConfigDict, **changes: Any) -
             generator=generator,  # named: see GENERATORS
             discriminator=discriminator,  # named: see DISCRIMINATORS
             latent_size=128,  # of the image's latent, and of each object's
-            object_classes='auto',  # number of classes of objects, at least that of the data; 'auto': that of the data
+            object_classes='auto',  # number of classes of objects, at least as many as the data have; 'auto': as many
             pair='hinge',  # losses of both players: genlab.losses.adversarial
         ),
         changes,
@@ -89,7 +89,7 @@ def generate(model: LayoutGAN, variables: Variables, keys: jax.Array, condition:
 def discriminate(
     model: LayoutGAN, variables: Variables, images: jax.Array, condition: Condition
 ) -> tuple[jax.Array, jax.Array, dict]:
-    """Returns the logits of images [B], those of objects [B, M], and the new collections, in training mode."""
+    """Returns the logits of images [B] and of objects [B, M], and the new collections, in training mode."""
     named: dict[str, Any] = dict(condition)
     outputs, stats = model.discriminator.apply(variables['discriminator'], images, True, **named, mutable=STATES)
     logits, objects = outputs
@@ -144,7 +144,9 @@ def from_config(config: ConfigDict, axis: str | None) -> LayoutGAN:
         ConfigError: there are no classes of objects, or the losses average over objects, absent ones among them.
     """
     if config.model.object_classes == 0:
-        raise ConfigError("config.model.object_classes=0: give a number of classes, or 'auto' for that of the data")
+        raise ConfigError(
+            "config.model.object_classes=0: give a number of classes, or 'auto' for the number in the data"
+        )
     pair = choose(PAIRS, config.model.pair, 'config.model.pair')
     if config.model.pair == 'relativistic_average':
         raise ConfigError(

@@ -3,7 +3,7 @@
 Four players: a teacher learns the classes of images. The speech encoder learns to embed what is said where the teacher
 has the image. Generator and discriminators see the embedding as a condition, without a gradient to the encoder.
 
-Losses are those of Goodfellow et al. 2014. A pair of an image and the condition of another example counts as fake.
+The losses come from Goodfellow et al. 2014. A pair of an image and the condition of another example counts as fake.
 
 For the arguments that all families share, see `genlab.models`. A batch has `speech` [B, T, bands], `speech_length` [B]
 and `label` [B] beside the images.
@@ -49,7 +49,7 @@ def settings(**changes: Any) -> dict[str, Any]:
             teacher=dict(width=16),  # networks.encoders.image
             generator=dict(width=16, blocks=1),  # networks.adversarial.stacked
             discriminator=dict(width=16),
-            margin=1.0,  # by which the own image must score more than those of other classes
+            margin=1.0,  # by which the own image must score more than images of other classes
             temperature=2.0,  # that softens the teacher's features
         ),
         changes,

@@ -3,8 +3,8 @@
 Players are a discriminator, a generator with its mapping and its encoder of captions, and a matcher, which learns from
 real pairs whether an image and a caption belong together. With `input`, the generator is an upsampler of that image.
 
-For the arguments that all families share, see `genlab.models`. Terms that compare examples are those of the global
-batch: they do not depend on the number of devices.
+For the arguments that all families share, see `genlab.models`. Terms that compare examples take the
+global batch: they do not depend on the number of devices.
 """
 
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def settings(generator: ConfigDict, **changes: Any) -> dict[str, Any]:
                 group=4,  # of the minibatch standard deviation
             ),
             text=dict(width=64, blocks=1, heads=4),  # encoders of captions, one per player
-            mapping=dict(width=128, layers=2),  # the width is that of the style w
+            mapping=dict(width=128, layers=2),  # the style w has this width
             matcher=named('image_text', base=512, most=128),  # or named('none')
             latent_size=64,  # of z ~ N(0, 1)
             words=0,  # size of the vocabulary of captions, or 'auto'
@@ -277,7 +277,7 @@ def generator_terms(model: TextToImage, variables: Variables, batch: Batch, keys
     """Offers the generator's terms.
 
     adversarial: of images with their captions, over all scales and depths.
-    contrastive: how badly the matcher finds the caption of an image among those of the batch (equation 9).
+    contrastive: how badly the matcher finds the caption of an image among all of the batch (equation 9).
     absolute_error: of an upsampler, the mean distance to the true image per value.
     """
     del step
@@ -296,7 +296,7 @@ def generator_terms(model: TextToImage, variables: Variables, batch: Batch, keys
 def matcher_terms(model: TextToImage, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
     """Offers the matcher's terms, of real images with their captions.
 
-    contrastive: the mean of finding the caption among those of the batch, and the image among those of the batch.
+    contrastive: the mean of finding the caption, and of finding the image, among all of the batch.
     """
     del keys, step
     caption, image = _matched(model, variables, batch['x'], batch['caption'])

@@ -22,8 +22,8 @@ def read(conditions: Conditions, source: Source, path: str = '', boxes: str = ''
       source: declares the fields.
       path: a picture, a recording (WAV), or a folder of these; '' for none.
       boxes: a file of layouts, see `genlab.data.layouts`; '' for none.
-      resolution: pixels per side that pictures are brought to; 0: those of the field. A network of convolutions alone
-        takes other sizes than those of its training.
+      resolution: pixels per side that pictures are brought to; 0: as the field has. A network of convolutions alone
+        takes other sizes than in its training.
 
     Returns:
       The fields, with a row per file or layout, and their names. Images are float32 [F, R, R, C] in [-1, 1], maps of

@@ -30,7 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code. An error becomes one line.
 
     Args:
-      words: the arguments; None takes those of the process.
+      words: the arguments; None takes the arguments of the process.
     """
     words = sys.argv[1:] if words is None else list(words)
     base = [word for word in words if word.startswith('--config.')]

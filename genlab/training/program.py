@@ -293,7 +293,7 @@ def make_call(program: Program, due: Pattern | None = None) -> Callable:
     """Returns `(carry, batches, constants) -> carry`: the `steps_per_call` steps of one call.
 
     carry is (state, totals); batches have leaves [steps, turns, B, ...]; constants are (key data, resident set or
-    None). With a resident set the batches are those of `Batches.numbered`, and the examples are gathered on the device.
+    None). With a resident set, `Batches.numbered` gives the batches, and the examples are gathered on the device.
 
     Args:
       program: the phase.

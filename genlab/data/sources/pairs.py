@@ -257,9 +257,9 @@ def summary(layout: Layout) -> str:
             else f'{len(one.files[split]):,} and {len(two.files[split]):,} unpaired'
             for split in SPLITS
         }
-        together = all(map(layout.paired, SPLITS))
-        what = f'{numbers["train"]} training and {numbers["test"]} held-out {"pairs by equal names" * together}'
-        what = f'{what or ""}{"images" * (not together)}; input: {folders[0]}, image: {folders[1]}'
+        counted = 'pairs by equal names' if all(map(layout.paired, SPLITS)) else 'images'
+        what = f'{numbers["train"]} training and {numbers["test"]} held-out {counted}'
+        what = f'{what}; input: {folders[0]}, image: {folders[1]}'
     return f'{layout.root}: {what}{listing.passed_over(layout.ignored)}'
 
 

@@ -160,7 +160,7 @@ def normalize(
     Args:
         x: feature maps [B, ..., C].
         kind: one of KINDS.
-        train: whether batch statistics are those of the batch.
+        train: whether to normalise by the statistics of the batch; else by running ones.
         name: name of the layer within the calling module.
         axis: the mapped axis over which batch statistics are shared.
         dtype: type of the result; None keeps the type of x.

@@ -15,7 +15,7 @@ MASK = 16  # cells per side of a mask
 
 
 class IslaNorm(nn.Module):
-    """Normalises over the batch; scale and shift of a pixel are those of the objects there (ISLA-Norm in the paper).
+    """Normalises over the batch; the objects at a pixel give its scale and shift (ISLA-Norm in the paper).
 
     An object's style gives a scale and a shift per channel. A pixel takes their means, weighted by the masks. Where no
     object is, the scale is 1 and the shift 0.
