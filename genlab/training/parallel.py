@@ -121,8 +121,13 @@ def place(name: str, devices: list | None = None) -> Placement:
 
 
 def initial(placement: Placement, make: Callable[[], Tree]) -> Tree:
-    """Computes `make()` on the devices that keep it; no device ever holds more than its share."""
-    return jax.jit(make, out_shardings=placement.shardings(jax.eval_shape(make)))()
+    """Computes `make()` on the devices that keep it; no device ever holds more than its share.
+
+    It runs once: on a CPU it is compiled with few optimisations, which takes a quarter of the time for the same
+    numbers."""
+    quick = {'xla_backend_optimization_level': 1} if placement.mesh.devices.flat[0].platform == 'cpu' else None
+    shardings = placement.shardings(jax.eval_shape(make))
+    return jax.jit(make, out_shardings=shardings, compiler_options=quick)()
 
 
 def replicated(placement: Placement, tree: Tree) -> Tree:

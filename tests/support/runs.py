@@ -32,20 +32,36 @@ def resolved(config):
 def made_up(init):
     """Returns the state of `init` with random parameters, on the host. To compile their initialisers takes long.
 
-    Parameters depend on their path. They are scaled by their fan-in, and no layer starts at zero. An experiment with a
-    step of its own keeps its parameters: they may have to be positive, or to sum to 1."""
-    if not jax.eval_shape(init).optimizer:
+    Parameters depend on their path. They are scaled by their fan-in, and no layer starts at zero. The vectors of
+    spectral normalisation are random too, of norm 1: their first iterations would need all initialisers. An experiment
+    with a step of its own keeps its parameters: they may have to be positive, or to sum to 1."""
+    shapes = jax.eval_shape(init)
+    if not shapes.optimizer:
         return jax.device_get(jax.jit(init)())
 
-    def parameter(path, leaf):
-        draw = np.random.default_rng(zlib.crc32(jax.tree_util.keystr(path).encode())).standard_normal(leaf.shape)
-        scale = 1 / np.sqrt(np.prod(leaf.shape[:-1])) if leaf.ndim > 1 else 0.1
-        return (draw * scale).astype(leaf.dtype)
+    def draw(path, leaf):
+        return np.random.default_rng(zlib.crc32(jax.tree_util.keystr(path).encode())).standard_normal(leaf.shape)
 
-    params = jax.tree_util.tree_map_with_path(parameter, jax.eval_shape(init).params)
-    rest = jax.device_get(jax.jit(lambda: init().replace(params={}, average={}))())  # what is left is cheap
-    average = {network: jax.tree.map(np.copy, params[network]) for network in jax.eval_shape(init).average}
-    return rest.replace(params=params, average=average)
+    def parameter(path, leaf):
+        scale = 1 / np.sqrt(np.prod(leaf.shape[:-1])) if leaf.ndim > 1 else 0.1
+        return (draw(path, leaf) * scale).astype(leaf.dtype)
+
+    def unit(path, leaf):
+        vector = draw(path, leaf)
+        return (vector / np.linalg.norm(vector)).astype(leaf.dtype)
+
+    def cheap():
+        state = init()
+        stats = {name: {k: v for k, v in kinds.items() if k != 'spectral'} for name, kinds in state.stats.items()}
+        return state.replace(params={}, average={}, stats=stats)
+
+    params = jax.tree_util.tree_map_with_path(parameter, shapes.params)
+    vectors = {name: {'spectral': kinds['spectral']} for name, kinds in shapes.stats.items() if 'spectral' in kinds}
+    vectors = jax.tree_util.tree_map_with_path(unit, vectors)
+    rest = jax.device_get(jax.jit(cheap)())
+    stats = {name: {**kinds, **vectors.get(name, {})} for name, kinds in rest.stats.items()}
+    average = {network: jax.tree.map(np.copy, params[network]) for network in shapes.average}
+    return rest.replace(params=params, average=average, stats=stats)
 
 
 def with_sgd(config, rate=0.05, **options):

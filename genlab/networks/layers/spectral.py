@@ -26,10 +26,16 @@ def largest_singular_value(matrix: jax.Array, u: jax.Array, iterations: int = 1)
         The singular value [], and the new estimate of the vector [O].
     """
     fixed = jax.lax.stop_gradient(matrix)
+
+    def iterate(_: Any, vectors: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        v = _normalized(fixed @ vectors[1])
+        return v, _normalized(v @ fixed)
+
     v = _normalized(fixed @ u)
-    for _ in range(iterations):
-        v = _normalized(fixed @ u)
-        u = _normalized(v @ fixed)
+    if iterations == 1:
+        v, u = iterate(0, (v, u))
+    elif iterations > 1:  # a loop of its own: many layers of unrolled iterations compile slowly
+        v, u = jax.lax.fori_loop(0, iterations, iterate, (v, u))
     return v @ matrix @ u, u
 
 
