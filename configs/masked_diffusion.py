@@ -36,4 +36,12 @@ def pixels(config):
     config.sample.sampler.steps = 64
 
 
-VARIANTS = configs.variants(pixels)
+def mnist(config):
+    """Codes of configs/vq_vae.py:mnist."""
+    configs.codes(config, 'runs/vq_vae-mnist')
+    config.model.network.update(width=128, depth=4, dropout=0.1)
+    config.train.steps = 2000
+    config.evaluate.count = 10_000
+
+
+VARIANTS = configs.variants(pixels, mnist)

@@ -32,7 +32,7 @@ def mnist(config):
     """Codes of configs/vq_vae.py:mnist."""
     configs.codes(config, 'runs/vq_vae-mnist')
     config.model.network.update(width=128, depth=4, dropout=0.1)
-    config.train.steps = 10_000
+    config.train.steps = 2000
     config.evaluate.count = 10_000
 
 
