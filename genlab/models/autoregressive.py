@@ -68,6 +68,7 @@ def settings(network: ConfigDict, **changes: Any) -> dict[str, Any]:
             classes=0,  # number of labels that condition the network; 'auto': taken from the data; 0: none
             words=0,  # size of the vocabulary of captions, or 'auto'; 0: no captions
             drop_condition=0.1,  # probability of the null condition in training, for guidance
+            patch=(1, 1),  # rows and columns of binary pixels that are one value
         ),
         changes,
     )

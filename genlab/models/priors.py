@@ -183,7 +183,8 @@ def inpaint(
     """
     x = batch['x']
     if prior.tokenizer is None:
-        return decode(prior, variables, draw(prior, variables, keys, condition, {prior.levels[0].field: x}, mask))
+        drawn = decode(prior, variables, draw(prior, variables, keys, condition, {prior.levels[0].field: x}, mask))
+        return jnp.where(mask > 0, x, drawn)  # a patch that is known in part was drawn as a whole
     mean = (x * mask).sum((1, 2), keepdims=True) / jnp.maximum(mask.sum((1, 2), keepdims=True), 1)
     codes = levels(prior.tokenizer.encode(variables, {**batch, 'x': jnp.where(mask > 0, x, mean)}))
     drawn = decode(prior, variables, draw(prior, variables, keys, condition, codes, mask))
@@ -233,6 +234,9 @@ def from_config(config: ConfigDict, tokenizer: Tokenizer | None = None) -> Prior
     """
     model, made, family = config.model, [], family_of(config)
     grids = {'x': pixels(config)} if tokenizer is None else code_grids(tokenizer)
+    patch = tuple(model.patch)
+    if tokenizer is not None and patch != (1, 1):
+        raise ConfigError(f'config.model.patch={patch}: only binary pixels form patches, not codes: set it to (1, 1)')
     shared: dict[str, Any] = dict(classes=model.classes, words=model.words, dtype=jnp.dtype(model.dtype))
     above, above_grid = '', Grid((0, 0), 0)
     for field, grid in grids.items():
@@ -240,7 +244,9 @@ def from_config(config: ConfigDict, tokenizer: Tokenizer | None = None) -> Prior
         grid = grid._replace(above=above_grid.shape, above_entries=above_grid.entries, **shared)
         where = 'config.model.lower' if above else 'config.model.network'
         network = choices.bind(NETWORKS, model.lower if above else model.network, where)(grid)
-        made.append(Level(name, family.make(config, network, grid, _tokens(grid, tokenizer), name), field, above))
+        made.append(
+            Level(name, family.make(config, network, grid, _tokens(grid, tokenizer, patch), name), field, above)
+        )
         above, above_grid = field, grid
     return Prior(family, tuple(made), Conditions(model.classes, model.words), tokenizer)
 
@@ -263,10 +269,13 @@ def code_grids(tokenizer: Tokenizer) -> dict[str, Grid]:
 
 
 def pixels(config: ConfigDict) -> Grid:
-    """Returns the grid of the pixels of `config.data`: bits or 256 levels as tokens, or colours as pixels."""
+    """Returns the grid of the pixels of `config.data`: tokens of bits or 256 levels, or colours as pixels."""
     height, width, channels = example_shape(config)
+    rows, columns = config.model.patch
     if config.data.dequantise:
         raise ConfigError('config.data.dequantise=True: a model of pixel levels needs whole levels: set it to False')
+    if (rows, columns) != (1, 1):
+        _check_patch(config, rows, columns)
     if config.model.network.name == 'pixelcnn_pp':
         if config.data.binarise:
             raise ConfigError('config.data.binarise=True: pixelcnn_pp models 256 levels: set it to False')
@@ -276,11 +285,26 @@ def pixels(config: ConfigDict) -> Grid:
             f'config.data.channels={channels}: tokens are grey levels: set it to 1, or config.model.network to '
             'pixelcnn_pp'
         )
-    return Grid((height, width), 2 if config.data.binarise else 256)
+    if config.data.binarise:
+        return Grid((height // rows, width // columns), 2 ** (rows * columns))
+    return Grid((height, width), 256)
 
 
-def _tokens(grid: Grid, tokenizer: Tokenizer | None) -> Tokens:
-    return (tokens.levels if tokenizer is None else tokens.codes)(grid.shape, grid.entries)
+def _check_patch(config: ConfigDict, rows: int, columns: int) -> None:
+    height, width, _ = example_shape(config)
+    given = f'config.model.patch={(rows, columns)}'
+    if not config.data.binarise or config.model.network.name == 'pixelcnn_pp':
+        raise ConfigError(f'{given}: only tokens of binary pixels form patches: set it to (1, 1)')
+    if min(rows, columns) < 1 or height % rows or width % columns:
+        raise ConfigError(f'{given}: it must divide images of {height}x{width}')
+    if rows * columns > 9:
+        raise ConfigError(f'{given}: {2 ** (rows * columns):,} different patches are too many: at most 9 pixels')
+
+
+def _tokens(grid: Grid, tokenizer: Tokenizer | None, patch: tuple[int, int]) -> Tokens:
+    if tokenizer is not None:
+        return tokens.codes(grid.shape, grid.entries)
+    return tokens.patches(grid.shape, patch) if patch != (1, 1) else tokens.levels(grid.shape, grid.entries)
 
 
 def colours(grid: Grid, temperature: float) -> Values:
