@@ -66,10 +66,11 @@ def emoji(config):
 def facades(config):
     """Photos of facades from maps of their parts, in the size of the paper: 256x256, batches of one, 200 epochs of 400
     images. A file of this set has the photo on the left and the map, drawn in colours, on the right. With a batch of
-    one, batch normalisation takes the statistics of single images, also at test time (section 3.3)."""
+    one, batch normalisation takes the statistics of single images, also at test time (section 3.3). The innermost
+    decoder layer has no dropout, as in the PyTorch code of the authors, whose weights this variant takes."""
     pairs(config)
     config.data.update(name='B,A', resolution=256, batch_size=1, jitter=30)
-    config.model.generator.update(depth=8, normalization='affine_instance')
+    config.model.generator.update(depth=8, normalization='affine_instance', skipped=1)
     config.model.discriminator.normalization = 'affine_instance'
     translation.decay(config, 80_000)
     config.train.update(steps_per_call=1, sample_every=2000)

@@ -46,17 +46,17 @@ def ada(config):
 
 def ffhq256(config):
     """256x256 images, half of the channels, from a folder (config.data.dir): 24,767,458 and 24,001,089 parameters."""
-    _faces(config, 256, 16384, gamma=1.0, batch=64)
+    _faces(config, 256, 16384, gamma=1.0, batch=64, group=8)
 
 
 def ffhq1024(config):
     """1024x1024 images, configuration F, from a folder: 30,370,060 and 29,012,513 parameters; FID 2.84."""
-    _faces(config, 1024, 32768, gamma=10.0, batch=32)
+    _faces(config, 1024, 32768, gamma=10.0, batch=32, group=4)
 
 
-def _faces(config, resolution, base, gamma, batch):
+def _faces(config, resolution, base, gamma, batch, group):
     config.data.update(source='folder', resolution=resolution, channels=3, batch_size=batch, flip=True)
-    config.model.networks.update(base=base, most=512, width=512, layers=8)
+    config.model.networks.update(base=base, most=512, width=512, layers=8, group=group, clamp=0.0)
     config.model.update(latent_size=512, mixing=0.9, path_decay=0.01)
     config.losses.discriminator.r1.weight = gamma
     config.losses.generator.path_length = lazy(2.0, 4)

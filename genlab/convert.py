@@ -1,6 +1,7 @@
 """Published weights into a run folder, and the weights of a run into a file.
 
     python -m genlab.convert --from=torch FILE --config=configs/dcgan.py:paper64 --workdir=runs/dcgan [--record=...]
+        [--check=recorded.npz]
     python -m genlab.convert --to=safetensors FILE --workdir=runs/dcgan [--record=...]
 
 docs/guide/published.md lists the files. Exit codes mean what they mean for genlab.main."""
@@ -22,6 +23,7 @@ flags.DEFINE_string('from', '', 'Format of the files: safetensors, torch, nvlabs
 flags.DEFINE_string('to', '', 'Format of the file to write: safetensors or npz.')
 flags.DEFINE_string('record', '', 'Whose names and layouts (default: the first record of the config; --to: genlab).')
 flags.DEFINE_string('configuration', '', "--from: the peer's configuration as JSON, where it is a file of its own.")
+flags.DEFINE_string('check', '', '--from: an .npz file of recorded inputs and outputs that the networks must agree with.')
 flags.DEFINE_string('kind', '', '--to: which file of the record, where it has several, such as generator.')
 
 
@@ -69,7 +71,10 @@ def run(names: list[str]) -> int:
     folder = pathlib.Path(FLAGS.workdir).expanduser() if FLAGS.workdir else command.default_workdir()
     configuration = pathlib.Path(FLAGS.configuration).expanduser() if FLAGS.configuration else None
     build = experiment.load(config.experiment)
-    made = runs.make(config, build, folder, form, paths, FLAGS.record or default_record(), configuration)
+    recorded = pathlib.Path(FLAGS.check).expanduser() if FLAGS.check else None
+    made = runs.make(config, build, folder, form, paths, FLAGS.record or default_record(), configuration, recorded)
+    for network, difference in made['differences'].items():
+        terminal.show(f'{network}: largest relative difference from the recorded output {difference:.1e}')
     fresh = f'; not in the files, with first weights: {", ".join(made["fresh"])}' if made['fresh'] else ''
     terminal.show(f'{", ".join(made["networks"])} of {made["source"]}: {folder}{fresh}')
     return 0

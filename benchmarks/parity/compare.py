@@ -114,14 +114,25 @@ def difference(found: Any, expected: Any) -> float:
     return float(np.abs(np.asarray(found) - expected).max() / np.abs(expected).max())
 
 
+def coarse(draw: np.random.Generator, *shape: int) -> np.ndarray:
+    """Draws an input of multiples of 1/64, which float16 holds exactly: a fixture of it is small."""
+    return np.round(64 * draw.standard_normal(shape).clip(-4, 4)).astype(np.float32) / 64
+
+
 def write_fixture(
-    path: pathlib.Path, tensors: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], output: np.ndarray
+    path: pathlib.Path,
+    tensors: Mapping[str, np.ndarray],
+    inputs: Mapping[str, np.ndarray],
+    output: np.ndarray,
+    ignored: tuple[str, ...] = (),
 ) -> None:
-    """Writes weights, inputs and the peer's output for the tests."""
-    half = {f'tensors/{name}': array.astype(np.float16) for name, array in tensors.items() if array.ndim or array}
+    """Writes weights, inputs and the peer's output for the tests; names of tensors with the ends `ignored` are not."""
+    kept = {name: array for name, array in tensors.items() if not name.endswith(ignored)}
+    half = {f'tensors/{name}': array.astype(np.float16) for name, array in kept.items() if array.ndim or array}
     assert all(np.array_equal(array, tensors[name.removeprefix('tensors/')]) for name, array in half.items())
     path.parent.mkdir(parents=True, exist_ok=True)
-    extra = {f'inputs/{name}': array for name, array in inputs.items()}
+    exact = lambda array: array.dtype == np.float32 and np.array_equal(array, array.astype(np.float16))
+    extra = {f'inputs/{name}': array.astype('f2') if exact(array) else array for name, array in inputs.items()}
     np.savez_compressed(path, output=output.astype(np.float32), **half, **extra)
     print(f'{path}: {path.stat().st_size} bytes')
 

@@ -94,12 +94,14 @@ def _stylegan2(
     group: int = 4,
     width: int = 512,  # of w
     layers: int = 8,  # of the mapping
+    clamp: float = 0.0,  # limit of activations; 0: none
 ) -> Networks:
-    shared = dict(resolution=config.data.resolution, base=base, most=most, dtype=jnp.dtype(config.model.dtype))
+    shared = dict(resolution=config.data.resolution, base=base, most=most, clamp=clamp)
+    shared['dtype'] = jnp.dtype(config.model.dtype)
     return Networks(
         stylegan2.Synthesis(channels=config.data.channels, **shared),
         stylegan2.Discriminator(group=group, **shared),
-        stylegan.Mapping(width, layers),
+        stylegan.Mapping(width, layers, scale_bias=True),
         stylegan.layers(config.data.resolution),
         width,
         noisy=True,

@@ -174,9 +174,11 @@ def _unet(
     depth: int,
     dropout: float = 0.5,
     normalization: str = 'batch',
+    skipped: int = 0,  # innermost decoder layers without dropout
 ) -> nn.Module:
     choose(KINDS, normalization, 'config.model.generator.normalization')
-    return UNet(config.data.channels, width, depth, dropout, normalization, axis, jnp.dtype(config.model.dtype))
+    dtype = jnp.dtype(config.model.dtype)
+    return UNet(config.data.channels, width, depth, dropout, normalization, axis, dtype, skipped)
 
 
 def _resnet(

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from genlab.published.mapping import Record
 
-RECORDS = ('pytorch_dcgan', 'diffusers_ddpm', 'dit', 'edm', 'kl_f8')  # modules of this package
+RECORDS = (  # modules of this package
+    'pytorch_dcgan',
+    'diffusers_ddpm',
+    'dit',
+    'edm',
+    'kl_f8',
+    'stylegan2_ada',
+    'pix2pix',
+    'cyclegan',
+)
 OWN = 'genlab'  # the name of the record of files that genlab wrote: our paths and layouts
 
 _NO_WEIGHTS = 'no weights of this system were published'
@@ -29,7 +38,7 @@ CONFIGS: dict[str, tuple[str, ...] | str] = {  # names of records, or why there 
     'conditional_vae': _NO_WEIGHTS,
     'consistency': _OTHER_LAYOUT,
     'conv_ae': _DIGITS,
-    'cyclegan': _OTHER_LAYOUT,
+    'cyclegan': ('cyclegan',),
     'dalle': 'the weights of the paper were not published',
     'dbn': _NO_WEIGHTS,
     'dcgan': ('pytorch_dcgan',),
@@ -53,7 +62,7 @@ CONFIGS: dict[str, tuple[str, ...] | str] = {  # names of records, or why there 
     'lostgan': _OTHER_LAYOUT,
     'masked_diffusion': _OTHER_LAYOUT,
     'meanflow': _NO_WEIGHTS,
-    'pix2pix': _OTHER_LAYOUT,
+    'pix2pix': ('pix2pix',),
     'pixelcnn': _NO_WEIGHTS,
     'pixelcnn_pp': _OTHER_LAYOUT,
     'prior_maskgit': 'a prior over the codes of a tokenizer of your own',
@@ -70,7 +79,7 @@ CONFIGS: dict[str, tuple[str, ...] | str] = {  # names of records, or why there 
     'stacked_ae': _DIGITS,
     'stacked_digits': _DIGITS,
     'stylegan': _OTHER_LAYOUT,
-    'stylegan2': _OTHER_LAYOUT,
+    'stylegan2': ('stylegan2_ada',),
     'swiss_roll_ae': _DIGITS,
     'vae': ('kl_f8',),
     'vae_gan': _NO_WEIGHTS,

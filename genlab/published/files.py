@@ -48,7 +48,7 @@ def write(form: str, path: Path, arrays: Mapping[str, np.ndarray], notes: Mappin
     """
     shapes = {name: {'shape': list(array.shape), 'dtype': array.dtype.name} for name, array in arrays.items()}
     try:
-        WRITERS[form](path, {name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        WRITERS[form](path, {name: np.asarray(array, order='C') for name, array in arrays.items()})
         write_atomically(
             path.with_suffix('.json'), (json.dumps({**notes, 'tensors': shapes}, indent=2) + '\n').encode()
         )

@@ -139,13 +139,21 @@ def residual(theirs: str, ours: str, first: int = 1, embedding: str = '', shortc
 
 def section(tree: Tree, table: Table, where: str) -> Mapping[str, Any]:
     """Returns the part of a file that holds the tensors of a table: the first of `table.sections` that is there."""
-    for place in table.sections:
-        found = tree
-        for name in place:
-            found = found.get(name) if isinstance(found, Mapping) else None
-        if isinstance(found, Mapping):
-            return found
-    raise ConfigError(f'{where}: it has none of {", ".join(".".join(place) for place in table.sections)}')
+    if (place := section_of(tree, table)) is None:
+        raise ConfigError(f'{where}: it has none of {", ".join(".".join(place) for place in table.sections)}')
+    found: Mapping[str, Any] = _at(tree, place)
+    return found
+
+
+def section_of(tree: Tree, table: Table) -> tuple[str, ...] | None:
+    """Returns the first of `table.sections` that is in a file, or None."""
+    return next((place for place in table.sections if isinstance(_at(tree, place), Mapping)), None)
+
+
+def _at(tree: Tree, place: tuple[str, ...]) -> Any:
+    for name in place:
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree
 
 
 def to_ours(
@@ -206,7 +214,7 @@ def to_theirs(variables: Mapping[str, np.ndarray], table: Table) -> dict[str, np
     found = {}
     for entry in table.entries:
         place = _view(np.asarray(variables[entry.ours]), entry)
-        found[entry.theirs] = np.ascontiguousarray(entry.layout.write(place, place.shape))
+        found[entry.theirs] = np.asarray(entry.layout.write(place, place.shape), order='C')
     return found
 
 

@@ -19,6 +19,7 @@ from genlab.errors import ConfigError, choose, warn
 from genlab.experiment import Build
 from genlab.published import files, mapping
 from genlab.published.mapping import Record, Table
+from genlab.published.recorded import check_recorded
 from genlab.run import stops, workdir
 from genlab.run.files import write_json
 from genlab.training import parallel, pretrained
@@ -37,6 +38,7 @@ def make(
     paths: Sequence[pathlib.Path],
     name: str,
     configuration: pathlib.Path | None = None,
+    recorded: pathlib.Path | None = None,
 ) -> dict[str, Any]:
     """Makes a run folder whose checkpoint, of step 0, holds the weights of published files.
 
@@ -51,6 +53,7 @@ def make(
       paths: the files. Each fills other networks.
       name: of the record, an entry of `published.RECORDS` or `published.OWN`.
       configuration: the peer's configuration, JSON; None if it is in the file or there is none.
+      recorded: inputs and outputs of the peer that the networks must agree with, see `genlab.published.recorded`.
 
     Returns:
       What is written to published.json.
@@ -71,19 +74,21 @@ def make(
     for path in paths:
         tree = files.read(form, path)
         _check_configuration(record, program.config, tree, path, configuration)
-        kind, table, tensors = matching(record.tables(record.complete(program.config)), tree, str(path))
-        arrays = mapping.to_ours(tensors, table, shapes, str(path))
-        if twice := {*arrays} & {*found}:
-            raise ConfigError(f'{path}: another file has filled {min(twice)} already: give each network once')
-        found |= arrays
-        kinds[str(path)] = kind
+        parts = parted(record.tables(record.complete(program.config)), tree, str(path))
+        for _, table, tensors in parts:
+            arrays = mapping.to_ours(tensors, table, shapes, str(path))
+            if twice := {*arrays} & {*found}:
+                raise ConfigError(f'{path}: another file has filled {min(twice)} already: give each network once')
+            found |= arrays
+        kinds[str(path)] = ', '.join(kind for kind, _, _ in parts)
+    networks = {path.split('/')[0] for path in found}
+    differences = check_recorded(recorded, program, found) if recorded else {}
     state = parallel.initial(placement, init)
     if program.experiment.start:
         state = program.experiment.start(state, program.batches.source, placement)
     state = _filled(state, found, placement)
     if bad := not_finite(state):
         raise ConfigError(f'{", ".join(map(str, paths))}: state{bad[0]} is not finite: the file is damaged')
-    networks = {path.split('/')[0] for path in found}
     provenance = {
         'record': name,
         'source': record.source,
@@ -94,6 +99,7 @@ def make(
         ],
         'networks': sorted(networks),
         'fresh': sorted({*state.params} - networks),
+        'differences': differences,
         'genlab': genlab.__version__,
         'converted': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     }
@@ -172,8 +178,22 @@ def _check_configuration(
         mapping.check(record.complete(config), expected, where)
 
 
-def matching(tables: Mapping[str, Table], tree: Any, where: str) -> tuple[str, Table, dict[str, np.ndarray]]:
-    """Returns the kind, table and tensors of a file: those of the table whose names are the most alike."""
+Matched = tuple[str, Table, dict[str, np.ndarray]]  # kind, table, tensors
+
+
+def parted(tables: Mapping[str, Table], tree: Any, where: str) -> list[Matched]:
+    """Returns the kind, table and tensors of each section of a file that the tables name."""
+    places = {kind: mapping.section_of(tree, table) for kind, table in tables.items()}
+    found = {place for place in places.values() if place} or {()}  # the whole file counts where it has no sections
+    parts = [{kind: table for kind, table in tables.items() if places[kind] == place} for place in sorted(found)]
+    return [matching(part or tables, tree, where) for part in parts]
+
+
+def matching(tables: Mapping[str, Table], tree: Any, where: str) -> Matched:
+    """Returns the kind, table and tensors of a section: those of the table whose names are the most alike.
+
+    Tables with the same names are told apart by the end of the file's name, which is the kind.
+    """
 
     def likeness(kind: str) -> float:
         names, known = {*found[kind]}, {entry.theirs for entry in tables[kind].entries}
@@ -188,6 +208,12 @@ def matching(tables: Mapping[str, Table], tree: Any, where: str) -> tuple[str, T
     if not found:
         raise error
     best = max(found, key=likeness)
+    names = lambda kind: {entry.theirs for entry in tables[kind].entries}
+    if len(same := [kind for kind in found if names(kind) == names(best)]) > 1:
+        named = [kind for kind in same if pathlib.Path(where).stem.endswith(kind)]
+        if not named:
+            raise ConfigError(f'{where}: {", ".join(same)} have the same tensors: end its name with one of them')
+        best = named[0]
     return best, tables[best], found[best]
 
 

@@ -22,12 +22,15 @@ class Mapping(nn.Module):
 
     Truncation moves w towards the mean (section 2.1 and appendix B). It is a running average over training, in the
     collection `batch_stats`. An embedding of the label, class weights [B, classes], is concatenated to z.
+
+    The gain of the rectifier scales the weights. With `scale_bias` it scales the biases too, as in StyleGAN2.
     """
 
     width: int = 512
     layers: int = 8
     multiplier: float = 0.01  # of the learning rate
     decay: float = 0.995  # of the mean of w, per step
+    scale_bias: bool = False
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool, label: jax.Array | None = None) -> jax.Array:
@@ -35,7 +38,8 @@ class Mapping(nn.Module):
         if label is not None:
             x = jnp.concatenate([x, pixel_norm(EqualizedDense(self.width, name='label')(label))], -1)
         for i in range(self.layers):
-            x = LEAKY(EqualizedDense(self.width, GAIN, self.multiplier, name=f'dense_{i}')(x))
+            before, after = (1.0, GAIN) if self.scale_bias else (GAIN, 1.0)
+            x = LEAKY(EqualizedDense(self.width, before, self.multiplier, name=f'dense_{i}')(x)) * after
         mean = self.variable('batch_stats', 'mean', jnp.zeros, (self.width,), jnp.float32)
         if train and not self.is_initializing():
             mean.value += (1 - self.decay) * (x.mean(0) - mean.value)
@@ -56,18 +60,22 @@ class PixelNoise(nn.Module):
     """Adds noise N(0, 1) to each pixel of x [B, H, W, C], with one learned strength per channel or for all.
 
     keys: one per example [B]; None takes the same constant noise for every example. The layer's path names its noise.
+    With `kept`, the constant noise lies in the collection `buffers`, as in StyleGAN2: saved, but not trained.
     """
 
     per_channel: bool = True
+    kept: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
         strength = self.param('strength', nn.initializers.zeros_init(), (x.shape[-1] if self.per_channel else 1,))
         layer, shape = f'pixel noise of {"/".join(self.path)}', (*x.shape[1:3], 1)
-        if keys is None:
-            noise = jax.random.normal(named_key(jax.random.key(0), layer), (1, *shape))
-        else:
+        draw = lambda: jax.random.normal(named_key(jax.random.key(0), layer), shape)
+        constant = self.variable('buffers', 'noise', draw).value if self.kept else None
+        if keys is not None:
             noise = normal(keys, shape, layer)
+        else:
+            noise = (draw() if constant is None else constant)[None]
         return x + (strength[None, None, None] * noise).astype(x.dtype)
 
 

@@ -3,6 +3,9 @@
 Section 2.2 (modulation), section 3 (architecture, figure 7) and appendix B. Neither network grows. At 1024x1024 with
 three channels and base 32768 (configuration F), generator and discriminator have 30,370,060 and 29,012,513 parameters,
 the mapping included; at 256x256 with base 16384, 24,767,458 and 24,001,089.
+
+`clamp` limits activations to [-clamp, clamp], as in networks that were trained in float16 (Karras et al. 2020,
+"Training GANs with Limited Data"); 0: no limit.
 """
 
 import math
@@ -23,6 +26,11 @@ from genlab.networks.layers.resampling import double, doublings, filtered
 def leaky(x: jax.Array) -> jax.Array:
     """Applies a leaky rectifier that keeps the scale of its inputs."""
     return nn.leaky_relu(x, 0.2) * GAIN
+
+
+def limited(x: jax.Array, clamp: float) -> jax.Array:
+    """Limits values to [-clamp, clamp]; 0: no limit."""
+    return jnp.clip(x, -clamp, clamp) if clamp else x
 
 
 def double_convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -46,6 +54,7 @@ class Synthesis(nn.Module):
     channels: int = 3
     base: int = 16384  # channels of a feature map, times its side; see channels_at
     most: int = 512  # channels
+    clamp: float = 0.0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -72,7 +81,7 @@ class Synthesis(nn.Module):
             x = self.styled(x, w[:, 2 * i], keys, width, f'convolution_{i}')
             convolution = ModulatedConv(self.channels, 1, demodulate=False, dtype=self.dtype, name=f'image_{i}')
             bias = self.param(f'image_bias_{i}', nn.initializers.zeros_init(), (self.channels,))
-            part = (convolution(x, w[:, 2 * i + 1]) + bias[None, None, None]).astype(jnp.float32)
+            part = limited(convolution(x, w[:, 2 * i + 1]) + bias[None, None, None], self.clamp).astype(jnp.float32)
             image = part if image is None else double(image, smooth=True) + part
         assert image is not None
         return image
@@ -80,9 +89,9 @@ class Synthesis(nn.Module):
     def styled(self, x: jax.Array, w: jax.Array, keys: jax.Array | None, width: int, name: str, **settings: Any):
         """Applies a modulated convolution, noise, a bias and a leaky rectifier: [B, H, W, C] -> [B, H', W', width]."""
         x = ModulatedConv(width, dtype=self.dtype, name=name, **settings)(x, w)
-        x = PixelNoise(per_channel=False, name=f'{name}_noise')(x, keys)
+        x = PixelNoise(per_channel=False, kept=True, name=f'{name}_noise')(x, keys)
         bias = self.param(f'{name}_bias', nn.initializers.zeros_init(), (width,))
-        return leaky(x + bias[None, None, None].astype(x.dtype))
+        return limited(leaky(x + bias[None, None, None].astype(x.dtype)), self.clamp)
 
 
 class Discriminator(nn.Module):
@@ -95,6 +104,7 @@ class Discriminator(nn.Module):
     base: int = 16384  # as of the generator
     most: int = 512
     group: int = 4  # of the minibatch standard deviation
+    clamp: float = 0.0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -102,13 +112,14 @@ class Discriminator(nn.Module):
         if images.shape[1:3] != (self.resolution, self.resolution):
             raise ValueError(f'the discriminator needs images of side {self.resolution}, not {images.shape[1:3]}')
         level = doublings(self.resolution)
-        x = leaky(self.convolution(level, side=1, name='image')(images.astype(self.dtype)))
+        active = lambda x: limited(leaky(x), self.clamp)
+        x = active(self.convolution(level, side=1, name='image')(images.astype(self.dtype)))
         for i in range(level, 0, -1):
             shortcut = self.convolution(i - 1, side=1, operation=halve_convolved, use_bias=False, name=f'shortcut_{i}')
-            h = leaky(self.convolution(i, name=f'convolution_{i}')(x))
-            h = leaky(self.convolution(i - 1, operation=halve_convolved, name=f'halve_{i}')(h))
+            h = active(self.convolution(i, name=f'convolution_{i}')(x))
+            h = active(self.convolution(i - 1, operation=halve_convolved, name=f'halve_{i}')(h))
             x = (shortcut(x) + h) / math.sqrt(2)
-        x = leaky(self.convolution(0, name='convolution_0')(minibatch_deviation(x, self.group)))
+        x = active(self.convolution(0, name='convolution_0')(minibatch_deviation(x, self.group)))
         x = leaky(EqualizedDense(x.shape[-1], dtype=self.dtype, name='dense')(x.reshape(x.shape[0], -1)))
         if label is None:
             return EqualizedDense(1, dtype=self.dtype, name='logit')(x).astype(jnp.float32)[:, 0]

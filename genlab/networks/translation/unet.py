@@ -15,7 +15,7 @@ from genlab.networks.layers.convolution import STRIDE_TWO, Conv, ConvTranspose
 from genlab.networks.layers.dropout import Dropout
 from genlab.networks.layers.normalization import biased, normalize
 
-NOISY = 3  # decoder layers with dropout, from the innermost
+NOISY = 3  # decoder layers with dropout
 
 
 class UNet(nn.Module):
@@ -23,7 +23,8 @@ class UNet(nn.Module):
 
     `depth` convolutions halve the side, so 2^depth must divide it. Level i has width * 2^i channels, at most 8 times
     the width. `normalization` is one of `normalization.KINDS`; neither the first nor the innermost convolution has it.
-    `axis` names the mapped axis over which batch statistics are shared.
+    `axis` names the mapped axis over which batch statistics are shared. Three decoder layers have dropout, from the
+    innermost on, or after `skipped` layers.
     """
 
     channels: int = 3
@@ -33,6 +34,7 @@ class UNet(nn.Module):
     normalization: str = 'batch'
     axis: str | None = None
     dtype: Any = jnp.float32
+    skipped: int = 0  # innermost decoder layers without dropout: 1 in the PyTorch code of the authors
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
@@ -54,7 +56,7 @@ class UNet(nn.Module):
         for i in reversed(range(self.depth - 1)):
             x = ConvTranspose(widths[i], name=f'up_{i}', **settings)(nn.relu(x))
             x = self.normalized(x, train, f'up_normalization_{i}')
-            if i >= self.depth - 1 - NOISY:
+            if 0 <= self.depth - 2 - i - self.skipped < NOISY:
                 x = Dropout(self.dropout, name=f'dropout_{i}')(x, keys)
             x = jnp.concatenate([skips[i], x], -1)
         x = ConvTranspose(self.channels, name='output', **(settings | {'use_bias': True}))(nn.relu(x))

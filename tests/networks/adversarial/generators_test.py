@@ -106,7 +106,7 @@ def test_styles_noise_and_keys_of_stylegan2():
     network = stylegan2.Synthesis(8, channels=1, base=64, most=8)
     w, keys = normal(3, 2, stylegan.layers(8), 4), jax.random.split(jax.random.key(1), 2)
     variables = jax.jit(lambda: network.init(jax.random.key(0), w, False))()
-    draw = jax.jit(lambda params, w, keys: network.apply({'params': params}, w, False, keys))
+    draw = jax.jit(lambda params, w, keys: network.apply({**variables, 'params': params}, w, False, keys))
     still = draw(variables['params'], w, keys)
     np.testing.assert_array_equal(still, draw(variables['params'], w, keys[::-1]))  # strengths start at zero
     noisy = jax.tree_util.tree_map_with_path(

@@ -1,0 +1,67 @@
+"""Parity with pix2pix of junyanz/pytorch-CycleGAN-and-pix2pix: the U-Net and the discriminator of patches.
+
+python -m benchmarks.parity.pix2pix --source=FOLDER [--full]
+
+Batch normalisation takes the statistics of single images, as in the peer's training and tests; dropout is off.
+"""
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.parity import compare
+from configs import pix2pix
+from genlab.models import translation
+
+
+def one_by_one(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Returns a function that normalises each image of a batch by its own statistics."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.train()
+    return lambda x: torch.cat([module(x[i : i + 1]) for i in range(len(x))])
+
+
+def main() -> None:
+    """Compares generator and discriminator."""
+    options = compare.arguments(__doc__ or '', 'a checkout of junyanz/pytorch-CycleGAN-and-pix2pix')
+    sys.path.append(str(options.source))
+    from models import networks
+
+    config = pix2pix.get_config('facades')
+    config.data.update(source='scenes', name='', fields=('style',))
+    config.model.input = 'style'
+    if not options.full:
+        config.data.update(resolution=32, channels=1)
+        config.model.generator.update(width=1, depth=5)
+        config.model.discriminator.update(width=2, layers=2)
+    side, channels = config.data.resolution, config.data.channels
+    chosen, judged = config.model.generator, config.model.discriminator
+    model, draw = translation.from_config(config, None), np.random.default_rng(0)
+    made = networks.UnetGenerator(channels, channels, chosen.depth, chosen.width, use_dropout=True)
+    judge = networks.NLayerDiscriminator(2 * channels, judged.width, judged.layers)
+    for kind, module, network, shape in (
+        ('G', made, 'generator', (side, side, channels)),
+        ('D', judge, 'discriminator', (side, side, 2 * channels)),
+    ):
+        tensors = compare.tensors_of(compare.randomize(module))
+        variables = compare.converted(config, 'pix2pix', kind, tensors)[network]
+        ours = getattr(model, network)
+        x = compare.coarse(draw, 1, *shape)
+        output = compare.compare(
+            f'pix2pix, {network}',
+            lambda x, peer=one_by_one(module), network=network: peer(x)[:, 0] if network[0] == 'd' else peer(x),
+            lambda x, ours=ours, variables=variables: ours.apply(variables, x, False),
+            x,
+        )
+        if options.fixture:
+            path, ignored = options.fixture / f'pix2pix-{kind}.npz', ('.running_mean', '.running_var', '_tracked')
+            compare.write_fixture(path, tensors, {'x': x}, output, ignored)
+    print(compare.versions(), compare.commit(options.source))
+
+
+if __name__ == '__main__':
+    main()
