@@ -23,27 +23,32 @@ def main() -> None:
     config = cyclegan.get_config('horse2zebra')
     config.data.update(source='scenes', fields=('style',), unpaired='style')
     config.model.input = 'style'
+    config.data.resolution = 64  # the width and the depth are those of 256x256
     if not options.full:
         config.data.resolution = 16
         config.model.generator.update(width=1, blocks=2)
         config.model.discriminator.update(width=2, layers=2)
     side, made, judge = config.data.resolution, config.model.generator, config.model.discriminator
     model, draw = cycle.from_config(config, None), np.random.default_rng(0)
+    config.model.dtype = 'float64'
+    double = cycle.from_config(config, None)
+    config.model.dtype = 'float32'
     settings = dict(norm_layer=functools.partial(nn.InstanceNorm2d, affine=False, track_running_stats=False))
     generator = networks.ResnetGenerator(3, 3, made.width, n_blocks=made.blocks, **settings)
     discriminator = networks.NLayerDiscriminator(3, judge.width, judge.layers, **settings)
-    for kind, module, network, ours in (
-        ('G_A', generator, 'forward', model.generators['forward']),
-        ('D_A', discriminator, 'discriminator_forward', model.discriminators['forward']),
+    for kind, module, network, ours, exact in (
+        ('G_A', generator, 'forward', model.generators['forward'], double.generators['forward']),
+        ('D_A', discriminator, 'discriminator_forward', *(one.discriminators['forward'] for one in (model, double))),
     ):
         tensors = compare.tensors_of(compare.randomize(module))
         variables = compare.converted(config, 'cyclegan', kind, tensors)[network]
-        x = compare.coarse(draw, 1, side, side, 3)
+        x = compare.drawn(draw, options, 1, side, side, 3)
         output = compare.compare(
             f'CycleGAN, {network}',
             lambda x, peer=module, kind=kind: peer(x)[:, 0] if kind == 'D_A' else peer(x),
             lambda x, ours=ours, variables=variables: ours.apply(variables, x, False),
             x,
+            (module, lambda x, ours=exact, variables=variables: ours.apply(variables, x, False)),
         )
         if options.fixture:
             compare.write_fixture(options.fixture / f'cyclegan-{kind}.npz', tensors, {'x': x}, output)

@@ -41,6 +41,9 @@ def main() -> None:
     side, channels = config.data.resolution, config.data.channels
     chosen, judged = config.model.generator, config.model.discriminator
     model, draw = translation.from_config(config, None), np.random.default_rng(0)
+    config.model.dtype = 'float64'
+    double = translation.from_config(config, None)
+    config.model.dtype = 'float32'
     made = networks.UnetGenerator(channels, channels, chosen.depth, chosen.width, use_dropout=True)
     judge = networks.NLayerDiscriminator(2 * channels, judged.width, judged.layers)
     for kind, module, network, shape in (
@@ -49,13 +52,14 @@ def main() -> None:
     ):
         tensors = compare.tensors_of(compare.randomize(module))
         variables = compare.converted(config, 'pix2pix', kind, tensors)[network]
-        ours = getattr(model, network)
-        x = compare.coarse(draw, 1, *shape)
+        ours, exact = getattr(model, network), getattr(double, network)
+        x = compare.drawn(draw, options, 1, *shape)
         output = compare.compare(
             f'pix2pix, {network}',
             lambda x, peer=one_by_one(module), network=network: peer(x)[:, 0] if network[0] == 'd' else peer(x),
             lambda x, ours=ours, variables=variables: ours.apply(variables, x, False),
             x,
+            (module, lambda x, ours=exact, variables=variables: ours.apply(variables, x, False)),
         )
         if options.fixture:
             path, ignored = options.fixture / f'pix2pix-{kind}.npz', ('.running_mean', '.running_var', '_tracked')

@@ -29,7 +29,9 @@ def natural(module: torch.nn.Module) -> torch.nn.Module:
         for name, buffer in module.named_buffers():
             if name.endswith('noise_const'):
                 buffer.copy_(torch.from_numpy(np.round(4 * draw.standard_normal(buffer.shape)) / 4))
-        for layer in module.modules():
+        for number, layer in enumerate(module.modules(), 1):
+            if hasattr(layer, 'noise_strength'):
+                layer.noise_strength.fill_(number / 16)
             weight, bias = getattr(layer, 'weight', None), getattr(layer, 'bias', None)
             if weight is not None:
                 gain = getattr(layer, 'weight_gain', 1 / math.sqrt(math.prod(weight.shape[1:])))
@@ -73,11 +75,11 @@ def main() -> None:
     record = published.record('stylegan2_ada')
     mapping.check(record.complete(config), record.translate(tree), 'the pickle')
     nets, draw = generators.networks(config, None), np.random.default_rng(0)
-    coarse = functools.partial(compare.coarse, draw)
+    drawn = functools.partial(compare.drawn, draw, options)
 
     tensors = tree['G_ema']['state']
     variables = compare.converted(config, 'stylegan2_ada', 'generator', tensors)
-    z, styles = coarse(2, config.model.latent_size), coarse(2, nets.layers, chosen.width)
+    z, styles = drawn(2, config.model.latent_size), drawn(2, nets.layers, chosen.width)
     w = compare.compare(
         'StyleGAN2, mapping',
         lambda z: generator.mapping(z, None)[:, 0],
@@ -96,7 +98,7 @@ def main() -> None:
         compare.write_fixture(path, tensors, inputs, output, ('.resample_filter',))
     tensors = tree['D']['state']
     variables = compare.converted(config, 'stylegan2_ada', 'discriminator', tensors)
-    x = coarse(BATCH, side, side, 3)
+    x = drawn(BATCH, side, side, 3)
     output = compare.compare(
         'StyleGAN2, discriminator',
         lambda x: judge(x[ORDER], None)[np.argsort(ORDER), 0],

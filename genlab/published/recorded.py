@@ -60,7 +60,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         found: dict[str, np.ndarray] = files.read('npz', path)
     except ConfigError as error:
-        raise ConfigError(f'--check: {str(error).removeprefix("--from=npz: ")}') from None
+        raise ConfigError(f'--check={str(error).removeprefix("--from=npz: ")}') from None
     return found
 
 
@@ -71,18 +71,24 @@ def _run(program: Program, name: str, variables: Any, inputs: Mapping[str, np.nd
     key = jax.random.key(0)  # of random transforms of the examples that only give shapes
     batch = jax.tree.map(lambda leaf: leaf[0], program.batches(0, 1, slice(0, 1)))
 
-    def call(variables: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
-        network = networks(program.prepare(batch, key[None]))[name]
-        arguments = _arguments(network)
-        needed = [key for key, value in arguments.items() if hasattr(value, 'shape')]
-        if {*inputs} - {*arguments} or {*needed} - {*inputs}:
-            raise ConfigError(
-                f'{where}: {name} has the inputs {", ".join(inputs) or "none"}; it needs {", ".join(needed)}, '
-                f'of {", ".join(arguments)}'
-            )
-        output = network.module.apply(variables, **(arguments | inputs))
-        return jax.tree.leaves(output)[0]
+    def network() -> Network:
+        return networks(program.prepare(batch, key[None]))[name]
 
+    def call(variables: Any, inputs: Mapping[str, jax.Array]) -> jax.Array:
+        made = network()
+        return jax.tree.leaves(made.module.apply(variables, **{**_arguments(made), **inputs}))[0]
+
+    def look() -> None:
+        known.update({key: hasattr(value, 'shape') for key, value in _arguments(network()).items()})
+
+    known: dict[str, bool] = {}  # argument -> whether it is an array that has to be given
+    jax.eval_shape(look)
+    needed = [key for key, given in known.items() if given]
+    if {*inputs} - {*known} or {*needed} - {*inputs}:
+        raise ConfigError(
+            f'{where}: {name} has the inputs {", ".join(sorted(inputs)) or "none"}; it needs {", ".join(needed)}, '
+            f'of {", ".join(known)}'
+        )
     try:
         return np.asarray(jax.jit(call)(variables, {key: jnp.asarray(array) for key, array in inputs.items()}))
     except (TypeError, ValueError) as error:  # another shape than the network takes

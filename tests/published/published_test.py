@@ -16,12 +16,13 @@ from genlab import convert, experiment, published
 from genlab.choices import named
 from genlab.diffusion.model import make_model
 from genlab.errors import ConfigError
-from genlab.models import generators
+from genlab.models import cycle, generators, translation
 from genlab.networks.autoencoders.spatial import SpatialDecoder, SpatialEncoder
 from genlab.networks.diffusion.dit import DiT
-from genlab.published import files, mapping, runs, torch_file
+from genlab.published import files, mapping, recorded, runs, torch_file
 from genlab.run import workdir
 from genlab.training import loop, parallel, pretrained
+from genlab.training.program import programs
 from support.runs import FILES, ROOT, module_of
 
 FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
@@ -37,6 +38,9 @@ def tiny(name):
         'edm': ('edm', 'cifar10_ncsnpp' if 'ncsnpp' in name else 'cifar10'),
         'kl_f8': ('vae', 'kl_f8'),
         'dit': ('dit', ''),
+        'stylegan2_ada': ('stylegan2', 'ffhq256'),
+        'pix2pix': ('pix2pix', 'facades'),
+        'cyclegan': ('cyclegan', 'horse2zebra'),
     }[record]
     config = module_of(ROOT / f'configs/{path}.py').get_config(variant)
     config.data.update(source='digits', name='', dir='', resolution=8, channels=1)
@@ -45,6 +49,18 @@ def tiny(name):
         config.model.latent_size, config.model.networks.width = 8, 4
     elif record == 'kl_f8':
         config.model.networks.update(width=4, multipliers=(1, 2), blocks=1)
+    elif record == 'stylegan2_ada':
+        config.data.channels, config.model.latent_size = 3, 8
+        config.model.networks.update(base=32, most=8, width=8, layers=2, group=4, clamp=2.0)
+    elif record == 'pix2pix':
+        config.data.resolution = 32
+        config.model.generator.update(width=1, depth=5)
+        config.model.discriminator.update(width=2, layers=2)
+    elif record == 'cyclegan':
+        config.data.update(source='scenes', fields=('style',), unpaired='style', resolution=16, channels=3)
+        config.model.input = 'style'
+        config.model.generator.update(width=1, blocks=2)
+        config.model.discriminator.update(width=2, layers=2)
     elif record == 'dit':
         config.data.update(resolution=4, channels=4)
         config.model.update(classes=3, learned_variance=True)
@@ -70,6 +86,19 @@ def modules(name, config):
             'encoder': (SpatialEncoder(4, 4, **shared), ('x',), {}),
             'decoder': (SpatialDecoder(4, 4, (8, 8, 1), scale=None, **shared), ('z',), {}),
         }
+    if name.startswith('stylegan2_ada'):
+        nets = generators.networks(config, None)
+        if 'discriminator' in name:
+            return {'discriminator': (nets.discriminator, ('x', False), {})}
+        return {'mapping': (nets.mapping, ('z', False), {}), 'generator': (nets.generator, ('styles', False), {})}
+    if name.startswith('pix2pix'):
+        network = 'generator' if '-G' in name else 'discriminator'
+        return {network: (getattr(translation.from_config(config, None), network), ('x', False), {})}
+    if name.startswith('cyclegan'):
+        model = cycle.from_config(config, None)
+        if '-G' in name:
+            return {'forward': (model.generators['forward'], ('x', False), {})}
+        return {'discriminator_forward': (model.discriminators['forward'], ('x', False), {})}
     shape = config.data.resolution, config.data.resolution, config.data.channels
     if name.startswith('dit'):
         network = DiT(8, patch=2, endpoint=False, width=16, depth=2, heads=2, classes=3)
@@ -83,7 +112,8 @@ def fixture(name):
         found = {key: arrays[key] for key in arrays.files}
     part = lambda prefix: {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
     tensors = {key: np.asarray(value, np.float32) for key, value in part('tensors/').items()}
-    return tensors, part('inputs/'), found['output']
+    full = lambda array: array.astype(np.float32) if array.dtype == np.float16 else array
+    return tensors, {key: full(value) for key, value in part('inputs/').items()}, found['output']
 
 
 def calls(name):
@@ -117,8 +147,10 @@ def test_outputs_are_those_of_the_peer(name):
         )
         output = jax.jit(found['decoder'][1])(variables['decoder'])
     else:
-        ((network, (_, call)),) = found.items()
-        output = jax.jit(call)(variables[network])
+        for network, (_, call) in found.items():
+            output = jax.jit(call)(variables[network])
+            if (own := inputs.get(f'{network}.output')) is not None:  # of a network before the last one
+                np.testing.assert_allclose(output, own, rtol=0, atol=1e-4 * np.abs(own).max())
     np.testing.assert_allclose(output, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
     back = mapping.to_theirs(arrays, table)
     assert {*back} == {entry.theirs for entry in table.entries}
@@ -145,7 +177,7 @@ def test_older_names_of_a_peer_are_recognised():
 
 def test_every_record_has_a_fixture_and_all_are_small():
     assert {name.partition('-')[0] for name in NAMES} == {*published.RECORDS}
-    assert sum((FIXTURES / name).stat().st_size for name in NAMES) < 200_000
+    assert sum((FIXTURES / name).stat().st_size for name in NAMES) < 260_000
 
 
 def test_every_config_has_a_record_or_says_why_not():
@@ -172,6 +204,42 @@ def test_a_layout_is_undone(name):
     ours = np.arange(np.prod(shape)).reshape(shape)
     np.testing.assert_array_equal(layout.read(layout.write(ours, shape), shape), ours)
     assert not np.array_equal(layout.write(ours, shape).ravel(), ours.ravel())  # else it would prove nothing
+
+
+# One file with several networks, and several files with the same tensors.
+
+
+def test_a_pickle_fills_the_networks_of_all_its_sections():
+    kinds, record = ('generator', 'discriminator'), published.record('stylegan2_ada')
+    states = {kind: fixture(f'stylegan2_ada-{kind}.npz')[0] for kind in kinds}
+    tables = record.tables(record.complete(tiny('stylegan2_ada-generator.npz')))
+    tree = {name: {'init': {}, 'state': states[kind]} for name, kind in zip(('G_ema', 'D'), kinds)}
+    found = runs.parted(tables, {**tree, 'G': tree['G_ema'], 'augment_pipe': None}, 'it')
+    assert {kind: tensors is not None for kind, _, tensors in found} == dict.fromkeys(kinds, True)
+    for kind, table, tensors in found:
+        assert table is tables[kind] and {*tensors} == {*states[kind]}
+        ((alone, _, same),) = runs.parted(tables, states[kind], 'it')  # a state dict of one network
+        assert alone == kind and {*same} == {*tensors}
+    assert [kind for kind, _, _ in runs.parted(tables, {'G_ema': tree['G_ema']}, 'it')] == ['generator']
+
+
+def test_names_of_files_tell_networks_with_the_same_tensors_apart():
+    record, tensors = published.record('cyclegan'), fixture('cyclegan-G_A.npz')[0]
+    tables = record.tables(tiny('cyclegan-G_A.npz'))
+    for name, kind, network in (('latest_net_G_A.pth', 'G_A', 'forward'), ('runs/5_net_G_B.pth', 'G_B', 'back')):
+        ((found, table, _),) = runs.parted(tables, tensors, name)
+        assert found == kind and {entry.ours.split('/')[0] for entry in table.entries} == {network}
+    with pytest.raises(ConfigError, match='latest_net_G.pth: G_A, G_B have the same tensors: end its name'):
+        runs.parted(tables, tensors, 'latest_net_G.pth')
+
+
+def test_statistics_that_a_peer_does_not_use_are_left_out():
+    tensors, (_, table, found) = fixture('cyclegan-G_A.npz')[0], calls('cyclegan-G_A.npz')
+    shapes = {path: leaf.shape for path, leaf in mapping.paths({net: one[0] for net, one in found.items()}).items()}
+    old = {**tensors, 'model.2.running_mean': np.zeros(1), 'model.2.num_batches_tracked': np.zeros(())}
+    assert {*mapping.to_ours(old, table, shapes, 'it')} == {*shapes}
+    with pytest.raises(ConfigError, match='no variable for the tensor model.2.scale'):
+        mapping.to_ours({**tensors, 'model.2.scale': np.zeros(1)}, table, shapes, 'it')
 
 
 # Run folders.
@@ -239,6 +307,66 @@ def test_a_run_folder_holds_the_weights_and_goes_on(gan, run, tmp_path):
         make(gan, run, [tmp_path / 'own.npz'], record=published.OWN)
     loop.fit(gan, build, tmp_path / 'again')  # two steps
     assert (tmp_path / 'again/checkpoints/2').exists()
+
+
+# Recorded inputs and outputs.
+
+
+@pytest.fixture(scope='module')
+def converted(gan):
+    """Returns the program of the tiny DCGAN, its generator by path, and the recorded input and output."""
+    program = programs(gan, experiment.load('gan'), parallel.place('pmap'), declared=True)[0]
+    tensors, inputs, output = fixture('pytorch_dcgan-generator.npz')
+    _, table, found = calls('pytorch_dcgan-generator.npz')
+    shapes = {path: leaf.shape for path, leaf in mapping.paths({net: one[0] for net, one in found.items()}).items()}
+    return program, mapping.to_ours(tensors, table, shapes, 'it'), inputs['z'], output
+
+
+def test_a_recorded_output_is_compared(converted, tmp_path):
+    program, arrays, z, output = converted
+    path = tmp_path / 'recorded.npz'
+    np.savez(path, **{'generator/inputs/z': z, 'generator/output': output})
+    found = recorded.check_recorded(path, program, arrays)
+    assert {*found} == {'generator'} and found['generator'] < 1e-5
+    largest = np.abs(output).max()
+    for factor, differs in ((0.9, False), (1.2, True)):
+        wrong = output.copy()
+        wrong.flat[7] += factor * 1e-4 * largest
+        np.savez(path, **{'generator/inputs/z': z, 'generator/output': wrong})
+        if differs:
+            with pytest.raises(ConfigError, match=r'generator/output: the largest relative difference is 1\.2e-04'):
+                recorded.check_recorded(path, program, arrays)
+        else:
+            assert 8e-5 < recorded.check_recorded(path, program, arrays)['generator'] < 1e-4
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ({'discriminator/output': np.zeros(3)}, "='discriminator': choose one of generator"),
+        ({'generator/inputs/x': np.zeros(3)}, 'has the inputs x, z; it needs z, of z, train'),
+        ({'generator/inputs/z': None}, 'has the inputs none; it needs z'),
+        ({'generator/inputs/z': np.zeros((3, 5))}, 'cannot take these inputs'),
+        ({'generator/output': None}, 'generator/output is missing'),
+        ({'generator/output': np.zeros((3, 4))}, r'has the shape \(3, 4\), and the network returns'),
+        ({}, r'no\.npz is no .npz file'),
+    ],
+)
+def test_another_recording_is_refused_in_one_line(converted, tmp_path, change, message):
+    program, arrays, z, output = converted
+    content = {'generator/inputs/z': z, 'generator/output': output} | change
+    np.savez(tmp_path / 'recorded.npz', **{key: value for key, value in content.items() if value is not None})
+    with pytest.raises(ConfigError, match=message) as error:
+        recorded.check_recorded(tmp_path / ('recorded.npz' if change else 'no.npz'), program, arrays)
+    assert '\n' not in str(error.value) and '--check=' in str(error.value) and error.value.exit_code == 2
+
+
+def test_nothing_is_written_if_a_recorded_output_differs(gan, weights, converted, tmp_path):
+    _, _, z, output = converted
+    np.savez(tmp_path / 'recorded.npz', **{'generator/inputs/z': z, 'generator/output': 2 * output})
+    with pytest.raises(ConfigError, match='generator/output'):
+        make(gan, tmp_path / 'run', weights, recorded=tmp_path / 'recorded.npz')
+    assert not (tmp_path / 'run').exists()
 
 
 def changed(tensors, case):
@@ -341,12 +469,22 @@ EDM = {
 }
 
 
+def stylegan2(**judge):
+    """Returns the constructors' arguments in a pickle of StyleGAN2-ADA for 256x256 images, trained in float32."""
+    shared, sizes = dict(channel_base=16384, conv_clamp=None), dict(c_dim=0, img_resolution=256, img_channels=3)
+    mapping_kwargs = {'num_layers': 8, 'layer_features': 512}
+    generator = dict(z_dim=512, w_dim=512, mapping_kwargs=mapping_kwargs, synthesis_kwargs=shared, **sizes)
+    judge = dict(epilogue_kwargs={'mbstd_group_size': 8}, **sizes) | shared | judge
+    return {'G_ema': {'init': generator}, 'D': {'init': judge}, 'augment_pipe': None}
+
+
 @pytest.mark.parametrize(
     'name, path, variant, found',
     [
         ('diffusers_ddpm', 'ddpm', 'cifar10', DDPM),
         ('edm', 'edm', 'cifar10', EDM),
         ('dit', 'dit', 'xl2', {'model': 'DiT-XL/2', 'image_size': 256, 'num_classes': 1000}),
+        ('stylegan2_ada', 'stylegan2', 'ffhq256', stylegan2()),
     ],
 )
 def test_the_configuration_of_the_peer_is_read_in_full(name, path, variant, found):
@@ -356,6 +494,24 @@ def test_the_configuration_of_the_peer_is_read_in_full(name, path, variant, foun
         record.translate({**found, 'unheard_of': 3})
     config.data.resolution *= 2
     with pytest.raises(ConfigError, match='config.data.resolution'):
+        mapping.check(record.complete(config), record.translate(found), 'it')
+
+
+def test_both_networks_of_a_pickle_are_translated():
+    record = published.record('stylegan2_ada')
+    for changes, message in (
+        ({'channel_base': 32768}, 'channel_base=32768'),
+        ({'architecture': 'orig'}, "architecture='orig'"),
+        ({'epilogue_kwargs': {'mbstd_group_size': None}}, 'mbstd_group_size=None'),
+        ({'epilogue_kwargs': {'unheard_of': 3}}, 'unheard_of=3'),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            record.translate(stylegan2(**changes))
+    assert record.translate(stylegan2())['model.networks.group'] == 8
+    found = stylegan2(conv_clamp=256)
+    found['G_ema']['init']['synthesis_kwargs'] = dict(channel_base=16384, conv_clamp=256)
+    config = module_of(ROOT / 'configs/stylegan2.py').get_config('ffhq256')
+    with pytest.raises(ConfigError, match=r'config\.model\.networks\.clamp=256\.0, here it is 0\.0'):
         mapping.check(record.complete(config), record.translate(found), 'it')
 
 

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax import lax
 
+from genlab.networks.layers.dropout import Dropout
 from genlab.networks.translation.resnet import ResNet
 from genlab.networks.translation.unet import UNet
 
@@ -83,6 +85,21 @@ def test_dropout_is_noise_of_each_key_at_test_time():
     np.testing.assert_allclose(back[::-1], noisy, atol=1e-6)
     plain = run(x, None)
     np.testing.assert_allclose(plain[0], plain[1], atol=1e-6)
+
+
+@pytest.mark.parametrize('skipped, noisy', [(0, (3, 2, 1)), (1, (2, 1, 0))])
+def test_three_decoder_layers_drop_out_after_the_skipped_ones(skipped, noisy):
+    module, x = UNet(width=1, depth=5, dropout=1.0, skipped=skipped), jnp.zeros((1, 32, 32, 1))
+    drawn = set()
+
+    def watch(run, arguments, keywords, context):
+        if isinstance(context.module, Dropout):
+            drawn.add(int(context.module.name.removeprefix('dropout_')))
+        return run(*arguments, **keywords)
+
+    with nn.intercept_methods(watch):
+        jax.eval_shape(lambda: module.init(jax.random.key(0), x, False))
+    assert drawn == {*noisy}
 
 
 def test_sides_that_do_not_fit_are_refused():
