@@ -58,11 +58,9 @@ def _unet(chosen: ConfigDict, network: str) -> Iterator[Entry]:
 def _resnet(chosen: ConfigDict, network: str) -> Iterator[Entry]:
     kind, bias, ours = chosen.normalization, biased(chosen.normalization), f'{network}/params'
     for i in range(HALVINGS + 1):  # a convolution, a normalisation and an activation each
-        name, normalization = (
-            (f'down_{i - 1}', f'down_normalization_{i - 1}') if i else ('input', 'input_normalization')
-        )
-        yield from affine(f'model.{3 * i + 1}', f'{ours}/{name}', CONV, bias)
-        yield from _normalization(f'model.{3 * i + 2}', network, normalization, kind)
+        layer, suffix = ('down', f'_{i - 1}') if i else ('input', '')
+        yield from affine(f'model.{3 * i + 1}', f'{ours}/{layer}{suffix}', CONV, bias)
+        yield from _normalization(f'model.{3 * i + 2}', network, f'{layer}_normalization{suffix}', kind)
     number = 3 * HALVINGS + 4
     for i in range(chosen.blocks):
         for j in (0, 1):
