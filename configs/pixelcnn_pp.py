@@ -37,7 +37,7 @@ def cifar10(config):
     """CIFAR-10 with the network of the paper."""
     configs.tfds(config, 'cifar10', 32)
     config.data.update(batch_size=16 * 8, flip=True, resident=False)
-    config.model.network = named('pixelcnn_pp', width=160, blocks=5, mixtures=10, dropout=0.5)
+    config.model.network = named('pixelcnn_pp', width=160, blocks=5, mixtures=10, dropout=0.5, edge_bias=False)
     config.optimizer.prior = adam(1e-3)
     config.average.prior = 0.9995
     config.train.update(steps=200_000, sample_every=10_000, evaluate_every=0)

@@ -77,4 +77,11 @@ def cifar10(config):
     config.evaluate.count = 10_000
 
 
-VARIANTS = configs.variants(gradients, spatial, single, mnist, cifar10)
+def rectified(config):
+    """Residual blocks of a public PyTorch implementation: without biases, and added to the ReLU of their input.
+
+    Its weights need them: cifar10,rectified."""
+    config.model.networks.update(use_bias=False, rectified=True)
+
+
+VARIANTS = configs.variants(gradients, spatial, single, mnist, cifar10, rectified)

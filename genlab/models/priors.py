@@ -357,11 +357,17 @@ def _gated_pixelcnn(grid: Grid, *, width: int, layers: int, output_width: int = 
 
 
 def _pixelcnn_pp(
-    grid: Grid, *, width: int = 160, blocks: int = 5, mixtures: int = 10, levels: int = 3, dropout: float = 0.5
+    grid: Grid,
+    *,
+    width: int = 160,
+    blocks: int = 5,
+    mixtures: int = 10,
+    levels: int = 3,
+    dropout: float = 0.5,
+    edge_bias: bool = True,
 ):
-    return PixelCNNPP(
-        grid.shape, grid.channels, mixtures, width, blocks, levels, grid.classes, dropout, dtype=grid.dtype
-    )
+    sizes = (mixtures, width, blocks, levels, grid.classes, dropout)
+    return PixelCNNPP(grid.shape, grid.channels, *sizes, dtype=grid.dtype, edge_bias=edge_bias)
 
 
 def _pixelsnail(
@@ -377,6 +383,7 @@ def _pixelsnail(
     heads: int = 8,
     context_blocks: int = 3,
     dropout: float = 0.1,
+    raster: bool = True,
 ):
     return PixelSNAIL(
         grid.shape,
@@ -394,6 +401,7 @@ def _pixelsnail(
         context_blocks,
         dropout,
         dtype=grid.dtype,
+        raster=raster,
     )
 
 

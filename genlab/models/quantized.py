@@ -254,10 +254,18 @@ def check(config: ConfigDict, halvings: int) -> None:
 
 
 def _residual(
-    config: ConfigDict, size: int, *, width: int, halvings: int, blocks: int, inner: int = 0, use_bias: bool = True
+    config: ConfigDict,
+    size: int,
+    *,
+    width: int,
+    halvings: int,
+    blocks: int,
+    inner: int = 0,
+    use_bias: bool = True,
+    rectified: bool = False,
 ) -> tuple[nn.Module, nn.Module, int]:
-    dtype = jnp.dtype(config.model.dtype)
-    sizes: dict[str, Any] = dict(halvings=halvings, blocks=blocks, inner=inner, use_bias=use_bias, dtype=dtype)
+    sizes: dict[str, Any] = dict(halvings=halvings, blocks=blocks, inner=inner, use_bias=use_bias, rectified=rectified)
+    sizes['dtype'] = jnp.dtype(config.model.dtype)
     return ResidualEncoder(width, size, **sizes), ResidualDecoder(width, config.data.channels, **sizes), halvings
 
 

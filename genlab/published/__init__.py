@@ -23,6 +23,11 @@ RECORDS = (  # modules of this package
     'stylegan2_ada',
     'pix2pix',
     'cyclegan',
+    'taming_vqgan',
+    'rosinality_vq_vae2',
+    'rosinality_pixelsnail',
+    'pclucas14_pixelcnn_pp',
+    'zalando_vq_vae',
 )
 OWN = 'genlab'  # the name of the record of files that genlab wrote: our paths and layouts
 
@@ -64,10 +69,10 @@ CONFIGS: dict[str, tuple[str, ...] | str] = {  # names of records, or why there 
     'meanflow': _NO_WEIGHTS,
     'pix2pix': ('pix2pix',),
     'pixelcnn': _NO_WEIGHTS,
-    'pixelcnn_pp': _OTHER_LAYOUT,
+    'pixelcnn_pp': ('pclucas14_pixelcnn_pp',),
     'prior_maskgit': 'a prior over the codes of a tokenizer of your own',
     'prior_pixelcnn': 'a prior over the codes of a tokenizer of your own',
-    'prior_pixelsnail': 'a prior over the codes of a tokenizer of your own',
+    'prior_pixelsnail': ('rosinality_pixelsnail',),
     'prior_transformer': 'a prior over the codes of a tokenizer of your own',
     'progan': _OTHER_LAYOUT,
     'r3gan': _OTHER_LAYOUT,
@@ -84,9 +89,9 @@ CONFIGS: dict[str, tuple[str, ...] | str] = {  # names of records, or why there 
     'vae': ('kl_f8',),
     'vae_gan': _NO_WEIGHTS,
     'vdm': _OTHER_LAYOUT,
-    'vq_vae': _OTHER_LAYOUT,
-    'vq_vae2': _OTHER_LAYOUT,
-    'vqgan': _OTHER_LAYOUT,
+    'vq_vae': ('zalando_vq_vae',),
+    'vq_vae2': ('rosinality_vq_vae2',),
+    'vqgan': ('taming_vqgan',),
     'wgan_gp': _NO_WEIGHTS,
 }
 

@@ -13,18 +13,25 @@ from genlab.published.mapping import CONV, CONV_DENSE, Entry, Record, Table, aff
 def tables(config: ConfigDict) -> Mapping[str, Table]:
     """Returns the table of encoder and decoder."""
     return {
-        'autoencoder': Table((*_encoder(config), *_decoder(config)), sections=(('state_dict',), ()), dropped=('loss.',))
+        'autoencoder': Table(
+            (*encoder(config.model.networks), *decoder(config.model.networks)),
+            sections=(('state_dict',), ()),
+            dropped=('loss.',),
+        )
     }
 
 
-def _encoder(config: ConfigDict) -> Iterator[Entry]:
-    networks, ours = config.model.networks, 'encoder/params'
+def encoder(networks: ConfigDict, attend_last: bool = False) -> Iterator[Entry]:
+    """Yields the tensors of the encoder. `attend_last`: attention after each block of the smallest side."""
+    ours = 'encoder/params'
     levels, last = len(networks.multipliers), networks.width
     yield from affine('encoder.conv_in', f'{ours}/input', CONV)
     for i, multiplier in enumerate(networks.multipliers):
         width = networks.width * multiplier
         for j in range(networks.blocks):
             yield from _block(f'encoder.down.{i}.block.{j}', f'{ours}/block_{i}_{j}', last != width)
+            if attend_last and i == levels - 1:
+                yield from _attention(f'encoder.down.{i}.attn.{j}', ours, f'_{i}_{j}')
             last = width
         if i < levels - 1:
             yield from affine(f'encoder.down.{i}.downsample.conv', f'{ours}/down_{i + 1}', CONV)
@@ -34,8 +41,9 @@ def _encoder(config: ConfigDict) -> Iterator[Entry]:
     yield from affine('quant_conv', f'{ours}/moments', CONV)
 
 
-def _decoder(config: ConfigDict) -> Iterator[Entry]:
-    networks, ours = config.model.networks, 'decoder/params'
+def decoder(networks: ConfigDict, attend_last: bool = False) -> Iterator[Entry]:
+    """Yields the tensors of the decoder; see `encoder`."""
+    ours, levels = 'decoder/params', len(networks.multipliers)
     last = networks.width * networks.multipliers[-1]
     yield from affine('post_quant_conv', f'{ours}/codes', CONV)
     yield from affine('decoder.conv_in', f'{ours}/input', CONV)
@@ -44,6 +52,8 @@ def _decoder(config: ConfigDict) -> Iterator[Entry]:
         width = networks.width * multiplier
         for j in range(networks.blocks + 1):
             yield from _block(f'decoder.up.{i}.block.{j}', f'{ours}/block_{i}_{j}', last != width)
+            if attend_last and i == levels - 1:
+                yield from _attention(f'decoder.up.{i}.attn.{j}', ours, f'_{i}_{j}')
             last = width
         if i:
             yield from affine(f'decoder.up.{i}.upsample.conv', f'{ours}/up_{i}', CONV)
@@ -58,11 +68,15 @@ def _block(theirs: str, ours: str, shortcut: bool) -> Iterator[Entry]:
 def _middle(theirs: str, ours: str) -> Iterator[Entry]:
     for j in (0, 1):
         yield from _block(f'{theirs}.mid.block_{j + 1}', f'{ours}/middle/block_{j}', False)
-    attention = f'{theirs}.mid.attn_1'
-    yield from norm(f'{attention}.norm', f'{ours}/middle/normalization')
+    yield from _attention(f'{theirs}.mid.attn_1', f'{ours}/middle')
+
+
+def _attention(theirs: str, ours: str, suffix: str = '') -> Iterator[Entry]:
+    layer = f'{ours}/attention{suffix}'
+    yield from norm(f'{theirs}.norm', f'{ours}/normalization{suffix}')
     for part, name in enumerate('qkv'):
-        yield from affine(f'{attention}.{name}', f'{ours}/middle/attention/query_key_value', CONV_DENSE, part=(part, 3))
-    yield from affine(f'{attention}.proj_out', f'{ours}/middle/attention/output', CONV_DENSE)
+        yield from affine(f'{theirs}.{name}', f'{layer}/query_key_value', CONV_DENSE, part=(part, 3))
+    yield from affine(f'{theirs}.proj_out', f'{layer}/output', CONV_DENSE)
 
 
 RECORD = Record('CompVis/latent-diffusion (KL-f8)', tables)

@@ -39,6 +39,13 @@ class Entry(NamedTuple):
     row: int | None = None
 
 
+class Rewrite(NamedTuple):
+    """Converts what no layout of one tensor can: name -> array of the file to name -> array of the entries, and back."""
+
+    read: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+    write: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
 class Table(NamedTuple):
     """The tensors of one kind of file.
 
@@ -51,6 +58,7 @@ class Table(NamedTuple):
     dropped: tuple[str, ...] = ()
     constants: Mapping[str, float] = {}
     sections: tuple[tuple[str, ...], ...] = ((),)  # places of the tensors in the file, the preferred one first
+    rewrite: Rewrite | None = None
 
 
 class Record(NamedTuple):
@@ -101,6 +109,8 @@ SAME = Layout(lambda array, shape: array, lambda array, shape: array)
 DENSE = permuted(1, 0)  # torch.nn.Linear: [out, in]
 CONV = permuted(2, 3, 1, 0)  # torch.nn.Conv2d: [out, in, h, w]
 CONV_TRANSPOSE = permuted(2, 3, 0, 1, flip=(0, 1))  # torch.nn.ConvTranspose2d: [in, out, h, w], run backwards
+GAIN_DENSE = Layout(lambda array, shape: array.reshape(shape), lambda array, shape: array.reshape(-1, 1))
+GAIN_CONV = Layout(lambda array, shape: array.reshape(shape), lambda array, shape: array.reshape(-1, 1, 1, 1))
 # A 1x1 convolution of theirs that is a dense layer of ours.
 CONV_DENSE = reshaped(CONV, lambda ours: (1, 1, *ours))
 
@@ -110,6 +120,14 @@ def affine(theirs: str, ours: str, layout: Layout, bias: bool = True, **place: A
     yield Entry(f'{theirs}.weight', f'{ours}/kernel', layout, **place)
     if bias:
         yield Entry(f'{theirs}.bias', f'{ours}/bias', SAME, **place)
+
+
+def weight_norm(theirs: str, ours: str, layout: Layout, bias: bool = True) -> Iterator[Entry]:
+    """Yields direction, gain and bias of a layer with torch.nn.utils.weight_norm."""
+    yield Entry(f'{theirs}.weight_v', f'{ours}/kernel', layout)
+    yield Entry(f'{theirs}.weight_g', f'{ours}/gain', GAIN_DENSE if layout is DENSE else GAIN_CONV)
+    if bias:
+        yield Entry(f'{theirs}.bias', f'{ours}/bias', SAME)
 
 
 def norm(theirs: str, ours: str) -> Iterator[Entry]:
@@ -135,6 +153,19 @@ def residual(theirs: str, ours: str, first: int = 1, embedding: str = '', shortc
         yield from affine(f'{theirs}.{embedding}', f'{ours}/embedding', DENSE)
     if shortcut:
         yield from affine(f'{theirs}.{shortcut}', f'{ours}/shortcut', CONV)
+
+
+def codebook(network: str, decay: float) -> dict[str, float]:
+    """Returns constants of a quantiser that the peers do not have.
+
+    All entries count as just used. Averages count as old, so their correction for a start from zero is 1.
+
+    Args:
+      network: its name.
+      decay: of its moving averages; 0: gradients train the entries.
+    """
+    path = f'{network}/codebook'
+    return {f'{path}/idle': 0, f'{path}/steps': 10**6} | ({} if decay else {f'{path}/shift': 0})
 
 
 def section(tree: Tree, table: Table, where: str) -> Mapping[str, Any]:
@@ -180,6 +211,8 @@ def to_ours(
     if surplus := extra - known:
         name = min(surplus)
         raise ConfigError(f'{where}: no variable for the tensor {name}{meant(name, known)}: wrong file, or wrong sizes')
+    if table.rewrite:
+        tensors = table.rewrite.read(tensors)
     found: dict[str, np.ndarray] = {}
     filled: dict[str, int] = {}
     for entry in table.entries:
@@ -215,7 +248,7 @@ def to_theirs(variables: Mapping[str, np.ndarray], table: Table) -> dict[str, np
     for entry in table.entries:
         place = _view(np.asarray(variables[entry.ours]), entry)
         found[entry.theirs] = np.asarray(entry.layout.write(place, place.shape), order='C')
-    return found
+    return table.rewrite.write(found) if table.rewrite else found
 
 
 def paths(networks: Mapping[str, Any]) -> dict[str, Any]:

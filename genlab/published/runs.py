@@ -202,7 +202,7 @@ def matching(tables: Mapping[str, Table], tree: Any, where: str) -> Matched:
     found, error = {}, ConfigError(where)
     for kind, table in tables.items():
         try:
-            found[kind] = files.flat(mapping.section(tree, table, where))
+            found[kind] = unwrapped(files.flat(mapping.section(tree, table, where)))
         except ConfigError as fault:
             error = fault
     if not found:
@@ -215,6 +215,12 @@ def matching(tables: Mapping[str, Table], tree: Any, where: str) -> Matched:
             raise ConfigError(f'{where}: {", ".join(same)} have the same tensors: end its name with one of them')
         best = named[0]
     return best, tables[best], found[best]
+
+
+def unwrapped(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Removes the prefix of PyTorch's parallel wrappers, if all names have it."""
+    prefix = 'module.' if all(name.startswith('module.') for name in tensors) else ''
+    return {name.removeprefix(prefix): array for name, array in tensors.items()}
 
 
 def _filled(state: State, found: Mapping[str, np.ndarray], placement: parallel.Placement) -> State:

@@ -33,6 +33,7 @@ class ResidualEncoder(nn.Module):
     use_bias: bool = True  # of the convolutions in residual blocks
     dtype: Any = jnp.float32
     channels: tuple[int, ...] = ()  # after each halving; (): `widths`
+    rectified: bool = False  # see `Bottlenecks`
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -40,8 +41,8 @@ class ResidualEncoder(nn.Module):
         for i, width in enumerate(self.channels or widths(self.width, self.halvings)):
             x = nn.relu(Conv(width, **STRIDE_TWO, dtype=self.dtype, name=f'down_{i}')(x))
         x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(x)
-        inner = self.inner or self.width // 4
-        x = Bottlenecks(self.width, self.blocks, inner, self.use_bias, self.dtype, name='residuals')(x)
+        sizes = self.width, self.blocks, self.inner or self.width // 4
+        x = Bottlenecks(*sizes, self.use_bias, self.dtype, self.rectified, name='residuals')(x)
         x = Conv(self.latent_size, (1, 1), dtype=self.dtype, name='codes')(x) if self.latent_size else x
         return x.astype(jnp.float32)
 
@@ -59,13 +60,14 @@ class ResidualDecoder(nn.Module):
     inner: int = 0  # channels within a residual block; 0: width / 4
     use_bias: bool = True  # of the convolutions in residual blocks
     dtype: Any = jnp.float32
+    rectified: bool = False  # see `Bottlenecks`
 
     @nn.compact
     def __call__(self, codes: jax.Array, train: bool = False) -> jax.Array:
         del train  # part of the common signature; no effect here
         x = Conv(self.width, (3, 3), dtype=self.dtype, name='input')(codes)
-        inner = self.inner or self.width // 4
-        x = Bottlenecks(self.width, self.blocks, inner, self.use_bias, self.dtype, name='residuals')(x)
+        sizes = self.width, self.blocks, self.inner or self.width // 4
+        x = Bottlenecks(*sizes, self.use_bias, self.dtype, self.rectified, name='residuals')(x)
         for i, width in reversed([*enumerate([self.channels, *widths(self.width, self.halvings)[:-1]])]):
             x = ConvTranspose(width, **STRIDE_TWO, dtype=self.dtype, name=f'up_{i}')(x)
             x = nn.relu(x) if i else x

@@ -148,6 +148,8 @@ class PixelCNNPP(nn.Module):
         levels: sides H, H / 2, ... of the streams.
         classes: number of classes; 0: no label.
         dropout: rate.
+        edge_bias: whether the first convolutions add their bias where they see nothing, in the first row or column; the
+            released code does not.
     """
 
     shape: tuple[int, int]
@@ -159,11 +161,13 @@ class PixelCNNPP(nn.Module):
     classes: int = 0
     dropout: float = 0.5
     dtype: Any = jnp.float32
+    edge_bias: bool = True
 
     def setup(self):
         if any(side % 2 ** (self.levels - 1) for side in self.shape):
             raise ValueError(f'{2 ** (self.levels - 1)} must divide the sides {self.shape}: choose fewer levels')
-        conv = functools.partial(CausalConv, self.width, shift=True, weight_norm=True, dtype=self.dtype)
+        weights: dict[str, Any] = {'shift': True, 'edge_bias': self.edge_bias, 'weight_norm': True, 'dtype': self.dtype}
+        conv = functools.partial(CausalConv, self.width, **weights)
         self.first_above = conv(kernel_size=(2, 3), direction='down')
         self.first_row = conv(kernel_size=(1, 3), direction='down')
         self.first_left = conv(kernel_size=(2, 1), direction='down_right')

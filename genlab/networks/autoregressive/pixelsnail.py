@@ -7,7 +7,7 @@ residual blocks over the top codes) has 89,762,816. They include masked weights 
 
 In that implementation no place of a row but its last ones sees the last value of the row above, since the first
 convolution leaves the first column zero. Here it moves values to the next place in raster order, at no cost. Every
-place then sees all earlier ones through the attention. Without attention, a place misses values to its far right in the
+place then sees all earlier ones through the attention. `raster=False` is that implementation. Without attention, a place misses values to its far right in the
 rows just above: a convolution that sees k // 2 columns to the right also goes up by a row.
 """
 
@@ -175,6 +175,7 @@ class PixelSNAIL(nn.Module):
         context: entries of the codes in the context, or its features D; 0: no context.
         context_blocks: residual blocks over the context.
         dropout: rate.
+        raster: whether values move to the next place in raster order; else within their row or column, with the bias.
     """
 
     shape: tuple[int, int]
@@ -192,14 +193,16 @@ class PixelSNAIL(nn.Module):
     context_blocks: int = 3
     dropout: float = 0.1
     dtype: Any = jnp.float32
+    raster: bool = True
 
     def setup(self):
         side, inner = self.kernel_size, self.inner or self.width
-        conv = functools.partial(CausalConv, self.width, shift=True, weight_norm=True, dtype=self.dtype)
+        weights: dict[str, Any] = {'shift': True, 'edge_bias': self.raster, 'weight_norm': True, 'dtype': self.dtype}
+        conv = functools.partial(CausalConv, self.width, **weights)
         project = functools.partial(Projection, weight_norm=True, dtype=self.dtype)
         more: dict[str, Any] = {'dropout': self.dropout, 'dtype': self.dtype}
         self.above = conv(kernel_size=(side // 2, side), direction='down')
-        self.left = conv(kernel_size=((side + 1) // 2, side // 2), direction='down_right', raster=True)
+        self.left = conv(kernel_size=((side + 1) // 2, side // 2), direction='down_right', raster=self.raster)
         settings = (self.width, inner, side, self.residual_blocks, self.attention, self.heads)
         self.stack = [
             PixelBlock(*settings, label=self.classes > 0, condition=self.context > 0, **more)

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 
@@ -72,6 +73,9 @@ class CausalConv(Weights):
     sees its own row or place. `raster` moves a 'down_right' output to the next place in raster order instead: the first
     column then sees what the last place of the row above would see.
 
+    Places that see nothing after a shift get the bias. Without `edge_bias` they get zeros: the bias moves with the
+    output, as in released code. `raster` needs `edge_bias`.
+
     `masked` is for a 'down' kernel that sees only the columns to the left in its last row. Its masked weights exist,
     because published parameter counts include them.
     """
@@ -82,6 +86,7 @@ class CausalConv(Weights):
     raster: bool = False
     masked: bool = False
     strides: int = 1
+    edge_bias: bool = True
 
     @property
     def pads(self) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -117,6 +122,9 @@ class CausalConv(Weights):
         if self.shift and self.raster:
             places = y.reshape(len(y), -1, self.features)
             y = jnp.pad(places[:, :-1], ((0, 0), (1, 0), (0, 0))).reshape(y.shape)
+        if bias is not None and not self.edge_bias:
+            rows, columns = np.arange(y.shape[1]) >= down, np.arange(y.shape[2]) >= aside
+            return y + bias[None, None, None] * (rows[:, None] & columns)[None, :, :, None]
         return _plus(y, bias)
 
     def empty(self, count: int, width: int, channels: int) -> jax.Array:
@@ -156,6 +164,8 @@ class CausalConv(Weights):
         """
         height, width = self.kernel_size
         kernel, bias = self.kernel(band.shape[-1])
+        if bias is not None and self.shift and not self.edge_bias:
+            bias = jnp.where((i if self.direction == 'down' else j) == 0, 0, bias)
         if self.shift and self.raster:
             assert j is not None, 'a shift in raster order is for places, not for rows'
             i, j = self._before(band, i, j)

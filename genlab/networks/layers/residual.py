@@ -29,19 +29,25 @@ class ResidualBlock(nn.Module):
 
 
 class Bottlenecks(nn.Module):
-    """Applies residual blocks of channels width, inner, width, then a ReLU: [B, H, W, width] -> [B, H, W, width]."""
+    """Applies residual blocks of channels width, inner, width, then a ReLU: [B, H, W, width] -> [B, H, W, width].
+
+    A `rectified` block adds to the ReLU of its input, as an implementation with an in-place ReLU does.
+    """
 
     width: int
     blocks: int
     inner: int
     use_bias: bool
     dtype: Any
+    rectified: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         settings: dict[str, Any] = {'use_bias': self.use_bias, 'dtype': self.dtype}
         for i in range(self.blocks):
-            h = Conv(self.inner, (3, 3), name=f'inner_{i}', **settings)(nn.relu(x))
+            rectified = nn.relu(x)
+            x = rectified if self.rectified else x
+            h = Conv(self.inner, (3, 3), name=f'inner_{i}', **settings)(rectified)
             x = x + Conv(self.width, (1, 1), name=f'outer_{i}', **settings)(nn.relu(h))
         return nn.relu(x)
 

@@ -1,0 +1,86 @@
+"""Parity with the VQ-VAE-2 of rosinality/vq-vae-2-pytorch, and with the training step of its codebooks.
+
+python -m benchmarks.parity.rosinality_vq_vae2 --source=FOLDER [--full]
+"""
+
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from benchmarks.parity import compare
+from configs import vq_vae2
+from genlab.models import hierarchical_quantized
+
+
+def main() -> None:
+    """Compares both encoders, the codes, the decoder and a step of the moving averages."""
+    options = compare.arguments(__doc__ or '', 'a checkout of rosinality/vq-vae-2-pytorch')
+    sys.path.append(str(options.source))
+    import vqvae
+
+    config = vq_vae2.get_config('faces')
+    config.data.update(source='digits', dir='', resolution=64 if options.full else 16, channels=1)
+    sizes = dict(channel=128, n_res_block=2, n_res_channel=32, embed_dim=64, n_embed=512)
+    if not options.full:
+        sizes = dict(channel=8, n_res_block=1, n_res_channel=2, embed_dim=4, n_embed=6)
+        config.model.networks.update(width=8, blocks=1)
+        config.model.quantizer.update(entries=6, latent_size=4)
+    peer = vqvae.VQVAE(in_channel=1, **sizes)
+    compare.randomize(peer)
+    for quantizer in (peer.quantize_t, peer.quantize_b):
+        quantizer.cluster_size.abs_().add_(1 / 64)  # counts
+    tensors = compare.tensors_of(peer)
+    variables = compare.converted(config, 'rosinality_vq_vae2', 'vqvae', tensors)
+    ours = hierarchical_quantized.from_config(config)
+    draw, side = np.random.default_rng(0), config.data.resolution
+    x = draw.standard_normal((2, side, side, 1)).astype(np.float32)
+    compare.compare(
+        'VQ-VAE-2, top grid before quantisation',
+        lambda x: peer.quantize_conv_t(peer.enc_t(peer.enc_b(x))),
+        lambda x: ours.top_encoder.apply(
+            variables['top_encoder'], ours.features.apply(variables['features'], x)
+        ),
+        x,
+    )
+    with torch.no_grad():
+        tensor = torch.from_numpy(x.transpose(0, 3, 1, 2))
+        top, bottom, _, *codes = peer.encode(tensor)
+        features = peer.enc_b(tensor).numpy().transpose(0, 2, 3, 1)
+    top, bottom = (grid.numpy().transpose(0, 2, 3, 1) for grid in (top, bottom))
+    found = hierarchical_quantized.infer(ours, variables, {'x': x}, False).quantized
+    for level, indices in zip(('top', 'bottom'), codes):
+        assert np.array_equal(found[level].indices, indices.numpy()), f'other entries of the {level} grid'
+    fixed = torch.from_numpy(np.ascontiguousarray(features.transpose(0, 3, 1, 2)))
+    compare.compare(
+        'VQ-VAE-2, bottom grid before quantisation, from the top entries',
+        lambda top: peer.quantize_conv_b(torch.cat([peer.dec_t(top), fixed], 1)),
+        lambda top: ours.bottom_encoder.apply(variables['bottom_encoder'], top, features),
+        top,
+    )
+    both = np.concatenate([top.repeat(2, 1).repeat(2, 2), bottom], -1)  # one input for both grids
+    size = top.shape[-1]
+    output = compare.compare(
+        'VQ-VAE-2, decoder',
+        lambda both: peer.decode(both[:, :size, ::2, ::2], both[:, size:]),
+        lambda both: ours.decoder.apply(variables['decoder'], both[:, ::2, ::2, :size], both[..., size:]),
+        both,
+    )
+    z = draw.standard_normal((2, 4, 4, size)).astype(np.float32)
+    peer.quantize_t.train()(torch.from_numpy(z))
+    _, moved = ours.quantizer.apply(variables['top_quantizer'], jnp.asarray(z), True, mutable=['codebook'])
+    expected = {'entries': peer.quantize_t.embed.numpy().T, 'count': peer.quantize_t.cluster_size.numpy()}
+    for name, array in expected.items():
+        error = compare.difference(moved['codebook'][name], array)
+        print(f'VQ-VAE-2, {name} after a step of the codebook: largest relative difference {error:.1e}')
+        assert error < compare.TOLERANCE
+    if options.fixture:
+        inputs = {'x': x, 'top': codes[0].numpy(), 'bottom': codes[1].numpy()}
+        inputs |= {'z': z, 'moved': expected['entries']}
+        compare.write_fixture(options.fixture / 'rosinality_vq_vae2-vqvae.npz', tensors, inputs, output)
+    print(compare.versions(), compare.commit(options.source))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,68 @@
+"""Parity with the VQ-VAE of zalandoresearch/pytorch-vq-vae.
+
+python -m benchmarks.parity.zalando_vq_vae --source=FOLDER [--full]
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.parity import compare
+from configs import vq_vae
+from genlab.models import quantized
+
+
+def peer_classes(text: str) -> dict[str, Any]:
+    """Returns the classes of the notebook."""
+    names: dict[str, Any] = {'torch': torch, 'nn': torch.nn, 'F': torch.nn.functional}
+    for cell in json.loads(text)['cells']:
+        code = ''.join(cell['source'])
+        if cell['cell_type'] == 'code' and code.startswith('class '):
+            exec(code, names)
+    return names
+
+
+def main() -> None:
+    """Compares the grid before quantisation, its entries and the decoder; images of the peer are half of ours."""
+    options = compare.arguments(__doc__ or '', 'a checkout of zalandoresearch/pytorch-vq-vae')
+    config = vq_vae.get_config('cifar10,rectified')
+    width, inner, blocks, entries, size = (128, 32, 2, 512, 64) if options.full else (8, 2, 2, 6, 4)
+    config.model.networks.update(width=width, blocks=blocks)
+    config.model.quantizer.update(entries=entries, latent_size=size)
+    if not options.full:
+        config.data.resolution = 8
+    names = peer_classes((options.source / 'vq-vae.ipynb').read_text())
+    peer = compare.randomize(names['Model'](width, blocks, inner, entries, size, 0.25, 0.99))
+    tensors = compare.tensors_of(peer)
+    ours = quantized.from_config(config)
+    draw, side = np.random.default_rng(0), config.data.resolution
+    x = draw.standard_normal((2, side, side, 3)).astype(np.float32)
+    z = np.zeros((1, *ours.grid), np.float32)
+    networks = {'encoder': (ours.encoder, x), 'quantizer': (ours.quantizer, z, False), 'decoder': (ours.decoder, z)}
+    variables = compare.converted(config, 'zalando_vq_vae', 'vqvae', tensors, networks)
+    z = compare.compare(
+        'VQ-VAE, grid before quantisation',
+        lambda x: peer._pre_vq_conv(peer._encoder(x / 2)),
+        lambda x: ours.encoder.apply(variables['encoder'], x),
+        x,
+    )
+    with torch.no_grad():
+        _, found, _, encodings = peer._vq_vae(torch.from_numpy(np.ascontiguousarray(z.transpose(0, 3, 1, 2))))
+    chosen = ours.quantizer.apply(variables['quantizer'], z, False)
+    assert np.array_equal(encodings.argmax(1).numpy(), np.asarray(chosen.indices).ravel()), 'other entries'
+    output = compare.compare(
+        'VQ-VAE, decoder',
+        lambda z: 2 * peer._decoder(z),
+        lambda z: ours.decoder.apply(variables['decoder'], z),
+        found.numpy().transpose(0, 2, 3, 1),
+    )
+    if options.fixture:
+        inputs = {'x': x, 'z': z}
+        compare.write_fixture(options.fixture / 'zalando_vq_vae-vqvae.npz', tensors, inputs, output)
+    print(compare.versions(), compare.commit(options.source))
+
+
+if __name__ == '__main__':
+    main()
