@@ -36,7 +36,7 @@ def main() -> None:
     ours = hierarchical_quantized.from_config(config)
     draw, side = np.random.default_rng(0), config.data.resolution
     x = draw.standard_normal((2, side, side, 1)).astype(np.float32)
-    compare.compare(
+    top_z = compare.compare(
         'VQ-VAE-2, top grid before quantisation',
         lambda x: peer.quantize_conv_t(peer.enc_t(peer.enc_b(x))),
         lambda x: ours.top_encoder.apply(
@@ -53,7 +53,7 @@ def main() -> None:
     for level, indices in zip(('top', 'bottom'), codes):
         assert np.array_equal(found[level].indices, indices.numpy()), f'other entries of the {level} grid'
     fixed = torch.from_numpy(np.ascontiguousarray(features.transpose(0, 3, 1, 2)))
-    compare.compare(
+    bottom_z = compare.compare(
         'VQ-VAE-2, bottom grid before quantisation, from the top entries',
         lambda top: peer.quantize_conv_b(torch.cat([peer.dec_t(top), fixed], 1)),
         lambda top: ours.bottom_encoder.apply(variables['bottom_encoder'], top, features),
@@ -76,8 +76,8 @@ def main() -> None:
         print(f'VQ-VAE-2, {name} after a step of the codebook: largest relative difference {error:.1e}')
         assert error < compare.TOLERANCE
     if options.fixture:
-        inputs = {'x': x, 'top': codes[0].numpy(), 'bottom': codes[1].numpy()}
-        inputs |= {'z': z, 'moved': expected['entries']}
+        inputs = {'x': x, 'features': features, 'top_z': top_z, 'top': top, 'bottom_z': bottom_z, 'bottom': bottom}
+        inputs |= {'z': z, **{f'moved_{name}': array for name, array in expected.items()}}
         compare.write_fixture(options.fixture / 'rosinality_vq_vae2-vqvae.npz', tensors, inputs, output)
     print(compare.versions(), compare.commit(options.source))
 

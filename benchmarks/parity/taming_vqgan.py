@@ -74,7 +74,7 @@ def main() -> None:
         x,
     )
     if options.fixture:
-        inputs = {'x': x, 'z': z, 'logits': logits[..., 0]}
+        inputs = {'x': x, 'z': z, 'entries': entries, 'logits': logits[..., 0]}
         compare.write_fixture(options.fixture / 'taming_vqgan-vqgan.npz', tensors, inputs, output)
     print(compare.versions(), compare.commit(options.source))
 

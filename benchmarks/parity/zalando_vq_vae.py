@@ -52,14 +52,15 @@ def main() -> None:
         _, found, _, encodings = peer._vq_vae(torch.from_numpy(np.ascontiguousarray(z.transpose(0, 3, 1, 2))))
     chosen = ours.quantizer.apply(variables['quantizer'], z, False)
     assert np.array_equal(encodings.argmax(1).numpy(), np.asarray(chosen.indices).ravel()), 'other entries'
+    entries = found.numpy().transpose(0, 2, 3, 1)
     output = compare.compare(
         'VQ-VAE, decoder',
         lambda z: 2 * peer._decoder(z),
         lambda z: ours.decoder.apply(variables['decoder'], z),
-        found.numpy().transpose(0, 2, 3, 1),
+        entries,
     )
     if options.fixture:
-        inputs = {'x': x, 'z': z}
+        inputs = {'x': x, 'z': z, 'entries': entries}
         compare.write_fixture(options.fixture / 'zalando_vq_vae-vqvae.npz', tensors, inputs, output)
     print(compare.versions(), compare.commit(options.source))
 

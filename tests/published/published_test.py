@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from genlab import convert, experiment, published
-from genlab.choices import named
+from genlab.choices import named, options
 from genlab.diffusion.model import make_model
 from genlab.errors import ConfigError
-from genlab.models import cycle, generators, translation
+from genlab.losses import mixtures
+from genlab.models import cycle, generators, hierarchical_quantized, priors, quantized, translation, vqgan
 from genlab.networks.autoencoders.spatial import SpatialDecoder, SpatialEncoder
 from genlab.networks.diffusion.dit import DiT
 from genlab.published import files, mapping, recorded, runs, torch_file
@@ -29,8 +30,8 @@ FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
 NAMES = sorted(path.name for path in FIXTURES.glob('*.npz'))
 
 
-def tiny(name):
-    """Returns the config of a fixture: the published one with a tiny network, on data that are there."""
+def published_config(name):
+    """Returns the config of the published network of a fixture."""
     record = name.partition('-')[0]
     path, variant = {
         'pytorch_dcgan': ('dcgan', ''),
@@ -41,8 +42,18 @@ def tiny(name):
         'stylegan2_ada': ('stylegan2', 'ffhq256'),
         'pix2pix': ('pix2pix', 'facades'),
         'cyclegan': ('cyclegan', 'horse2zebra'),
+        'taming_vqgan': ('vqgan', 'f16'),
+        'rosinality_vq_vae2': ('vq_vae2', 'faces'),
+        'rosinality_pixelsnail': ('prior_pixelsnail', 'faces'),
+        'pclucas14_pixelcnn_pp': ('pixelcnn_pp', 'cifar10'),
+        'zalando_vq_vae': ('vq_vae', 'cifar10,rectified'),
     }[record]
-    config = module_of(ROOT / f'configs/{path}.py').get_config(variant)
+    return module_of(ROOT / f'configs/{path}.py').get_config(variant)
+
+
+def tiny(name):
+    """Returns the config of a fixture: the published one with a tiny network, on data that are there."""
+    record, config = name.partition('-')[0], published_config(name)
     config.data.update(source='digits', name='', dir='', resolution=8, channels=1)
     if record == 'pytorch_dcgan':
         config.data.resolution = 16
@@ -65,6 +76,24 @@ def tiny(name):
         config.data.update(resolution=4, channels=4)
         config.model.update(classes=3, learned_variance=True)
         config.model.network = named('transformer', patch=2, endpoint=False, width=16, depth=2, heads=2)
+    elif record == 'taming_vqgan':
+        config.model.networks.update(width=2, multipliers=(1, 2), blocks=1)
+        config.model.quantizer.update(entries=8, latent_size=4)
+        config.model.discriminator.update(width=2, layers=1)
+    elif record == 'rosinality_vq_vae2':
+        config.data.resolution = 16
+        config.model.networks.update(width=8, blocks=1)
+        config.model.quantizer.update(entries=6, latent_size=4)
+    elif record == 'rosinality_pixelsnail':
+        for network, width, inner in ((config.model.network, 16, 2), (config.model.lower, 4, 3)):
+            network.update(width=width, inner=inner, blocks=1, residual_blocks=1, context_blocks=1)
+    elif record == 'pclucas14_pixelcnn_pp':
+        config.data.channels = 3
+        config.model.network.update(width=3, blocks=1, mixtures=2)
+    elif record == 'zalando_vq_vae':
+        config.data.channels = 3
+        config.model.networks.update(width=8, blocks=2)
+        config.model.quantizer.update(entries=6, latent_size=4)
     else:
         config.model.network.update(width=4, multipliers=(1, 2), blocks=1, attention=(4,))
         if record == 'diffusers_ddpm':
@@ -80,6 +109,33 @@ def modules(name, config):
         if 'generator' in name:
             return {'generator': (nets.generator, ('z', False), {})}
         return {'discriminator': (nets.discriminator, ('x', False), {})}
+    if name.startswith('rosinality_pixelsnail-bottom'):
+        return {'bottom': (pixelsnail(config, 'bottom', 4, 4), ('x', False), {'context': 'context'})}
+    if name.startswith('rosinality_pixelsnail'):
+        return {'top': (pixelsnail(config, 'top', 4, 4), ('x', False), {})}
+    if name.startswith('pclucas14'):
+        grid = priors.Grid((config.data.resolution,) * 2, 0, config.data.channels)
+        return {'prior': (priors.NETWORKS['pixelcnn_pp'](grid, **options(config.model.network)), ('x', False), {})}
+    if name.startswith('rosinality_vq_vae2'):
+        model = hierarchical_quantized.from_config(config)
+        return {
+            'features': (model.features, ('x',), {}),
+            'top_encoder': (model.top_encoder, ('features',), {}),
+            'top_quantizer': (model.quantizer, ('top_z', False), {}),
+            'bottom_encoder': (model.bottom_encoder, ('top', 'features'), {}),
+            'bottom_quantizer': (model.quantizer, ('bottom_z', False), {}),
+            'decoder': (model.decoder, ('top', 'bottom'), {}),
+        }
+    if name.startswith(('taming', 'zalando')):
+        model = quantized.from_config(config)
+        found = {
+            'encoder': (model.encoder, ('x',), {}),
+            'quantizer': (model.quantizer, ('z', False), {}),
+            'decoder': (model.decoder, ('entries',), {}),
+        }
+        if name.startswith('taming'):
+            found['discriminator'] = (vqgan.from_config(config, None, None).discriminator, ('x', False), {})
+        return found
     if name.startswith('kl_f8'):
         shared = dict(multipliers=(1, 2), blocks=1)
         return {
@@ -106,12 +162,40 @@ def modules(name, config):
     return {'denoiser': (make_model(config, shape).network, ('x', 'level', False), {})}
 
 
+def pixelsnail(config, level, side, entries):
+    """Returns the PixelSNAIL of a grid of side x side codes, the lower one over a grid of half the side."""
+    grid = priors.Grid((side, side), entries)
+    if level == 'bottom':
+        grid = grid._replace(above=(side // 2, side // 2), above_entries=entries)
+    return priors.NETWORKS['pixelsnail'](grid, **options(config.model['network' if level == 'top' else 'lower']))
+
+
+# Record -> network -> name of the array that it is compared with; a single network has 'output'.
+OUTPUTS = {
+    'kl_f8': {'encoder': 'mean', 'decoder': 'output'},
+    'taming_vqgan': {'encoder': 'z', 'quantizer': 'entries', 'decoder': 'output', 'discriminator': 'logits'},
+    'zalando_vq_vae': {'encoder': 'z', 'quantizer': 'entries', 'decoder': 'output'},
+    'rosinality_vq_vae2': {
+        'features': 'features',
+        'top_encoder': 'top_z',
+        'top_quantizer': 'top',
+        'bottom_encoder': 'bottom_z',
+        'bottom_quantizer': 'bottom',
+        'decoder': 'output',
+    },
+}
+
+
 def fixture(name):
     """Returns the tensors, inputs and output of a fixture."""
     with np.load(FIXTURES / name) as arrays:
         found = {key: arrays[key] for key in arrays.files}
     part = lambda prefix: {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
     tensors = {key: np.asarray(value, np.float32) for key, value in part('tensors/').items()}
+    if 'shapes' in found:
+        shapes = json.loads(found['shapes'].tobytes())
+        parts = np.split(found['tensors'], np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1])
+        tensors |= {key: np.float32(part.reshape(shape)) for part, (key, shape) in zip(parts, shapes.items())}
     full = lambda array: array.astype(np.float32) if array.dtype == np.float16 else array
     return tensors, {key: full(value) for key, value in part('inputs/').items()}, found['output']
 
@@ -140,21 +224,22 @@ def test_outputs_are_those_of_the_peer(name):
     arrays = mapping.to_ours(tensors, table, shapes, name)
     assert {*arrays} == {*shapes}
     variables = mapping.nested(arrays)
-    if name.startswith('kl_f8'):
-        mean = jax.jit(found['encoder'][1])(variables['encoder'])[0]
-        np.testing.assert_allclose(
-            mean, inputs['mean'].reshape(len(mean), -1), atol=1e-4 * np.abs(inputs['mean']).max()
-        )
-        output = jax.jit(found['decoder'][1])(variables['decoder'])
-    else:
-        for network, (_, call) in found.items():
-            output = jax.jit(call)(variables[network])
-            if (own := inputs.get(f'{network}.output')) is not None:  # of a network before the last one
-                np.testing.assert_allclose(output, own, rtol=0, atol=1e-4 * np.abs(own).max())
-    np.testing.assert_allclose(output, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    outputs = jax.jit(lambda variables: {net: call(variables[net]) for net, (_, call) in found.items()})(variables)
+    own = {network: f'{network}.output' for network in found if f'{network}.output' in inputs}
+    keys = OUTPUTS.get(name.partition('-')[0]) or {**dict.fromkeys(found, 'output'), **own}
+    assert {*keys} == {*found}
+    for network, key in keys.items():
+        output = outputs[network][0] if isinstance(outputs[network], tuple) else outputs[network]
+        array = {**inputs, 'output': expected}[key].reshape(output.shape)
+        np.testing.assert_allclose(output, array, rtol=0, atol=1e-4 * np.abs(array).max(), err_msg=network)
     back = mapping.to_theirs(arrays, table)
     assert {*back} == {entry.theirs for entry in table.entries}
-    for key, array in back.items():
+    if table.rewrite:  # the same function by other tensors
+        again = mapping.to_ours(back, table, shapes, name)
+        for key, array in arrays.items():
+            np.testing.assert_allclose(again[key], array, rtol=1e-5, atol=1e-6)
+        assert any(not np.array_equal(back[key], tensors[key]) for key in back)
+    for key, array in () if table.rewrite else back.items():
         np.testing.assert_array_equal(array, tensors[key])
 
 
@@ -173,6 +258,44 @@ def test_older_names_of_a_peer_are_recognised():
     expected = mapping.to_ours(tensors, newer, shapes, 'it')
     for path, array in mapping.to_ours(same, table, shapes, 'it').items():
         np.testing.assert_array_equal(array, expected[path])
+
+
+def test_a_step_of_a_codebook_is_that_of_the_peer():
+    name = 'rosinality_vq_vae2-vqvae.npz'
+    (tensors, inputs, _), (config, table, found) = fixture(name), calls(name)
+    leaves = mapping.paths({network: one[0] for network, one in found.items()})
+    arrays = mapping.to_ours(tensors, table, {path: leaf.shape for path, leaf in leaves.items()}, name)
+    old = mapping.nested({path: jnp.asarray(array, leaves[path].dtype) for path, array in arrays.items()})
+    quantizer = hierarchical_quantized.from_config(config).quantizer
+    step = jax.jit(lambda variables, z: quantizer.apply(variables, z, True, mutable=['codebook'])[1])
+    new = step(old['top_quantizer'], inputs['z'])['codebook']
+    assert np.abs(new['entries'] - old['top_quantizer']['codebook']['entries']).max() > 0.1
+    np.testing.assert_allclose(new['entries'], inputs['moved_entries'], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(new['count'], inputs['moved_count'], rtol=1e-5)
+
+
+def test_a_likelihood_is_that_of_the_peer():
+    _, inputs, output = fixture('pclucas14_pixelcnn_pp-pixelcnn_pp.npz')
+    found = mixtures.mixture_of_logistics(inputs['x'], output).sum()
+    np.testing.assert_allclose(found, inputs['nll'], rtol=1e-5)
+
+
+def test_the_prefix_of_parallel_wrappers_is_removed():
+    tensors = fixture('zalando_vq_vae-vqvae.npz')[0]
+    config, table, _ = calls('zalando_vq_vae-vqvae.npz')
+    wrapped = {f'module.{name}': array for name, array in tensors.items()}
+    assert {*runs.matching({'vqvae': table}, wrapped, 'it')[2]} == {*tensors}
+    mixed = runs.matching({'vqvae': table}, {**wrapped, 'step': np.ones(1)}, 'it')[2]
+    assert {*mixed} == {*wrapped, 'step'}  # a name without it: nothing is known of the file
+
+
+def test_files_without_a_discriminator_are_recognised():
+    name = 'taming_vqgan-vqgan.npz'
+    config, tensors = calls(name)[0], fixture(name)[0]
+    tables = published.record('taming_vqgan').tables(published.record('taming_vqgan').complete(config))
+    assert runs.matching(tables, {'state_dict': tensors}, 'it')[0] == 'vqgan'
+    short = {key: array for key, array in tensors.items() if not key.startswith('loss.')}
+    assert runs.matching(tables, short, 'it')[0] == 'autoencoder'
 
 
 def test_every_record_has_a_fixture_and_all_are_small():
@@ -478,6 +601,9 @@ def stylegan2(**judge):
     return {'G_ema': {'init': generator}, 'D': {'init': judge}, 'augment_pipe': None}
 
 
+PRIOR = {'channel': 256, 'n_res_block': 4, 'n_res_channel': 256, 'n_out_res_block': 0, 'n_cond_res_block': 3}
+
+
 @pytest.mark.parametrize(
     'name, path, variant, found',
     [
@@ -485,6 +611,8 @@ def stylegan2(**judge):
         ('edm', 'edm', 'cifar10', EDM),
         ('dit', 'dit', 'xl2', {'model': 'DiT-XL/2', 'image_size': 256, 'num_classes': 1000}),
         ('stylegan2_ada', 'stylegan2', 'ffhq256', stylegan2()),
+        ('rosinality_pixelsnail', 'prior_pixelsnail', 'faces', {**PRIOR, 'hier': 'top'}),
+        ('rosinality_pixelsnail', 'prior_pixelsnail', 'faces', {**PRIOR, 'hier': 'bottom'}),
     ],
 )
 def test_the_configuration_of_the_peer_is_read_in_full(name, path, variant, found):
@@ -492,9 +620,13 @@ def test_the_configuration_of_the_peer_is_read_in_full(name, path, variant, foun
     mapping.check(record.complete(config), record.translate(found), 'it')
     with pytest.raises(ConfigError, match='the key unheard_of=3 .* is unknown'):
         record.translate({**found, 'unheard_of': 3})
-    config.data.resolution *= 2
-    with pytest.raises(ConfigError, match='config.data.resolution'):
-        mapping.check(record.complete(config), record.translate(found), 'it')
+    if found is not None and 'hier' in found:
+        changed, key = {**found, 'channel': 128}, 'config.model.*.width'
+    else:
+        config.data.resolution *= 2
+        changed, key = found, 'config.data.resolution'
+    with pytest.raises(ConfigError, match=key):
+        mapping.check(record.complete(config), record.translate(changed), 'it')
 
 
 def test_both_networks_of_a_pickle_are_translated():
@@ -544,3 +676,49 @@ def test_the_table_of_kl_f8_names_all_variables_at_full_size():
     entries = record.tables(record.complete(config))['autoencoder'].entries
     assert {entry.ours for entry in entries} == {*leaves}
     assert sum(leaf.size for leaf in leaves.values()) == 83_653_863
+
+
+# Fixture -> shapes of its inputs at the published size, and the published number of parameters.
+FULL = {
+    'taming_vqgan-vqgan.npz': (
+        dict(x=(1, 256, 256, 3), z=(1, 16, 16, 256), entries=(1, 16, 16, 256)),
+        72_141_699 + 2_765_633,
+    ),
+    'rosinality_vq_vae2-vqvae.npz': (
+        dict(x=(1, 256, 256, 3), features=(1, 64, 64, 128))
+        | dict.fromkeys(('top', 'top_z'), (1, 32, 32, 64))
+        | dict.fromkeys(('bottom', 'bottom_z'), (1, 64, 64, 64)),
+        1_388_867,
+    ),
+    'pclucas14_pixelcnn_pp-pixelcnn_pp.npz': (dict(x=(1, 32, 32, 3)), 53_659_080),
+    'zalando_vq_vae-vqvae.npz': (
+        dict(x=(1, 32, 32, 3), z=(1, 8, 8, 64), entries=(1, 8, 8, 64)),
+        364_160 + 8256 + 290_307 - 4 * (32 + 128),  # without the biases of the residual blocks
+    ),
+}
+
+
+@pytest.mark.parametrize('name', FULL)
+def test_the_tables_name_all_variables_at_full_size(name):
+    inputs, count = FULL[name]
+    config, record = published_config(name), published.record(name.partition('-')[0])
+    leaves = {}
+    for network, (module, places, _) in modules(name, config).items():
+        given = [jnp.zeros(inputs[place]) if place in inputs else place for place in places]
+        leaves[network] = jax.eval_shape(lambda m=module, g=given: m.init(jax.random.key(0), *g))
+    table = next(iter(record.tables(record.complete(config)).values()))
+    leaves = mapping.paths(leaves)
+    assert {entry.ours for entry in table.entries} | {*table.constants} == {*leaves}
+    assert sum(leaf.size for path, leaf in leaves.items() if path.split('/')[1] == 'params') == count
+
+
+def test_the_tables_of_pixelsnail_name_all_variables_at_full_size():
+    config, record = published_config('rosinality_pixelsnail'), published.record('rosinality_pixelsnail')
+    for level, side, count in (('top', 32, 84_873_280), ('bottom', 64, 89_762_816)):
+        context = jnp.zeros((1, 32, 32), int) if level == 'bottom' else None
+        network = pixelsnail(config, level, side, 512)
+        codes = jnp.zeros((1, side, side), int)
+        shapes = jax.eval_shape(lambda n=network, x=codes, c=context: n.init(jax.random.key(0), x, False, context=c))
+        leaves = mapping.paths({level: shapes})
+        assert {entry.ours for entry in record.tables(record.complete(config))[level].entries} == {*leaves}
+        assert sum(leaf.size for leaf in leaves.values()) == count

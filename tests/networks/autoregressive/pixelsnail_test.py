@@ -55,7 +55,7 @@ def test_without_attention_a_place_sees_what_the_kernels_reach():
 
 @pytest.mark.parametrize('attention', [True, False])
 def test_decoding_equals_the_full_pass(attention):
-    network = NETWORK.clone(attention=attention, blocks=1, output_blocks=1)
+    network = NETWORK.clone(attention=attention, raster=attention, blocks=1, output_blocks=1)
     condition = {'label': LABEL, 'context': CONTEXT}
     variables = random_variables(network, TOKENS, False, **condition)
     assert_decoding_equals_the_full_pass(network, variables, TOKENS, **condition)
