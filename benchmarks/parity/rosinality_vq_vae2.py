@@ -21,7 +21,7 @@ def main() -> None:
     import vqvae
 
     config = vq_vae2.get_config('faces')
-    config.data.update(source='digits', dir='', resolution=64 if options.full else 16, channels=1)
+    config.data.update(source='digits', dir='', resolution=32 if options.full else 16, channels=1)
     sizes = dict(channel=128, n_res_block=2, n_res_channel=32, embed_dim=64, n_embed=512)
     if not options.full:
         sizes = dict(channel=8, n_res_block=1, n_res_channel=2, embed_dim=4, n_embed=6)
@@ -35,13 +35,11 @@ def main() -> None:
     variables = compare.converted(config, 'rosinality_vq_vae2', 'vqvae', tensors)
     ours = hierarchical_quantized.from_config(config)
     draw, side = np.random.default_rng(0), config.data.resolution
-    x = draw.standard_normal((2, side, side, 1)).astype(np.float32)
+    x = draw.standard_normal((1 if options.full else 2, side, side, 1)).astype(np.float32)
     top_z = compare.compare(
         'VQ-VAE-2, top grid before quantisation',
         lambda x: peer.quantize_conv_t(peer.enc_t(peer.enc_b(x))),
-        lambda x: ours.top_encoder.apply(
-            variables['top_encoder'], ours.features.apply(variables['features'], x)
-        ),
+        lambda x: ours.top_encoder.apply(variables['top_encoder'], ours.features.apply(variables['features'], x)),
         x,
     )
     with torch.no_grad():
@@ -52,14 +50,16 @@ def main() -> None:
     found = hierarchical_quantized.infer(ours, variables, {'x': x}, False).quantized
     for level, indices in zip(('top', 'bottom'), codes):
         assert np.array_equal(found[level].indices, indices.numpy()), f'other entries of the {level} grid'
+    # The entries are round: they reach kinks of the ReLU.
+    above, below = (draw.standard_normal(grid.shape).astype(np.float32) for grid in (top, bottom))
     fixed = torch.from_numpy(np.ascontiguousarray(features.transpose(0, 3, 1, 2)))
     bottom_z = compare.compare(
-        'VQ-VAE-2, bottom grid before quantisation, from the top entries',
+        'VQ-VAE-2, bottom grid before quantisation, from a top grid',
         lambda top: peer.quantize_conv_b(torch.cat([peer.dec_t(top), fixed], 1)),
         lambda top: ours.bottom_encoder.apply(variables['bottom_encoder'], top, features),
-        top,
+        above,
     )
-    both = np.concatenate([top.repeat(2, 1).repeat(2, 2), bottom], -1)  # one input for both grids
+    both = np.concatenate([above.repeat(2, 1).repeat(2, 2), below], -1)  # one input for both grids
     size = top.shape[-1]
     output = compare.compare(
         'VQ-VAE-2, decoder',
@@ -68,6 +68,7 @@ def main() -> None:
         both,
     )
     z = draw.standard_normal((2, 4, 4, size)).astype(np.float32)
+    entries = peer.quantize_b(torch.from_numpy(z))[0].numpy()
     peer.quantize_t.train()(torch.from_numpy(z))
     _, moved = ours.quantizer.apply(variables['top_quantizer'], jnp.asarray(z), True, mutable=['codebook'])
     expected = {'entries': peer.quantize_t.embed.numpy().T, 'count': peer.quantize_t.cluster_size.numpy()}
@@ -76,8 +77,8 @@ def main() -> None:
         print(f'VQ-VAE-2, {name} after a step of the codebook: largest relative difference {error:.1e}')
         assert error < compare.TOLERANCE
     if options.fixture:
-        inputs = {'x': x, 'features': features, 'top_z': top_z, 'top': top, 'bottom_z': bottom_z, 'bottom': bottom}
-        inputs |= {'z': z, **{f'moved_{name}': array for name, array in expected.items()}}
+        inputs = {'x': x, 'features': features, 'top_z': top_z, 'top': top, 'bottom_z': bottom_z}
+        inputs |= {'above': above, 'below': below, 'z': z, 'entries': entries, **{f'moved_{name}': array for name, array in expected.items()}}
         compare.write_fixture(options.fixture / 'rosinality_vq_vae2-vqvae.npz', tensors, inputs, output)
     print(compare.versions(), compare.commit(options.source))
 

@@ -38,7 +38,7 @@ def main() -> None:
     tensors = compare.tensors_of(peer)
     ours = quantized.from_config(config)
     draw, side = np.random.default_rng(0), config.data.resolution
-    x = draw.standard_normal((2, side, side, 3)).astype(np.float32)
+    x = draw.standard_normal((1 if options.full else 2, side, side, 3)).astype(np.float32)
     z = np.zeros((1, *ours.grid), np.float32)
     networks = {'encoder': (ours.encoder, x), 'quantizer': (ours.quantizer, z, False), 'decoder': (ours.decoder, z)}
     variables = compare.converted(config, 'zalando_vq_vae', 'vqvae', tensors, networks)
@@ -53,14 +53,15 @@ def main() -> None:
     chosen = ours.quantizer.apply(variables['quantizer'], z, False)
     assert np.array_equal(encodings.argmax(1).numpy(), np.asarray(chosen.indices).ravel()), 'other entries'
     entries = found.numpy().transpose(0, 2, 3, 1)
+    codes = draw.standard_normal(entries.shape).astype(np.float32)  # the entries are round: they reach kinks of the ReLU
     output = compare.compare(
         'VQ-VAE, decoder',
         lambda z: 2 * peer._decoder(z),
         lambda z: ours.decoder.apply(variables['decoder'], z),
-        entries,
+        codes,
     )
     if options.fixture:
-        inputs = {'x': x, 'z': z, 'entries': entries}
+        inputs = {'x': x, 'z': z, 'entries': entries, 'codes': codes}
         compare.write_fixture(options.fixture / 'zalando_vq_vae-vqvae.npz', tensors, inputs, output)
     print(compare.versions(), compare.commit(options.source))
 

@@ -1,6 +1,6 @@
 """rosinality/vq-vae-2-pytorch: `pixelsnail_top_*.pt` and `pixelsnail_bottom_*.pt`, its priors, with their arguments.
 
-A file holds `model` and `args`. Kernel size 5 and 4 blocks stand in the peer's code.
+A file holds `model` and `args`. Kernel size 5, 4 blocks and 8 heads stand in the peer's code.
 """
 
 from collections.abc import Iterator, Mapping
@@ -36,7 +36,9 @@ def _entries(network: ConfigDict, name: str) -> Iterator[Entry]:
             theirs = f'blocks.{i}.resblocks.{j}'
             yield from _gated(theirs, f'{block}/residual_{j}', 'conv.conv', CONV)
             if conditioned:
-                yield from weight_norm(f'{theirs}.condition.conv', f'{block}/residual_{j}/conditioned', CONV_DENSE, False)
+                yield from weight_norm(
+                    f'{theirs}.condition.conv', f'{block}/residual_{j}/conditioned', CONV_DENSE, False
+                )
         if not network.attention:
             yield from weight_norm(f'blocks.{i}.out.conv', f'{block}/output', CONV_DENSE)
             continue
@@ -79,8 +81,7 @@ def translate(found: Mapping[str, Any]) -> dict[str, Any]:
         'output_blocks': outputs if level == 'top' else 0,
         'raster': False,
     }
-    if level == 'bottom':
-        expected['context_blocks'] = context
+    expected |= {'heads': 8} if level == 'top' else {'context_blocks': context}
     keys.done()
     return {f'model.{LEVELS[level]}.{name}': value for name, value in expected.items()}
 

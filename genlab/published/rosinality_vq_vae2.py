@@ -15,7 +15,9 @@ from genlab.published.mapping import CONV, CONV_TRANSPOSE, DENSE, SAME, Entry, R
 def tables(config: ConfigDict) -> Mapping[str, Table]:
     """Returns the table of all networks."""
     decay = config.model.quantizer.decay
-    constants = {path: value for level in ('top', 'bottom') for path, value in codebook(f'{level}_quantizer', decay).items()}
+    constants = {
+        path: value for level in ('top', 'bottom') for path, value in codebook(f'{level}_quantizer', decay).items()
+    }
     return {'vqvae': Table((*_entries(config),), constants=constants, sections=(('model',), ()))}
 
 
@@ -30,7 +32,11 @@ def _entries(config: ConfigDict) -> Iterator[Entry]:
     yield from affine('upsample_t', 'decoder/params/up', CONV_TRANSPOSE)
     yield from _decoder('dec', 'decoder/params/images', halvings, blocks)
     for letter, level in (('t', 'top'), ('b', 'bottom')):
-        for name, field, layout in (('embed', 'entries', DENSE), ('embed_avg', 'sum', DENSE), ('cluster_size', 'count', SAME)):
+        for name, field, layout in (
+            ('embed', 'entries', DENSE),
+            ('embed_avg', 'sum', DENSE),
+            ('cluster_size', 'count', SAME),
+        ):
             yield Entry(f'quantize_{letter}.{name}', f'{level}_quantizer/codebook/{field}', layout)
 
 

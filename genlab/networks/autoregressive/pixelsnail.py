@@ -7,8 +7,9 @@ residual blocks over the top codes) has 89,762,816. They include masked weights 
 
 In that implementation no place of a row but its last ones sees the last value of the row above, since the first
 convolution leaves the first column zero. Here it moves values to the next place in raster order, at no cost. Every
-place then sees all earlier ones through the attention. `raster=False` is that implementation. Without attention, a place misses values to its far right in the
-rows just above: a convolution that sees k // 2 columns to the right also goes up by a row.
+place then sees all earlier ones through the attention. `raster=False` is that implementation. Without attention, a
+place misses values to its far right in the rows just above: a convolution that sees k // 2 columns to the right also
+goes up by a row.
 """
 
 import functools
