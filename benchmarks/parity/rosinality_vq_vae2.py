@@ -78,7 +78,13 @@ def main() -> None:
         assert error < compare.TOLERANCE
     if options.fixture:
         inputs = {'x': x, 'features': features, 'top_z': top_z, 'top': top, 'bottom_z': bottom_z}
-        inputs |= {'above': above, 'below': below, 'z': z, 'entries': entries, **{f'moved_{name}': array for name, array in expected.items()}}
+        inputs |= {
+            'above': above,
+            'below': below,
+            'z': z,
+            'entries': entries,
+            **{f'moved_{name}': array for name, array in expected.items()},
+        }
         compare.write_fixture(options.fixture / 'rosinality_vq_vae2-vqvae.npz', tensors, inputs, output)
     print(compare.versions(), compare.commit(options.source))
 

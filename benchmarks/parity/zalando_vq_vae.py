@@ -53,7 +53,9 @@ def main() -> None:
     chosen = ours.quantizer.apply(variables['quantizer'], z, False)
     assert np.array_equal(encodings.argmax(1).numpy(), np.asarray(chosen.indices).ravel()), 'other entries'
     entries = found.numpy().transpose(0, 2, 3, 1)
-    codes = draw.standard_normal(entries.shape).astype(np.float32)  # the entries are round: they reach kinks of the ReLU
+    codes = draw.standard_normal(entries.shape).astype(
+        np.float32
+    )  # the entries are round: they reach kinks of the ReLU
     output = compare.compare(
         'VQ-VAE, decoder',
         lambda z: 2 * peer._decoder(z),
