@@ -165,7 +165,7 @@ def codebook(network: str, decay: float) -> dict[str, float]:
       decay: of its moving averages; 0: gradients train the entries.
     """
     path = f'{network}/codebook'
-    return {f'{path}/idle': 0, f'{path}/steps': 10**6} | ({} if decay else {f'{path}/shift': 0})
+    return {f'{path}/idle': 0.0, f'{path}/steps': 1e6} | ({} if decay else {f'{path}/shift': 0.0})
 
 
 def section(tree: Tree, table: Table, where: str) -> Mapping[str, Any]:
