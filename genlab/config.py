@@ -77,6 +77,7 @@ def defaults(experiment: str) -> ConfigDict:
             checkpoint=dict(
                 every=500,  # steps from one checkpoint to the next
                 keep=3,  # newest checkpoints to keep
+                best='',  # figure of the evaluations in training whose best checkpoint is kept too; '': none
             ),
         ),
         type_safe=True,

@@ -63,9 +63,10 @@ def run(names: list[str]) -> int:
         if len(paths) > 1:
             raise ConfigError(f'--to={target}: name one file to write')
         folder = pathlib.Path(FLAGS.workdir).expanduser()
-        step = runs.export(folder, target, paths[0], FLAGS.record or published.OWN, FLAGS.kind)
+        step = runs.export(folder, target, paths[0], FLAGS.record or published.OWN, FLAGS.kind, FLAGS.checkpoint)
         terminal.show(f'weights of step {step}: {paths[0]}, and their shapes beside it')
         return 0
+    command.check_checkpoint('--from')
     choose(files.READERS, form, '--from')
     config = command.CONFIG.value
     folder = pathlib.Path(FLAGS.workdir).expanduser() if FLAGS.workdir else command.default_workdir()

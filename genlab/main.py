@@ -52,6 +52,9 @@ flags.DEFINE_string(
     'boxes', '', 'sample: a JSON file of layouts, [{"class": "circle", "box": [0.1, 0.2, 0.5, 0.6]}, ...].'
 )
 flags.DEFINE_integer('resolution', 0, 'sample: pixels per side of --input (default: as in the run).', lower_bound=0)
+flags.DEFINE_string(
+    'checkpoint', 'newest', 'sample, evaluate, explore, and convert --to: which one, newest, best or a step.'
+)
 flags.DEFINE_bool('json', False, 'describe: the totals as JSON.')
 flags.DEFINE_string('topology', None, 'plan: a TPU topology to compile for, e.g. v5e:4x4 (needs the extra "tpu").')
 flags.DEFINE_enum(
@@ -62,6 +65,7 @@ flags.DEFINE_integer('processes', None, 'How many processes.')
 flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
 
 
+CHECKPOINTED = ('sample', 'evaluate', 'explore')  # the modes that read a checkpoint of --checkpoint
 NO_CONFIG = 'which config? e.g. --config=configs/dcgan.py; --mode=list prints all of them'
 ROOT = pathlib.Path(__file__).parents[1]  # the folder that holds genlab/ and configs/, installed or not
 
@@ -242,19 +246,45 @@ def load(path: str | pathlib.Path) -> types.ModuleType:
 
 
 def config_files() -> list[pathlib.Path]:
-    """Returns the config files that genlab comes with, by name."""
-    return sorted((ROOT / 'configs').glob('*.py'))
+    """Returns the config files that genlab comes with, and those of the current folder, by name.
+
+    A file of the current folder comes before one of genlab of the same name, as `locate` finds it.
+    """
+    folders = (ROOT / 'configs', pathlib.Path('configs').absolute())
+    found = {file.name: file for folder in folders for file in folder.glob('*.py') if file.name != '__init__.py'}
+    return [found[name] for name in sorted(found)]
+
+
+def outline(file: pathlib.Path) -> tuple[str, list[str]] | None:
+    """Returns the docstring of a config file and the names of its variants; None if it has no get_config.
+
+    The file is parsed and not executed: a folder configs/ may hold files that are none of genlab's.
+    """
+    tree = ast.parse(file.read_text(encoding='utf-8'))
+    if not any(isinstance(node, ast.FunctionDef) and node.name == 'get_config' for node in tree.body):
+        return None
+    names: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(ast.unparse(target) == 'VARIANTS' for target in node.targets):
+            of = node.value.args if isinstance(node.value, ast.Call) else getattr(node.value, 'keys', [])
+            names = [ast.unparse(entry).strip('\'"') for entry in of if entry is not None]
+    return ast.get_docstring(tree) or '', names
 
 
 def listing() -> str:
     """Returns what --mode=list prints: for each file of configs/ its path, its first sentence and its variants."""
     lines = []
     for file in config_files():
-        module = load(file)
-        paragraph = ' '.join((module.__doc__ or '').split('\n\n')[0].split())
+        try:
+            found = outline(file)
+        except (OSError, ValueError, SyntaxError) as error:  # one broken file must not hide the others
+            found = f'cannot be read: {error}', []
+        if found is None:
+            continue
+        paragraph = ' '.join(found[0].split('\n\n')[0].split())
         sentence = textwrap.shorten(re.split(r'(?<!et al)\. ', paragraph)[0].rstrip('.'), 88, placeholder=' ...')
-        lines.append(f'configs/{file.name:24}{sentence}')
-        lines += textwrap.wrap(', '.join(module.VARIANTS), 120, initial_indent=' ' * 8 + ':', subsequent_indent=' ' * 9)
+        lines.append(f'configs/{file.name:24}{sentence}'.rstrip())
+        lines += textwrap.wrap(', '.join(found[1]), 120, initial_indent=' ' * 8 + ':', subsequent_indent=' ' * 9)
     return '\n'.join(lines)
 
 
@@ -265,6 +295,8 @@ def run() -> int:
         return 0
     if CONFIG.value is None:
         raise ConfigError(NO_CONFIG)
+    if FLAGS.mode not in CHECKPOINTED:
+        check_checkpoint(f'--mode={FLAGS.mode}')
     folder = pathlib.Path(FLAGS.workdir).expanduser() if FLAGS.workdir else default_workdir()
     set_up_jax(only_compile=bool(FLAGS.topology))
     from genlab import experiment, modes
@@ -279,7 +311,7 @@ def run() -> int:
         if FLAGS.mode == 'train':
             modes.train(config, build, folder)
         elif FLAGS.mode == 'evaluate':
-            modes.evaluate(config, build, folder)
+            modes.evaluate(config, build, folder, FLAGS.checkpoint)
         elif FLAGS.mode == 'sample':
             modes.sample(
                 config,
@@ -292,14 +324,24 @@ def run() -> int:
                 FLAGS.input,
                 FLAGS.boxes,
                 FLAGS.resolution,
+                FLAGS.checkpoint,
             )
         elif FLAGS.mode == 'explore':
-            modes.explore(config, build, folder)
+            modes.explore(config, build, folder, FLAGS.checkpoint)
         elif FLAGS.mode == 'describe':
             modes.describe(config, build, FLAGS.json)
         elif FLAGS.mode == 'plan':
             modes.plan(config, build, FLAGS.topology)
     return 0
+
+
+def check_checkpoint(where: str) -> None:
+    """Raises ConfigError if a checkpoint is named, by a command that reads none or always the newest one."""
+    if FLAGS.checkpoint != 'newest':
+        raise ConfigError(
+            f'--checkpoint={FLAGS.checkpoint} does not apply to {where}: it is for --mode={", ".join(CHECKPOINTED)} '
+            'and convert --to'
+        )
 
 
 def default_workdir() -> pathlib.Path:

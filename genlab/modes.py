@@ -22,6 +22,7 @@ from genlab.sampling import drawing, inputs, rejection
 from genlab.training import loop as training
 from genlab.training import parallel, pretrained
 from genlab.training import plan as planning
+from genlab.training.checkpoint import NEWEST
 from genlab.training.program import Program
 from genlab.training.state import State
 
@@ -58,9 +59,9 @@ def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
         yield
 
 
-def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
-    """Evaluates the newest checkpoint and writes evaluation.json and the report."""
-    step, state, program, placement = restore(config, build, folder)
+def evaluate(config: ConfigDict, build: Build, folder: pathlib.Path, checkpoint: str = NEWEST) -> None:
+    """Evaluates a checkpoint, 'newest', 'best' or a step, and writes evaluation.json and the report."""
+    step, state, program, placement = restore(config, build, folder, checkpoint)
     record.check(folder, config)
 
     def note(text: str) -> None:
@@ -88,8 +89,9 @@ def sample(
     path: str = '',
     boxes: str = '',
     resolution: int = 0,
+    checkpoint: str = NEWEST,
 ) -> None:
-    """Draws samples of the newest checkpoint.
+    """Draws samples of a checkpoint.
 
     Writes a grid, a PNG per image, all samples as .npz, and their conditions, into a folder that `drawing.folder_name`
     names. It starts empty, so all its files are of this command. Images of given files are named after these.
@@ -101,8 +103,9 @@ def sample(
       prompt: a caption for every sample; '' for none.
       label: a class for every sample, by name or number; '' for none.
       path, boxes, resolution: of the files that condition the samples, see `inputs.read`.
+      checkpoint: 'newest', 'best' or a step.
     """
-    step, state, program, placement = restore(config, build, folder)
+    step, state, program, placement = restore(config, build, folder, checkpoint)
     config, experiment = program.config, program.experiment
     if experiment.conditions.any:  # other models sample without the data
         record.check(folder, config)
@@ -133,9 +136,12 @@ def sample(
         terminal.show(f'{len(drawn)} samples of step {step}: {target}')
 
 
-def explore(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
-    """Explores the codes of the newest checkpoint. Writes pictures, animations, figures and the report."""
-    step, state, program, placement = restore(config, build, folder)
+def explore(config: ConfigDict, build: Build, folder: pathlib.Path, checkpoint: str = NEWEST) -> None:
+    """Explores the codes of a checkpoint: 'newest', 'best' or a step.
+
+    Writes pictures, animations, figures and the report.
+    """
+    step, state, program, placement = restore(config, build, folder, checkpoint)
     record.check(folder, config)
     seen = exploration.explore(program.config, program.experiment, placement, state)
     if jax.process_index() == 0:
@@ -161,12 +167,14 @@ def plan(config: ConfigDict, build: Build, topology: str | None) -> None:
     terminal.show(planning.table(planning.plan(config, build, topology), config.train.microbatches))
 
 
-def restore(config: ConfigDict, build: Build, folder: pathlib.Path) -> tuple[int, State, Program, parallel.Placement]:
-    """Returns (step, state, the phase of that step, placement) of the newest checkpoint of a run of this config."""
+def restore(
+    config: ConfigDict, build: Build, folder: pathlib.Path, checkpoint: str = NEWEST
+) -> tuple[int, State, Program, parallel.Placement]:
+    """Returns (step, state, the phase of that step, placement) of a checkpoint of a run of this config."""
     keys = workdir.compare(folder, config)
     if keys:
         raise ConfigError(
             f'--workdir={folder}: its run has another {", ".join(keys)}: give the same, or name its folder'
         )
     placement = parallel.place(config.placement)
-    return *pretrained.restore(config, build, folder, placement), placement
+    return *pretrained.restore(config, build, folder, placement, checkpoint=checkpoint), placement

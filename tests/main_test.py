@@ -13,7 +13,7 @@ import pytest
 
 from genlab import main
 from genlab.run.logs import read_metrics
-from support.runs import FILES
+from support.runs import FILES, module_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = [
@@ -55,6 +55,8 @@ def test_all_modes_from_elsewhere(tmp_path):
     folder = tmp_path / 'runs/gan'
     assert f'{folder.relative_to(tmp_path)}/report.html' in out and 'compiling the step' in error and 'took' in error
     assert json.loads((folder / 'evaluation.json').read_text())['figures']['of_modes'] == 8
+    code, out, line, _ = finish(start(*TINY, '--mode=sample', '--checkpoint=5', cwd=tmp_path))
+    assert code == 2 and '--checkpoint=5: there is no such step' in line and 'holds 4, 8, 12' in line
     code, out, _, error = finish(start(*TINY, '--mode=sample', '--count=3', '--seed=5', cwd=tmp_path))
     assert code == 0 and '3 samples of step 12' in out, error
     assert len([*folder.glob('samples/step-12-seed-5-*/grid.png')]) == 1
@@ -111,6 +113,7 @@ BAD = {
     'no file': ([], 2, 'there is no such file; --mode=list prints', 'configs/qqq.py'),
     'near file': ([], 2, 'there is no such file (did you mean dcgan?)', 'configs/dcgna.py'),
     'no config': ([], 2, 'which config?', None),
+    'checkpoint of training': (['--checkpoint=best'], 2, 'does not apply to --mode=train: it is for --mode=sample'),
 }
 
 
@@ -122,7 +125,7 @@ def typed(arguments, config, capsys, monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         main.guarded(main.parse, words)
         sys.exit(main.guarded(main.run))
-    for name in ('config', 'workdir', 'mode', 'require'):
+    for name in ('config', 'workdir', 'mode', 'require', 'checkpoint'):
         main.FLAGS[name].unparse()
     return stopped.value.code, capsys.readouterr().err
 
@@ -183,6 +186,29 @@ def test_the_list_has_every_config_and_variant(capsys, monkeypatch):
     paths = [line.split()[0] for line in lines if line.startswith('configs/')]
     assert paths == [f'configs/{file.name}' for file in FILES]
     assert '        :mnist, s2, b2, xl2' in lines and max(map(len, lines)) <= 120
+
+
+def test_the_outline_of_a_config_is_that_of_its_module():
+    for file in FILES:
+        module = module_of(file)
+        docstring, names = main.outline(file)
+        assert names == [*module.VARIANTS] and docstring.split()[0] == module.__doc__.split()[0]
+
+
+def test_the_list_has_the_configs_of_the_current_folder_without_running_them(tmp_path, monkeypatch):
+    (tmp_path / 'configs').mkdir()
+    write = lambda name, text: (tmp_path / 'configs' / name).write_text(text)
+    write(
+        'mine.py', '"""A system of mine. More."""\n1 / 0\ndef get_config(variant=""): ...\nVARIANTS = {"big": None}\n'
+    )
+    write('broken.py', 'def get_config(:')
+    write('other.py', 'print("no config of genlab")\n')
+    monkeypatch.chdir(tmp_path)
+    lines = main.listing().splitlines()
+    place = lines.index(f'configs/{"mine.py":24}A system of mine')
+    assert lines[place + 1] == '        :big' and not any('other.py' in line for line in lines)
+    assert any('broken.py' in line and 'cannot be read' in line for line in lines)
+    assert any(line.startswith('configs/dcgan.py') for line in lines)
 
 
 def test_an_installation_holds_the_configs():

@@ -23,7 +23,7 @@ from genlab.published.recorded import check_recorded
 from genlab.run import stops, workdir
 from genlab.run.files import write_json
 from genlab.training import parallel, pretrained
-from genlab.training.checkpoint import Checkpoints
+from genlab.training.checkpoint import NEWEST, Checkpoints
 from genlab.training.program import make_init, programs
 from genlab.training.state import State, not_finite
 
@@ -112,8 +112,15 @@ def make(
     return provenance
 
 
-def export(folder: pathlib.Path, form: str, target: pathlib.Path, name: str = published.OWN, kind: str = '') -> int:
-    """Writes the averaged weights of the newest checkpoint of a run, and <target>.json with shapes and the config.
+def export(
+    folder: pathlib.Path,
+    form: str,
+    target: pathlib.Path,
+    name: str = published.OWN,
+    kind: str = '',
+    checkpoint: str = NEWEST,
+) -> int:
+    """Writes the averaged weights of a checkpoint of a run, and <target>.json with shapes and the config.
 
     Args:
       folder: of the run.
@@ -121,13 +128,15 @@ def export(folder: pathlib.Path, form: str, target: pathlib.Path, name: str = pu
       target: path of the file.
       name: of the record whose names and layouts are written.
       kind: which table of the record, where it has several; '' takes the first one.
+      checkpoint: 'newest', 'best' or a step.
 
     Returns:
       The step of the checkpoint.
     """
     config = pretrained.config_of(str(folder), '--workdir')
     placement = parallel.place(config.placement)
-    step, state, _ = pretrained.restore(config, experiment.load(config.experiment), folder, placement)
+    build = experiment.load(config.experiment)
+    step, state, _ = pretrained.restore(config, build, folder, placement, checkpoint=checkpoint)
     variables = {
         path: np.asarray(leaf) for path, leaf in mapping.paths(parallel.to_host(state.variables(averaged=True))).items()
     }

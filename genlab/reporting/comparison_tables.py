@@ -8,63 +8,10 @@ from typing import Any, NamedTuple
 
 from genlab.reporting.figures import Part, flatten, is_number, parts, plain, title
 from genlab.reporting.run import read_json, seconds_of
+from genlab.run.better import BETTER
 from genlab.run.logs import read_metrics
 from genlab.run.protocol import VERSION
 
-LOWER = (
-    'frechet_distance',
-    'kernel_distance',
-    'class_divergence',
-    'sliced_wasserstein',
-    'nll',
-    'nll_bound',
-    'nll_importance_weighted',
-    'nll_codes',
-    'nll_codes_bound',
-    'nll_ais',
-    'bits_per_dimension',
-    'bits_per_dimension_bound',
-    'bits_per_dimension_importance_weighted',
-    'squared_error',
-    'translation_l1',
-    'translation_distance',
-)
-HIGHER = (
-    'precision',
-    'recall',
-    'density',
-    'coverage',
-    'inception_score',
-    'condition_accuracy',
-    'condition_probe',
-    'condition_kept',
-    'modes',
-    'high_quality',
-    'linear_probe',
-    'nmi',
-    'ari',
-    'mig',
-    'dci_disentanglement',
-    'dci_completeness',
-    'dci_informativeness',
-    'factor_vae',
-    'angle_correlation',
-    'anomaly_auroc',
-    'anomaly_aupr',
-    'psnr',
-    'ssim',
-    'psnr_above_filters',
-    'scene_kind',
-    'scene_colour',
-    'scene_place',
-    'scene_all',
-    'box_accuracy',
-    'box_accuracy_ratio',
-    'translation_ssim',
-    'translation_pixel_accuracy',
-    'translation_class_accuracy',
-)
-BETTER = dict.fromkeys(LOWER, 'lower') | dict.fromkeys(HIGHER, 'higher')  # other figures have no best run
 CHANGED = 'the protocol has changed since: evaluate the run again before comparing it'
 NAMES = {'cpu': 'CPU', 'gpu': 'GPU', 'tpu': 'TPU'}
 

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genlab.reporting.charts import COLOURS, chart, number
-from genlab.reporting.comparison_tables import BETTER, Run, read, words
+from genlab.reporting.comparison_tables import Run, read, words
 from genlab.reporting.figures import is_number, plain
 from genlab.reporting.page import page
 from genlab.reporting.run import read_json, seconds_of
 from genlab.reporting.tables import notice_boxes
+from genlab.run.better import BETTER
 from genlab.run.files import write_text
 
 SEED = 'seed'

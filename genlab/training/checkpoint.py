@@ -6,20 +6,32 @@ import json
 import pathlib
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as orbax
 from absl import logging
 
-from genlab.errors import UserError
+from genlab.errors import ConfigError, UserError
+from genlab.run.files import write_json
 from genlab.training import parallel
 
 MANIFEST = 'checksums.json'
+BEST = 'best.json'  # beside the checkpoints: which one is the best, as `Best`
+NEWEST = 'newest'  # the checkpoint that is restored if no other is named
 TEMPORARY = '*.orbax-checkpoint-tmp*'  # folders that orbax is writing
 LITTLE = 2**20  # bytes; with less room than that a disk is full
 Tree = Any
+
+
+class Best(NamedTuple):
+    """The best checkpoint by a figure of the evaluations in training."""
+
+    step: int
+    figure: str  # its name
+    value: float
+    protocol: str  # the id of the conditions that the figure was measured under
 
 
 class Checkpoints:
@@ -37,7 +49,7 @@ class Checkpoints:
         """
         Args:
           folder: absolute or relative; `folder/<step>` holds a checkpoint.
-          keep: number of newest checkpoints to keep.
+          keep: number of newest checkpoints to keep. The best one is kept beside them.
           warn: called with one line per checkpoint that was skipped.
           read_only: change nothing in the folder, because a run may be writing there.
           alone: read in this process without waiting for the others, onto devices of its own; needs `read_only`.
@@ -48,6 +60,7 @@ class Checkpoints:
             self._clear_up()
         if not self.folder.exists():
             raise UserError(f'there are no checkpoints in {self.folder}: train first, or name the folder of a run')
+        self.recorded = read_best(self.folder)
         among: dict[str, Any] = {}
         if alone and jax.process_count() > 1:
             among = {'primary_host': jax.process_index(), 'active_processes': {jax.process_index()}}
@@ -55,7 +68,7 @@ class Checkpoints:
             self.manager = orbax.CheckpointManager(
                 self.folder,
                 options=orbax.CheckpointManagerOptions(
-                    max_to_keep=keep,
+                    preservation_policy=_Kept(keep, lambda: self.recorded),
                     read_only=read_only,
                     multiprocessing_options=orbax.options.MultiprocessingOptions(**among),
                     async_options=orbax.AsyncOptions(post_finalization_callback=self._seal),
@@ -115,21 +128,72 @@ class Checkpoints:
         """Returns the step of the newest checkpoint, or None if there is none."""
         return self.manager.latest_step()
 
-    def restore(self, template: Tree) -> tuple[int, Tree, dict] | None:
-        """Restores the newest undamaged checkpoint.
+    def best(self) -> Best | None:
+        """Returns the best checkpoint that was recorded, or None if there is none, or if it is gone."""
+        there = self.recorded is not None and self.recorded.step in self.manager.all_steps()
+        return self.recorded if there else None
+
+    def record_best(self, best: Best) -> None:
+        """Keeps a saved checkpoint beside the newest ones, in place of the best one so far.
+
+        It waits until the checkpoint is on disk, so that the record never names a missing one. The checkpoint that was
+        the best before is removed with the next save, unless it is among the newest.
+        """
+        self.wait()
+        if jax.process_index() == 0:
+            write_json(self.folder / BEST, best._asdict())
+        self.recorded = best
+
+    def named(self, which: str) -> int:
+        """Returns the step of a checkpoint that a user names.
+
+        Args:
+          which: 'best', or a step.
+
+        Raises:
+          ConfigError: there is no such checkpoint; the message lists those that are there.
+        """
+        steps, best = sorted(self.manager.all_steps()), self.best()
+        if which == 'best' and best:
+            return best.step
+        if which.isdecimal() and int(which) in steps:
+            return int(which)
+        there = f'{self.folder} holds {", ".join(map(str, steps)) or "none"}'
+        there += f'; the best is {best.step}, by {best.figure}' if best else ''
+        if which == 'best':
+            raise ConfigError(
+                f'--checkpoint=best: no best checkpoint is recorded; {there}: train with '
+                'config.checkpoint.best=FIGURE, or name a step'
+            )
+        what = 'there is no such step' if which.isdecimal() else f'choose {NEWEST}, best or a step'
+        raise ConfigError(f'--checkpoint={which}: {what}; {there}')
+
+    def restore(self, template: Tree, which: str = NEWEST) -> tuple[int, Tree, dict] | None:
+        """Restores the newest undamaged checkpoint, or the one that is named.
 
         A damaged checkpoint is skipped in favour of the previous one. Unless read-only, it is renamed to
         `damaged-<step>`. If a run replaces its checkpoints meanwhile, the reader starts again with the newest.
+        A checkpoint that is named has no substitute.
 
         Args:
           template: the shapes of the state, with shardings.
+          which: 'newest', 'best', or a step.
 
         Returns:
           (step, arrays in the layout of `template`, notes), or None if there are no checkpoints.
 
         Raises:
           UserError: there are checkpoints, but none can be read. A silent restart would lose the run.
+          ConfigError: there is no checkpoint of that name.
         """
+        if which != NEWEST:
+            step, found = self.named(which), {}
+            restored = self._restore(step, template, found)
+            if restored is None:
+                raise UserError(
+                    f'--checkpoint={which}: checkpoint {step} in {self.folder} cannot be read ({found[step]})'
+                )
+            return step, restored['state'], restored['notes']
         faults: dict[int, str] = {}
         while steps := [step for step in sorted(self.manager.all_steps(), reverse=True) if step not in faults]:
             restored = self._restore(steps[0], template, faults)
@@ -225,6 +289,35 @@ class Checkpoints:
                 aside(self.folder / str(step))
             parallel.agree(False)
             self.manager.reload()
+
+
+class _Kept(orbax.checkpoint_managers.PreservationPolicy):
+    """Preserves the newest checkpoints and the best one.
+
+    The figures of a step are known only after its checkpoint was saved, so orbax's own policy for the best, which reads
+    them from the checkpoint, does not apply.
+    """
+
+    def __init__(self, keep: int, best: Callable[[], Best | None]):
+        self.newest, self.best = orbax.checkpoint_managers.LatestN(keep), best
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[orbax.checkpoint_managers.PolicyCheckpointInfo],
+        *,
+        context: orbax.checkpoint_managers.PreservationContext,
+    ) -> Sequence[bool]:
+        best, newest = self.best(), self.newest.should_preserve(checkpoints, context=context)
+        return [kept or (best is not None and one.step == best.step) for kept, one in zip(newest, checkpoints)]
+
+
+def read_best(folder: pathlib.Path) -> Best | None:
+    """Returns the record of the best checkpoint in a folder of checkpoints; None if it is missing or damaged."""
+    try:
+        best = Best(**json.loads((folder / BEST).read_text()))
+        return best if isinstance(best.step, int) and isinstance(best.value, (int, float)) else None
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def newest(folder: pathlib.Path) -> tuple[int, str] | None:

@@ -7,24 +7,25 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import jax
 from ml_collections import ConfigDict
 
 from genlab import data, evaluation
 from genlab.config import at
-from genlab.errors import PREEMPTED, ConfigError, UserError, warn
+from genlab.errors import PREEMPTED, ConfigError, UserError, warn, warn_once
 from genlab.evaluation.metrics.toy import modes
 from genlab.experiment import Build
 from genlab.reporting import run as report
 from genlab.run import record, stops, workdir
+from genlab.run.better import improves
 from genlab.run.files import write_json
 from genlab.run.logs import MetricLog
 from genlab.run.progress import Progress
 from genlab.sampling import drawing
 from genlab.training import parallel, totals
-from genlab.training.checkpoint import Checkpoints
+from genlab.training.checkpoint import Best, Checkpoints
 from genlab.training.program import (
     Pattern,
     Program,
@@ -130,6 +131,7 @@ class Loop:
         self.failures: dict[tuple[str, str], tuple[str, int]] = {}  # what failed without stopping: see `attempt`
         self.fault = ''  # why the log cannot be written, which ends the run
         self.stuck = 0  # steps in a row that skipped an update, by whole lines
+        self.result: evaluation.Evaluation | None = None  # of this step, until `keep_best` has read it
         self.saved: dict[str, Any] | None = None  # sums of metrics since the last line, from the checkpoint
         init = make_init(program)
         restored = checkpoints.restore(parallel.template(placement, jax.eval_shape(init)))
@@ -228,6 +230,7 @@ class Loop:
                 self.attempt('samples', self.sample)
             if self.due(train.evaluate_every):
                 self.attempt('evaluation', self.evaluate)
+                self.keep_best()
         if asked:
             self.leave()
 
@@ -356,12 +359,46 @@ class Loop:
             result = evaluation.evaluate(
                 self.program.config, self.program.experiment, self.placement, self.state, self.progress.note
             )
+        self.result = result
         if self.main:
             evaluation.write(self.folder, self.step, result)
         for alarm in result.alarms:
             self.progress.note(f'alarm: {alarm}')
         self.log.write(self.step, {f'evaluation/{name}': value for name, value in evaluation.scalars(result).items()})
         self.evaluated.add(self.step)
+
+    def keep_best(self) -> None:
+        """Saves the step and records it as the best, if its evaluation is the best so far by `config.checkpoint.best`.
+
+        All processes have to find it so. An evaluation that failed has no result.
+        """
+        result, self.result = self.result, None
+        if not self.config.checkpoint.best:
+            return
+        best = self.better(result) if result else None
+        if parallel.agree(best is None) or best is None:
+            return
+        if self.checkpoints.latest() != self.step:
+            self.save()
+        with self.stop.during('the checkpoint', whole=True):
+            self.checkpoints.record_best(best)
+        self.progress.note(f'the best {best.figure} so far, {best.value:.4g}: checkpoint {best.step}')
+
+    def better(self, result: evaluation.Evaluation) -> Best | None:
+        """Returns this step with the figure of `config.checkpoint.best`, if no step was better; else None.
+
+        Figures under another protocol do not compare: the first one after a change counts as the best.
+        """
+        figure = self.config.checkpoint.best
+        value, before = result.figures.get(figure), self.checkpoints.best()
+        if not isinstance(value, (int, float)) and self.main:
+            found = 'is no number' if figure in result.figures else 'is not among the figures of this model'
+            warn_once(f'config.checkpoint.best={figure!r} {found}: no checkpoint is kept for it')
+        protocol = next((part['id'] for part in result.protocol.values() if figure in part['figures']), '')
+        comparable = before is not None and (before.figure, before.protocol) == (figure, protocol)
+        if not improves(figure, value, before.value if before and comparable else None):
+            return None
+        return Best(self.step, figure, cast(float, value), protocol)
 
     def finish(self, program: Program, trained: bool) -> None:
         """Writes the last checkpoint, samples and evaluation, and the report.
@@ -385,6 +422,7 @@ class Loop:
             if parallel.agree(self.stop.asked):
                 self.leave()
             self.attempt('evaluation', self.evaluate)
+            self.keep_best()
         self.progress.close()
         if self.main:
             self.attempt('report', lambda: report.write(self.folder))

@@ -1,4 +1,4 @@
-"""Loads the newest checkpoint of a run, for tools that inspect it and for runs that start from its networks."""
+"""Loads a checkpoint of a run, for tools that inspect it and for runs that start from its networks."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ from genlab.errors import ConfigError, UserError, warn
 from genlab.models.tokenizer import Tokenizer
 from genlab.run import workdir
 from genlab.training import parallel
-from genlab.training.checkpoint import Checkpoints, newest
+from genlab.training.checkpoint import NEWEST, Checkpoints, newest
 from genlab.training.program import Program, make_init, programs
 from genlab.training.state import Network, State
 
@@ -32,8 +32,9 @@ def restore(
     placement: parallel.Placement,
     flag: str = '--workdir',
     alone: bool = False,
+    checkpoint: str = NEWEST,
 ) -> tuple[int, State, Program]:
-    """Restores the newest checkpoint of a run.
+    """Restores a checkpoint of a run.
 
     Args:
       config: of the run.
@@ -42,12 +43,14 @@ def restore(
       placement: where to place the state.
       flag: the flag or config key that gave the folder, for error messages.
       alone: whether this process reads it without the others, onto a placement of its own devices.
+      checkpoint: 'newest', 'best' or a step.
 
     Returns:
       (step, state, the program of the phase that the step belongs to).
 
     Raises:
       UserError: the run has no checkpoint.
+      ConfigError: it has none of that name.
     """
     config = workdir.with_facts(folder, config)
     schedule = programs(config, build, placement, declared=not data.missing(config.model))
@@ -55,7 +58,7 @@ def restore(
     restored = None
     if (folder / 'checkpoints').exists():
         with Checkpoints(folder / 'checkpoints', warn=warn, read_only=True, alone=alone) as checkpoints:
-            restored = checkpoints.restore(template)
+            restored = checkpoints.restore(template, checkpoint)
     if restored is None:
         raise UserError(f'{flag}={folder}: there is no checkpoint yet: train first')
     step, state, _ = restored

@@ -23,6 +23,7 @@ from genlab.evaluation.evaluators import PARTS
 from genlab.evaluation.features.extractors import KINDS
 from genlab.evaluation.metrics.codes import METHODS
 from genlab.experiment import Build, Experiment
+from genlab.run.better import BETTER
 from genlab.sampling import rejection
 from genlab.training import parallel, totals
 from genlab.training.players import example_keys
@@ -190,6 +191,12 @@ def check(config: ConfigDict, schedule: Sequence[Phase], placement: parallel.Pla
             f'config.losses has players {", ".join(config.losses)}, but config.optimizer has '
             f'{", ".join(config.optimizer)}: give each player both'
         )
+    if best := config.checkpoint.best:
+        choose(BETTER, best, 'config.checkpoint.best')
+        if not any(of.train.evaluate_every for of in (config, *(phase.config for phase in schedule))):
+            raise ConfigError(
+                f'config.checkpoint.best={best!r} needs evaluations in training: set config.train.evaluate_every'
+            )
     for player in train.order:
         choose(config.losses, player, 'config.train.order')
     for phase in schedule:

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from genlab.errors import UserError
+from genlab.errors import ConfigError, UserError
 from genlab.training import checkpoint, parallel
-from genlab.training.checkpoint import Checkpoints
+from genlab.training.checkpoint import Best, Checkpoints
 from genlab.training.state import State
 
 
@@ -32,12 +32,12 @@ def copy(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / 'checkpoints')
 
 
-def restore(folder, placement_name='pmap', **options):
+def restore(folder, placement_name='pmap', which='newest', **options):
     warnings, placement = [], parallel.place(placement_name)
     params = {'net': {'w': jax.ShapeDtypeStruct((128, 256), np.float32)}}
     shapes = State(jax.ShapeDtypeStruct((), np.int32), params, {}, {}, {})
     with Checkpoints(folder, keep=2, warn=warnings.append, **options) as checkpoints:
-        return checkpoints.restore(parallel.template(placement, shapes)), warnings
+        return checkpoints.restore(parallel.template(placement, shapes), which), warnings
 
 
 def test_the_last_checkpoint_is_on_disk_at_exit_and_old_ones_are_removed(saved):
@@ -157,3 +157,49 @@ def test_a_full_disk_is_named_with_the_last_good_checkpoint(copy, monkeypatch):
         monkeypatch.setattr(checkpoints.manager, 'save', full)
         with pytest.raises(UserError, match=r'the disk of .* is full; step 3 is saved: make room, and run the same'):
             checkpoints.save(4, tree(4, parallel.place('pmap')), {})
+
+
+def test_the_best_is_kept_beside_the_newest_until_another_is_better(tmp_path):
+    """The record outlives the process: the best is still kept when the run goes on."""
+    placement, kept = parallel.place('pmap'), []
+
+    def save(*steps, best=None):
+        with Checkpoints(tmp_path, keep=1, warn=print) as checkpoints:
+            for step in steps:
+                checkpoints.save(step, tree(step, placement), {})
+                if step == best:
+                    checkpoints.record_best(Best(step, 'nll', 0.5, 'id'))
+        kept.append(sorted(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()))
+
+    save(1, 2, best=1)
+    save(3)
+    assert kept == [[1, 2], [1, 3]]
+    assert restore(tmp_path, which='best', read_only=True)[0][0] == 1
+    assert restore(tmp_path, which='newest', read_only=True)[0][0] == 3
+    save(4, 5, best=4)
+    assert kept[-1] == [4, 5]
+
+
+def test_a_named_checkpoint_has_no_substitute(copy):
+    assert restore(copy, which='2', read_only=True)[0][0] == 2
+    for which, said in (
+        ('9', 'there is no such step'),
+        ('best', 'no best checkpoint is recorded'),
+        ('beste', 'choose'),
+    ):
+        with pytest.raises(ConfigError, match=f'--checkpoint={which}: {said}.* holds 2, 3'):
+            restore(copy, which=which, read_only=True)
+    flip(copy / '2/state/manifest.ocdbt')
+    with pytest.raises(UserError, match='--checkpoint=2: checkpoint 2 in .* cannot be read .*checksum'):
+        restore(copy, which='2', read_only=True)
+
+
+def test_the_record_of_a_best_checkpoint_that_is_gone_counts_for_nothing(copy):
+    with Checkpoints(copy, keep=2, warn=print) as checkpoints:
+        checkpoints.record_best(Best(2, 'nll', 0.5, 'id'))
+        assert checkpoints.best().step == 2
+    shutil.rmtree(copy / '2')
+    for content in ('{"step": 2, "figure": "nll", "value": 0.5, "protocol": "id"}', '{"step": 3}', '[', '{}'):
+        (copy / 'best.json').write_text(content)
+        with Checkpoints(copy, keep=2, warn=print, read_only=True) as checkpoints:
+            assert checkpoints.best() is None

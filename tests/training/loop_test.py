@@ -376,3 +376,53 @@ def test_samples_of_a_run_equal_those_of_sample_mode(whole, tmp_path):
     step, state, _, placement = modes.restore(config, build, whole)
     assert step == 12 and int(state.step) == 12 and placement.axis == parallel.AXIS
     assert jax.tree.leaves(state.average)
+
+
+def test_the_best_checkpoint_by_a_figure_is_kept(tmp_path, monkeypatch):
+    """Evaluations come between checkpoints; a NaN is never the best; a resumed run remembers; other figures start anew.
+
+    keep=1: checkpoints 4, 8, 12 replace each other.
+    """
+    values = {3: 5.0, 6: 1.0, 9: float('nan'), 12: 2.0, 15: 0.5, 18: 7.0}
+
+    def evaluate(config, experiment, placement, state, note):
+        figures = {'sliced_wasserstein': values[int(state.step)], 'modes': 8 - int(state.step) // 6}
+        return evaluation.Evaluation(figures, {'points': {'id': 'x', 'figures': [*figures]}}, [], {}, {})
+
+    monkeypatch.setattr(evaluation, 'evaluate', evaluate)
+
+    def trained(steps, figure='sliced_wasserstein'):
+        best = {'checkpoint.keep': 1, 'checkpoint.best': figure, 'train.evaluate_every': 3, 'train.steps': steps}
+        go(toy(**best), tmp_path)
+        kept = {int(path.name) for path in (tmp_path / 'checkpoints').iterdir() if path.name.isdigit()}
+        return kept, json.loads((tmp_path / 'checkpoints/best.json').read_text())
+
+    assert trained(12) == ({6, 12}, {'step': 6, 'figure': 'sliced_wasserstein', 'value': 1.0, 'protocol': 'x'})
+    config = toy(**{'train.steps': 12})
+    step, state, _, _ = modes.restore(config, experiment.load(config.experiment), tmp_path, 'best')
+    assert step == 6 == int(state.step)
+    kept, best = trained(15)
+    assert best['step'] == 15 and 15 in kept
+    assert trained(18, 'modes')[1] == {'step': 18, 'figure': 'modes', 'value': 5, 'protocol': 'x'}
+
+
+@pytest.mark.parametrize(
+    'changes, text',
+    [
+        ({'checkpoint.best': 'frechet_distence'}, 'did you mean frechet_distance'),
+        ({'checkpoint.best': 'modes', 'train.evaluate_every': 0}, 'needs evaluations in training'),
+    ],
+)
+def test_a_best_checkpoint_that_cannot_be_found_is_refused_before_the_first_step(tmp_path, changes, text):
+    with pytest.raises(ConfigError, match=text):
+        go(toy(**changes), tmp_path)
+    assert not (tmp_path / 'checkpoints').exists()
+
+
+def test_a_best_figure_that_the_model_does_not_have_is_said_once(tmp_path, capsys, monkeypatch):
+    figures = {'modes': 3}
+    result = evaluation.Evaluation(figures, {'points': {'id': 'x', 'figures': [*figures]}}, [], {}, {})
+    monkeypatch.setattr(evaluation, 'evaluate', lambda *arguments: result)
+    go(toy(**{'checkpoint.best': 'nll', 'train.evaluate_every': 3, 'train.steps': 6}), tmp_path)
+    assert capsys.readouterr().err.count("config.checkpoint.best='nll' is not among the figures") == 1
+    assert not (tmp_path / 'checkpoints/best.json').exists()
