@@ -373,8 +373,6 @@ class Loop:
         All processes have to find it so. An evaluation that failed has no result.
         """
         result, self.result = self.result, None
-        if not self.config.checkpoint.best:
-            return
         best = self.better(result) if result else None
         if parallel.agree(best is None) or best is None:
             return
@@ -390,6 +388,8 @@ class Loop:
         Figures under another protocol do not compare: the first one after a change counts as the best.
         """
         figure = self.config.checkpoint.best
+        if not figure:
+            return None
         value, before = result.figures.get(figure), self.checkpoints.best()
         if not isinstance(value, (int, float)) and self.main:
             found = 'is no number' if figure in result.figures else 'is not among the figures of this model'

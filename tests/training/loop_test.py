@@ -20,7 +20,7 @@ from genlab.run import files
 from genlab.run.logs import read_metrics
 from genlab.sampling import drawing
 from genlab.training import loop, parallel, totals
-from genlab.training.checkpoint import fault_of
+from genlab.training.checkpoint import Best, fault_of
 from support.runs import FILES, module_of
 
 TOY = next(path for path in FILES if path.stem == 'gan')
@@ -378,32 +378,40 @@ def test_samples_of_a_run_equal_those_of_sample_mode(whole, tmp_path):
     assert jax.tree.leaves(state.average)
 
 
+def of_points(**figures):
+    """Returns an evaluation with figures of one evaluator, whose protocol has the id x."""
+    return evaluation.Evaluation(figures, {'points': {'id': 'x', 'figures': [*figures]}}, [], {}, {})
+
+
 def test_the_best_checkpoint_by_a_figure_is_kept(tmp_path, monkeypatch):
-    """Evaluations come between checkpoints; a NaN is never the best; a resumed run remembers; other figures start anew.
-
-    keep=1: checkpoints 4, 8, 12 replace each other.
-    """
-    values = {3: 5.0, 6: 1.0, 9: float('nan'), 12: 2.0, 15: 0.5, 18: 7.0}
-
-    def evaluate(config, experiment, placement, state, note):
-        figures = {'sliced_wasserstein': values[int(state.step)], 'modes': 8 - int(state.step) // 6}
-        return evaluation.Evaluation(figures, {'points': {'id': 'x', 'figures': [*figures]}}, [], {}, {})
-
+    """Evaluations come between checkpoints, and keep=1: 4, 8 and 12 replace each other. A NaN is not the best."""
+    values = {3: 5.0, 6: 1.0, 9: float('nan'), 12: 2.0}
+    evaluate = lambda config, experiment, placement, state, note: of_points(sliced_wasserstein=values[int(state.step)])
     monkeypatch.setattr(evaluation, 'evaluate', evaluate)
-
-    def trained(steps, figure='sliced_wasserstein'):
-        best = {'checkpoint.keep': 1, 'checkpoint.best': figure, 'train.evaluate_every': 3, 'train.steps': steps}
-        go(toy(**best), tmp_path)
-        kept = {int(path.name) for path in (tmp_path / 'checkpoints').iterdir() if path.name.isdigit()}
-        return kept, json.loads((tmp_path / 'checkpoints/best.json').read_text())
-
-    assert trained(12) == ({6, 12}, {'step': 6, 'figure': 'sliced_wasserstein', 'value': 1.0, 'protocol': 'x'})
-    config = toy(**{'train.steps': 12})
+    best = {'checkpoint.keep': 1, 'checkpoint.best': 'sliced_wasserstein', 'train.evaluate_every': 3}
+    go(toy(**best), tmp_path)
+    assert {path.name for path in (tmp_path / 'checkpoints').iterdir() if path.name.isdigit()} == {'6', '12'}
+    config = toy()  # without the figure: a command that reads need not repeat it
     step, state, _, _ = modes.restore(config, experiment.load(config.experiment), tmp_path, 'best')
     assert step == 6 == int(state.step)
-    kept, best = trained(15)
-    assert best['step'] == 15 and 15 in kept
-    assert trained(18, 'modes')[1] == {'step': 18, 'figure': 'modes', 'value': 5, 'protocol': 'x'}
+
+
+def test_figures_compare_by_their_direction_under_one_protocol(capsys):
+    def better(result, figure='nll', before=None):
+        config = toy(**{'checkpoint.best': figure})
+        run = types.SimpleNamespace(config=config, step=9, main=True, checkpoints=None)
+        run.checkpoints = types.SimpleNamespace(best=lambda: before)
+        return loop.Loop.better(run, result)
+
+    before = Best(3, 'nll', 2.0, 'x')
+    assert better(of_points(nll=1.0), before=before) == Best(9, 'nll', 1.0, 'x')
+    assert better(of_points(nll=3.0), before=before) is None is better(of_points(nll=float('nan')))
+    assert better(of_points(modes=3), 'modes', Best(3, 'modes', 2, 'x')).value == 3
+    for other in (before._replace(protocol='y'), before._replace(figure='modes'), None):
+        assert better(of_points(nll=3.0), before=other).value == 3.0
+    assert better(of_points(nll=3.0), '') is None and not capsys.readouterr().err
+    assert better(of_points(modes=3), 'psnr') is None is better(of_points(modes=3), 'psnr')
+    assert capsys.readouterr().err.count("config.checkpoint.best='psnr' is not among the figures") == 1
 
 
 @pytest.mark.parametrize(
@@ -417,12 +425,3 @@ def test_a_best_checkpoint_that_cannot_be_found_is_refused_before_the_first_step
     with pytest.raises(ConfigError, match=text):
         go(toy(**changes), tmp_path)
     assert not (tmp_path / 'checkpoints').exists()
-
-
-def test_a_best_figure_that_the_model_does_not_have_is_said_once(tmp_path, capsys, monkeypatch):
-    figures = {'modes': 3}
-    result = evaluation.Evaluation(figures, {'points': {'id': 'x', 'figures': [*figures]}}, [], {}, {})
-    monkeypatch.setattr(evaluation, 'evaluate', lambda *arguments: result)
-    go(toy(**{'checkpoint.best': 'nll', 'train.evaluate_every': 3, 'train.steps': 6}), tmp_path)
-    assert capsys.readouterr().err.count("config.checkpoint.best='nll' is not among the figures") == 1
-    assert not (tmp_path / 'checkpoints/best.json').exists()
