@@ -187,7 +187,8 @@ class Checkpoints:
           ConfigError: there is no checkpoint of that name.
         """
         if which != NEWEST:
-            step, found = self.named(which), {}
+            step = self.named(which)
+            found: dict[int, str] = {}
             restored = self._restore(step, template, found)
             if restored is None:
                 raise UserError(
