@@ -292,7 +292,7 @@ def test_an_unknown_key_of_a_phase_is_named_with_a_suggestion():
         ('trian.steps', 'did you mean config.train?'),
         ('losses.modle.kl', 'did you mean config.losses.model?'),
         ('seed.x', 'config.seed has no keys'),
-        ('checkpoint.zzz', 'config.checkpoint has every, keep'),
+        ('checkpoint.zzz', 'config.checkpoint has best, every, keep'),
     ],
 )
 def test_an_unknown_key_raises_with_a_suggestion_or_the_known_keys(key, hint):
