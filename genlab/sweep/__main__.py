@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     known.add_argument('--parallel', type=at_least(1), default=1, metavar='N', help='trials at a time')
     known.add_argument('--workdir', metavar='FOLDER', help='of the sweep (default: runs/sweeps/<config>-<sweep>)')
     known.add_argument('--dry-run', action='store_true', help='print what would run, and nothing else')
+    known.add_argument('--vmap', type=at_least(1), default=1, metavar='N', help='trials trained as one program')
     known.add_argument('--retries', type=at_least(0), default=2, metavar='N', help='of a trial that crashes')
     known.add_argument('--backoff', type=float, default=10.0, metavar='SECONDS', help='before the first retry')
     known.add_argument('--processes', type=at_least(1), default=1, metavar='N', help='per trial')
@@ -95,13 +96,15 @@ def make(arguments: argparse.Namespace, base: Sequence[str], words: Sequence[str
       words: the whole command.
     """
     folder = pathlib.Path(arguments.workdir or default_folder(arguments.config, arguments.sweep)).expanduser()
-    layout = trials.Layout(arguments.processes, arguments.devices)
+    layout = trials.Layout(arguments.processes, arguments.devices, arguments.vmap)
+    if arguments.vmap > 1 and (arguments.processes > 1 or arguments.devices > 1 or arguments.launcher == 'jobset'):
+        raise ConfigError('--vmap trains on one device: it does not go with --processes, --devices or a slice')
     launcher = choose_launcher(arguments, folder)
     trials.check(folder, arguments.config, base)
-    found = checked(arguments.config, arguments.sweep, folder, base)
+    found = checked(arguments.config, arguments.sweep, folder, base, arguments.vmap > 1)
     if arguments.dry_run:
         missing = run.missing(folder, found)
-        jobs = run.jobs(arguments.config, base, missing, folder, layout)
+        jobs = run.jobs(arguments.config, base, found, missing, folder, layout)
         terminal.show((launcher.render(jobs) if jobs else '').rstrip('\n'))
         terminal.say(f'{len(missing)} of {len(found)} trials would run in {folder}\n')
         return 0
@@ -133,9 +136,19 @@ def choose_launcher(arguments: argparse.Namespace, folder: pathlib.Path) -> Laun
     return Local(arguments.parallel, arguments.retries, arguments.backoff)
 
 
-def checked(config: str, sweep: str, folder: pathlib.Path, base: Sequence[str]) -> list[trials.Trial]:
-    """Returns the trials, listed and checked by a process of its own, which imports JAX."""
-    words = [sys.executable, '-m', 'genlab.sweep.spec', config, sweep, str(folder), *base]
+def checked(
+    config: str, sweep: str, folder: pathlib.Path, base: Sequence[str], together: bool = False
+) -> list[trials.Trial]:
+    """Returns the trials, listed and checked by a process of its own, which imports JAX.
+
+    Args:
+      config: the value of --config.
+      sweep: the value of --sweep.
+      folder: of the sweep.
+      base: arguments that all trials share.
+      together: whether the trials are trained as one program.
+    """
+    words = [sys.executable, '-m', 'genlab.sweep.spec', *['--together'][:together], config, sweep, str(folder), *base]
     process = subprocess.run(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     if process.returncode:
         raise SystemExit(process.returncode)  # it has said why

@@ -11,7 +11,7 @@ from genlab.errors import PREEMPTED, ConfigError, UserError, warn
 from genlab.reporting import sweep as report
 from genlab.run import terminal
 from genlab.run.files import lock
-from genlab.sweep import trials
+from genlab.sweep import groups, trials
 from genlab.sweep.launchers import FINAL, Job, Launcher, Status
 from genlab.sweep.trials import Layout, Trial
 
@@ -50,7 +50,13 @@ def run(
         trials.note(folder, states)
         terminal.say(f'{folder}: {len(found)} trials, {len(left)} of them to run\n')
         if left:
-            states |= follow(folder, launcher, jobs(config, base, left, folder, layout))
+            launched = jobs(config, base, found, left, folder, layout)
+            for job in launched:
+                groups.note(job)
+            ended = follow(folder, launcher, launched)
+            for job in launched:
+                states |= groups.outcomes(folder, job, ended[job.id], found)
+            trials.note(folder, states)
         terminal.say(table(folder, found, states))
         try:
             terminal.show(f'{report.write(folder)} shows the sweep')
@@ -70,9 +76,30 @@ def missing(folder: pathlib.Path, found: Sequence[Trial]) -> list[Trial]:
     ]
 
 
-def jobs(config: str, base: Sequence[str], left: Sequence[Trial], folder: pathlib.Path, layout: Layout) -> list[Job]:
-    """Returns the trials as they are launched."""
-    return [Job(trial.id, folder / trial.id, trials.commands(config, base, trial, folder, layout)) for trial in left]
+def jobs(
+    config: str,
+    base: Sequence[str],
+    found: Sequence[Trial],
+    left: Sequence[Trial],
+    folder: pathlib.Path,
+    layout: Layout,
+) -> list[Job]:
+    """Returns the missing trials as they are launched, alone or in groups.
+
+    Args:
+      config: the value of --config.
+      base: arguments that all trials share.
+      found: all trials.
+      left: those that are missing.
+      folder: of the sweep.
+      layout: the processes of a trial, and the trials of a group.
+    """
+    return [
+        groups.job(config, base, group, folder)
+        if len(group) > 1
+        else Job(group[0].id, folder / group[0].id, trials.commands(config, base, group[0], folder, layout))
+        for group in groups.plan(folder, found, left, layout.vmap)
+    ]
 
 
 def follow(
@@ -93,7 +120,7 @@ def follow(
                 passed = launcher.interval
             if passed >= launcher.interval:
                 passed = 0.0
-                known |= announce(folder, known, poll(launcher, known))
+                known |= announce(folder, submitted, known, poll(launcher, known))
                 if all(status.state in FINAL for status in known.values()):
                     return known
             sleep(TICK)
@@ -111,11 +138,16 @@ def poll(launcher: Launcher, known: Mapping[str, Status]) -> Mapping[str, Status
         return known
 
 
-def announce(folder: pathlib.Path, old: Mapping[str, Status], new: Mapping[str, Status]) -> Mapping[str, Status]:
+def announce(
+    folder: pathlib.Path, submitted: Sequence[Job], old: Mapping[str, Status], new: Mapping[str, Status]
+) -> Mapping[str, Status]:
     """Prints one line per change and writes the changes into the record; returns `new`."""
     changed = {name: status for name, status in new.items() if status != old.get(name)}
     if changed:
-        trials.note(folder, changed)
+        trials.note(
+            folder,
+            {name: changed[job.id] for job in submitted if job.id in changed for name in job.members or (job.id,)},
+        )
     ended = sum(status.state in FINAL for status in new.values())
     for name, status in changed.items():
         reason = f': {status.reason}' if status.reason else ''

@@ -5,6 +5,7 @@
 prints them as JSON. It is a process of its own because configs import JAX, which the sweeping process does not need.
 """
 
+import functools
 import json
 import pathlib
 import sys
@@ -20,6 +21,7 @@ from genlab.choices import is_named
 from genlab.config import RAMP, at, check_key, put
 from genlab.errors import ConfigError, meant
 from genlab.run import terminal, workdir
+from genlab.run.platform import set_up_jax
 from genlab.sweep import hyper, trials
 
 PREFIX = 'sweep_'  # of the generators in a config file
@@ -129,6 +131,13 @@ def base_config(config: str, arguments: Sequence[str]) -> ConfigDict:
     return holder.value
 
 
+def trial_config(path: str, arguments: Sequence[str], overrides: Mapping[str, Any]) -> ConfigDict:
+    """Returns the config of a trial: of the file, with the arguments that all trials share and its overrides."""
+    config = base_config(path, arguments)
+    applied(config, overrides)
+    return config
+
+
 def listed(config: str, names: Sequence[str], folder: pathlib.Path, arguments: Sequence[str]) -> list[trials.Trial]:
     """Returns the checked trials of a sweep.
 
@@ -169,8 +178,15 @@ def listed(config: str, names: Sequence[str], folder: pathlib.Path, arguments: S
 
 def run() -> None:
     """Prints the trials of the command's arguments as JSON."""
-    config, names, folder, *arguments = sys.argv[1:]
+    together, words = sys.argv[1] == '--together', [word for word in sys.argv[1:] if word != '--together']
+    config, names, folder, *arguments = words
     found = listed(config, list(filter(None, names.split(','))), pathlib.Path(folder), arguments)
+    if together:
+        from genlab.sweep import vmapped  # imports all that trains
+
+        set_up_jax()
+        path = main.locate(f'--config={config}').removeprefix('--config=')
+        vmapped.check(functools.partial(trial_config, path, arguments), [trial.overrides for trial in found])
     terminal.show(json.dumps([trial._asdict() for trial in found], default=str))
 
 

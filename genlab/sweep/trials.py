@@ -33,6 +33,7 @@ class Layout(NamedTuple):
 
     processes: int = 1
     devices: int = 0  # virtual devices per process on a CPU; 0: as the platform has them
+    vmap: int = 1  # most trials that are trained as one program
 
 
 class Command(NamedTuple):

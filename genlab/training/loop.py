@@ -67,23 +67,39 @@ def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
         if jax.process_index() == 0 and (facts := data.missing(known.model)):
             filled = schedule[0].config.model
             write_json(folder / workdir.FACTS, {f'model.{key}': at(filled, key) for key in facts})
-        with (
-            Checkpoints(folder / 'checkpoints', config.checkpoint.keep, warn=warn) as checkpoints,
-            MetricLog(folder, enabled=jax.process_index() == 0) as log,
-        ):
-            try:
-                loop = Loop(config, schedule[0], folder, placement, checkpoints, log, stop)
-                trained = loop.step < config.train.steps
-                for program in schedule:
-                    if loop.step < program.end:
-                        loop.run(program)
-                loop.finish(schedule[-1], trained)
-            except KeyboardInterrupt:
-                with stop.during('the checkpoint', whole=True):
-                    checkpoints.wait()
-                kept = checkpoints.latest()
-                saved = 'no checkpoint yet' if kept is None else f'the last checkpoint is step {kept}'
-                raise Preempted(f'interrupted; {saved}: the same command goes on from there') from None
+        follow(config, schedule, folder, placement, stop)
+
+
+def follow(
+    config: ConfigDict, schedule: list[Program], folder: pathlib.Path, placement: parallel.Placement, stop: 'Stop'
+) -> State:
+    """Trains through all phases, from the newest checkpoint in `folder` or from the start; returns the last state.
+
+    Args:
+      config: of the run.
+      schedule: its phases.
+      folder: of the run.
+      placement: of the state over the devices.
+      stop: whether a signal asked to stop.
+    """
+    with (
+        Checkpoints(folder / 'checkpoints', config.checkpoint.keep, warn=warn) as checkpoints,
+        MetricLog(folder, enabled=jax.process_index() == 0) as log,
+    ):
+        try:
+            loop = Loop(config, schedule[0], folder, placement, checkpoints, log, stop)
+            trained = loop.step < config.train.steps
+            for program in schedule:
+                if loop.step < program.end:
+                    loop.run(program)
+            loop.finish(schedule[-1], trained)
+            return loop.state
+        except KeyboardInterrupt:
+            with stop.during('the checkpoint', whole=True):
+                checkpoints.wait()
+            kept = checkpoints.latest()
+            saved = 'no checkpoint yet' if kept is None else f'the last checkpoint is step {kept}'
+            raise Preempted(f'interrupted; {saved}: the same command goes on from there') from None
 
 
 def claim_data(folder: pathlib.Path, config: ConfigDict, schedule: list[Program]) -> None:

@@ -64,6 +64,7 @@ def programs(
     build: Build,
     placement: parallel.Placement,
     declared: bool = False,
+    sources: dict[str, data.Source] | None = None,
 ) -> list[Program]:
     """Returns one program per phase.
 
@@ -75,6 +76,7 @@ def programs(
       placement: where the programs run.
       declared: whether only shapes matter: the training set is declared instead of loaded, and facts that need its
         examples count as 1.
+      sources: of programs of the same data, which are not loaded again; those that are loaded are added.
 
     Raises:
       ConfigError: numbers of the config do not fit together, or do not fit the data.
@@ -82,7 +84,7 @@ def programs(
     schedule = [*phases(config)]
     check(config, schedule, placement)
     load = data.declared if declared else data.load
-    sources: dict[str, data.Source] = {}
+    sources = {} if sources is None else sources
 
     def source(of: ConfigDict) -> data.Source:  # one for phases that differ in batches and random transforms alone
         key = repr(sorted((name, value) for name, value in of.items() if name not in data.BATCHING))
@@ -310,11 +312,9 @@ def make_call(program: Program, due: Pattern | None = None) -> Callable:
 
     def one(carry, batches, constants, due):
         key_data, resident = constants
-        data_key, step_key = jax.random.split(jax.random.wrap_key_data(key_data))
         if resident is not None:
             batches = gathered(resident, batches)
-        batches = _prepare_turns(program.prepare, batches, jax.random.fold_in(data_key, carry[0].step))
-        return totals.accumulate(program.step(due))(carry, batches, step_key)
+        return totals.accumulate(functools.partial(take_step, program, due))(carry, batches, key_data)
 
     def call(carry, batches, constants):
         first = 0
@@ -329,6 +329,21 @@ def make_call(program: Program, due: Pattern | None = None) -> Callable:
         return carry
 
     return call
+
+
+def take_step(program: Program, due: Due, state: State, batches, key_data: jax.Array) -> tuple[State, dict]:
+    """Prepares batches with leaves [turns, B, ...] and takes one training step; returns the state and the metrics.
+
+    Args:
+      program: the phase.
+      due: the lazy terms that the step computes.
+      state: before the step.
+      batches: as they are read.
+      key_data: of the seed's key.
+    """
+    data_key, step_key = jax.random.split(jax.random.wrap_key_data(key_data))
+    batches = _prepare_turns(program.prepare, batches, jax.random.fold_in(data_key, state.step))
+    return program.step(due)(state, batches, step_key)
 
 
 def _step(program: Program, due: Due) -> Callable:

@@ -116,7 +116,9 @@ def test_the_command_prints_what_would_run_and_refuses_another_sweep(sweep, caps
     words = ['--sweep=seed', f'--workdir={folder}', '--dry-run']
     assert command.main(['--config=configs/gan.py', *words]) == 0
     out, error = capsys.readouterr()
-    assert out == run.jobs('', [], [Trial('seed-1', {}, 10, True, {})], folder, Layout())[0].commands[0].shell() + '\n'
+    assert (
+        out == run.jobs('', [], [], [Trial('seed-1', {}, 10, True, {})], folder, Layout())[0].commands[0].shell() + '\n'
+    )
     assert '1 of 3 trials would run' in error and runs(folder) == [1, 1, 1]
     for more, line in (
         (['--config=configs/dcgan.py'], "holds a sweep with config 'configs/gan.py', not 'configs/dcgan.py'"),

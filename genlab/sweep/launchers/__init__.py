@@ -12,11 +12,12 @@ FINAL = ('done', 'failed', 'refused', 'stopped')
 
 
 class Job(NamedTuple):
-    """A trial as it is launched."""
+    """A trial as it is launched, or a group of trials that are trained as one program."""
 
     id: str
-    folder: pathlib.Path  # of the trial
+    folder: pathlib.Path  # of the trial or the group
     commands: list[Command]  # one per process
+    members: tuple[str, ...] = ()  # the ids of a group
 
 
 class Status(NamedTuple):
