@@ -69,22 +69,11 @@ def note(job: Job) -> None:
         write_json(job.folder / MEMBERS, job.members)
 
 
-def outcomes(folder: pathlib.Path, job: Job, status: Status, found: Sequence[Trial]) -> dict[str, Status]:
-    """Returns id -> status of the trials of a job that has ended. Where a group has failed, some may be done.
-
-    Args:
-      folder: of the sweep.
-      job: a trial or a group.
-      status: of the job.
-      found: all trials.
-    """
+def outcomes(job: Job, status: Status) -> dict[str, Status]:
+    """Returns id -> status of the trials of a job that has ended. Where a group has failed, some may be done."""
     if not job.members:
         return {job.id: status}
     with contextlib.suppress(OSError, ValueError):
         failures = json.loads((job.folder / FAILURES).read_text())
-        return {
-            trial.id: Status('failed', failures[trial.id]) if trial.id in failures else Status('done')
-            for trial in found
-            if trial.id in job.members
-        }
+        return {name: Status('failed', failures[name]) if name in failures else Status('done') for name in job.members}
     return dict.fromkeys(job.members, status)

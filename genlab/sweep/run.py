@@ -55,7 +55,7 @@ def run(
                 groups.note(job)
             ended = follow(folder, launcher, launched)
             for job in launched:
-                states |= groups.outcomes(folder, job, ended[job.id], found)
+                states |= groups.outcomes(job, ended[job.id])
             trials.note(folder, states)
         terminal.say(table(folder, found, states))
         try:

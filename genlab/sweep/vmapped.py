@@ -6,7 +6,7 @@ FOLDER is <sweep>/vmapped/<name>. The trials are trained there by the loop of an
 state, and its step is that of all trials. At the end each trial gets its part as a run in <sweep>/<id>, where the
 ordinary training finds nothing left to train, and draws samples, evaluates and reports.
 
-Trials may differ in what enters their program as a number (`genlab.training.lockstep`): seeds, rates, weights of losses.
+Trials may differ in what enters their program as a number: seeds, rates, weights (`genlab.training.lockstep`).
 """
 
 import argparse
@@ -65,7 +65,7 @@ class Batches(data.Batches):
 
 
 def joined(parts: Sequence[Program]) -> Program:
-    """Returns one phase that trains the trials of several programs. The metrics of trial k are named k/....
+    """Returns one phase that trains the trials of several programs. The metrics of trial k are named `k/...`.
 
     Its state is a State with stacked leaves. A trial whose numbers are not finite keeps its last state from then on,
     unless it skips such updates itself; the others go on.

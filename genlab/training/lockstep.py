@@ -5,7 +5,6 @@ Those that differ become arrays that the trials are mapped over. So a setting ma
 number, whatever it is called. A setting that changes a shape, a branch or the state changes the program and is found.
 """
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
 Tree = Any
 Number = Literal | Var  # a literal, or the variable of a constant
-Tables = Mapping[int, jax.Array]  # id of a number -> its values in all programs, [K, ...]
+Values = Mapping[int, jax.Array]  # id of a number of the first program -> its value in another one
 
 # Primitives that call a program: the parameter that holds it. Their rules of differentiation are of no use any more.
 CALLS = {
@@ -52,13 +51,12 @@ def join(functions: Sequence[Callable], shared: Tree, stacked: Tree) -> Tree:
     own = jax.tree.map(lambda leaf: jax.eval_shape(lambda rows: rows[0], leaf), stacked)
     traced = [jax.make_jaxpr(function, return_shape=True)(shared, own) for function in functions]
     programs = [program for program, _ in traced]
-    tables = differing(programs)
     arguments = jax.tree.leaves(shared)
 
-    def row(number, own):
-        return _evaluate(programs[0], tables, number, [*arguments, *jax.tree.leaves(own)])
+    def row(changed, own):
+        return _evaluate(programs[0], changed, [*arguments, *jax.tree.leaves(own)])
 
-    results = jax.vmap(row)(jnp.arange(len(functions)), stacked)
+    results = jax.vmap(row, axis_size=len(functions))(differing(programs), stacked)
     return jax.tree.unflatten(jax.tree.structure(traced[0][1]), results)
 
 
@@ -67,15 +65,15 @@ def skeleton(program: ClosedJaxpr) -> Any:
     return _skeleton(program.jaxpr)
 
 
-def differing(programs: Sequence[ClosedJaxpr]) -> Tables:
-    """Returns the values of the numbers that differ between programs, by the number of the first program.
+def differing(programs: Sequence[ClosedJaxpr]) -> dict[int, jax.Array]:
+    """Returns the numbers that differ between K programs: id of the number of the first program -> values [K, ...].
 
     Raises:
       Differs: the programs differ in more than numbers.
     """
     if any(skeleton(program) != skeleton(programs[0]) for program in programs[1:]):
         raise Differs('the programs differ in more than numbers')
-    tables: dict[int, jax.Array] = {}
+    found: dict[int, jax.Array] = {}
     seen: dict[int, list[Any]] = {}
     for entries in zip(*map(_numbers, programs)):
         number, values = entries[0][0], [np.asarray(value) for _, value in entries]
@@ -83,8 +81,8 @@ def differing(programs: Sequence[ClosedJaxpr]) -> Tables:
         if not all(map(_same, before, values)):  # one function called twice, and two functions in another program
             raise Differs(f'a function is shared by one program only: its number {values[0]} is not')
         if not all(_same(values[0], value) for value in values[1:]):
-            tables[id(number)] = jnp.asarray(np.stack(values), number.aval.dtype)
-    return tables
+            found[id(number)] = jnp.asarray(np.stack(values), number.aval.dtype)
+    return found
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:
@@ -156,29 +154,28 @@ def _inner(value: Any) -> Iterator[ClosedJaxpr]:
             yield from _inner(inner)
 
 
-def _evaluate(program: ClosedJaxpr, tables: Tables, number: jax.Array, arguments: Sequence[Any]) -> list[Any]:
-    """Evaluates a program with the numbers of one of the programs.
+def _evaluate(program: ClosedJaxpr, changed: Values, arguments: Sequence[Any]) -> list[Any]:
+    """Evaluates a program in which some numbers are changed.
 
     Args:
       program: the first of the programs.
-      tables: the numbers that differ.
-      number: int32 scalar, which program.
+      changed: the numbers that differ.
       arguments: arrays.
     """
     values: dict[Var, Any] = {}
 
     def read(atom: Any) -> Any:
-        if id(atom) in tables:
-            return tables[id(atom)][number]
+        if id(atom) in changed:
+            return changed[id(atom)]
         return atom.val if isinstance(atom, Literal) else values[atom]
 
     for variable, constant in zip(program.jaxpr.constvars, program.consts):
-        values[variable] = tables[id(variable)][number] if id(variable) in tables else constant
+        values[variable] = changed.get(id(variable), constant)
     values.update(zip(program.jaxpr.invars, arguments))
     for equation in program.jaxpr.eqns:
         inputs = [read(atom) for atom in equation.invars]
-        if any(id(inner) in tables for part in _inner(equation.params) for inner, _ in _numbers(part)):
-            results = _apply(equation, functools.partial(_evaluate, tables=tables, number=number), inputs)
+        if any(id(inner) in changed for part in _inner(equation.params) for inner, _ in _numbers(part)):
+            results = _apply(equation, changed, inputs)
         else:
             with equation.ctx.manager:
                 results = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(equation.params))
@@ -187,22 +184,22 @@ def _evaluate(program: ClosedJaxpr, tables: Tables, number: jax.Array, arguments
     return [read(atom) for atom in program.jaxpr.outvars]
 
 
-def _apply(equation: Any, evaluate: Callable, inputs: list[Any]) -> list[Any]:
-    """Applies an equation whose inner programs have numbers that differ: they become inputs of its loops and branches.
+def _apply(equation: Any, changed: Values, inputs: Sequence[Any]) -> list[Any]:
+    """Applies an equation with changed numbers in its inner programs: they become inputs of its loops and branches.
 
     Args:
       equation: of a jaxpr.
-      evaluate: evaluates an inner program, `(program, arguments=[...]) -> results`.
+      changed: the numbers that differ.
       inputs: values.
     """
     name, params = equation.primitive.name, equation.params
     if name in CALLS:
-        return evaluate(*_inner(params[CALLS[name]]), arguments=inputs)
+        return _evaluate(*_inner(params[CALLS[name]]), changed, inputs)
     if name == 'scan':
         constants, carry = params['num_consts'], params['num_consts'] + params['num_carry']
 
         def body(state, rows):
-            results = evaluate(params['jaxpr'], arguments=[*inputs[:constants], *state, *rows])
+            results = _evaluate(params['jaxpr'], changed, [*inputs[:constants], *state, *rows])
             return results[: params['num_carry']], results[params['num_carry'] :]
 
         last, rows = jax.lax.scan(
@@ -217,11 +214,11 @@ def _apply(equation: Any, evaluate: Callable, inputs: list[Any]) -> list[Any]:
     if name == 'while':
         first, second = params['cond_nconsts'], params['cond_nconsts'] + params['body_nconsts']
         return jax.lax.while_loop(
-            lambda state: evaluate(params['cond_jaxpr'], arguments=[*inputs[:first], *state])[0],
-            lambda state: evaluate(params['body_jaxpr'], arguments=[*inputs[first:second], *state]),
+            lambda state: _evaluate(params['cond_jaxpr'], changed, [*inputs[:first], *state])[0],
+            lambda state: _evaluate(params['body_jaxpr'], changed, [*inputs[first:second], *state]),
             inputs[second:],
         )
     if name == 'cond':
-        branches = [lambda *rest, branch=branch: evaluate(branch, arguments=rest) for branch in params['branches']]
+        branches = [lambda *rest, branch=branch: _evaluate(branch, changed, rest) for branch in params['branches']]
         return jax.lax.switch(inputs[0], branches, *inputs[1:])
     raise Differs(f'a number within the primitive {name} differs')
