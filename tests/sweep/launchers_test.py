@@ -1,7 +1,9 @@
 """Tests of the launchers with small shell scripts in place of trainings."""
 
+import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -328,3 +330,69 @@ def test_a_jobset_has_one_job_per_slice_and_one_pod_per_host(tmp_path):
     for layout in (Layout(2), Layout(1, 2)):
         with pytest.raises(ConfigError, match='--processes and --devices do not go with'):
             launcher.render(trial_jobs(tmp_path, layout))
+
+
+def faults(schema, value, path):
+    """Yields what is wrong with a value by an OpenAPI schema, with its path. Fields that it does not name are wrong."""
+    kinds = {'object': dict, 'array': list, 'string': str, 'integer': int, 'number': (int, float), 'boolean': bool}
+    either = schema.get('x-kubernetes-int-or-string')
+    kind = (int, str) if either else kinds[schema['type']]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        yield f'{path}: {value!r} is no {schema.get("type", "number or string")}'
+    elif isinstance(value, list):
+        for at, inner in enumerate(value):
+            yield from faults(schema['items'], inner, f'{path}[{at}]')
+    elif isinstance(value, dict):
+        known, rest = schema.get('properties', {}), schema.get('additionalProperties')
+        yield from (f'{path}.{name} is missing' for name in schema.get('required', ()) if name not in value)
+        for name, inner in value.items():
+            if name in known or rest:
+                yield from faults(known.get(name, rest), inner, f'{path}.{name}')
+            elif path != '.metadata':  # of which a CRD says nothing
+                yield f'{path}.{name} is unknown'
+    else:
+        if 'enum' in schema and value not in schema['enum']:
+            yield f'{path}: {value!r} is none of {schema["enum"]}'
+        if 'pattern' in schema and not re.search(schema['pattern'], str(value)):
+            yield f'{path}: {value!r} does not match {schema["pattern"]}'
+
+
+@pytest.fixture(scope='module')
+def schema():
+    found = json.loads((pathlib.Path(__file__).parent / 'jobset_schema.json').read_text())
+    assert (found['group'], found['version'], found['kind']) == ('jobset.x-k8s.io', 'v1alpha2', 'JobSet')
+    return found['schema']
+
+
+@pytest.mark.parametrize('topology, slices', [('v5e:2x4', 1), ('v5e:16x16', 1), ('v4:2x2x4', 2)])
+def test_manifests_fit_the_schema_of_jobset(tmp_path, schema, topology, slices):
+    manifest = JobSet('a', 'image', topology, slices, 'queue', 3).manifest(trial_jobs(tmp_path, Layout())[0])
+    assert (manifest['apiVersion'], manifest['kind']) == ('jobset.x-k8s.io/v1alpha2', 'JobSet')
+    assert not list(faults(schema, manifest, ''))
+
+
+@pytest.mark.parametrize(
+    'path, value, fault',
+    [
+        ('spec.replicatedJobs.0.replicas', '2', "'2' is no integer"),
+        ('spec.replicatedJobs.0.replica', 2, 'replica is unknown'),
+        ('spec.replicatedJobs.0.name', None, 'None is no string'),
+        ('spec.failurePolicy.rules.0', {'name': 'refused'}, 'action is missing'),
+        ('spec.failurePolicy.rules.0.action', 'FailAll', "'FailAll' is none of"),
+        ('spec.replicatedJobs.0.template.spec.completionmode', 'Indexed', 'completionmode is unknown'),
+        ('spec.replicatedJobs.0.template.spec.backoffLimit', 0.5, '0.5 is no integer'),
+        ('spec.replicatedJobs.0.template.spec.template.spec.nodeselector', {}, 'nodeselector is unknown'),
+        ('spec.replicatedJobs.0.template.spec.template.spec.containers.0.command', 'bash', "'bash' is no array"),
+        ('spec.replicatedJobs.0.template.spec.template.spec.containers.0.resources.limits.x', [], 'is no number or'),
+        ('spec.replicatedJobs.0.template.spec.podFailurePolicy.rules.0.onExitCodes.values', ['x'], "'x' is no integer"),
+    ],
+)  # fmt: skip
+def test_bad_fields_of_a_jobset_are_found(tmp_path, schema, path, value, fault):
+    manifest = JobSet('a', 'image', 'v5e:4x4', 2, 'queue', 3).manifest(trial_jobs(tmp_path, Layout())[0])
+    *above, last = path.split('.')
+    part = manifest
+    for key in above:
+        part = part[int(key) if isinstance(part, list) else key]
+    part[int(last) if isinstance(part, list) else last] = value
+    (found,) = faults(schema, manifest, '')
+    assert fault in found and last in found
