@@ -18,6 +18,7 @@ from genlab.reporting.figures import is_number, plain
 from genlab.reporting.page import page
 from genlab.reporting.run import read_json, seconds_of
 from genlab.reporting.tables import notice_boxes
+from genlab.run import restarts
 from genlab.run.better import BETTER
 from genlab.run.files import write_text
 
@@ -49,7 +50,14 @@ class Entry(NamedTuple):
     run: Run
     seconds: float
     steps: int
+    restarts: int
+    lost: int  # steps that were done again after a restart
     figures: dict[str, float]
+
+    @property
+    def goodput(self) -> float | None:
+        """The useful part of the steps that were done; None without any."""
+        return self.steps / (self.steps + self.lost) if self.steps else None
 
     @property
     def group(self) -> str:
@@ -99,6 +107,7 @@ def entry(folder: pathlib.Path, name: str, trial: Mapping[str, Any]) -> Entry:
         run,
         seconds_of(run.rows),
         max((row['step'] for row in run.rows), default=0),
+        *restarts.read(folder),
         figures,
     )
 
@@ -128,9 +137,12 @@ def header(title: str, content: Mapping[str, Any], entries: Sequence[Entry], not
     done = sum(item.state == 'done' for item in entries)
     complete = entries and done == len(entries)
     badge = 'complete' if complete else f'{done} of {len(entries)} done'
+    steps, lost = (sum(count) for count in zip((0, 0), *((item.steps, item.lost) for item in entries)))
     cards = {
         'trials': f'{len(entries):,}',
-        'steps': f'{sum(item.steps for item in entries):,}',
+        'steps': f'{steps:,}',
+        'goodput': f'{steps / (steps + lost):.1%}' if steps else '',
+        'restarts': f'{sum(item.restarts for item in entries):,}',
         'training time of all': f'{sum(item.seconds for item in entries):,.0f} s',
         'longest trial': f'{max((item.seconds for item in entries), default=0):,.0f} s',
     }
@@ -184,7 +196,7 @@ def table(entries: Sequence[Entry]) -> str:
     keys = varied(entries)
     names = list(dict.fromkeys(name for item in entries for name in item.figures))
     names = sorted(names, key=lambda name: name not in BETTER)[:FIGURES]  # figures with a direction first
-    columns = ['trial', *headings(keys), 'state', 'steps', 'seconds', *map(words, names)]
+    columns = ['trial', *headings(keys), 'state', 'steps', 'restarts', 'goodput', 'seconds', *map(words, names)]
     rows = []
     for item in entries:
         link = f'<a href="{escape(item.id)}/report.html">{escape(item.id)}</a>' if item.run.rows else escape(item.id)
@@ -192,7 +204,8 @@ def table(entries: Sequence[Entry]) -> str:
             f'<td data-value="{escape(text)}">{escape(text)}</td>'
             for text in (plain(item.overrides[key]) if key in item.overrides else '' for key in keys)
         )
-        numbers = [item.steps, round(item.seconds, 1), *(item.figures.get(name) for name in names)]
+        counts = item.steps, item.restarts, item.goodput, round(item.seconds, 1)
+        numbers = [*counts, *(item.figures.get(name) for name in names)]
         cells = ''.join(
             f'<td class="right" data-value="{"" if value is None else value}">'
             f'{"" if value is None else number(value)}</td>'

@@ -156,19 +156,25 @@ class MetricLog:
         images.save_png(os.path.join(self._workdir, name, f'{int(step)}.png'), array)
         self._to_events(lambda events: events.image(int(step), name, array))
 
-    def truncate(self, step: int) -> None:
+    def truncate(self, step: int) -> int:
         """Removes all rows after `step`, the restored step, so that a resumed run writes no row twice.
 
         Also removes a half-written last line. TensorBoard ignores its events after `step`.
+
+        Returns:
+          The last step of the rows that were there; at least `step`.
         """
         if not self._enabled:
-            return
+            return step
         self._close_file()
         self._purge = int(step) + 1
         path = os.path.join(self._workdir, 'metrics.jsonl')
         if os.path.exists(path):
-            kept = [json.dumps(row) + '\n' for row in read_metrics(self._workdir) if row['step'] <= step]
+            rows = read_metrics(self._workdir)
+            kept = [json.dumps(row) + '\n' for row in rows if row['step'] <= step]
             write_atomically(path, ''.join(kept).encode())
+            return max([step, *(row['step'] for row in rows)])
+        return step
 
     def close(self) -> None:
         """Closes the files."""

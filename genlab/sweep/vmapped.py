@@ -10,6 +10,7 @@ Trials may differ in what enters their program as a number: seeds, rates, weight
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import math
@@ -28,7 +29,7 @@ from genlab import data, experiment, main, modes
 from genlab.config import at
 from genlab.errors import ConfigError, UserError, warn
 from genlab.experiment import Build, Experiment
-from genlab.run import stops, workdir
+from genlab.run import restarts, stops, workdir
 from genlab.run.files import lock, write_json
 from genlab.run.logs import MetricLog, read_metrics
 from genlab.run.platform import set_up_jax
@@ -188,7 +189,8 @@ def fit(configs: Mapping[str, ConfigDict], build: Build, folder: pathlib.Path) -
         failures = {}
         for number, (run, config) in enumerate(zip(runs, configs.values())):
             try:
-                split(run, config, rows, number, len(runs), *part_of(state, number))
+                own = own_metrics(rows, number, len(runs))
+                split(folder, run, config.checkpoint.keep, own, *part_of(state, number))
                 modes.train(config, build, run)
             except loop.Preempted:
                 raise
@@ -202,18 +204,15 @@ def fit(configs: Mapping[str, ConfigDict], build: Build, folder: pathlib.Path) -
 
 
 def split(
-    run: pathlib.Path, config: ConfigDict, rows: Sequence[Mapping], number: int, count: int, state: State, stopped: int
+    together: pathlib.Path, run: pathlib.Path, keep: int, rows: Sequence[Mapping], state: State, stopped: int
 ) -> None:
     """Writes the metrics and the last checkpoint of one trial into its folder, as if it had been trained alone.
 
-    Its seconds are its share of those of all trials.
-
     Args:
-      run: the folder.
-      config: of the trial.
-      rows: the metrics of all trials.
-      number: of the trial among them.
-      count: of trials.
+      together: the folder of all trials.
+      run: the folder of the trial.
+      keep: number of checkpoints to keep.
+      rows: the metrics of the trial, each with its 'step'.
       state: of the trial.
       stopped: the step whose numbers were not finite; -1 for none.
 
@@ -222,17 +221,16 @@ def split(
     """
     step = int(state.step)
     if trials.newest(run) < step:
-        before = 0
+        with contextlib.suppress(FileNotFoundError):  # the restarts of all are those of each
+            shutil.copy(together / restarts.RESTARTS, run)
         with MetricLog(run) as log:
             log.truncate(-1)
             for row in rows:
-                own = own_metrics(row, number, count, row['step'] - before)
-                before = row['step']
-                if stopped < 0 or row['step'] <= stopped:
-                    log.write(row['step'], own)
+                if row['step'] <= step:
+                    log.write(row['step'], {name: value for name, value in row.items() if name != 'step'})
         if stopped >= 0:
             stops.record(run, stopped, f'its numbers are not finite at step {stopped}')
-        with Checkpoints(run / 'checkpoints', config.checkpoint.keep, warn=warn) as checkpoints:
+        with Checkpoints(run / 'checkpoints', keep, warn=warn) as checkpoints:
             checkpoints.save(step, state, {'totals': {}, 'since': step})
     if stopped >= 0:
         raise UserError(
@@ -241,22 +239,24 @@ def split(
         )
 
 
-def own_metrics(row: Mapping[str, Any], number: int, count: int, steps: int) -> dict[str, float]:
-    """Returns the metrics of one trial from a row of all.
+def own_metrics(rows: Sequence[Mapping[str, Any]], number: int, count: int) -> list[dict[str, float]]:
+    """Returns the metrics of one trial from those of all. Its seconds are its share of theirs.
 
     Args:
-      row: metric -> value; those of trial k are named k/....
+      rows: metric -> value, with the 'step'; metrics of trial k are named `k/...`.
       number: of the trial.
       count: of trials.
-      steps: since the row before.
     """
-    start = f'{number}/'
-    own = {name.removeprefix(start): value for name, value in row.items() if name.startswith(start)}
-    own = {name: math.nan if value is None else value for name, value in own.items() if name != 'any_skipped'}
-    if 'skipped' in own:  # a count, not a mean
-        own['skipped'] = round(own['skipped'] * steps)
-    shares = {name: row[name] / count for name in ('images_per_second', 'seconds')}
-    return {**own, 'steps_per_second': row['steps_per_second'], **shares}
+    start, before, found = f'{number}/', 0, []
+    for row in rows:
+        own = {name.removeprefix(start): value for name, value in row.items() if name.startswith(start)}
+        own = {name: math.nan if value is None else value for name, value in own.items() if name != 'any_skipped'}
+        if 'skipped' in own:  # a count, not a mean
+            own['skipped'] = round(own['skipped'] * (row['step'] - before))
+        shares = {name: row[name] / count for name in ('images_per_second', 'seconds')}
+        found.append({'step': row['step'], **own, 'steps_per_second': row['steps_per_second'], **shares})
+        before = row['step']
+    return found
 
 
 def check(config_of: Callable[[Overrides], ConfigDict], found: Sequence[Overrides]) -> None:

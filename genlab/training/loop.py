@@ -18,7 +18,7 @@ from genlab.errors import PREEMPTED, ConfigError, UserError, warn, warn_once
 from genlab.evaluation.metrics.toy import modes
 from genlab.experiment import Build
 from genlab.reporting import run as report
-from genlab.run import record, stops, workdir
+from genlab.run import record, restarts, stops, workdir
 from genlab.run.better import improves
 from genlab.run.files import write_json
 from genlab.run.logs import MetricLog
@@ -161,7 +161,9 @@ class Loop:
         self.began, self.clock = time.perf_counter(), Clock(self.step)
         if self.main and self.lined and not (folder / 'metrics.jsonl').exists():
             warn(f'{folder / "metrics.jsonl"} is missing: the curve begins at step {self.step}')
-        log.truncate(self.step)
+        lost = log.truncate(self.step) - self.step
+        if self.main and self.step < config.train.steps and (restored or lost):
+            restarts.note(folder, lost)
         self.progress = Progress(
             config.train.steps,
             self.step,

@@ -26,6 +26,7 @@ def folder(tmp_path):
             (run / 'evaluation.json').write_text(json.dumps({'step': 30, 'figures': figures}))
             trials[name] = {'overrides': {'model.rate': rate, 'seed': seed}, 'before': {'model.rate': 0.1, 'seed': 0}}
             trials[name] |= {'state': 'done', 'reason': ''}
+    (tmp_path / 'rate-0.001-seed-0/restarts.json').write_text('{"restarts": 2, "lost_steps": 10}')
     trials['<bad>'] = {'overrides': {'model.rate': 9.0}, 'state': 'failed', 'reason': 'exit code 1'}
     content = {'config': 'configs/x.py', 'sweep': 'rate,seed', 'arguments': [], 'trials': trials}
     (tmp_path / 'sweep.json').write_text(json.dumps(content))
@@ -42,6 +43,8 @@ def test_report(folder):
     rows = re.findall('<tr><th scope="row">.*?</tr>', table)
     assert len(rows) == 5 and 'rate-0.001-seed-0/report.html' in rows[0] and '&lt;bad&gt;' in rows[4]
     assert 'data-value="15.0">15<' in rows[0] and 'data-value="30">30<' in rows[0]
+    assert 'data-value="2">2<' in rows[0] and 'data-value="0.75">0.75<' in rows[0]  # restarts and goodput
+    assert 'data-value="1.0">1<' in rows[1] and '<dd>92.3%</dd>' in page  # 120 of 130 steps
     assert '60 s' in page and '>120<' in page  # seconds and steps of all
     assert 'class="sortable"' in table and 'http' not in page.replace('http-equiv', '')
     assert page.count('class="line c') == 5 and page.count('class="band s') == 4  # two groups, linear and log

@@ -71,7 +71,7 @@ def test_truncate_removes_later_rows(tmp_path):
         file.write('{"step": 150, "lo')
     assert [row['step'] for row in read_metrics(tmp_path)] == [100, 200, 300]
     with MetricLog(tmp_path, tensorboard=False) as log:
-        log.truncate(200)
+        assert log.truncate(200) == 300
         assert lines(tmp_path) == before[:2]
         log.write(300, {'loss': 300 / 7})
         assert lines(tmp_path) == before

@@ -8,6 +8,7 @@ import pytest
 
 from genlab import experiment, modes
 from genlab.errors import ConfigError, UserError
+from genlab.run import restarts
 from genlab.run.logs import read_metrics
 from genlab.sweep import groups, spec, trials, vmapped
 from genlab.sweep.launchers import Job, Status
@@ -87,7 +88,8 @@ def test_a_trial_ends_as_if_trained_alone(sweep, tmp_path, monkeypatch, name):
     for row, wanted in zip(rows, other_rows):
         np.testing.assert_allclose([*row.values()], [*wanted.values()], rtol=1e-4, atol=1e-5)
     files = {path.name for path in (tmp_path / 'alone').iterdir()}
-    assert files == {path.name for path in (folder / name).iterdir()}
+    assert {path.name for path in (folder / name).iterdir()} == files | {restarts.RESTARTS}
+    assert restarts.read(folder / name) == (1, 0)  # stopped once, after a save
     assert trials.complete(folder / name, Trial(name, {}, 8, False, {}))
 
 

@@ -16,7 +16,7 @@ from genlab import data, evaluation, experiment, modes
 from genlab.abilities import Sampler
 from genlab.config import small
 from genlab.errors import PREEMPTED, ConfigError, UserError
-from genlab.run import files
+from genlab.run import files, restarts
 from genlab.run.logs import read_metrics
 from genlab.sampling import drawing
 from genlab.training import loop, parallel, totals
@@ -94,6 +94,7 @@ def test_a_finished_run_has_nothing_left_to_train(whole, capsys):
     before = curve(whole)
     go(toy(), whole)
     assert 'nothing left to train' in capsys.readouterr().err and curve(whole) == before
+    assert restarts.read(whole) == (0, 0)
 
 
 @pytest.fixture
@@ -223,6 +224,7 @@ def test_a_damaged_checkpoint_is_skipped(whole, tmp_path, capsys):
         'checkpoint 8 cannot be read (the checksum of' in (error := capsys.readouterr().err) and 'from step 4' in error
     )
     assert (tmp_path / 'checkpoints/damaged-8').exists() and curve(tmp_path) == curve(whole)
+    assert restarts.read(tmp_path) == (1, 4)  # steps 5 to 8 were done twice
 
 
 def test_calls_of_many_steps_and_a_resident_set_change_no_number(whole, tmp_path):
