@@ -72,8 +72,7 @@ def joined(parts: Sequence[Program]) -> Program:
     unless it skips such updates itself; the others go on.
     """
     first = parts[0]
-    if first.experiment.start:
-        raise ConfigError('--vmap: this experiment completes its first state from the data: run it without --vmap')
+    _check_start(first)
     config = first.config.copy_and_resolve_references()
     config.data.batch_size *= len(parts)
     with config.ignore_type():  # the finished runs are sampled and evaluated
@@ -93,6 +92,15 @@ def joined(parts: Sequence[Program]) -> Program:
         lambda batch, keys: batch,  # each trial prepares its own
         restart=first.restart,
     )
+
+
+def _check_start(program: Program) -> None:
+    """Raises ConfigError where the first state is completed on the host, trial by trial."""
+    if program.experiment.start:
+        raise ConfigError(
+            f'--vmap: config.experiment={program.config.experiment!r} completes its first state from the data: run it '
+            'without --vmap'
+        )
 
 
 def _init(parts: Sequence[Program], batch, key: jax.Array) -> State:
@@ -301,6 +309,7 @@ def outlines(config: ConfigDict) -> list[Any]:
     placement = parallel.place('fsdp', jax.devices()[:1])
     found = []
     for program in programs(config, experiment.load(config.experiment), placement, declared=True):
+        _check_start(program)
         init = make_init(program)
         start, state = jax.make_jaxpr(init, return_shape=True)()
         batch = jax.tree.map(np.asarray, program.batches(0, 1, slice(0, 1)))

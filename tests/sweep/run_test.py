@@ -12,7 +12,7 @@ import pytest
 
 from genlab.run.logs import read_metrics
 from genlab.sweep import __main__ as command
-from genlab.sweep import run, trials
+from genlab.sweep import groups, run, trials
 from genlab.sweep.launchers.local import Local
 from genlab.sweep.trials import Command, Layout, Trial
 from support.runs import ROOT
@@ -136,6 +136,33 @@ def test_earlier_trials_stay_in_the_record(sweep):
     assert go() == 0
     assert go(some=[Trial('seed-7', {'seed': 7}, 10, True, {'seed': 0})]) == 0
     assert [*trials.read(folder)['trials']] == ['seed-0', 'seed-1', 'seed-2', 'seed-7'] and states(folder)[3] == 'done'
+
+
+def test_a_group_of_trials_is_one_job_and_each_trial_has_its_own_state(sweep, monkeypatch, capsys):
+    go, folder = sweep
+    train = """
+      mkdir -p "$1/checkpoints/10"; cd "$1/../.."
+      for trial in seed-0 seed-1; do bash -c "$TRAIN" train "$PWD/$trial"; done
+      if [ -e fixed ]; then echo '{}' > "$1/failures.json"; rm -r "$1/checkpoints"; exit 0; fi
+      rm seed-1/report.html; echo '{"seed-1": "not finite"}' > "$1/failures.json"; exit 1"""
+    found = [Trial(f'seed-{seed}', {'seed': seed}, 10, True, {'seed': 0}) for seed in range(3)]
+    job = groups.job
+
+    def fake(*arguments):
+        made = job(*arguments)
+        return made._replace(commands=[Command(['bash', '-c', train, 'train', str(made.folder)], {'TRAIN': TRAIN})])
+
+    monkeypatch.setattr(groups, 'job', fake)
+    run_sweep = lambda: run.run('configs/gan.py', 'seed', [], found, folder, Layout(vmap=2), Local(1, 0, 0.0))
+    assert run_sweep() == 1 and states(folder) == ['done', 'failed', 'done'] and runs(folder) == [1, 1, 1]
+    assert trials.read(folder)['trials']['seed-1']['reason'] == 'not finite'
+    (folder / 'fixed').touch()
+    assert run_sweep() == 0 and states(folder) == ['done'] * 3 and runs(folder) == [2, 2, 1]  # the group goes on
+    assert run_sweep() == 0 and runs(folder) == [2, 2, 1]
+    assert '[1/2] 2-trials-' in capsys.readouterr().err
+    for more in (['--processes=2'], ['--devices=2']):
+        assert command.main(['--config=configs/gan.py', '--vmap=2', *more]) == 2
+        assert '--vmap trains on one device' in capsys.readouterr().err
 
 
 def test_the_sweeping_process_does_not_import_jax():
