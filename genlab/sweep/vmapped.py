@@ -48,9 +48,11 @@ Overrides = Mapping[str, Any]
 class Batches(data.Batches):
     """The batches of several trials, one after the other along the rows. Trials with one seed share theirs."""
 
+    _parts: tuple[data.Batches, ...]
+
     def __init__(self, parts: Sequence[data.Batches]):
         super().__init__(parts[0].source, sum(part.batch_size for part in parts), parts[0].seed)
-        object.__setattr__(self, 'parts', tuple(parts))
+        object.__setattr__(self, '_parts', tuple(parts))  # the class is frozen
 
     def __call__(self, first: int, count: int = 1, rows: slice = slice(None)) -> dict[str, np.ndarray]:
         return self._joined(lambda part: part(first, count), rows)
@@ -59,9 +61,9 @@ class Batches(data.Batches):
         return self._joined(lambda part: part.numbered(first, count), rows)
 
     def _joined(self, read: Callable[[data.Batches], Any], rows: slice) -> Any:
-        found = {part.seed: part for part in self.parts}
+        found = {part.seed: part for part in self._parts}
         read_once = {seed: read(part) for seed, part in found.items()}
-        every = [read_once[part.seed] for part in self.parts]
+        every = [read_once[part.seed] for part in self._parts]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1)[:, rows], *every)
 
 

@@ -194,7 +194,7 @@ def _apply(equation: Any, changed: Values, inputs: Sequence[Any]) -> list[Any]:
     """
     name, params = equation.primitive.name, equation.params
     if name in CALLS:
-        return _evaluate(*_inner(params[CALLS[name]]), changed, inputs)
+        return _evaluate(next(_inner(params[CALLS[name]])), changed, inputs)
     if name == 'scan':
         constants, carry = params['num_consts'], params['num_consts'] + params['num_carry']
 
@@ -216,7 +216,7 @@ def _apply(equation: Any, changed: Values, inputs: Sequence[Any]) -> list[Any]:
         return jax.lax.while_loop(
             lambda state: _evaluate(params['cond_jaxpr'], changed, [*inputs[:first], *state])[0],
             lambda state: _evaluate(params['body_jaxpr'], changed, [*inputs[first:second], *state]),
-            inputs[second:],
+            list(inputs[second:]),
         )
     if name == 'cond':
         branches = [lambda *rest, branch=branch: _evaluate(branch, changed, rest) for branch in params['branches']]
