@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from genlab.errors import ConfigError, UserError
 from genlab.run import terminal
-from genlab.sweep import run, trials
+from genlab.sweep import run, search, trials
 from genlab.sweep.launchers import Launcher
 from genlab.sweep.launchers.jobset import JobSet
 from genlab.sweep.launchers.local import Local
@@ -64,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
     known.add_argument('--workdir', metavar='FOLDER', help='of the sweep (default: runs/sweeps/<config>-<sweep>)')
     known.add_argument('--dry-run', action='store_true', help='print what would run, and nothing else')
     known.add_argument('--vmap', type=at_least(1), default=1, metavar='N', help='trials trained as one program')
+    known.add_argument('--search', default='', choices=['random', 'halving'], help='train a part of the trials')
+    known.add_argument('--budget', type=at_least(1), default=0, metavar='STEPS', help='search: of all trials together')
     known.add_argument('--retries', type=at_least(0), default=2, metavar='N', help='of a trial that crashes')
     known.add_argument('--backoff', type=float, default=10.0, metavar='SECONDS', help='before the first retry')
     known.add_argument('--processes', type=at_least(1), default=1, metavar='N', help='per trial')
@@ -99,16 +101,24 @@ def make(arguments: argparse.Namespace, base: Sequence[str], words: Sequence[str
     layout = trials.Layout(arguments.processes, arguments.devices, arguments.vmap)
     if arguments.vmap > 1 and (arguments.processes > 1 or arguments.devices > 1 or arguments.launcher == 'jobset'):
         raise ConfigError('--vmap trains on one device: it does not go with --processes, --devices or a slice')
+    if bool(arguments.search) != bool(arguments.budget):
+        raise ConfigError('give --search=random or --search=halving together with --budget=STEPS')
+    if arguments.search == 'halving' and (arguments.vmap > 1 or arguments.launcher == 'jobset'):
+        raise ConfigError('--search=halving trains trials in parts: it does not go with --vmap or --launcher=jobset')
     launcher = choose_launcher(arguments, folder)
     trials.check(folder, arguments.config, base)
     found = checked(arguments.config, arguments.sweep, folder, base, arguments.vmap > 1)
+    found, rungs = search.plan(found, arguments.search, arguments.budget)
     if arguments.dry_run:
+        if rungs:
+            base, found = search.shortened(base, found, rungs[0])
         missing = run.missing(folder, found)
         jobs = run.jobs(arguments.config, base, found, missing, folder, layout)
         terminal.show((launcher.render(jobs) if jobs else '').rstrip('\n'))
-        terminal.say(f'{len(missing)} of {len(found)} trials would run in {folder}\n')
+        more = f'; then the better halves, from steps {", ".join(map(str, rungs))}' if rungs else ''
+        terminal.say(f'{len(missing)} of {len(found)} trials would run in {folder}{more}\n')
         return 0
-    code = run.run(arguments.config, arguments.sweep, base, found, folder, layout, launcher)
+    code = run.run(arguments.config, arguments.sweep, base, found, folder, layout, launcher, rungs)
     if code:
         terminal.say(f'the same command runs what is missing: python -m genlab.sweep {shlex.join(words)}\n')
     return code

@@ -11,7 +11,7 @@ from genlab.errors import PREEMPTED, ConfigError, UserError, warn
 from genlab.reporting import sweep as report
 from genlab.run import terminal
 from genlab.run.files import lock
-from genlab.sweep import groups, trials
+from genlab.sweep import groups, search, trials
 from genlab.sweep.launchers import FINAL, Job, Launcher, Status
 from genlab.sweep.trials import Layout, Trial
 
@@ -27,6 +27,7 @@ def run(
     folder: pathlib.Path,
     layout: Layout,
     launcher: Launcher,
+    rungs: Sequence[int] = (),
 ) -> int:
     """Runs what is missing of a sweep to its end, or until a signal; returns the exit code.
 
@@ -38,6 +39,7 @@ def run(
       folder: of the sweep.
       layout: the processes of a trial.
       launcher: where they run.
+      rungs: of successive halving, the steps after which the worse half of the trials is dropped.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,24 +47,67 @@ def run(
         raise ConfigError(f'--workdir={folder}: cannot write there ({error.strerror}): name another folder') from None
     with lock(folder):
         trials.record(folder, config, sweep, base, found, layout)
-        left = missing(folder, found)
-        states = {trial.id: Status('done') for trial in found if trial not in left}
-        trials.note(folder, states)
-        terminal.say(f'{folder}: {len(found)} trials, {len(left)} of them to run\n')
-        if left:
-            launched = jobs(config, base, found, left, folder, layout)
-            for job in launched:
-                groups.note(job)
-            ended = follow(folder, launcher, launched)
-            for job in launched:
-                states |= groups.outcomes(job, ended[job.id])
-            trials.note(folder, states)
+        states = halve(config, base, found, folder, layout, launcher, rungs)
+        alive = [trial for trial in found if trial.id not in states]
+        if not any(status.state == 'stopped' for status in states.values()):
+            states |= train(config, base, alive, folder, layout, launcher)
         terminal.say(table(folder, found, states))
         try:
             terminal.show(f'{report.write(folder)} shows the sweep')
         except Exception as error:  # the runs are what counts
             warn(f'no report: {type(error).__name__}: {error}')
     return next((code for state, code in CODES.items() if any(entry.state == state for entry in states.values())), 0)
+
+
+def train(
+    config: str, base: Sequence[str], found: Sequence[Trial], folder: pathlib.Path, layout: Layout, launcher: Launcher
+) -> dict[str, Status]:
+    """Runs what is missing of some trials; returns id -> how each has ended. The arguments are those of `run`."""
+    left = missing(folder, found)
+    states = {trial.id: Status('done') for trial in found if trial not in left}
+    trials.note(folder, states)
+    terminal.say(f'{folder}: {len(found)} trials, {len(left)} of them to run\n')
+    if left:
+        launched = jobs(config, base, found, left, folder, layout)
+        for job in launched:
+            groups.note(job)
+        ended = follow(folder, launcher, launched)
+        for job in launched:
+            states |= groups.outcomes(job, ended[job.id])
+        trials.note(folder, states)
+    return states
+
+
+def halve(
+    config: str,
+    base: Sequence[str],
+    found: Sequence[Trial],
+    folder: pathlib.Path,
+    layout: Layout,
+    launcher: Launcher,
+    rungs: Sequence[int],
+) -> dict[str, Status]:
+    """Runs the rungs of successive halving; returns how the trials that were dropped have ended.
+
+    If a signal stops it, all trials that are left are `stopped`. The arguments are those of `run`.
+    """
+    plan, alive, states = search.Search(list(found), tuple(rungs)), list(found), {}
+    for steps in rungs:
+        if str(steps) not in search.ranks(folder, plan):
+            ended = train(config, *search.shortened(base, alive, steps), folder, layout, launcher)
+            if any(status.state == 'stopped' for status in ended.values()):
+                return states | {trial.id: Status('stopped') for trial in alive}
+            search.rank(folder, plan, steps, alive)
+        kept = search.kept(search.ranks(folder, plan)[str(steps)], alive)
+        past = trials.read(folder)['trials']
+        for trial in alive:
+            if trial not in kept:
+                bad = past[trial.id]['state'] in ('failed', 'refused')
+                reason = past[trial.id]['reason'] if bad else f'after {steps} of {trial.steps} steps'
+                states[trial.id] = Status(past[trial.id]['state'] if bad else 'dropped', reason)
+        trials.note(folder, {name: (status.state, status.reason) for name, status in states.items()})
+        alive = kept
+    return states
 
 
 def missing(folder: pathlib.Path, found: Sequence[Trial]) -> list[Trial]:

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from genlab import main
 from genlab.choices import is_named
-from genlab.config import RAMP, at, check_key, put
+from genlab.config import RAMP, at, check_key, put, with_ramp_steps
 from genlab.errors import ConfigError, meant
 from genlab.run import terminal, workdir
 from genlab.run.platform import set_up_jax
@@ -172,7 +172,10 @@ def listed(config: str, names: Sequence[str], folder: pathlib.Path, arguments: S
                 'another folder'
             )
         before = {key: value.name if is_named(value := at(shared, key)) else value for key in held}
-        result.append(trials.Trial(name, held, tree.train.steps, bool(tree.train.evaluate_every), before))
+        train, plain = tree.train, workdir.plain(tree)
+        stretched = with_ramp_steps(plain, train.steps) != with_ramp_steps(plain, train.steps + 1)
+        evaluated = bool(train.evaluate_every)
+        result.append(trials.Trial(name, held, train.steps, evaluated, before, train.steps_per_call, stretched))
     return result
 
 

@@ -26,6 +26,8 @@ class Trial(NamedTuple):
     steps: int  # train.steps of its config
     evaluated: bool  # whether its last step is evaluated
     before: dict[str, Any]  # the values of the same keys without the sweep
+    call: int = 1  # train.steps_per_call of its config
+    stretched: bool = False  # whether a ramp() lasts to the end of the run
 
 
 class Layout(NamedTuple):
