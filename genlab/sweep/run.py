@@ -91,7 +91,8 @@ def halve(
 
     If a signal stops it, all trials that are left are `stopped`. The arguments are those of `run`.
     """
-    plan, alive, states = search.Search(list(found), tuple(rungs)), list(found), {}
+    plan, alive = search.Search(list(found), tuple(rungs)), list(found)
+    states: dict[str, Status] = {}
     for steps in rungs:
         if str(steps) not in search.ranks(folder, plan):
             ended = train(config, *search.shortened(base, alive, steps), folder, layout, launcher)
@@ -165,7 +166,8 @@ def follow(
                 passed = launcher.interval
             if passed >= launcher.interval:
                 passed = 0.0
-                known |= announce(folder, submitted, known, poll(launcher, known))
+                polled = poll(launcher, known)  # an earlier rung of a search may have submitted more
+                known |= announce(folder, submitted, known, {name: polled[name] for name in known})
                 if all(status.state in FINAL for status in known.values()):
                     return known
             sleep(TICK)

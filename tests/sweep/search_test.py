@@ -61,6 +61,7 @@ def test_halving_drops_the_worse_half_and_goes_on(tmp_path, monkeypatch, capsys)
         for trial in FOUND
     ]
     assert go() == 1  # the crash
+    assert '[2/2] seed-' in capsys.readouterr().err
     wanted = [['20'], ['20', '40', '80'], ['20', '40'], ['20', '40', '80'], []]
     assert runs() == wanted
     states = {name: (trial['state'], trial['reason']) for name, trial in trials.read(tmp_path)['trials'].items()}
