@@ -46,6 +46,7 @@ LONG = (
     'networks/adversarial/',
     'networks/autoregressive/',
     'networks/diffusion/',
+    'sweep/vmapped_test.py',
     'training/loop_test.py',
     'training/own_step_test.py',
     'training/parallel_test.py',
