@@ -27,6 +27,7 @@ def get_config(variant=''):
 def mnist(config):
     """MNIST through TFDS, 32x32."""
     configs.tfds(config, 'mnist')
+    config.model.networks.width = 16
     config.train.steps = 4000
     config.evaluate.count = 10_000
 
