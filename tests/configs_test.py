@@ -70,7 +70,7 @@ def test_a_run_keeps_the_number_of_classes_and_names_those_without_training_imag
         (folder / name).mkdir(parents=True)
         Image.new('RGB', (16, 16)).save(folder / name / '0.png')
     config, build = conditional(folder), experiment.load('variational')
-    done = SimpleNamespace(step=config.train.steps, finish=lambda *arguments: None)
+    done = SimpleNamespace(step=config.train.steps, state=None, finish=lambda *arguments: None)
     monkeypatch.setattr(loop, 'Loop', lambda *arguments: done)  # only what comes before the first step
     loop.fit(config, build, tmp_path)
     assert capsys.readouterr().err.count('own/train: no training example has the class owl: ') == 1

@@ -53,10 +53,12 @@ def create(path: pathlib.Path) -> None:
 def claim(path: pathlib.Path, config: ConfigDict) -> None:
     """Writes config.json; raises ConfigError if the folder holds a run of another config, or one without a config.
 
-    Folders of the data stay as recorded until `claim_data` has compared the data.
+    Folders of the data stay as recorded until `claim_data` has compared the data. A run that failed before it knew its
+    data has nothing to lose: another config replaces it.
     """
     content = plain(config)
-    if (path / 'config.json').exists():
+    begun = (path / RECORD).exists() or bool(stops.checkpoints(path))
+    if begun and (path / 'config.json').exists():
         if keys := compare(path, config):
             raise ConfigError(
                 f'--workdir={path}: it holds a run of another config; {", ".join(keys)} differ: '

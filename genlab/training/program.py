@@ -114,7 +114,7 @@ def programs(
 def check_states(schedule: Sequence[Program]) -> None:
     """Raises where a phase changes the tree of the state, or the shape of a leaf."""
     if len(schedule) > 1:
-        first, *later = (jax.eval_shape(make_init(program)) for program in schedule)
+        first, *later = map(outline, schedule)
         for number, state in enumerate(later, 1):
             _expect_same(first, state, f'config.phases[{number}]')
 
@@ -266,6 +266,18 @@ def make_init(program: Program) -> Callable[[], State]:
         return program.experiment.init(program.prepare(batch, example_keys(data_key, batch['position'])), key)
 
     return init
+
+
+def outline(program: Program) -> State:
+    """Returns the shapes of the state before the first step.
+
+    Raises:
+      ConfigError: a network refuses its sizes, such as a resolution that is no power of two.
+    """
+    try:
+        return jax.eval_shape(make_init(program))
+    except ValueError as error:
+        raise ConfigError(f'config.model or config.data: {" ".join(str(error).split())}') from error
 
 
 def restart(program: Program, state: State) -> State:

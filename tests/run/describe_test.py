@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from genlab import config as configs
 from genlab import experiment
+from genlab.errors import ConfigError
 from genlab.experiment import Experiment
 from genlab.main import read
 from genlab.run import describe as description
@@ -109,3 +110,10 @@ def test_every_parameter_is_in_one_row_and_rows_follow_the_order_of_calls():
         ('codec/book', 'own', 12),
     ]
     assert sum(parameters for _, _, parameters in rows) == codec['parameters'] == 59
+
+
+def test_a_size_that_a_network_refuses_is_an_error_of_the_config():
+    config = read(str(CONFIGS / 'dcgan.py'))
+    config.data.resolution = 30
+    with pytest.raises(ConfigError, match='needs a resolution that is a power of two of at least 16, not 30'):
+        description.describe(config, experiment.load(config.experiment))

@@ -45,8 +45,22 @@ def test_a_claim_writes_the_config_and_reads_it_back(tmp_path):
     workdir.claim(tmp_path / 'a' / 'run', config)  # the same run again
 
 
-def test_a_folder_of_another_config_is_refused_and_unchanged(tmp_path):
+def begin(path, config):
+    """Claims a folder, and makes it one of a run that has a checkpoint."""
+    workdir.claim(path, config)
+    (path / 'checkpoints' / '1').mkdir(parents=True)
+
+
+def test_a_run_that_failed_before_its_first_step_does_not_keep_its_folder(tmp_path):
     workdir.claim(tmp_path, run_config())
+    other = run_config()
+    other.seed = 1
+    workdir.claim(tmp_path, other)
+    assert workdir.read(tmp_path)['seed'] == 1
+
+
+def test_a_folder_of_another_config_is_refused_and_unchanged(tmp_path):
+    begin(tmp_path, run_config())
     before = (tmp_path / 'config.json').read_bytes()
     other = run_config()
     other.seed, other.optimizer.generator.learning_rate = 1, 2e-3
@@ -165,6 +179,7 @@ def test_a_folder_of_data_may_move_if_it_holds_the_same_files(trained, tmp_path,
         use(run, config, dir=str(pictures))
     assert contents(run) == before
     (run / 'data.json').unlink()  # nothing to compare with: another folder is another config
+    (run / 'checkpoints' / '1').mkdir(parents=True)
     with pytest.raises(ConfigError, match=r'data\.dir differ'):
         use(run, config)
     with pytest.raises(ConfigError, match=r'data\.images_dir differ'):
@@ -188,7 +203,7 @@ def test_a_longer_run_is_refused_if_a_ramp_lasts_to_its_end(tmp_path):
     config = run_config()
     config.optimizer.generator.learning_rate = configs.ramp(1e-3, 0.0)
     config.losses.generator.adversarial = configs.lazy(configs.ramp(0.0, 1.0, begin=100), every=4)
-    workdir.claim(tmp_path, config)
+    begin(tmp_path, config)
     before = (tmp_path / 'config.json').read_bytes()
     longer = config.copy_and_resolve_references()
     longer.train.steps = 5000
@@ -219,7 +234,7 @@ def test_a_longer_run_is_refused_if_a_ramp_of_a_phase_or_of_the_model_lasts_to_i
         with config.unlocked():
             config.update(change)
         workdir.create(tmp_path / f'{number}')
-        workdir.claim(tmp_path / f'{number}', config)
+        begin(tmp_path / f'{number}', config)
         config.train.steps = 5000
         with pytest.raises(ConfigError, match='a ramp without steps lasts as long as the run, which was 1000'):
             workdir.claim(tmp_path / f'{number}', config)
@@ -233,7 +248,7 @@ def test_checkpoints_without_their_config_are_refused(tmp_path):
 
 
 def test_after_a_stop_at_nan_a_rate_may_change_but_not_its_kind(tmp_path):
-    workdir.claim(tmp_path, run_config())
+    begin(tmp_path, run_config())
     stops.record(tmp_path, 7, 'generator/loss is not finite at step 7')
     for rate, refused in ((1e-4, []), (5e-5, []), (ramp(1e-4, 0.0), ['optimizer.generator.learning_rate'])):
         config = run_config()
@@ -294,6 +309,7 @@ def test_a_read_only_folder_is_named(tmp_path, monkeypatch):
 def test_a_folder_without_a_run_and_one_with_a_damaged_config_are_named(tmp_path):
     with pytest.raises(UserError, match='there is no run'):
         workdir.read(tmp_path)
+    (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
     for content in ('{"seed": 0, "trai', '', '3', '[1]', '\x00'):
         (tmp_path / 'config.json').write_text(content)
         for use in (workdir.compare, workdir.claim):
