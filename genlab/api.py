@@ -90,7 +90,7 @@ class Run:
         self._field = self._declared.fields[self.config.data.observe]
         self._prepare = jax.jit(data.prepare_batch(self.config.data, self._declared, train=False))
         self._experiments = {_key(self.config): self.experiment}
-        self._compared = False  # whether the data were compared with those of the run
+        self._compared = False  # whether the data were compared with the record of the run
 
     @functools.cached_property
     def abilities(self) -> tuple[str, ...]:
@@ -346,7 +346,7 @@ class Run:
         return config, self._experiments[key]
 
     def _compare(self) -> None:
-        """Compares the data with those of the run, once."""
+        """Compares the data with the record of the run, once."""
         if not self._compared:
             record.check(self.folder, self.config)
         self._compared = True

@@ -58,7 +58,7 @@ class Experiment(NamedTuple):
     tokenizer: Tokenizer | None = None  # what a second stage needs, where codes can be modelled
     batches: int = 1  # that one step reads
     lazy: Mapping[str, int] = {}  # 'player/term' -> its period in steps; if any, `step` takes `due`, those of this step
-    networks: Callable[[Batch], Mapping[str, state.Network]] | None = None  # of a prepared batch; those of `compose`
+    networks: Callable[[Batch], Mapping[str, state.Network]] | None = None  # from a prepared batch; `compose` sets it
 
 
 class Role(NamedTuple):

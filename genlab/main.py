@@ -246,7 +246,7 @@ def load(path: str | pathlib.Path) -> types.ModuleType:
 
 
 def config_files() -> list[pathlib.Path]:
-    """Returns the config files that genlab comes with, and those of the current folder, by name.
+    """Returns the config files of genlab and of the current folder, by name.
 
     A file of the current folder comes before one of genlab of the same name, as `locate` finds it.
     """

@@ -8,7 +8,7 @@ from PIL import Image
 
 from support.runs import ROOT
 
-# Values that replace those of the first code cell.
+# Values that replace settings of the first code cell.
 TINY = {
     'gan_game': {'STEPS': 4, 'SHOTS': 2, 'COUNT': 16, 'SIDE': 8},
     'diffusion_flow': {'STEPS': 2, 'COUNT': 16, 'TIMES': 4, 'SIDE': 8, 'CELLS': 2},

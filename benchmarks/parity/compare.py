@@ -75,7 +75,7 @@ def converted(
       record: its name.
       kind: of the file.
       tensors: name -> array.
-      networks: name -> (module, its inputs); None makes those of the config, whose data must be there.
+      networks: name -> (module, its inputs); None makes the networks of the config, which needs its data.
     """
     if networks is None:
         program = programs(config, experiment.load(config.experiment), parallel.place('pmap'), declared=True)[0]

@@ -15,7 +15,7 @@ from genlab.models import cycle
 
 
 def main() -> None:
-    """Compares one generator and one discriminator; those of the other direction are alike."""
+    """Compares one generator and one discriminator. The other direction has equal networks."""
     options = compare.arguments(__doc__ or '', 'a checkout of junyanz/pytorch-CycleGAN-and-pix2pix')
     sys.path.append(str(options.source))
     from models import networks
@@ -23,7 +23,7 @@ def main() -> None:
     config = cyclegan.get_config('horse2zebra')
     config.data.update(source='scenes', fields=('style',), unpaired='style')
     config.model.input = 'style'
-    config.data.resolution = 64  # the width and the depth are those of 256x256
+    config.data.resolution = 64  # with the width and the depth for 256x256
     if not options.full:
         config.data.resolution = 16
         config.model.generator.update(width=1, blocks=2)

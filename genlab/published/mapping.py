@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 
 class Rewrite(NamedTuple):
-    """Converts what no layout of one tensor can: tensors of the file, by name, to those of the entries, and back."""
+    """Converts what no layout of one tensor can: tensors of the file, by name, to tensors of the entries, and back."""
 
     read: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
     write: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]

@@ -1,6 +1,6 @@
 """pclucas14/pixel-cnn-pp: PixelCNN++ in PyTorch, `pcnn_lr*_*.pth`, state dicts without a configuration.
 
-Its transposed convolutions normalise the weights of each input, where ours and the paper's code normalise those of each
+Its transposed convolutions normalise the weights of each input; ours and the paper's code normalise the weights of each
 output. They are read as the kernel that results. Its outputs are ordered by channel, ours by kind.
 """
 

@@ -199,9 +199,9 @@ def parted(tables: Mapping[str, Table], tree: Any, where: str) -> list[Matched]:
 
 
 def matching(tables: Mapping[str, Table], tree: Any, where: str) -> Matched:
-    """Returns the kind, table and tensors of a section: those of the table whose names are the most alike.
+    """Returns the kind, table and tensors of the section whose names fit the table best.
 
-    Tables with the same names are told apart by the end of the file's name, which is the kind.
+    The end of the file's name is the kind; it distinguishes tables with the same names.
     """
 
     def likeness(kind: str) -> float:

@@ -1,6 +1,6 @@
 """CompVis/taming-transformers: VQGAN f16, `last.ckpt` of its training, with or without the discriminator of the loss.
 
-Encoder and decoder are those of the record `kl_f8`, with attention at the smallest side. The discriminator's layers are
+Encoder and decoder are as in the record `kl_f8`, with attention at the smallest side. The discriminator's layers are
 numbered as in pix2pix. The configuration is a YAML file beside it, which is not read: sizes are checked by the shapes.
 """
 

@@ -62,7 +62,7 @@ def run(
 def train(
     config: str, base: Sequence[str], found: Sequence[Trial], folder: pathlib.Path, layout: Layout, launcher: Launcher
 ) -> dict[str, Status]:
-    """Runs what is missing of some trials; returns id -> how each has ended. The arguments are those of `run`."""
+    """Runs the missing trials; returns id -> how each has ended. The arguments are as for `run`."""
     left = missing(folder, found)
     states = {trial.id: Status('done') for trial in found if trial not in left}
     trials.note(folder, states)
@@ -89,7 +89,7 @@ def halve(
 ) -> dict[str, Status]:
     """Runs the rungs of successive halving; returns how the trials that were dropped have ended.
 
-    If a signal stops it, all trials that are left are `stopped`. The arguments are those of `run`.
+    If a signal stops it, the remaining trials are `stopped`. The arguments are as for `run`.
     """
     plan, alive = search.Search(list(found), tuple(rungs)), list(found)
     states: dict[str, Status] = {}

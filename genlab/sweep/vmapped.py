@@ -3,8 +3,8 @@
     python -m genlab.sweep.vmapped --config=FILE --workdir=FOLDER --trials={"id": {"seed": 1}, ...} [--config.key=value]
 
 FOLDER is <sweep>/vmapped/<name>. The trials are trained there by the loop of any run: their states are stacked into one
-state, and its step is that of all trials. At the end each trial gets its part as a run in <sweep>/<id>, where the
-ordinary training finds nothing left to train, and draws samples, evaluates and reports.
+state, and one step trains all of them. At the end each trial gets its part as a run in <sweep>/<id>. Ordinary training
+then has no step to do: it draws samples, evaluates and reports.
 
 Trials may differ in what enters their program as a number: seeds, rates, weights (`genlab.training.lockstep`).
 """
@@ -106,7 +106,7 @@ def _check_start(program: Program) -> None:
 
 
 def _init(parts: Sequence[Program], batch, key: jax.Array) -> State:
-    """Returns the stacked state before the first step; the batches and keys are those of the trials."""
+    """Returns the stacked state before the first step. Each trial uses its own batch and keys."""
     del batch, key
     state = lockstep.join([functools.partial(_one_init, part) for part in parts], (), ())
     stopped = {STOPPED: {'trials': {'step': jnp.full(len(parts), -1)}}}
@@ -119,7 +119,7 @@ def _one_init(program: Program, shared, own) -> State:
 
 
 def _step(parts: Sequence[Program], state: State, batches, key: jax.Array, due: Due):
-    """Takes a step of all trials. The keys are those of the trials."""
+    """Takes a step of all trials. Each trial uses its own keys."""
     del key
     count, step = len(parts), state.step
     stopped = state.stats[STOPPED]['trials']['step']
@@ -231,7 +231,7 @@ def split(
     """
     step = int(state.step)
     if trials.newest(run) < step:
-        with contextlib.suppress(FileNotFoundError):  # the restarts of all are those of each
+        with contextlib.suppress(FileNotFoundError):  # a restart of the group is a restart of each trial
             shutil.copy(together / restarts.RESTARTS, run)
         with MetricLog(run) as log:
             log.truncate(-1)
@@ -250,7 +250,7 @@ def split(
 
 
 def own_metrics(rows: Sequence[Mapping[str, Any]], number: int, count: int) -> list[dict[str, float]]:
-    """Returns the metrics of one trial from those of all. Its seconds are its share of theirs.
+    """Returns the metrics of one trial from the metrics of all. Its seconds are an equal share.
 
     Args:
       rows: metric -> value, with the 'step'; metrics of trial k are named `k/...`.
