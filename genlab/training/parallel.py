@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from genlab.errors import ConfigError, UserError, choose
 
 AXIS = 'batch'
+LEVEL = 'xla_backend_optimization_level'
 IN_FLIGHT = 16  # calls: enough to hide the host behind the devices
 SHARD_FROM = 2**14  # elements; smaller arrays cost more to gather than to keep everywhere
 
@@ -124,8 +125,10 @@ def initial(placement: Placement, make: Callable[[], Tree]) -> Tree:
     """Computes `make()` on the devices that keep it; no device ever holds more than its share.
 
     It runs once: on a CPU it is compiled with few optimisations, which takes a quarter of the time for the same
-    numbers."""
-    quick = {'xla_backend_optimization_level': 1} if placement.mesh.devices.flat[0].platform == 'cpu' else None
+    numbers. A level in XLA_FLAGS has precedence."""
+    cpu = placement.mesh.devices.flat[0].platform == 'cpu'
+    chosen = LEVEL in os.environ.get('XLA_FLAGS', '')
+    quick: dict[str, str | bool] | None = {LEVEL: '1'} if cpu and not chosen else None
     shardings = placement.shardings(jax.eval_shape(make))
     return jax.jit(make, out_shardings=shardings, compiler_options=quick)()
 

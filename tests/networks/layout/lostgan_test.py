@@ -79,9 +79,8 @@ def test_a_latent_changes_the_image_of_its_object_alone(generated):
     assert changed[0] > 3 * changed[1]
 
 
-@pytest.mark.parametrize('taps', [(1,), (0, 1)], ids=['one scale', 'two scales'])
-def test_objects_are_judged_by_their_box_and_class(taps):
-    network = Discriminator(3, width=4, halvings=(True, False), taps=taps)
+def test_objects_are_judged_by_their_box_and_class():
+    network = Discriminator(3, width=4, halvings=(True, False), taps=(0, 1))
     images = normal(3, 2, 16, 16, 3)
     variables = jax.jit(lambda: network.init(jax.random.key(0), images, False, BOXES, CLASSES))()
     judge = jax.jit(lambda boxes, classes: network.apply(variables, images, False, boxes, classes))
