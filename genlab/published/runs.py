@@ -24,7 +24,7 @@ from genlab.run import stops, workdir
 from genlab.run.files import write_json
 from genlab.training import parallel, pretrained
 from genlab.training.checkpoint import NEWEST, Checkpoints
-from genlab.training.program import make_init, programs
+from genlab.training.program import make_init, outline, programs
 from genlab.training.state import State, not_finite
 
 PROVENANCE = 'published.json'  # in the folder of a run that was made of published weights
@@ -67,7 +67,7 @@ def make(
     missing = data.missing(config.model)
     program = programs(config, build, placement, declared=not missing)[0]
     init = make_init(program)
-    shapes = {path: leaf.shape for path, leaf in mapping.paths(jax.eval_shape(init).variables()).items()}
+    shapes = {path: leaf.shape for path, leaf in mapping.paths(outline(init).variables()).items()}
     record = record_of(name, shapes)
     found: dict[str, np.ndarray] = {}
     kinds: dict[str, str] = {}

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from genlab.experiment import Build
 from genlab.training import parallel
-from genlab.training.program import outline, programs
+from genlab.training.program import make_init, outline, programs
 
 
 def describe(config: ConfigDict, build: Build) -> dict[str, dict]:
@@ -24,7 +24,7 @@ def describe(config: ConfigDict, build: Build) -> dict[str, dict]:
     program = programs(config, build, parallel.place(config.placement), declared=True)[0]
     calls: list[dict] = []
     with nn.intercept_methods(lambda *call: _note(calls, *call)):
-        state = outline(program)
+        state = outline(make_init(program))
     held = {network: [params, state.stats[network].get('constants', {})] for network, params in state.params.items()}
     return {
         network: {'parameters': count(trees), 'modules': _modules(network, trees, calls)}

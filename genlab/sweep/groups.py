@@ -18,8 +18,7 @@ FAILURES = 'failures.json'  # id -> reason, of the trials that failed, once all 
 def plan(folder: pathlib.Path, found: Sequence[Trial], left: Sequence[Trial], size: int) -> list[list[Trial]]:
     """Divides the missing trials of a sweep into groups of at most `size`; a group of one is trained alone.
 
-    A group that has begun stays as it is, with its finished trials. A trial that has begun alone goes on
-    alone.
+    A group that has begun stays as it is, with its finished trials. A trial that has begun alone goes on alone.
 
     Args:
       folder: of the sweep.

@@ -36,6 +36,7 @@ from genlab.training.program import (
     make_constants,
     make_init,
     metric_names,
+    outline,
     pattern,
     patterns,
     programs,
@@ -150,7 +151,7 @@ class Loop:
         self.result: evaluation.Evaluation | None = None  # of this step, until `keep_best` has read it
         self.saved: dict[str, Any] | None = None  # sums of metrics since the last line, from the checkpoint
         init = make_init(program)
-        restored = checkpoints.restore(parallel.template(placement, jax.eval_shape(init)))
+        restored = checkpoints.restore(parallel.template(placement, outline(init)))
         if restored:
             self.step, self.state, self.saved = restored
         else:

@@ -16,7 +16,17 @@ from ml_collections import ConfigDict
 from genlab.errors import ConfigError, UserError
 from genlab.experiment import Build
 from genlab.training import parallel, totals
-from genlab.training.program import Program, fold, load, make_call, make_constants, metric_names, outline, programs
+from genlab.training.program import (
+    Program,
+    fold,
+    load,
+    make_call,
+    make_constants,
+    make_init,
+    metric_names,
+    outline,
+    programs,
+)
 
 GIB = 2**30
 # Memory per device in GiB, from the vendor's specification.
@@ -99,7 +109,7 @@ def plan(config: ConfigDict, build: Build, topology: str | None = None) -> Plan:
 
 def lower(program: Program, placement: parallel.Placement) -> Any:
     """Traces the program's call for the shapes that the loop passes to it. Returns JAX's lowered computation."""
-    state = outline(program)
+    state = outline(make_init(program))
     sums = parallel.replicated(placement, totals.zero(metric_names(program, placement, state)))
     carry = parallel.template(placement, state), sums
     batch = fold(program, load(program, 0, math.prod(program.calls), slice(None)))

@@ -19,7 +19,7 @@ from genlab.models.tokenizer import Tokenizer
 from genlab.run import workdir
 from genlab.training import parallel
 from genlab.training.checkpoint import NEWEST, Checkpoints, newest
-from genlab.training.program import Program, make_init, programs
+from genlab.training.program import Program, make_init, outline, programs
 from genlab.training.state import Network, State
 
 TOKENIZER = 'config.model.tokenizer'  # the key that names the run of a tokenizer
@@ -54,7 +54,7 @@ def restore(
     """
     config = workdir.with_facts(folder, config)
     schedule = programs(config, build, placement, declared=not data.missing(config.model))
-    template = parallel.template(placement, jax.eval_shape(make_init(schedule[0])))
+    template = parallel.template(placement, outline(make_init(schedule[0])))
     restored = None
     if (folder / 'checkpoints').exists():
         with Checkpoints(folder / 'checkpoints', warn=warn, read_only=True, alone=alone) as checkpoints:

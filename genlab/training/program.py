@@ -114,7 +114,7 @@ def programs(
 def check_states(schedule: Sequence[Program]) -> None:
     """Raises where a phase changes the tree of the state, or the shape of a leaf."""
     if len(schedule) > 1:
-        first, *later = map(outline, schedule)
+        first, *later = (outline(make_init(program)) for program in schedule)
         for number, state in enumerate(later, 1):
             _expect_same(first, state, f'config.phases[{number}]')
 
@@ -268,14 +268,14 @@ def make_init(program: Program) -> Callable[[], State]:
     return init
 
 
-def outline(program: Program) -> State:
-    """Returns the shapes of the state before the first step.
+def outline(init: Callable[[], State]) -> State:
+    """Returns the shapes of the state before the first step, given the function of `make_init`.
 
     Raises:
       ConfigError: a network refuses its sizes, such as a resolution that is no power of two.
     """
     try:
-        return jax.eval_shape(make_init(program))
+        return jax.eval_shape(init)
     except ValueError as error:
         raise ConfigError(f'config.model or config.data: {" ".join(str(error).split())}') from error
 
