@@ -31,7 +31,7 @@ def generator(config: ConfigDict, network: str) -> Table:
 def discriminator(config: ConfigDict, network: str) -> Table:
     """Returns the table of a discriminator of patches; `network` is our name of it."""
     chosen = config.model.discriminator
-    return _table((*_patches(chosen, network),), chosen.normalization)
+    return _table((*patches('model', network, chosen.layers, chosen.normalization),), chosen.normalization)
 
 
 def _table(entries: tuple[Entry, ...], kind: str) -> Table:
@@ -76,13 +76,21 @@ def _resnet(chosen: ConfigDict, network: str) -> Iterator[Entry]:
     yield from affine(f'model.{number + 1}', f'{ours}/output', CONV)
 
 
-def _patches(chosen: ConfigDict, network: str) -> Iterator[Entry]:
-    kind, ours = chosen.normalization, f'{network}/params'
-    yield from affine('model.0', f'{ours}/input', CONV)
-    for i in range(1, chosen.layers + 1):
-        yield from affine(f'model.{3 * i - 1}', f'{ours}/convolution_{i}', CONV, biased(kind))
-        yield from _normalization(f'model.{3 * i}', network, f'normalization_{i}', kind)
-    yield from affine(f'model.{3 * chosen.layers + 2}', f'{ours}/output', CONV)
+def patches(theirs: str, network: str, layers: int, kind: str) -> Iterator[Entry]:
+    """Yields the tensors of a discriminator of patches.
+
+    Args:
+      theirs: name of its Sequential.
+      network: our name of it.
+      layers: number of its convolutions with a normalisation.
+      kind: of the normalisations, one of `normalization.KINDS`.
+    """
+    ours = f'{network}/params'
+    yield from affine(f'{theirs}.0', f'{ours}/input', CONV)
+    for i in range(1, layers + 1):
+        yield from affine(f'{theirs}.{3 * i - 1}', f'{ours}/convolution_{i}', CONV, biased(kind))
+        yield from _normalization(f'{theirs}.{3 * i}', network, f'normalization_{i}', kind)
+    yield from affine(f'{theirs}.{3 * layers + 2}', f'{ours}/output', CONV)
 
 
 def _normalization(theirs: str, network: str, name: str, kind: str) -> Iterator[Entry]:
