@@ -52,6 +52,7 @@ class Grid(NamedTuple):
     classes: int = 0
     words: int = 0
     dtype: Any = jnp.float32
+    patch: tuple[int, int] = (1, 1)  # rows and columns of binary pixels that are one token
 
 
 class Family(NamedTuple):
@@ -183,12 +184,12 @@ def inpaint(
     """
     x = batch['x']
     if prior.tokenizer is None:
-        drawn = decode(prior, variables, draw(prior, variables, keys, condition, {prior.levels[0].field: x}, mask))
-        return jnp.where(mask > 0, x, drawn)  # a patch that is known in part was drawn as a whole
-    mean = (x * mask).sum((1, 2), keepdims=True) / jnp.maximum(mask.sum((1, 2), keepdims=True), 1)
-    codes = levels(prior.tokenizer.encode(variables, {**batch, 'x': jnp.where(mask > 0, x, mean)}))
-    drawn = decode(prior, variables, draw(prior, variables, keys, condition, codes, mask))
-    return jnp.where(mask > 0, x, drawn)
+        known = {prior.levels[0].field: x}
+    else:
+        mean = (x * mask).sum((1, 2), keepdims=True) / jnp.maximum(mask.sum((1, 2), keepdims=True), 1)
+        known = levels(prior.tokenizer.encode(variables, {**batch, 'x': jnp.where(mask > 0, x, mean)}))
+    drawn = decode(prior, variables, draw(prior, variables, keys, condition, known, mask))
+    return jnp.where(mask > 0, x, drawn)  # a code or a patch that is known in part was drawn as a whole
 
 
 def redraw(prior: Prior, variables: Variables, batch: Batch, keys: jax.Array, condition: Condition) -> jax.Array:
@@ -234,9 +235,10 @@ def from_config(config: ConfigDict, tokenizer: Tokenizer | None = None) -> Prior
     """
     model, made, family = config.model, [], family_of(config)
     grids = {'x': pixels(config)} if tokenizer is None else code_grids(tokenizer)
-    patch = tuple(model.patch)
-    if tokenizer is not None and patch != (1, 1):
-        raise ConfigError(f'config.model.patch={patch}: only binary pixels form patches, not codes: set it to (1, 1)')
+    if tokenizer is not None and tuple(model.patch) != (1, 1):
+        raise ConfigError(
+            f'config.model.patch={tuple(model.patch)}: only binary pixels form patches, not codes: set it to (1, 1)'
+        )
     shared: dict[str, Any] = dict(classes=model.classes, words=model.words, dtype=jnp.dtype(model.dtype))
     above, above_grid = '', Grid((0, 0), 0)
     for field, grid in grids.items():
@@ -244,9 +246,7 @@ def from_config(config: ConfigDict, tokenizer: Tokenizer | None = None) -> Prior
         grid = grid._replace(above=above_grid.shape, above_entries=above_grid.entries, **shared)
         where = 'config.model.lower' if above else 'config.model.network'
         network = choices.bind(NETWORKS, model.lower if above else model.network, where)(grid)
-        made.append(
-            Level(name, family.make(config, network, grid, _tokens(grid, tokenizer, patch), name), field, above)
-        )
+        made.append(Level(name, family.make(config, network, grid, _tokens(grid, tokenizer), name), field, above))
         above, above_grid = field, grid
     return Prior(family, tuple(made), Conditions(model.classes, model.words), tokenizer)
 
@@ -286,7 +286,7 @@ def pixels(config: ConfigDict) -> Grid:
             'pixelcnn_pp'
         )
     if config.data.binarise:
-        return Grid((height // rows, width // columns), 2 ** (rows * columns))
+        return Grid((height // rows, width // columns), 2 ** (rows * columns), patch=(rows, columns))
     return Grid((height, width), 256)
 
 
@@ -301,10 +301,10 @@ def _check_patch(config: ConfigDict, rows: int, columns: int) -> None:
         raise ConfigError(f'{given}: {2 ** (rows * columns):,} different patches are too many: at most 9 pixels')
 
 
-def _tokens(grid: Grid, tokenizer: Tokenizer | None, patch: tuple[int, int]) -> Tokens:
-    if tokenizer is not None:
-        return tokens.codes(grid.shape, grid.entries)
-    return tokens.patches(grid.shape, patch) if patch != (1, 1) else tokens.levels(grid.shape, grid.entries)
+def _tokens(grid: Grid, tokenizer: Tokenizer | None) -> Tokens:
+    if grid.patch != (1, 1):
+        return tokens.patches(grid.shape, grid.patch)
+    return (tokens.levels if tokenizer is None else tokens.codes)(grid.shape, grid.entries)
 
 
 def colours(grid: Grid, temperature: float) -> Values:
