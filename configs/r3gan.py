@@ -14,26 +14,23 @@ def get_config(variant=''):
     config.data.update(source='digits', resolution=32, channels=1, batch_size=32)
     config.model.update(
         adversarial.settings(
-            named('r3gan', base=512, most=64, blocks=1),
+            named('r3gan', base=256, most=64, blocks=1),
             latent_size=64,
             pair='relativistic',
         )
     )
     config.losses.discriminator = dict(adversarial=1.0, r1=0.5, r2=0.5, logit_gap=0.0, real_sign=0.0)
     config.losses.generator = dict(adversarial=1.0)
-    config.optimizer.discriminator = adam(2e-4, b1=0.0, b2=0.99)
-    config.optimizer.generator = adam(2e-4, b1=0.0, b2=0.99)
+    config.optimizer.discriminator = adam(5e-4, b1=0.0, b2=0.99)
+    config.optimizer.generator = adam(5e-4, b1=0.0, b2=0.99)
     config.average.generator = 0.998
-    config.train.update(order=('discriminator', 'generator'), steps=1500, sample_every=500, evaluate_every='end')
+    config.train.update(order=('discriminator', 'generator'), steps=3000, sample_every=500, evaluate_every='end')
     return configs.vary(config, variant, VARIANTS)
 
 
 def mnist(config):
     """MNIST through TFDS, 32x32. Expect a Frechet distance of about 4 after 10,000 steps (docs/systems/gans.md)."""
     configs.tfds(config, 'mnist')
-    config.model.networks.base = 256
-    for player in ('discriminator', 'generator'):
-        config.optimizer[player].learning_rate = 5e-4
     config.train.update(steps=12_000, sample_every=1000)
     config.evaluate.count = 10_000
 
@@ -45,6 +42,8 @@ def cifar10(config):
     config.model.update(latent_size=64, classes=10)
     config.model.networks.update(base=768 * 32, most=768, blocks=2)
     config.losses.discriminator.update(r1=configs.ramp(0.5, 0.05, 20_000), r2=configs.ramp(0.5, 0.05, 20_000))
+    for player in ('discriminator', 'generator'):
+        config.optimizer[player].learning_rate = 2e-4
     config.train.update(steps=400_000, sample_every=5000, evaluate_every=0)
     config.checkpoint.every = 5000
 

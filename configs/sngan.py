@@ -12,14 +12,14 @@ from genlab.training.optimizers import adam
 def get_config(variant=''):
     config = configs.defaults('gan')
     config.data.update(source='digits', resolution=32, channels=1, batch_size=64)
-    config.model.update(adversarial.settings(named('resnet', width=32, spectral=True), latent_size=128, pair='hinge'))
+    config.model.update(adversarial.settings(named('resnet', width=16, spectral=True), latent_size=128, pair='hinge'))
     config.losses.discriminator = dict(adversarial=1.0, logit_gap=0.0, real_sign=0.0)
     config.losses.generator = dict(adversarial=1.0)
     config.optimizer.discriminator = adam(2e-4, b1=0.0, b2=0.9)
     config.optimizer.generator = adam(2e-4, b1=0.0, b2=0.9)
     config.average.generator = 0.998
     config.train.update(
-        order=('discriminator',) * 2 + ('generator',), steps=1500, sample_every=250, evaluate_every='end'
+        order=('discriminator',) * 2 + ('generator',), steps=2000, sample_every=500, evaluate_every='end'
     )
     return configs.vary(config, variant, VARIANTS)
 
@@ -27,7 +27,6 @@ def get_config(variant=''):
 def mnist(config):
     """MNIST through TFDS, 32x32."""
     configs.tfds(config, 'mnist')
-    config.model.networks.width = 16
     config.train.steps = 4000
     config.evaluate.count = 10_000
 
