@@ -42,6 +42,13 @@ def single(config):
         del part.top, part.bottom
 
 
+def scenes(config):
+    """Coloured shapes at 64x64, without classes: codes of configs/vq_vae2.py:scenes."""
+    configs.codes(config, 'runs/vq_vae2-scenes')
+    config.model.classes = 0
+    config.train.update(steps=2000, sample_every=500)
+
+
 def faces(config):
     """The size of a public implementation for 256x256 images, without classes: codes of configs/vq_vae2.py:faces."""
     configs.codes(config, 'runs/vq_vae2-faces')
@@ -53,4 +60,4 @@ def faces(config):
     config.checkpoint.every = 5000
 
 
-VARIANTS = configs.variants(single, faces)
+VARIANTS = configs.variants(single, scenes, faces)

@@ -25,7 +25,7 @@ def get_config(variant=''):
     config.optimizer.generator = adam(1e-3, b1=0.0, b2=0.99)
     config.average.generator = 0.999
     config.train.update(order=('discriminator', 'generator'), sample_every=500, evaluate_every='end')
-    generators.grow(config, (8, 16, 32), (1000, 1500, 2500))
+    generators.grow(config, (8, 16, 32), (1000, 1000, 1200))
     return configs.vary(config, variant, VARIANTS)
 
 
