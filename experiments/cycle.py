@@ -30,7 +30,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
                 cycle.GENERATORS, partial(cycle.generator_terms, model), cycle.updated(model, 'generator')
             ),
         },
-        sampler=Sampler(partial(cycle.sample, model)),
+        sampler=Sampler(partial(cycle.sample, model), field=model.made),
         measure=partial(cycle.measure, model),
         reconstruct=partial(cycle.reconstruct, model),
         conditions=Conditions(fields=(model.condition,)),

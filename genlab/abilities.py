@@ -124,6 +124,7 @@ class Sampler(NamedTuple):
     image_to_image: ImageToImage | None = None
     with_likelihood: SampleWithLikelihood | None = None
     embed_condition: EmbedCondition | None = None  # what it understands of its condition, before it generates
+    field: str = ''  # the field of the source that samples resemble; '': the modelled one
 
 
 class Codec(NamedTuple):

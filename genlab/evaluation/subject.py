@@ -58,6 +58,9 @@ class Subject:
         # Of the data that samples are compared with, with the examples that training leaves out.
         self.whole = config.copy_and_resolve_references()
         self.whole.data = data.compared(config.data)
+        resembled = experiment.sampler.field if experiment.sampler is not None else ''
+        if resembled and resembled != config.data.observe:
+            self.whole.data.update(observe=resembled, unpaired=config.data.unpaired and config.data.observe)
         self.memory: dict[tuple[str, ...], Any] = {}
 
     @functools.cached_property

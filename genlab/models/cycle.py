@@ -60,6 +60,11 @@ class CycleGAN(NamedTuple):
         """Returns the field that samples are made of."""
         return self.input if self.direction == FORWARD else self.target
 
+    @property
+    def made(self) -> str:
+        """Returns the field that samples resemble."""
+        return self.target if self.direction == FORWARD else self.input
+
 
 class Pool(nn.Module):
     """Holds fakes of earlier steps of both directions, equal on all devices (Zhu et al. 2017, section 4).

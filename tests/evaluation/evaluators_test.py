@@ -236,6 +236,29 @@ def translator(name, sample, **changes):
     return subject_of(config, sample=sample, conditions=Conditions(fields=(name,)))
 
 
+@pytest.mark.parametrize('unpaired', ['', 'style'])
+def test_samples_are_compared_with_the_field_that_they_resemble(unpaired):
+    """Uses a model that makes the style of pictures: it is perfect for samples of styles, and not for pictures."""
+    config = translator('style', None, unpaired=unpaired).config
+    known = data.load(config.data, 'test').rows(np.arange(12))
+    pictures, styles = (jnp.asarray(known[name] / np.float32(127.5) - 1) for name in ('image', 'style'))
+
+    def sample(variables, keys, condition):
+        same = jnp.square(condition['image'][:, None] - pictures[None]).sum((2, 3, 4)).argmin(1)
+        return styles[same]
+
+    subject = subject_of(config, sample=sample, field='style', conditions=Conditions(fields=('image',)))
+    assert translation.applies(subject)
+    figures = translation.evaluate(subject).figures
+    assert figures['translation_l1'] < 1e-6 < figures['translation_l1_of_input']
+    assert figures['translation_l1_of_input'] == pytest.approx(float(jnp.abs(pictures - styles).mean()) / 2, rel=1e-5)
+    mean = subject.train.rows(np.arange(40))['style'].mean(0)
+    if not unpaired:
+        assert figures['translation_l1_of_mean'] == pytest.approx(np.abs(known['style'] - mean).mean() / 255, rel=1e-5)
+    assert quality.evaluate(subject).protocol['reference'].startswith('scenes')
+    assert subject.whole.data.observe == 'style'
+
+
 def test_translated_images_are_compared_with_their_counterparts():
     """Uses the identity, so the figures of samples are those of the input, and the mean of the training images."""
     subject = translator('style', lambda variables, keys, condition: condition['style'])

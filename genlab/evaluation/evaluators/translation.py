@@ -25,10 +25,11 @@ BLOCK = 256  # training images per read
 
 def applies(subject: Subject) -> bool:
     """Returns whether images are made of other images, or of maps of classes, and the true ones are known."""
-    observed = subject.test.fields[subject.config.data.observe]
+    observed = subject.test.fields.get(subject.whole.data.observe)
     return (
         subject.experiment.sampler is not None
         and not subject.coded
+        and observed is not None
         and is_map(observed)
         and is_image(observed)
         and not subject.test.domains
@@ -39,8 +40,10 @@ def applies(subject: Subject) -> bool:
 def evaluate(subject: Subject) -> Part:
     """Compares the sample of each held-out condition with its counterpart."""
     count, name = subject.held_out, _given(subject)[0]
-    samples, truth = subject.samples[:count], subject.x('test')
-    given = subject.over(lambda variables, batch, keys: {'given': batch[name]}, purpose='translation')['given']
+    observed = 'x' if subject.whole.data.observe == subject.config.data.observe else subject.whole.data.observe
+    shown = lambda variables, batch, keys: {'given': batch[name], 'truth': batch[observed]}
+    given, truth = map(subject.over(shown, purpose='translation').get, ('given', 'truth'))
+    samples = subject.samples[:count]
     extractor = extractors.load(subject.whole)
     mean, averaged = _mean(subject)
     protocol = {
@@ -72,15 +75,15 @@ def evaluate(subject: Subject) -> Part:
 
 def _given(subject: Subject) -> list[str]:
     """Returns the fields of pixels that the model is conditioned on."""
-    fields, observed = subject.test.fields, subject.config.data.observe
+    fields, observed = subject.test.fields, subject.whole.data.observe
     names = [name for name in subject.experiment.conditions.fields if name in fields and name != observed]
     return [name for name in names if is_map(fields[name])]
 
 
 def _mean(subject: Subject) -> tuple[np.ndarray, int]:
     """Returns the mean of at most AVERAGED training images, [H, W, C] in [-1, 1], and their number."""
-    source, observe = subject.train, subject.config.data.observe
-    source = source.domains[0] if source.domains else source
+    source, observe = subject.train, subject.whole.data.observe
+    source = next(domain for domain in source.domains or (source,) if observe in domain.fields)
     indices = np.sort(np.random.default_rng(0).permutation(len(source))[:AVERAGED])
     total = sum(
         source.rows(indices[first : first + BLOCK])[observe].sum(0, dtype=np.float64)
