@@ -77,10 +77,10 @@ def test_the_numbers_describe_the_applied_transform():
     moved, numbers = PROBABLE(jnp.stack([jnp.asarray(image)] * 8), keys(8))
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     places, inside = np.stack([x.ravel(), y.ravel(), np.ones(side**2)]), []
-    for result, told in zip(np.asarray(moved), np.asarray(numbers)):
+    for result, drawn in zip(np.asarray(moved), np.asarray(numbers)):
         errors = []
         for sign in (1, -1):  # stretched or compressed along its direction
-            origin = np.linalg.inv(matrix(told, side, sign)) @ places
+            origin = np.linalg.inv(matrix(drawn, side, sign)) @ places
             columns, rows = origin[:2].reshape(2, side, side) + (side - 1) / 2
             known = (np.minimum(rows, columns) >= 1) & (np.maximum(rows, columns) <= side - 2)
             errors.append(np.abs(result[..., 0] - smooth(rows, columns))[known].max())

@@ -196,11 +196,11 @@ def test_augmentation_and_its_condition_apply_in_training_only(monkeypatch):
         diffusion.build(config)
     config.model.network.augmentation = 9
     batch, keys = drawing.examples(config)(np.arange(8)), example_keys(jax.random.key(1), jnp.arange(8))
-    seen, told = [], []
+    seen, augmentations = [], []
 
     def listen(model, variables, process, x, t, condition, *more, **rest):
         seen.append(x)
-        told.append(condition.get('augmentation'))
+        augmentations.append(condition.get('augmentation'))
         return jnp.zeros_like(x), None
 
     monkeypatch.setattr(denoising, 'predict', listen)
@@ -209,7 +209,7 @@ def test_augmentation_and_its_condition_apply_in_training_only(monkeypatch):
         objective = partial(models.terms, models.from_config(config, models.pixels(config)))
         return np.asarray(jax.jit(lambda: (objective({}, batch, keys, 0), seen[-1])[1])())
 
-    moved, numbers = train(), told.pop()
+    moved, numbers = train(), augmentations.pop()
     assert numbers.shape == (8, 9)
     model = diffusion.build(config)
     jax.eval_shape(lambda: (model.measure({}, batch, keys), model.sampler.sample({}, keys, {})))
@@ -218,7 +218,7 @@ def test_augmentation_and_its_condition_apply_in_training_only(monkeypatch):
     config.model.augmentation = 0.0
     still = train()
     np.testing.assert_allclose(moved - still, difference, atol=1e-3)
-    assert len(told) > 2 and set(told) == {None}
+    assert len(augmentations) > 2 and set(augmentations) == {None}
     assert np.abs(moved - still).max((1, 2, 3)).min() > 0.1
 
 

@@ -168,9 +168,11 @@ def test_classes_are_the_condition_and_a_part_of_the_code():
     np.testing.assert_array_equal(model.codec.encode(variables, batch)[:, -10:].argmax(1), batch['label'])
     codes = model.codec.prior(variables, keys)
     np.testing.assert_array_equal(codes[:, -10:].sum(1), 1)
-    told = jnp.concatenate([codes[:, :-10], jax.nn.one_hot(batch['label'], 10)], 1)
+    labelled = jnp.concatenate([codes[:, :-10], jax.nn.one_hot(batch['label'], 10)], 1)
     np.testing.assert_allclose(
-        model.sampler.sample(variables, keys, {'label': batch['label']}), model.codec.decode(variables, told), atol=1e-6
+        model.sampler.sample(variables, keys, {'label': batch['label']}),
+        model.codec.decode(variables, labelled),
+        atol=1e-6,
     )
 
 

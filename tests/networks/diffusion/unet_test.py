@@ -96,7 +96,7 @@ def test_starts_at_zero_and_keeps_it_in_float32():
 @pytest.fixture(scope='module')
 def rich():
     """Returns a network with all conditions, and its inputs."""
-    told = {
+    inputs = {
         'x': images(2, 8, 8, 1),
         'level': jnp.array([10.0, 500.0]),
         'labels': jnp.array([0, 3]),
@@ -106,8 +106,8 @@ def rich():
         'augmentation': images(2, 4),
         'context_mask': jnp.array([[1, 1, 0], [1, 0, 1]]),
     }
-    variables = random(shapes(RICH, (2, 8, 8, 1), context=told['context']))
-    return jax.jit(lambda told: RICH.apply(variables, train=True, **told)), told
+    variables = random(shapes(RICH, (2, 8, 8, 1), context=inputs['context']))
+    return jax.jit(lambda inputs: RICH.apply(variables, train=True, **inputs)), inputs
 
 
 @pytest.mark.parametrize(
@@ -123,25 +123,27 @@ def rich():
     ],
 )
 def test_every_condition_changes_the_output(rich, name, value):
-    apply, told = rich
-    changed = {**told, name: jnp.array(value, told[name].dtype)}
-    assert jnp.abs(apply(changed)[0] - apply(told)[0]).max() > 1e-3
+    apply, inputs = rich
+    changed = {**inputs, name: jnp.array(value, inputs[name].dtype)}
+    assert jnp.abs(apply(changed)[0] - apply(inputs)[0]).max() > 1e-3
 
 
 def test_masked_words_have_no_effect(rich):
-    apply, told = rich
-    unseen = told['context'].at[0, 2].set(7.0)
-    np.testing.assert_allclose(apply({**told, 'context': unseen}), apply(told), atol=1e-5)
+    apply, inputs = rich
+    unseen = inputs['context'].at[0, 2].set(7.0)
+    np.testing.assert_allclose(apply({**inputs, 'context': unseen}), apply(inputs), atol=1e-5)
 
 
 def test_dropout_depends_on_the_key_and_not_on_the_batch(rich):
-    apply, told = rich
-    reversed_keys = apply({**told, 'keys': told['keys'][::-1]})
-    assert jnp.abs(reversed_keys - apply(told)).max() > 1e-3
-    others = jax.tree.map(lambda array: array.at[1].set(array[0]) if array.dtype != told['keys'].dtype else array, told)
-    others['keys'] = told['keys'][jnp.array([0, 0])]
+    apply, inputs = rich
+    reversed_keys = apply({**inputs, 'keys': inputs['keys'][::-1]})
+    assert jnp.abs(reversed_keys - apply(inputs)).max() > 1e-3
+    others = jax.tree.map(
+        lambda array: array.at[1].set(array[0]) if array.dtype != inputs['keys'].dtype else array, inputs
+    )
+    others['keys'] = inputs['keys'][jnp.array([0, 0])]
     both = apply(others)
-    np.testing.assert_allclose(both[0], apply(told)[0], atol=1e-4)
+    np.testing.assert_allclose(both[0], apply(inputs)[0], atol=1e-4)
     np.testing.assert_allclose(both[0], both[1], atol=1e-4)
 
 
