@@ -52,9 +52,11 @@ def scenes(config):
 def faces(config):
     """The size of a public implementation for 256x256 images, without classes: codes of configs/vq_vae2.py:faces."""
     configs.codes(config, 'runs/vq_vae2-faces')
-    # Not by `update`, which would keep the sizes above.
-    config.model.classes, config.model.network = 0, named('pixelsnail', raster=False)
-    config.model.lower = named('pixelsnail', attention=False, raster=False)
+    config.model.update(
+        network=named('pixelsnail', raster=False),
+        lower=named('pixelsnail', attention=False, raster=False),
+        classes=0,
+    )
     config.data.resident = False
     config.train.update(steps=400_000, sample_every=20_000, evaluate_every=0)
     config.checkpoint.every = 5000

@@ -3,7 +3,8 @@
     config.sample.sampler = named('heun', churn=0.2)
 
 Options that are not given have the defaults of the entry. On the command line `--config.sample.sampler=ddim` switches
-to another entry with its own defaults, and `--config.sample.sampler.eta=0.5` sets an option.
+to another entry with its own defaults, and `--config.sample.sampler.eta=0.5` sets an option. In a config,
+`config.sample.update(sampler=named('ddim'))` switches alike.
 """
 
 import functools
@@ -16,9 +17,29 @@ from ml_collections import ConfigDict
 from genlab.errors import ConfigError, choose, meant
 
 
-def named(name: str, **options: Any) -> ConfigDict:
+class Choice(ConfigDict):
+    """A name and the options that belong to it. Another name replaces it with its options, by `update` too.
+
+    `update` of a ConfigDict merges parts, so that the new name would keep options of the old one. Options alone, as in
+    `config.model.network.update(width=64)`, still change the choice that is there.
+    """
+
+    def __init__(self, initial_dictionary: Mapping[str, Any] | None = None, type_safe: bool = False, **settings: Any):
+        super().__init__(initial_dictionary, type_safe, **settings)
+
+    def update(self, *other: Mapping[str, Any], **changes: Any) -> None:
+        for new in (*other, changes):
+            if new is self:
+                continue
+            if 'name' in new:
+                for key in self.keys():
+                    del self[key]
+            super().update(new)
+
+
+def named(name: str, **options: Any) -> Choice:
     """Returns a name and the options that belong to it."""
-    return ConfigDict({'name': name, **options}, type_safe=False)
+    return Choice({'name': name, **options})
 
 
 def is_named(value: object) -> bool:

@@ -1,5 +1,6 @@
 """Tests named choices: their options are checked, filled with defaults, and switched by one flag."""
 
+import copy
 import sys
 
 import pytest
@@ -78,6 +79,24 @@ def test_a_flag_switches_a_choice_and_its_options():
     assert config.sample.grid.power == 2.0  # the same choice keeps its options
     config, rest = overridden('sample.grid.power=3', 'sample.grid.more=inf')
     assert rest == ['--config.sample.grid.power=3'] and config.sample.grid.more == float('inf')
+
+
+def test_another_name_replaces_a_choice_by_update_too():
+    """A ConfigDict would merge: the new choice would have the options of the old one as well."""
+    whole = ConfigDict(dict(model=dict(network=named('wide', width=8, depth=2), size=3)))
+    for config in (whole, whole.copy_and_resolve_references(), copy.deepcopy(whole)):
+        config.model.update(network=named('deep', layers=5), size=4)
+        assert config.model.to_dict() == {'network': {'name': 'deep', 'layers': 5}, 'size': 4}
+        config.model.network.update(layers=6)
+        config.model.update(network=dict(width=7))  # options alone
+        config.model.network.update(config.model.network)
+        assert config.model.network.to_dict() == {'name': 'deep', 'layers': 6, 'width': 7}
+        config.update(model=dict(network=named('flat')))
+        assert config.model.to_dict() == {'network': {'name': 'flat'}, 'size': 4}
+        assert choices.is_named(config.model.network)
+    faces = main.read('configs/prior_pixelsnail.py:faces').model
+    assert faces.network.to_dict() == {'name': 'pixelsnail', 'raster': False}
+    assert faces.lower.to_dict() == {'name': 'pixelsnail', 'attention': False, 'raster': False}
 
 
 def test_typed_parts_with_a_name_are_no_choices():
