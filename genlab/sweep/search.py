@@ -9,7 +9,7 @@ import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from genlab.errors import ConfigError, UserError
 from genlab.reporting import sweep as report
@@ -86,14 +86,19 @@ def ranks(folder: pathlib.Path, search: Search) -> dict[str, dict[str, float]]:
     Raises:
       ConfigError: the folder holds another search.
     """
+    return dict(_record(folder, search)['ranks'])
+
+
+def _record(folder: pathlib.Path, search: Search) -> dict[str, Any]:
+    """Returns the record of a search, which is written if there is none."""
     own = {'rungs': list(search.rungs), 'trials': [trial.id for trial in search.found]}
     path = folder / RECORD
     if not path.exists():
         write_json(path, {**own, 'ranks': {}})
-    content = json.loads(path.read_text())
+    content = dict(json.loads(path.read_text()))
     if {key: content.get(key) for key in own} != own:
         raise ConfigError(f'--workdir={folder}: it holds a search with other trials or rungs: name another folder')
-    return dict(content['ranks'])
+    return content
 
 
 def rank(folder: pathlib.Path, search: Search, steps: int, alive: Sequence[Trial]) -> None:
@@ -104,10 +109,9 @@ def rank(folder: pathlib.Path, search: Search, steps: int, alive: Sequence[Trial
     if not figure:
         raise UserError(f'--search=halving: no trial of {folder} has a figure with a better direction')
     order = sorted(alive, key=lambda trial: report.rank(figure, entries[trial.id].figures.get(figure)))
-    past = ranks(folder, search)
     found = {trial.id: number for number, trial in enumerate(order)}
-    content = json.loads((folder / RECORD).read_text())
-    write_json(folder / RECORD, {**content, 'ranks': {**past, str(steps): found}})
+    content = _record(folder, search)
+    write_json(folder / RECORD, {**content, 'ranks': {**content['ranks'], str(steps): found}})
 
 
 def kept(ranked: Mapping[str, float], alive: Sequence[Trial]) -> list[Trial]:
