@@ -29,6 +29,7 @@ import gan
 from genlab import experiment
 from genlab.run.logs import MetricLog
 from genlab.run.platform import set_up_jax
+from genlab.run.sinks import TensorBoard
 from genlab.training import parallel
 from genlab.training.checkpoint import Checkpoints
 from genlab.training.loop import Loop, Stop
@@ -86,7 +87,10 @@ def run(kind: type[Timed], config: ConfigDict, block: int) -> tuple[list[float],
     (program,) = programs(config, experiment.load(config.experiment), placement)
     with tempfile.TemporaryDirectory() as folder, Stop() as stop:
         folder = pathlib.Path(folder)
-        with Checkpoints(folder / 'checkpoints', 2, warn=print) as checkpoints, MetricLog(folder) as log:
+        with (
+            Checkpoints(folder / 'checkpoints', 2, warn=print) as checkpoints,
+            MetricLog(folder, sinks=[TensorBoard(str(folder / 'tensorboard'))]) as log,
+        ):
             loop = kind(config, program, folder, placement, checkpoints, log, stop)
             loop.block = block
             loop.run(program)

@@ -36,6 +36,7 @@ def defaults(experiment: str) -> ConfigDict:
                 log_every=50,
                 sample_every=FieldReference(500, field_type=object),  # steps; 'end' or 0: only at the end
                 evaluate_every=FieldReference(0, field_type=object),  # steps; 'end': only at the end; 0: never
+                wandb='',  # project of Weights & Biases that gets metrics and samples too; '': none
             ),
             phases=(),  # overlays in time, see phases()
             sample=dict(
@@ -327,7 +328,17 @@ class Phase(NamedTuple):
 
 
 # What an overlay must leave alone, because it holds for the whole run.
-FIXED = ('experiment', 'seed', 'placement', 'phases', 'checkpoint', 'train.steps', 'train.on_nan', 'train.heartbeat')
+FIXED = (
+    'experiment',
+    'seed',
+    'placement',
+    'phases',
+    'checkpoint',
+    'train.steps',
+    'train.on_nan',
+    'train.heartbeat',
+    'train.wandb',
+)
 
 
 def phases(config: ConfigDict) -> Iterator[Phase]:
@@ -401,7 +412,7 @@ def at(tree: Any, key: str) -> Any:
 
 
 def put(config: ConfigDict, key: str, value: object) -> None:
-    """Sets the value at a dotted key. A named choice is replaced as a whole, where `update` would merge its options."""
+    """Sets the value at a dotted key; a named choice is replaced as a whole."""
     parent, _, last = key.rpartition('.')
     (at(config, parent) if parent else config)[last] = value
 

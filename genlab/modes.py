@@ -16,7 +16,7 @@ from genlab.latents import explore as exploration
 from genlab.latents import strips
 from genlab.reporting import run as report
 from genlab.run import describe as description
-from genlab.run import images, record, terminal, workdir
+from genlab.run import images, record, sinks, terminal, workdir
 from genlab.run.files import lock, start_empty, write_json
 from genlab.sampling import drawing, inputs, rejection
 from genlab.training import loop as training
@@ -42,6 +42,7 @@ def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
         error: UserError | None = None
         if jax.process_index() == 0:
             try:
+                sinks.check(config)
                 workdir.create(folder)
                 stack.enter_context(lock(folder))
                 networks = description.describe(config, build)  # a config that is refused does not claim the folder

@@ -35,6 +35,7 @@ FREE = (
     'train.steps_per_call',
     'train.on_nan',
     'train.heartbeat',
+    'train.wandb',
 )
 PLACES = ('data.dir', 'data.images_dir')  # folders of data, which may move
 
@@ -200,6 +201,9 @@ def _commit() -> str | None:
         ).stdout.strip()
 
     try:
+        git(
+            'ls-files', '--error-unmatch', pathlib.Path(__file__).name
+        )  # an installation may lie within another checkout
         return git('rev-parse', 'HEAD') + ('+' if git('status', '--porcelain', '--untracked-files=no') else '')
     except (OSError, subprocess.SubprocessError):
         return None

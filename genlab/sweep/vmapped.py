@@ -29,10 +29,11 @@ from genlab import data, experiment, main, modes
 from genlab.config import at
 from genlab.errors import ConfigError, UserError, warn
 from genlab.experiment import Build, Experiment
-from genlab.run import restarts, stops, workdir
+from genlab.run import restarts, sinks, stops, workdir
 from genlab.run.files import lock, write_json
 from genlab.run.logs import MetricLog, read_metrics
 from genlab.run.platform import set_up_jax
+from genlab.run.sinks import TensorBoard
 from genlab.sweep import groups, spec, trials
 from genlab.training import lockstep, loop, parallel
 from genlab.training.checkpoint import Checkpoints
@@ -77,8 +78,8 @@ def joined(parts: Sequence[Program]) -> Program:
     _check_start(first)
     config = first.config.copy_and_resolve_references()
     config.data.batch_size *= len(parts)
-    with config.ignore_type():  # the finished runs are sampled and evaluated
-        config.train.update(on_nan='skip', sample_every=0, evaluate_every=0)
+    with config.ignore_type():  # the finished runs are sampled and evaluated, and enter wandb
+        config.train.update(on_nan='skip', sample_every=0, evaluate_every=0, wandb='')
     step = functools.partial(_step, parts)
     return Program(
         first.start,
@@ -181,6 +182,7 @@ def fit(configs: Mapping[str, ConfigDict], build: Build, folder: pathlib.Path) -
     with lock(folder):
         (folder / groups.FAILURES).unlink(missing_ok=True)
         for run, config in zip(runs, configs.values()):
+            sinks.check(config)
             workdir.create(run)
             workdir.claim(run, config)
         with loop.Stop() as stop:
@@ -233,7 +235,7 @@ def split(
     if trials.newest(run) < step:
         with contextlib.suppress(FileNotFoundError):  # a restart of the group is a restart of each trial
             shutil.copy(together / restarts.RESTARTS, run)
-        with MetricLog(run) as log:
+        with MetricLog(run, sinks=[TensorBoard(str(run / 'tensorboard'))]) as log:
             log.truncate(-1)
             for row in rows:
                 if row['step'] <= step:

@@ -18,7 +18,7 @@ from genlab.errors import PREEMPTED, ConfigError, UserError, warn, warn_once
 from genlab.evaluation.metrics.toy import modes
 from genlab.experiment import Build
 from genlab.reporting import run as report
-from genlab.run import record, restarts, stops, workdir
+from genlab.run import record, restarts, sinks, stops, workdir
 from genlab.run.better import improves
 from genlab.run.files import write_json
 from genlab.run.logs import MetricLog
@@ -85,7 +85,7 @@ def follow(
     """
     with (
         Checkpoints(folder / 'checkpoints', config.checkpoint.keep, warn=warn) as checkpoints,
-        MetricLog(folder, enabled=jax.process_index() == 0) as log,
+        MetricLog(folder, enabled=jax.process_index() == 0, sinks=open_sinks(config, folder)) as log,
     ):
         try:
             loop = Loop(config, schedule[0], folder, placement, checkpoints, log, stop)
@@ -101,6 +101,22 @@ def follow(
             kept = checkpoints.latest()
             saved = 'no checkpoint yet' if kept is None else f'the last checkpoint is step {kept}'
             raise Preempted(f'interrupted; {saved}: the same command goes on from there') from None
+
+
+def open_sinks(config: ConfigDict, folder: pathlib.Path) -> list[sinks.Sink]:
+    """Opens the sinks of a run on the first process. If it cannot, all processes stop."""
+    found: list[sinks.Sink] = []
+    error: UserError | None = None
+    try:
+        if jax.process_index() == 0:
+            found = sinks.of_run(config, folder)
+    except UserError as fault:
+        error = fault
+    if parallel.agree(error is not None):
+        raise error or ConfigError(
+            f'config.train.wandb={config.train.wandb!r}: wandb does not start in the first process'
+        )
+    return found
 
 
 def claim_data(folder: pathlib.Path, config: ConfigDict, schedule: list[Program]) -> None:

@@ -13,6 +13,7 @@ from genlab.errors import warn
 from genlab.run.files import write_atomically
 from genlab.run.logs import MetricLog, read_metrics
 from genlab.run.progress import Progress
+from genlab.run.sinks import TensorBoard
 
 
 class Terminal(io.StringIO):
@@ -31,12 +32,16 @@ class Clock:
         return self.now
 
 
+def with_events(workdir):
+    return MetricLog(workdir, sinks=[TensorBoard(str(workdir / 'tensorboard'))])
+
+
 def lines(workdir):
     return (workdir / 'metrics.jsonl').read_text().splitlines()
 
 
 def test_rows_are_flat_json_on_disk_at_once(tmp_path):
-    with MetricLog(tmp_path / 'run', tensorboard=False) as log:
+    with MetricLog(tmp_path / 'run') as log:
         log.write(1, {'a/loss': jnp.float32(0.1), 'count': np.int64(3), 'half': jnp.bfloat16(0.5)})
         assert lines(tmp_path / 'run') == ['{"step": 1, "a/loss": 0.1, "count": 3, "half": 0.5}']
         log.write(2, {'a/loss': float('nan'), 'b': float('-inf')})
@@ -46,14 +51,14 @@ def test_rows_are_flat_json_on_disk_at_once(tmp_path):
 
 def test_a_float32_survives(tmp_path):
     values = np.random.RandomState(0).randn(100).astype(np.float32) * 10.0 ** np.arange(-20, 30, 0.5)
-    with MetricLog(tmp_path, tensorboard=False) as log:
+    with MetricLog(tmp_path) as log:
         log.write(0, {str(i): value for i, value in enumerate(values)})
     row = read_metrics(tmp_path)[0]
     np.testing.assert_allclose([row[str(i)] for i in range(100)], values, rtol=5e-8)
 
 
 def test_bad_metrics_are_refused(tmp_path):
-    with MetricLog(tmp_path, tensorboard=False) as log:
+    with MetricLog(tmp_path) as log:
         with pytest.raises(ValueError, match='step'):
             log.write(1, {'step': 2})
         with pytest.raises((TypeError, ValueError)):
@@ -63,14 +68,14 @@ def test_bad_metrics_are_refused(tmp_path):
 
 def test_truncate_removes_later_rows(tmp_path):
     """Imitates a crash: rows after the checkpoint and a partial line. The resumed run writes each step once."""
-    with MetricLog(tmp_path, tensorboard=False) as log:
+    with MetricLog(tmp_path) as log:
         for step in (100, 200, 300):
             log.write(step, {'loss': step / 7})
     before = lines(tmp_path)
     with open(tmp_path / 'metrics.jsonl', 'a') as file:
         file.write('{"step": 150, "lo')
     assert [row['step'] for row in read_metrics(tmp_path)] == [100, 200, 300]
-    with MetricLog(tmp_path, tensorboard=False) as log:
+    with MetricLog(tmp_path) as log:
         assert log.truncate(200) == 300
         assert lines(tmp_path) == before[:2]
         log.write(300, {'loss': 300 / 7})
@@ -82,7 +87,7 @@ def test_truncate_removes_later_rows(tmp_path):
 
 def test_a_partial_line_does_not_damage_the_next(tmp_path):
     (tmp_path / 'metrics.jsonl').write_bytes(b'{"step": 1}\n\xff\xfe\n[1]\n{"step": 2, "lo')
-    with MetricLog(tmp_path, tensorboard=False) as log:
+    with MetricLog(tmp_path) as log:
         log.write(3, {})
     assert [row['step'] for row in read_metrics(tmp_path)] == [1, 3]
     assert read_metrics(tmp_path / 'nowhere') == []
@@ -105,7 +110,7 @@ def test_tensorboard_events(tmp_path):
     """Reads scalars and pictures from the event file; a resumed run makes TensorBoard drop later events."""
     from tensorboardX.proto.event_pb2 import Event
 
-    with MetricLog(tmp_path) as log:
+    with with_events(tmp_path) as log:
         log.truncate(4)
         log.write(5, {'loss': 0.25})
         log.picture(5, np.full((4, 6, 3), 7, np.uint8))
@@ -123,7 +128,7 @@ def test_tensorboard_events(tmp_path):
 
 def test_without_tensorboardx_one_warning(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'tensorboardX', None)
-    with MetricLog(tmp_path) as log:
+    with with_events(tmp_path) as log:
         log.write(1, {'loss': 1.0})
         log.write(2, {'loss': 1.0})
     error = capsys.readouterr().err
@@ -132,7 +137,7 @@ def test_without_tensorboardx_one_warning(tmp_path, monkeypatch, capsys):
 
 
 def test_events_are_on_disk_with_each_line(tmp_path):
-    with MetricLog(tmp_path) as log:
+    with with_events(tmp_path) as log:
         log.write(1, {'loss': 1.0})
         (file,) = (tmp_path / 'tensorboard').iterdir()
         before = file.stat().st_size
@@ -148,9 +153,9 @@ def full(file):
 
 
 def test_a_full_disk_gives_up_events_with_one_warning(tmp_path, capsys):
-    with MetricLog(tmp_path) as log:
+    with with_events(tmp_path) as log:
         log.write(0, {'loss': 1.0})
-        full(log._events._file)
+        full(log._sinks[0]._file)
         for step in range(1, 40):  # more than a queue would hold
             log.write(step, {'loss': 1.0})
         log.picture(40, np.zeros((4, 4, 3), np.uint8))
@@ -160,7 +165,7 @@ def test_a_full_disk_gives_up_events_with_one_warning(tmp_path, capsys):
 
 
 def test_a_full_disk_is_an_error_of_the_line_and_a_later_line_is_whole(tmp_path):
-    with MetricLog(tmp_path, tensorboard=False) as log:
+    with MetricLog(tmp_path) as log:
         log.write(0, {'loss': 1.0})
         full(log._file)
         with pytest.raises(OSError, match='No space left'):

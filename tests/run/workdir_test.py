@@ -343,3 +343,10 @@ def test_the_environment_records_versions_and_devices(monkeypatch, tmp_path):
     assert workdir.environment()['command'] == 'python -m genlab.main --config=configs/gan.py'
     monkeypatch.setattr(workdir, '__file__', str(tmp_path / 'workdir.py'))  # outside a checkout
     assert workdir.environment()['git_commit'] is None
+    git = lambda *words: subprocess.run(['git', '-C', str(tmp_path), *words], check=True, capture_output=True)
+    git('init')
+    git('-c', 'user.name=x', '-c', 'user.email=x', 'commit', '--allow-empty', '-m', 'of another project')
+    (tmp_path / 'workdir.py').touch()  # installed within its folder
+    assert workdir.environment()['git_commit'] is None
+    git('add', 'workdir.py')
+    assert workdir.environment()['git_commit']

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import types
@@ -21,6 +22,7 @@ from genlab.run.logs import read_metrics
 from genlab.sampling import drawing
 from genlab.training import loop, parallel, totals
 from genlab.training.checkpoint import Best, fault_of
+from support.imitated_wandb import Wandb
 from support.runs import FILES, module_of
 
 TOY = next(path for path in FILES if path.stem == 'gan')
@@ -427,3 +429,24 @@ def test_a_best_checkpoint_that_cannot_be_found_is_refused_before_the_first_step
     with pytest.raises(ConfigError, match=text):
         go(toy(**changes), tmp_path)
     assert not (tmp_path / 'checkpoints').exists()
+
+
+def test_a_run_that_goes_on_with_wandb_brings_its_whole_curve(whole, tmp_path, monkeypatch):
+    module, folder = Wandb(), tmp_path / 'run'
+    monkeypatch.setitem(sys.modules, 'wandb', module)
+    shutil.copytree(whole, folder)
+    go(toy(**{'train.wandb': 'project'}), folder)
+    [run], [history] = module.runs, module.histories.values()
+    sent = {(step, name): value for step, row in history.items() for name, value in row.items()}
+    written = {
+        (row['step'], name): value for row in read_metrics(whole) for name, value in row.items() if name != 'step'
+    }
+    assert sent == pytest.approx(written) and len(history) == 6 and run.ended == 0
+    assert module.settings[0]['config']['train']['steps'] == 12 and module.settings[0]['name'] == 'run'
+
+
+def test_a_sink_that_is_not_installed_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'wandb', None)
+    with pytest.raises(ConfigError, match='config.train.wandb needs the package wandb'):
+        go(toy(**{'train.wandb': 'project'}), tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
