@@ -116,22 +116,25 @@ def smooth(steps: np.ndarray, values: np.ndarray, columns: int = COLUMNS) -> tup
     return thin(steps, np.where(count > 0, average, np.nan), columns)
 
 
-def chart(title: str, series: Series, bands: Bands = {}) -> str:
+def chart(title: str, series: Series, bands: Bands = {}, along: str = 'step', of: str = 'term') -> str:
     """Draws curves on shared axes; returns the figure as HTML.
 
     Args:
       title: text.
       series: name -> (steps [N], values [N], NaN where missing).
       bands: name -> (lowest [N], highest [N]): an area behind the curve of that name.
+      along: the unit of the horizontal axis: 'step', or 'minute' if `series` has minutes for steps.
+      of: what a curve belongs to, the heading of the legend.
     """
     series = {name: (np.asarray(x, float), np.asarray(y, float)) for name, (x, y) in series.items()}
     steps = np.concatenate([x for x, _ in series.values()])
-    left, right = steps.min(), max(steps.max(), steps.min() + 1)
+    left, right = steps.min(), steps.max() if steps.max() > steps.min() else steps.min() + 1
     drawn = [*(y for _, y in series.values()), *(np.asarray(edge, float) for band in bands.values() for edge in band)]
     everything = np.concatenate([y[np.isfinite(y)] for y in drawn])
     low, high = _linear_range(everything)
     scales = {'linear': (low, high), 'log': _log_range(everything)}
-    drawings = [_drawing(title, name, series, (left, right), span, bands) for name, span in scales.items() if span]
+    label = f'{title} against the {along}'
+    drawings = [_drawing(label, name, series, (left, right), span, bands) for name, span in scales.items() if span]
     cut = len(everything) and (everything.min() < low or everything.max() > high)
     note = '<span class="note linear">spikes cut off</span>' if cut else ''
     checked = ' checked' if _wants_log(series, everything) else ''
@@ -144,7 +147,7 @@ def chart(title: str, series: Series, bands: Bands = {}) -> str:
     return (
         f'<figure class="chart"><figcaption><h3>{escape(title)}</h3>{note}{box}</figcaption>'
         f'<div class="plot">{"".join(drawings)}{"".join(bottom)}<div class="cursor" hidden></div>'
-        f'<div class="tip" hidden></div></div>{_legend(series)}{_data(series, left, right)}</figure>'
+        f'<div class="tip" hidden></div></div>{_legend(series, of)}{_data(series, left, right, along)}</figure>'
     )
 
 
@@ -197,12 +200,12 @@ def _wants_log(series: Series, everything: np.ndarray) -> bool:
 
 
 def _drawing(
-    title: str, scale: str, series: Series, across: tuple[float, float], span: tuple[float, float], bands: Bands
+    label: str, scale: str, series: Series, across: tuple[float, float], span: tuple[float, float], bands: Bands
 ) -> str:
     """Draws one scale with the labels of its vertical axis, as HTML.
 
     Args:
-      title: text.
+      label: text for those who do not see the drawing.
       scale: 'linear' or 'log'.
       series: the curves.
       across: the range of steps.
@@ -228,7 +231,7 @@ def _drawing(
     ]
     return (
         f'<svg class="{scale}" viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{escape(title)} against the step, {scale} scale">{"".join(lines)}</svg>{"".join(texts)}'
+        f'aria-label="{escape(label)}, {scale} scale">{"".join(lines)}</svg>{"".join(texts)}'
     )
 
 
@@ -281,8 +284,8 @@ def _dots(path: str) -> str:
     return ''.join(f'M{point}h0' for point in path.replace('L', 'M').split('M')[1:])
 
 
-def _legend(series: Series) -> str:
-    """Returns the table of the last, lowest and highest value of each curve, as HTML."""
+def _legend(series: Series, of: str) -> str:
+    """Returns the table of the last, lowest and highest value of each curve, as HTML, with the heading `of`."""
     rows = []
     for index, (name, (_, y)) in enumerate(series.items()):
         finite = y[np.isfinite(y)]
@@ -292,22 +295,24 @@ def _legend(series: Series) -> str:
             f'<tr class="s{index}"><th scope="row">{swatch}{escape(name)}</th>'
             f'{"".join(f"<td>{number(cell)}</td>" for cell in cells)}</tr>'
         )
-    head = ''.join(f'<th scope="col">{name}</th>' for name in ('term', 'last', 'min', 'max'))
+    head = ''.join(f'<th scope="col">{name}</th>' for name in (of, 'last', 'min', 'max'))
     return f'<table class="legend"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
-def _data(series: Series, left: float, right: float) -> str:
+def _data(series: Series, left: float, right: float, along: str) -> str:
     """Returns the values shown under the pointer, as JSON that cannot close its script element.
 
     Args:
       series: the curves.
       left: the first step.
       right: the last step.
+      along: the unit of the steps.
     """
     curves = []
     for name, (x, y) in series.items():
         x, y = thin(x, y)
         values = [float(f'{value:.4g}') if math.isfinite(value) else None for value in y]
-        curves.append({'name': name, 'x': x.astype(int).tolist(), 'y': values})
-    text = json.dumps({'left': left, 'right': right, 'curves': curves}, separators=(',', ':'))
+        places = x.astype(int).tolist() if along == 'step' else [float(f'{place:.5g}') for place in x]
+        curves.append({'name': name, 'x': places, 'y': values})
+    text = json.dumps({'along': along, 'left': left, 'right': right, 'curves': curves}, separators=(',', ':'))
     return f'<script type="application/json">{text.replace("<", chr(92) + "u003c")}</script>'

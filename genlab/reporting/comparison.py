@@ -1,14 +1,16 @@
 """Results: one page that compares runs, in Markdown and in HTML, built only from the files in their folders.
 
     python -m genlab.results runs/dcgan runs/dcgan-mnist --markdown docs/RESULTS.md --pictures docs/results
+    python -m genlab.results runs/* --html comparison.html                # with curves and the settings that differ
     python -m genlab.results runs/dcgan --keep docs/results/runs          # small copies, for the repository
     python -m genlab.results docs/results/runs/* --markdown docs/RESULTS.md
 
 One table lists all runs (system, data, parameters, steps, minutes, device, command); one more table per part of their
 evaluations lists the figures. Each row has a protocol id. Figures compare only if their ids are equal; the best of
-those is bold. Without --markdown and --html the Markdown is printed.
+those is bold. Without --markdown and --html the Markdown is printed. The HTML also has the curves of all runs on shared
+axes, and the settings in which their configs differ. For it, a run need not be evaluated.
 
-Exit codes: 0 done; 1 a file cannot be written; 2 no given folder holds an evaluated run.
+Exit codes: 0 done; 1 a file cannot be written; 2 no given folder holds such a run.
 """
 
 import argparse
@@ -49,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
     )
     known.add_argument('runs', nargs='*', metavar='RUN', help='the folder of an evaluated run')
     known.add_argument('--markdown', metavar='FILE', help='write Markdown to FILE')
-    known.add_argument('--html', metavar='FILE', help='write one self-contained HTML file, pictures included')
+    known.add_argument(
+        '--html', metavar='FILE', help='write one self-contained HTML file: tables, curves, settings and pictures'
+    )
     known.add_argument(
         '--pictures',
         metavar='FOLDER',
@@ -70,11 +74,12 @@ def make(arguments: argparse.Namespace, made_by: str) -> None:
       arguments: the parsed arguments.
       made_by: the command, which the pages name.
     """
-    runs = gather(arguments.runs)
+    everything = gather(arguments.runs, curves=bool(arguments.html))
+    runs = [run for run in everything if run.evaluation]
     tables = [overview(runs), *part_tables(runs)]
-    shown = {run.name: pictures(run) for run in runs} if arguments.pictures or arguments.html else {}
+    shown = {run.name: pictures(run) for run in everything} if arguments.pictures or arguments.html else {}
     base = os.path.dirname(os.path.abspath(arguments.markdown)) if arguments.markdown else os.getcwd()
-    links = save(shown, arguments.pictures, base) if arguments.pictures else {}
+    links = save({run.name: shown[run.name] for run in runs}, arguments.pictures, base) if arguments.pictures else {}
     if arguments.keep:
         for run in runs:
             keep(run, pathlib.Path(arguments.keep) / run.name)
@@ -82,22 +87,28 @@ def make(arguments: argparse.Namespace, made_by: str) -> None:
     if arguments.markdown:
         write_text(arguments.markdown, text)
     if arguments.html:
-        write_text(arguments.html, html(runs, tables, shown, made_by))
+        write_text(arguments.html, html(everything, [overview(everything), *tables[1:]], shown, made_by))
     for path in filter(None, (arguments.markdown, arguments.html, arguments.keep)):
-        print(f'{path}: {len(runs)} run{"s" if len(runs) > 1 else ""}')
+        count = len(everything if path == arguments.html else runs)
+        print(f'{path}: {count} run{"s" * (count != 1)}')
     if not (arguments.markdown or arguments.html or arguments.keep):
         print(text.encode('utf-8', 'backslashreplace').decode(), end='')
 
 
-def gather(paths: Sequence[str]) -> list[Run]:
-    """Reads the runs in the folders, in the given order and each once. Warns on stderr about each one left out."""
+def gather(paths: Sequence[str], curves: bool = False) -> list[Run]:
+    """Reads the runs in the folders, in the given order and each once. Warns on stderr about each one left out.
+
+    Args:
+      paths: folders.
+      curves: whether a run that is not evaluated counts too, if it has metrics.
+    """
     runs: list[Run] = []
     seen: set[pathlib.Path] = set()
     for path in map(pathlib.Path, paths):
-        reason = 'it is named already' if path.resolve() in seen else missing(path)
+        reason = 'it is named already' if path.resolve() in seen else missing(path, curves)
         run = None if reason else read(path, {run.name for run in runs})
         seen.add(path.resolve())
-        if run and run.evaluation:
+        if run and (run.evaluation or (curves and run.rows)):
             runs.append(run)
         else:
             warn(f'{path}: left out, {reason or "evaluation.json cannot be read; it may be half-written"}')
@@ -109,12 +120,12 @@ def gather(paths: Sequence[str]) -> list[Run]:
     return runs
 
 
-def missing(path: pathlib.Path) -> str | None:
-    """Returns why a folder is no evaluated run, or None if it is one."""
+def missing(path: pathlib.Path, curves: bool) -> str | None:
+    """Returns why a folder is no evaluated run, or None if it is one. curves: whether metrics are enough."""
     if not path.is_dir():
         return 'there is no such folder'
     if not (path / 'config.json').exists():
         return 'it holds no run (no config.json)'
-    if not (path / 'evaluation.json').exists():
+    if not (path / 'evaluation.json').exists() and not (curves and (path / 'metrics.jsonl').exists()):
         return 'it is not evaluated yet (no evaluation.json; genlab.main --mode=evaluate writes it)'
     return None

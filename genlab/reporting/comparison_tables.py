@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from genlab.reporting.figures import Part, flatten, is_number, parts, plain, title
 from genlab.reporting.run import read_json, seconds_of
+from genlab.run import command
 from genlab.run.better import BETTER
 from genlab.run.logs import read_metrics
 from genlab.run.protocol import VERSION
@@ -32,7 +33,8 @@ class Cell(NamedTuple):
     """Text in a table."""
 
     text: str
-    style: str = ''  # 'best', 'code' or 'number'
+    style: str = ''  # 'best', 'code', 'number', or 'long' for text that may need several lines
+    value: float | None = None  # what a column of numbers sorts by; None comes last
 
 
 class Table(NamedTuple):
@@ -73,15 +75,20 @@ def overview(runs: Sequence[Run]) -> Table:
             Cell(run.name),
             Cell(system(run)),
             Cell(data(run.config)),
-            Cell(digits(sum(parameters(run).values()) or None)),
-            Cell(digits(max((row['step'] for row in run.rows), default=0))),
-            Cell(minutes(run.rows)),
+            counted(sum(parameters(run).values()) or None),
+            counted(max((row['step'] for row in run.rows), default=0)),
+            Cell(minutes(run.rows), value=seconds_of(run.rows)),
             Cell(device(run.environment)),
             Cell(str(run.environment.get('command') or ''), 'code'),
         ]
         for run in runs
     ]
     return Table('Runs', columns, rows)
+
+
+def counted(number: int | None) -> Cell:
+    """Formats a number of things; empty for None."""
+    return Cell(digits(number), value=number)
 
 
 def system(run: Run) -> str:
@@ -165,7 +172,7 @@ def part_table(name: str, measured: Sequence[tuple[Run, Part]]) -> Table:
         rows.append(
             [
                 Cell(run.name),
-                Cell(digits(step) if is_number(step) else '–'),
+                Cell(digits(step), value=step) if is_number(step) else Cell('–'),
                 *cells,
                 protocol_cell(run, part, notes),
             ]
@@ -196,7 +203,7 @@ def figure_cell(value: Any, notes: list[str], best: bool) -> Cell:
     notes += [reason for reason in reasons if reason not in notes]
     marks = ' '.join(superscript(notes.index(reason) + 1) for reason in reasons)
     span = dict.fromkeys(map(digits, (min(numbers), max(numbers)))) if numbers else ['–']
-    return Cell(' – '.join(span) + marks, 'best' if best else '')
+    return Cell(' – '.join(span) + marks, 'best' if best else '', value if is_number(value) else None)
 
 
 def protocol_cell(run: Run, part: Part, notes: list[str]) -> Cell:
@@ -246,3 +253,18 @@ def words(name: str) -> str:
 def superscript(number: int) -> str:
     """Formats a footnote number."""
     return str(number).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))
+
+
+def settings(runs: Sequence[Run]) -> Table | None:
+    """Returns the keys of the configs whose values differ, a row each, with a column per run; None without any.
+
+    A dash stands for a key that a config does not have. Folders of data are private, and absolute paths are shortened.
+    """
+    flat = [{key.replace('/', '.'): value for key, value in flatten(run.config) if value != {}} for run in runs]
+    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if f'config.{key}' not in command.PLACES]
+    rows = []
+    for key in sorted(keys):
+        texts = [command.portable(plain(one[key])) if key in one else '–' for one in flat]
+        if len({*texts}) > 1:
+            rows.append([Cell(key), *(Cell(text, 'long' if len(text) > 40 else '') for text in texts)])
+    return Table('Settings that differ', [Cell('key'), *(Cell(run.name) for run in runs)], rows) if rows else None

@@ -59,6 +59,7 @@ section { margin: 2rem 0; }
 .chart figcaption { display: flex; align-items: baseline; gap: .8rem; }
 .chart figcaption h3 { flex: 1; } .note { color: var(--soft); font-size: .78rem; }
 .toggle { font-size: .85rem; color: var(--soft); cursor: pointer; white-space: nowrap; user-select: none; }
+.toggle + .toggle { margin-left: 1rem; }
 .toggle input { vertical-align: -1px; margin: 0 .2rem 0 0; accent-color: var(--accent); }
 .plot { position: relative; height: 230px; margin: .8rem 0 1.9rem 3rem; border-bottom: 1px solid var(--line); }
 .plot svg { position: absolute; inset: 0; width: 100%; height: 100%; display: block; }
@@ -70,10 +71,10 @@ section { margin: 2rem 0; }
 .plot .grid { stroke: var(--line); } .plot .curve, .plot .smooth { stroke-width: 1.8; }
 .plot .dots { stroke-width: 5; } .plot .raw { stroke-width: 1; opacity: .3; }
 .plot .band { stroke: none; opacity: .18; }
-.dashed { stroke-dasharray: 5 4; } .plot .dots.plot .band { stroke: none; opacity: .18; }
-.dashed { stroke-dasharray: none; }
+.dashed { stroke-dasharray: 5 4; } .plot .dots.dashed { stroke-dasharray: none; }
 body:not(:has(#smoothing:checked)) .plot .smooth { display: none; }
 body:not(:has(#smoothing:checked)) .plot .raw { opacity: 1; stroke-width: 1.4; }
+body:not(:has(#minutes:checked)) .by-minute, body:has(#minutes:checked) .by-step { display: none; }
 .chart:not(:has(.log-box:checked)) .log, .chart:has(.log-box:checked) .linear { display: none; }
 .cursor { position: absolute; top: 0; bottom: 0; width: 1px; background: var(--soft); pointer-events: none; }
 .tip { position: absolute; top: .3rem; z-index: 2; pointer-events: none; background: var(--card); padding: .4rem .6rem;
@@ -186,7 +187,7 @@ all('.chart').forEach(chart => {  // values under the pointer
     const steps = data.curves.map(curve => curve.x[nearest(curve.x, wanted)]);
     const closest = steps.reduce((a, b) => Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a);
     const share = (closest - data.left) / (data.right - data.left);
-    tip.replaceChildren(make('b', {textContent: 'step ' + closest.toLocaleString('en')}));
+    tip.replaceChildren(make('b', {textContent: data.along + ' ' + closest.toLocaleString('en')}));
     data.curves.forEach((curve, index) => {
       const name = make('label'), value = make('em', {textContent: short(curve.y[nearest(curve.x, closest)])});
       name.append(make('i', {className: colours[index]}), curve.name);

@@ -9,22 +9,20 @@ of_modes, sliced_wasserstein and sliced_wasserstein_of_data. `seconds`, the trai
 """
 
 import json
-import math
 import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from genlab.reporting.charts import Series, chart, number, split
+from genlab.reporting import curves
+from genlab.reporting.charts import chart, number, split
 from genlab.reporting.figures import alarms, flatten, is_number
 from genlab.reporting.page import page
 from genlab.reporting.samples import figures_of, samples
 from genlab.reporting.tables import evaluation_tables, network_tables, notice_boxes, settings, text
 from genlab.run.files import write_text
 from genlab.run.logs import read_metrics
-
-MEASURED = ('samples', 'evaluation')  # groups of figures whose scales differ
 
 
 def write(workdir: str | os.PathLike[str]) -> str:
@@ -154,37 +152,25 @@ def _duration(seconds: float) -> str:
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns charts as HTML: of players, then of samples and evaluations, then of metrics without a player."""
-    series: dict[str, tuple[list[int], list[float]]] = {}
-    for row in sorted(rows, key=lambda row: row['step']):
-        for name, value in row.items():
-            if name not in ('step', 'seconds') and (value is None or isinstance(value, (int, float))):
-                steps, values = series.setdefault(name, ([], []))
-                steps.append(row['step'])
-                values.append(value if is_number(value) else math.nan)
-    groups: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
-    for name, curve in series.items():
+    groups: dict[tuple[int, str], curves.Curves] = {}
+    for name, curve in curves.series_of(rows).items():
         player, slash, term = name.partition('/')
         if len(curve[0]) < 2 and len(rows) > 2:
             continue  # one number is no curve; the table of the evaluation has it
         if term == 'gradient_norm':  # its scale differs: on one axis it would flatten the losses
             player, term = term, player
-        elif player in MEASURED:
+        elif player in curves.MEASURED:
             player = f'{player}: {_measured(term)}'
-        groups.setdefault(player.replace('_', ' '), {})[term if slash else name.replace('_', ' ')] = curve
+        group = curves.kind(name), player.replace('_', ' ')
+        groups.setdefault(group, {})[term if slash else name.replace('_', ' ')] = curve
     charts = ''.join(
         chart(f'{name}: {", ".join(part)}' if number else name, part)
-        for name, curves in sorted(groups.items(), key=lambda item: _rank(*item))
-        for number, part in enumerate(split(curves))
+        for (_, name), series in sorted(groups.items(), key=lambda item: item[0][0])
+        for number, part in enumerate(split(series))
     )
-    toggle = '<label class="toggle"><input type="checkbox" id="smoothing" checked> smoothing</label>'
-    return f'<div class="bar"><h2>Curves</h2>{toggle}</div><div class="charts">{charts}</div>' if charts else ''
+    return curves.section(f'<div class="charts">{charts}</div>') if charts else ''
 
 
 def _measured(figure: str) -> str:
     """Returns what a figure or its reference measures: modes of of_modes, psnr of psnr_of_input."""
     return figure.removeprefix('of_').split('_of_')[0]
-
-
-def _rank(name: str, curves: Series) -> int:
-    """Returns the sort key of a group of curves: players, then figures, then single metrics such as the speed."""
-    return 2 if list(curves) == [name] else int(name.startswith(tuple(f'{group}: ' for group in MEASURED)))

@@ -14,10 +14,11 @@ import numpy as np
 
 from genlab.reporting.charts import COLOURS, chart, number
 from genlab.reporting.comparison_tables import Run, read, words
+from genlab.reporting.curves import Curves, kind, section, series_of
 from genlab.reporting.figures import is_number, plain
 from genlab.reporting.page import page
 from genlab.reporting.run import read_json, seconds_of
-from genlab.reporting.tables import notice_boxes
+from genlab.reporting.tables import cell, notice_boxes
 from genlab.run import restarts
 from genlab.run.better import BETTER
 from genlab.run.files import write_text
@@ -57,7 +58,7 @@ class Entry(NamedTuple):
     @property
     def goodput(self) -> float | None:
         """The useful part of the steps that were done; None without any."""
-        return self.steps / (self.steps + self.lost) if self.steps else None
+        return useful(self.steps, self.lost)
 
     @property
     def group(self) -> str:
@@ -141,7 +142,7 @@ def header(title: str, content: Mapping[str, Any], entries: Sequence[Entry], not
     cards = {
         'trials': f'{len(entries):,}',
         'steps': f'{steps:,}',
-        'goodput': f'{steps / (steps + lost):.1%}' if steps else '',
+        'goodput': percent(useful(steps, lost)),
         'restarts': f'{sum(item.restarts for item in entries):,}',
         'training time of all': f'{sum(item.seconds for item in entries):,.0f} s',
         'longest trial': f'{max((item.seconds for item in entries), default=0):,.0f} s',
@@ -155,6 +156,16 @@ def header(title: str, content: Mapping[str, Any], entries: Sequence[Entry], not
         f'<p class="facts">{"".join(f"<span>{escape(str(fact))}</span>" for fact in facts if fact)}</p>'
         f'{notice_boxes(notices, "note")}{notice_boxes(bad, "alert")}<dl class="cards">{boxes}</dl>'
     )
+
+
+def useful(steps: int, lost: int) -> float | None:
+    """Returns the useful part of the steps that were done, those that were lost included; None without any."""
+    return steps / (steps + lost) if steps else None
+
+
+def percent(share: float | None) -> str:
+    """Formats a share; '' for None."""
+    return '' if share is None else f'{share:.1%}'
 
 
 def groups(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
@@ -204,13 +215,9 @@ def table(entries: Sequence[Entry]) -> str:
             f'<td data-value="{escape(text)}">{escape(text)}</td>'
             for text in (plain(item.overrides[key]) if key in item.overrides else '' for key in keys)
         )
-        counts = item.steps, item.restarts, item.goodput, round(item.seconds, 1)
-        numbers = [*counts, *(item.figures.get(name) for name in names)]
-        cells = ''.join(
-            f'<td class="right" data-value="{"" if value is None else value}">'
-            f'{"" if value is None else number(value)}</td>'
-            for value in numbers
-        )
+        good = cell(item.goodput, percent(item.goodput))
+        figures = ''.join(cell(item.figures.get(name)) for name in names)
+        cells = f'{cell(item.steps)}{cell(item.restarts)}{good}{cell(round(item.seconds, 1))}{figures}'
         rows.append(f'<tr><th scope="row">{link}</th>{settings}<td>{escape(item.state)}</td>{cells}</tr>')
     head = ''.join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     field = '<input type="search" placeholder="find a trial" aria-label="Find a trial">'
@@ -306,34 +313,32 @@ def curves(entries: Sequence[Entry]) -> str:
     found = groups([item for item in entries if item.run.rows])
     left_out = len(found) - SHOWN
     found = dict(list(found.items())[:SHOWN])
-    rows = [row for members in found.values() for item in members for row in item.run.rows]
-    names = sorted({name for row in rows for name, value in row.items() if '/' in name and is_number(value)})
+    own = {group: [series_of(item.run.rows) for item in members] for group, members in found.items()}
+    names = sorted({name for members in own.values() for series in members for name in series if kind(name) < 2})
     charts = []
     for name in names:
         series, bands = {}, {}
-        for group, members in found.items():
+        for group, members in own.items():
             steps, values = together(members, name)
             if len(steps) > 1:
                 series[group] = steps, mean(values)
                 if len(members) > 1:
                     bands[group] = edges(values)
         if series:
-            charts.append(chart(name, series, bands))
+            charts.append(chart(name, series, bands, of='trials'))
     if not charts:
         return ''
     notes = ['mean over seeds, from the lowest to the highest']
     notes += [f'the first {SHOWN} groups; {left_out} more are left out'] if left_out > 0 else []
     notes += [f'{len(charts) - CHARTS} more metrics are left out'] if len(charts) > CHARTS else []
-    toggle = '<label class="toggle"><input type="checkbox" id="smoothing" checked> smoothing</label>'
-    return (
-        f'<div class="bar"><h2>Curves</h2><span class="note">{"; ".join(notes)}</span>{toggle}</div>'
-        f'<div class="charts">{"".join(charts[:CHARTS])}</div>'
-    )
+    return section(f'<div class="charts">{"".join(charts[:CHARTS])}</div>', '; '.join(notes))
 
 
-def together(members: Sequence[Entry], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the steps [N] of a metric, and its values [members, N], NaN where one has no number."""
-    curves = [{row['step']: row[name] for row in item.run.rows if is_number(row.get(name))} for item in members]
+def together(members: Sequence[Curves], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the steps [N] at which a metric is a number, and its values [members, N], NaN where one has none."""
+    curves = [
+        {step: value for step, value in zip(*series.get(name, ((), ()))) if math.isfinite(value)} for series in members
+    ]
     steps = sorted({*()}.union(*curves))
     values = [[curve.get(step, math.nan) for step in steps] for curve in curves]
     return np.array(steps, float), np.array(values, float).reshape(len(curves), len(steps))

@@ -22,6 +22,17 @@ def rows_of(pairs: Iterable[tuple[str, Any]], value_of: Callable[[Any], str] = t
     return f'<table class="rows"><tbody>{rows}</tbody></table>'
 
 
+def cell(value: float | None, shown: str | None = None) -> str:
+    """Returns a cell of a table that sorts by numbers, as HTML; it is empty for None.
+
+    Args:
+      value: what the table sorts by; None comes last.
+      shown: text; None formats the value.
+    """
+    text = shown if shown is not None else '' if value is None else number(value)
+    return f'<td class="right" data-value="{"" if value is None else value}">{escape(text)}</td>'
+
+
 def settings(name: str, values: Mapping[str, Any]) -> str:
     """Returns all leaves of a nested dict as a foldable table with a search field; '' for an empty dict."""
     pairs = flatten(values)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from genlab import results
+from genlab.reporting import comparison_page
 from genlab.reporting.comparison_pictures import encode, small
 from genlab.reporting.comparison_tables import Part, digits, overview, part_tables, read
 from genlab.reporting.figures import parts
@@ -376,3 +377,77 @@ def test_names_that_are_not_utf_8_do_not_stop_the_page(tmp_path):
     results.main([str(run), '--markdown', str(tmp_path / 'page.md'), '--pictures', str(shown)])
     text = (tmp_path / 'page.md').read_text(encoding='utf-8')
     assert r'run-\udcff' in text and 'pictures-%FF/' in text
+
+
+def charts(text, group):
+    """Returns title -> the data of each chart of a group, 'step' or 'minute'."""
+    part = re.search(rf'<div class="charts by-{group}">(.*?</figure>)</div>', text)[1]
+    data = map(json.loads, re.findall(r'<script type="application/json">(.*?)</script>', part))
+    return dict(zip(re.findall('<h3>(.*?)</h3>', part), data))
+
+
+@pytest.fixture
+def curved(tmp_path, monkeypatch):
+    """Writes two runs with curves, the second of which has a hostile name and is not evaluated."""
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        {'step': 10, 'a/loss': 3.0, 'speed': 5, 'seconds': 60},
+        {'step': 20, 'a/loss': None, 'speed': 6, 'seconds': 120},
+        {'step': 20, 'evaluation/psnr': 9.0},
+        {'step': 30, 'a/loss': 1.0, 'speed': 7, 'seconds': 30},  # of another process
+    ]
+    for name, evaluation, scale in (('a', quality('1f', 20.0), 1), ('<script>alert(1)<script>', None, 2)):
+        folder = make(tmp_path / name, evaluation)
+        config = json.loads((folder / 'config.json').read_text())
+        config |= {'seed': scale, 'model': {'width': 64, 'tokenizer': f'/private/{scale}'}, 'average': {}}
+        config['average'] = {} if scale == 1 else {'<b>': 0.9}
+        config['data']['dir'] = f'/private/data/{scale}'
+        (folder / 'config.json').write_text(json.dumps(config))
+        rows = [{**row, 'a/loss': row['a/loss'] and row['a/loss'] * scale} if 'a/loss' in row else row for row in lines]
+        (folder / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    return tmp_path
+
+
+def test_the_html_overlays_curves_over_steps_and_minutes(curved, capsys):
+    results.main(['a', '<script>alert(1)<script>', '--html=r.html', '--markdown=r.md'])
+    assert capsys.readouterr().out == 'r.md: 1 run\nr.html: 2 runs\n'
+    text = (curved / 'r.html').read_text()
+    steps, minutes = charts(text, 'step'), charts(text, 'minute')
+    assert [*steps] == [*minutes] == ['a/loss', 'speed']  # one number is no curve
+    names = ['a', '<script>alert(1)<script>']
+    assert steps['a/loss']['curves'] == [
+        {'name': names[0], 'x': [10, 20, 30], 'y': [3.0, None, 1.0]},
+        {'name': names[1], 'x': [10, 20, 30], 'y': [6.0, None, 2.0]},
+    ]
+    assert [curve['x'] for curve in minutes['speed']['curves']] == [[1.0, 2.0, 2.5]] * 2
+    assert (steps['speed']['along'], minutes['speed']['along']) == ('step', 'minute') and 'id="minutes"' in text
+    assert '<script>alert' not in text and text.count('<script>') == 1 and '<b>' not in text.replace('<b></b>', '')
+    assert '&lt;script&gt;alert(1)&lt;script&gt; has no evaluation, and so no figures' in text
+    assert '&lt;script' not in (curved / 'r.md').read_text()
+
+
+def test_the_html_lists_the_settings_that_differ_and_sorts_by_numbers(curved):
+    results.main(['a', '<script>alert(1)<script>', '--html=r.html'])
+    text = (curved / 'r.html').read_text()
+    settings = text[text.index('<section id="settings">') :].partition('</section>')[0]
+    rows = re.findall('<tr><th scope="row">(.*?)</th><td>(.*?)</td><td>(.*?)</td></tr>', settings)
+    assert rows == [('average.&lt;b&gt;', '–', '0.9'), ('model.tokenizer', '1', '2'), ('seed', '1', '2')]
+    assert '/private' not in text and text.count('<table class="sortable">') == 3
+    cells = re.findall('<td class="right" data-value="(.*?)">(.*?)</td>', text)
+    assert ('536384', '536,384') in cells and ('20.0', '20') in cells and ('', '0.1235 – 0.5') in cells
+
+
+def test_runs_without_curves_or_differences_have_no_such_sections(pair):
+    results.main(['runs/a', 'runs/b', '--html=r.html'])
+    text = (pair / 'r.html').read_text()
+    assert 'id="curves"' not in text and 'id="settings"' not in text
+
+
+def test_more_metrics_than_a_page_draws_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison_page, 'CHARTS', 2)
+    make(tmp_path / 'a', OLD)
+    rows = [{'step': step, 'x/1': 1.0, 'x/2': 1.0, 'evaluation/y': 2.0} for step in (1, 2)]  # without times
+    (tmp_path / 'a/metrics.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    text = comparison_page._curves([read(tmp_path / 'a')])
+    assert [*charts(text, 'step')] == ['x/1', 'x/2'] and '1 more metrics are left out' in text
+    assert 'by-minute' not in text and 'id="minutes"' not in text

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from genlab.reporting import charts, sweep
+from genlab.reporting.curves import series_of
 
 
 @pytest.fixture
@@ -43,8 +44,8 @@ def test_report(folder):
     rows = re.findall('<tr><th scope="row">.*?</tr>', table)
     assert len(rows) == 5 and 'rate-0.001-seed-0/report.html' in rows[0] and '&lt;bad&gt;' in rows[4]
     assert 'data-value="15.0">15<' in rows[0] and 'data-value="30">30<' in rows[0]
-    assert 'data-value="2">2<' in rows[0] and 'data-value="0.75">0.75<' in rows[0]  # restarts and goodput
-    assert 'data-value="1.0">1<' in rows[1] and '<dd>92.3%</dd>' in page  # 120 of 130 steps
+    assert 'data-value="2">2<' in rows[0] and 'data-value="0.75">75.0%<' in rows[0]  # restarts and goodput
+    assert 'data-value="1.0">100.0%<' in rows[1] and '<dd>92.3%</dd>' in page  # 120 of 130 steps
     assert '60 s' in page and '>120<' in page  # seconds and steps of all
     assert 'class="sortable"' in table and 'http' not in page.replace('http-equiv', '')
     assert page.count('class="line c') == 5 and page.count('class="band s') == 4  # two groups, linear and log
@@ -53,7 +54,9 @@ def test_report(folder):
 def test_curves_are_means_with_bands_over_seeds(folder):
     content = json.loads((folder / 'sweep.json').read_text())['trials']
     entries = [sweep.entry(folder / name, name, trial) for name, trial in content.items()]
-    steps, values = sweep.together(sweep.groups(entries)['rate 0.01'], 'model/loss')
+    steps, values = sweep.together(
+        [series_of(item.run.rows) for item in sweep.groups(entries)['rate 0.01']], 'model/loss'
+    )
     np.testing.assert_allclose(steps, [10, 20, 30])
     np.testing.assert_allclose(sweep.mean(values), [11.5, 21.5, 31.5])
     np.testing.assert_allclose(sweep.edges(values), [[11, 21, 31], [12, 22, 32]])
