@@ -1,6 +1,7 @@
 """The contract between an experiment and everything that trains, samples, evaluates or describes it."""
 
 import importlib
+import pathlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -162,9 +163,13 @@ def load(name: str) -> Callable[..., Experiment]:
             raise
         import experiments
 
-        known = sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
+        known = sorted(module.name for module in pkgutil.iter_modules(getattr(experiments, '__path__', ())))
+        found = pathlib.Path(experiments.__file__ or __file__)
+        ours = pathlib.Path(__file__).parents[1] in found.parents
+        hidden = '' if ours else f'; {found} hides that of genlab: run in another folder, or with python -P'
+        listed = ', '.join(known) or 'none'
         raise ConfigError(
-            f'config.experiment={name!r}: there is no experiments/{name}.py; there are {", ".join(known)}'
+            f'config.experiment={name!r}: there is no experiments/{name}.py; there are {listed}{hidden}'
         ) from None
 
 

@@ -1,5 +1,7 @@
 """Tests experiments from a config: players get their weights and optimizers, and wrong names are refused."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,3 +107,24 @@ def test_an_experiment_is_found_by_name_and_an_unknown_one_raises_with_the_list(
         ConfigError, match=r"config\.experiment='gna': there is no experiments/gna\.py; there are .*gan"
     ):
         experiment.load('gna')
+
+
+def test_a_folder_that_hides_the_experiments_is_named(tmp_path, monkeypatch):
+    """Python looks into the current folder first: a package there hides that of genlab."""
+    own = tmp_path / 'experiments'
+    own.mkdir()
+    (own / '__init__.py').touch()
+    (own / 'mine.py').touch()
+    with monkeypatch.context() as patch:
+        for name in [name for name in sys.modules if name.partition('.')[0] == 'experiments']:
+            patch.delitem(sys.modules, name)
+        patch.syspath_prepend(tmp_path)  # the finder of an editable installation would find them nevertheless
+        patch.setattr(
+            sys, 'meta_path', [one for one in sys.meta_path if 'editable' not in getattr(one, '__module__', '')]
+        )
+        with pytest.raises(ConfigError, match=r'there are mine; .*experiments/__init__.py hides that of genlab'):
+            experiment.load('gan')
+        sys.modules.pop('experiments')
+    with pytest.raises(ConfigError, match='there are adversarial_autoencoder, ') as error:
+        experiment.load('gam')
+    assert 'hides' not in str(error.value)

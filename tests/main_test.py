@@ -10,7 +10,9 @@ import sys
 import time
 
 import pytest
+import yaml
 
+import genlab
 from genlab import main
 from genlab.run.logs import read_metrics
 from support.runs import FILES, module_of
@@ -219,6 +221,27 @@ def test_an_installation_holds_the_configs():
     include = setup['options.packages.find']['include'].split()
     found = setuptools.find_namespace_packages(str(ROOT), include=include)
     assert {'configs', 'experiments', 'genlab', 'genlab.training'} <= {*found}
+    files = [
+        path for name in ('configs', 'experiments', 'genlab') for path in (ROOT / name).rglob('*') if path.is_file()
+    ]
+    left_out = [path for path in files if path.suffix != '.py' and path.parent.name != '__pycache__']
+    assert left_out == [], 'a wheel holds modules alone: declare these as package_data'
+
+
+def test_a_config_is_found_here_and_then_beside_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argument = '--config=configs/dcgan.py:mnist'
+    assert main.locate(argument) == f'--config={ROOT}/configs/dcgan.py:mnist'
+    (tmp_path / 'configs').mkdir()
+    assert main.locate(argument) == f'--config={ROOT}/configs/dcgan.py:mnist'
+    (tmp_path / 'configs/dcgan.py').write_text('')
+    assert main.locate(argument) == argument
+
+
+def test_the_citation_is_complete_and_of_this_version():
+    citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+    assert {'authors', 'cff-version', 'message', 'title'} <= {*citation}  # what CFF 1.2.0 requires
+    assert citation['cff-version'] == '1.2.0' and citation['version'] == genlab.__version__
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM])
