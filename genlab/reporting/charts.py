@@ -116,7 +116,14 @@ def smooth(steps: np.ndarray, values: np.ndarray, columns: int = COLUMNS) -> tup
     return thin(steps, np.where(count > 0, average, np.nan), columns)
 
 
-def chart(title: str, series: Series, bands: Bands = {}, along: str = 'step', of: str = 'term') -> str:
+def chart(
+    title: str,
+    series: Series,
+    bands: Bands = {},
+    along: str = 'step',
+    of: str = 'term',
+    colours: Sequence[str] = (),
+) -> str:
     """Draws curves on shared axes; returns the figure as HTML.
 
     Args:
@@ -125,8 +132,10 @@ def chart(title: str, series: Series, bands: Bands = {}, along: str = 'step', of
       bands: name -> (lowest [N], highest [N]): an area behind the curve of that name.
       along: the unit of the horizontal axis: 'step', or 'minute' if `series` has minutes for steps.
       of: what a curve belongs to, the heading of the legend.
+      colours: all names that share a page, so that each has one colour in all charts; (): those of `series`.
     """
     series = {name: (np.asarray(x, float), np.asarray(y, float)) for name, (x, y) in series.items()}
+    places = {name: place for place, name in enumerate(colours or series)}
     steps = np.concatenate([x for x, _ in series.values()])
     left, right = steps.min(), steps.max() if steps.max() > steps.min() else steps.min() + 1
     drawn = [*(y for _, y in series.values()), *(np.asarray(edge, float) for band in bands.values() for edge in band)]
@@ -134,7 +143,9 @@ def chart(title: str, series: Series, bands: Bands = {}, along: str = 'step', of
     low, high = _linear_range(everything)
     scales = {'linear': (low, high), 'log': _log_range(everything)}
     label = f'{title} against the {along}'
-    drawings = [_drawing(label, name, series, (left, right), span, bands) for name, span in scales.items() if span]
+    drawings = [
+        _drawing(label, name, series, (left, right), span, bands, places) for name, span in scales.items() if span
+    ]
     cut = len(everything) and (everything.min() < low or everything.max() > high)
     note = '<span class="note linear">spikes cut off</span>' if cut else ''
     checked = ' checked' if _wants_log(series, everything) else ''
@@ -147,7 +158,7 @@ def chart(title: str, series: Series, bands: Bands = {}, along: str = 'step', of
     return (
         f'<figure class="chart"><figcaption><h3>{escape(title)}</h3>{note}{box}</figcaption>'
         f'<div class="plot">{"".join(drawings)}{"".join(bottom)}<div class="cursor" hidden></div>'
-        f'<div class="tip" hidden></div></div>{_legend(series, of)}{_data(series, left, right, along)}</figure>'
+        f'<div class="tip" hidden></div></div>{_legend(series, of, places)}{_data(series, left, right, along)}</figure>'
     )
 
 
@@ -200,7 +211,13 @@ def _wants_log(series: Series, everything: np.ndarray) -> bool:
 
 
 def _drawing(
-    label: str, scale: str, series: Series, across: tuple[float, float], span: tuple[float, float], bands: Bands
+    label: str,
+    scale: str,
+    series: Series,
+    across: tuple[float, float],
+    span: tuple[float, float],
+    bands: Bands,
+    places: Mapping[str, int],
 ) -> str:
     """Draws one scale with the labels of its vertical axis, as HTML.
 
@@ -211,6 +228,7 @@ def _drawing(
       across: the range of steps.
       span: the range of values.
       bands: areas behind the curves.
+      places: of the names among the colours.
     """
     position = (lambda y: np.log(y)) if scale == 'log' else (lambda y: y)
     low, high = position(span[0]), position(span[1])
@@ -219,7 +237,8 @@ def _drawing(
     marks = marks if len(marks) > 1 else ticks(*span)
     marks = [mark for mark in marks if mark > 0 or scale == 'linear']
     lines = [f'<path class="grid" d="{"".join(f"M0 {up(mark) * SIDE:.0f}h{SIDE}" for mark in marks)}"/>']
-    for index, (name, (x, y)) in enumerate(series.items()):
+    for name, (x, y) in series.items():
+        index = places[name]
         place = lambda x, y: _path(
             (x - across[0]) / (across[1] - across[0]), up(np.where(y > 0, y, np.nan)) if scale == 'log' else up(y)
         )
@@ -284,10 +303,11 @@ def _dots(path: str) -> str:
     return ''.join(f'M{point}h0' for point in path.replace('L', 'M').split('M')[1:])
 
 
-def _legend(series: Series, of: str) -> str:
+def _legend(series: Series, of: str, places: Mapping[str, int]) -> str:
     """Returns the table of the last, lowest and highest value of each curve, as HTML, with the heading `of`."""
     rows = []
-    for index, (name, (_, y)) in enumerate(series.items()):
+    for name, (_, y) in series.items():
+        index = places[name]
         finite = y[np.isfinite(y)]
         cells = [finite[-1], finite.min(), finite.max()] if len(finite) else [None] * 3
         swatch = f'<i class="swatch c{index % COLOURS}{" dashed" if index >= COLOURS else ""}"></i>'

@@ -162,14 +162,15 @@ def _curves(runs: Sequence[Run]) -> str:
     clocks = {run.name: minutes_of(run.rows) for run in runs}
     metrics = {metric for curves in found.values() for metric, (steps, _) in curves.items() if len(steps) > 1}
     shown = sorted(metrics, key=lambda metric: (kind(metric), metric))[:CHARTS]
+    names = [name for name, curves in found.items() if {*curves} & {*shown}]
     by_step, by_minute = [], []
     for metric in shown:
         steps = {name: curves[metric] for name, curves in found.items() if metric in curves}
         minutes = {
             name: ([clocks[name][step] for step in curve[0]], curve[1]) for name, curve in steps.items() if clocks[name]
         }
-        by_step.append(chart(metric, steps, of='run'))
-        by_minute += [chart(metric, minutes, along='minute', of='run')] if minutes else []
+        by_step.append(chart(metric, steps, of='run', colours=names))
+        by_minute += [chart(metric, minutes, along='minute', of='run', colours=names)] if minutes else []
     if not shown:
         return ''
     left_out = f'{len(metrics) - CHARTS} more metrics are left out' if len(metrics) > CHARTS else ''

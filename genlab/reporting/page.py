@@ -90,8 +90,8 @@ table { border-collapse: collapse; width: 100%; font-size: .87rem; }
 th, td { text-align: left; padding: .22rem .6rem .22rem 0; font-weight: 400; vertical-align: top; }
 thead th { color: var(--soft); font-size: .78rem; }
 .sortable thead th { cursor: pointer; white-space: nowrap; }
-.sortable [aria-sort=ascending]::after { content: ' \\2191'; }
-.sortable [aria-sort=descending]::after { content: ' \\2193'; }
+.sortable [aria-sort=ascending]::after { content: ' \\25b4'; }
+.sortable [aria-sort=descending]::after { content: ' \\25be'; }
 tbody tr { border-top: 1px solid var(--line); } tbody tr:hover { background: var(--hover); }
 .legend td, .legend thead th:not(:first-child), td.right, th.right { text-align: right;
   font-variant-numeric: tabular-nums;

@@ -325,7 +325,7 @@ def curves(entries: Sequence[Entry]) -> str:
                 if len(members) > 1:
                     bands[group] = edges(values)
         if series:
-            charts.append(chart(name, series, bands, of='trials'))
+            charts.append(chart(name, series, bands, of='trials', colours=[*groups(entries)]))
     if not charts:
         return ''
     notes = ['mean over seeds, from the lowest to the highest']

@@ -451,3 +451,13 @@ def test_more_metrics_than_a_page_draws_are_counted(tmp_path, monkeypatch):
     text = comparison_page._curves([read(tmp_path / 'a')])
     assert [*charts(text, 'step')] == ['x/1', 'x/2'] and '1 more metrics are left out' in text
     assert 'by-minute' not in text and 'id="minutes"' not in text
+
+
+def test_a_run_has_one_colour_in_all_charts(tmp_path):
+    for name, metrics in (('a', ('x/1',)), ('b', ('x/1', 'x/2')), ('none', ())):
+        make(tmp_path / name, OLD)
+        rows = [{'step': step, **dict.fromkeys(metrics, step)} for step in (1, 2)]
+        (tmp_path / name / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    text = comparison_page._curves([read(tmp_path / name) for name in ('none', 'a', 'b')])
+    swatches = re.findall(r'<i class="swatch (\w+)"></i>(\w+)<', text)
+    assert swatches == [('c0', 'a'), ('c1', 'b'), ('c1', 'b')]
