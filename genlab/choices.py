@@ -78,6 +78,11 @@ def bind(table: Mapping[str, Callable], chosen: ConfigDict, where: str) -> Calla
 
     Raises:
       ConfigError: there is no such entry, it has no such option, or an option without a default is missing.
+
+    >>> table = {'heun': lambda x, *, churn=0.0: x + churn}
+    >>> step = bind(table, named('heun', churn=0.5), 'config.sample.sampler')
+    >>> step(1.0)
+    1.5
     """
     function = choose(table, chosen.name, where)
     parameters = inspect.signature(function).parameters.values()

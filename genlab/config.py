@@ -113,6 +113,11 @@ def vary(config: ConfigDict, variant: str, variants: Mapping[str, Variant]) -> C
 
     Returns:
       The config.
+
+    >>> def long(config):
+    ...     config.train.steps = 5000
+    >>> vary(defaults('gan'), 'long', variants(long)).train.steps
+    5000
     """
     names = variant.split(',') if variant else []
     for number, name in enumerate(names):
@@ -180,6 +185,10 @@ def ramp(start: float, end: float, steps: int = 0, begin: int = 0) -> ConfigDict
       end: the value after the ramp.
       steps: the length; 0 lasts to the end of the run, `config.train.steps`, which is then fixed once the run began.
       begin: the first step of the ramp.
+
+    >>> weight = schedule(ramp(0, 1, steps=10, begin=5))
+    >>> [float(weight(step)) for step in (0, 10, 20)]
+    [0.0, 0.5, 1.0]
     """
     return ConfigDict(dict(start=float(start), end=float(end), steps=steps, begin=begin))
 

@@ -255,20 +255,21 @@ def config_files() -> list[pathlib.Path]:
     return [found[name] for name in sorted(found)]
 
 
-def outline(file: pathlib.Path) -> tuple[str, list[str]] | None:
-    """Returns the docstring of a config file and the names of its variants; None if it has no get_config.
+def outline(file: pathlib.Path) -> tuple[str, dict[str, str]] | None:
+    """Returns the docstring of a config file, and those of its variants by name; None if it has no get_config.
 
     The file is parsed and not executed: a folder configs/ may hold files that are none of genlab's.
     """
     tree = ast.parse(file.read_text(encoding='utf-8'))
-    if not any(isinstance(node, ast.FunctionDef) and node.name == 'get_config' for node in tree.body):
+    functions = {node.name: ast.get_docstring(node) or '' for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if 'get_config' not in functions:
         return None
     names: list[str] = []
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(ast.unparse(target) == 'VARIANTS' for target in node.targets):
             of = node.value.args if isinstance(node.value, ast.Call) else getattr(node.value, 'keys', [])
             names = [ast.unparse(entry).strip('\'"') for entry in of if entry is not None]
-    return ast.get_docstring(tree) or '', names
+    return ast.get_docstring(tree) or '', {name: functions.get(name, '') for name in names}
 
 
 def listing() -> str:
@@ -278,7 +279,7 @@ def listing() -> str:
         try:
             found = outline(file)
         except (OSError, ValueError, SyntaxError) as error:  # one broken file must not hide the others
-            found = f'cannot be read: {error}', []
+            found = f'cannot be read: {error}', {}
         if found is None:
             continue
         paragraph = ' '.join(found[0].split('\n\n')[0].split())

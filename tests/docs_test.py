@@ -1,5 +1,7 @@
-"""Tests that every command in README and the docs names existing configs, variants, keys and flags."""
+"""Tests that commands, links and examples of README, the docs and docstrings are right."""
 
+import doctest
+import importlib
 import re
 import shlex
 
@@ -57,12 +59,37 @@ def test_commands_are_valid(page):
             check(arguments)
 
 
-def test_links_lead_to_files():
+def anchors(page):
+    """Returns the anchors of the headings of a page, as GitHub and MyST make them."""
+    text = re.sub(r'^```.*?^```', '', page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r'^#+ (.+)$', text, re.MULTILINE)
+    return {re.sub(r'[^\w -]', '', heading.lower()).replace(' ', '-') for heading in headings}
+
+
+def test_links_lead_to_files_and_headings():
     pages = [*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')]
-    links = [(page, target) for page in pages for target in re.findall(r'\]\(([^)#]+)[^)]*\)', page.read_text())]
-    links = [(page, target) for page, target in links if '://' not in target]
-    assert len(links) > 40
-    assert [(page.name, target) for page, target in links if not (page.parent / target).exists()] == []
+    links = [(page, target) for page in pages for target in re.findall(r'\]\(([^)\s]+)\)', page.read_text())]
+    links = [(page, *target.partition('#')[::2]) for page, target in links if '://' not in target]
+    assert len(links) > 100
+    missing = [(page.name, target) for page, target, _ in links if not (page.parent / target).exists()]
+    assert missing == []
+    known = {page.resolve(): anchors(page) for page in pages}
+    wrong = [
+        (page.name, target, anchor)
+        for page, target, anchor in links
+        if anchor and anchor not in known[(page.parent / target if target else page).resolve()]
+    ]
+    assert wrong == []
+
+
+EXAMPLES = [path for path in sorted((ROOT / 'genlab').rglob('*.py')) if '>>> ' in path.read_text()]
+
+
+@pytest.mark.parametrize('path', EXAMPLES, ids=lambda path: path.stem)
+def test_examples_in_docstrings(path):
+    module = importlib.import_module('.'.join(path.relative_to(ROOT).with_suffix('').parts))
+    failed, attempted = doctest.testmod(module)
+    assert attempted > 0 and failed == 0
 
 
 def test_other_commands_exist_and_have_their_flags():

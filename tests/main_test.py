@@ -1,6 +1,7 @@
 """Tests the command as a user runs it: from the root and from elsewhere, with bad input, and killed."""
 
 import configparser
+import inspect
 import json
 import os
 import pathlib
@@ -193,8 +194,9 @@ def test_the_list_has_every_config_and_variant(capsys, monkeypatch):
 def test_the_outline_of_a_config_is_that_of_its_module():
     for file in FILES:
         module = module_of(file)
-        docstring, names = main.outline(file)
-        assert names == [*module.VARIANTS] and docstring.split()[0] == module.__doc__.split()[0]
+        docstring, variants = main.outline(file)
+        assert docstring.split()[0] == module.__doc__.split()[0] and [*variants] == [*module.VARIANTS]
+        assert variants == {name: inspect.getdoc(variant) or '' for name, variant in module.VARIANTS.items()}
 
 
 def test_the_list_has_the_configs_of_the_current_folder_without_running_them(tmp_path, monkeypatch):

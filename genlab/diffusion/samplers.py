@@ -68,6 +68,14 @@ def solve(
 
     Returns:
         x at the last time, [B, ...].
+
+    >>> from genlab.diffusion.processes import interpolant
+    >>> process = interpolant()
+    >>> def denoise(x, t):  # all data are at 2
+    ...     return Estimate(jnp.full_like(x, 2), (x - process.alpha(t) * 2) / process.sigma(t))
+    >>> x, times, keys = jnp.array([-1.0, 1.0]), jnp.linspace(1, 0, 5), jax.random.split(jax.random.key(0), 2)
+    >>> print(solve(make('ddim'), denoise, process, x, times, keys))
+    [2. 2.]
     """
 
     def step(carry: Moved, along: tuple[jax.Array, ...]) -> tuple[Moved, None]:

@@ -9,6 +9,10 @@ Logits are the raw outputs D(.) of the discriminator, before any sigmoid; positi
 likelihoods (saturating, non-saturating, relativistic) are in nats. The others are in units of the logits. A generator
 loss that does not compare real with fake accepts `real_logits=None`. A patch discriminator has several logits per
 image: reshape [B, h, w] to [B * h * w], so that every patch is an example.
+
+>>> pair = PAIRS['non_saturating']
+>>> print(pair.discriminator(jnp.zeros(2), jnp.zeros(2)).round(3))  # log 4 at chance level
+[1.386 1.386]
 """
 
 from collections.abc import Callable
@@ -130,6 +134,9 @@ def hinge_discriminator(real_logits: jax.Array, fake_logits: jax.Array) -> jax.A
 
     L = max(0, 1 - D(x)) + max(0, 1 + D(G(z))) (Lim & Ye 2017; Miyato et al. 2018, section 4, equation 16, negated).
     real_logits, fake_logits: [B]. Returns [B].
+
+    >>> print(hinge_discriminator(jnp.array([2.0, 0.0]), jnp.array([-2.0, 0.5])))
+    [0.  2.5]
     """
     _check(real_logits, fake_logits)
     return jax.nn.relu(1 - real_logits) + jax.nn.relu(1 + fake_logits)

@@ -33,6 +33,9 @@ def standard_kl(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
 
     KL = (m^2 + v - log v - 1) / 2 (Kingma and Welling 2014, appendix B).
     mean, log_variance: [B, D]. Returns [B, D], nats.
+
+    >>> print(standard_kl(mean=jnp.array([[0.0, 1.0]]), log_variance=jnp.zeros((1, 2))))
+    [[0.  0.5]]
     """
     chex.assert_equal_shape([mean, log_variance])
     return (jnp.square(mean) + jnp.exp(log_variance) - log_variance - 1) / 2
@@ -95,6 +98,10 @@ def importance_bound(log_weights: jax.Array) -> jax.Array:
     L_k = log (1 / k) sum_i w_i, log w_i = log p(x, z_i) - log q(z_i | x), z_i ~ q (Burda et al. 2016, section 3,
     equation 8).
     log_weights: [k, B], nats. Returns [B], nats.
+
+    >>> weights = jnp.array([[1.0], [3.0]])
+    >>> print(importance_bound(jnp.log(weights)).round(4))  # the log of their mean, 2
+    [0.6931]
     """
     chex.assert_rank(log_weights, 2)
     return logsumexp(log_weights, axis=0) - jnp.log(log_weights.shape[0])

@@ -32,6 +32,9 @@ def perplexity(usage: jax.Array) -> jax.Array:
     """Computes the effective number of entries in use. It is a property of the batch, reported but not trained.
 
     P = exp(- sum_k p_k log p_k). usage: [K], fraction of the batch assigned to each entry. Returns a scalar, entries.
+
+    >>> print(perplexity(jnp.array([0.5, 0.5, 0.0, 0.0])).round(4))  # two of four entries are in use
+    2.0
     """
     chex.assert_rank(usage, 1)
     return jnp.exp(-jnp.sum(usage * jnp.log(jnp.where(usage > 0, usage, 1))))

@@ -43,6 +43,10 @@ def frechet(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.nda
 
     Returns:
       d^2 >= 0, in squared units of the features.
+
+    >>> one = np.eye(2)
+    >>> round(frechet(np.zeros(2), one, np.array([3.0, 4.0]), 4 * one), 6)  # 3^2 + 4^2 + 2 (2 - 1)^2
+    27.0
     """
     overlap = np.linalg.svd(_factor(cov1).T @ _factor(cov2), compute_uv=False).sum()
     distance = np.square(np.subtract(mean1, mean2)).sum() + np.trace(cov1) + np.trace(cov2) - 2 * overlap

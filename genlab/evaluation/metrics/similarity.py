@@ -18,6 +18,10 @@ def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns the peak signal-to-noise ratio, 10 log10( 2^2 / mean (a - b)^2 ), the mean over pixels and channels.
 
     a, b: [N, H, W, C], [-1, 1]. Returns [N], decibels; infinite for equal images.
+
+    >>> black = np.full((1, 8, 8, 1), -1.0)
+    >>> psnr(black, black + 0.2).round(6).tolist()  # 10 log10(4 / 0.04)
+    [20.0]
     """
     squared = np.square(np.subtract(a, b, dtype=np.float64)).mean((1, 2, 3))
     with np.errstate(divide='ignore'):

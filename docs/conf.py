@@ -1,0 +1,91 @@
+"""The documentation site: `pip install -e '.[docs]'`, then `python -m sphinx -W -b html docs docs/_build`.
+
+Pages are Markdown. Two kinds of comments in them are replaced by text when the site is built: `<!-- configs -->` by the
+list of all configs, and `<!-- module NAME -->` or `<!-- package NAME -->` by the reference of modules.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import re
+
+import genlab
+from genlab import main
+
+project, author, release = 'genlab', 'The genlab authors', genlab.__version__
+extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
+exclude_patterns = ['_build']
+myst_heading_anchors = 4
+autodoc_default_options = {'members': True, 'member-order': 'bysource', 'special-members': '__call__'}
+autodoc_preserve_defaults = True
+napoleon_use_ivar = True
+maximum_signature_line_length = 100
+html_theme, html_title, html_show_copyright = 'furo', 'genlab', False
+
+
+def configs() -> str:
+    """Returns a section for each config file, by the code of --mode=list. No config is executed."""
+    sections = []
+    for file in main.config_files():
+        if (found := main.outline(file)) is not None:
+            what, variants = (' '.join(found[0].split('\n\n')[0].split())), found[1]
+            lines = [f'- `:{name}` {plain(text.splitlines()[0]) if text else ""}' for name, text in variants.items()]
+            sections.append('\n'.join([f'## {file.stem}', '', plain(what), '', *lines]))
+    return '\n\n'.join(sections)
+
+
+def plain(text: str) -> str:
+    """Returns a docstring as Markdown: outside of `code`, what has a meaning there is escaped."""
+    return re.sub(r'(`[^`]*`)|([*_<\[\]])', lambda found: found[1] or '\\' + found[2], text)
+
+
+def reference(kind: str, name: str) -> str:
+    """Returns the reference of a module, or of all modules of a package, as Markdown."""
+    module = importlib.import_module(name)
+    if kind == 'package':
+        inner = [info.name for info in pkgutil.walk_packages(module.__path__, f'{name}.') if not info.ispkg]
+        return '\n\n'.join(reference('module', each) for each in ([name] if module.__doc__ else []) + inner)
+    return f'## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```'
+
+
+def expand(app, page: str, source: list[str]) -> None:
+    """Replaces the comments of a page by what is generated."""
+    source[0] = re.sub('<!-- configs -->', lambda found: configs(), source[0])
+    source[0] = re.sub(r'<!-- (module|package) (\S+) -->', lambda found: reference(*found.groups()), source[0])
+
+
+def restructure(app, what: str, name: str, thing, options, lines: list[str]) -> None:
+    """Turns a docstring, which is plain text with `code`, into reStructuredText; fields get their comments."""
+    paragraphs = re.split(r'\n[ ]*\n', '\n'.join(lines).strip('\n'))
+    text = ''
+    for paragraph in paragraphs:
+        if paragraph.lstrip().startswith('>>>'):
+            text += paragraph + '\n\n'
+        elif paragraph.startswith('  '):
+            text += '::\n\n' + paragraph + '\n\n'
+        else:
+            code = r'(`[^`]+`)|([\\*|]|_\b(?!\w)|_(?=\W|$))'
+            text += re.sub(code, lambda found: f'`{found[1]}`' if found[1] else '\\' + found[2], paragraph) + '\n\n'
+    if what == 'class' and (fields := commented(thing)):
+        text += '\n'.join(['Attributes:', *(f'    {field}: {comment}' for field, comment in fields)]) + '\n'
+    lines[:] = text.splitlines()
+
+
+def commented(thing: type) -> list[tuple[str, str]]:
+    """Returns the fields of a class that have a comment in their line."""
+    try:
+        source = inspect.getsource(thing)
+    except (OSError, TypeError):
+        return []
+    return re.findall(r'^    (\w+): [^#\n]+  # (.+)$', source, re.MULTILINE)
+
+
+def skip(app, what: str, name: str, thing, skipped: bool, options) -> bool | None:
+    """Leaves out the fields of tuples, which `restructure` lists with their comments."""
+    return True if type(thing).__name__ == '_tuplegetter' else None
+
+
+def setup(app) -> None:
+    app.connect('source-read', expand)
+    app.connect('autodoc-process-docstring', restructure, priority=100)  # before napoleon
+    app.connect('autodoc-skip-member', skip)
