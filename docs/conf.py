@@ -8,17 +8,19 @@ import importlib
 import inspect
 import pkgutil
 import re
+import textwrap
 
 import genlab
 from genlab import main
 
 project, author, release = 'genlab', 'The genlab authors', genlab.__version__
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
+extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 exclude_patterns = ['_build']
 myst_heading_anchors = 4
 autodoc_default_options = {'members': True, 'member-order': 'bysource', 'special-members': '__call__'}
 autodoc_preserve_defaults = True
 napoleon_use_ivar = True
+napoleon_custom_sections = [('Fields', 'params_style')]
 maximum_signature_line_length = 100
 html_theme, html_title, html_show_copyright = 'furo', 'genlab', False
 
@@ -56,19 +58,42 @@ def expand(app, page: str, source: list[str]) -> None:
 
 def restructure(app, what: str, name: str, thing, options, lines: list[str]) -> None:
     """Turns a docstring, which is plain text with `code`, into reStructuredText; fields get their comments."""
-    paragraphs = re.split(r'\n[ ]*\n', '\n'.join(lines).strip('\n'))
     text = ''
-    for paragraph in paragraphs:
-        if paragraph.lstrip().startswith('>>>'):
-            text += paragraph + '\n\n'
-        elif paragraph.startswith('  '):
-            text += '::\n\n' + paragraph + '\n\n'
+    for paragraph in re.split(r'\n[ ]*\n', '\n'.join(lines).strip('\n')):
+        head, _, body = paragraph.partition('\n')
+        if head.startswith('>>>'):
+            text += paragraph
+        elif head.startswith('  '):
+            text += '::\n\n' + paragraph
+        elif head in ('Returns:', 'Yields:'):
+            text += ':returns:\n' + textwrap.indent(listed(escaped(textwrap.dedent(body))), '    ')
         else:
-            code = r'(`[^`]+`)|([\\*|]|_\b(?!\w)|_(?=\W|$))'
-            text += re.sub(code, lambda found: f'`{found[1]}`' if found[1] else '\\' + found[2], paragraph) + '\n\n'
+            text += listed(escaped(paragraph))
+        text += '\n\n'
     if what == 'class' and (fields := commented(thing)):
-        text += '\n'.join(['Attributes:', *(f'    {field}: {comment}' for field, comment in fields)]) + '\n'
+        text += '\n'.join(['Attributes:', *(f'    {field}: {escaped(comment)}' for field, comment in fields)]) + '\n'
     lines[:] = text.splitlines()
+
+
+def escaped(text: str) -> str:
+    """Returns plain text with `code` as reStructuredText."""
+    code = r'(?P<code>`[^`]+`)(?P<letter>\w?)|(?P<special>[\\*|]|_(?!\w))'
+
+    def replaced(found: re.Match) -> str:
+        letter = '\\ ' + found['letter'] if found['letter'] else ''
+        return f'`{found["code"]}`{letter}' if found['code'] else '\\' + found['special']
+
+    return re.sub(code, replaced, text)
+
+
+def listed(text: str) -> str:
+    """Turns lines `name: meaning`, whose further lines are indented, into the items of a list."""
+    lines = text.splitlines()
+    starts = [re.match(r'[^:]{1,80}: \S', line) for line in lines if not line.startswith(' ')]
+    hanging = any(line.startswith(' ') for line in lines)
+    if not starts or not starts[0] or not (hanging or (len(lines) > 1 and all(starts))):
+        return text
+    return '\n'.join(f'  {line.lstrip()}' if line.startswith(' ') else f'- {line}' for line in lines)
 
 
 def commented(thing: type) -> list[tuple[str, str]]:
