@@ -11,8 +11,9 @@ loss that does not compare real with fake accepts `real_logits=None`. A patch di
 image: reshape [B, h, w] to [B * h * w], so that every patch is an example.
 
 >>> pair = PAIRS['non_saturating']
->>> print(pair.discriminator(jnp.zeros(2), jnp.zeros(2)).round(3))  # log 4 at chance level
-[1.386 1.386]
+>>> loss = pair.discriminator(jnp.zeros(2), jnp.zeros(2))
+>>> [round(float(each), 3) for each in loss]  # log 4 at chance level
+[1.386, 1.386]
 """
 
 from collections.abc import Callable

@@ -33,7 +33,7 @@ def perplexity(usage: jax.Array) -> jax.Array:
 
     P = exp(- sum_k p_k log p_k). usage: [K], fraction of the batch assigned to each entry. Returns a scalar, entries.
 
-    >>> print(perplexity(jnp.array([0.5, 0.5, 0.0, 0.0])).round(4))  # two of four entries are in use
+    >>> round(float(perplexity(jnp.array([0.5, 0.5, 0.0, 0.0]))), 4)  # two of four entries are in use
     2.0
     """
     chex.assert_rank(usage, 1)
