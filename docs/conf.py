@@ -19,10 +19,12 @@ exclude_patterns = ['_build']
 myst_heading_anchors = 4
 autodoc_default_options = {'members': True, 'member-order': 'bysource', 'special-members': '__call__'}
 autodoc_preserve_defaults = True
-napoleon_use_ivar = True
+napoleon_use_ivar, napoleon_attr_annotations = True, False
 napoleon_custom_sections = [('Fields', 'params_style')]
 maximum_signature_line_length = 100
+smartquotes = False
 html_theme, html_title, html_show_copyright = 'furo', 'genlab', False
+html_static_path, html_css_files = ['_static'], ['site.css']
 
 
 def configs() -> str:
@@ -89,9 +91,10 @@ def escaped(text: str) -> str:
 def listed(text: str) -> str:
     """Turns lines `name: meaning`, whose further lines are indented, into the items of a list."""
     lines = text.splitlines()
-    starts = [re.match(r'[^:]{1,80}: \S', line) for line in lines if not line.startswith(' ')]
+    if len(lines) < 2 or lines[0].endswith(':'):  # the latter is a section, such as Args
+        return text
     hanging = any(line.startswith(' ') for line in lines)
-    if not starts or not starts[0] or not (hanging or (len(lines) > 1 and all(starts))):
+    if not hanging and not all(re.match(r'[^:]{1,80}: \S', line) for line in lines):
         return text
     return '\n'.join(f'  {line.lstrip()}' if line.startswith(' ') else f'- {line}' for line in lines)
 

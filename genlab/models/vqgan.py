@@ -86,7 +86,8 @@ def generator_loss(model: VQGAN, variables: Variables, x: jax.Array, output: jax
 def autoencoder_terms(model: VQGAN, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
     """Offers the terms of the player that trains the autoencoder.
 
-    Those of `error_terms` and `quantized.quantization_terms`.
+    The terms of `error_terms` and of `quantized.quantization_terms` are offered too.
+
     adversarial: the generator's loss times the adaptive weight.
     adaptive_weight: the ratio of the gradients of the weighted errors and of the generator's loss at the kernel of the
         decoder's last layer (equation 7); a diagnostic of weight 0.
