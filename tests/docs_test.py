@@ -10,7 +10,7 @@ from absl import flags
 
 from genlab import experiment, main
 from genlab.config import check_key
-from support.runs import ROOT, module_of
+from support.runs import FILES, ROOT, module_of
 
 PAGES = sorted(
     page
@@ -90,6 +90,32 @@ def test_examples_in_docstrings(path):
     module = importlib.import_module('.'.join(path.relative_to(ROOT).with_suffix('').parts))
     failed, attempted = doctest.testmod(module)
     assert attempted > 0 and failed == 0
+
+
+def test_the_site_lists_every_config_and_variant():
+    text = module_of(ROOT / 'docs' / 'conf.py').configs()
+    for file in FILES:
+        section = text.split(f'## {file.stem}\n')[1].split('\n## ')[0]
+        assert all(f'- `:{name}` ' in section for name in main.outline(file)[1]), file.stem
+
+
+def test_docstrings_become_restructured_text():
+    lines = [
+        *('Computes |x| of `x`s [B * 2].', '', 'L = a_b', '', '    x -> y_', '', 'one: a', '    b', 'two_: c', ''),
+        *('Returns:', '    [B].', '', '>>> f(x)', '1'),
+    ]
+    module_of(ROOT / 'docs' / 'conf.py').restructure(None, 'function', 'f', None, None, lines)
+    assert '\n'.join(lines).rstrip() == '\n\n'.join(
+        [
+            r'Computes \|x\| of ``x``\ s [B \* 2].',
+            'L = a_b',
+            '::',
+            '    x -> y_',
+            '- one: a\n  b\n- two\\_: c',
+            ':returns:\n    [B].',
+            '>>> f(x)\n1',
+        ]
+    )
 
 
 def test_other_commands_exist_and_have_their_flags():
