@@ -97,4 +97,8 @@ def _latents(config, **size):
     )
 
 
+def sweep_lr(hyper):
+    return hyper.sweep('optimizer.denoiser.learning_rate', (1e-4, 2e-4))
+
+
 VARIANTS = configs.variants(mnist, s2, b2, xl2)

@@ -19,11 +19,16 @@ from collections.abc import Sequence
 
 from genlab.errors import ConfigError, UserError
 from genlab.run import terminal
-from genlab.sweep import run, search, trials
-from genlab.sweep.launchers import Launcher
+from genlab.sweep import run, search, trials, tuning
+from genlab.sweep.launchers import Launcher, cloud
 from genlab.sweep.launchers.jobset import JobSet
 from genlab.sweep.launchers.local import Local
+from genlab.sweep.launchers.skypilot import SkyPilot
 from genlab.sweep.launchers.slurm import Slurm
+from genlab.sweep.launchers.tpu_vm import TpuVm
+from genlab.sweep.launchers.xpk import Xpk
+
+CLOUD = ('jobset', 'xpk', 'tpu_vm', 'skypilot')  # launchers of slices of TPUs
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -59,22 +64,28 @@ def parser() -> argparse.ArgumentParser:
     )
     known.add_argument('--config', required=True, metavar='FILE', help='a file of configs/, with :variant,variant')
     known.add_argument('--sweep', default='', metavar='NAMES', help='of its sweep_NAME, combined; none: its get_hyper')
-    known.add_argument('--launcher', default='local', choices=['local', 'slurm', 'jobset'], help='where trials run')
+    known.add_argument('--launcher', default='local', choices=['local', 'slurm', *CLOUD], help='where trials run')
     known.add_argument('--parallel', type=at_least(1), default=1, metavar='N', help='trials at a time')
     known.add_argument('--workdir', metavar='FOLDER', help='of the sweep (default: runs/sweeps/<config>-<sweep>)')
     known.add_argument('--dry-run', action='store_true', help='print what would run, and nothing else')
     known.add_argument('--vmap', type=at_least(1), default=1, metavar='N', help='trials trained as one program')
-    known.add_argument('--search', default='', choices=['random', 'halving'], help='train a part of the trials')
+    known.add_argument('--search', default='', choices=['random', 'halving', 'optuna'], help='train a part of the trials')
     known.add_argument('--budget', type=at_least(1), default=0, metavar='STEPS', help='search: of all trials together')
     known.add_argument('--retries', type=at_least(0), default=2, metavar='N', help='of a trial that crashes')
     known.add_argument('--backoff', type=float, default=10.0, metavar='SECONDS', help='before the first retry')
     known.add_argument('--processes', type=at_least(1), default=1, metavar='N', help='per trial')
     known.add_argument('--devices', type=at_least(0), default=0, metavar='N', help='virtual ones per process of a CPU')
     known.add_argument('--sbatch', default='', metavar='OPTIONS', help='slurm: of sbatch, e.g. "--time=4:00:00"')
-    known.add_argument('--image', default='', help='jobset: of the container')
-    known.add_argument('--topology', default='', help='jobset: of a slice, e.g. v5e:16x16')
-    known.add_argument('--slices', type=at_least(1), default=1, metavar='N', help='jobset: per trial')
+    known.add_argument('--plan', action='store_true', help='compile the trials for --topology, and print what they need')
+    known.add_argument('--image', default='', help='of the container, where trials run on slices of TPUs')
+    known.add_argument('--topology', default='', help='of a slice, e.g. v5e:16x16; with --plan several, with commas')
+    known.add_argument('--storage', default='', help='SERVER:/EXPORT:/PATH, mounted by all hosts; xpk: the name of one')
+    known.add_argument('--slices', type=at_least(1), default=1, metavar='N', help='jobset, xpk: per trial')
     known.add_argument('--queue', default='', help='jobset: the local queue of Kueue')
+    known.add_argument('--cluster', default='', help='xpk: the name of the cluster')
+    known.add_argument('--zone', default='', help='xpk, tpu_vm, skypilot: of the slices')
+    known.add_argument('--project', default='', help='xpk, tpu_vm: of Google Cloud (default: that of gcloud)')
+    known.add_argument('--spot', action='store_true', help='tpu_vm, skypilot: slices that Google may take back')
     return known
 
 
@@ -99,12 +110,17 @@ def make(arguments: argparse.Namespace, base: Sequence[str], words: Sequence[str
     """
     folder = pathlib.Path(arguments.workdir or default_folder(arguments.config, arguments.sweep)).expanduser()
     layout = trials.Layout(arguments.processes, arguments.devices, arguments.vmap)
-    if arguments.vmap > 1 and (arguments.processes > 1 or arguments.devices > 1 or arguments.launcher == 'jobset'):
+    if arguments.vmap > 1 and (arguments.processes > 1 or arguments.devices > 1 or arguments.launcher in CLOUD):
         raise ConfigError('--vmap trains on one device: it does not go with --processes, --devices or a slice')
     if bool(arguments.search) != bool(arguments.budget):
-        raise ConfigError('give --search=random or --search=halving together with --budget=STEPS')
-    if arguments.search == 'halving' and (arguments.vmap > 1 or arguments.launcher == 'jobset'):
-        raise ConfigError('--search=halving trains trials in parts: it does not go with --vmap or --launcher=jobset')
+        raise ConfigError('give --search=random, halving or optuna together with --budget=STEPS')
+    if arguments.search in ('halving', 'optuna') and (arguments.vmap > 1 or arguments.launcher in CLOUD):
+        flag = '--vmap' if arguments.vmap > 1 else f'--launcher={arguments.launcher}'
+        raise ConfigError(f'--search={arguments.search} trains trials in parts: it does not go with {flag}')
+    if arguments.plan:
+        return plan(arguments, folder, base)
+    if arguments.search == 'optuna':
+        tuning.check()
     launcher = choose_launcher(arguments, folder)
     trials.check(folder, arguments.config, base)
     found = checked(arguments.config, arguments.sweep, folder, base, arguments.vmap > 1)
@@ -115,10 +131,14 @@ def make(arguments: argparse.Namespace, base: Sequence[str], words: Sequence[str
         missing = run.missing(folder, found)
         jobs = run.jobs(arguments.config, base, found, missing, folder, layout)
         terminal.show((launcher.render(jobs) if jobs else '').rstrip('\n'))
-        more = f'; then the better halves, from steps {", ".join(map(str, rungs))}' if rungs else ''
+        best = 'those that optuna chooses' if arguments.search == 'optuna' else 'the better halves'
+        more = f'; then {best}, from steps {", ".join(map(str, rungs))}' if rungs else ''
         terminal.say(f'{len(missing)} of {len(found)} trials would run in {folder}{more}\n')
         return 0
-    code = run.run(arguments.config, arguments.sweep, base, found, folder, layout, launcher, rungs)
+    budget = arguments.budget if arguments.search == 'optuna' else 0
+    code = run.run(
+        arguments.config, arguments.sweep, base, found, folder, layout, launcher, rungs, budget, arguments.parallel
+    )
     if code:
         terminal.say(f'the same command runs what is missing: python -m genlab.sweep {shlex.join(words)}\n')
     return code
@@ -134,16 +154,35 @@ def choose_launcher(arguments: argparse.Namespace, folder: pathlib.Path) -> Laun
     """Returns the launcher of a command."""
     if arguments.launcher == 'slurm':
         return Slurm(folder, arguments.parallel, arguments.retries, arguments.sbatch)
-    if arguments.launcher == 'jobset':
-        return JobSet(
-            folder.name,
-            arguments.image,
-            arguments.topology,
-            arguments.slices,
-            arguments.queue,
-            arguments.retries,
-        )
+    if arguments.launcher in CLOUD:
+        return choose_cloud(arguments, folder)
     return Local(arguments.parallel, arguments.retries, arguments.backoff)
+
+
+def choose_cloud(arguments: argparse.Namespace, folder: pathlib.Path) -> Launcher:
+    """Returns the launcher of a command whose trials run on slices of TPUs."""
+    name, image, topology, retries = arguments.launcher, arguments.image, arguments.topology, arguments.retries
+    flags = {'jobset': ['queue'], 'xpk': ['cluster'], 'tpu_vm': ['zone'], 'skypilot': []}[name]
+    for flag in ('image', 'topology', *flags, 'storage'):
+        if not getattr(arguments, flag):
+            raise ConfigError(f'--launcher={name} needs --{flag}')
+    if arguments.slices > 1 and name not in ('jobset', 'xpk'):
+        raise ConfigError(f'--slices={arguments.slices}: several slices need --launcher=jobset or xpk')
+    if name == 'xpk':
+        place = arguments.cluster, arguments.zone, arguments.project, arguments.storage
+        return Xpk(folder.name, image, topology, arguments.slices, *place, retries)
+    storage = cloud.storage_of(arguments.storage, folder)
+    if name == 'jobset':
+        return JobSet(folder.name, image, topology, arguments.slices, arguments.queue, retries, storage)
+    if name == 'skypilot':
+        return SkyPilot(folder, image, topology, storage, arguments.zone, arguments.spot, retries)
+    return TpuVm(folder, image, topology, storage, arguments.zone, arguments.project, arguments.spot, retries)
+
+
+def plan(arguments: argparse.Namespace, folder: pathlib.Path, base: Sequence[str]) -> int:
+    """Prints the plan of a sweep, made by a process of its own, which imports JAX; returns its exit code."""
+    words = [arguments.config, arguments.sweep, str(folder), arguments.topology, *base]
+    return subprocess.run([sys.executable, '-m', 'genlab.sweep.plan', *words], stdin=subprocess.DEVNULL).returncode
 
 
 def checked(

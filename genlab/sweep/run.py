@@ -11,7 +11,7 @@ from genlab.errors import PREEMPTED, ConfigError, UserError, warn
 from genlab.reporting import sweep as report
 from genlab.run import terminal
 from genlab.run.files import lock
-from genlab.sweep import groups, search, trials
+from genlab.sweep import groups, search, trials, tuning
 from genlab.sweep.launchers import FINAL, Job, Launcher, Status
 from genlab.sweep.trials import Layout, Trial
 
@@ -28,6 +28,8 @@ def run(
     layout: Layout,
     launcher: Launcher,
     rungs: Sequence[int] = (),
+    budget: int = 0,
+    parallel: int = 1,
 ) -> int:
     """Runs what is missing of a sweep to its end, or until a signal; returns the exit code.
 
@@ -39,18 +41,26 @@ def run(
       folder: of the sweep.
       layout: the processes of a trial.
       launcher: where they run.
-      rungs: of successive halving, the steps after which the worse half of the trials is dropped.
+      rungs: of a search, the steps after which the worse trials are dropped.
+      budget: of a search by optuna, the most steps of all trials together; 0 for successive halving.
+      parallel: trials that optuna is asked for at a time.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f'--workdir={folder}: cannot write there ({error.strerror}): name another folder') from None
     with lock(folder):
-        trials.record(folder, config, sweep, base, found, layout)
-        states = halve(config, base, found, folder, layout, launcher, rungs)
-        alive = [trial for trial in found if trial.id not in states]
-        if not any(status.state == 'stopped' for status in states.values()):
-            states |= train(config, base, alive, folder, layout, launcher)
+        if budget:
+            tuner = tuning.Tuner(folder, found, budget, parallel)
+            note = lambda wave: trials.record(folder, config, sweep, base, wave, layout)
+            states = tune(config, base, folder, layout, launcher, rungs, tuner, note)
+            found = [trial for trial in found if trial.id in states]
+        else:
+            trials.record(folder, config, sweep, base, found, layout)
+            states = halve(config, base, found, folder, layout, launcher, rungs)
+            alive = [trial for trial in found if trial.id not in states]
+            if not any(status.state == 'stopped' for status in states.values()):
+                states |= train(config, base, alive, folder, layout, launcher)
         terminal.say(table(folder, found, states))
         try:
             terminal.show(f'{report.write(folder)} shows the sweep')
@@ -109,6 +119,38 @@ def halve(
         trials.note(folder, {name: (status.state, status.reason) for name, status in states.items()})
         alive = kept
     return states
+
+
+def tune(
+    config: str,
+    base: Sequence[str],
+    folder: pathlib.Path,
+    layout: Layout,
+    launcher: Launcher,
+    rungs: Sequence[int],
+    tuner: tuning.Tuner,
+    note: Callable[[Sequence[Trial]], None],
+) -> dict[str, Status]:
+    """Trains what a tuner asks for, until its budget is used up; returns how those trials have ended.
+
+    Args:
+      config, base, folder, layout, launcher, rungs: as for `run`.
+      tuner: asks for trials, and drops some of them at a rung.
+      note: records trials that it has asked for.
+    """
+    while alive := tuner.ask():
+        note(alive)
+        for steps in (*rungs, alive[0].steps):
+            if due := tuner.due(alive, steps):
+                short = search.shortened(base, due, steps) if steps < due[0].steps else (base, due)
+                ended = train(config, *short, folder, layout, launcher)
+                if any(status.state == 'stopped' for status in ended.values()):
+                    return tuner.ended() | {trial.id: Status('stopped') for trial in alive}
+            alive = tuner.report(alive, steps)
+            if not alive:
+                break
+    trials.note(folder, tuner.ended())
+    return tuner.ended()
 
 
 def missing(folder: pathlib.Path, found: Sequence[Trial]) -> list[Trial]:

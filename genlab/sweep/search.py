@@ -33,7 +33,7 @@ def plan(found: Sequence[Trial], kind: str, budget: int) -> Search:
 
     Args:
       found: all trials of the sweep.
-      kind: 'random', 'halving', or '' for none.
+      kind: 'random', 'halving', 'optuna', or '' for none.
       budget: the most steps that all trials together may take.
 
     Raises:
@@ -51,16 +51,25 @@ def plan(found: Sequence[Trial], kind: str, budget: int) -> Search:
         chosen = {trial.id for trial in order[: budget // steps]}
         return Search([trial for trial in found if trial.id in chosen])
     if not all(trial.evaluated for trial in found):
-        raise ConfigError('--search=halving compares evaluations: give --config.train.evaluate_every=end')
+        raise ConfigError(f'--search={kind} compares evaluations: give --config.train.evaluate_every=end')
     if any(trial.stretched for trial in found):
-        raise ConfigError('--search=halving: a ramp() without steps lasts as long as the run: give it steps')
+        raise ConfigError(f'--search={kind}: a ramp() without steps lasts as long as the run: give it steps')
+    if kind == 'optuna':
+        if budget < steps:
+            raise ConfigError(f'--budget={budget}: a trial takes {steps} steps: give at least that')
+        return Search(list(found), parts(found[0], (4, 2)))
     for halvings in range((len(found) - 1).bit_length() + 1):
-        calls = [max((steps >> halving) // found[0].call, 1) for halving in range(halvings, 0, -1)]
-        rungs = [number * found[0].call for number in calls]
+        rungs = [max((steps >> halving) // found[0].call, 1) * found[0].call for halving in range(halvings, 0, -1)]
         if cost(len(found), [*rungs, steps]) <= budget:
             return Search(list(found), tuple(rungs))
     least = cost(len(found), [*rungs, steps])
     raise ConfigError(f'--budget={budget}: halving {len(found)} trials takes at least {least} steps: give that')
+
+
+def parts(trial: Trial, divisors: Sequence[int]) -> tuple[int, ...]:
+    """Returns the steps of a trial divided by numbers, as whole calls; each once, and less than all steps."""
+    rungs = [max(trial.steps // divisor // trial.call, 1) * trial.call for divisor in divisors]
+    return tuple(steps for steps in dict.fromkeys(rungs) if steps < trial.steps)
 
 
 def shortened(base: Sequence[str], found: Sequence[Trial], steps: int) -> tuple[list[str], list[Trial]]:

@@ -3,6 +3,7 @@
 The targets are the devices present or a TPU topology.
 """
 
+import functools
 import importlib.util
 import math
 import os
@@ -29,16 +30,28 @@ from genlab.training.program import (
 )
 
 GIB = 2**30
-# Memory per device in GiB, from the vendor's specification.
-MEMORY = {
-    'TPU v2': 8,
-    'TPU v3': 16,
-    'TPU v4': 32,
-    'TPU v5 lite': 16,
-    'TPU v5': 95,
-    'TPU v5p': 95,
-    'TPU v6 lite': 32,
-    'TPU7x': 192,
+
+
+class Chip(NamedTuple):
+    """A device as its vendor specifies it; 0 where a device is a part of a chip, or the vendor gives no number."""
+
+    memory: int  # GiB
+    flops: float = 0.0  # floating-point operations per second in bfloat16
+    bandwidth: float = 0.0  # bytes per second from and to its memory
+    links: float = 0.0  # bytes per second to all neighbours together
+
+
+# https://cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e: peak compute, HBM, and inter-chip interconnect per chip. The
+# pages give the interconnect in bits (2400, 1600, 4800 and 3200 Gbps), or in bytes in both directions.
+CHIPS = {
+    'TPU v2': Chip(8),
+    'TPU v3': Chip(16),
+    'TPU v4': Chip(32, 275e12, 1200e9, 300e9),
+    'TPU v5 lite': Chip(16, 197e12, 819e9, 200e9),
+    'TPU v5': Chip(95, 459e12, 2765e9, 600e9),
+    'TPU v5p': Chip(95, 459e12, 2765e9, 600e9),
+    'TPU v6 lite': Chip(32, 918e12, 1600e9, 400e9),
+    'TPU7x': Chip(192),
 }
 # What libtpu asks about its machine. It warns where it finds no answer, and the topology does not depend on it.
 LIBTPU = {
@@ -63,6 +76,13 @@ SHAPE = re.compile(r'\b(pred|[a-z]+?)(\d*)(?:e\dm\d\w*)?\[([\d,]*)\]')
 Collectives = dict[str, tuple[int, int]]  # kind -> (number, bytes of the results)
 
 
+class Cost(NamedTuple):
+    """What a device computes and moves."""
+
+    flops: float  # floating-point operations
+    accessed: float  # bytes read and written
+
+
 class Plan(NamedTuple):
     """The requirements of one device for one call of the step. Sizes are in bytes."""
 
@@ -72,11 +92,13 @@ class Plan(NamedTuple):
     outputs: int
     donated: int  # outputs that reuse the buffers of arguments
     temporaries: int
-    flops: float  # floating-point operations
-    accessed: float  # bytes read and written
+    flops: float  # floating-point operations; what a loop contains is counted once
+    accessed: float  # bytes read and written, counted alike
     collectives: Collectives  # that the call runs
     loops: dict[int, Collectives]  # passes of a loop -> those of one pass, such as one layer of a network
     memory: int | None  # of the device; None if unknown
+    whole: Cost | None  # of the call, with each pass of its loops; None if the compiler cannot tell
+    steps: int = 1  # of the call
 
     @property
     def needed(self) -> int:
@@ -104,7 +126,7 @@ def plan(config: ConfigDict, build: Build, topology: str | None = None) -> Plan:
         if 'RESOURCE_EXHAUSTED' not in str(error):
             raise
         raise UserError(f'does not fit {len(devices)} x {devices[0].device_kind}: {_reason(str(error))}') from error
-    return read(compiled, devices)
+    return read(compiled, devices, config.train.steps_per_call)
 
 
 def lower(program: Program, placement: parallel.Placement) -> Any:
@@ -117,9 +139,10 @@ def lower(program: Program, placement: parallel.Placement) -> Any:
     return placement.compile(make_call(program), carry).lower(carry, placement.shapes(batch), constants)
 
 
-def read(compiled: Any, devices: list) -> Plan:
-    """Reads the figures of a compiled step."""
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+def read(compiled: Any, devices: list, steps: int = 1) -> Plan:
+    """Reads the figures of a compiled call of `steps` steps."""
+    memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
+    once = Cost(cost.get('flops', 0.0), cost.get('bytes accessed', 0.0))
     return Plan(
         len(devices),
         devices[0].device_kind,
@@ -127,10 +150,11 @@ def read(compiled: Any, devices: list) -> Plan:
         memory.output_size_in_bytes,
         memory.alias_size_in_bytes,
         memory.temp_size_in_bytes,
-        cost.get('flops', 0.0),
-        cost.get('bytes accessed', 0.0),
-        *count_collectives(compiled.as_text()),
+        *once,
+        *count_collectives(text),
         _memory(devices[0]),
+        count_passes(text, once),
+        steps,
     )
 
 
@@ -147,14 +171,7 @@ def count_collectives(text: str) -> tuple[Collectives, dict[int, Collectives]]:
     Returns:
       The collectives of a call, and passes -> those of one pass of the loops with that many passes.
     """
-    computations: dict[str, list[str]] = {'': []}
-    name = entry = ''
-    for line in text.splitlines():
-        if match := COMPUTATION.match(line):
-            name = match[2]
-            computations[name] = []
-            entry = name if match[1] else entry
-        computations[name].append(line)
+    computations, entry = _computations(text)
     totals: Collectives = {}
     loops: dict[int, Collectives] = {}
     counted: set[tuple[str, str]] = set()
@@ -167,11 +184,9 @@ def count_collectives(text: str) -> tuple[Collectives, dict[int, Collectives]]:
                 _add(totals, match[2], times, size)
                 if passes:
                     _add(loops.setdefault(passes, {}), match[2], 1, size)
-            loop = LOOP.search(line)
-            trips = _trips(line, computations.get(loop[1], [])) if loop else 1
-            for called in (word.strip('% ') for names in CALLED.findall(line) for word in names.split(',')):
-                if called in computations:
-                    visit(called, times * trips, trips if loop and trips > 1 else passes)
+            trips = _trips(line, computations)
+            for called in _called(line, computations):
+                visit(called, times * trips, trips if trips > 1 else passes)
 
     visit(entry, 1, 0)
     return totals, loops
@@ -183,10 +198,80 @@ def _channel(line: str, kind: str) -> tuple[str, str] | None:
     return (kind, match[1]) if match else None
 
 
-def _trips(line: str, condition: list[str]) -> int:
-    """Returns the passes of a loop: those that the instruction states, or the limit in its condition; 1 if unknown."""
+def count_passes(text: str, once: Cost) -> Cost | None:
+    """Returns the cost of a compiled call with each pass of its loops. XLA itself counts the body of a loop once.
+
+    The body of each loop is made a program of its own, whose cost XLA counts.
+
+    Args:
+      text: the compiled call, as `as_text` of JAX returns it.
+      once: its cost as XLA counts it.
+
+    Returns:
+      The cost, or None where this version of JAX does not count the cost of a text.
+    """
+    computations, entry = _computations(text)
+
+    @functools.cache
+    def further(name: str) -> Cost:  # what a computation costs beyond what XLA counts
+        flops = accessed = 0.0
+        for line in computations[name]:
+            trips = _trips(line, computations)
+            for called in _called(line, computations):
+                more, body = further(called), _cost(computations, entry, called) if trips > 1 else Cost(0.0, 0.0)
+                flops += trips * more.flops + (trips - 1) * body.flops
+                accessed += trips * more.accessed + (trips - 1) * body.accessed
+        return Cost(flops, accessed)
+
+    try:
+        more = further(entry)
+    except (ImportError, AttributeError, TypeError, jax.errors.JaxRuntimeError):  # the functions are not JAX's API
+        return None
+    return Cost(once.flops + more.flops, once.accessed + more.accessed)
+
+
+def _cost(computations: dict[str, list[str]], entry: str, name: str) -> Cost:
+    """Returns the cost of a computation of a program as XLA counts it."""
+    from jaxlib import _hlo, _jax
+
+    lines = ['HloModule part', '']
+    for other, (header, *rest) in computations.items():
+        if other not in ('', entry):
+            lines += [f'ENTRY {header}' if other == name else header, *rest]
+    client = jax.local_devices(backend='cpu')[0].client
+    cost = _jax.hlo_module_cost_analysis(client, _hlo.hlo_module_from_text('\n'.join(lines)))
+    return Cost(cost.get('flops', 0.0), cost.get('bytes accessed', 0.0))
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+    """Returns name -> lines of the computations of a program, and the name of the one that calls the others."""
+    computations: dict[str, list[str]] = {'': ['']}
+    name = entry = ''
+    for line in text.splitlines():
+        if match := COMPUTATION.match(line):
+            name = match[2]
+            computations[name] = []
+            entry = name if match[1] else entry
+        computations[name].append(line)
+    return computations, entry
+
+
+def _called(line: str, computations: dict[str, list[str]]) -> list[str]:
+    """Returns the names of the computations that an instruction calls; of a loop, the body alone."""
+    names = (word.strip('% ') for names in CALLED.findall(line) for word in names.split(','))
+    return [name for name in names if name in computations]
+
+
+def _trips(line: str, computations: dict[str, list[str]]) -> int:
+    """Returns the passes of an instruction that is a loop: those that it states, or the limit in its condition.
+
+    They are 1 if they are unknown, or if the instruction is no loop.
+    """
+    loop = LOOP.search(line)
+    if not loop:
+        return 1
     known = TRIPS.search(line)
-    limits = [known[1]] if known else LIMIT.findall('\n'.join(condition))
+    limits = [known[1]] if known else LIMIT.findall('\n'.join(computations.get(loop[1], [])))
     return int(limits[0]) if len(limits) == 1 else 1
 
 
@@ -204,22 +289,80 @@ def table(plan: Plan, microbatches: int) -> str:
     """
     once = 'a step' if microbatches == 1 else f'a step, with one of {microbatches} microbatches counted'
     once += ''.join(f', one of {passes} layers counted' for passes in sorted(plan.loops) if passes != microbatches)
-    verdict = f' of {_size(plan.memory)}: {"fits" if fits(plan) else "does NOT fit"}' if plan.memory else ''
+    verdict = f' of {size_text(plan.memory)}: {"fits" if fits(plan) else "does NOT fit"}' if plan.memory else ''
     rows = [
         ('devices', f'{plan.devices} x {plan.kind}'),
-        ('arguments', _size(plan.arguments)),
-        ('temporaries', _size(plan.temporaries)),
-        ('outputs', _size(plan.outputs)),
-        ('saved by donation', f'{_size(plan.donated)} of outputs that reuse the buffers of arguments'),
-        ('needed', _size(plan.needed) + verdict),
+        ('arguments', size_text(plan.arguments)),
+        ('temporaries', size_text(plan.temporaries)),
+        ('outputs', size_text(plan.outputs)),
+        ('saved by donation', f'{size_text(plan.donated)} of outputs that reuse the buffers of arguments'),
+        ('needed', size_text(plan.needed) + verdict),
         ('arithmetic', f'{plan.flops / 1e9:,.2f} GFLOP {once}'),
-        ('memory traffic', f'{_size(plan.accessed)} {once}'),
+        ('memory traffic', f'{size_text(plan.accessed)} {once}'),
     ]
-    rows += [(kind, f'{number} per call, {_size(size)}') for kind, (number, size) in sorted(plan.collectives.items())]
+    if plan.whole and plan.whole != (plan.flops, plan.accessed):
+        flops, accessed = (value / plan.steps for value in plan.whole)
+        rows.append(('with each pass', f'{flops / 1e9:,.2f} GFLOP, {size_text(accessed)} a step'))
+    rows += [(kind, f'{number} per call, {size_text(size)}') for kind, (number, size) in sorted(plan.collectives.items())]
     for passes, found in sorted(plan.loops.items()):
-        each = '; '.join(f'{kind} {number}, {_size(size)}' for kind, (number, size) in sorted(found.items()))
+        each = '; '.join(f'{kind} {number}, {size_text(size)}' for kind, (number, size) in sorted(found.items()))
         rows.append((f'of each of {passes}', f'passes of a loop (layers): {each}'))
-    return '\n'.join(f'{name:<20}{value}' for name, value in [('per device', ''), *rows])
+    if found := estimate(plan):
+        rows.append(('a step takes at least', found.text()))
+    return '\n'.join(f'{name:<22}{value}' for name, value in [('per device', ''), *rows])
+
+
+class Estimate(NamedTuple):
+    """The least seconds of a step by each limit of a device: a roofline (Williams et al. 2009)."""
+
+    arithmetic: float
+    memory: float
+    links: float
+
+    @property
+    def seconds(self) -> float:
+        """The least seconds of a step, where all three overlap."""
+        return max(self)
+
+    @property
+    def limit(self) -> str:
+        """The name of the limit that decides."""
+        return max(self._asdict().items(), key=lambda item: item[1])[0]
+
+    def text(self) -> str:
+        """Formats the estimate as one line."""
+        parts = ', '.join(f'{name} {seconds * 1e3:,.3g}' for name, seconds in self._asdict().items())
+        return f'{self.seconds * 1e3:,.3g} ms ({parts})'
+
+
+def estimate(plan: Plan) -> Estimate | None:
+    """Returns the least seconds of a step on the planned device, or None where its speed or the work is unknown.
+
+    The peak is that of bfloat16, in which TPUs multiply float32 matrices too. A collective uses all links of a device.
+    """
+    chip = CHIPS.get(plan.kind)
+    if chip is None or not chip.flops or plan.whole is None:
+        return None
+    flops, accessed = plan.whole
+    work = Estimate(flops / chip.flops, accessed / chip.bandwidth, sent(plan) / chip.links)
+    return Estimate(*(seconds / plan.steps for seconds in work))
+
+
+def sent(plan: Plan) -> float:
+    """Returns the bytes that each device sends in the collectives of a call, by the algorithms that send the least.
+
+    They are for n devices, from the bytes of the results: 2 (n - 1) / n of an all-reduce, (n - 1) / n of an all-gather
+    or an all-to-all, n - 1 times those of a reduce-scatter, and those of a collective-permute (Thakur et al. 2005).
+    """
+    n = plan.devices
+    factors = {
+        'all-reduce': 2 * (n - 1) / n,
+        'all-gather': (n - 1) / n,
+        'all-to-all': (n - 1) / n,
+        'reduce-scatter': n - 1,
+        'collective-permute': 1,
+    }
+    return sum(factors[kind] * size for kind, (_, size) in plan.collectives.items())
 
 
 def fits(plan: Plan) -> bool | None:
@@ -243,8 +386,8 @@ def describe_topology(name: str) -> list:
 
 def _memory(device: Any) -> int | None:
     """Returns the memory of a device in bytes, or None if it is unknown."""
-    if device.device_kind in MEMORY:
-        return MEMORY[device.device_kind] * GIB
+    if device.device_kind in CHIPS:
+        return CHIPS[device.device_kind].memory * GIB
     try:
         return (device.memory_stats() or {}).get('bytes_limit')
     except jax.errors.JaxRuntimeError:
@@ -257,7 +400,7 @@ def _bytes(shape: tuple[str, str, str]) -> int:
     return max(int(bits or 8) // 8, 1) * int(np.prod([int(length) for length in dimensions.split(',') if length]))
 
 
-def _size(number: float) -> str:
+def size_text(number: float) -> str:
     """Formats a number of bytes."""
     if number < 1024:
         return f'{number:.0f} B'

@@ -4,6 +4,7 @@ import multiprocessing
 import time
 from contextlib import closing
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from genlab.data.batches import gathered
 from genlab.data.source import from_arrays, held, unpaired
 from genlab.data.sources.scenes.scenes import scenes
 from genlab.errors import ConfigError
+from genlab.training import parallel
 
 LENGTH = 23
 
@@ -75,6 +77,20 @@ def test_processes_load_parts_of_the_same_batch():
     np.testing.assert_array_equal(whole['position'], np.tile(np.arange(8), (3, 1)))
     assert whole['position'].dtype == np.int32
     assert whole['point'].shape == (3, 8, 1) and whole['label'].shape == (3, 8)
+
+
+def test_processes_read_each_example_once_per_epoch(monkeypatch):
+    """Eight epochs of 23 examples in 23 batches of 8, read by 1, 2 and 4 processes."""
+    batches = Batches(numbers(), 8, seed=1)
+    for processes in (1, 2, 4):
+        monkeypatch.setattr(jax, 'process_count', lambda: processes)
+        read = []
+        for process in range(processes):
+            monkeypatch.setattr(jax, 'process_index', lambda: process)
+            read.append(batches(0, LENGTH, parallel.process_rows(8, 4))['label'])
+        assert {rows.shape for rows in read} == {(LENGTH, 8 // processes)}
+        epochs = np.concatenate(read, axis=1).reshape(8, LENGTH)
+        np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(LENGTH), (8, 1)))
 
 
 @pytest.mark.parametrize('in_memory', [True, False])

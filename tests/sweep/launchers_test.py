@@ -14,11 +14,14 @@ import pytest
 from genlab.errors import ConfigError, UserError
 from genlab.run.files import lock
 from genlab.sweep.launchers import FINAL, Job
-from genlab.sweep.launchers.jobset import JobSet, slice_of
+from genlab.sweep.launchers.cloud import Storage, slice_of
+from genlab.sweep.launchers.jobset import JobSet
 from genlab.sweep.launchers.local import Local, shares
 from genlab.sweep.launchers.slurm import Slurm
 from genlab.sweep.trials import Command, Layout, Trial, commands
 from support.runs import ROOT
+
+STORAGE = Storage('10.0.0.2', '/genlab', '/runs')
 
 # Notes that it runs, and exits with the next of its codes; 42 saves a checkpoint first.
 TRAIN = """
@@ -303,7 +306,7 @@ def test_wrong_slices_are_refused(text):
 
 def test_a_jobset_has_one_job_per_slice_and_one_pod_per_host(tmp_path):
     yaml = pytest.importorskip('yaml')
-    launcher = JobSet('GAN_lr', 'registry/genlab:1', 'v5e:4x4', 2, 'queue', 3)
+    launcher = JobSet('GAN_lr', 'registry/genlab:1', 'v5e:4x4', 2, 'queue', 3, STORAGE)
     jobs = trial_jobs(tmp_path, Layout())
     manifest = launcher.manifest(jobs[0])
     assert list(yaml.safe_load_all(launcher.render(jobs * 2))) == [manifest, manifest]
@@ -317,6 +320,8 @@ def test_a_jobset_has_one_job_per_slice_and_one_pod_per_host(tmp_path):
     assert rules == {'Ignore': [42], 'FailJob': [2]} and pod['restartPolicy'] == 'Never'  # which such rules need
     container = pod['containers'][0]
     assert container['resources']['limits'] == {'google.com/tpu': 4}
+    assert container['volumeMounts'] == [{'name': 'runs', 'mountPath': '/runs'}]
+    assert pod['volumes'] == [{'name': 'runs', 'nfs': {'server': '10.0.0.2', 'path': '/genlab'}}]
     name = manifest['metadata']['name']
     assert f'--coordinator={name}-slice-0-0.{name}:8476 --processes=8' in container['command'][2]
     line = container['command'][2].replace('exec python', 'echo')
@@ -325,8 +330,6 @@ def test_a_jobset_has_one_job_per_slice_and_one_pod_per_host(tmp_path):
     )
     assert shown.stdout.decode().split()[-1] == '--process_id=6'
     assert len(name) <= 40
-    with pytest.raises(ConfigError, match='needs --image'):
-        JobSet('a', '', 'v5e:4x4', 1, 'queue', 0)
     for layout in (Layout(2), Layout(1, 2)):
         with pytest.raises(ConfigError, match='--processes and --devices do not go with'):
             launcher.render(trial_jobs(tmp_path, layout))
@@ -366,7 +369,7 @@ def schema():
 
 @pytest.mark.parametrize('topology, slices', [('v5e:2x4', 1), ('v5e:16x16', 1), ('v4:2x2x4', 2)])
 def test_manifests_fit_the_schema_of_jobset(tmp_path, schema, topology, slices):
-    manifest = JobSet('a', 'image', topology, slices, 'queue', 3).manifest(trial_jobs(tmp_path, Layout())[0])
+    manifest = JobSet('a', 'image', topology, slices, 'queue', 3, STORAGE).manifest(trial_jobs(tmp_path, Layout())[0])
     assert (manifest['apiVersion'], manifest['kind']) == ('jobset.x-k8s.io/v1alpha2', 'JobSet')
     assert not list(faults(schema, manifest, ''))
 
@@ -388,7 +391,7 @@ def test_manifests_fit_the_schema_of_jobset(tmp_path, schema, topology, slices):
     ],
 )  # fmt: skip
 def test_bad_fields_of_a_jobset_are_found(tmp_path, schema, path, value, fault):
-    manifest = JobSet('a', 'image', 'v5e:4x4', 2, 'queue', 3).manifest(trial_jobs(tmp_path, Layout())[0])
+    manifest = JobSet('a', 'image', 'v5e:4x4', 2, 'queue', 3, STORAGE).manifest(trial_jobs(tmp_path, Layout())[0])
     *above, last = path.split('.')
     part = manifest
     for key in above:

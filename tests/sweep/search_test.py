@@ -1,11 +1,13 @@
 """Tests of the search within a budget, with a shell script in place of the training."""
 
 import json
+import sys
 
 import pytest
 
 from genlab.errors import ConfigError
-from genlab.sweep import run, search, trials
+from genlab.sweep import __main__ as command
+from genlab.sweep import run, search, trials, tuning
 from genlab.sweep.launchers.local import Local
 from genlab.sweep.trials import Command, Layout, Trial
 
@@ -74,3 +76,68 @@ def test_halving_drops_the_worse_half_and_goes_on(tmp_path, monkeypatch, capsys)
     assert json.loads((tmp_path / 'search.json').read_text())['ranks']['40'] == {'seed-1': 0, 'seed-3': 1, 'seed-2': 2}
     with pytest.raises(ConfigError, match='other trials or rungs'):
         search.ranks(tmp_path, search.Search(FOUND, (40,)))
+
+
+def test_a_search_by_optuna_without_the_package_is_refused(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'optuna', None)
+    words = ['--config=configs/gan.py', '--sweep=seed', '--search=optuna', '--budget=9']
+    assert command.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "genlab: --search=optuna needs optuna, which is not installed: pip install -e '.[search]'"
+
+
+def test_optuna_is_asked_for_trials_of_the_sweep_within_a_budget(tmp_path, monkeypatch, capsys):
+    """A grid with a best corner. The script of a trial writes a figure that is better near it, at each rung."""
+    pytest.importorskip('optuna')
+    grid = [
+        Trial(f'a-{a}-b-{b}', {'a': a / 10, 'b': b}, 80, True, {}, 10) for a in range(5) for b in ('x', 'y', 'z')
+    ]
+    crashing = 'a-4-b-z'
+
+    def fake(config, base, trial, folder, layout):
+        error = 1 + 10 * trial.overrides['a'] + 2 * 'xyz'.index(trial.overrides['b']) + 1 / trial.steps
+        code = TRAIN.replace('*seed-4', f'*{crashing}')
+        return [Command(['bash', '-c', code, 'train', str(folder / trial.id), str(trial.steps), str(error)], {})]
+
+    monkeypatch.setattr(trials, 'commands', fake)
+    found, rungs = search.plan(grid, 'optuna', 800)
+    assert rungs == (20, 40)
+    runs = lambda: {
+        trial.id: (tmp_path / trial.id / 'runs').read_text().split()
+        for trial in grid
+        if (tmp_path / trial.id / 'runs').exists()
+    }
+
+    def go():
+        return run.run('x.py', 'a,b', [], found, tmp_path, Layout(), Local(2, 0, 0.0), rungs, 800, 2)
+
+    wave = [0]
+
+    class Killed(Exception):
+        pass
+
+    report = tuning.Tuner.report
+
+    def stop(tuner, alive, steps):
+        wave[0] += 1
+        if wave[0] == 5:
+            raise Killed
+        return report(tuner, alive, steps)
+
+    monkeypatch.setattr(tuning.Tuner, 'report', stop)
+    with pytest.raises(Killed):
+        go()
+    before = runs()
+    assert go() in (0, 1)
+    after = runs()
+    assert all(after[name][: len(steps)] == steps for name, steps in before.items())
+    assert all(steps == ['20', '40', '80'][: len(steps)] for steps in after.values())  # nothing runs twice
+    states = {name: trial['state'] for name, trial in trials.read(tmp_path)['trials'].items()}
+    pruned = [name for name, state in states.items() if state == 'dropped']
+    assert pruned and all(len(after[name]) < 3 for name in pruned)
+    assert {name for name, state in states.items() if state == 'failed'} <= {crashing}
+    total = sum(int(steps[-1]) for steps in after.values())
+    assert 800 - 80 < total <= 800 or len(states) == len(grid)
+    assert go() in (0, 1) and runs() == after
+    with pytest.raises(ConfigError, match='a search over other trials'):
+        tuning.Tuner(tmp_path, found[1:], 800, 2)

@@ -186,3 +186,29 @@ def test_two_processes_of_two_devices(tmp_path):
     assert sorted(one) == sorted(two) == [1, 2, 3, 4, 5]
     for step in one:
         np.testing.assert_allclose(one[step], two[step], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_in_other_layouts(tmp_path):
+    """One process of four devices, two of two, and one of one: the curve is that of one device throughout."""
+
+    def run(name, steps, processes, devices):
+        more = ['--config.checkpoint.every=2']
+        if processes > 1:
+            with socket.socket() as free:
+                free.bind(('localhost', 0))
+                more += [f'--coordinator=localhost:{free.getsockname()[1]}', f'--processes={processes}']
+        place = lambda number: [f'--process_id={number}'] * (processes > 1)
+        started = [launch(tmp_path / name, steps, devices, *more, *place(number)) for number in range(processes)]
+        outputs = [process.communicate(timeout=300)[0] for process in started]
+        assert [process.returncode for process in started] == [0] * processes, outputs
+        return outputs[0]
+
+    run('elastic', 2, 1, 4)
+    assert 'going on from step 2' in run('elastic', 4, 2, 2)
+    assert 'going on from step 4' in run('elastic', 6, 1, 1)
+    run('one', 6, 1, 1)
+    one, other = curve(tmp_path / 'one'), curve(tmp_path / 'elastic')
+    assert sorted(one) == sorted(other) == [1, 2, 3, 4, 5, 6]
+    for step in one:
+        np.testing.assert_allclose(one[step], other[step], atol=1e-4, rtol=1e-4)

@@ -135,3 +135,40 @@ def test_collectives_are_read_from_compiled_text():
     found = plan.read(Compiled(), [device])
     assert found.collectives == {'all-reduce': (2, 64 * 32 * 4 + 8 * 2 + 16 * 4), 'all-gather': (1, 16)}
     assert found.memory == 32 * 2**30 and plan.fits(found)
+
+
+def test_each_pass_of_a_loop_counts():
+    """A product of matrices, and a loop of 3 around a loop of 7 of them: 22 times 2 n^3 operations."""
+    size = 32
+
+    def inner(x, _):
+        return x @ x, None
+
+    def outer(x, _):
+        return jax.lax.scan(inner, x, None, length=7)[0], None
+
+    compiled = jax.jit(lambda x: jax.lax.scan(outer, x @ x, None, length=3)[0]).lower(jnp.ones((size, size))).compile()
+    cost = compiled.cost_analysis()
+    once = plan.Cost(cost['flops'], cost['bytes accessed'])
+    whole = plan.count_passes(compiled.as_text(), once)
+    assert whole.flops == pytest.approx(22 * 2 * size**3, rel=0.01) and once.flops < whole.flops / 2
+    assert whole.accessed > 21 * 3 * 4 * size**2 * 0.6 > once.accessed
+
+
+def fixed(**changes):
+    """Returns a plan of 4 chips with round numbers: 1e9 bytes of each collective, in a call of 2 steps."""
+    kinds = 'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute'
+    collectives = {kind: (1, 10**9) for kind in kinds}
+    values = dict.fromkeys(plan.Plan._fields[2:8], 0.0)
+    known = {'collectives': collectives, 'loops': {}, 'memory': 2**30, 'whole': plan.Cost(394e12, 819e9), 'steps': 2}
+    return plan.Plan(**{'devices': 4, 'kind': 'TPU v5 lite', **values, **known, **changes})
+
+
+def test_the_least_time_of_a_step_is_that_of_its_slowest_part():
+    assert plan.sent(fixed()) == 1e9 * (2 * 3 / 4 + 3 / 4 + 3 + 3 / 4 + 1)
+    found = plan.estimate(fixed())
+    assert found == pytest.approx((1.0, 0.5, 7e9 / 200e9 / 2))
+    assert (found.seconds, found.limit) == (1.0, 'arithmetic')
+    assert '1e+03 ms (arithmetic 1e+03, memory 500, links 17.5)' in plan.table(fixed(), 1)
+    assert plan.estimate(fixed(whole=plan.Cost(0.0, 8190e9))).limit == 'memory'
+    assert plan.estimate(fixed(kind='TPU v3')) is None and plan.estimate(fixed(whole=None)) is None
