@@ -28,8 +28,8 @@ PLACEHOLDER = re.compile(r'[<>]|\.\.\.')
 
 
 def commands(text):
-    """Yields the arguments of each command in a text, without comments and the rest of the shell line."""
-    for found in COMMAND.finditer(text):
+    """Yields the arguments of each command in a text, without comments, the rest of the shell line and manifests."""
+    for found in COMMAND.finditer(re.sub(r'```yaml.*?```', '', text, flags=re.DOTALL)):
         line = re.split(r'\s+#|&&|\||;|\s{2,}\(', found[1].replace('\\\n', ' '))[0]
         if not PLACEHOLDER.search(line):
             yield shlex.split(line)

@@ -33,7 +33,7 @@ GIB = 2**30
 
 
 class Chip(NamedTuple):
-    """A device as its vendor specifies it; 0 where a device is a part of a chip, or the vendor gives no number."""
+    """A chip as its vendor specifies it; 0 where this file has no number."""
 
     memory: int  # GiB
     flops: float = 0.0  # floating-point operations per second in bfloat16
@@ -44,8 +44,8 @@ class Chip(NamedTuple):
 # https://cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e: peak compute, HBM, and inter-chip interconnect per chip. The
 # pages give the interconnect in bits (2400, 1600, 4800 and 3200 Gbps), or in bytes in both directions.
 CHIPS = {
-    'TPU v2': Chip(8),
-    'TPU v3': Chip(16),
+    'TPU v2': Chip(16),
+    'TPU v3': Chip(32),
     'TPU v4': Chip(32, 275e12, 1200e9, 300e9),
     'TPU v5 lite': Chip(16, 197e12, 819e9, 200e9),
     'TPU v5': Chip(95, 459e12, 2765e9, 600e9),
@@ -71,6 +71,7 @@ LOOP = re.compile(r' while\(.*condition=%?([\w.-]+)')
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 LIMIT = re.compile(r's32\[\]\S* constant\((\d+)\)')
 SHAPE = re.compile(r'\b(pred|[a-z]+?)(\d*)(?:e\dm\d\w*)?\[([\d,]*)\]')
+STACK_FRAME = re.compile(r' stack_frame_id=\d+')
 
 
 Collectives = dict[str, tuple[int, int]]  # kind -> (number, bytes of the results)
@@ -99,6 +100,7 @@ class Plan(NamedTuple):
     memory: int | None  # of the device; None if unknown
     whole: Cost | None  # of the call, with each pass of its loops; None if the compiler cannot tell
     steps: int = 1  # of the call
+    cores: int = 1  # devices per chip, which share its memory and links
 
     @property
     def needed(self) -> int:
@@ -152,9 +154,10 @@ def read(compiled: Any, devices: list, steps: int = 1) -> Plan:
         memory.temp_size_in_bytes,
         *once,
         *count_collectives(text),
-        _memory(devices[0]),
+        _memory(devices),
         count_passes(text, once),
         steps,
+        _cores(devices),
     )
 
 
@@ -238,8 +241,9 @@ def _cost(computations: dict[str, list[str]], entry: str, name: str) -> Cost:
     for other, (header, *rest) in computations.items():
         if other not in ('', entry):
             lines += [f'ENTRY {header}' if other == name else header, *rest]
+    text = STACK_FRAME.sub('', '\n'.join(lines))  # their table is of the whole program
     client = jax.local_devices(backend='cpu')[0].client
-    cost = _jax.hlo_module_cost_analysis(client, _hlo.hlo_module_from_text('\n'.join(lines)))
+    cost = _jax.hlo_module_cost_analysis(client, _hlo.hlo_module_from_text(text))
     return Cost(cost.get('flops', 0.0), cost.get('bytes accessed', 0.0))
 
 
@@ -345,7 +349,7 @@ def estimate(plan: Plan) -> Estimate | None:
         return None
     flops, accessed = plan.whole
     work = Estimate(flops / chip.flops, accessed / chip.bandwidth, sent(plan) / chip.links)
-    return Estimate(*(seconds / plan.steps for seconds in work))
+    return Estimate(*(plan.cores * seconds / plan.steps for seconds in work))
 
 
 def sent(plan: Plan) -> float:
@@ -376,18 +380,25 @@ def describe_topology(name: str) -> list:
         os.environ.setdefault(variable, value)
     from jax.experimental import topologies
 
+    host = {'chips_per_host_bounds': [1, 1, 1]} if re.fullmatch(r'\w+:1(x1)*', name) else {}
     try:
-        return list(topologies.get_topology_desc(topology_name=name, platform='tpu').devices)
+        return list(topologies.get_topology_desc(topology_name=name, platform='tpu', **host).devices)
     except Exception as error:
         if importlib.util.find_spec('libtpu') is None:
             raise UserError("--topology needs TPU's compiler: pip install -e '.[tpu]'") from error
         raise ConfigError(f'--topology={name}: no such TPU topology; e.g. v5e:4x4 or v4:2x2x2') from error
 
 
-def _memory(device: Any) -> int | None:
+def _cores(devices: list) -> int:
+    """Returns the devices per chip. A chip of two cores is one device or two: of v4, two where it is compiled for ahead."""
+    return 1 + max(getattr(device, 'core_on_chip', 0) for device in devices)
+
+
+def _memory(devices: list) -> int | None:
     """Returns the memory of a device in bytes, or None if it is unknown."""
+    device = devices[0]
     if device.device_kind in CHIPS:
-        return CHIPS[device.device_kind].memory * GIB
+        return CHIPS[device.device_kind].memory * GIB // _cores(devices)
     try:
         return (device.memory_stats() or {}).get('bytes_limit')
     except jax.errors.JaxRuntimeError:

@@ -1,36 +1,39 @@
 """Tests of plans of whole sweeps."""
 
 import importlib.util
-import sys
 
 import pytest
 
+from genlab import main
 from genlab.errors import UserError
 from genlab.sweep import __main__ as command
 from genlab.sweep import plan, spec
 from genlab.training import plan as planning
 from support.runs import ROOT
 
-GAN = str(ROOT / 'configs/gan.py')
-TINY = ['--config.train.steps_per_call=1', '--config.data.batch_size=8', '--config.train.steps=4']
+LINEAR = str(ROOT / 'configs/linear_ae.py')
 tpu = pytest.mark.skipif(importlib.util.find_spec('libtpu') is None, reason="needs the extra 'tpu'")
+
+
+def config_of(trial):
+    """Returns a small config of one player with the overrides of a trial."""
+    config = main.read(LINEAR)
+    config.data.batch_size, config.train.steps_per_call = 16, 2
+    spec.applied(config, trial)
+    return config
 
 
 @pytest.fixture(scope='module')
 def groups():
-    """Three trials that differ in numbers, one with another width, and two that cannot be planned."""
-    before, sys.argv = sys.argv, ['x']
+    """Three trials that differ in numbers, one with another width, and one that cannot be planned."""
     overrides = {
         'seed': {'seed': 3},
-        'rate': {'optimizer.generator.learning_rate': 3e-4},
+        'rate': {'optimizer.autoencoder.b1': 0.5},
+        'weight': {'losses.autoencoder.squared_error': 0.3},
         'wide': {'model.networks.features': (16,)},
-        'weight': {'losses.discriminator.r1': 0.3},
-        'odd': {'losses.generator.nothing': 1.0},
+        'odd': {'losses.autoencoder.nothing': 1.0},
     }
-    try:
-        return plan.grouped({name: spec.trial_config(GAN, TINY, trial) for name, trial in overrides.items()})
-    finally:
-        sys.argv = before
+    return plan.grouped({name: config_of(trial) for name, trial in overrides.items()})
 
 
 def test_trials_that_differ_in_numbers_are_one_program(groups):
@@ -50,7 +53,7 @@ def test_each_program_is_compiled_once_per_topology(groups):
 
     topologies = ['v5e:2x2', 'v5e:4x4']
     rows = [plan.planned(group, topologies, compile) for group in groups]
-    assert calls == [((64, 64), 'v5e:2x2'), ((64, 64), 'v5e:4x4'), ((16,), 'v5e:2x2'), ((16,), 'v5e:4x4')]
+    assert calls == [((10,), 'v5e:2x2'), ((10,), 'v5e:4x4'), ((16,), 'v5e:2x2'), ((16,), 'v5e:4x4')]
     lines = plan.table(groups, rows).splitlines()
     assert lines[:3] == ['program 1, 3 trials: seed, rate, weight', 'program 2, 1 trial: wide', 'program 3, 1 trial: odd']
     assert 'program  topology  memory' in lines[5]
@@ -69,14 +72,8 @@ def test_a_program_is_planned_for_the_devices_present(groups):
 
 @tpu
 def test_a_program_is_planned_for_absent_tpus(groups):
-    (row,) = plan.planned(groups[1]._replace(config=plan_config('fsdp')), ['v5e:4x4'])
+    (row,) = plan.planned(groups[1], ['v5e:4x4'])
     assert row.plan.devices == 16 and planning.fits(row.plan) and planning.estimate(row.plan).seconds > 0
-
-
-def plan_config(placement):
-    config = spec.trial_config(GAN, TINY, {'model.networks.features': (16,)})
-    config.placement, config.data.batch_size = placement, 16
-    return config
 
 
 def test_the_command_hands_the_sweep_to_a_process_that_imports_jax(monkeypatch, tmp_path):
