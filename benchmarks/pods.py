@@ -1,4 +1,4 @@
-"""Compiles the training steps of large models for slices of TPUs, which need not be there, and writes docs/pods_plan.md.
+"""Compiles training steps of large models for slices of TPUs, and writes docs/pods_plan.md. It needs no TPUs.
 
 The page has the memory, arithmetic, traffic and collectives of a chip, the least time of a step, and how they grow from
 1 to 256 chips with the same number of examples per chip. It needs the extra "tpu", and minutes of one core per row.
@@ -108,15 +108,16 @@ def table(found: list[dict]) -> str:
     head = ['slice', 'chips', 'memory', 'TFLOP', 'traffic', 'sent', 'step at least', 'limit']
     lines = [head, ['---'] * len(head)]
     for row in found:
-        start = [row['topology'], str(row['devices'])]
+        cores = row.get('cores', 1)
+        start = [row['topology'] + ' (of a core)' * (cores > 1), str(row['devices'] // cores)]
         if 'reason' in row:
             lines.append([*start, row['reason'], *[''] * 5])
             continue
-        least = row['least']
+        least, more = row['least'], '' if row['needed'] <= row['memory'] else ': does not fit'
         lines.append(
             [
                 *start,
-                f'{size(row["needed"])} of {row["memory"] / 2**30:.0f}{"" if row["needed"] <= row["memory"] else ": does not fit"}',
+                f'{size(row["needed"])} of {row["memory"] / 2**30:.0f}{more}',
                 f'{row["flops"] / 1e12:,.2f}' if row['flops'] else '?',
                 size(row['accessed']) if row['accessed'] else '?',
                 size(row['sent']),

@@ -69,14 +69,18 @@ def parser() -> argparse.ArgumentParser:
     known.add_argument('--workdir', metavar='FOLDER', help='of the sweep (default: runs/sweeps/<config>-<sweep>)')
     known.add_argument('--dry-run', action='store_true', help='print what would run, and nothing else')
     known.add_argument('--vmap', type=at_least(1), default=1, metavar='N', help='trials trained as one program')
-    known.add_argument('--search', default='', choices=['random', 'halving', 'optuna'], help='train a part of the trials')
+    known.add_argument(
+        '--search', default='', choices=['random', 'halving', 'optuna'], help='train a part of the trials'
+    )
     known.add_argument('--budget', type=at_least(1), default=0, metavar='STEPS', help='search: of all trials together')
     known.add_argument('--retries', type=at_least(0), default=2, metavar='N', help='of a trial that crashes')
     known.add_argument('--backoff', type=float, default=10.0, metavar='SECONDS', help='before the first retry')
     known.add_argument('--processes', type=at_least(1), default=1, metavar='N', help='per trial')
     known.add_argument('--devices', type=at_least(0), default=0, metavar='N', help='virtual ones per process of a CPU')
     known.add_argument('--sbatch', default='', metavar='OPTIONS', help='slurm: of sbatch, e.g. "--time=4:00:00"')
-    known.add_argument('--plan', action='store_true', help='compile the trials for --topology, and print what they need')
+    known.add_argument(
+        '--plan', action='store_true', help='compile the trials for --topology, and print what they need'
+    )
     known.add_argument('--image', default='', help='of the container, where trials run on slices of TPUs')
     known.add_argument('--topology', default='', help='of a slice, e.g. v5e:16x16; with --plan several, with commas')
     known.add_argument('--storage', default='', help='SERVER:/EXPORT:/PATH, mounted by all hosts; xpk: the name of one')

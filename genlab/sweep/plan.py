@@ -2,8 +2,8 @@
 
     python -m genlab.sweep.plan CONFIG NAMES FOLDER TOPOLOGIES ARGUMENT...
 
-prints a table. TOPOLOGIES are separated by commas; '' takes the devices present. Trials whose programs differ in numbers
-alone, such as seeds and rates, are compiled once. It is a process of its own because it imports JAX.
+prints a table. TOPOLOGIES are separated by commas; '' takes the devices present. Trials whose programs differ in
+numbers alone, such as seeds and rates, are compiled once. It is a process of its own because it imports JAX.
 """
 
 import pathlib
@@ -57,7 +57,9 @@ def skeleton(config: ConfigDict) -> Any:
     batch = fold(program, load(program, 0, int(np.prod(program.calls)), slice(None)))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
     carry = state, totals.zero(metric_names(program, placement, state))
-    return config.placement, lockstep.skeleton(jax.make_jaxpr(make_call(program))(carry, shapes, make_constants(program)))
+    return config.placement, lockstep.skeleton(
+        jax.make_jaxpr(make_call(program))(carry, shapes, make_constants(program))
+    )
 
 
 def grouped(configs: Mapping[str, ConfigDict]) -> list[Group]:
@@ -102,7 +104,9 @@ def cells(row: Row) -> list[str]:
     plan = row.plan
     if plan is None:
         return [row.reason]
-    of = f' of {planning.size_text(plan.memory)}{"" if planning.fits(plan) else ", does NOT fit"}' if plan.memory else ''
+    of = (
+        f' of {planning.size_text(plan.memory)}{"" if planning.fits(plan) else ", does NOT fit"}' if plan.memory else ''
+    )
     whole, least = plan.whole, planning.estimate(plan)
     return [
         planning.size_text(plan.needed) + of,
@@ -129,9 +133,11 @@ def table(groups: Sequence[Group], rows: Sequence[Sequence[Row]]) -> str:
         [str(number), row.topology or 'present', *cells(row)] for number, part in enumerate(rows, 1) for row in part
     ]
     whole = [list(COLUMNS), *(line for line in content if len(line) == len(COLUMNS))]
-    widths = [max(len(line[column]) for line in (whole if column > 1 else [list(COLUMNS), *content])) for column in range(8)]
+    widths = [
+        max(len(line[column]) for line in (whole if column > 1 else [list(COLUMNS), *content])) for column in range(8)
+    ]
     lines += ['', 'per device and step, with all lazy terms:']
-    for line in ([list(COLUMNS), *content]):
+    for line in [list(COLUMNS), *content]:
         lines.append('  '.join(entry.ljust(width) for entry, width in zip(line, widths)).rstrip())
     lines += ['', *chips(row.plan.kind for part in rows for row in part if row.plan)]
     return '\n'.join(lines).rstrip()

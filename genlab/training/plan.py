@@ -41,8 +41,8 @@ class Chip(NamedTuple):
     links: float = 0.0  # bytes per second to all neighbours together
 
 
-# https://cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e: peak compute, HBM, and inter-chip interconnect per chip. The
-# pages give the interconnect in bits (2400, 1600, 4800 and 3200 Gbps), or in bytes in both directions.
+# https://cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e: peak compute, HBM, and inter-chip interconnect per chip.
+# The pages give the interconnect in bits (2400, 1600, 4800 and 3200 Gbps), or in bytes in both directions.
 CHIPS = {
     'TPU v2': Chip(16),
     'TPU v3': Chip(32),
@@ -71,7 +71,7 @@ LOOP = re.compile(r' while\(.*condition=%?([\w.-]+)')
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 LIMIT = re.compile(r's32\[\]\S* constant\((\d+)\)')
 SHAPE = re.compile(r'\b(pred|[a-z]+?)(\d*)(?:e\dm\d\w*)?\[([\d,]*)\]')
-STACK_FRAME = re.compile(r' stack_frame_id=\d+')
+STACK_FRAME = re.compile(r' ?stack_frame_id=\d+')
 
 
 Collectives = dict[str, tuple[int, int]]  # kind -> (number, bytes of the results)
@@ -307,7 +307,9 @@ def table(plan: Plan, microbatches: int) -> str:
     if plan.whole and plan.whole != (plan.flops, plan.accessed):
         flops, accessed = (value / plan.steps for value in plan.whole)
         rows.append(('with each pass', f'{flops / 1e9:,.2f} GFLOP, {size_text(accessed)} a step'))
-    rows += [(kind, f'{number} per call, {size_text(size)}') for kind, (number, size) in sorted(plan.collectives.items())]
+    rows += [
+        (kind, f'{number} per call, {size_text(size)}') for kind, (number, size) in sorted(plan.collectives.items())
+    ]
     for passes, found in sorted(plan.loops.items()):
         each = '; '.join(f'{kind} {number}, {size_text(size)}' for kind, (number, size) in sorted(found.items()))
         rows.append((f'of each of {passes}', f'passes of a loop (layers): {each}'))
@@ -390,7 +392,7 @@ def describe_topology(name: str) -> list:
 
 
 def _cores(devices: list) -> int:
-    """Returns the devices per chip. A chip of two cores is one device or two: of v4, two where it is compiled for ahead."""
+    """Returns the devices per chip. A v4 chip has two cores: one device where it runs, two where it is compiled for."""
     return 1 + max(getattr(device, 'core_on_chip', 0) for device in devices)
 
 
@@ -424,5 +426,5 @@ def size_text(number: float) -> str:
 
 def _reason(text: str) -> str:
     """Extracts the sentence with the numbers from the compiler's message."""
-    match = re.search(r'(Used .*? exceeded.*?\.|Ran out of memory.*?\.)', ' '.join(text.split()))
+    match = re.search(r'(Used .*? exceeded.*?\.|Ran out of memory.*?\.)(?= |$)', ' '.join(text.split()))
     return match.group(0) if match else ' '.join(text.split())[:200]

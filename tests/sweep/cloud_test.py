@@ -75,8 +75,8 @@ def test_a_folder_that_hosts_do_not_share_is_refused(text, folder, line):
         (['xpk', '--image=i', '--topology=v5e:4x4'], '--launcher=xpk needs --cluster'),
         (['tpu_vm', '--image=i', '--topology=v5e:4x4'], '--launcher=tpu_vm needs --zone'),
         (['skypilot', '--image=i', '--topology=v5e:4x4'], '--launcher=skypilot needs --storage'),
-        (['skypilot', '--image=i', '--topology=v5e:4x4', '--storage=s', '--slices=2'], 'several slices need --launcher='),
-        (['tpu_vm', '--image=i', '--topology=v9:4x4', '--zone=z', '--storage=s:/e:/runs'], "--topology='v9': choose one"),
+        (['skypilot', '--image=i', '--topology=v5e:4x4', '--storage=s', '--slices=2'], 'several slices need'),
+        (['tpu_vm', '--image=i', '--topology=v9:4x4', '--zone=z', '--storage=s:/e:/runs'], "--topology='v9': choose"),
         (['xpk', '--image=i', '--topology=v5e:2x8', '--cluster=c', '--storage=s'], 'by their number of chips'),
         (['xpk', '--image=i', '--topology=v5e:4x4', '--cluster=C_1', '--storage=s'], '--cluster=C_1: a name of xpk'),
         (['xpk', '--image=i', '--topology=v5e:2x2', '--cluster=c', '--storage=s', '--slices=2'], 'several hosts'),
@@ -98,10 +98,10 @@ def test_xpk_creates_follows_and_deletes_workloads(monkeypatch):
     (line, _) = launcher.render([one, two]).splitlines()
     name = cloud.unique('GAN_lr', one)
     assert line == (
-        f'xpk workload create --workload={name} --cluster=pod --zone=us-west4-a --tpu-type=v5litepod-256 --num-slices=2 '
-        '--docker-image=registry/genlab:1 --storage=runs --max-restarts=3 --restart-on-exit-codes=1 '
-        '--termination-grace-period-seconds=120 \'--command=python -m genlab.main --config=configs/gan.py '
-        '\'"\'"\'--config.data.name=a 0\'"\'"\'\''
+        f'xpk workload create --workload={name} --cluster=pod --zone=us-west4-a --tpu-type=v5litepod-256 '
+        '--num-slices=2 --docker-image=registry/genlab:1 --storage=runs --max-restarts=3 --restart-on-exit-codes=1 '
+        "--termination-grace-period-seconds=120 '--command=python -m genlab.main --config=configs/gan.py "
+        "'\"'\"'--config.data.name=a 0'\"'\"''"
     )
     assert name.startswith('gan-lr-') and len(name) <= 40
     of = lambda job, kind: {
@@ -111,7 +111,10 @@ def test_xpk_creates_follows_and_deletes_workloads(monkeypatch):
     answers = Answers(kubectl=json.dumps({'items': [of(one, 'Completed')]}))
     monkeypatch.setattr(xpk, 'call', answers)
     launcher.submit([one, two])
-    assert [line.split()[:3] for line in answers.lines] == [['kubectl', 'get', 'jobsets'], ['xpk', 'workload', 'create']]
+    assert [line.split()[:3] for line in answers.lines] == [
+        ['kubectl', 'get', 'jobsets'],
+        ['xpk', 'workload', 'create'],
+    ]
     assert cloud.unique('GAN_lr', two) in answers.lines[1]  # the other one is there
     states = launcher.poll()
     assert (states['seed-0'].state, states['seed-1'].reason) == ('done', 'its workload is gone')

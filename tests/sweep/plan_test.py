@@ -49,13 +49,19 @@ def test_each_program_is_compiled_once_per_topology(groups):
         if topology == 'v5e:2x2':
             raise UserError('does not fit 4 x TPU v5 lite')
         kinds = dict.fromkeys(planning.Plan._fields[2:8], 2**30)
-        return planning.Plan(16, 'TPU v5 lite', **kinds, collectives={}, loops={}, memory=2**31, whole=planning.Cost(197e12, 1e9))
+        return planning.Plan(
+            16, 'TPU v5 lite', **kinds, collectives={}, loops={}, memory=2**31, whole=planning.Cost(197e12, 1e9)
+        )
 
     topologies = ['v5e:2x2', 'v5e:4x4']
     rows = [plan.planned(group, topologies, compile) for group in groups]
     assert calls == [((10,), 'v5e:2x2'), ((10,), 'v5e:4x4'), ((16,), 'v5e:2x2'), ((16,), 'v5e:4x4')]
     lines = plan.table(groups, rows).splitlines()
-    assert lines[:3] == ['program 1, 3 trials: seed, rate, weight', 'program 2, 1 trial: wide', 'program 3, 1 trial: odd']
+    assert lines[:3] == [
+        'program 1, 3 trials: seed, rate, weight',
+        'program 2, 1 trial: wide',
+        'program 3, 1 trial: odd',
+    ]
     assert 'program  topology  memory' in lines[5]
     assert lines[6].split() == ['1', 'v5e:2x2', 'does', 'not', 'fit', '4', 'x', 'TPU', 'v5', 'lite']
     assert '2.0 GiB of 2.0 GiB' in lines[7] and lines[7].split()[-3:] == ['1e+03', 'ms', 'arithmetic']
@@ -78,7 +84,26 @@ def test_a_program_is_planned_for_absent_tpus(groups):
 
 def test_the_command_hands_the_sweep_to_a_process_that_imports_jax(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(command.subprocess, 'run', lambda words, **_: seen.append(words) or command.subprocess.CompletedProcess(words, 7))
-    words = ['--config=a.py', '--sweep=lr', '--plan', '--topology=v5e:4x4,v4:2x2x1', f'--workdir={tmp_path}', '--config.seed=3']
+    monkeypatch.setattr(
+        command.subprocess,
+        'run',
+        lambda words, **_: seen.append(words) or command.subprocess.CompletedProcess(words, 7),
+    )
+    words = [
+        '--config=a.py',
+        '--sweep=lr',
+        '--plan',
+        '--topology=v5e:4x4,v4:2x2x1',
+        f'--workdir={tmp_path}',
+        '--config.seed=3',
+    ]
     assert command.main(words) == 7
-    assert seen[0][1:] == ['-m', 'genlab.sweep.plan', 'a.py', 'lr', str(tmp_path), 'v5e:4x4,v4:2x2x1', '--config.seed=3']
+    assert seen[0][1:] == [
+        '-m',
+        'genlab.sweep.plan',
+        'a.py',
+        'lr',
+        str(tmp_path),
+        'v5e:4x4,v4:2x2x1',
+        '--config.seed=3',
+    ]

@@ -89,9 +89,7 @@ def test_a_search_by_optuna_without_the_package_is_refused(monkeypatch, capsys):
 def test_optuna_is_asked_for_trials_of_the_sweep_within_a_budget(tmp_path, monkeypatch, capsys):
     """A grid with a best corner. The script of a trial writes a figure that is better near it, at each rung."""
     pytest.importorskip('optuna')
-    grid = [
-        Trial(f'a-{a}-b-{b}', {'a': a / 10, 'b': b}, 80, True, {}, 10) for a in range(5) for b in ('x', 'y', 'z')
-    ]
+    grid = [Trial(f'a-{a}-b-{b}', {'a': a / 10, 'b': b}, 80, True, {}, 10) for a in range(5) for b in ('x', 'y', 'z')]
     crashing = 'a-4-b-z'
 
     def fake(config, base, trial, folder, layout):

@@ -158,7 +158,7 @@ def test_each_pass_of_a_loop_counts():
 def fixed(**changes):
     """Returns a plan of 4 chips with round numbers: 1e9 bytes of each collective, in a call of 2 steps."""
     kinds = 'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute'
-    collectives = {kind: (1, 10**9) for kind in kinds}
+    collectives = dict.fromkeys(kinds, (1, 10**9))
     values = dict.fromkeys(plan.Plan._fields[2:8], 0.0)
     known = {'collectives': collectives, 'loops': {}, 'memory': 2**30, 'whole': plan.Cost(394e12, 819e9), 'steps': 2}
     return plan.Plan(**{'devices': 4, 'kind': 'TPU v5 lite', **values, **known, **changes})
@@ -172,3 +172,15 @@ def test_the_least_time_of_a_step_is_that_of_its_slowest_part():
     assert '1e+03 ms (arithmetic 1e+03, memory 500, links 17.5)' in plan.table(fixed(), 1)
     assert plan.estimate(fixed(whole=plan.Cost(0.0, 8190e9))).limit == 'memory'
     assert plan.estimate(fixed(kind='TPU v3')) is None and plan.estimate(fixed(whole=None)) is None
+
+
+def test_two_cores_share_the_memory_and_the_rates_of_a_chip():
+    one, two = plan.estimate(fixed()), plan.estimate(fixed(cores=2))
+    assert two == pytest.approx([2 * seconds for seconds in one])
+    device = lambda core: type('Device', (), {'device_kind': 'TPU v4', 'core_on_chip': core})()
+    assert plan._memory([device(0), device(0)]) == 2 * plan._memory([device(0), device(1)]) == 32 * 2**30
+
+
+def test_the_reason_of_a_step_that_does_not_fit_is_a_whole_sentence():
+    text = 'RESOURCE_EXHAUSTED: XLA: Ran out of memory on HBM: 28.5G is needed, of 15.7G. The largest are'
+    assert plan._reason(text) == 'Ran out of memory on HBM: 28.5G is needed, of 15.7G.'

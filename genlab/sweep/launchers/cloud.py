@@ -103,7 +103,9 @@ def storage_of(text: str, folder: pathlib.Path) -> Storage:
     """
     match = re.fullmatch(r'([\w.-]+):(/|/[^\s:/][^\s:]*):(/[^\s:]+)', text)
     if not match:
-        raise ConfigError(f'--storage={text}: give an NFS export and where it is mounted, such as 10.0.0.2:/genlab:/runs')
+        raise ConfigError(
+            f'--storage={text}: give an NFS export and where it is mounted, such as 10.0.0.2:/genlab:/runs'
+        )
     within(folder, match[3])
     return Storage(*match.groups())
 
@@ -133,7 +135,9 @@ def placed(words: list[str], host: str, processes: int, number: str) -> str:
 
 def container(image: str, storage: Storage, command: str) -> str:
     """Returns the shell line that runs a command in a container on a host with TPUs."""
-    return f'docker run --rm --privileged --net=host --volume={storage.path}:{storage.path} {shlex.quote(image)} {command}'
+    return (
+        f'docker run --rm --privileged --net=host --volume={storage.path}:{storage.path} {shlex.quote(image)} {command}'
+    )
 
 
 def mount(storage: Storage) -> str:

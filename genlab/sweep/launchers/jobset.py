@@ -170,6 +170,7 @@ def _below(value: Any, indent: int) -> str:
         return ' |\n' + ''.join(f'{" " * indent}{line}\n' for line in value.splitlines())
     return f' {_scalar(value)}\n'
 
+
 def _scalar(value: Any) -> str:
     plain = isinstance(value, str) and re.fullmatch(r'[A-Za-z_][\w./-]*', value)
     words = ('true', 'false', 'yes', 'no', 'on', 'off', 'null', 'y', 'n')

@@ -47,12 +47,20 @@ class Xpk:
     ):
         for flag, value in {'--cluster': cluster, '--storage': storage}.items():
             if not re.fullmatch(r'[a-z]([-a-z0-9]{0,38}[a-z0-9])?', value):
-                raise ConfigError(f'{flag}={value}: a name of xpk has at most 40 letters, digits and hyphens: give that')
+                raise ConfigError(
+                    f'{flag}={value}: a name of xpk has at most 40 letters, digits and hyphens: give that'
+                )
         if slices > 1 and cloud.slice_of(topology).hosts == 1:
-            raise ConfigError(f'--slices={slices}: with xpk a slice of several has several hosts: give a larger --topology')
+            raise ConfigError(
+                f'--slices={slices}: with xpk a slice of several has several hosts: give a larger --topology'
+            )
         self._sweep, self._image, self._slices, self._retries = cloud.label(name), image, slices, retries
         self._type, self._storage = cloud.accelerator_type(topology), storage
-        self._where = [f'--cluster={cluster}', *[f'--zone={zone}'] * bool(zone), *[f'--project={project}'] * bool(project)]
+        self._where = [
+            f'--cluster={cluster}',
+            *[f'--zone={zone}'] * bool(zone),
+            *[f'--project={project}'] * bool(project),
+        ]
         self._jobs: list[Job] = []
         self._stopped = False
 
@@ -93,9 +101,7 @@ class Xpk:
         """Reads the conditions of the JobSets."""
         states = self._states()
         gone = Status('failed', 'its workload is gone')
-        return {
-            job.id: Status('stopped') if self._stopped else states.get(self._name(job), gone) for job in self._jobs
-        }
+        return {job.id: Status('stopped') if self._stopped else states.get(self._name(job), gone) for job in self._jobs}
 
     def cancel(self) -> None:
         """Deletes the workloads. Their pods get SIGTERM, and save."""
