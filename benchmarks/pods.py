@@ -136,18 +136,20 @@ def page(found: list[dict]) -> str:
         return [row for pair in pairs for row in found if (row['model'], row['topology']) == pair]
 
     parts = [
-        '# Plans of large models\n\n`python -m benchmarks.pods` compiles these training steps for TPUs that need not be '
+        '# Plans of large models\n\n`python -m benchmarks.pods` compiles these training steps for TPUs that are not '
         'there, and writes this page. Nothing here was run on a TPU. All numbers are of one chip and one step with all '
         'its lazy terms, under `config.placement=fsdp`. Loops count with each pass. "Sent" is what a chip sends in '
         'collectives. The step takes at least the largest of arithmetic, traffic and sent bytes, each divided by the '
         'rate of the chip; nothing reaches that. The compiler runs at least effort, so memory of a run may differ.\n'
     ]
     for name, model in MODELS.items():
+        if not (own := of(list(dict.fromkeys(pair for pair in [*SCALING, *LARGE] if pair[0] == name)))):
+            continue
         command = ' '.join(['python -m genlab.main', f'--config={model.config}', '--mode=plan', *model.arguments])
         parts.append(
             f'## {model.title}\n\n{model.examples} per chip: `{command} --config.placement=fsdp '
             '--config.data.batch_size=... --topology=...`\n\n'
-            + table(of(list(dict.fromkeys(pair for pair in [*SCALING, *LARGE] if pair[0] == name))))
+            + table(own)
             + '\n'
         )
     parts.append('## Chips\n\n' + '\n'.join(f'- {line}' for line in chips(row.get('kind') for row in found)) + '\n')

@@ -21,7 +21,9 @@ def set_up_jax(only_compile: bool = False) -> None:
     import jax
 
     cache = os.environ.get('GENLAB_CACHE', '~/.cache/genlab')
-    if 'JAX_COMPILATION_CACHE_DIR' not in os.environ and cache:
+    if only_compile:  # a program for absent devices cannot be read from the cache
+        jax.config.update('jax_enable_compilation_cache', False)
+    elif 'JAX_COMPILATION_CACHE_DIR' not in os.environ and cache:
         jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(cache).expanduser() / 'jax'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
     if only_compile:

@@ -110,7 +110,7 @@ def cells(row: Row) -> list[str]:
     whole, least = plan.whole, planning.estimate(plan)
     return [
         planning.size_text(plan.needed) + of,
-        f'{whole.flops / plan.steps / 1e9:,.1f}' if whole else '?',
+        f'{whole.flops / plan.steps / 1e9:,.4g}' if whole else '?',
         planning.size_text(whole.accessed / plan.steps) if whole else '?',
         planning.size_text(planning.sent(plan) / plan.steps),
         f'{least.seconds * 1e3:,.3g} ms' if least else '?',
@@ -164,7 +164,7 @@ def run() -> None:
     found = spec.listed(path, list(filter(None, names.split(','))), pathlib.Path(folder), arguments)
     path = main.locate(f'--config={path}').removeprefix('--config=')
     groups = grouped({trial.id: spec.trial_config(path, arguments, trial.overrides) for trial in found})
-    terminal.say(f'{len(found)} trials, {len(groups)} programs, {len(topologies)} topologies\n')
+    terminal.say(f'trials: {len(found)}, programs: {len(groups)}, topologies: {len(topologies)}\n')
     terminal.show(table(groups, [planned(group, topologies) for group in groups]))
 
 

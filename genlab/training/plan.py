@@ -235,7 +235,7 @@ def count_passes(text: str, once: Cost) -> Cost | None:
 
 def _cost(computations: dict[str, list[str]], entry: str, name: str) -> Cost:
     """Returns the cost of a computation of a program as XLA counts it."""
-    from jaxlib import _hlo, _jax
+    from jaxlib import _hlo, _jax  # type: ignore[attr-defined]
 
     lines = ['HloModule part', '']
     for other, (header, *rest) in computations.items():
@@ -313,8 +313,8 @@ def table(plan: Plan, microbatches: int) -> str:
     for passes, found in sorted(plan.loops.items()):
         each = '; '.join(f'{kind} {number}, {size_text(size)}' for kind, (number, size) in sorted(found.items()))
         rows.append((f'of each of {passes}', f'passes of a loop (layers): {each}'))
-    if found := estimate(plan):
-        rows.append(('a step takes at least', found.text()))
+    if least := estimate(plan):
+        rows.append(('a step takes at least', least.text()))
     return '\n'.join(f'{name:<22}{value}' for name, value in [('per device', ''), *rows])
 
 
