@@ -148,9 +148,7 @@ def page(found: list[dict]) -> str:
         command = ' '.join(['python -m genlab.main', f'--config={model.config}', '--mode=plan', *model.arguments])
         parts.append(
             f'## {model.title}\n\n{model.examples} per chip: `{command} --config.placement=fsdp '
-            '--config.data.batch_size=... --topology=...`\n\n'
-            + table(own)
-            + '\n'
+            '--config.data.batch_size=... --topology=...`\n\n' + table(own) + '\n'
         )
     parts.append('## Chips\n\n' + '\n'.join(f'- {line}' for line in chips(row.get('kind') for row in found)) + '\n')
     return '\n'.join(parts)
