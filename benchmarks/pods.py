@@ -138,7 +138,8 @@ def page(found: list[dict]) -> str:
     parts = [
         '# Plans of large models\n\n`python -m benchmarks.pods` compiles these training steps for TPUs that are not '
         'there, and writes this page. Nothing here was run on a TPU. All numbers are of one chip and one step with all '
-        'its lazy terms, under `config.placement=fsdp`. Loops count with each pass, once where the program does not state how many. "Sent" is what a chip sends in '
+        'its lazy terms, under `config.placement=fsdp`. Loops count with each pass, once '
+        'where the program does not state how many. "Sent" is what a chip sends in '
         'collectives. The step takes at least the largest of arithmetic, traffic and sent bytes, each divided by the '
         'rate of the chip; nothing reaches that. The compiler runs at least effort, so memory of a run may differ.\n'
     ]

@@ -204,8 +204,8 @@ def _channel(line: str, kind: str) -> tuple[str, str] | None:
 def count_passes(text: str, once: Cost) -> Cost | None:
     """Returns the cost of a compiled call with each pass of its loops. XLA itself counts the body of a loop once.
 
-    The body of each loop is made a program of its own, whose cost XLA counts. A loop whose passes the text does not state
-    counts once: the cost is then a lower bound.
+    The body of each loop is made a program of its own, whose cost XLA counts. A loop whose passes the text does not
+    state counts once: the cost is then a lower bound.
 
     Args:
       text: the compiled call, as `as_text` of JAX returns it.
