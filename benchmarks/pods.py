@@ -1,4 +1,4 @@
-"""Compiles training steps of large models for slices of TPUs, and writes docs/pods_plan.md. It needs no TPUs.
+"""Compiles training steps of large models for slices of TPUs, and writes docs/guide/slices_plan.md. It needs no TPUs.
 
 The page has the memory, arithmetic, traffic and collectives of a chip, the least time of a step, and how they grow from
 1 to 256 chips with the same number of examples per chip. It needs the extra "tpu", and minutes of one core per row.
@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
-RESULTS, PAGE = ROOT / 'docs/results/pods.json', ROOT / 'docs/pods_plan.md'
+RESULTS, PAGE = ROOT / 'docs/results/pods.json', ROOT / 'docs/guide/slices_plan.md'
 
 
 @dataclasses.dataclass(frozen=True)

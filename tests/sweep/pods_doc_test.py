@@ -1,4 +1,4 @@
-"""Tests that docs/pods.md shows what its commands print."""
+"""Tests that docs/guide/slices.md shows what its commands print."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ from genlab.sweep import __main__ as command
 from genlab.sweep import spec
 from support.runs import ROOT
 
-PAGE = ROOT / 'docs/pods.md'
+PAGE = ROOT / 'docs/guide/slices.md'
 
 
 def test_the_manifest_of_the_page_is_what_its_command_prints(monkeypatch, capsys):
