@@ -91,7 +91,7 @@ def escaped(text: str) -> str:
 def listed(text: str) -> str:
     """Turns lines `name: meaning`, whose further lines are indented, into the items of a list."""
     lines = text.splitlines()
-    if len(lines) < 2 or lines[0].endswith(':'):  # the latter is a section, such as Args
+    if len(lines) < 2 or lines[0].endswith(':') or lines[0].startswith('- '):  # a section, such as Args, or a list
         return text
     hanging = any(line.startswith(' ') for line in lines)
     if not hanging and not all(re.match(r'[^:]{1,80}: \S', line) for line in lines):
