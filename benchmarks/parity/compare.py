@@ -1,18 +1,26 @@
-"""Compares a network of a peer with ours on the same random weights: outputs, and gradients with respect to the input.
+"""Compares a network of a peer with ours on the same random weights.
+
+Outputs, gradients with respect to the input, short trajectories of samplers, and one step of training. What a script
+measures becomes a certificate, see `benchmarks.parity.certify`.
 
 Random weights are few multiples of powers of two, so that float16 holds them exactly and a fixture is small.
 """
 
 import argparse
+import ast
 import contextlib
+import datetime
 import importlib.metadata
+import itertools
 import json
 import math
 import pathlib
+import platform
 import subprocess
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -20,23 +28,81 @@ import numpy as np
 import torch
 from ml_collections import ConfigDict
 
+from benchmarks.parity import certify
 from genlab import experiment, published
+from genlab.diffusion import generation
+from genlab.diffusion.model import make_model
+from genlab.networks.diffusion import unet
 from genlab.networks.layers import normalization
+from genlab.noise import normal, stream
 from genlab.published import mapping
-from genlab.training import parallel
+from genlab.published.mapping import Table
+from genlab.published.recorded import TOLERANCE
+from genlab.training import parallel, players
 from genlab.training.program import make_init, programs
+from genlab.training.state import State
 
-TOLERANCE = 1e-4  # of the largest difference, relative to the largest value
+WIDE = (normalization, unet, players)  # modules that compute parts in float32 whatever the type of their inputs
 
 
-def arguments(description: str, source: str = '') -> argparse.Namespace:
-    """Parses the flags of a script; `source` says what the folder of the peer is, or '' if none is needed."""
+def arguments(description: str, source: str) -> argparse.Namespace:
+    """Parses the flags of a script; `source` says what the folder of the peer is."""
     parser = argparse.ArgumentParser(description=description)
-    if source:
-        parser.add_argument('--source', required=True, type=pathlib.Path, help=source)
+    parser.add_argument('--source', required=True, type=pathlib.Path, help=source)
     parser.add_argument('--full', action='store_true', help='the published size instead of a tiny network')
     parser.add_argument('--fixture', type=pathlib.Path, help='folder to write the fixture of the tests to')
+    parser.add_argument('--certify', action='store_true', help='write the certificate of this size')
     return parser.parse_args()
+
+
+class Certificate:
+    """Collects what a script measures, and writes it if the script was called with --certify.
+
+    Args:
+      record: name of the record.
+      options: the flags of the script.
+      size: what the networks of this size are, such as 'width 64, 64x64'.
+      version: of the peer; '' takes the commit of its folder.
+      peer: whose code the reference network is; '': the peer's own.
+    """
+
+    def __init__(self, record: str, options: argparse.Namespace, size: str, version: str = '', peer: str = ''):
+        self.record, self.options, self.size, self.peer = record, options, size, peer
+        self.version = version or commit(options.source)
+        self.parameters = 0
+        self.compared: list[dict[str, Any]] = []
+
+    def add(self, what: str, **figures: float) -> None:
+        """Adds figures of one comparison; prints them, and raises SystemExit if a difference is too large.
+
+        Args:
+          what: was compared.
+          figures: by their names in `certify.FIGURES`; the gradient in float64 replaces the one in float32.
+        """
+        print(f'{what}: {", ".join(f"{certify.FIGURES[name]} {figure:.1e}" for name, figure in figures.items())}')
+        checked = {**figures, 'gradient': figures.get('gradient64', figures.get('gradient', 0.0)), 'left_out': 0.0}
+        if not max(checked.values()) < TOLERANCE:
+            raise SystemExit(f'{what}: not equal')
+        self.compared.append({'what': what, **{name: float(f'{figure:.2g}') for name, figure in figures.items()}})
+
+    def write(self) -> None:
+        """Prints versions, and writes the certificate if it was asked for."""
+        versions = {'python': platform.python_version()}
+        versions |= {package: importlib.metadata.version(package) for package in ('torch', 'jax')}
+        run = {
+            'date': datetime.date.today().isoformat(),
+            'genlab': ours(),
+            'peer': self.version,
+            'versions': versions,
+            'size': self.size,
+            'parameters': self.parameters,
+            'compared': self.compared,
+        }
+        if self.peer:
+            run['reference'] = self.peer
+        print(run['peer'], run['versions'])
+        if self.options.certify:
+            certify.store(self.record, 'full' if self.options.full else 'tiny', run)
 
 
 def randomize(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -61,21 +127,29 @@ def tensors_of(module: torch.nn.Module) -> dict[str, np.ndarray]:
     return {name: tensor.numpy().copy() for name, tensor in module.state_dict().items()}
 
 
+def table_of(certificate: Certificate, config: ConfigDict, kind: str) -> Table:
+    """Returns the table of a kind of file."""
+    found = published.record(certificate.record)
+    return found.tables(found.complete(config))[kind]
+
+
 def converted(
+    certificate: Certificate,
     config: ConfigDict,
-    record: str,
     kind: str,
     tensors: Mapping[str, np.ndarray],
     networks: Mapping[str, tuple] | None = None,
+    counted: bool = True,
 ) -> dict[str, Any]:
     """Converts tensors by a record, checks the way back, and returns network -> variables.
 
     Args:
+      certificate: of the record.
       config: whose network it is.
-      record: its name.
       kind: of the file.
       tensors: name -> array.
       networks: name -> (module, its inputs); None makes the networks of the config, which needs its data.
+      counted: whether the certificate counts the parameters.
     """
     if networks is None:
         program = programs(config, experiment.load(config.experiment), parallel.place('pmap'), declared=True)[0]
@@ -87,8 +161,7 @@ def converted(
         }
     leaves = mapping.paths(variables)
     shapes = {path: leaf.shape for path, leaf in leaves.items()}
-    found = published.record(record)
-    table = found.tables(found.complete(config))[kind]
+    table = table_of(certificate, config, kind)
     arrays = mapping.to_ours(tensors, table, shapes, 'the reference')
     back = mapping.to_theirs(arrays, table)
     if table.rewrite:  # the same function by other tensors
@@ -96,22 +169,26 @@ def converted(
         assert all(np.allclose(again[path], array, 1e-5, 1e-6) for path, array in arrays.items())
     else:
         assert all(np.array_equal(back[name], tensors[name]) for name in back)
+    sizes = [array.size for path, array in arrays.items() if path.split('/')[1] == 'params']
+    certificate.parameters += counted * sum(sizes)
     return mapping.nested({path: jnp.asarray(array, leaves[path].dtype) for path, array in arrays.items()})
 
 
 def compare(
+    certificate: Certificate,
     title: str,
     theirs: Callable[[torch.Tensor], torch.Tensor],
     ours: Callable[[jax.Array], jax.Array],
     x: np.ndarray,
     double: tuple[torch.nn.Module, Callable[[jax.Array], jax.Array]] | None = None,
 ) -> np.ndarray:
-    """Compares outputs and input gradients; prints one line, and raises SystemExit if one differs too much.
+    """Compares outputs and input gradients.
 
     In a large network some units are within rounding of the kink of their rectifier, where the slope jumps. Gradients
     that differ are then compared in float64.
 
     Args:
+      certificate: takes the figures.
       title: of the network.
       theirs: maps a tensor [B, C, H, W] or [B, D] to a tensor.
       ours: maps an array [B, H, W, C] or [B, D] to an array of the same layout.
@@ -143,31 +220,169 @@ def compare(
 
     differentiate = jax.jit(jax.value_and_grad(probed, 1, has_aux=True), static_argnums=0)
     (_, found), slope = differentiate(ours, jnp.asarray(x))
-    errors = [difference(found, expected), difference(slope, expected_slope)]
-    print(f'{title}: largest relative difference of outputs {errors[0]:.1e}, of input gradients {errors[1]:.1e}')
-    if double is not None and errors[1] >= TOLERANCE:
+    figures = {'forward': difference(found, expected), 'gradient': difference(slope, expected_slope)}
+    if double is not None and figures['gradient'] >= TOLERANCE:
         module, exact = double
         module.double()
         expected_slope = differentiated(torch.float64)[1]
         with float64():
             slope = differentiate(exact, jnp.asarray(x, jnp.float64))[1]
-        errors[1] = difference(slope, expected_slope)
-        print(f'{title}: of input gradients in float64 {errors[1]:.1e}')
-    if not max(errors) < TOLERANCE:
-        raise SystemExit(f'{title}: not equal')
+        figures['gradient64'] = difference(slope, expected_slope)
+    certificate.add(title, **figures)
     return expected
 
 
 @contextlib.contextmanager
 def float64() -> Iterator[None]:
-    """Lets normalisations compute in float64; they compute in float32 whatever the type of their inputs."""
+    """Lets the modules of `WIDE` compute in float64."""
     wide = types.SimpleNamespace(**{name: getattr(jnp, name) for name in dir(jnp)} | {'float32': jnp.float64})
     with jax.enable_x64(True):
-        normalization.jnp = wide
+        for module in WIDE:
+            module.jnp = wide
         try:
             yield
         finally:
-            normalization.jnp = jnp
+            for module in WIDE:
+                module.jnp = jnp
+
+
+def sampled(
+    config: ConfigDict, variables: Any, x: np.ndarray, condition: Mapping[str, np.ndarray] | None = None
+) -> np.ndarray:
+    """Samples by `config.sample` from given noise.
+
+    Args:
+      config: of the run.
+      variables: of the denoiser.
+      x: noise [B, H, W, C].
+      condition: embedded condition, leaves [B, ...].
+
+    Returns:
+      Samples [B, H, W, C].
+    """
+    model = make_model(config, x.shape[1:])
+
+    def run(variables: Any, x: jax.Array) -> jax.Array:
+        start = lambda process, t, keys: x
+        return generation.generate(model, {'denoiser': variables}, _sample_keys(x), condition or {}, start=start)
+
+    return np.asarray(jax.jit(run)(variables, jnp.asarray(x)))
+
+
+def _sample_keys(x: Any) -> jax.Array:
+    return jax.vmap(jax.random.key)(jnp.arange(len(x)))
+
+
+@contextlib.contextmanager
+def noise_of(x: np.ndarray, copies: int = 1) -> Iterator[None]:
+    """Lets `torch.randn_like` return the noise of our sampler from x [B, H, W, C], step by step, `copies` times each."""
+    steps = itertools.count(1)
+
+    def draw(like: torch.Tensor) -> torch.Tensor:
+        found = normal(stream(_sample_keys(x), 'solver', next(steps)), x.shape[1:], 'noise')
+        return torch.from_numpy(np.tile(np.asarray(found).transpose(0, 3, 1, 2), (copies, 1, 1, 1)))
+
+    with mock.patch.object(torch, 'randn_like', draw):
+        yield
+
+
+def stepped(
+    config: ConfigDict, variables: Mapping[str, Any], batch: Mapping[str, jax.Array], key: jax.Array
+) -> dict[str, np.ndarray]:
+    """Runs one training step of ours, to be called within `float64`.
+
+    Args:
+      config: of the run, with `config.model.dtype` 'float64'.
+      variables: network -> collections, of all networks.
+      batch: leaves [B, ...].
+      key: of the step.
+
+    Returns:
+      path -> change of the variable.
+    """
+    made = experiment.load(config.experiment)(config, None)
+    outline = jax.eval_shape(made.init, batch, key)
+    real = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.inexact)
+    old = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64 if real(leaf) else leaf.dtype), dict(variables))
+    zeros = lambda leaf: jnp.zeros(leaf.shape, jnp.float64 if real(leaf) else leaf.dtype)
+    params = {network: old[network]['params'] for network in outline.params}
+    stats = {network: {name: old[network][name] for name in found} for network, found in outline.stats.items()}
+    average = {network: params[network] for network in outline.average}
+    optimizer = jax.tree.map(zeros, outline.optimizer)  # moments and counts start at 0
+    state = State(jnp.zeros((), jnp.int32), params, stats, optimizer, average)
+    new = jax.jit(made.step)(state, jax.tree.map(lambda leaf: leaf[None], dict(batch)), key)[0]
+    return mapping.paths(jax.tree.map(lambda new, old: np.asarray(new - old), new.variables(), state.variables()))
+
+
+def keys_of(key: jax.Array, position: jax.Array) -> jax.Array:
+    """Returns the keys [B] of the examples at the first turn of the first step."""
+    return players.example_keys(jax.random.fold_in(jax.random.fold_in(key, 0), 0), position)
+
+
+class Moved:
+    """Holds a module of the peer before a step of training: in float64, in training mode."""
+
+    def __init__(self, module: torch.nn.Module):
+        self.module = module.double().train().requires_grad_(True)
+        self.before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+    def changes(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Returns the changes of the tensors, and their gradients, by name; unused ones and buffers have gradients of 0."""
+        found = {name: parameter.grad for name, parameter in self.module.named_parameters()}
+        gradients = {name: gradient.numpy().copy() for name, gradient in found.items() if gradient is not None}
+        moved = {name: (new - self.before[name]).detach() for name, new in self.module.state_dict().items()}
+        found = {name: tensor.numpy().astype(np.float64) for name, tensor in moved.items()}
+        return found, {name: gradients.get(name, np.zeros_like(array)) for name, array in found.items()}
+
+
+def compare_update(
+    certificate: Certificate,
+    title: str,
+    table: Table,
+    theirs: tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]],
+    found: Mapping[str, np.ndarray],
+) -> None:
+    """Compares the changes of parameters by one step of an optimizer, relative to the largest change.
+
+    The first step of Adam moves a parameter by the learning rate against the sign of its gradient. Where a gradient is
+    within rounding of 0 the sign is not determined, so these parameters are left out; their share is recorded.
+
+    Args:
+      certificate: takes the figures.
+      title: of the network and the optimizer.
+      table: of the network's file; its layouts are linear.
+      theirs: changes and gradients of the peer's tensors by name.
+      found: path -> change of our variables.
+    """
+    shapes = {path: array.shape for path, array in found.items()}
+    moved, gradients = (mapping.to_ours(arrays, table, shapes, 'the change') for arrays in theirs)
+    paths = [path for path in moved if path.split('/')[1] == 'params']
+    largest = max(np.abs(moved[path]).max() for path in paths)
+    assert largest > 0
+    worst, kept, count = 0.0, 0, 0
+    for path in paths:
+        slope = np.abs(gradients[path])
+        clear = slope > certify.ROUNDING * slope.max()
+        worst = max(worst, float((np.abs(found[path] - moved[path]) * clear).max() / largest))
+        kept, count = kept + int(clear.sum()), count + clear.size
+    certificate.add(title, update=worst, left_out=1 - kept / count)
+
+
+def definitions(path: pathlib.Path, *names: str, **known: Any) -> dict[str, Any]:
+    """Executes some functions or classes of a source file of the peer, and nothing else of the file.
+
+    Args:
+      path: of the file.
+      names: of the definitions.
+      known: global names that they use.
+
+    Returns:
+      name -> function or class.
+    """
+    body = [node for node in ast.parse(path.read_text()).body if getattr(node, 'name', None) in names]
+    space = dict(known)
+    exec(compile(ast.Module(body, []), str(path), 'exec'), space)
+    return {name: space[name] for name in names}
 
 
 def difference(found: Any, expected: Any) -> float:
@@ -211,11 +426,19 @@ def write_fixture(
 
 
 def commit(folder: pathlib.Path) -> str:
-    """Returns the commit of a checkout of the peer, or 'no checkout'."""
-    asked = subprocess.run(('git', '-C', str(folder), 'rev-parse', 'HEAD'), capture_output=True, text=True)
-    return asked.stdout.strip() or 'no checkout'
+    """Returns the short commit of a checkout of the peer; raises SystemExit if the folder is none."""
+    if not (found := _git(folder, 'rev-parse', '--short=7', 'HEAD')):
+        raise SystemExit(f'--source={folder}: it is no checkout: the certificate needs its commit')
+    return found
 
 
-def versions(*packages: str) -> str:
-    """Returns packages with their versions."""
-    return ', '.join(f'{package} {importlib.metadata.version(package)}' for package in ('torch', 'jax', *packages))
+def ours() -> str:
+    """Returns the last commit that changed what genlab computes, with a + if there are changes since."""
+    code = ('--', *(f'genlab/{name}' for name in certify.CODE))
+    changed = '+' if _git(certify.ROOT, 'status', '--porcelain', *code) else ''
+    return _git(certify.ROOT, 'log', '-1', '--format=%h', '--abbrev=7', *code) + changed
+
+
+def _git(folder: pathlib.Path, *arguments: str) -> str:
+    asked = subprocess.run(('git', '-C', str(folder), *arguments), capture_output=True, text=True)
+    return asked.stdout.strip()

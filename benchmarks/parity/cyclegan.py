@@ -1,6 +1,6 @@
 """Parity with CycleGAN of junyanz/pytorch-CycleGAN-and-pix2pix: the residual network and the discriminator of patches.
 
-python -m benchmarks.parity.cyclegan --source=FOLDER [--full]
+python -m benchmarks.parity.cyclegan --source=FOLDER [--full] [--certify]
 """
 
 import functools
@@ -29,6 +29,8 @@ def main() -> None:
         config.model.generator.update(width=1, blocks=2)
         config.model.discriminator.update(width=2, layers=2)
     side, made, judge = config.data.resolution, config.model.generator, config.model.discriminator
+    size = f'{made.blocks} blocks, width {made.width}, images of {side}x{side}'
+    certificate = compare.Certificate('cyclegan', options, size)
     model, draw = cycle.from_config(config, None), np.random.default_rng(0)
     config.model.dtype = 'float64'
     double = cycle.from_config(config, None)
@@ -41,9 +43,10 @@ def main() -> None:
         ('D_A', discriminator, 'discriminator_forward', *(one.discriminators['forward'] for one in (model, double))),
     ):
         tensors = compare.tensors_of(compare.randomize(module))
-        variables = compare.converted(config, 'cyclegan', kind, tensors)[network]
+        variables = compare.converted(certificate, config, kind, tensors)[network]
         x = compare.drawn(draw, options, 1, side, side, 3)
         output = compare.compare(
+            certificate,
             f'CycleGAN, {network}',
             lambda x, peer=module, kind=kind: peer(x)[:, 0] if kind == 'D_A' else peer(x),
             lambda x, ours=ours, variables=variables: ours.apply(variables, x, False),
@@ -52,7 +55,7 @@ def main() -> None:
         )
         if options.fixture:
             compare.write_fixture(options.fixture / f'cyclegan-{kind}.npz', tensors, {'x': x}, output)
-    print(compare.versions(), compare.commit(options.source))
+    certificate.write()
 
 
 if __name__ == '__main__':

@@ -1,16 +1,23 @@
 """Parity with the UNet2DModel of huggingface/diffusers, in the layout of google/ddpm-cifar10-32.
 
-python -m benchmarks.parity.diffusers_ddpm --source=FOLDER [--full]
+Samples of DDIM and one step of training are compared too, with the peer's schedulers.
+
+python -m benchmarks.parity.diffusers_ddpm --source=FOLDER [--full] [--certify]
 """
 
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
+from ml_collections import ConfigDict
+from torch.nn import functional
 
 from benchmarks.parity import compare
 from configs import ddpm
-from genlab import published
+from genlab import noise, published
+from genlab.choices import named
 from genlab.diffusion.model import make_model
 from genlab.published import mapping
 
@@ -41,27 +48,83 @@ TINY = dict(
 )
 
 
+def compare_samples(certificate: compare.Certificate, config: ConfigDict, peer: torch.nn.Module, x: np.ndarray) -> None:
+    """Compares four steps of DDIM from noise x [B, H, W, C].
+
+    The first step divides by alpha = 0.006 and amplifies rounding, so both sides compute in float64.
+    """
+    from diffusers import DDIMScheduler
+
+    variables = compare.converted(certificate, config, 'newer', compare.tensors_of(peer), counted=False)['denoiser']
+    scheduler = DDIMScheduler(1000, timestep_spacing='trailing')
+    scheduler.set_timesteps(4)
+    peer.double()
+    samples = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float64))
+    with torch.no_grad():
+        for time in scheduler.timesteps:
+            samples = scheduler.step(peer(samples, time).sample, time, samples).prev_sample
+    peer.float()
+    config.sample.update(sampler=named('ddim', keep_epsilon=True), steps=4)
+    with compare.float64():
+        config.model.dtype = 'float64'
+        found = compare.sampled(config, variables, x.astype(np.float64))
+        config.model.dtype = 'float32'
+    error = compare.difference(found, samples.numpy().transpose(0, 2, 3, 1))
+    certificate.add('DDPM, four steps of DDIM in float64', trajectory=error)
+
+
+def compare_step(certificate: compare.Certificate, config: ConfigDict, peer: torch.nn.Module, x: np.ndarray) -> None:
+    """Compares one step of Adam with clipped gradients, on the same images, noise and times; x: [B, H, W, C]."""
+    from diffusers import DDPMScheduler
+
+    variables = compare.converted(certificate, config, 'newer', compare.tensors_of(peer), counted=False)
+    config.optimizer.denoiser.warmup = 0
+    with compare.float64():
+        config.model.dtype = 'float64'
+        key, position = jax.random.key(3), jnp.arange(len(x))
+        keys, model = compare.keys_of(key, position), make_model(config, x.shape[1:])
+        times = model.quantile(model.process({}), model.draw(position, keys, jnp.zeros((), jnp.int32)))
+        steps = np.round(np.asarray(times) * 1000).astype(int) - 1
+        epsilon = np.array(noise.normal(keys, x.shape[1:], 'noise'))
+        found = compare.stepped(config, variables, {'x': jnp.asarray(x, jnp.float64), 'position': position}, key)
+        config.model.dtype = 'float32'
+    first = lambda array: torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2), np.float64))
+    moved, rates = compare.Moved(peer), config.optimizer.denoiser
+    optimizer = torch.optim.Adam(peer.parameters(), rates.learning_rate, (rates.b1, rates.b2), rates.epsilon)
+    seen = DDPMScheduler(1000).add_noise(first(x), first(epsilon), torch.from_numpy(steps))
+    functional.mse_loss(peer(seen, torch.from_numpy(steps)).sample, first(epsilon)).backward()
+    torch.nn.utils.clip_grad_norm_(peer.parameters(), rates.clip)
+    optimizer.step()
+    table = compare.table_of(certificate, config, 'newer')
+    compare.compare_update(certificate, 'DDPM, Adam', table, moved.changes(), found)
+
+
 def main() -> None:
-    """Compares the network."""
+    """Compares the network, samples, and a step of training."""
     options = compare.arguments(__doc__ or '', 'the folder that holds the package diffusers')
     sys.path.append(str(options.source))
-    from diffusers import UNet2DModel
+    import diffusers
 
     settings = CIFAR10 if options.full else CIFAR10 | TINY
+    side, width = settings['sample_size'], settings['block_out_channels'][0]
+    title = f'width {width}, {side}x{side}' + ("; google/ddpm-cifar10-32's configuration" if options.full else '')
+    certificate = compare.Certificate('diffusers_ddpm', options, title, f'diffusers {diffusers.__version__}')
     config = ddpm.get_config('cifar10')
-    config.data.update(source='digits', name='', resolution=settings['sample_size'], channels=settings['in_channels'])
+    config.model.network.dropout = 0.0
+    config.data.update(source='digits', name='', resolution=side, channels=settings['in_channels'])
     if not options.full:
         with config.unlocked():
             config.model.network.update(width=4, multipliers=(1, 2), blocks=1, attention=(4,), groups=2)
-    peer = compare.randomize(UNet2DModel(**settings))
+    peer = compare.randomize(diffusers.UNet2DModel(**settings))
     record = published.record('diffusers_ddpm')
     mapping.check(record.complete(config), record.translate(dict(peer.config)), 'UNet2DModel')
     tensors = compare.tensors_of(peer)
-    variables = compare.converted(config, 'diffusers_ddpm', 'newer', tensors)['denoiser']
+    variables = compare.converted(certificate, config, 'newer', tensors)['denoiser']
     shape = config.data.resolution, config.data.resolution, config.data.channels
     network, times = make_model(config, shape).network, np.array([7.0, 903.0], np.float32)
     x = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
     output = compare.compare(
+        certificate,
         'DDPM',
         lambda x: peer(x, torch.from_numpy(times)).sample,
         lambda x: network.apply(variables, x, times, False),
@@ -69,7 +132,9 @@ def main() -> None:
     )
     if options.fixture:
         compare.write_fixture(options.fixture / 'diffusers_ddpm-newer.npz', tensors, {'x': x, 'level': times}, output)
-    print(compare.versions(), f'diffusers {__import__("diffusers").__version__}', compare.commit(options.source))
+    compare_samples(certificate, config, peer, x)
+    compare_step(certificate, config, peer, np.tanh(x))
+    certificate.write()
 
 
 if __name__ == '__main__':

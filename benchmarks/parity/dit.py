@@ -1,11 +1,14 @@
-"""Parity with the transformer of facebookresearch/DiT. It needs timm, or takes its three layers as written below.
+"""Parity with the transformer of facebookresearch/DiT, and with samples of its chain.
 
-python -m benchmarks.parity.dit --source=FOLDER [--full]
+It needs timm, or takes its three layers as written below.
+
+python -m benchmarks.parity.dit --source=FOLDER [--full] [--certify]
 """
 
 import sys
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import nn
@@ -59,7 +62,7 @@ def layers() -> str:
     try:
         import timm.models.vision_transformer
 
-        return f'timm {timm.__version__}'
+        return f'with timm {timm.__version__}'
     except Exception:  # absent, or without torchvision
         module = types.ModuleType('timm.models.vision_transformer')
         module.PatchEmbed, module.Attention, module.Mlp = PatchEmbed, Attention, Mlp
@@ -68,7 +71,7 @@ def layers() -> str:
         for name in ('timm', 'timm.models'):
             sys.modules[name] = types.ModuleType(name)
         sys.modules['timm.models.vision_transformer'] = module
-        return 'layers of this script'
+        return "with the script's own layers in place of timm's"
 
 
 def main() -> None:
@@ -76,10 +79,13 @@ def main() -> None:
     options = compare.arguments(__doc__ or '', 'a checkout of facebookresearch/DiT')
     whose = layers()
     sys.path.append(str(options.source))
+    import diffusion
     import models
 
     size = dict(width=384, depth=12, heads=6) if options.full else dict(width=16, depth=2, heads=2)
     side, classes = (32, 1000) if options.full else (4, 3)
+    title = f'{"DiT-S/2" if options.full else "two blocks of width 16"}, {side}x{side} codes of 4 channels'
+    certificate = compare.Certificate('dit', options, title, peer=whose)
     config = dit.get_config()
     config.data.update(resolution=side, channels=4)
     config.model.update(classes=classes, learned_variance=True, prediction='epsilon')
@@ -93,41 +99,33 @@ def main() -> None:
     compare.randomize(peer)
     peer.pos_embed.copy_(positions.half().float())
     tensors = compare.tensors_of(peer)
-    variables = converted(config, tensors)
     network, times = make_model(config, (side, side, 4)).network, np.array([7.0, 903.0], np.float32)
+    networks = {'denoiser': (network, jnp.zeros((1, side, side, 4)), jnp.zeros(1), False)}
+    variables = compare.converted(certificate, config, 'transformer', tensors, networks)['denoiser']
     labels = np.array([1, classes])
     x = np.random.default_rng(0).standard_normal((2, side, side, 4)).astype(np.float32)
     output = compare.compare(
+        certificate,
         'DiT',
         lambda x: peer(x, torch.from_numpy(times), torch.from_numpy(labels)),
         lambda x: network.apply(variables, x, times, False, labels=labels),
         x,
     )
+    chain = diffusion.create_diffusion('4')
+    start, classes_of = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))), torch.tensor([0, 2])
+    both = dict(y=torch.cat([classes_of, torch.full((2,), classes)]), cfg_scale=1.5)
+    with torch.no_grad(), compare.noise_of(x, copies=2):
+        samples = chain.p_sample_loop(
+            peer.forward_with_cfg, (4, *start.shape[1:]), start.repeat(2, 1, 1, 1), False, model_kwargs=both, device='cpu'
+        )
+    config.sample.update(grid=dit.named('linspace'), steps=4, guidance=1.5, guidance_channels=3, clip=False)
+    found = compare.sampled(config, variables, x, {'labels': classes_of.numpy()})
+    error = compare.difference(found, samples[:2].numpy().transpose(0, 2, 3, 1))
+    certificate.add('DiT, four guided ancestral steps of learned variance', trajectory=error)
     if options.fixture:
         inputs = {'x': x, 'level': times, 'labels': labels}
         compare.write_fixture(options.fixture / 'dit-transformer.npz', tensors, inputs, output)
-    print(compare.versions(), whose, compare.commit(options.source))
-
-
-def converted(config, tensors):
-    """Converts the tensors, in shapes of the network alone: the data of this size do not exist."""
-    import jax
-    import jax.numpy as jnp
-
-    from genlab import published
-    from genlab.published import mapping
-
-    side = config.data.resolution
-    network = make_model(config, (side, side, 4)).network
-    inputs = jnp.zeros((1, side, side, 4)), jnp.zeros(1), False
-    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), *inputs))
-    record = published.record('dit')
-    table = record.tables(record.complete(config))['transformer']
-    known = {path: leaf.shape for path, leaf in mapping.paths({'denoiser': shapes}).items()}
-    arrays = mapping.to_ours(tensors, table, known, 'the reference')
-    back = mapping.to_theirs(arrays, table)
-    assert all(np.array_equal(back[name], tensors[name]) for name in tensors)
-    return mapping.nested(arrays)['denoiser']
+    certificate.write()
 
 
 if __name__ == '__main__':

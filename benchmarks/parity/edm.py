@@ -1,17 +1,21 @@
-"""Parity with DDPM++ and NCSN++ of NVlabs/edm.
+"""Parity with DDPM++ and NCSN++ of NVlabs/edm, with samples of its Heun solver, and with a step of its training.
 
-python -m benchmarks.parity.edm --source=FOLDER [--full]
+python -m benchmarks.parity.edm --source=FOLDER [--full] [--certify]
 """
 
 import pickle
 import sys
+from unittest import mock
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
+from ml_collections import ConfigDict
 
 from benchmarks.parity import compare
 from configs import edm
-from genlab import published
+from genlab import noise, published
 from genlab.diffusion.model import make_model
 from genlab.published import mapping, torch_file
 
@@ -20,16 +24,51 @@ NCSN = dict(embedding_type='fourier', encoder_type='residual', channel_mult_nois
 TINY = dict(model_channels=4, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[4], img_channels=1, img_resolution=8)
 
 
+def compare_step(certificate: compare.Certificate, config: ConfigDict, peer: torch.nn.Module, x: np.ndarray) -> None:
+    """Compares one step of Adam on the peer's own loss, with the same images, noise and levels; x: [B, H, W, C].
+
+    The images are not augmented. The peer's code asks for float32 by name; it gets float64.
+    """
+    from training.loss import EDMLoss
+
+    variables = compare.converted(certificate, config, 'ema', compare.tensors_of(peer), counted=False)
+    config.model.augmentation, config.model.network.dropout, config.optimizer.denoiser.warmup = 0.0, 0.0, 0
+    with compare.float64():
+        config.model.dtype = 'float64'
+        key, position = jax.random.key(3), jnp.arange(len(x))
+        keys, model = compare.keys_of(key, position), make_model(config, x.shape[1:])
+        levels = model.quantile(model.process({}), model.draw(position, keys, jnp.zeros((), jnp.int32)))
+        epsilon = np.array(noise.normal(keys, x.shape[1:], 'noise'))
+        found = compare.stepped(config, variables, {'x': jnp.asarray(x, jnp.float64), 'position': position}, key)
+        config.model.dtype = 'float32'
+    first = lambda array: torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2), np.float64))
+    loss, moved, rates = EDMLoss(), compare.Moved(peer), config.optimizer.denoiser
+    normal = torch.from_numpy((np.log(np.array(levels)) - loss.P_mean) / loss.P_std).reshape(-1, 1, 1, 1)
+    optimizer = torch.optim.Adam(peer.parameters(), rates.learning_rate, (rates.b1, rates.b2), rates.epsilon)
+    with (
+        mock.patch.object(torch, 'float32', torch.float64),
+        mock.patch.object(torch, 'randn', lambda *_, **__: normal),
+        mock.patch.object(torch, 'randn_like', lambda *_: first(epsilon)),
+    ):
+        loss(peer, first(x)).sum().mul(1 / len(x)).backward()
+    optimizer.step()
+    table = compare.table_of(certificate, config, 'ema')
+    compare.compare_update(certificate, 'DDPM++, Adam', table, moved.changes(), found)
+
+
 def main() -> None:
     """Compares both networks, and reads a pickle of the first one without executing its source text."""
     options = compare.arguments(__doc__ or '', 'a checkout of NVlabs/edm')
     sys.path.append(str(options.source))
     from training.networks import EDMPrecond
 
+    size = "CIFAR-10's configurations" if options.full else 'width 4, 8x8'
+    certificate = compare.Certificate('edm', options, size)
+    solver = compare.definitions(options.source / 'generate.py', 'edm_sampler', torch=torch, np=np)['edm_sampler']
     for title, variant, changes in (('ddpmpp', 'cifar10', {}), ('ncsnpp', 'cifar10_ncsnpp', NCSN)):
         config = edm.get_config(variant)
         config.data.update(source='digits', name='')
-        settings = PLUS | changes | ({} if options.full else TINY)
+        settings = dict(dropout=0) | PLUS | changes | ({} if options.full else TINY)
         config.data.update(resolution=settings['img_resolution'], channels=settings['img_channels'])
         if not options.full:
             config.model.network.update(width=4, multipliers=(1, 2), blocks=1, attention=(4,))
@@ -43,20 +82,29 @@ def main() -> None:
         record = published.record('edm')
         mapping.check(record.complete(config), record.translate(tree['ema']['init']), 'EDMPrecond')
         tensors = tree['ema']['state']
-        variables = compare.converted(config, 'edm', 'ema', tensors)['denoiser']
+        variables = compare.converted(certificate, config, 'ema', tensors)['denoiser']
         shape = config.data.resolution, config.data.resolution, config.data.channels
         network, levels = make_model(config, shape).network, np.array([-1.1, 0.6], np.float32)
         x = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
         output = compare.compare(
+            certificate,
             title,
             lambda x, peer=precond.model, levels=levels: peer(x, torch.from_numpy(levels), None, torch.zeros(2, 9)),
             lambda x, network=network, variables=variables, levels=levels: network.apply(variables, x, levels, False),
             x,
         )
+        latents = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+        with torch.no_grad():
+            expected = solver(precond, latents, num_steps=4).numpy().transpose(0, 2, 3, 1)
+        config.sample.update(steps=4)
+        found = compare.sampled(config, variables, 80 * x)
+        certificate.add(f"{title}, four steps of Heun's method", trajectory=compare.difference(found, expected))
         if options.fixture and title == 'ddpmpp':  # all fixtures together are small
             inputs = {'x': x, 'level': levels}
             compare.write_fixture(options.fixture / f'edm-{title}.npz', tensors, inputs, output)
-    print(compare.versions(), compare.commit(options.source))
+        if title == 'ddpmpp':
+            compare_step(certificate, config, precond, np.tanh(x))
+    certificate.write()
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Parity with the autoencoder KL-f8 of CompVis/latent-diffusion.
 
-python -m benchmarks.parity.kl_f8 --source=FOLDER [--full]
+python -m benchmarks.parity.kl_f8 --source=FOLDER [--full] [--certify]
 """
 
 import sys
@@ -24,6 +24,7 @@ def main() -> None:
     channels = 3 if options.full else 1
     if not options.full:  # 32 groups do not divide a tiny width; ours are then as many as leave four channels each
         model.Normalize = lambda size: nn.GroupNorm(max(1, size // 4), size, eps=1e-6)
+    certificate = compare.Certificate('kl_f8', options, f'width {width}, images of {side}x{side}')
     config = vae.get_config('kl_f8')
     config.data.update(source='digits', dir='', resolution=side, channels=channels)
     config.model.networks.update(width=width, multipliers=multipliers, blocks=blocks)
@@ -34,7 +35,7 @@ def main() -> None:
     peer.quant_conv, peer.post_quant_conv = nn.Conv2d(8, 8, 1), nn.Conv2d(4, 4, 1)
     compare.randomize(peer)
     tensors = compare.tensors_of(peer)
-    variables = compare.converted(config, 'kl_f8', 'autoencoder', tensors)
+    variables = compare.converted(certificate, config, 'autoencoder', tensors)
     shared = dict(multipliers=multipliers, blocks=blocks)
     encode, decode = (
         SpatialEncoder(width, 4, **shared),
@@ -45,12 +46,14 @@ def main() -> None:
     x = draw.standard_normal((2, side, side, channels)).astype(np.float32)
     z = draw.standard_normal((2, grid, grid, 4)).astype(np.float32)
     compare.compare(
+        certificate,
         'KL-f8, mean of the encoder',
         lambda x: peer.quant_conv(peer.encoder(x))[:, :4],
         lambda x: encode.apply(variables['encoder'], x)[0].reshape(2, grid, grid, 4),
         x,
     )
     output = compare.compare(
+        certificate,
         'KL-f8, decoder',
         lambda z: peer.decoder(peer.post_quant_conv(z)),
         lambda z: decode.apply(variables['decoder'], z.reshape(2, -1)),
@@ -61,7 +64,7 @@ def main() -> None:
             mean = peer.quant_conv(peer.encoder(torch.from_numpy(x.transpose(0, 3, 1, 2))))[:, :4].numpy()
         inputs = {'x': x, 'z': z, 'mean': mean.transpose(0, 2, 3, 1)}
         compare.write_fixture(options.fixture / 'kl_f8-autoencoder.npz', tensors, inputs, output)
-    print(compare.versions(), compare.commit(options.source))
+    certificate.write()
 
 
 if __name__ == '__main__':

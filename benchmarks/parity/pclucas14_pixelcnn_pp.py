@@ -1,6 +1,6 @@
 """Parity with PixelCNN++ of pclucas14/pixel-cnn-pp, and with its likelihood.
 
-python -m benchmarks.parity.pclucas14_pixelcnn_pp --source=FOLDER [--full]
+python -m benchmarks.parity.pclucas14_pixelcnn_pp --source=FOLDER [--full] [--certify]
 """
 
 import sys
@@ -29,6 +29,8 @@ def main() -> None:
     config = pixelcnn_pp.get_config('cifar10')
     side, width, blocks, components = (32, 160, 5, 10) if options.full else (8, 3, 1, 2)
     config.model.network.update(width=width, blocks=blocks, mixtures=components)
+    size = f'width {width}, images of {side}x{side}'
+    certificate = compare.Certificate('pclucas14_pixelcnn_pp', options, size)
     peer = compare.randomize(model.PixelCNN(blocks, width, components))
     tensors = compare.tensors_of(peer)
     chosen = {name: value for name, value in config.model.network.items() if name != 'name'}
@@ -36,7 +38,7 @@ def main() -> None:
     draw = np.random.default_rng(0)
     x = (draw.integers(0, 256, (2, side, side, 3)) / 127.5 - 1).astype(np.float32)
     networks = {'prior': (network, x, False)}
-    variables = compare.converted(config, 'pclucas14_pixelcnn_pp', 'pixelcnn_pp', tensors, networks)['prior']
+    variables = compare.converted(certificate, config, 'pixelcnn_pp', tensors, networks)['prior']
     channels = np.arange(9).reshape(3, 3).T.ravel()
     order = np.concatenate([[0], 1 + channels])  # of theirs: weights, then means, scales, coefficients by channel
 
@@ -45,17 +47,16 @@ def main() -> None:
         outputs = peer(x)
         return outputs.reshape(len(x), 10, -1, *x.shape[2:])[:, order].reshape(outputs.shape)
 
-    output = compare.compare('PixelCNN++', theirs, lambda x: network.apply(variables, x, False), x)
+    output = compare.compare(certificate, 'PixelCNN++', theirs, lambda x: network.apply(variables, x, False), x)
     with torch.no_grad():
         tensor = torch.from_numpy(x.transpose(0, 3, 1, 2))
         expected = float(utils.discretized_mix_logistic_loss(tensor, peer(tensor)))
     found = float(mixtures.mixture_of_logistics(x, output).sum())
-    print(f'PixelCNN++, negative log-likelihood: relative difference {abs(found / expected - 1):.1e}')
-    assert abs(found / expected - 1) < compare.TOLERANCE
+    certificate.add('PixelCNN++, negative log-likelihood', forward=abs(found / expected - 1))
     if options.fixture:
         inputs = {'x': x, 'nll': np.float32(expected)}
         compare.write_fixture(options.fixture / 'pclucas14_pixelcnn_pp-pixelcnn_pp.npz', tensors, inputs, output)
-    print(compare.versions(), compare.commit(options.source))
+    certificate.write()
 
 
 if __name__ == '__main__':

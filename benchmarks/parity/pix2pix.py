@@ -1,6 +1,6 @@
 """Parity with pix2pix of junyanz/pytorch-CycleGAN-and-pix2pix: the U-Net and the discriminator of patches.
 
-python -m benchmarks.parity.pix2pix --source=FOLDER [--full]
+python -m benchmarks.parity.pix2pix --source=FOLDER [--full] [--certify]
 
 Batch normalisation takes the statistics of single images, as in the peer's training and tests; dropout is off.
 """
@@ -40,6 +40,8 @@ def main() -> None:
         config.model.discriminator.update(width=2, layers=2)
     side, channels = config.data.resolution, config.data.channels
     chosen, judged = config.model.generator, config.model.discriminator
+    size = f'U-Net of {chosen.depth} levels, width {chosen.width}, images of {side}x{side}'
+    certificate = compare.Certificate('pix2pix', options, size)
     model, draw = translation.from_config(config, None), np.random.default_rng(0)
     config.model.dtype = 'float64'
     double = translation.from_config(config, None)
@@ -51,10 +53,11 @@ def main() -> None:
         ('D', judge, 'discriminator', (side, side, 2 * channels)),
     ):
         tensors = compare.tensors_of(compare.randomize(module))
-        variables = compare.converted(config, 'pix2pix', kind, tensors)[network]
+        variables = compare.converted(certificate, config, kind, tensors)[network]
         ours, exact = getattr(model, network), getattr(double, network)
         x = compare.drawn(draw, options, 1, *shape)
         output = compare.compare(
+            certificate,
             f'pix2pix, {network}',
             lambda x, peer=one_by_one(module), network=network: peer(x)[:, 0] if network[0] == 'd' else peer(x),
             lambda x, ours=ours, variables=variables: ours.apply(variables, x, False),
@@ -64,7 +67,7 @@ def main() -> None:
         if options.fixture:
             path, ignored = options.fixture / f'pix2pix-{kind}.npz', ('.running_mean', '.running_var', '_tracked')
             compare.write_fixture(path, tensors, {'x': x}, output, ignored)
-    print(compare.versions(), compare.commit(options.source))
+    certificate.write()
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Parity with the PixelSNAIL priors of rosinality/vq-vae-2-pytorch.
 
-python -m benchmarks.parity.rosinality_pixelsnail --source=FOLDER [--full]
+python -m benchmarks.parity.rosinality_pixelsnail --source=FOLDER [--full] [--certify]
 """
 
 import sys
@@ -25,6 +25,8 @@ def main() -> None:
     config = prior_pixelsnail.get_config('faces')
     side, entries = (8, 512) if options.full else (4, 4)
     blocks, residual, context_blocks = (4, 4, 3) if options.full else (1, 1, 1)
+    size = f'{blocks} blocks, {side}x{side} codes of {entries} entries'
+    certificate = compare.Certificate('rosinality_pixelsnail', options, size)
     draw = np.random.default_rng(0)
     for level, key in (('top', 'network'), ('bottom', 'lower')):
         width, inner = (256, 256) if options.full else (16, 2) if level == 'top' else (4, 3)
@@ -48,7 +50,7 @@ def main() -> None:
         codes = draw.integers(0, entries, (2, *above))
         context = codes if level == 'bottom' else None
         networks = {level: (network, jnp.asarray(x), False, None, None, context)}
-        variables = compare.converted(config, 'rosinality_pixelsnail', level, tensors, networks)[level]
+        variables = compare.converted(certificate, config, level, tensors, networks)[level]
 
         def theirs(x: torch.Tensor, peer=peer, context=context) -> torch.Tensor:
             """Gives the weights of the entries in place of the one-hot codes that the peer makes inside."""
@@ -60,6 +62,7 @@ def main() -> None:
             return peer(given, None if context is None else torch.from_numpy(context))[0]
 
         output = compare.compare(
+            certificate,
             f'PixelSNAIL, {level}',
             theirs,
             lambda x: network.apply(variables, x, False, context=context),
@@ -68,7 +71,7 @@ def main() -> None:
         if options.fixture:
             inputs = {'x': x} if context is None else {'x': x, 'context': codes}
             compare.write_fixture(options.fixture / f'rosinality_pixelsnail-{level}.npz', tensors, inputs, output)
-    print(compare.versions(), compare.commit(options.source))
+    certificate.write()
 
 
 if __name__ == '__main__':

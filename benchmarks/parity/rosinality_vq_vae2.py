@@ -1,6 +1,6 @@
 """Parity with the VQ-VAE-2 of rosinality/vq-vae-2-pytorch, and with the training step of its codebooks.
 
-python -m benchmarks.parity.rosinality_vq_vae2 --source=FOLDER [--full]
+python -m benchmarks.parity.rosinality_vq_vae2 --source=FOLDER [--full] [--certify]
 """
 
 import sys
@@ -27,16 +27,20 @@ def main() -> None:
         sizes = dict(channel=8, n_res_block=1, n_res_channel=2, embed_dim=4, n_embed=6)
         config.model.networks.update(width=8, blocks=1)
         config.model.quantizer.update(entries=6, latent_size=4)
+    side = config.data.resolution
+    size_of = f'width {sizes["channel"]}, {sizes["n_embed"]} entries, images of {side}x{side}'
+    certificate = compare.Certificate('rosinality_vq_vae2', options, size_of)
     peer = vqvae.VQVAE(in_channel=1, **sizes)
     compare.randomize(peer)
     for quantizer in (peer.quantize_t, peer.quantize_b):
         quantizer.cluster_size.abs_().add_(1 / 64)  # counts
     tensors = compare.tensors_of(peer)
-    variables = compare.converted(config, 'rosinality_vq_vae2', 'vqvae', tensors)
+    variables = compare.converted(certificate, config, 'vqvae', tensors)
     ours = hierarchical_quantized.from_config(config)
-    draw, side = np.random.default_rng(0), config.data.resolution
+    draw = np.random.default_rng(0)
     x = draw.standard_normal((1 if options.full else 2, side, side, 1)).astype(np.float32)
     top_z = compare.compare(
+        certificate,
         'VQ-VAE-2, top grid before quantisation',
         lambda x: peer.quantize_conv_t(peer.enc_t(peer.enc_b(x))),
         lambda x: ours.top_encoder.apply(variables['top_encoder'], ours.features.apply(variables['features'], x)),
@@ -54,6 +58,7 @@ def main() -> None:
     above, below = (draw.standard_normal(grid.shape).astype(np.float32) for grid in (top, bottom))
     fixed = torch.from_numpy(np.ascontiguousarray(features.transpose(0, 3, 1, 2)))
     bottom_z = compare.compare(
+        certificate,
         'VQ-VAE-2, bottom grid before quantisation, from a top grid',
         lambda top: peer.quantize_conv_b(torch.cat([peer.dec_t(top), fixed], 1)),
         lambda top: ours.bottom_encoder.apply(variables['bottom_encoder'], top, features),
@@ -62,6 +67,7 @@ def main() -> None:
     both = np.concatenate([above.repeat(2, 1).repeat(2, 2), below], -1)  # one input for both grids
     size = top.shape[-1]
     output = compare.compare(
+        certificate,
         'VQ-VAE-2, decoder',
         lambda both: peer.decode(both[:, :size, ::2, ::2], both[:, size:]),
         lambda both: ours.decoder.apply(variables['decoder'], both[:, ::2, ::2, :size], both[..., size:]),
@@ -74,8 +80,7 @@ def main() -> None:
     expected = {'entries': peer.quantize_t.embed.numpy().T, 'count': peer.quantize_t.cluster_size.numpy()}
     for name, array in expected.items():
         error = compare.difference(moved['codebook'][name], array)
-        print(f'VQ-VAE-2, {name} after a step of the codebook: largest relative difference {error:.1e}')
-        assert error < compare.TOLERANCE
+        certificate.add(f'codebook, {name} after a step', update=error)
     if options.fixture:
         inputs = {'x': x, 'features': features, 'top_z': top_z, 'top': top, 'bottom_z': bottom_z}
         inputs |= {
@@ -86,7 +91,7 @@ def main() -> None:
             **{f'moved_{name}': array for name, array in expected.items()},
         }
         compare.write_fixture(options.fixture / 'rosinality_vq_vae2-vqvae.npz', tensors, inputs, output)
-    print(compare.versions(), compare.commit(options.source))
+    certificate.write()
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Parity with mapping, synthesis and discriminator of NVlabs/stylegan2-ada-pytorch.
 
-python -m benchmarks.parity.stylegan2_ada --source=FOLDER [--full]
+python -m benchmarks.parity.stylegan2_ada --source=FOLDER [--full] [--certify]
 """
 
 import functools
@@ -55,6 +55,8 @@ def main() -> None:
         config.data.resolution, config.model.latent_size = 8, 8
         chosen.update(base=32, most=8, width=8, layers=2)
     side = config.data.resolution
+    size = f'width {chosen.most}, {chosen.layers} layers of the mapping, images of {side}x{side}'
+    certificate = compare.Certificate('stylegan2_ada', options, size)
     shared = dict(channel_base=chosen.base, channel_max=chosen.most, conv_clamp=chosen.clamp)
     sizes = dict(c_dim=0, img_resolution=side, img_channels=3)
     generator = Generator(
@@ -78,15 +80,17 @@ def main() -> None:
     drawn = functools.partial(compare.drawn, draw, options)
 
     tensors = tree['G_ema']['state']
-    variables = compare.converted(config, 'stylegan2_ada', 'generator', tensors)
+    variables = compare.converted(certificate, config, 'generator', tensors)
     z, styles = drawn(2, config.model.latent_size), drawn(2, nets.layers, chosen.width)
     w = compare.compare(
+        certificate,
         'StyleGAN2, mapping',
         lambda z: generator.mapping(z, None)[:, 0],
         lambda z: nets.mapping.apply(variables['mapping'], z, False),
         z,
     )
     output = compare.compare(
+        certificate,
         'StyleGAN2, synthesis',
         lambda styles: generator.synthesis(styles, noise_mode='const'),
         lambda styles: nets.generator.apply(variables['generator'], styles, False),
@@ -97,9 +101,10 @@ def main() -> None:
         path = options.fixture / 'stylegan2_ada-generator.npz'
         compare.write_fixture(path, tensors, inputs, output, ('.resample_filter',))
     tensors = tree['D']['state']
-    variables = compare.converted(config, 'stylegan2_ada', 'discriminator', tensors)
+    variables = compare.converted(certificate, config, 'discriminator', tensors)
     x = drawn(BATCH, side, side, 3)
     output = compare.compare(
+        certificate,
         'StyleGAN2, discriminator',
         lambda x: judge(x[ORDER], None)[np.argsort(ORDER), 0],
         lambda x: nets.discriminator.apply(variables['discriminator'], x, False),
@@ -108,7 +113,7 @@ def main() -> None:
     if options.fixture:
         path = options.fixture / 'stylegan2_ada-discriminator.npz'
         compare.write_fixture(path, tensors, {'x': x}, output, ('.resample_filter',))
-    print(compare.versions(), compare.commit(options.source))
+    certificate.write()
 
 
 if __name__ == '__main__':

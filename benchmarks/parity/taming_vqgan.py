@@ -1,6 +1,6 @@
 """Parity with the VQGAN f16 of CompVis/taming-transformers, with its discriminator.
 
-python -m benchmarks.parity.taming_vqgan --source=FOLDER [--full]
+python -m benchmarks.parity.taming_vqgan --source=FOLDER [--full] [--certify]
 """
 
 import sys
@@ -33,6 +33,7 @@ def main() -> None:
         model.Normalize = lambda size: nn.GroupNorm(max(1, size // 4), size, eps=1e-6)
     networks, quantizer, judge = config.model.networks, config.model.quantizer, config.model.discriminator
     side, channels, size = config.data.resolution, config.data.channels, quantizer.latent_size
+    certificate = compare.Certificate('taming_vqgan', options, f'width {networks.width}, images of {side}x{side}')
     smallest = side // 2 ** (len(networks.multipliers) - 1)
     settings = dict(ch=networks.width, out_ch=channels, ch_mult=networks.multipliers, num_res_blocks=networks.blocks)
     settings |= dict(attn_resolutions=[smallest], in_channels=channels, resolution=side, z_channels=size)
@@ -46,11 +47,12 @@ def main() -> None:
     peer.loss.discriminator = NLayerDiscriminator(channels, judge.width, judge.layers)
     compare.randomize(peer)
     tensors = compare.tensors_of(peer)
-    variables = compare.converted(config, 'taming_vqgan', 'vqgan', tensors)
+    variables = compare.converted(certificate, config, 'vqgan', tensors)
     ours = vqgan.from_config(config, None, None)
     draw = np.random.default_rng(0)
     x = draw.standard_normal((2, side, side, channels)).astype(np.float32)
     z = compare.compare(
+        certificate,
         'VQGAN, grid before quantisation',
         lambda x: peer.quant_conv(peer.encoder(x)),
         lambda x: ours.vqvae.encoder.apply(variables['encoder'], x),
@@ -62,12 +64,14 @@ def main() -> None:
     assert np.array_equal(nearest, np.asarray(found.indices).ravel()), 'other entries'
     entries = table[nearest].reshape(z.shape)
     output = compare.compare(
+        certificate,
         'VQGAN, decoder',
         lambda z: peer.decoder(peer.post_quant_conv(z)),
         lambda z: ours.vqvae.decoder.apply(variables['decoder'], z),
         entries,
     )
     logits = compare.compare(
+        certificate,
         'VQGAN, discriminator',
         peer.loss.discriminator,
         lambda x: ours.discriminator.apply(variables['discriminator'], x, False)[..., None],
@@ -76,7 +80,7 @@ def main() -> None:
     if options.fixture:
         inputs = {'x': x, 'z': z, 'entries': entries, 'logits': logits[..., 0]}
         compare.write_fixture(options.fixture / 'taming_vqgan-vqgan.npz', tensors, inputs, output)
-    print(compare.versions(), compare.commit(options.source))
+    certificate.write()
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Parity with the VQ-VAE of zalandoresearch/pytorch-vq-vae.
 
-python -m benchmarks.parity.zalando_vq_vae --source=FOLDER [--full]
+python -m benchmarks.parity.zalando_vq_vae --source=FOLDER [--full] [--certify]
 """
 
 import json
@@ -33,6 +33,8 @@ def main() -> None:
     config.model.quantizer.update(entries=entries, latent_size=size)
     if not options.full:
         config.data.resolution = 8
+    size_of = f'width {width}, {entries} entries, images of {config.data.resolution}x{config.data.resolution}'
+    certificate = compare.Certificate('zalando_vq_vae', options, size_of)
     names = peer_classes((options.source / 'vq-vae.ipynb').read_text())
     peer = compare.randomize(names['Model'](width, blocks, inner, entries, size, 0.25, 0.99))
     tensors = compare.tensors_of(peer)
@@ -41,8 +43,9 @@ def main() -> None:
     x = draw.standard_normal((1 if options.full else 2, side, side, 3)).astype(np.float32)
     z = np.zeros((1, *ours.grid), np.float32)
     networks = {'encoder': (ours.encoder, x), 'quantizer': (ours.quantizer, z, False), 'decoder': (ours.decoder, z)}
-    variables = compare.converted(config, 'zalando_vq_vae', 'vqvae', tensors, networks)
+    variables = compare.converted(certificate, config, 'vqvae', tensors, networks)
     z = compare.compare(
+        certificate,
         'VQ-VAE, grid before quantisation',
         lambda x: peer._pre_vq_conv(peer._encoder(x / 2)),
         lambda x: ours.encoder.apply(variables['encoder'], x),
@@ -57,6 +60,7 @@ def main() -> None:
         np.float32
     )  # the entries are round: they reach kinks of the ReLU
     output = compare.compare(
+        certificate,
         'VQ-VAE, decoder',
         lambda z: 2 * peer._decoder(z),
         lambda z: ours.decoder.apply(variables['decoder'], z),
@@ -65,7 +69,7 @@ def main() -> None:
     if options.fixture:
         inputs = {'x': x, 'z': z, 'entries': entries, 'codes': codes}
         compare.write_fixture(options.fixture / 'zalando_vq_vae-vqvae.npz', tensors, inputs, output)
-    print(compare.versions(), compare.commit(options.source))
+    certificate.write()
 
 
 if __name__ == '__main__':

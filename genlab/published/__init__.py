@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 RECORDS = (  # modules of this package
     'pytorch_dcgan',
     'diffusers_ddpm',
+    'improved_diffusion',
     'dit',
     'edm',
     'kl_f8',
@@ -31,7 +32,7 @@ RECORDS = (  # modules of this package
 )
 OWN = 'genlab'  # the name of the record of files that genlab wrote: our paths and layouts
 
-_NO_WEIGHTS = 'no weights of this system were published'
+_NO_WEIGHTS = 'no public weights of this system are known'
 _DIGITS = 'trained on digits here; no weights were published'
 _OTHER_LAYOUT = 'weights exist; no record yet'
 _TABLES = 'its parameters are estimated in seconds'
@@ -54,33 +55,33 @@ CONFIGS: dict[str, tuple[str, ...] | str] = {  # names of records, or why there 
     'dit': ('dit',),
     'dvae': 'the published encoder and decoder of DALL-E are larger networks of another design',
     'edm': ('edm',),
-    'flow_matching': _NO_WEIGHTS,
+    'flow_matching': _OTHER_LAYOUT,
     'fsq_vae': _NO_WEIGHTS,
     'gan': _DIGITS,
     'gigagan': 'the weights of the paper were not published',
     'gmm': _TABLES,
     'hierarchical_vae': _OTHER_LAYOUT,
     'hmm': _TABLES,
-    'improved_ddpm': _OTHER_LAYOUT,
-    'latent_diffusion': 'the published denoisers condition on text or classes by cross-attention; no record yet',
+    'improved_ddpm': ('improved_diffusion',),
+    'latent_diffusion': _OTHER_LAYOUT,
     'linear_ae': _DIGITS,
     'lostgan': _OTHER_LAYOUT,
     'masked_diffusion': _OTHER_LAYOUT,
-    'meanflow': _NO_WEIGHTS,
+    'meanflow': _OTHER_LAYOUT,
     'pix2pix': ('pix2pix',),
     'pixelcnn': _NO_WEIGHTS,
     'pixelcnn_pp': ('pclucas14_pixelcnn_pp',),
-    'prior_maskgit': 'a prior over the codes of a tokenizer of your own',
+    'prior_maskgit': _OTHER_LAYOUT,
     'prior_pixelcnn': 'a prior over the codes of a tokenizer of your own',
     'prior_pixelsnail': ('rosinality_pixelsnail',),
-    'prior_transformer': 'a prior over the codes of a tokenizer of your own',
+    'prior_transformer': _OTHER_LAYOUT,
     'progan': _OTHER_LAYOUT,
     'r3gan': _OTHER_LAYOUT,
     'rbm': _NO_WEIGHTS,
-    'shortcut': _NO_WEIGHTS,
+    'shortcut': _OTHER_LAYOUT,
     'sngan': _OTHER_LAYOUT,
     'sparse_ae': _DIGITS,
-    'speech2image': 'no record yet',
+    'speech2image': _NO_WEIGHTS,
     'stacked_ae': _DIGITS,
     'stacked_digits': _DIGITS,
     'stylegan': _OTHER_LAYOUT,

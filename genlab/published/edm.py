@@ -7,7 +7,6 @@ their side.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from genlab.networks.diffusion.unet import UNet
@@ -18,29 +17,16 @@ from genlab.published.mapping import (
     SAME,
     Entry,
     Keys,
-    Layout,
     Record,
     Table,
     affine,
     norm,
+    packed,
     residual,
 )
 
 FILTERS = ('.resample_filter',)  # buffers that the configuration determines
-
-
-def interleaved(layout: Layout, heads: int) -> Layout:
-    """Returns the layout of a packed layer whose outputs are (head, channel, part); ours are (part, head, channel)."""
-
-    def turn(array: np.ndarray, first: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
-        split = array.reshape(*array.shape[:-1], *first)
-        kept = range(array.ndim - 1)
-        return split.transpose(*kept, *(array.ndim - 1 + axis for axis in axes)).reshape(array.shape)
-
-    return Layout(
-        lambda array, shape: turn(layout.read(array, shape), (heads, -1, 3), (2, 0, 1)),
-        lambda array, shape: layout.write(turn(array, (3, heads, -1), (1, 2, 0)), shape),
-    )
+ORDER = ('head', 'channel', 'part')
 
 
 def tables(config: ConfigDict) -> Mapping[str, Table]:
@@ -90,9 +76,9 @@ def _block(theirs: str, ours: str, shortcut: bool, heads: int) -> Iterator[Entry
     yield from residual(theirs, ours, first=0, embedding='affine', shortcut='skip' if shortcut else '')
     if heads:
         yield from norm(f'{theirs}.norm2', f'{ours}/attention_normalization')
-        packed = f'{ours}/attention/query_key_value'
-        yield Entry(f'{theirs}.qkv.weight', f'{packed}/kernel', interleaved(CONV_DENSE, heads))
-        yield Entry(f'{theirs}.qkv.bias', f'{packed}/bias', interleaved(SAME, heads))
+        joined = f'{ours}/attention/query_key_value'
+        yield Entry(f'{theirs}.qkv.weight', f'{joined}/kernel', packed(CONV_DENSE, heads, ORDER))
+        yield Entry(f'{theirs}.qkv.bias', f'{joined}/bias', packed(SAME, heads, ORDER))
         yield from affine(f'{theirs}.proj', f'{ours}/attention/output', CONV_DENSE)
 
 

@@ -15,7 +15,12 @@ from ml_collections import ConfigDict
 
 from genlab.config import at
 from genlab.errors import ConfigError, meant
+from genlab.published import files
 from genlab.published.files import Tree
+
+
+# Names under which training scripts keep the state dict of one network; averages come first.
+WRAPPERS = ('ema', 'g_ema', 'model', 'state_dict')
 
 
 class Layout(NamedTuple):
@@ -113,6 +118,28 @@ GAIN_DENSE = Layout(lambda array, shape: array.reshape(shape), lambda array, sha
 GAIN_CONV = Layout(lambda array, shape: array.reshape(shape), lambda array, shape: array.reshape(-1, 1, 1, 1))
 # A 1x1 convolution of theirs that is a dense layer of ours.
 CONV_DENSE = reshaped(CONV, lambda ours: (1, 1, *ours))
+CONV1D_DENSE = reshaped(permuted(2, 1, 0), lambda ours: (1, *ours))  # torch.nn.Conv1d: [out, in, 1]
+
+
+def packed(layout: Layout, heads: int, order: tuple[str, str, str]) -> Layout:
+    """Returns the layout of a packed layer of query, key and value, whose outputs are (part, head, channel) here.
+
+    Args:
+      layout: of the layer without that.
+      heads: their number.
+      order: of 'part', 'head' and 'channel' there.
+    """
+    sizes, ours = {'part': 3, 'head': heads, 'channel': -1}, ('part', 'head', 'channel')
+
+    def turn(array: np.ndarray, old: tuple[str, ...], new: tuple[str, ...]) -> np.ndarray:
+        split = array.reshape(*array.shape[:-1], *(sizes[name] for name in old))
+        axes = (array.ndim - 1 + old.index(name) for name in new)
+        return split.transpose(*range(array.ndim - 1), *axes).reshape(array.shape)
+
+    return Layout(
+        lambda array, shape: turn(layout.read(array, shape), order, ours),
+        lambda array, shape: layout.write(turn(array, ours, order), shape),
+    )
 
 
 def affine(theirs: str, ours: str, layout: Layout, bias: bool = True, **place: Any) -> Iterator[Entry]:
@@ -169,7 +196,7 @@ def codebook(network: str, decay: float) -> dict[str, float]:
 
 
 def section(tree: Tree, table: Table, where: str) -> Mapping[str, Any]:
-    """Returns the part of a file that holds the tensors of a table: the first of `table.sections` that is there."""
+    """Returns the part of a file that holds the tensors of a table; see `section_of`."""
     if (place := section_of(tree, table)) is None:
         raise ConfigError(f'{where}: it has none of {", ".join(".".join(place) for place in table.sections)}')
     found: Mapping[str, Any] = _at(tree, place)
@@ -177,8 +204,21 @@ def section(tree: Tree, table: Table, where: str) -> Mapping[str, Any]:
 
 
 def section_of(tree: Tree, table: Table) -> tuple[str, ...] | None:
-    """Returns the first of `table.sections` that is in a file, or None."""
-    return next((place for place in table.sections if isinstance(_at(tree, place), Mapping)), None)
+    """Returns the first of `table.sections` and `WRAPPERS` that holds a tensor of the table.
+
+    If none does, it returns the first of `table.sections` that is in the file, or None.
+    """
+    known = {entry.theirs for entry in table.entries}
+    there = [place for place in table.sections if isinstance(_at(tree, place), Mapping)]
+    wrapped = [(name,) for name in WRAPPERS if isinstance(_at(tree, (name,)), Mapping)]
+    holding = (place for place in (*there, *wrapped) if not known.isdisjoint(unwrapped(files.flat(_at(tree, place)))))
+    return next(holding, there[0] if there else None)
+
+
+def unwrapped(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Removes the prefix of PyTorch's parallel wrappers, if all names have it."""
+    prefix = 'module.' if all(name.startswith('module.') for name in tensors) else ''
+    return {name.removeprefix(prefix): array for name, array in tensors.items()}
 
 
 def _at(tree: Tree, place: tuple[str, ...]) -> Any:

@@ -191,7 +191,7 @@ Matched = tuple[str, Table, dict[str, np.ndarray]]  # kind, table, tensors
 
 
 def parted(tables: Mapping[str, Table], tree: Any, where: str) -> list[Matched]:
-    """Returns the kind, table and tensors of each section of a file that the tables name."""
+    """Returns the kind, table and tensors of each section of a file that holds tensors of a table."""
     places = {kind: mapping.section_of(tree, table) for kind, table in tables.items()}
     found = {place for place in places.values() if place} or {()}  # the whole file counts where it has no sections
     parts = [{kind: table for kind, table in tables.items() if places[kind] == place} for place in sorted(found)]
@@ -211,7 +211,7 @@ def matching(tables: Mapping[str, Table], tree: Any, where: str) -> Matched:
     found, error = {}, ConfigError(where)
     for kind, table in tables.items():
         try:
-            found[kind] = unwrapped(files.flat(mapping.section(tree, table, where)))
+            found[kind] = mapping.unwrapped(files.flat(mapping.section(tree, table, where)))
         except ConfigError as fault:
             error = fault
     if not found:
@@ -224,12 +224,6 @@ def matching(tables: Mapping[str, Table], tree: Any, where: str) -> Matched:
             raise ConfigError(f'{where}: {", ".join(same)} have the same tensors: end its name with one of them')
         best = named[0]
     return best, tables[best], found[best]
-
-
-def unwrapped(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Removes the prefix of PyTorch's parallel wrappers, if all names have it."""
-    prefix = 'module.' if all(name.startswith('module.') for name in tensors) else ''
-    return {name.removeprefix(prefix): array for name, array in tensors.items()}
 
 
 def _filled(state: State, found: Mapping[str, np.ndarray], placement: parallel.Placement) -> State:

@@ -2,6 +2,7 @@
 
 The fixtures hold random weights of tiny networks and the peer's output (benchmarks/parity)."""
 
+import argparse
 import json
 import pathlib
 import pickle
@@ -24,6 +25,7 @@ from genlab.published import files, mapping, recorded, runs, torch_file
 from genlab.run import workdir
 from genlab.training import loop, parallel, pretrained
 from genlab.training.program import programs
+from support import torch_files
 from support.runs import FILES, ROOT, module_of
 
 FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
@@ -37,6 +39,7 @@ def published_config(name):
     path, variant = {
         'pytorch_dcgan': ('dcgan', ''),
         'diffusers_ddpm': ('ddpm', 'cifar10'),
+        'improved_diffusion': ('improved_ddpm', 'cifar10'),
         'edm': ('edm', 'cifar10_ncsnpp' if 'ncsnpp' in name else 'cifar10'),
         'kl_f8': ('vae', 'kl_f8'),
         'dit': ('dit', ''),
@@ -97,9 +100,11 @@ def tiny(name):
         config.model.quantizer.update(entries=6, latent_size=4)
     else:
         config.model.network.update(width=4, multipliers=(1, 2), blocks=1, attention=(4,))
-        if record == 'diffusers_ddpm':
+        if record in ('diffusers_ddpm', 'improved_diffusion'):
             with config.unlocked():
                 config.model.network.groups = 2
+        if record == 'improved_diffusion':
+            config.model.network.heads = 2
     return config
 
 
@@ -245,7 +250,8 @@ def test_outputs_are_those_of_the_peer(name):
         np.testing.assert_array_equal(array, tensors[key])
 
 
-def test_older_names_of_a_peer_are_recognised():
+@pytest.mark.parametrize('form', ['zip', 'legacy'])
+def test_older_names_of_a_peer_are_recognised(tmp_path, form):
     name = 'diffusers_ddpm-newer.npz'
     tensors, (config, newer, found) = fixture(name)[0], calls(name)
     renames = {'to_q': 'query', 'to_k': 'key', 'to_v': 'value', 'to_out.0': 'proj_attn'}
@@ -254,7 +260,8 @@ def test_older_names_of_a_peer_are_recognised():
         for key, array in tensors.items()
     }
     record = published.record('diffusers_ddpm')
-    kind, table, same = runs.matching(record.tables(record.complete(config)), older, 'it')
+    tree = files.read('torch', torch_files.write(tmp_path / 'diffusion_pytorch_model.bin', older, form))
+    ((kind, table, same),) = runs.parted(record.tables(record.complete(config)), tree, 'it')
     assert kind == 'older' and {*older} != {*tensors}
     shapes = {path: leaf.shape for path, leaf in mapping.paths({net: one[0] for net, one in found.items()}).items()}
     expected = mapping.to_ours(tensors, newer, shapes, 'it')
@@ -286,7 +293,8 @@ def test_the_prefix_of_parallel_wrappers_is_removed():
     tensors = fixture('zalando_vq_vae-vqvae.npz')[0]
     config, table, _ = calls('zalando_vq_vae-vqvae.npz')
     wrapped = {f'module.{name}': array for name, array in tensors.items()}
-    assert {*runs.matching({'vqvae': table}, wrapped, 'it')[2]} == {*tensors}
+    for tree in (wrapped, {'step': 3, 'model': wrapped}):
+        assert {*runs.parted({'vqvae': table}, tree, 'it')[0][2]} == {*tensors}
     mixed = runs.matching({'vqvae': table}, {**wrapped, 'step': np.ones(1)}, 'it')[2]
     assert {*mixed} == {*wrapped, 'step'}  # a name without it: nothing is known of the file
 
@@ -302,7 +310,7 @@ def test_files_without_a_discriminator_are_recognised():
 
 def test_every_record_has_a_fixture_and_all_are_small():
     assert {name.partition('-')[0] for name in NAMES} == {*published.RECORDS}
-    assert sum((FIXTURES / name).stat().st_size for name in NAMES) < 260_000
+    assert sum((FIXTURES / name).stat().st_size for name in NAMES) < 200_000
 
 
 def test_every_config_has_a_record_or_says_why_not():
@@ -320,6 +328,7 @@ LAYOUTS = {
     'permuted': (mapping.permuted(2, 0, 1), (2, 3, 4)),
     'transposed convolution': (mapping.CONV_TRANSPOSE, (4, 5, 2, 3)),
     'dense of a convolution': (mapping.CONV_DENSE, (2, 3)),
+    'packed': (mapping.packed(mapping.CONV1D_DENSE, 2, ('head', 'part', 'channel')), (2, 12)),
 }
 
 
@@ -367,6 +376,21 @@ def test_statistics_that_a_peer_does_not_use_are_left_out():
         mapping.to_ours({**tensors, 'model.2.scale': np.zeros(1)}, table, shapes, 'it')
 
 
+@pytest.mark.parametrize('form', ['zip', 'legacy'])
+def test_averages_and_options_of_a_checkpoint_are_read(tmp_path, form):
+    tensors, record = fixture('dit-transformer.npz')[0], published.record('dit')
+    older = {name: 0 * array for name, array in tensors.items()}
+    options = argparse.Namespace(model='DiT-B/4', image_size=512, num_classes=10, vae='ema', ckpt_every=50_000)
+    names = {'model': older, 'ema': tensors, 'opt': {'state': {}, 'groups': [{'lr': 1e-4}]}, 'args': options}
+    tree = files.read('torch', torch_files.write(tmp_path / '0400000.pt', names, form))
+    ((_, _, found),) = runs.parted(record.tables(record.complete(tiny('dit-transformer.npz'))), tree, 'it')
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(found[name], array)
+    expected = record.translate(tree['args'])
+    assert expected['model.network.width'] == 768 and expected['data.resolution'] == 512
+    assert expected['model.network.patch'] == 4 and expected['model.classes'] == 10
+
+
 # Run folders.
 
 
@@ -383,16 +407,20 @@ def gan():
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
-    """Writes the files of the generator and the discriminator."""
-    folder, paths = tmp_path_factory.mktemp('weights'), []
-    for kind in ('generator', 'discriminator'):
-        tensors = fixture(f'pytorch_dcgan-{kind}.npz')[0]
-        paths.append(folder / f'{kind}.npz')
-        np.savez(paths[-1], **tensors)
-    return paths
+    """Writes checkpoints of a training: a nested one of bfloat16 for the generator, one without an archive beside."""
+    folder = tmp_path_factory.mktemp('weights')
+    made, judge = (fixture(f'pytorch_dcgan-{kind}.npz')[0] for kind in ('generator', 'discriminator'))
+    half = {name: array.astype(jnp.bfloat16) for name, array in made.items()}  # holds these weights exactly
+    worse = {name: 0 * array for name, array in made.items()}
+    options = argparse.Namespace(rate=2e-4, sizes=[64, 64], resumed=None, cuda=True)
+    tree = {'model': worse, 'g_ema': half, 'args': options, 'optimizer': {'state': {'0': {'step': 3}}}}
+    return [
+        torch_files.write(folder / 'generator.pt', tree),
+        torch_files.write(folder / 'discriminator.pth', judge, 'legacy'),
+    ]
 
 
-def make(config, folder, paths, form='npz', record='pytorch_dcgan', **rest):
+def make(config, folder, paths, form='torch', record='pytorch_dcgan', **rest):
     return runs.make(config, experiment.load(config.experiment), folder, form, paths, record, **rest)
 
 
@@ -427,9 +455,9 @@ def test_a_run_folder_holds_the_weights_and_goes_on(gan, run, tmp_path):
         for name, array in fixture('pytorch_dcgan-discriminator.npz')[0].items():
             if not name.endswith('num_batches_tracked'):
                 np.testing.assert_array_equal(found[name], array)
-    make(gan, tmp_path / 'again', [tmp_path / 'own.npz'], record=published.OWN)
+    make(gan, tmp_path / 'again', [tmp_path / 'own.npz'], 'npz', published.OWN)
     with pytest.raises(ConfigError, match='holds checkpoint 0'):
-        make(gan, run, [tmp_path / 'own.npz'], record=published.OWN)
+        make(gan, run, [tmp_path / 'own.npz'], 'npz', published.OWN)
     loop.fit(gan, build, tmp_path / 'again')  # two steps
     assert (tmp_path / 'again/checkpoints/2').exists()
 
@@ -505,6 +533,8 @@ def changed(tensors, case):
         tensors['main.3.weight'] = np.zeros((8, 5, 4, 4), np.float32)
     elif case == 'axes':
         tensors['main.3.weight'] = np.zeros((8, 5), np.float32)
+    elif case == 'other':
+        tensors = fixture('zalando_vq_vae-vqvae.npz')[0]
     elif case == 'not finite':
         tensors['main.3.weight'] = np.full_like(tensors['main.3.weight'], np.nan)
     return tensors
@@ -520,11 +550,15 @@ def changed(tensors, case):
         ('not finite', 'ConvTranspose_1.*not finite'),
         ('twice', 'filled .* already'),
         ('record', 'choose one of'),
+        ('file', 'file.pt is no torch file or is damaged'),
+        ('other', r'the tensor main\.\d+\.[a-z_]+ is missing'),
     ],
 )
 def test_a_wrong_file_is_refused_by_name_and_writes_nothing(gan, tmp_path, case, message):
-    path = tmp_path / 'file.npz'
-    np.savez(path, **changed(fixture('pytorch_dcgan-generator.npz')[0], case))
+    tensors = changed(fixture('pytorch_dcgan-generator.npz')[0], case)
+    path = torch_files.write(tmp_path / 'file.pt', tensors if case == 'axes' else {'ema': tensors})
+    if case == 'file':
+        path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ConfigError, match=message) as error:
         paths = [path, path] if case == 'twice' else [path]
         make(gan, tmp_path / 'run', paths, record='dcgan' if case == 'record' else 'pytorch_dcgan')
