@@ -40,19 +40,21 @@ FIGURES = {
 HEAD = """# Parity with the peers
 
 Each row is a comparison of a network of a peer, with random weights, with ours after a conversion by its record
-([docs/guide/published.md](guide/published.md)). `python -m benchmarks.parity.certify` writes this page from the certificates in
-`benchmarks/parity/certificates/`; the scripts of `benchmarks/parity/` write those with `--certify` (extra `parity`), one peer at a time.
+([docs/guide/published.md](guide/published.md)). `python -m benchmarks.parity.certify` writes this page from the
+certificates in `benchmarks/parity/certificates/`. The scripts of `benchmarks/parity/` write those with `--certify`
+(extra `parity`), one peer at a time.
 
-All figures are the largest difference, relative to the largest value; {tolerance} or more would have stopped the script.
+All figures are the largest difference, relative to the largest value; {tolerance} or more stops a script.
 
-- **Input gradients**: of a random projection of the outputs. In a large network some units are within rounding of the kink of their
-  rectifier, where the slope jumps. Gradients that differ in float32 are then compared in float64, which is the figure that counts.
-- **Trajectory**: samples of a deterministic solver after a few steps from the same noise.
-- **Step**: the change of all parameters by one training step with the same data, noise and times, relative to the largest change. Adam's
-  first step takes only the sign of a gradient. So both sides compute in float64, and parameters whose gradient is below {rounding} of the
-  largest one of their tensor are left out; "left out" is their share.
-- **Ours** is the last commit that changed {code} of `genlab/` before the script ran; a + would mean
-  changes that are in no commit.
+- **Input gradients**: of a random projection of the outputs. In a large network some units are within rounding of the
+  kink of their rectifier, where the slope jumps. Gradients that differ in float32 are then compared in float64; that
+  figure counts.
+- **Trajectory**: samples after a few steps of a solver from the same noise.
+- **Step**: the change of all parameters by one training step with the same data, noise and times, relative to the
+  largest change. Adam's first step takes only the sign of a gradient. So both sides compute in float64, and parameters
+  whose gradient is below {rounding} of the largest one of their tensor are left out; "left out" is their share.
+- **Ours** is the last commit that changed {code} of `genlab/`
+  before the script ran; a + would mean changes that are in no commit.
 """
 
 
@@ -77,13 +79,13 @@ def command(record: str, size: str) -> str:
 
 def page(certificates: Mapping[str, Any]) -> str:
     """Returns docs/parity.md."""
-    differences = ['record', 'size', 'compared', 'outputs', 'input gradients', 'in float64', 'trajectory', 'step', 'left out']
+    figures = ['outputs', 'input gradients', 'in float64', 'trajectory', 'step', 'left out']
     versions = ['record', 'size', 'networks', 'parameters', 'peer', 'ours', 'date', 'Python', 'torch', 'JAX', 'command']
     return '\n'.join(
         (
             HEAD.format(tolerance=_short(TOLERANCE), rounding=_short(ROUNDING), code=', '.join(CODE)),
             '## Differences\n',
-            *_table(differences, _differences(certificates)),
+            *_table(['record', 'size', 'compared', *figures], _differences(certificates)),
             '\n## Runs\n',
             *_table(versions, _runs(certificates)),
             '',
@@ -163,7 +165,9 @@ def with_ladder(text: str, certificates: Mapping[str, Any]) -> str:
 def main() -> None:
     """Runs the scripts of the named records, and writes both pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('peers', nargs='*', metavar='RECORD=FOLDER', help='records to renew, with the folders of the peers')
+    parser.add_argument(
+        'peers', nargs='*', metavar='RECORD=FOLDER', help='records to renew, with the folders of the peers'
+    )
     parser.add_argument('--full', action='store_true', help='the published sizes instead of tiny networks')
     options = parser.parse_args()
     failed = []

@@ -275,7 +275,7 @@ def _sample_keys(x: Any) -> jax.Array:
 
 @contextlib.contextmanager
 def noise_of(x: np.ndarray, copies: int = 1) -> Iterator[None]:
-    """Lets `torch.randn_like` return the noise of our sampler from x [B, H, W, C], step by step, `copies` times each."""
+    """Lets `torch.randn_like` return the noise of our sampler from x [B, H, W, C] step by step, `copies` times."""
     steps = itertools.count(1)
 
     def draw(like: torch.Tensor) -> torch.Tensor:
@@ -327,7 +327,7 @@ class Moved:
         self.before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
     def changes(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Returns the changes of the tensors, and their gradients, by name; unused ones and buffers have gradients of 0."""
+        """Returns changes and gradients of the tensors by name; unused ones and buffers have gradients of 0."""
         found = {name: parameter.grad for name, parameter in self.module.named_parameters()}
         gradients = {name: gradient.numpy().copy() for name, gradient in found.items() if gradient is not None}
         moved = {name: (new - self.before[name]).detach() for name, new in self.module.state_dict().items()}

@@ -116,7 +116,12 @@ def main() -> None:
     both = dict(y=torch.cat([classes_of, torch.full((2,), classes)]), cfg_scale=1.5)
     with torch.no_grad(), compare.noise_of(x, copies=2):
         samples = chain.p_sample_loop(
-            peer.forward_with_cfg, (4, *start.shape[1:]), start.repeat(2, 1, 1, 1), False, model_kwargs=both, device='cpu'
+            peer.forward_with_cfg,
+            (4, *start.shape[1:]),
+            start.repeat(2, 1, 1, 1),
+            False,
+            model_kwargs=both,
+            device='cpu',
         )
     config.sample.update(grid=dit.named('linspace'), steps=4, guidance=1.5, guidance_channels=3, clip=False)
     found = compare.sampled(config, variables, x, {'labels': classes_of.numpy()})

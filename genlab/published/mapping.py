@@ -18,7 +18,6 @@ from genlab.errors import ConfigError, meant
 from genlab.published import files
 from genlab.published.files import Tree
 
-
 # Names under which training scripts keep the state dict of one network; averages come first.
 WRAPPERS = ('ema', 'g_ema', 'model', 'state_dict')
 

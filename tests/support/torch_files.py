@@ -9,7 +9,9 @@ import numpy as np
 
 from genlab.published import torch_file
 
-KINDS = {'float32': 'Float', 'float16': 'Half', 'bfloat16': 'BFloat16', 'int64': 'Long'}  # dtype -> torch's name
+# dtype -> torch's name
+KINDS = {'float64': 'Double', 'float32': 'Float', 'float16': 'Half', 'bfloat16': 'BFloat16', 'int64': 'Long'}
+OPCODES = {str: 'V', int: 'I', float: 'F'}
 
 
 def write(path, tree, form='zip'):
@@ -39,13 +41,14 @@ def _pickled(value, storages, form):
         storage = f'(Vstorage\nctorch\n{kind}Storage\nV{key}\nVcpu\nI{value.size}\n{view}tQ'
         strides = [stride // value.itemsize for stride in np.ascontiguousarray(value).strides]
         shape, strides = (''.join(f'I{number}\n' for number in numbers) for numbers in (value.shape, strides))
-        return f'ctorch._utils\n_rebuild_tensor_v2\n({storage}I0\n({shape}t({strides}tI00\nccollections\nOrderedDict\n(tRtR'
+        view = f'({storage}I0\n({shape}t({strides}tI00\nccollections\nOrderedDict\n(tRtR'
+        return f'ctorch._utils\n_rebuild_tensor_v2\n{view}'
     if isinstance(value, argparse.Namespace):
         return f'cargparse\nNamespace\n)\x81{inner(vars(value))}b'
     if isinstance(value, dict):
         return '(d' + ''.join(f'V{name}\n{inner(part)}s' for name, part in value.items())
     if isinstance(value, list):
         return '(l' + ''.join(f'{inner(part)}a' for part in value)
-    return {type(None): 'N', str: f'V{value}\n', int: f'I{value}\n', float: f'F{value}\n', bool: f'I{value:02d}\n'}[
-        type(value)
-    ]
+    if isinstance(value, bool):
+        return f'I{value:02d}\n'
+    return 'N' if value is None else f'{OPCODES[type(value)]}{value}\n'
