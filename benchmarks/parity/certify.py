@@ -108,7 +108,8 @@ def _runs(certificates: Mapping[str, Any]) -> Iterator[list[str]]:
         source = f'{published.record(record).source}, {run["peer"]}'
         packages = [run['versions'][name] for name in ('python', 'torch', 'jax')]
         numbers = [f'{run["parameters"]:,}', source, run['genlab'], run['date'], *packages]
-        yield [f'`{record}`', size, networks, *numbers, f'`{command(record, size)}`']
+        flags = f'XLA_FLAGS={run["flags"]} ' if 'flags' in run else ''
+        yield [f'`{record}`', size, networks, *numbers, f'`{flags}{command(record, size)}`']
 
 
 def _all(certificates: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:

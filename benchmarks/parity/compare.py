@@ -14,6 +14,7 @@ import importlib.metadata
 import itertools
 import json
 import math
+import os
 import pathlib
 import platform
 import subprocess
@@ -100,6 +101,8 @@ class Certificate:
         }
         if self.peer:
             run['reference'] = self.peer
+        if flags := os.environ.get('XLA_FLAGS'):
+            run['flags'] = flags
         print(run['peer'], run['versions'])
         if self.options.certify:
             certify.store(self.record, 'full' if self.options.full else 'tiny', run)
