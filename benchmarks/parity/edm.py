@@ -1,59 +1,23 @@
-"""Parity with DDPM++ and NCSN++ of NVlabs/edm, with samples of its Heun solver, and with a step of its training.
+"""Parity with DDPM++ and NCSN++ of NVlabs/edm, and with samples of its Heun solver.
 
 python -m benchmarks.parity.edm --source=FOLDER [--full] [--certify]
 """
 
 import pickle
 import sys
-from unittest import mock
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
-from ml_collections import ConfigDict
 
 from benchmarks.parity import compare
 from configs import edm
-from genlab import noise, published
+from genlab import published
 from genlab.diffusion.model import make_model
 from genlab.published import mapping, torch_file
 
 PLUS = dict(channel_mult=[2, 2, 2], model_type='SongUNet', augment_dim=9, img_channels=3, img_resolution=32)
 NCSN = dict(embedding_type='fourier', encoder_type='residual', channel_mult_noise=2, resample_filter=[1, 3, 3, 1])
 TINY = dict(model_channels=4, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[4], img_channels=1, img_resolution=8)
-
-
-def compare_step(certificate: compare.Certificate, config: ConfigDict, peer: torch.nn.Module, x: np.ndarray) -> None:
-    """Compares one step of Adam on the peer's own loss, with the same images, noise and levels; x: [B, H, W, C].
-
-    The images are not augmented. The peer's code asks for float32 by name; it gets float64.
-    """
-    from training.loss import EDMLoss
-
-    variables = compare.converted(certificate, config, 'ema', compare.tensors_of(peer), counted=False)
-    config.model.augmentation, config.model.network.dropout, config.optimizer.denoiser.warmup = 0.0, 0.0, 0
-    with compare.float64():
-        config.model.dtype = 'float64'
-        key, position = jax.random.key(3), jnp.arange(len(x))
-        keys, model = compare.keys_of(key, position), make_model(config, x.shape[1:])
-        levels = model.quantile(model.process({}), model.draw(position, keys, jnp.zeros((), jnp.int32)))
-        epsilon = np.array(noise.normal(keys, x.shape[1:], 'noise'))
-        found = compare.stepped(config, variables, {'x': jnp.asarray(x, jnp.float64), 'position': position}, key)
-        config.model.dtype = 'float32'
-    first = lambda array: torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2), np.float64))
-    loss, moved, rates = EDMLoss(), compare.Moved(peer), config.optimizer.denoiser
-    normal = torch.from_numpy((np.log(np.array(levels)) - loss.P_mean) / loss.P_std).reshape(-1, 1, 1, 1)
-    optimizer = torch.optim.Adam(peer.parameters(), rates.learning_rate, (rates.b1, rates.b2), rates.epsilon)
-    with (
-        mock.patch.object(torch, 'float32', torch.float64),
-        mock.patch.object(torch, 'randn', lambda *_, **__: normal),
-        mock.patch.object(torch, 'randn_like', lambda *_: first(epsilon)),
-    ):
-        loss(peer, first(x)).sum().mul(1 / len(x)).backward()
-    optimizer.step()
-    table = compare.table_of(certificate, config, 'ema')
-    compare.compare_update(certificate, 'DDPM++, Adam', table, moved.changes(), found)
 
 
 def main() -> None:
@@ -68,7 +32,7 @@ def main() -> None:
     for title, variant, changes in (('ddpmpp', 'cifar10', {}), ('ncsnpp', 'cifar10_ncsnpp', NCSN)):
         config = edm.get_config(variant)
         config.data.update(source='digits', name='')
-        settings = dict(dropout=0) | PLUS | changes | ({} if options.full else TINY)
+        settings = PLUS | changes | ({} if options.full else TINY)
         config.data.update(resolution=settings['img_resolution'], channels=settings['img_channels'])
         if not options.full:
             config.model.network.update(width=4, multipliers=(1, 2), blocks=1, attention=(4,))
@@ -102,8 +66,6 @@ def main() -> None:
         if options.fixture and title == 'ddpmpp':  # all fixtures together are small
             inputs = {'x': x, 'level': levels}
             compare.write_fixture(options.fixture / f'edm-{title}.npz', tensors, inputs, output)
-        if title == 'ddpmpp':
-            compare_step(certificate, config, precond, np.tanh(x))
     certificate.write()
 
 
