@@ -41,8 +41,10 @@ def evaluate(subject: Subject) -> Part:
     """Compares the sample of each held-out condition with its counterpart."""
     count, name = subject.held_out, _given(subject)[0]
     observed = 'x' if subject.whole.data.observe == subject.config.data.observe else subject.whole.data.observe
-    shown = lambda variables, batch, keys: {'given': batch[name], 'truth': batch[observed]}
-    given, truth = map(subject.over(shown, purpose='translation').get, ('given', 'truth'))
+    pairs = subject.over(
+        lambda variables, batch, keys: {'given': batch[name], 'truth': batch[observed]}, purpose='translation'
+    )
+    given, truth = pairs['given'], pairs['truth']
     samples = subject.samples[:count]
     extractor = extractors.load(subject.whole)
     mean, averaged = _mean(subject)
