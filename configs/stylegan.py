@@ -18,7 +18,7 @@ def get_config(variant=''):
             latent_size=64,
         )
     )
-    config.losses.discriminator = dict(adversarial=1.0, r1=0.1, logit_gap=0.0, real_sign=0.0)
+    config.losses.discriminator = dict(adversarial=1.0, r1=1.0, logit_gap=0.0, real_sign=0.0)
     config.losses.generator = dict(adversarial=1.0)
     config.optimizer.discriminator = adam(1e-3, b1=0.0, b2=0.99)
     config.optimizer.generator = adam(1e-3, b1=0.0, b2=0.99)
@@ -32,6 +32,7 @@ def get_config(variant=''):
 def mnist(config):
     """MNIST through TFDS, 32x32."""
     configs.tfds(config, 'mnist')
+    config.losses.discriminator.r1 = 0.1
     config.evaluate.count = 10_000
     generators.grow(config, (8, 16, 32), (3000, 5000, 10_000))
 
