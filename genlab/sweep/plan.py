@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from genlab import experiment, main
@@ -21,9 +20,9 @@ from genlab.errors import UserError
 from genlab.run import terminal
 from genlab.run.platform import set_up_jax
 from genlab.sweep import spec
-from genlab.training import lockstep, parallel, totals
+from genlab.training import lockstep, parallel
 from genlab.training import plan as planning
-from genlab.training.program import fold, load, make_call, make_constants, make_init, metric_names, outline, programs
+from genlab.training.program import make_call, make_constants, programs
 
 COLUMNS = ('program', 'topology', 'memory', 'GFLOP', 'traffic', 'sent', 'step', 'limit')
 
@@ -53,13 +52,10 @@ def skeleton(config: ConfigDict) -> Any:
     config = config.copy_and_resolve_references()
     placement = parallel.place('fsdp', jax.devices()[:1])  # of all topologies, only the number of devices would differ
     program = programs(config, experiment.load(config.experiment), placement, declared=True)[0]
-    state = outline(make_init(program))
-    batch = fold(program, load(program, 0, int(np.prod(program.calls)), slice(None)))
+    state, sums, batch = planning.inputs(program, placement)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
-    carry = state, totals.zero(metric_names(program, placement, state))
-    return config.placement, lockstep.skeleton(
-        jax.make_jaxpr(make_call(program))(carry, shapes, make_constants(program))
-    )
+    traced = jax.make_jaxpr(make_call(program))((state, sums), shapes, make_constants(program))
+    return config.placement, lockstep.skeleton(traced)
 
 
 def grouped(configs: Mapping[str, ConfigDict]) -> list[Group]:

@@ -133,12 +133,17 @@ def plan(config: ConfigDict, build: Build, topology: str | None = None) -> Plan:
 
 def lower(program: Program, placement: parallel.Placement) -> Any:
     """Traces the program's call for the shapes that the loop passes to it. Returns JAX's lowered computation."""
-    state = outline(make_init(program))
-    sums = parallel.replicated(placement, totals.zero(metric_names(program, placement, state)))
-    carry = parallel.template(placement, state), sums
-    batch = fold(program, load(program, 0, math.prod(program.calls), slice(None)))
+    state, sums, batch = inputs(program, placement)
+    carry = parallel.template(placement, state), parallel.replicated(placement, sums)
     constants = parallel.replicated(placement, make_constants(program))
     return placement.compile(make_call(program), carry).lower(carry, placement.shapes(batch), constants)
+
+
+def inputs(program: Program, placement: parallel.Placement) -> tuple[Any, Any, Any]:
+    """Returns what the first call takes but for its constants: the abstract state, sums of metrics, and batches."""
+    state = outline(make_init(program))
+    batch = fold(program, load(program, 0, math.prod(program.calls), slice(None)))
+    return state, totals.zero(metric_names(program, placement, state)), batch
 
 
 def read(compiled: Any, devices: list, steps: int = 1) -> Plan:
