@@ -201,9 +201,8 @@ def _commit() -> str | None:
         ).stdout.strip()
 
     try:
-        git(
-            'ls-files', '--error-unmatch', pathlib.Path(__file__).name
-        )  # an installation may lie within another checkout
+        # Raises where this file belongs to no commit: an installation may lie within another checkout.
+        git('ls-files', '--error-unmatch', pathlib.Path(__file__).name)
         return git('rev-parse', 'HEAD') + ('+' if git('status', '--porcelain', '--untracked-files=no') else '')
     except (OSError, subprocess.SubprocessError):
         return None
