@@ -66,6 +66,23 @@ def scenes(config):
     config.evaluate.parts = (*config.evaluate.parts, 'scenes')
 
 
+def single(config):
+    """Scenes with one shape, without the combinations of kind, colour and place that dalle.py holds out as well."""
+    scenes(config)
+    config.data.update(shapes=1, hold_out=True)
+
+
+def long(config):
+    """Larger networks for `scenes` or `single`, trained longer: for an accelerator."""
+    config.data.update(batch_size=64, resident=True)
+    config.model.autoencoder.networks.update(width=32, blocks=2)
+    config.model.network.update(width=96, blocks=2)
+    _steps(config, vae=10_000, denoiser=30_000)
+    config.optimizer.vae.learning_rate = configs.ramp(1e-3, 1e-5, steps=10_000)
+    config.optimizer.denoiser.learning_rate = configs.ramp(1e-3, 1e-5, steps=30_000)
+    config.optimizer.denoiser.warmup = 500
+
+
 def frozen(config):
     """The codes of another run, whose folder is config.model.first_stage.
 
@@ -104,4 +121,4 @@ def _steps(config, vae=0, denoiser=0):
     config.checkpoint.every = 1000
 
 
-VARIANTS = configs.variants(mnist, scenes, frozen, vq)
+VARIANTS = configs.variants(mnist, scenes, single, long, frozen, vq)
