@@ -12,11 +12,12 @@ the first ones. Both ways draw the same values. Each contender runs in processes
     python -m benchmarks.autoregressive --task=sample --network=transformer --batch=16 --rounds=4
     python -m benchmarks.autoregressive --task=train --network=pixelcnn_pp --batch=16 --rounds=8
     python -m benchmarks.autoregressive --task=train --network=transformer --batch=16 --rounds=8
+    python -m benchmarks.autoregressive --task=train --network=transformer --width=512 --depth=12 --batch=64
 """
 
 import argparse
-import itertools
 from collections.abc import Callable
+from typing import Any
 
 from benchmarks import contest
 
@@ -24,7 +25,7 @@ SIDES = {'gated_pixelcnn': 28, 'pixelcnn_pp': 28, 'transformer': 16}
 NETWORKS = {'train': ('pixelcnn_pp', 'transformer'), 'sample': ('gated_pixelcnn', 'transformer')}  # of each task
 ROWS = 4  # that are sampled unless `--places` is given
 ENTRIES, HEADS, DROPOUT = 512, 8, 0.1  # of the transformer
-Makers = dict[str, Callable[[], Callable[[], None]]]
+Makers = dict[str, Callable[[], Callable[[], Any]]]
 
 
 def network_of(options: argparse.Namespace, unrolled: bool = False):
@@ -43,8 +44,8 @@ def network_of(options: argparse.Namespace, unrolled: bool = False):
     }[options.network]()
 
 
-def sampling_steps(options: argparse.Namespace, cached: bool, unrolled: bool = False) -> Callable[[], None]:
-    """Compiles sampling of the first places; returns a function that runs it and waits.
+def sampling_steps(options: argparse.Namespace, cached: bool, unrolled: bool = False) -> Callable[[], Any]:
+    """Compiles sampling of the first places; returns a function that starts it and returns the samples.
 
     Args:
       options: of the command.
@@ -81,11 +82,11 @@ def sampling_steps(options: argparse.Namespace, cached: bool, unrolled: bool = F
         return jax.lax.scan(step, empty, jnp.arange(places, dtype=jnp.int32))[1].T
 
     sample = from_cache if cached else from_nothing
-    return lambda: jax.block_until_ready(sample(variables, keys))
+    return lambda: sample(variables, keys)
 
 
-def training_steps(options: argparse.Namespace, unrolled: bool = False) -> Callable[[], None]:
-    """Compiles a training step; returns a function that runs it and waits."""
+def training_steps(options: argparse.Namespace, unrolled: bool = False) -> Callable[[], Any]:
+    """Compiles a training step; returns a function that starts it and returns the next state, to wait for."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -121,7 +122,8 @@ def training_steps(options: argparse.Namespace, unrolled: bool = False) -> Calla
 
     def run():
         nonlocal state
-        state = jax.block_until_ready(compiled(state, x))
+        state = compiled(state, x)
+        return state
 
     return run
 
@@ -158,29 +160,25 @@ def makers(options: argparse.Namespace) -> Makers:
             for name, cached in (('cached', True), ('recomputed', False))
             for loop, unrolled in loops.items()
         }
-    made: Makers = {
+    ours: Makers = {
         f'genlab{loop}': lambda unrolled=unrolled: training_steps(options, unrolled) for loop, unrolled in loops.items()
     }
     layouts = (False,) if transformer else (False, True)  # of images; tokens have none
-    for compiled, last in itertools.product((False, True), layouts):
-        name = f'torch {"compile" if compiled else "eager"}{" channels_last" if last else ""}'
-        made[name] = lambda last=last, compiled=compiled: torch_steps(options, last, compiled)
-    return made
+    build = lambda last, compiled: torch_steps(options, last, compiled)
+    return ours | contest.modes(build, options.device, layouts)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parses the arguments of the command, sys.argv if they are None."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = contest.parser(__doc__, rounds=4)
     parser.add_argument('--task', choices=NETWORKS, default='sample')
     parser.add_argument('--network', choices=SIDES, default='transformer')
     parser.add_argument('--batch', type=int, default=16)
-    parser.add_argument('--rounds', type=int, default=4)
     parser.add_argument('--side', type=int, default=0, help='of a grid; 0: the size above')
     parser.add_argument('--places', type=int, default=0, help=f'places to sample; 0: {ROWS} rows')
     parser.add_argument('--width', type=int, default=0, help='of the network; 0: its own')
     parser.add_argument('--depth', type=int, default=0, help='layers, or blocks per level; 0: the number above')
-    parser.add_argument('--only', default='', help='prefix of the names of contenders')
-    options = parser.parse_args(arguments)
+    options = contest.parse(parser, arguments)
     if options.network not in NETWORKS[options.task]:
         parser.error(f'--task={options.task} is for --network={" or ".join(NETWORKS[options.task])}')
     options.side = options.side or SIDES[options.network]
@@ -190,9 +188,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     options = parse()
     steps = places_of(options) if options.task == 'sample' else 1
-    contest.compete(
-        'benchmarks.autoregressive', makers(options), options.rounds, options.batch, steps=steps, only=options.only
-    )
+    contest.compete('benchmarks.autoregressive', makers(options), options, options.batch, steps=steps)
 
 
 if __name__ == '__main__':

@@ -124,24 +124,21 @@ PARTS = {'gmm': Part(gmm, 'scikit-learn', 'iterations')}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = contest.parser(__doc__, rounds=10)
     parser.add_argument('--part', default='gmm', choices=[*PARTS])
     parser.add_argument('--examples', type=int, default=10_000)
     parser.add_argument('--dimensions', type=int, default=64)
     parser.add_argument('--components', type=int, default=32)
     parser.add_argument('--restarts', type=int, default=8)
     parser.add_argument('--steps', type=int, default=10, help='iterations per round')
-    parser.add_argument('--rounds', type=int, default=10)
-    parser.add_argument('--only', default='', help='prefix of the names of contenders, such as float64')
-    options = parser.parse_args()
+    options = contest.parse(parser)
     part = PARTS[options.part]
     contest.compete(
         'benchmarks.classical',
         part.makers(options),
-        options.rounds,
+        options,
         1,
         steps=options.steps,
-        only=options.only,
         against=part.against,
         unit=part.unit,
     )

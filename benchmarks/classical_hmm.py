@@ -108,19 +108,16 @@ def hmm(options: argparse.Namespace) -> dict[str, Callable]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = contest.parser(__doc__, rounds=6)
     add_arguments(parser)
     parser.add_argument('--steps', type=int, default=10, help='iterations per round')
-    parser.add_argument('--rounds', type=int, default=6)
-    parser.add_argument('--only', default='', help='prefix of the names of contenders, such as diagonal')
-    options = parser.parse_args()
+    options = contest.parse(parser)
     contest.compete(
         'benchmarks.classical_hmm',
         hmm(options),
-        options.rounds,
+        options,
         1,
         steps=options.steps,
-        only=options.only,
         against='hmmlearn',
         unit='iterations',
     )

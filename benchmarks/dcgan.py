@@ -4,11 +4,10 @@ A step is a discriminator turn followed by a generator turn, with the non-satura
 0.5). Each contender runs in processes of its own. The result is for the fastest mode of PyTorch.
 
     python -m benchmarks.dcgan --rounds=15
+    python -m benchmarks.dcgan --batch=128 --device=gpu
 """
 
-import argparse
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,38 +16,14 @@ from benchmarks import contest
 LATENT, RATE, MOMENTUM = 100, 2e-4, 0.5
 
 
-def genlab_step(batch: int) -> Callable[[], None]:
-    """Compiles the step of configs/dcgan.py:paper64 as in the loop; returns a function that runs it and waits."""
-    import jax
-    import numpy as np
-
-    from genlab import experiment
+def config_of(batch: int):
+    """Returns the config of configs/dcgan.py:paper64 without what the PyTorch step lacks."""
     from genlab.main import read
-    from genlab.run.platform import set_up_jax
-    from genlab.training import parallel, program, totals
 
-    set_up_jax()
     config = read(str(pathlib.Path(__file__).parents[1] / 'configs/dcgan.py') + ':paper64')
     config.data.batch_size = batch
-    config.average, config.data.flip = {}, False  # as in the PyTorch step
-    placement = parallel.place(config.placement)
-    (paper64,) = program.programs(config, experiment.load(config.experiment), placement, declared=True)
-    state = parallel.initial(placement, program.make_init(paper64))
-    sums = parallel.replicate(placement, totals.zero(program.metric_names(paper64, placement, state)))
-    constants = parallel.replicate(placement, program.make_constants(paper64))
-    images = np.random.default_rng(0).integers(0, 256, (1, batch, 64, 64, 3), np.uint8)
-    one = {**program.load(paper64, 0, 1, slice(None)), 'image': images}
-    carry, batches = (state, sums), placement.put(program.fold(paper64, one))
-    started = time.perf_counter()
-    compiled = placement.compile(program.make_call(paper64), carry).lower(carry, batches, constants).compile()
-    flops = compiled.cost_analysis()['flops']
-    print(f'genlab: {flops / 1e9:.0f} GFLOP per step, compiled in {time.perf_counter() - started:.1f} s')
-
-    def run():
-        nonlocal carry
-        carry = jax.block_until_ready(compiled(carry, batches, constants))
-
-    return run
+    config.average, config.data.flip = {}, False
+    return config
 
 
 def torch_networks() -> tuple[Any, Any]:
@@ -99,13 +74,16 @@ def torch_step(batch: int, channels_last: bool, compiled: bool, frozen: bool) ->
 
     layout = torch.channels_last if channels_last else torch.contiguous_format
     generator, discriminator = (network.to(memory_format=layout) for network in torch_networks())
-    adam = [torch.optim.Adam(n.parameters(), RATE, (MOMENTUM, 0.999)) for n in (generator, discriminator)]
+    adam = [
+        contest.adam(network.parameters(), RATE, (MOMENTUM, 0.999), fused=False)
+        for network in (generator, discriminator)
+    ]
     images = torch.tanh(torch.randn(batch, 3, 64, 64)).contiguous(memory_format=layout)
     if compiled:
         generator, discriminator = (torch.compile(n, dynamic=False) for n in (generator, discriminator))
 
     def run():
-        fake = generator(torch.randn(batch, LATENT, 1, 1))
+        fake = generator(torch.randn(batch, LATENT, 1, 1, device=images.device))
         adam[1].zero_grad()
         softplus(-discriminator(images)).mean().backward()
         softplus(discriminator(fake.detach())).mean().backward()
@@ -119,27 +97,21 @@ def torch_step(batch: int, channels_last: bool, compiled: bool, frozen: bool) ->
     return run
 
 
-def makers(batch: int, frozen: bool) -> dict:
+def makers(batch: int, frozen: bool, device: str) -> dict[str, Callable]:
     """Returns name -> function that builds the contender."""
-    made: dict[str, Callable] = {'genlab': lambda: genlab_step(batch)}
-    for compiled in (False, True):
-        for last in (False, True):
-            name = f'torch {"compile" if compiled else "eager"}{" channels_last" if last else ""}'
-            made[name] = lambda last=last, compiled=compiled: torch_step(batch, last, compiled, frozen)
-    return made
+    theirs = contest.modes(lambda last, compiled: torch_step(batch, last, compiled, frozen), device)
+    return {'genlab': lambda: contest.loop_steps(config_of(batch)), **theirs}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = contest.parser(__doc__, rounds=15)
     parser.add_argument('--batch', type=int, default=64)
-    parser.add_argument('--rounds', type=int, default=15)
     parser.add_argument(
         '--frozen', action='store_true', help='PyTorch without gradients of the discriminator in the generator turn'
     )
-    parser.add_argument('--only', default='', help='prefix of the names of contenders')
-    options = parser.parse_args()
-    made = makers(options.batch, options.frozen)
-    contest.compete('benchmarks.dcgan', made, options.rounds, options.batch, only=options.only)
+    options = contest.parse(parser)
+    made = makers(options.batch, options.frozen, options.device)
+    contest.compete('benchmarks.dcgan', made, options, options.batch)
 
 
 if __name__ == '__main__':

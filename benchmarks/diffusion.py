@@ -6,10 +6,9 @@ of the noise with Adam(2e-4). `--step=sample` is one network evaluation and the 
 contender runs in processes of its own. The result is for the fastest mode of PyTorch.
 
     python -m benchmarks.diffusion --network=unet --step=train --rounds=15
+    python -m benchmarks.diffusion --network=unet --step=train --batch=128 --device=gpu
 """
 
-import argparse
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -39,8 +38,8 @@ def genlab_network(name: str) -> Any:
     return UNet(channels=3)
 
 
-def genlab_step(name: str, step: str, batch: int) -> Callable[[], None]:
-    """Compiles a step; returns a function that updates its state and waits for the result.
+def genlab_step(name: str, step: str, batch: int) -> Callable[[], Any]:
+    """Compiles a step; returns a function that starts it and returns the next state, to wait for.
 
     Args:
       name: 'unet' or 'dit'.
@@ -81,15 +80,13 @@ def genlab_step(name: str, step: str, batch: int) -> Callable[[], None]:
         return params, alpha[LESS_NOISY] * image + sigma[LESS_NOISY] * noise
 
     state, key, number = (params, adam.init(params) if step == 'train' else x), jax.random.key(1), 0
-    started = time.perf_counter()
     compiled = jax.jit({'train': train, 'sample': sample}[step], donate_argnums=0).lower(state, key).compile()
-    flops = compiled.cost_analysis()['flops']
-    print(f'genlab: {flops / 1e9:.0f} GFLOP per step, compiled in {time.perf_counter() - started:.1f} s')
 
     def run():
         nonlocal state, number
         number += 1
-        state = jax.block_until_ready(compiled(state, jax.random.fold_in(key, number)))
+        state = compiled(state, jax.random.fold_in(key, number))
+        return state
 
     return run
 
@@ -115,15 +112,15 @@ def torch_step(name: str, step: str, batch: int, channels_last: bool, compiled: 
 
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = torch_network(name).to(memory_format=layout)
-    adam = torch.optim.Adam(network.parameters(), RATE, fused=True)
+    adam = contest.adam(network.parameters(), RATE)
     network.train(step == 'train')
-    alpha, sigma = map(torch.from_numpy, signal_and_noise())
     x = torch.randn(batch, SHAPE[2], *SHAPE[:2]).contiguous(memory_format=layout)
+    alpha, sigma = (torch.from_numpy(one).to(x.device) for one in signal_and_noise())
     condition = (torch.arange(batch) % CLASSES,) if name == 'dit' else ()
     evaluate = torch.compile(network, dynamic=False) if compiled else network
 
     def train():
-        times, noise = torch.randint(0, TIMES, (batch,)), torch.randn_like(x)
+        times, noise = torch.randint(0, TIMES, (batch,), device=x.device), torch.randn_like(x)
         noisy = alpha[times][:, None, None, None] * x + sigma[times][:, None, None, None] * noise
         adam.zero_grad()
         torch.nn.functional.mse_loss(evaluate(noisy, times.float(), *condition), noise).backward()
@@ -131,40 +128,35 @@ def torch_step(name: str, step: str, batch: int, channels_last: bool, compiled: 
 
     @torch.inference_mode()
     def sample():
-        nonlocal x
-        noise = evaluate(x, torch.full((batch,), float(NOISY)), *condition)
+        noise = evaluate(x, torch.full((batch,), float(NOISY), device=x.device), *condition)
         image = (x - sigma[NOISY] * noise) / alpha[NOISY]
-        x = alpha[LESS_NOISY] * image + sigma[LESS_NOISY] * noise
+        x.copy_(alpha[LESS_NOISY] * image + sigma[LESS_NOISY] * noise)  # in place: a CUDA graph repeats addresses
 
     return {'train': train, 'sample': sample}[step]
 
 
-def makers(name: str, step: str, batch: int) -> dict:
+def makers(name: str, step: str, batch: int, device: str) -> dict[str, Callable]:
     """Returns name -> function that builds the contender. The memory format matters for convolutions only.
 
     Args:
       name: 'unet' or 'dit'.
       step: 'train' or 'sample'.
       batch: images per step.
+      device: 'cpu' or 'gpu'.
     """
-    made: dict[str, Callable] = {'genlab': lambda: genlab_step(name, step, batch)}
-    for compiled in (False, True):
-        for last in (False, True) if name == 'unet' else (False,):
-            contender = f'torch {"compile" if compiled else "eager"}{" channels_last" if last else ""}'
-            made[contender] = lambda last=last, compiled=compiled: torch_step(name, step, batch, last, compiled)
-    return made
+    layouts = (False, True) if name == 'unet' else (False,)
+    theirs = contest.modes(lambda last, compiled: torch_step(name, step, batch, last, compiled), device, layouts)
+    return {'genlab': lambda: genlab_step(name, step, batch), **theirs}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = contest.parser(__doc__, rounds=15)
     parser.add_argument('--network', choices=['unet', 'dit'], default='unet')
     parser.add_argument('--step', choices=['train', 'sample'], default='train')
     parser.add_argument('--batch', type=int, default=16)
-    parser.add_argument('--rounds', type=int, default=15)
-    parser.add_argument('--only', default='', help='prefix of the names of contenders')
-    options = parser.parse_args()
-    made = makers(options.network, options.step, options.batch)
-    contest.compete('benchmarks.diffusion', made, options.rounds, options.batch, only=options.only)
+    options = contest.parse(parser)
+    made = makers(options.network, options.step, options.batch, options.device)
+    contest.compete('benchmarks.diffusion', made, options, options.batch)
 
 
 if __name__ == '__main__':

@@ -2,13 +2,14 @@
 
 `--network=stylegan2` has base 4096, a mapping of 8 layers, mixed styles, R1 in every 16th step and path lengths in
 every 4th; a time is the mean of 16 steps. `--network=progan` has 128 channels, all levels grown, the gradient penalty
-and the drift term. `--network=dcgan` is DCGAN of width 64. Moving averages are left out. Each contender runs in
-processes of its own. The result is for the fastest mode of PyTorch.
+and the drift term. `--network=dcgan` is DCGAN of width 64. Moving averages are left out. torch.compile does not
+differentiate twice: passes that need it run eager in every mode. Each contender runs in processes of its own. The
+result is for the fastest mode of PyTorch.
 
     python -m benchmarks.gans --network=stylegan2 --batch=8 --rounds=8
+    python -m benchmarks.gans --network=stylegan2 --batch=32 --device=gpu --repeats=1
 """
 
-import argparse
 import pathlib
 from collections.abc import Callable
 
@@ -57,25 +58,19 @@ def torch_steps(network: str, batch: int, channels_last: bool, compiled: bool) -
     return networks.dcgan_step(images, moved, fast)
 
 
-def makers(network: str, batch: int) -> dict[str, Callable]:
+def makers(network: str, batch: int, device: str) -> dict[str, Callable]:
     """Returns name -> function that builds the contender."""
-    return contest.modes(
-        lambda: contest.loop_steps(config_of(network, batch), PERIOD[network]),
-        lambda last, compiled: torch_steps(network, batch, last, compiled),
-    )
+    theirs = contest.modes(lambda last, compiled: torch_steps(network, batch, last, compiled), device)
+    return {'genlab': lambda: contest.loop_steps(config_of(network, batch), PERIOD[network]), **theirs}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = contest.parser(__doc__, rounds=8)
     parser.add_argument('--network', choices=['stylegan2', 'progan', 'dcgan'], default='stylegan2')
     parser.add_argument('--batch', type=int, default=16)
-    parser.add_argument('--rounds', type=int, default=8)
-    parser.add_argument('--only', default='', help='prefix of the names of contenders')
-    options = parser.parse_args()
-    made = makers(options.network, options.batch)
-    contest.compete(
-        'benchmarks.gans', made, options.rounds, options.batch, steps=PERIOD[options.network], only=options.only
-    )
+    options = contest.parse(parser)
+    made = makers(options.network, options.batch, options.device)
+    contest.compete('benchmarks.gans', made, options, options.batch, steps=PERIOD[options.network])
 
 
 if __name__ == '__main__':

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks import contest
+
 GAIN = math.sqrt(2)
 
 
@@ -28,11 +30,15 @@ class Equalized(nn.Module):
         return F.conv2d(x, weight, bias, padding=self.side // 2) if self.side else F.linear(x, weight, bias)
 
 
-def smooth(x, padding, gain=1.0, stride=1):
-    """Filters by [1, 3, 3, 1] / 8 along both sides."""
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype) / 8
-    kernel = (gain * taps[:, None] * taps[None]).expand(x.shape[1], 1, 4, 4)
+def smooth(x, taps, padding, stride=1):
+    """Filters by `taps` along both sides. A module keeps them: to send them with each call would stall a GPU."""
+    kernel = (taps[:, None] * taps[None]).expand(x.shape[1], 1, 4, 4)
     return F.conv2d(x, kernel, padding=padding, stride=stride, groups=x.shape[1])
+
+
+def low_pass(gain=1.0):
+    """Returns the taps [1, 3, 3, 1] / 8 times `gain`."""
+    return gain * torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
 
 
 def leaky(x):
@@ -57,12 +63,14 @@ class Modulated(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, side, side))
         self.style = Equalized(width, inputs, bias=1.0)
         self.demodulate, self.up, self.side = demodulate, up, side
+        if up:
+            self.register_buffer('taps', low_pass(2.0))
 
     def forward(self, x, w):
         weight, style = self.weight / math.sqrt(math.prod(self.weight.shape[1:])), self.style(w)
         x = x * style[:, :, None, None]
         if self.up:
-            y = smooth(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), 1, 4.0)
+            y = smooth(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), self.taps, 1)
         else:
             y = F.conv2d(x, weight, padding=self.side // 2)
         if self.demodulate:
@@ -78,7 +86,7 @@ class Styled(nn.Module):
 
     def forward(self, x, w):
         x = self.convolution(x, w)
-        noise = torch.randn(x.shape[0], 1, *x.shape[2:])
+        noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device)
         return leaky(x + self.strength * noise + self.bias[:, None, None])
 
 
@@ -102,6 +110,7 @@ class Synthesis(nn.Module):
         self.convolutions = nn.ModuleList(Styled(a, a, width) for a in widths)
         self.images = nn.ModuleList(Modulated(a, channels, width, 1, False) for a in widths)
         self.biases = nn.ParameterList(torch.zeros(channels) for _ in widths)
+        self.register_buffer('taps', low_pass(2.0))
 
     def forward(self, w):
         x, image = self.constant.expand(w.shape[0], -1, -1, -1), None
@@ -111,9 +120,9 @@ class Synthesis(nn.Module):
             x = convolution(x, w[:, 2 * i])
             part = self.images[i](x, w[:, 2 * i + 1]) + self.biases[i][:, None, None]
             if image is not None:
-                zeros = torch.zeros(*image.shape[:2], 2 * image.shape[2], 2 * image.shape[3])
+                zeros = image.new_zeros(*image.shape[:2], 2 * image.shape[2], 2 * image.shape[3])
                 zeros[:, :, ::2, ::2] = image
-                part = part + smooth(F.pad(zeros, (2, 1, 2, 1)), 0, 4.0)
+                part = part + smooth(F.pad(zeros, (2, 1, 2, 1)), self.taps, 0)
             image = part
         return image
 
@@ -130,13 +139,14 @@ class Judge(nn.Module):
         self.shortcuts = nn.ModuleList(Equalized(a, b, 1, use_bias=False) for a, b in zip(down, down[1:]))
         self.last = Equalized(down[-1] + 1, down[-1], 3)
         self.dense, self.logit = Equalized(16 * down[-1], down[-1]), Equalized(down[-1], 1)
+        self.register_buffer('taps', low_pass())
 
     def forward(self, images):
         x = leaky(self.first(images))
         for convolution, half, shortcut in zip(self.convolutions, self.halves, self.shortcuts):
-            h = smooth(leaky(convolution(x)), 2)
+            h = smooth(leaky(convolution(x)), self.taps, 2)
             h = leaky(F.conv2d(h, half.weight * half.scale, half.bias, stride=2))
-            x = (shortcut(smooth(x, 1, stride=2)) + h) / math.sqrt(2)
+            x = (shortcut(smooth(x, self.taps, 1, stride=2)) + h) / math.sqrt(2)
         x = leaky(self.last(deviation(x)))
         return self.logit(leaky(self.dense(x.flatten(1))))[:, 0]
 
@@ -185,30 +195,31 @@ class Critic(nn.Module):
 
 
 def adam(rate, b1, b2, *modules):
-    return torch.optim.Adam([p for module in modules for p in module.parameters()], rate, (float(b1), b2))
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    return contest.adam(parameters, rate, (float(b1), b2), fused=False)
 
 
 def stylegan2_steps(images, moved, fast, widths):
     """Returns a function that does 16 steps: R1 in the first one, path lengths in every fourth."""
-    size, layers = images.shape[0], 2 * len(widths)
+    size, layers, device = images.shape[0], 2 * len(widths), images.device
     mapping, synthesis, judge = Mapping(), moved(Synthesis(widths)), moved(Judge(widths))
     optimizers = adam(2e-3 * 16 / 17, 0, 0.99 ** (16 / 17), judge), adam(2e-3 * 4 / 5, 0, 0.99**0.8, mapping, synthesis)
     map_, synthesise, discriminate = (fast(module) for module in (mapping, synthesis, judge))
     mean = torch.zeros([])
 
     def styles():
-        first, second = (map_(torch.randn(size, 512))[:, None].expand(-1, layers, -1) for _ in range(2))
-        cut = torch.where(torch.rand(size) < 0.9, torch.randint(1, layers, (size,)), layers)
-        return torch.where(torch.arange(layers)[None, :, None] < cut[:, None, None], first, second)
+        first, second = (map_(torch.randn(size, 512, device=device))[:, None].expand(-1, layers, -1) for _ in range(2))
+        cut = torch.randint(1, layers, (size,), device=device)
+        cut = cut.masked_fill(torch.rand(size, device=device) >= 0.9, layers)
+        return torch.where(torch.arange(layers, device=device)[None, :, None] < cut[:, None, None], first, second)
 
     def run():
-        nonlocal mean
         for step in range(16):
             w = styles()
             fake = synthesise(w)
             optimizers[0].zero_grad()
             real = images.detach().requires_grad_(step == 0)
-            logits = discriminate(real)
+            logits = judge(real) if step == 0 else discriminate(real)  # torch.compile does not differentiate twice
             loss = F.softplus(-logits).mean() + F.softplus(discriminate(fake.detach())).mean()
             if step == 0:
                 (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
@@ -220,11 +231,11 @@ def stylegan2_steps(images, moved, fast, widths):
             loss = F.softplus(-discriminate(fake)).mean()
             if step % 4 == 0:
                 half = w[::2]
-                drawn = synthesise(half)
+                drawn = synthesis(half)
                 noise = torch.randn_like(drawn) / drawn.shape[2]
                 (gradient,) = torch.autograd.grad((drawn * noise).sum(), half, create_graph=True)
                 lengths = gradient.square().sum(2).mean(1).sqrt()
-                mean = mean + 0.01 * (lengths.detach().mean() - mean)
+                mean.lerp_(lengths.detach().mean(), 0.01)  # in place: a CUDA graph repeats addresses
                 loss = loss + 4 * 2 * (lengths - mean).square().mean()
             loss.backward()
             judge.requires_grad_(True)
@@ -240,12 +251,12 @@ def progan_step(images, moved, fast, widths):
     generate, judge = fast(generator), fast(critic)
 
     def run():
-        fake = generate(torch.randn(images.shape[0], 512))
+        fake = generate(torch.randn(images.shape[0], 512, device=images.device))
         optimizers[0].zero_grad()
         real_logits = judge(images)
-        mixing = torch.rand(images.shape[0], 1, 1, 1)
+        mixing = torch.rand(images.shape[0], 1, 1, 1, device=images.device)
         between = (mixing * images + (1 - mixing) * fake.detach()).requires_grad_(True)
-        (gradient,) = torch.autograd.grad(judge(between).sum(), between, create_graph=True)
+        (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
         penalty = 10 * (gradient.square().sum((1, 2, 3)).sqrt() - 1).square()
         (judge(fake.detach()) - real_logits + penalty + 0.001 * real_logits.square()).mean().backward()
         optimizers[0].step()
@@ -284,7 +295,7 @@ def dcgan_step(images, moved, fast):
     generate, judge = fast(generator), fast(critic)
 
     def run():
-        fake = generate(torch.randn(images.shape[0], 100, 1, 1))
+        fake = generate(torch.randn(images.shape[0], 100, 1, 1, device=images.device))
         optimizers[0].zero_grad()
         (F.softplus(-judge(images)).mean() + F.softplus(judge(fake.detach())).mean()).backward()
         optimizers[0].step()

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 def sinusoidal(values: torch.Tensor, width: int) -> torch.Tensor:
     """Returns the sinusoidal embedding [B, width] of values [B]."""
-    frequencies = torch.exp(torch.linspace(0, -math.log(10_000), width // 2))
+    frequencies = torch.exp(torch.linspace(0, -math.log(10_000), width // 2, device=values.device))
     angles = values[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], 1)
 

@@ -6,9 +6,9 @@ crops and flips. Each contender runs in processes of its own. The result is for 
 
     python -m benchmarks.translation --network=pix2pix --rounds=8
     python -m benchmarks.translation --network=cyclegan --rounds=8
+    python -m benchmarks.translation --network=pix2pix --batch=16 --device=gpu
 """
 
-import argparse
 import pathlib
 from collections.abc import Callable
 
@@ -47,21 +47,18 @@ def torch_steps(network: str, batch: int, side: int, width: int, last: bool, com
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = contest.parser(__doc__, rounds=8)
     parser.add_argument('--network', choices=[*VARIANT], default='pix2pix')
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument(
         '--side', type=int, default=0, help='pixels, a power of two; 0: 256 of pix2pix, 128 of cyclegan'
     )
     parser.add_argument('--width', type=int, default=64, help='channels of the first layers')
-    parser.add_argument('--rounds', type=int, default=8)
-    parser.add_argument('--only', default='', help='prefix of the names of contenders')
-    options = parser.parse_args()
+    options = contest.parse(parser)
     sizes = options.network, options.batch, options.side or SIDE[options.network], options.width
-    made = contest.modes(
-        lambda: contest.loop_steps(config_of(*sizes)), lambda last, compiled: torch_steps(*sizes, last, compiled)
-    )
-    contest.compete('benchmarks.translation', made, options.rounds, options.batch, only=options.only)
+    theirs = contest.modes(lambda last, compiled: torch_steps(*sizes, last, compiled), options.device)
+    made = {'genlab': lambda: contest.loop_steps(config_of(*sizes)), **theirs}
+    contest.compete('benchmarks.translation', made, options, options.batch)
 
 
 if __name__ == '__main__':

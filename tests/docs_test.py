@@ -126,7 +126,12 @@ def test_other_commands_exist_and_have_their_flags():
             path = ROOT / module.replace('.', '/')
             path = path / '__main__.py' if path.is_dir() else path.with_suffix('.py')
             assert path.exists(), f'{page.name}: python -m {module}'
-            others = ('genlab/reporting/comparison.py', 'genlab/main.py', 'benchmarks/parity/compare.py')
+            others = (
+                'genlab/reporting/comparison.py',
+                'genlab/main.py',
+                'benchmarks/parity/compare.py',
+                'benchmarks/contest.py',
+            )
             sources = path.read_text() + ''.join((ROOT / other).read_text() for other in others)
             for flag in re.findall(r'(?<=\s)--[a-z][\w-]*', rest.split('#')[0]):
                 defined = f"DEFINE_string('{flag[2:]}'", f"DEFINE_config_file(\n    '{flag[2:]}'"
