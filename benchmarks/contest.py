@@ -1,7 +1,8 @@
 """Shared code of the comparisons with PyTorch and other packages.
 
 Each contender runs in processes of its own, one after another, so that no heap, thread pool or cache is shared. Nothing
-else should run on the machine. Every contender gets two turns: a machine that slows down shows in both sides.
+else should run on the machine. Every contender gets two turns unless `--turns` says otherwise: a machine that slows
+down shows in both sides.
 
 `--device=auto` is the GPU if JAX has one, else the CPU; both sides use the same. The first process opens no GPU. On a
 GPU:
@@ -56,7 +57,7 @@ def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
     made.add_argument('--rounds', type=int, default=rounds, help='timings of each contender over all turns')
     made.add_argument('--turns', type=int, default=2, help='processes per contender')
     made.add_argument('--repeats', type=int, default=0, help=f'runs per round; 0: {REPEATS}')
-    made.add_argument('--only', default='', help='prefixes of the names of contenders, with commas between')
+    made.add_argument('--only', action='append', help='prefix of names of contenders; may be given several times')
     made.add_argument('--device', choices=['auto', 'cpu', 'gpu'], default='auto', help='auto: as JAX has by default')
     made.add_argument('--limit', type=float, help='seconds per process; a contender that takes longer is left out')
     made.add_argument('--verbose', action='store_true', help='progress and errors of the processes on stderr')
@@ -102,8 +103,7 @@ def compete(
     if ONE in os.environ:
         print(json.dumps(contend(os.environ[ONE], makers[os.environ[ONE]], options)))
         sys.exit()
-    only = tuple(options.only.split(','))
-    found: dict[str, list[Timing]] = {name: [] for name in makers if name.startswith(only)}
+    found: dict[str, list[Timing]] = {name: [] for name in makers if name.startswith(tuple(options.only or ['']))}
     for _ in range(options.turns):
         for name in [*found]:
             started = time.perf_counter()
