@@ -1,5 +1,7 @@
 """Tests that our convolutions agree with lax in value and in every derivative."""
 
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -141,6 +143,15 @@ def test_other_platforms_get_lax_convolutions():
     texts = {p: gradients.trace(x, k).lower(lowering_platforms=(p,)).as_text() for p in ('cpu', 'tpu', 'cuda')}
     assert 'stablehlo.convolution' not in texts['cpu'] and 'stablehlo.dot_general' in texts['cpu']
     assert all(texts[p].count('stablehlo.convolution') == 2 for p in ('tpu', 'cuda'))  # neither needs the value
+
+
+def test_a_cpu_gets_convolutions_with_standard_axes_only(monkeypatch):
+    """In a loop, XLA's CPU backend computes any other convolution by a slow loop of scalars."""
+    monkeypatch.setattr(convolution.patches, 'MANY', 0)
+    x, k = jnp.zeros((2, 8, 8, 3)), jnp.zeros((3, 3, 3, 4))
+    text = jax.jit(jax.grad(lambda x, k: (convolve(x, k) ** 2).sum(), (0, 1))).trace(x, k).lower().as_text()
+    axes = re.findall(r'stablehlo.convolution.*dim_numbers = (.*), window', text)
+    assert axes == ['[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]'] * 3, axes
 
 
 @pytest.mark.parametrize('operation', [convolution.convolve_p, convolution.spread_p, convolution.correlate_p])

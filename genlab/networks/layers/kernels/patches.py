@@ -118,7 +118,7 @@ def correlate(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
         if fewer >= WIDE or many and fewer >= FEW and more >= SOME:
             return _place_by_place(x, y, geometry)
         if many:
-            return plain_correlate(x, y, geometry)
+            return _swapped(x, y, geometry)
     columns, pixels = gather(x, geometry), y.reshape(-1, y.shape[-1])
     backwards = 0 if geometry.turned else 3 * columns.shape[1] * pixels.shape[1]
     if columns.size < pixels.size + backwards:
@@ -141,6 +141,17 @@ def _place_by_place(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array
     ]
     kernel = jnp.stack(products).reshape(rows, columns, y.shape[-1], x.shape[-1]).swapaxes(2, 3).astype(x.dtype)
     return turn(kernel) if geometry.turned else kernel
+
+
+def _swapped(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
+    """Computes `correlate` for stride 1 as a convolution of x with y whose batch and channel axes are swapped.
+
+    The transposes are explicit, because XLA's CPU backend inserts them outside of loops only. In the body of a loop,
+    such as that of several steps per call, it computes a convolution with other axes by a slow loop of scalars.
+    """
+    images, kernel = x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)
+    found = plain(images, kernel, geometry._replace(window=geometry.output, turned=False)).transpose(1, 2, 0, 3)
+    return turn(found) if geometry.turned else found
 
 
 def plain_correlate(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
