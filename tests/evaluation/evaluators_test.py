@@ -475,3 +475,13 @@ def test_other_features_change_the_protocol(quick_classifier):
     assert pixels.protocol['features'] == 'pixels' and random.protocol['features'] == 'random'
     assert pixels.figures['frechet_distance'] != random.figures['frechet_distance']
     assert 'inception_score' not in random.figures and 'class_share' in random.figures
+
+
+def test_likelihoods_are_computed_in_float32_on_accelerators(monkeypatch):
+    def product():
+        with held_out.precise():
+            return str(jax.make_jaxpr(jnp.matmul)(jnp.ones((2, 2)), jnp.ones((2, 2))))
+
+    assert 'HIGHEST' not in product()
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+    assert 'HIGHEST' in product()
