@@ -36,6 +36,11 @@ def get_config(variant=''):
     return configs.vary(config, variant, VARIANTS)
 
 
+def long(config):
+    """Five times as many steps: objects are of their class 0.81 times as often as in real scenes."""
+    config.train.update(steps=15_000, log_every=750, sample_every=2500)
+
+
 def scenes64(config):
     """Scenes at 64x64."""
     config.data.resolution = 64
@@ -72,4 +77,4 @@ def coco128(config):
     )
 
 
-VARIANTS = configs.variants(scenes64, coco64, coco128)
+VARIANTS = configs.variants(long, scenes64, coco64, coco128)

@@ -5,13 +5,15 @@ folder and renamed, so no entry is incomplete. A damaged entry is decoded again.
 cache off.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ VERSION = 2  # of the decoding: increase it when the pixels change, to invalidat
 
 def cached(name: str, key: Any, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Returns the arrays of make() from the cache, or computes and stores them.
+
+    Of several processes that need an entry, one computes it and the others wait. So runs that start together share one
+    classifier of evaluation, although a GPU would train a slightly different one each time.
 
     Args:
         name: start of the entry's name.
@@ -39,9 +44,26 @@ def cached(name: str, key: Any, make: Callable[[], Mapping[str, np.ndarray]]) ->
     place = folder / f'{name.replace("/", "-")}-{digest}'
     arrays = _read(place)
     if arrays is None:
-        arrays = dict(make())
-        _write(place, arrays)
+        with _turn(place):
+            arrays = _read(place)
+            if arrays is None:
+                arrays = dict(make())
+                _write(place, arrays)
     return arrays
+
+
+@contextlib.contextmanager
+def _turn(place: Path) -> Iterator[None]:
+    """Waits until no other process computes an entry. The lock of a process that dies is released.
+
+    Where the folder takes no lock, nothing waits: each process then computes the entry.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(place.parent / f'.{place.name}.lock', 'w'))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def root() -> Path | None:
