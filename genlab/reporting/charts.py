@@ -1,14 +1,12 @@
-"""Charts of curves as inline SVG, drawn on a linear and a log scale; the page switches between the two.
+"""Charts of curves: paths of inline SVG, on a linear and a log scale; the page switches between the two.
 
 The drawing is stretched to the width of the page (`preserveAspectRatio="none"`). So lines have a fixed width, and all
 text is HTML placed in percent.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +17,40 @@ SIDE = 1000  # units of the drawing, in both directions
 COLUMNS = 350  # of about two screen pixels each; a column shows only its lowest and its highest point
 COLOURS = 8
 APART = 20  # a linear axis does not show a curve whose numbers are smaller by this factor
+
+Marks = Sequence[tuple[str, str]]  # (place in percent, text)
+
+
+class Drawing(NamedTuple):
+    """The curves on one scale."""
+
+    scale: str  # 'linear' or 'log'
+    paths: Sequence[tuple[str, str]]  # (CSS classes, data of an SVG path), back to front
+    marks: Marks  # of the vertical axis, from its top
+
+
+class Line(NamedTuple):
+    """A row of the legend."""
+
+    name: str
+    place: int  # among the curves of the page
+    colour: str  # CSS classes
+    values: Sequence[float | None]  # last, lowest and highest
+
+
+class Chart(NamedTuple):
+    """Curves on shared axes."""
+
+    title: str
+    along: str  # the unit of the horizontal axis: 'step' or 'minute'
+    of: str  # what a curve belongs to
+    drawings: Sequence[Drawing]
+    marks: Marks  # of the horizontal axis, from its left
+    legend: Sequence[Line]
+    data: dict[str, Any]  # the values shown under the pointer
+    cut: bool  # whether the linear scale cuts spikes off
+    has_log: bool
+    wants_log: bool  # whether the log scale is shown first
 
 
 def number(value: float | None) -> str:
@@ -123,8 +155,8 @@ def chart(
     along: str = 'step',
     of: str = 'term',
     colours: Sequence[str] = (),
-) -> str:
-    """Draws curves on shared axes; returns the figure as HTML.
+) -> Chart:
+    """Draws curves on shared axes.
 
     Args:
       title: text.
@@ -142,23 +174,18 @@ def chart(
     everything = np.concatenate([y[np.isfinite(y)] for y in drawn])
     low, high = _linear_range(everything)
     scales = {'linear': (low, high), 'log': _log_range(everything)}
-    label = f'{title} against the {along}'
-    drawings = [
-        _drawing(label, name, series, (left, right), span, bands, places) for name, span in scales.items() if span
-    ]
-    cut = len(everything) and (everything.min() < low or everything.max() > high)
-    note = '<span class="note linear">spikes cut off</span>' if cut else ''
-    checked = ' checked' if _wants_log(series, everything) else ''
-    box = f'<label class="toggle"><input type="checkbox" class="log-box"{checked}> log</label>' if scales['log'] else ''
     marks = ticks(left, right)
-    bottom = [
-        f'<span class="x" style="left:{(mark - left) / (right - left):.2%}">{text}</span>'
-        for mark, text in zip(marks, labels(marks))
-    ]
-    return (
-        f'<figure class="chart"><figcaption><h3>{escape(title)}</h3>{note}{box}</figcaption>'
-        f'<div class="plot">{"".join(drawings)}{"".join(bottom)}<div class="cursor" hidden></div>'
-        f'<div class="tip" hidden></div></div>{_legend(series, of, places)}{_data(series, left, right, along)}</figure>'
+    return Chart(
+        title=title,
+        along=along,
+        of=of,
+        drawings=[_drawing(name, series, (left, right), span, bands, places) for name, span in scales.items() if span],
+        marks=[(f'{(mark - left) / (right - left):.2%}', text) for mark, text in zip(marks, labels(marks))],
+        legend=[_line(name, y, places[name]) for name, (_, y) in series.items()],
+        data=_data(series, left, right, along),
+        cut=len(everything) > 0 and bool(everything.min() < low or everything.max() > high),
+        has_log=scales['log'] is not None,
+        wants_log=_wants_log(series, everything),
     )
 
 
@@ -207,22 +234,20 @@ def _log_range(values: np.ndarray) -> tuple[float, float] | None:
 def _wants_log(series: Series, everything: np.ndarray) -> bool:
     """Returns whether positive curves are so far apart that a linear axis would show only one of them."""
     middles = [np.nanmedian(y) for _, y in series.values() if np.isfinite(y).any()]
-    return len(middles) > 1 and everything.min() > 0 and max(middles) > 50 * min(middles)
+    return len(middles) > 1 and bool(everything.min() > 0 and max(middles) > 50 * min(middles))
 
 
 def _drawing(
-    label: str,
     scale: str,
     series: Series,
     across: tuple[float, float],
     span: tuple[float, float],
     bands: Bands,
     places: Mapping[str, int],
-) -> str:
-    """Draws one scale with the labels of its vertical axis, as HTML.
+) -> Drawing:
+    """Draws one scale with the marks of its vertical axis.
 
     Args:
-      label: text for those who do not see the drawing.
       scale: 'linear' or 'log'.
       series: the curves.
       across: the range of steps.
@@ -236,38 +261,34 @@ def _drawing(
     marks = log_ticks(*span) if scale == 'log' else []
     marks = marks if len(marks) > 1 else ticks(*span)
     marks = [mark for mark in marks if mark > 0 or scale == 'linear']
-    lines = [f'<path class="grid" d="{"".join(f"M0 {up(mark) * SIDE:.0f}h{SIDE}" for mark in marks)}"/>']
+    paths = [('grid', ''.join(f'M0 {up(mark) * SIDE:.0f}h{SIDE}' for mark in marks))]
     for name, (x, y) in series.items():
-        index = places[name]
         place = lambda x, y: _path(
             (x - across[0]) / (across[1] - across[0]), up(np.where(y > 0, y, np.nan)) if scale == 'log' else up(y)
         )
+        curve = f's{places[name]} {_colour(places[name])}'
         if name in bands:
-            lines.append(f'<path class="band s{index} c{index % COLOURS}" d="{_area(x, bands[name], place)}"/>')
-        lines.append(_curves(f's{index} c{index % COLOURS}' + (' dashed' if index >= COLOURS else ''), x, y, place))
-    texts = [
-        f'<span class="y {scale}" style="top:{up(mark):.2%}">{text}</span>' for mark, text in zip(marks, labels(marks))
-    ]
-    return (
-        f'<svg class="{scale}" viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{escape(label)}, {scale} scale">{"".join(lines)}</svg>{"".join(texts)}'
-    )
+            paths.append((f'band {curve}', _area(x, bands[name], place)))
+        paths += [(f'{kind} {curve}', path) for kind, path in _curves(x, y, place).items()]
+    return Drawing(scale, paths, [(f'{up(mark):.2%}', text) for mark, text in zip(marks, labels(marks))])
 
 
-def _curves(classes: str, x: np.ndarray, y: np.ndarray, place: Callable[[np.ndarray, np.ndarray], str]) -> str:
-    """Draws one curve as SVG paths: with dots below 30 points, else raw with a smooth curve over it.
+def _colour(place: int) -> str:
+    """Returns the CSS classes of the curve at a place of the page; a curve after the last colour is dashed."""
+    return f'c{place % COLOURS}' + (' dashed' if place >= COLOURS else '')
+
+
+def _curves(x: np.ndarray, y: np.ndarray, place: Callable[[np.ndarray, np.ndarray], str]) -> dict[str, str]:
+    """Draws one curve as SVG paths by kind: with dots below 30 points, else raw with a smooth curve over it.
 
     Args:
-      classes: CSS classes.
       x: steps [N].
       y: values [N].
       place: maps steps and values to the data of an SVG path.
     """
     if len(x) < 30:
-        paths = {'curve': place(x, y), 'dots': _dots(place(x, y))}
-    else:
-        paths = {'raw': place(*thin(x, y)), 'smooth': place(*smooth(x, y))}
-    return ''.join(f'<path class="{kind} {classes}" d="{path}"/>' for kind, path in paths.items())
+        return {'curve': place(x, y), 'dots': _dots(place(x, y))}
+    return {'raw': place(*thin(x, y)), 'smooth': place(*smooth(x, y))}
 
 
 def _path(x: np.ndarray, y: np.ndarray) -> str:
@@ -303,24 +324,14 @@ def _dots(path: str) -> str:
     return ''.join(f'M{point}h0' for point in path.replace('L', 'M').split('M')[1:])
 
 
-def _legend(series: Series, of: str, places: Mapping[str, int]) -> str:
-    """Returns the table of the last, lowest and highest value of each curve, as HTML, with the heading `of`."""
-    rows = []
-    for name, (_, y) in series.items():
-        index = places[name]
-        finite = y[np.isfinite(y)]
-        cells = [finite[-1], finite.min(), finite.max()] if len(finite) else [None] * 3
-        swatch = f'<i class="swatch c{index % COLOURS}{" dashed" if index >= COLOURS else ""}"></i>'
-        rows.append(
-            f'<tr class="s{index}"><th scope="row">{swatch}{escape(name)}</th>'
-            f'{"".join(f"<td>{number(cell)}</td>" for cell in cells)}</tr>'
-        )
-    head = ''.join(f'<th scope="col">{name}</th>' for name in (of, 'last', 'min', 'max'))
-    return f'<table class="legend"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+def _line(name: str, y: np.ndarray, place: int) -> Line:
+    """Returns the row of the legend of a curve with values y [N]."""
+    finite = y[np.isfinite(y)]
+    return Line(name, place, _colour(place), [finite[-1], finite.min(), finite.max()] if len(finite) else [None] * 3)
 
 
-def _data(series: Series, left: float, right: float, along: str) -> str:
-    """Returns the values shown under the pointer, as JSON that cannot close its script element.
+def _data(series: Series, left: float, right: float, along: str) -> dict[str, Any]:
+    """Returns the values shown under the pointer.
 
     Args:
       series: the curves.
@@ -334,5 +345,4 @@ def _data(series: Series, left: float, right: float, along: str) -> str:
         values = [float(f'{value:.4g}') if math.isfinite(value) else None for value in y]
         places = x.astype(int).tolist() if along == 'step' else [float(f'{place:.5g}') for place in x]
         curves.append({'name': name, 'x': places, 'y': values})
-    text = json.dumps({'along': along, 'left': left, 'right': right, 'curves': curves}, separators=(',', ':'))
-    return f'<script type="application/json">{text.replace("<", chr(92) + "u003c")}</script>'
+    return {'along': along, 'left': float(left), 'right': float(right), 'curves': curves}

@@ -2,20 +2,19 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from html import escape, unescape
+from html import escape
 
+from genlab.reporting import page
 from genlab.reporting.charts import chart
-from genlab.reporting.comparison_tables import Cell, Run, Table, digits, parameters, settings, superscript
-from genlab.reporting.curves import box, kind, minutes_of, section, series_of
-from genlab.reporting.figures import alarms
-from genlab.reporting.page import anchor, page
-from genlab.reporting.samples import image
-from genlab.reporting.tables import notice_boxes
+from genlab.reporting.comparison_tables import Run, Table, digits, parameters, settings
+from genlab.reporting.curves import kind, minutes_of, section, series_of
+from genlab.reporting.figures import alarms, superscript
+from genlab.reporting.page import Page, Section, anchor
+from genlab.reporting.samples import Picture
 
 COMPARE = (
     'Figures compare only if their protocols are equal; the best of those is bold. ↓: lower is better, ↑: higher is.'
 )
-FIND = '<input type="search" placeholder="find a setting" aria-label="Find a setting">'
 CHARTS = 24  # of a page
 
 
@@ -27,7 +26,7 @@ def markdown(
     Args:
       runs: the runs.
       tables: the overview, then one table per part.
-      links: run -> [(caption as HTML, relative link)].
+      links: run -> [(caption, relative link)].
       made_by: the command, which the page names.
     """
     names = [table.name for table in tables] + (['Pictures'] if links else [])
@@ -44,10 +43,7 @@ def markdown(
     parts += ['## Pictures'] if links else []
     for run in runs if links else ():
         parts += [f'### {mild(run.name)}', mild(_sizes(run))]
-        parts += [
-            f'![{mild(caption)}]({link})  \n*{mild(caption)}*'
-            for caption, link in ((unescape(caption), link) for caption, link in links.get(run.name, []))
-        ]
+        parts += [f'![{mild(caption)}]({link})  \n*{mild(caption)}*' for caption, link in links.get(run.name, [])]
     return '\n\n'.join(filter(None, parts)) + '\n'
 
 
@@ -89,75 +85,38 @@ def _sizes(run: Run) -> str:
 
 
 def html(
-    runs: Sequence[Run], tables: Sequence[Table], shown: Mapping[str, Sequence[tuple[str, str, bytes]]], made_by: str
+    runs: Sequence[Run], tables: Sequence[Table], shown: Mapping[str, Sequence[tuple[str, Picture]]], made_by: str
 ) -> str:
     """Returns the page as one HTML file.
 
     Args:
       runs: the runs.
       tables: the overview, then one table per part; curves and settings that differ follow.
-      shown: run -> [(name, caption as HTML, PNG)].
+      shown: run -> [(name, picture)].
       made_by: the command, which the page names.
     """
-    warnings = [f'{run.name}: {alarm}' for run in runs for alarm in alarms(run.evaluation)]
-    bare = [f'{run.name} has no evaluation, and so no figures' for run in runs if not run.evaluation]
-    header = (
-        f'<div class="title"><h1>Results</h1></div><p class="facts"><span>{len(runs)} run{"s" if len(runs) > 1 else ""}'
-        f'</span><span>made by <code>{escape(made_by)}</code></span></p>{notice_boxes(warnings, "alert")}'
-        f'{notice_boxes(bare, "note")}'
-    )
-    sections = [(table.name, _html_table(table, COMPARE if number == 1 else '')) for number, table in enumerate(tables)]
-    figures = ''.join(
-        f'<figure class="box">{image(data, f"{escape(run.name)}: {caption}")}'
-        f'<figcaption><b>{escape(run.name)}</b> {caption}</figcaption></figure>'
-        for run in runs
-        for _, caption, data in shown.get(run.name, [])
-    )
-    if curves := _curves(runs):
-        sections.append(('Curves', curves))
-    if different := settings(runs):
-        sections.append(('Settings', _html_table(different, FIND)))
-    if figures:
-        sections.append(('Pictures', f'<div class="bar"><h2>Pictures</h2></div><div class="pictures">{figures}</div>'))
-    return page('Results', header, sections, 'Made from the files of the runs alone; nothing is written by hand.')
-
-
-def _html_table(table: Table, note: str) -> str:
-    """Formats a table with its legend and notes as HTML. note: HTML beside the heading."""
-    head = ''.join(f'<th scope="col"{_side(column.style)}>{escape(column.text)}</th>' for column in table.columns)
-    rows = ''.join(
-        f'<tr><th scope="row">{escape(first.text)}</th>'
-        + ''.join(_html_cell(cell, column.style) for cell, column in zip(rest, table.columns[1:]))
-        + '</tr>'
-        for first, *rest in table.rows
-    )
-    lines = [
-        f'<li>{f"""<code class="badge">{escape(key)}</code>""" if key else ""}{escape(text)}</li>'
-        for key, text in table.legend
-    ]
-    lines += [f'<li>{superscript(at)} {escape(text)}</li>' for at, text in enumerate(table.notes, 1)]
-    return (
-        f'<div class="bar"><h2>{escape(table.name)}</h2><span class="note">{note}</span></div>'
-        f'<div class="box wide"><table class="sortable"><thead><tr>{head}</tr></thead>'
-        f'<tbody>{rows}</tbody></table></div>' + (f'<ul class="key">{"".join(lines)}</ul>' if lines else '')
+    pictures = [(run.name, picture) for run in runs for _, picture in shown.get(run.name, ())]
+    return page.render(
+        Page(
+            title='Results',
+            heading='Results',
+            facts=[f'{len(runs)} run{"s" if len(runs) > 1 else ""}'],
+            sections=[
+                *(Section(table.name, 'table', table, COMPARE if n == 1 else '') for n, table in enumerate(tables)),
+                _curves(runs),
+                Section('Settings', 'table', settings(runs), find='a setting'),
+                Section('Pictures', 'pictures', pictures),
+            ],
+            footer='Made from the files of the runs alone; nothing is written by hand.',
+            made_by=made_by,
+            alarms=[f'{run.name}: {alarm}' for run in runs for alarm in alarms(run.evaluation)],
+            notices=[f'{run.name} has no evaluation, and so no figures' for run in runs if not run.evaluation],
+        )
     )
 
 
-def _side(style: str) -> str:
-    """Returns the class of a cell as an attribute."""
-    return {'number': ' class="right"', 'code': ' class="long"', 'long': ' class="long"'}.get(style, '')
-
-
-def _html_cell(cell: Cell, column: str) -> str:
-    """Formats a cell of a column of this style as HTML. A column of numbers sorts by their values."""
-    value = f' data-value="{"" if cell.value is None else cell.value}"' if column == 'number' else ''
-    form = {'best': '<strong>{}</strong>', 'code': '<code>{}</code>'}.get(cell.style, '{}')
-    side = _side('long' if cell.style == 'long' else column)
-    return f'<td{side}{value}>{form.format(escape(cell.text)) if cell.text else ""}</td>'
-
-
-def _curves(runs: Sequence[Run]) -> str:
-    """Returns a chart per metric with a curve per run, over steps and over minutes, as HTML; '' without curves."""
+def _curves(runs: Sequence[Run]) -> Section:
+    """Returns the section with a chart per metric and a curve per run, over steps and over minutes."""
     found = {run.name: series_of(run.rows) for run in runs}
     clocks = {run.name: minutes_of(run.rows) for run in runs}
     metrics = {metric for curves in found.values() for metric, (steps, _) in curves.items() if len(steps) > 1}
@@ -171,10 +130,5 @@ def _curves(runs: Sequence[Run]) -> str:
         }
         by_step.append(chart(metric, steps, of='run', colours=names))
         by_minute += [chart(metric, minutes, along='minute', of='run', colours=names)] if minutes else []
-    if not shown:
-        return ''
     left_out = f'{len(metrics) - CHARTS} more metrics are left out' if len(metrics) > CHARTS else ''
-    charts = f'<div class="charts by-step">{"".join(by_step)}</div>'
-    if not by_minute:
-        return section(charts, left_out)
-    return section(f'{charts}<div class="charts by-minute">{"".join(by_minute)}</div>', left_out, box('minutes'))
+    return section([('by-step', by_step), ('by-minute', by_minute)], left_out)

@@ -11,26 +11,26 @@ from urllib.parse import quote
 import numpy as np
 
 from genlab.reporting.comparison_tables import Run, unused
-from genlab.reporting.samples import load, pictures_of
+from genlab.reporting.samples import Picture, load, pictures_of
 from genlab.run.files import write_atomically
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as Raster
 
 BYTES = 150_000  # of one picture
 LEGIBLE = 256  # pixels; smaller pictures are enlarged by whole numbers
 
 
-def pictures(run: Run) -> list[tuple[str, str, bytes]]:
-    """Returns [(name, caption as HTML, PNG of at most `BYTES`)]: the newest samples of a run, and evaluation/*.png."""
+def pictures(run: Run) -> list[tuple[str, Picture]]:
+    """Returns [(name, picture of at most `BYTES`)]: the newest samples of a run, and evaluation/*.png."""
     drawn = [
         path for path in pictures_of(str(run.folder / 'samples')) if stem(path).isdecimal() and path.endswith('.png')
     ]
-    found = [('samples', f'samples, {label}', data) for label, data in load(drawn[-1:])]
+    found = [('samples', Picture(f'samples, {picture.label}', picture.data)) for picture in load(drawn[-1:])]
     for path in pictures_of(str(run.folder / 'evaluation')):
         if path.endswith('.png'):
-            found += [(stem(path), label, data) for label, data in load([path])]
-    return [(name, caption, small(data)) for name, caption, data in found]
+            found += [(stem(path), picture) for picture in load([path])]
+    return [(name, Picture(picture.label, small(picture.data))) for name, picture in found]
 
 
 def stem(path: str) -> str:
@@ -39,12 +39,12 @@ def stem(path: str) -> str:
 
 
 def save(
-    shown: Mapping[str, Iterable[tuple[str, str, bytes]]], folder: str, base: str
+    shown: Mapping[str, Iterable[tuple[str, Picture]]], folder: str, base: str
 ) -> dict[str, list[tuple[str, str]]]:
     """Writes pictures as <run>-<name>.png.
 
     Args:
-      shown: run -> [(name, caption, PNG)].
+      shown: run -> [(name, picture)].
       folder: where to write.
       base: the folder that links are relative to.
 
@@ -54,13 +54,13 @@ def save(
     taken: set[str] = set()
     links: dict[str, list[tuple[str, str]]] = {}
     for run, found in shown.items():
-        for name, caption, data in found:
+        for name, picture in found:
             file = unused(re.sub(r'[^\w.-]+', '-', f'{run}-{name}'), taken)
             taken.add(file)
             path = os.path.join(folder, f'{file}.png')
-            write_atomically(path, data)
+            write_atomically(path, picture.data)
             link = quote(os.fsencode(os.path.relpath(os.path.abspath(path), base).replace(os.sep, '/')))
-            links.setdefault(run, []).append((caption, link))
+            links.setdefault(run, []).append((picture.label, link))
     return links
 
 
@@ -71,7 +71,7 @@ def small(data: bytes, limit: int = BYTES) -> bytes:
     """
     from PIL import Image
 
-    original: Picture = Image.open(io.BytesIO(data))
+    original: Raster = Image.open(io.BytesIO(data))
     if original.mode != 'L':
         cover = original.convert('RGBA')
         original = Image.alpha_composite(Image.new('RGBA', cover.size, 'white'), cover).convert('RGB')
@@ -85,13 +85,13 @@ def small(data: bytes, limit: int = BYTES) -> bytes:
     return found
 
 
-def encode(picture: 'Picture') -> bytes:
+def encode(picture: 'Raster') -> bytes:
     """Returns the shorter lossless PNG: direct, or by a palette if there are at most 256 colors."""
     kinds = [picture, *palette(picture)]
     return min((png(kind) for kind in kinds), key=len)
 
 
-def palette(picture: 'Picture') -> list['Picture']:
+def palette(picture: 'Raster') -> list['Raster']:
     """Returns [the picture with its exact colors as a palette], or [] if it has more than 256."""
     from PIL import Image
 
@@ -104,7 +104,7 @@ def palette(picture: 'Picture') -> list['Picture']:
     return [indexed]
 
 
-def png(picture: 'Picture') -> bytes:
+def png(picture: 'Raster') -> bytes:
     """Encodes a picture as PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, 'PNG', optimize=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from genlab.reporting.figures import Part, flatten, is_number, parts, plain, title
+from genlab.reporting.figures import Part, flatten, is_number, parts, plain, superscript, title
 from genlab.reporting.run import read_json, seconds_of
 from genlab.run import command
 from genlab.run.better import BETTER
@@ -35,6 +35,7 @@ class Cell(NamedTuple):
     text: str
     style: str = ''  # 'best', 'code', 'number', or 'long' for text that may need several lines
     value: float | None = None  # what a column of numbers sorts by; None comes last
+    link: str = ''  # a path relative to the page
 
 
 class Table(NamedTuple):
@@ -248,11 +249,6 @@ def legend(measured: Sequence[tuple[Run, Part]]) -> list[tuple[str, str]]:
 def words(name: str) -> str:
     """Turns an identifier into words."""
     return name.replace('_', ' ').replace('/', ' ')
-
-
-def superscript(number: int) -> str:
-    """Formats a footnote number."""
-    return str(number).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))
 
 
 def settings(runs: Sequence[Run]) -> Table | None:

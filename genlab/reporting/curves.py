@@ -1,11 +1,12 @@
-"""Curves of runs: series from the rows of metrics.jsonl, and the section of a page that shows them as charts."""
+"""Curves of runs: series from the rows of metrics.jsonl, and the section of a page with their charts."""
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
+from genlab.reporting.charts import Chart
 from genlab.reporting.figures import is_number
+from genlab.reporting.page import Section
 
 Row = Mapping[str, Any]
 Curves = dict[str, tuple[list[int], list[float]]]  # metric -> (steps, values, NaN where missing)
@@ -48,18 +49,13 @@ def kind(metric: str) -> int:
     return 2 if not slash else int(group in MEASURED)
 
 
-def section(charts: str, note: str = '', more: str = '') -> str:
-    """Returns the section with charts, and with the box that smooths their curves.
+def section(groups: Sequence[tuple[str, Sequence[Chart]]], note: str = '') -> Section:
+    """Returns the section with charts, and with the boxes that switch between them and smooth their curves.
 
     Args:
-      charts: HTML.
+      groups: (class, charts); the classes by-step and by-minute are shown in turn. A group without charts is left out.
       note: text beside the heading.
-      more: other boxes, as HTML.
     """
-    note = f'<span class="note">{escape(note)}</span>' if note else ''
-    return f'<div class="bar"><h2>Curves</h2>{note}<span>{more}{box("smoothing", True)}</span></div>{charts}'
-
-
-def box(name: str, checked: bool = False) -> str:
-    """Returns a checkbox with the id and the label `name`, as HTML."""
-    return f'<label class="toggle"><input type="checkbox" id="{name}"{" checked" * checked}> {name}</label>'
+    groups = [(kind, charts) for kind, charts in groups if charts]
+    boxes = [('minutes', False)] if len(groups) > 1 else []
+    return Section('Curves', 'charts', groups, note, boxes=[*boxes, ('smoothing', True)])

@@ -72,3 +72,8 @@ def flatten(value: Any, prefix: str = '') -> list[tuple[str, Any]]:
 def plain(value: Any) -> str:
     """Formats a value from JSON as text."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def superscript(number: int) -> str:
+    """Formats a footnote number."""
+    return str(number).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))

@@ -28,9 +28,9 @@ def keep(run: Run, folder: pathlib.Path) -> None:
     for name, document in documents.items():
         _write(folder / f'{name}.json', json.dumps(document, indent=1).encode() + b'\n')
     _write(folder / 'metrics.jsonl', json.dumps(last).encode() + b'\n')
-    for name, _, png in pictures(run):
+    for name, picture in pictures(run):
         path = f'samples/{last["step"]}.png' if name == 'samples' else f'evaluation/{name}.png'
-        _write(folder / path, png)
+        _write(folder / path, picture.data)
 
 
 def _write(path: pathlib.Path, content: bytes) -> None:

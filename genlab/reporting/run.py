@@ -12,17 +12,19 @@ import json
 import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
 
-from genlab.reporting import curves
-from genlab.reporting.charts import chart, number, split
+from genlab.reporting import curves, page
+from genlab.reporting.charts import Chart, chart, number, split
 from genlab.reporting.figures import alarms, flatten, is_number
-from genlab.reporting.page import page
+from genlab.reporting.page import Card, Page, Section
 from genlab.reporting.samples import figures_of, samples
-from genlab.reporting.tables import evaluation_tables, network_tables, notice_boxes, settings, text
+from genlab.reporting.tables import evaluation_of, networks_of, settings, text
+from genlab.run.better import BETTER
 from genlab.run.files import write_text
 from genlab.run.logs import read_metrics
+
+FACTS = ('started', 'host', 'device', 'devices', 'commit', 'git commit', 'git_commit')  # of the environment
 
 
 def write(workdir: str | os.PathLike[str]) -> str:
@@ -42,21 +44,32 @@ def render(workdir: str | os.PathLike[str]) -> str:
     rows = read_metrics(workdir)
     folder = os.path.basename(os.path.abspath(workdir))
     title = str(config.get('name') or folder)
+    step = evaluation.get('step')
+    of_step = f'of step {step:,}' if is_number(step) else ''
     sections = [
-        ('Samples', samples(os.path.join(workdir, 'samples'))),
-        ('Curves', _curves(rows)),
-        ('Evaluation', evaluation_tables(evaluation, os.path.join(workdir, 'evaluation'))),
-        ('Latent space', _latent_space(os.path.join(workdir, 'explore'))),
-        ('Networks', network_tables(networks)),
-        ('Config', settings('Config', config)),
-        ('Environment', settings('Environment', environment)),
+        Section('Samples', 'samples', samples(os.path.join(workdir, 'samples'))),
+        curves.section([('', _charts(rows))]),
+        Section('Evaluation', 'evaluation', evaluation_of(evaluation, os.path.join(workdir, 'evaluation')), of_step),
+        Section('Latent space', 'pictures', figures_of(os.path.join(workdir, 'explore'))),
+        Section('Networks', 'networks', networks_of(networks)),
+        Section('Config', 'settings', settings(config), find='a setting'),
+        Section('Environment', 'settings', settings(environment), find='a setting'),
     ]
-    header = (
-        _header(title, folder, config, environment, rows, notices)
-        + notice_boxes(alarms(evaluation), 'alert')
-        + _cards(config, rows, networks, evaluation)
+    status, done = _status(config, rows)
+    return page.render(
+        Page(
+            title=f'{title} · report',
+            heading=title,
+            facts=_facts(folder, environment),
+            sections=sections,
+            footer='Made from the files of the run alone.',
+            status=status,
+            done=done,
+            alarms=alarms(evaluation),
+            notices=notices,
+            cards=_cards(config, rows, networks, evaluation),
+        )
     )
-    return page(f'{title} · report', header, [(name, html) for name, html in sections if html])
 
 
 def read_json(path: str, notices: list[str]) -> dict[str, Any]:
@@ -82,26 +95,17 @@ def _progress(config: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> t
     return max((row['step'] for row in rows), default=0), total if isinstance(total, int) and total > 0 else None
 
 
-def _header(
-    title: str,
-    folder: str,
-    config: Mapping[str, Any],
-    environment: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
-    notices: Sequence[str],
-) -> str:
-    """Returns the title, the status, the main facts of the environment and the notices, as HTML."""
+def _status(config: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> tuple[str, bool]:
+    """Returns the state of the training as text, and whether it is complete."""
     done, total = _progress(config, rows)
     complete = total is not None and done >= total
-    state = 'complete' if complete else f'at {done / total:.0%}' if total else f'at step {done:,}'
-    wanted = ('started', 'host', 'device', 'devices', 'commit', 'git commit', 'git_commit')
-    facts = {name.split('/')[-1]: value for name, value in flatten(environment) if name.split('/')[-1] in wanted}
-    words = ''.join(f'<span>{escape(name.replace("_", " "))}: {text(value)}</span>' for name, value in facts.items())
-    badge = f'<span class="status{" done" if complete else ""}">{state}</span>'
-    return (
-        f'<div class="title"><h1>{escape(title)}</h1>{badge}</div>'
-        f'<p class="facts"><span>workdir: {escape(folder)}</span>{words}</p>' + notice_boxes(notices, 'note')
-    )
+    return 'complete' if complete else f'at {done / total:.0%}' if total else f'at step {done:,}', complete
+
+
+def _facts(folder: str, environment: Mapping[str, Any]) -> list[str]:
+    """Returns the main facts of the environment."""
+    found = {name.split('/')[-1]: value for name, value in flatten(environment) if name.split('/')[-1] in FACTS}
+    return [f'workdir: {folder}', *(f'{name.replace("_", " ")}: {text(value)}' for name, value in found.items())]
 
 
 def _cards(
@@ -109,27 +113,24 @@ def _cards(
     rows: Sequence[Mapping[str, Any]],
     networks: Mapping[str, Any],
     evaluation: Mapping[str, Any],
-) -> str:
-    """Returns the headline figures as HTML: steps, time, speed, parameters and three figures of the evaluation."""
+) -> list[Card]:
+    """Returns the headline figures: steps, time, speed, parameters and three figures of the evaluation."""
     done, total = _progress(config, rows)
-    cards = [('steps', f'{done:,}' + (f' <small>of {total:,}</small>' if total and done < total else ''))]
+    cards = [Card('steps', f'{done:,}', f'of {total:,}' if total and done < total else '')]
     seconds = seconds_of(rows)
     if seconds:
-        cards.append(('training time', _duration(seconds)))
+        cards.append(Card('training time', _duration(seconds)))
     speeds = [row['images_per_second'] for row in rows if is_number(row.get('images_per_second'))]
     if speeds:
-        cards.append(('images per second', number(round(statistics.median(speeds), 1))))
+        cards.append(Card('images per second', number(round(statistics.median(speeds), 1))))
     for name, network in networks.items():
         if isinstance(network, dict) and isinstance(network.get('parameters'), int):
             count = network['parameters']
-            cards.append((f'{name} parameters', number(count) if count < 1e7 else f'{count / 1e6:.4g}M'))
+            cards.append(Card(f'{name} parameters', number(count) if count < 1e7 else f'{count / 1e6:.4g}M'))
     figures = evaluation.get('figures')
-    figures = (
-        [(name, value) for name, value in figures.items() if is_number(value)] if isinstance(figures, dict) else []
-    )
-    cards += [(name.replace('_', ' '), number(value)) for name, value in figures[:3]]
-    html = ''.join(f'<div class="card"><dt>{escape(name)}</dt><dd>{value}</dd></div>' for name, value in cards)
-    return f'<dl class="cards">{html}</dl>'
+    numbers = {name: value for name, value in figures.items() if is_number(value)} if isinstance(figures, dict) else {}
+    headline = sorted(numbers, key=lambda name: name not in BETTER)[:3]  # figures with a direction first
+    return cards + [Card(name.replace('_', ' '), number(numbers[name])) for name in headline]
 
 
 def seconds_of(rows: Iterable[Mapping[str, Any]]) -> float:
@@ -138,20 +139,14 @@ def seconds_of(rows: Iterable[Mapping[str, Any]]) -> float:
     return sum(time for time, later in zip(times, times[1:] + [-1]) if later < time)
 
 
-def _latent_space(folder: str) -> str:
-    """Returns the section with the pictures of the latent space; '' without pictures."""
-    pictures = figures_of(folder)
-    return f'<div class="bar"><h2>Latent space</h2></div>{pictures}' if pictures else ''
-
-
 def _duration(seconds: float) -> str:
     """Formats seconds as 42 s, 10 min or 1 h 02."""
     hours, minutes = divmod(round(seconds / 60), 60)
     return f'{hours} h {minutes:02}' if hours else f'{minutes} min' if minutes > 2 else f'{seconds:.0f} s'
 
 
-def _curves(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns charts as HTML: of players, then of samples and evaluations, then of metrics without a player."""
+def _charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Returns the charts: of players, then of samples and evaluations, then of metrics without a player."""
     groups: dict[tuple[int, str], curves.Curves] = {}
     for name, curve in curves.series_of(rows).items():
         player, slash, term = name.partition('/')
@@ -163,12 +158,11 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> str:
             player = f'{player}: {_measured(term)}'
         group = curves.kind(name), player.replace('_', ' ')
         groups.setdefault(group, {})[term if slash else name.replace('_', ' ')] = curve
-    charts = ''.join(
+    return [
         chart(f'{name}: {", ".join(part)}' if number else name, part)
         for (_, name), series in sorted(groups.items(), key=lambda item: item[0][0])
         for number, part in enumerate(split(series))
-    )
-    return curves.section(f'<div class="charts">{charts}</div>') if charts else ''
+    ]
 
 
 def _measured(figure: str) -> str:

@@ -1,11 +1,10 @@
-"""Pictures in the report, embedded in the page: an even selection over training that includes the last one."""
+"""Pictures in a report, embedded in the page: an even selection over training that includes the last one."""
 
 import base64
 import os
 import re
 from collections.abc import Sequence
-from html import escape
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 Item = TypeVar('Item')
 
@@ -14,30 +13,33 @@ PICTURES = 24
 PICTURE_BYTES = 16_000_000  # of all embedded samples together, so that the page can be sent by mail
 
 
-def samples(folder: str) -> str:
-    """Returns HTML with the newest picture, a slider over training and a strip of thumbnails; '' without pictures."""
-    pictures = load(_evenly(pictures_of(folder), PICTURES))
-    if not pictures:
-        return ''
-    strip = ''.join(
-        f'<button type="button" title="{label}" aria-current="{str(i == len(pictures) - 1).lower()}">'
-        f'{image(data, f"samples, {label}")}{label.removeprefix("step ")}</button>'
-        for i, (label, data) in enumerate(pictures)
-    )
-    last, data = pictures[-1]
-    large = f'<figure class="hero">{image(data, f"samples, {last}")}{_slider(len(pictures) - 1, last)}</figure>'
-    return (
-        f'<div class="bar"><h2>Samples</h2></div><div class="box samples">{large}<div class="strip">{strip}</div></div>'
-    )
+class Picture(NamedTuple):
+    """A PNG or a GIF with its caption."""
+
+    label: str
+    data: bytes
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The width and the height in pixels."""
+        if self.is_gif:
+            return int.from_bytes(self.data[6:8], 'little'), int.from_bytes(self.data[8:10], 'little')
+        return int.from_bytes(self.data[16:20], 'big'), int.from_bytes(self.data[20:24], 'big')
+
+    @property
+    def is_gif(self) -> bool:
+        """Whether it is a GIF."""
+        return self.data.startswith(b'GIF8')
+
+    @property
+    def source(self) -> str:
+        """The picture as a URL."""
+        return f'data:image/{"gif" if self.is_gif else "png"};base64,{base64.b64encode(self.data).decode()}'
 
 
-def _slider(last: int, label: str) -> str:
-    """Returns the slider over pictures 0 to `last`, hidden if there is only one."""
-    return (
-        f'<div class="slide"{"" if last else " hidden"}><button type="button" id="play">▶ play</button>'
-        f'<input type="range" id="slider" min="0" max="{last}" value="{last}" aria-label="Samples over training" '
-        f'aria-valuetext="{label}"><output for="slider">{label}</output></div>'
-    )
+def samples(folder: str) -> list[Picture]:
+    """Returns at most `PICTURES` samples in the order of training, including the first and the last."""
+    return load(_evenly(pictures_of(folder), PICTURES))
 
 
 def pictures_of(folder: str) -> list[str]:
@@ -57,8 +59,8 @@ def _evenly(items: Sequence[Item], count: int) -> Sequence[Item]:
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
-def load(paths: Sequence[str]) -> list[tuple[str, bytes]]:
-    """Reads the complete pictures as [(label as HTML, bytes)]. If they are large, reads fewer, including the last.
+def load(paths: Sequence[str]) -> list[Picture]:
+    """Reads the complete pictures. If they are large, reads fewer, including the last.
 
     A picture that cannot be read is left out.
     """
@@ -73,7 +75,7 @@ def load(paths: Sequence[str]) -> list[tuple[str, bytes]]:
             continue
         if _whole(data):
             name = os.path.splitext(os.path.basename(path))[0]
-            loaded.append((f'step {int(name):,}' if name.isdecimal() else escape(name.replace('_', ' ')), data))
+            loaded.append(Picture(f'step {int(name):,}' if name.isdecimal() else name.replace('_', ' '), data))
     return loaded
 
 
@@ -90,23 +92,6 @@ def _whole(data: bytes) -> bool:
     return data.startswith(b'\x89PNG') and b'IEND' in data[-12:] or data.startswith(b'GIF8') and data.endswith(b';')
 
 
-def figures_of(folder: str) -> str:
-    """Returns the pictures in a folder with their names, as HTML; '' without pictures."""
-    figures = ''.join(
-        f'<figure class="box">{image(data, label)}<figcaption>{label}</figcaption></figure>'
-        for label, data in load(pictures_of(folder))
-    )
-    return f'<div class="pictures">{figures}</div>' if figures else ''
-
-
-def image(data: bytes, words: str) -> str:
-    """Embeds a PNG or a GIF. Small ones are enlarged without interpolation. words: the alternative text, as HTML."""
-    if data.startswith(b'GIF8'):
-        kind, (width, height) = 'image/gif', (int.from_bytes(data[at : at + 2], 'little') for at in (6, 8))
-    else:
-        kind, (width, height) = 'image/png', (int.from_bytes(data[at : at + 4], 'big') for at in (16, 20))
-    pixels = ' class="pixels"' if width < 320 else ''
-    return (
-        f'<img{pixels} alt="{words}" width="{width}" height="{height}" '
-        f'src="data:{kind};base64,{base64.b64encode(data).decode()}">'
-    )
+def figures_of(folder: str) -> list[tuple[str, Picture]]:
+    """Returns the pictures in a folder for a gallery, without the name of a run."""
+    return [('', picture) for picture in load(pictures_of(folder))]

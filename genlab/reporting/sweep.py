@@ -7,18 +7,17 @@ what the trials cost. Trials that differ only in their seed form a group. Figure
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from genlab.reporting import page
 from genlab.reporting.charts import COLOURS, chart, number
-from genlab.reporting.comparison_tables import Run, read, words
+from genlab.reporting.comparison_tables import Cell, Run, Table, read, words
 from genlab.reporting.curves import Curves, kind, section, series_of
 from genlab.reporting.figures import is_number, plain
-from genlab.reporting.page import page
+from genlab.reporting.page import Card, Page, Section
 from genlab.reporting.run import read_json, seconds_of
-from genlab.reporting.tables import cell, notice_boxes
 from genlab.run import restarts
 from genlab.run.better import BETTER
 from genlab.run.files import write_text
@@ -29,15 +28,8 @@ SHOWN = COLOURS  # groups whose curves are drawn
 CHARTS = 12
 WIDTH, HEIGHT, MARGIN = 1000, 300, 40  # of the parallel coordinates
 ROOM = 14  # between two marks of an axis
-
-STYLE = """<style>
-.coordinates svg { width: 100%; height: auto; display: block; }
-.coordinates path { fill: none; stroke-width: 1.6; opacity: .75; }
-.coordinates .axis { stroke: var(--line); opacity: 1; }
-.coordinates path.line:hover { stroke-width: 4; opacity: 1; }
-.coordinates text { font-size: 12px; fill: var(--soft); } .coordinates .name { font-weight: 600; fill: var(--text); }
-.diff { margin: 0; overflow-x: auto; } .diff .minus { color: var(--soft); } .diff .plus { color: var(--good); }
-</style>"""
+COORDINATES = 'a line per trial, a colour per group of seeds'
+BAD = ('failed', 'refused')  # states of trials that need a person
 
 
 class Entry(NamedTuple):
@@ -66,6 +58,32 @@ class Entry(NamedTuple):
         return spelled({key: value for key, value in self.overrides.items() if key != SEED})
 
 
+class Axis(NamedTuple):
+    """An axis of the parallel coordinates."""
+
+    name: str
+    x: float
+    path: str  # data of an SVG path
+    marks: Sequence[tuple[str, float]]  # (text, height), from the top
+
+
+class Line(NamedTuple):
+    """A trial in the parallel coordinates."""
+
+    name: str
+    colour: int
+    path: str  # data of an SVG path
+
+
+class Coordinates(NamedTuple):
+    """Parallel coordinates."""
+
+    width: int
+    height: int
+    axes: Sequence[Axis]
+    lines: Sequence[Line]
+
+
 def write(folder: pathlib.Path) -> pathlib.Path:
     """Writes report.html in the folder of a sweep, and returns its path."""
     write_text(folder / 'report.html', render(folder))
@@ -79,18 +97,28 @@ def render(folder: pathlib.Path) -> str:
     entries = [entry(folder / name, name, trial) for name, trial in content.get('trials', {}).items()]
     figure = ranking(entries)
     ordered = sorted(entries, key=lambda item: rank(figure, item.figures.get(figure)))
-    sections = [
-        ('Best', best(entries, figure)),
-        ('Trials', table(ordered)),
-        ('Parallel coordinates', coordinates(ordered, figure)),
-        ('Curves', curves(ordered)),
-    ]
     title = folder.resolve().name
-    return page(
-        f'{title} · sweep',
-        header(title, content, entries, notices),
-        [(name, html) for name, html in sections if html],
-        'Made from the files of the sweep alone.',
+    done = sum(item.state == 'done' for item in entries)
+    complete = bool(entries) and done == len(entries)
+    facts = [content.get('config', ''), content.get('sweep', ''), *content.get('arguments', [])]
+    return page.render(
+        Page(
+            title=f'{title} · sweep',
+            heading=title,
+            facts=[str(fact) for fact in facts if fact],
+            sections=[
+                Section('Best', 'best', best(entries, figure), f'by {words(figure)}, {BETTER.get(figure)} is better'),
+                Section('Trials', 'table', table(ordered), find='a trial'),
+                Section('Parallel coordinates', 'coordinates', coordinates(ordered, figure), COORDINATES),
+                curves(ordered),
+            ],
+            footer='Made from the files of the sweep alone.',
+            status='complete' if complete else f'{done} of {len(entries)} done',
+            done=complete,
+            alarms=[f'{item.id}: {item.state}, {item.reason}' for item in entries if item.state in BAD],
+            notices=notices,
+            cards=cards(entries),
+        )
     )
 
 
@@ -133,29 +161,17 @@ def rank(figure: str, value: float | None) -> float:
     return value if BETTER[figure] == 'lower' else -value
 
 
-def header(title: str, content: Mapping[str, Any], entries: Sequence[Entry], notices: Sequence[str]) -> str:
-    """Returns the title, the state of the sweep, and what it cost, as HTML."""
-    done = sum(item.state == 'done' for item in entries)
-    complete = entries and done == len(entries)
-    badge = 'complete' if complete else f'{done} of {len(entries)} done'
+def cards(entries: Sequence[Entry]) -> list[Card]:
+    """Returns what the sweep cost."""
     steps, lost = (sum(count) for count in zip((0, 0), *((item.steps, item.lost) for item in entries)))
-    cards = {
-        'trials': f'{len(entries):,}',
-        'steps': f'{steps:,}',
-        'goodput': percent(useful(steps, lost)),
-        'restarts': f'{sum(item.restarts for item in entries):,}',
-        'training time of all': f'{sum(item.seconds for item in entries):,.0f} s',
-        'longest trial': f'{max((item.seconds for item in entries), default=0):,.0f} s',
-    }
-    boxes = ''.join(f'<div class="card"><dt>{name}</dt><dd>{value}</dd></div>' for name, value in cards.items())
-    facts = [content.get('config', ''), content.get('sweep', ''), *content.get('arguments', [])]
-    bad = [f'{item.id}: {item.state}, {item.reason}' for item in entries if item.state in ('failed', 'refused')]
-    return (
-        f'{STYLE}<div class="title"><h1>{escape(title)}</h1>'
-        f'<span class="status{" done" if complete else ""}">{badge}</span></div>'
-        f'<p class="facts">{"".join(f"<span>{escape(str(fact))}</span>" for fact in facts if fact)}</p>'
-        f'{notice_boxes(notices, "note")}{notice_boxes(bad, "alert")}<dl class="cards">{boxes}</dl>'
-    )
+    return [
+        Card('trials', f'{len(entries):,}'),
+        Card('steps', f'{steps:,}'),
+        Card('goodput', percent(useful(steps, lost))),
+        Card('restarts', f'{sum(item.restarts for item in entries):,}'),
+        Card('training time of all', f'{sum(item.seconds for item in entries):,.0f} s'),
+        Card('longest trial', f'{max((item.seconds for item in entries), default=0):,.0f} s'),
+    ]
 
 
 def useful(steps: int, lost: int) -> float | None:
@@ -176,55 +192,59 @@ def groups(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     return found
 
 
-def best(entries: Sequence[Entry], figure: str) -> str:
-    """Returns the group with the best mean of a figure, as a diff of the config, as HTML; '' without figures."""
+def best(entries: Sequence[Entry], figure: str) -> tuple[str, list[tuple[str, str]]] | None:
+    """Returns the group with the best mean of a figure, and how it changes the config; None without figures.
+
+    Returns:
+      A heading, and a diff: [('minus' or 'plus', line)].
+    """
     measured = [item for item in entries if figure in item.figures]
     if not measured:
-        return ''
+        return None
     means = {
         name: float(np.mean([item.figures[figure] for item in members])) for name, members in groups(measured).items()
     }
     name = min(means, key=lambda name: rank(figure, means[name]))
     members = groups(measured)[name]
     lines = [
-        f'<span class="{side}">{sign} config.{escape(key)} = {escape(plain(value))}</span>'
+        (side, f'config.{key} = {plain(value)}')
         for key, new in members[0].overrides.items()
-        if key != SEED
-        for side, sign, value in (('minus', '-', members[0].before.get(key)), ('plus', '+', new))
-        if members[0].before.get(key) != new
+        if key != SEED and members[0].before.get(key) != new
+        for side, value in (('minus', members[0].before.get(key)), ('plus', new))
     ]
     values = [item.figures[figure] for item in members]
     spread = f' ± {number(float(np.std(values, ddof=1)))} over {len(values)} seeds' if len(values) > 1 else ''
-    return (
-        f'<div class="bar"><h2>Best</h2><span class="note">by {escape(words(figure))}, {BETTER[figure]} is better'
-        f'</span></div><div class="box"><h3>{escape(name)}: {escape(words(figure))} {number(means[name])}{spread}</h3>'
-        f'<pre class="diff code">{chr(10).join(lines) or "the config as it is"}</pre></div>'
-    )
+    return f'{name}: {words(figure)} {number(means[name])}{spread}', lines
 
 
-def table(entries: Sequence[Entry]) -> str:
-    """Returns the sortable table of the trials as HTML: settings, state, cost and figures."""
+def table(entries: Sequence[Entry]) -> Table:
+    """Returns the table of the trials: settings, state, cost and figures. A trial with a report links to it."""
     keys = varied(entries)
     names = list(dict.fromkeys(name for item in entries for name in item.figures))
     names = sorted(names, key=lambda name: name not in BETTER)[:FIGURES]  # figures with a direction first
-    columns = ['trial', *headings(keys), 'state', 'steps', 'restarts', 'goodput', 'seconds', *map(words, names)]
     rows = []
     for item in entries:
-        link = f'<a href="{escape(item.id)}/report.html">{escape(item.id)}</a>' if item.run.rows else escape(item.id)
-        settings = ''.join(
-            f'<td data-value="{escape(text)}">{escape(text)}</td>'
-            for text in (plain(item.overrides[key]) if key in item.overrides else '' for key in keys)
+        reported = (item.run.folder / 'report.html').exists()
+        rows.append(
+            [
+                Cell(item.id, link=f'{item.id}/report.html' if reported else ''),
+                *(Cell(plain(item.overrides[key]) if key in item.overrides else '') for key in keys),
+                Cell(item.state),
+                counted(item.steps),
+                counted(item.restarts),
+                Cell(percent(item.goodput), value=item.goodput),
+                counted(round(item.seconds, 1)),
+                *(counted(item.figures.get(name)) for name in names),
+            ]
         )
-        good = cell(item.goodput, percent(item.goodput))
-        figures = ''.join(cell(item.figures.get(name)) for name in names)
-        cells = f'{cell(item.steps)}{cell(item.restarts)}{good}{cell(round(item.seconds, 1))}{figures}'
-        rows.append(f'<tr><th scope="row">{link}</th>{settings}<td>{escape(item.state)}</td>{cells}</tr>')
-    head = ''.join(f'<th scope="col">{escape(name)}</th>' for name in columns)
-    field = '<input type="search" placeholder="find a trial" aria-label="Find a trial">'
-    return (
-        f'<div class="bar"><h2>Trials</h2>{field}</div><div class="box wide"><table class="sortable"><thead><tr>{head}'
-        f'</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-    )
+    numbers = ['steps', 'restarts', 'goodput', 'seconds', *map(words, names)]
+    columns = [*map(Cell, ['trial', *headings(keys), 'state']), *(Cell(name, 'number') for name in numbers)]
+    return Table('Trials', columns, rows)
+
+
+def counted(value: float | None) -> Cell:
+    """Formats a number; empty for None."""
+    return Cell('' if value is None else number(value), value=value)
 
 
 def varied(entries: Sequence[Entry]) -> list[str]:
@@ -240,36 +260,27 @@ def headings(keys: Sequence[str]) -> list[str]:
     return [end if ends.count(end) == 1 else key for key, end in zip(keys, ends)]
 
 
-def coordinates(entries: Sequence[Entry], figure: str) -> str:
-    """Returns the parallel coordinates as HTML: an axis per varied key and one for the figure, a line per trial."""
+def coordinates(entries: Sequence[Entry], figure: str) -> Coordinates | None:
+    """Returns an axis per varied key and one for the figure, and a line per trial; None with fewer than two axes."""
     keys = varied(entries)
     axes = {name: [item.overrides.get(key) for item in entries] for name, key in zip(headings(keys), keys)}
     if figure:
         axes[words(figure)] = [item.figures.get(figure) for item in entries]
     axes = {name: values for name, values in axes.items() if len({*map(plain, values)}) > 1}
     if len(axes) < 2:
-        return ''
+        return None
     across = [MARGIN * 2 + (WIDTH - 4 * MARGIN) * index / (len(axes) - 1) for index in range(len(axes))]
     heights = [positions(values) for values in axes.values()]
     shades = list(groups(entries))
-    parts = []
-    for x, (name, values), height in zip(across, axes.items(), heights):
-        parts.append(f'<path class="axis" d="M{x:.1f} {MARGIN}V{HEIGHT - MARGIN}"/>')
-        parts.append(f'<text class="name" x="{x:.1f}" y="16" text-anchor="middle">{escape(name)}</text>')
-        for value, y in marks(values, height):
-            parts.append(f'<text x="{x + 6:.1f}" y="{y + 4:.1f}">{escape(value)}</text>')
+    lines = []
     for row, item in enumerate(entries):
-        points = [(x, height[row]) for x, height in zip(across, heights)]
-        known = [f'{x:.1f} {y:.1f}' for x, y in points if y is not None]
-        parts.append(
-            f'<path class="line c{shades.index(item.group) % COLOURS}" d="M{"L".join(known)}">'
-            f'<title>{escape(item.id)}</title></path>'
-        )
-    return (
-        '<div class="bar"><h2>Parallel coordinates</h2><span class="note">a line per trial, a colour per group of '
-        f'seeds</span></div><div class="box coordinates"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="Parallel coordinates of the trials">{"".join(parts)}</svg></div>'
-    )
+        known = [f'{x:.1f} {height[row]:.1f}' for x, height in zip(across, heights) if height[row] is not None]
+        lines.append(Line(item.id, shades.index(item.group) % COLOURS, f'M{"L".join(known)}'))
+    drawn = [
+        Axis(name, round(x, 1), f'M{x:.1f} {MARGIN}V{HEIGHT - MARGIN}', marks(values, height))
+        for x, (name, values), height in zip(across, axes.items(), heights)
+    ]
+    return Coordinates(WIDTH, HEIGHT, drawn, lines)
 
 
 def positions(values: Sequence[Any]) -> list[float | None]:
@@ -308,8 +319,8 @@ def marks(values: Sequence[Any], heights: Sequence[float | None]) -> list[tuple[
     return kept
 
 
-def curves(entries: Sequence[Entry]) -> str:
-    """Returns charts as HTML: per metric the mean of each group, and a band from its lowest to its highest seed."""
+def curves(entries: Sequence[Entry]) -> Section:
+    """Returns the section of curves: per metric the mean of each group, and a band over its seeds."""
     found = groups([item for item in entries if item.run.rows])
     left_out = len(found) - SHOWN
     found = dict(list(found.items())[:SHOWN])
@@ -326,12 +337,10 @@ def curves(entries: Sequence[Entry]) -> str:
                     bands[group] = edges(values)
         if series:
             charts.append(chart(name, series, bands, of='trials', colours=[*groups(entries)]))
-    if not charts:
-        return ''
     notes = ['mean over seeds, from the lowest to the highest']
     notes += [f'the first {SHOWN} groups; {left_out} more are left out'] if left_out > 0 else []
     notes += [f'{len(charts) - CHARTS} more metrics are left out'] if len(charts) > CHARTS else []
-    return section(f'<div class="charts">{"".join(charts[:CHARTS])}</div>', '; '.join(notes))
+    return section([('', charts[:CHARTS])], '; '.join(notes))
 
 
 def together(members: Sequence[Curves], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -381,7 +381,7 @@ def test_names_that_are_not_utf_8_do_not_stop_the_page(tmp_path):
 
 def charts(text, group):
     """Returns title -> the data of each chart of a group, 'step' or 'minute'."""
-    part = re.search(rf'<div class="charts by-{group}">(.*?</figure>)</div>', text)[1]
+    part = text[text.index(f'<div class="charts by-{group}">') :].partition('</figure>\n</div>')[0]
     data = map(json.loads, re.findall(r'<script type="application/json">(.*?)</script>', part))
     return dict(zip(re.findall('<h3>(.*?)</h3>', part), data))
 
@@ -448,9 +448,11 @@ def test_more_metrics_than_a_page_draws_are_counted(tmp_path, monkeypatch):
     make(tmp_path / 'a', OLD)
     rows = [{'step': step, 'x/1': 1.0, 'x/2': 1.0, 'evaluation/y': 2.0} for step in (1, 2)]  # without times
     (tmp_path / 'a/metrics.jsonl').write_text('\n'.join(map(json.dumps, rows)))
-    text = comparison_page._curves([read(tmp_path / 'a')])
-    assert [*charts(text, 'step')] == ['x/1', 'x/2'] and '1 more metrics are left out' in text
-    assert 'by-minute' not in text and 'id="minutes"' not in text
+    section = comparison_page._curves([read(tmp_path / 'a')])
+    assert section.note == '1 more metrics are left out' and section.boxes == [('smoothing', True)]
+    assert [(kind, [chart.title for chart in shown]) for kind, shown in section.content] == [
+        ('by-step', ['x/1', 'x/2'])
+    ]
 
 
 def test_a_run_has_one_colour_in_all_charts(tmp_path):
@@ -458,6 +460,10 @@ def test_a_run_has_one_colour_in_all_charts(tmp_path):
         make(tmp_path / name, OLD)
         rows = [{'step': step, **dict.fromkeys(metrics, step)} for step in (1, 2)]
         (tmp_path / name / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, rows)))
-    text = comparison_page._curves([read(tmp_path / name) for name in ('none', 'a', 'b')])
-    swatches = re.findall(r'<i class="swatch (\w+)"></i>(\w+)<', text)
-    assert swatches == [('c0', 'a'), ('c1', 'b'), ('c1', 'b')]
+    section = comparison_page._curves([read(tmp_path / name) for name in ('none', 'a', 'b')])
+    [(_, shown)] = section.content
+    assert [(line.colour, line.name) for chart in shown for line in chart.legend] == [
+        ('c0', 'a'),
+        ('c1', 'b'),
+        ('c1', 'b'),
+    ]

@@ -1,12 +1,14 @@
 """Tests of the report of a sweep, against numbers computed by hand."""
 
+import html
 import json
 import re
+import urllib.parse
 
 import numpy as np
 import pytest
 
-from genlab.reporting import charts, sweep
+from genlab.reporting import charts, run, sweep
 from genlab.reporting.curves import series_of
 
 
@@ -42,13 +44,30 @@ def test_report(folder):
     assert '- config.model.rate = 0.1' in best and '+ config.model.rate = 0.001' in best and 'config.seed' not in best
     table = page[page.index('id="trials"') : page.index('id="parallel-coordinates"')]
     rows = re.findall('<tr><th scope="row">.*?</tr>', table)
-    assert len(rows) == 5 and 'rate-0.001-seed-0/report.html' in rows[0] and '&lt;bad&gt;' in rows[4]
+    assert len(rows) == 5 and '>rate-0.001-seed-0<' in rows[0] and '&lt;bad&gt;' in rows[4]
     assert 'data-value="15.0">15<' in rows[0] and 'data-value="30">30<' in rows[0]
     assert 'data-value="2">2<' in rows[0] and 'data-value="0.75">75.0%<' in rows[0]  # restarts and goodput
     assert 'data-value="1.0">100.0%<' in rows[1] and '<dd>92.3%</dd>' in page  # 120 of 130 steps
     assert '60 s' in page and '>120<' in page  # seconds and steps of all
     assert 'class="sortable"' in table and 'http' not in page.replace('http-equiv', '')
     assert page.count('class="line c') == 5 and page.count('class="band s') == 4  # two groups, linear and log
+
+
+def test_links_lead_to_files_and_sections(folder):
+    """A trial without a report, such as one that was killed, has no link. Any name of a folder makes a right link."""
+    content = json.loads((folder / 'sweep.json').read_text())
+    names = list(content['trials'])[:2]
+    content['trials']['a#1?"&<b>'] = content['trials'].pop(names[1])
+    (folder / names[1]).rename(folder / 'a#1?"&<b>')
+    (folder / 'sweep.json').write_text(json.dumps(content))
+    written = [run.write(folder / name) for name in (names[0], 'a#1?"&<b>')]
+    page = sweep.write(folder).read_text()
+    links = [html.unescape(link) for link in re.findall('href="(.*?)"', page)]
+    sections = re.findall('<section id="(.*?)">', page)
+    assert [link[1:] for link in links if link.startswith('#')] == sections and len(sections) == 4
+    files = [urllib.parse.unquote(link) for link in links if not link.startswith('#')]
+    assert sorted(str(folder / file) for file in files) == sorted(written)
+    assert all('#' not in link and '?' not in link for link in links if not link.startswith('#'))
 
 
 def test_curves_are_means_with_bands_over_seeds(folder):
