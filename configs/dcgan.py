@@ -2,7 +2,8 @@
 
 python -m genlab.main --config=configs/dcgan.py
 
-Expect all ten digits, each 7 % to 14 %, after about 4 minutes on 2 cores (docs/RESULTS.md).
+Expect all ten digits, each 6 % to 18 % of the samples, after about 5 minutes on 2 cores, installation included
+(docs/systems/dcgan.md).
 """
 
 from genlab import config as configs

@@ -11,21 +11,24 @@ from genlab.training.optimizers import adam
 
 def get_config(variant=''):
     config = configs.defaults('gan')
-    config.data.update(source='digits', resolution=32, channels=1, batch_size=32)
-    config.model.update(
-        adversarial.settings(
-            named('r3gan', base=256, most=64, blocks=1),
-            latent_size=64,
-            pair='relativistic',
-        )
-    )
-    config.losses.discriminator = dict(adversarial=1.0, r1=0.5, r2=0.5, logit_gap=0.0, real_sign=0.0)
+    config.data.update(source='digits', resolution=32, channels=1)
+    config.model.update(adversarial.settings(named('r3gan')))
+    config.losses.discriminator = dict(adversarial=1.0, logit_gap=0.0, real_sign=0.0)
     config.losses.generator = dict(adversarial=1.0)
-    config.optimizer.discriminator = adam(5e-4, b1=0.0, b2=0.99)
-    config.optimizer.generator = adam(5e-4, b1=0.0, b2=0.99)
+    recipe(config)
     config.average.generator = 0.998
-    config.train.update(order=('discriminator', 'generator'), steps=3000, sample_every=500, evaluate_every='end')
+    config.train.update(order=('discriminator', 'generator'), sample_every=500, evaluate_every='end')
     return configs.vary(config, variant, VARIANTS)
+
+
+def recipe(config):
+    """Sets R3GAN's network, losses, penalties and optimizers, and a length that suits digits."""
+    config.model.networks = named('r3gan', base=256, most=64, blocks=1)
+    config.model.update(latent_size=64, pair='relativistic')
+    config.losses.discriminator.update(r1=0.5, r2=0.5)
+    for player in ('discriminator', 'generator'):
+        config.optimizer[player] = adam(5e-4, b1=0.0, b2=0.99)
+    config.data.batch_size, config.train.steps = 32, 3000
 
 
 def mnist(config):

@@ -5,6 +5,7 @@ python -m genlab.main --config=configs/stacked_digits.py
 The network is DCGAN's. The evaluation counts the modes that 25,600 samples cover, and KL(samples || uniform).
 """
 
+from configs.r3gan import recipe
 from genlab import config as configs
 from genlab.choices import named
 from genlab.models import adversarial
@@ -28,12 +29,7 @@ def get_config(variant=''):
 
 def r3gan(config):
     """R3GAN's network, losses and penalties (Huang et al. 2024)."""
-    config.model.networks = named('r3gan', base=256, most=64, blocks=1)
-    config.model.update(latent_size=64, pair='relativistic')
-    config.data.batch_size, config.train.steps = 32, 3000
-    config.losses.discriminator.update(r1=0.5, r2=0.5)
-    for player in ('discriminator', 'generator'):
-        config.optimizer[player] = adam(5e-4, b1=0.0, b2=0.99)
+    recipe(config)
 
 
 def mnist(config):

@@ -1,11 +1,13 @@
 """The documentation site: `pip install -e '.[docs]'`, then `python -m sphinx -W -b html docs docs/_build`.
 
 Pages are Markdown. Two kinds of comments in them are replaced by text when the site is built: `<!-- configs -->` by the
-list of all configs, and `<!-- module NAME -->` or `<!-- package NAME -->` by the reference of modules.
+list of all configs, and `<!-- module NAME -->` or `<!-- package NAME -->` by the reference of modules. Notebooks are
+shown with what their cells showed when they were recorded (`tests/support/notebooks.py`); nothing runs here.
 """
 
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 import textwrap
@@ -16,6 +18,7 @@ from genlab import main
 project, author, release = 'genlab', 'The genlab authors', genlab.__version__
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 exclude_patterns = ['_build']
+source_suffix = {'.md': 'markdown', '.ipynb': 'markdown'}
 myst_heading_anchors = 4
 autodoc_default_options = {'members': True, 'member-order': 'bysource', 'special-members': '__call__'}
 autodoc_preserve_defaults = True
@@ -52,8 +55,25 @@ def reference(kind: str, name: str) -> str:
     return f'## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```'
 
 
+def markdown(notebook: str) -> str:
+    """Returns a notebook, the text of an .ipynb file, as Markdown: its cells and their recorded outputs."""
+    parts = ['---\nmyst:\n  enable_extensions: [dollarmath]\n---']
+    for cell in json.loads(notebook)['cells']:
+        text = ''.join(cell['source'])
+        parts.append(f'```python\n{text}\n```' if cell['cell_type'] == 'code' else text)
+        for output in cell.get('outputs', ()):
+            data = output.get('data', {})
+            if 'image/png' in data:
+                parts.append(f'![the output of the cell](data:image/png;base64,{"".join(data["image/png"].split())})')
+            else:
+                parts.append(f'```text\n{"".join(data.get("text/plain") or output["text"]).rstrip()}\n```')
+    return '\n\n'.join(parts) + '\n'
+
+
 def expand(app, page: str, source: list[str]) -> None:
-    """Replaces the comments of a page by what is generated."""
+    """Turns a notebook into Markdown, and replaces the comments of a page by what is generated."""
+    if str(app.env.doc2path(page)).endswith('.ipynb'):
+        source[0] = markdown(source[0])
     source[0] = re.sub('<!-- configs -->', lambda found: configs(), source[0])
     source[0] = re.sub(r'<!-- (module|package) (\S+) -->', lambda found: reference(*found.groups()), source[0])
 

@@ -14,8 +14,11 @@ Exit codes: 0 done; 1 a file cannot be written; 2 no given folder holds such a r
 """
 
 import argparse
+import glob
+import itertools
 import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -37,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if words is None else list(words)
     arguments = parser().parse_args(words)
     try:
-        make(arguments, command.typed('genlab.results', words))
+        make(arguments, typed(words, arguments.runs))
     except (UserError, OSError) as error:
         terminal.say(f'genlab: {" ".join(str(error).split())}\n')
         sys.exit(getattr(error, 'exit_code', 1))
@@ -65,6 +68,25 @@ def parser() -> argparse.ArgumentParser:
         help='write what the tables need of each run to FOLDER/<run>: its JSON files and small pictures',
     )
     return known
+
+
+def typed(words: Sequence[str], runs: Sequence[str]) -> str:
+    """Returns the command on one short line: a shell has replaced a pattern such as runs/* by all its folders.
+
+    Args:
+      words: the arguments.
+      runs: those that name folders.
+    """
+    line = command.typed('genlab.results', words)
+    for parent, group in itertools.groupby(runs, lambda run: os.path.dirname(os.path.normpath(run))):
+        given = list(group)
+        folders = [os.path.normpath(run) for run in given]
+        start = os.path.join(parent, os.path.commonprefix([os.path.basename(folder) for folder in folders]))
+        if len(folders) > 1 and {*folders} == {*glob.glob(f'{glob.escape(start)}*')}:
+            spelled = shlex.join(map(command.portable, given))
+            short = os.path.join(command.portable(parent) if parent else '', os.path.basename(start))
+            line = line.replace(spelled, f'{shlex.quote(short) if short else ""}*')
+    return line
 
 
 def make(arguments: argparse.Namespace, made_by: str) -> None:

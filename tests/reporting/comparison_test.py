@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from genlab import results
-from genlab.reporting import comparison_page
+from genlab.reporting import comparison, comparison_page
 from genlab.reporting.comparison_pictures import encode, small
 from genlab.reporting.comparison_tables import Part, digits, overview, part_tables, read
 from genlab.reporting.figures import parts
@@ -343,6 +343,22 @@ def test_the_command_contains_no_local_path():
     assert typed('--config.train.order=("a", "b")') == 'python -m genlab.main \'--config.train.order=("a", "b")\''
     assert command.given('genlab.main', ['python', '-O', '/x/genlab/main.py', '--a']) == 'python -m genlab.main --a'
     assert command.given('genlab.main', ['python', 'notebook.py', '--data=/private']) is None
+
+
+def test_the_command_names_a_pattern_where_the_runs_are_all_that_match_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ('runs/a', 'runs/b c', 'runs/gan', 'runs/gan-grid', 'other/a', 'other/b')
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+    line = lambda *runs: comparison.typed([*runs, '--html=x.html'], runs).removeprefix('python -m genlab.results ')
+    assert line(*names[:4]) == 'runs/* --html=x.html'
+    assert line('runs/gan/', 'runs/gan-grid/') == 'runs/gan* --html=x.html'
+    assert line(*names[:3]) == "runs/a 'runs/b c' runs/gan --html=x.html"
+    assert line(*names) == 'runs/* other/* --html=x.html'
+    assert line('runs/a') == 'runs/a --html=x.html'
+    assert line(*(str(tmp_path / name) for name in names[:4])) == 'runs/* --html=x.html'
+    monkeypatch.chdir(tmp_path / 'runs')
+    assert line('a', 'b c', 'gan', 'gan-grid') == '* --html=x.html'
 
 
 def test_help_without_jax():
