@@ -433,9 +433,20 @@ def check_key(config: ConfigDict, dotted: str, where: str = '') -> None:
         if not isinstance(node, ConfigDict) or part not in node:
             known = [*node.keys()] if isinstance(node, ConfigDict) else []
             near = difflib.get_close_matches(part, known, 1)
-            hint = f'did you mean {path}.{near[0]}?' if near else f'{path} has {", ".join(known) or "no keys"}'
+            meant = [f'{path}.{near[0]}'] if near else ending(config, dotted)[:3]
+            hint = f'did you mean {" or ".join(meant)}?' if meant else f'{path} has {", ".join(known) or "no keys"}'
             raise ConfigError(f'{where}unknown key config.{dotted}: {hint}')
         node, path = node[part], f'{path}.{part}'
+
+
+def ending(config: ConfigDict, name: str, path: str = 'config') -> list[str]:
+    """Returns the dotted keys of a config that end in `name`, such as config.train.steps in 'steps'."""
+    found = []
+    for key in config:
+        here = f'{path}.{key}'
+        found += [here] if here.endswith(f'.{name}') else []
+        found += ending(config[key], name, here) if isinstance(config[key], ConfigDict) else []
+    return found
 
 
 def differences(old: Mapping, new: Mapping, ignore: tuple[str, ...] = (), prefix: str = '') -> list[str]:

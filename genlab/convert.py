@@ -6,6 +6,11 @@
 
 docs/guide/published.md lists the files. Exit codes mean what they mean for genlab.main."""
 
+from genlab.run import requirements
+
+if __name__ == '__main__':
+    requirements.check()
+
 import pathlib
 import signal
 import sys

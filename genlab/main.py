@@ -10,27 +10,32 @@ import os
 import signal
 import sys
 
+from genlab.run import requirements
+
 if __name__ == '__main__':  # the imports below take seconds, and an exception raised within them may be lost
+    requirements.check()
     signal.signal(signal.SIGINT, lambda number, frame: (os.write(2, b'genlab: interrupted\n'), os._exit(130)))
 
 import ast
+import difflib
 import importlib.util
 import pathlib
 import re
 import textwrap
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from genlab.choices import is_named, named
-from genlab.config import at, check_key, put
+from genlab.config import at, check_key, ending, put
 from genlab.data.load import READERS
-from genlab.errors import ConfigError, UserError, meant
+from genlab.errors import ConfigError, UserError
 from genlab.run import terminal
 from genlab.run.platform import set_up_jax
 
+MODES = ['train', 'evaluate', 'sample', 'explore', 'describe', 'plan', 'list']
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'A file of configs/, with :variant or :variant,variant for its variants.'
@@ -38,7 +43,7 @@ CONFIG = config_flags.DEFINE_config_file(
 flags.DEFINE_enum(
     'mode',
     'train',
-    ['train', 'evaluate', 'sample', 'explore', 'describe', 'plan', 'list'],
+    MODES,
     'What to do. list: print the files of configs/ and their variants; it needs no config.',
 )
 flags.DEFINE_string('workdir', None, 'The folder of the run (default: runs/<config>-<variant>).')
@@ -73,7 +78,7 @@ ROOT = pathlib.Path(__file__).parents[1]  # the folder that holds genlab/ and co
 def main() -> None:
     """Parses the flags and runs the mode; an error becomes one line and an exit code."""
     terminal.prepare()
-    app.run(lambda argv: sys.exit(guarded(run)), flags_parser=lambda argv: guarded(parse, argv))
+    app.run(lambda argv: sys.exit(guarded(run, argv)), flags_parser=lambda argv: guarded(parse, argv))
 
 
 def guarded(function: Callable, *arguments):
@@ -93,12 +98,13 @@ def guarded(function: Callable, *arguments):
 def one_line(error: Exception) -> str:
     """Formats an error as one line."""
     text = ' '.join(str(error).split())
+    text = re.sub(r"invalid literal for int\(\) with base 10: ('.*')", r'\1 is no whole number', text)
     if isinstance(error, (UserError, flags.Error)):
         return text
     if 'RESOURCE_EXHAUSTED' in text:
         return (
-            'out of memory: raise config.train.microbatches, lower config.data.batch_size, or compute in '
-            f'config.model.dtype=bfloat16 ({text[:160]})'
+            'out of memory: raise config.train.microbatches, lower config.data.batch_size, compute in '
+            f'config.model.dtype=bfloat16, or end other programs on the device ({text[:160]})'
         )
     return f'{type(error).__name__}: {text[:300]} (--debug shows where)'
 
@@ -120,7 +126,8 @@ def parse(argv: list[str], known: flags.FlagValues = FLAGS, chosen: flags.FlagHo
     if not given:
         rest = known(argv)
         if not helping and known.mode != 'list':
-            raise ConfigError(NO_CONFIG)
+            near = [word for word in rest[1:] if '.py' in word]
+            raise ConfigError(f'which config? did you mean --config={near[0]}?' if near else NO_CONFIG)
         return rest
     config = read(given[-1])
     ours = [argument for argument in argv[1:] if is_new_term(config, argument)] + of_choices(config, argv[1:])
@@ -128,7 +135,13 @@ def parse(argv: list[str], known: flags.FlagValues = FLAGS, chosen: flags.FlagHo
         if argument.startswith('--config.') and argument not in ours:
             check_key(config, argument.removeprefix('--config.').split('=')[0])
     sys.argv[:] = [argument for argument in argv if argument not in ours]  # ml_collections looks for overrides there
-    rest = known(sys.argv)
+    try:
+        rest = known(sys.argv)
+    except flags.UnrecognizedFlagError as error:
+        if not (near := ending(config, error.flagname)):
+            raise
+        meanings = ' or '.join(f'--{key}' for key in near[:3])
+        raise ConfigError(f'unknown flag --{error.flagname}: did you mean {meanings}?') from None
     for argument in ours:
         (weigh if is_new_term(config, argument) else select)(chosen.value, argument)
     leave_source(chosen.value, {argument.split('=')[0] for argument in argv})
@@ -226,7 +239,10 @@ def read(path_and_variant: str) -> ConfigDict:
     """Returns the config of `path.py` or `path.py:variant,variant`. The file is Python and is executed."""
     path, _, variant = path_and_variant.partition(':')
     if not pathlib.Path(path).is_file():
-        near = meant(pathlib.Path(path).stem, [file.stem for file in config_files()])
+        if variant_of := re.match(r'(.*\.py)[,;/ ]+(\S+)$', path):
+            raise ConfigError(f'--config={path}: there is no such file (did you mean {":".join(variant_of.groups())}?)')
+        found = difflib.get_close_matches(pathlib.Path(path).stem, [file.stem for file in config_files()], 1)
+        near = f' (did you mean configs/{found[0]}.py?)' if found else ''
         raise ConfigError(f'--config={path}: there is no such file{near}; --mode=list prints all of configs/')
     try:
         module = load(path)
@@ -289,8 +305,15 @@ def listing() -> str:
     return '\n'.join(lines)
 
 
-def run() -> int:
-    """Runs the mode."""
+def run(words: Sequence[str] = ()) -> int:
+    """Runs the mode.
+
+    Args:
+      words: the name of the program, then words of the command that are no flags; there must be none.
+    """
+    if words[1:]:
+        hint = f'did you mean --mode={words[1]}?' if words[1] in MODES else 'flags begin with --, such as --mode=sample'
+        raise ConfigError(f'{words[1]!r} is no flag: {hint}')
     if FLAGS.mode == 'list':
         print(listing())
         return 0

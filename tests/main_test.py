@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def test_describe_as_json():
 
 BAD = {
     'unknown key': (['--config.train.stepz=3'], 2, 'unknown key config.train.stepz: did you mean config.train.steps?'),
-    'wrong type': (['--config.train.steps=many'], 2, 'config.train.steps=many'),
+    'wrong type': (['--config.train.steps=1e3'], 2, "config.train.steps=1e3: '1e3' is no whole number"),
     'unknown term': (['--config.losses.generator.kl=1.0', '--workdir={tmp}/term'], 2, 'it offers adversarial'),
     'no number': (['--config.losses.generator.kl=high'], 2, 'the weight of a term is a number'),
     'unknown player': (['--config.losses.generatr.kl=1.0'], 2, 'did you mean config.losses.generator?'),
@@ -114,8 +115,16 @@ BAD = {
         'configs/gan.py:gird',
     ),
     'no file': ([], 2, 'there is no such file; --mode=list prints', 'configs/qqq.py'),
-    'near file': ([], 2, 'there is no such file (did you mean dcgan?)', 'configs/dcgna.py'),
-    'no config': ([], 2, 'which config?', None),
+    'near file': ([], 2, 'there is no such file (did you mean configs/dcgan.py?)', 'configs/dcgna.py'),
+    'name alone': ([], 2, '(did you mean configs/dcgan.py?)', 'dcgan'),
+    'no config': ([], 2, 'which config? e.g. --config=', None),
+    'config without its flag': (['configs/gan.py'], 2, 'did you mean --config=configs/gan.py?', None),
+    'variant after a comma': ([], 2, '(did you mean configs/gan.py:grid?)', 'configs/gan.py,grid'),
+    'mode without its flag': (['sample'], 2, "'sample' is no flag: did you mean --mode=sample?"),
+    'word': (['runs/gan'], 2, "'runs/gan' is no flag: flags begin with --, such as --mode=sample"),
+    'key without its beginning': (['--train.steps=3'], 2, 'did you mean --config.train.steps?'),
+    'end of a key': (['--learning_rate=3'], 2, 'did you mean --config.optimizer.discriminator.learning_rate or --conf'),
+    'key of another level': (['--config.steps=3'], 2, 'unknown key config.steps: did you mean config.explore.steps or'),
     'checkpoint of training': (['--checkpoint=best'], 2, 'does not apply to --mode=train: it is for --mode=sample'),
 }
 
@@ -126,8 +135,7 @@ def typed(arguments, config, capsys, monkeypatch):
     monkeypatch.setattr(sys, 'argv', list(words))
     main.FLAGS.unparse_flags()
     with pytest.raises(SystemExit) as stopped:
-        main.guarded(main.parse, words)
-        sys.exit(main.guarded(main.run))
+        sys.exit(main.guarded(main.run, main.guarded(main.parse, words)))
     for name in ('config', 'workdir', 'mode', 'require', 'checkpoint'):
         main.FLAGS[name].unparse()
     return stopped.value.code, capsys.readouterr().err
@@ -147,6 +155,11 @@ def test_bad_input_is_one_line_and_an_exit_code(name, tmp_path, capsys, monkeypa
 def test_bad_input_of_a_process():
     code, _, line, error = finish(start('--config.train.stepz=3'))
     assert code == 2 and line.startswith('genlab: unknown key config.train.stepz') and 'Traceback' not in error
+
+
+def test_running_out_of_memory_says_what_helps():
+    line = main.one_line(RuntimeError('RESOURCE_EXHAUSTED: Out of memory\nallocating 5 bytes'))
+    assert line.startswith('out of memory: raise config.train.microbatches') and 'allocating 5 bytes' in line
 
 
 def test_debug_shows_the_traceback(tmp_path):
@@ -226,8 +239,15 @@ def test_an_installation_holds_the_configs():
     files = [
         path for name in ('configs', 'experiments', 'genlab') for path in (ROOT / name).rglob('*') if path.is_file()
     ]
-    left_out = [path for path in files if path.suffix != '.py' and path.parent.name != '__pycache__']
+    others = [path for path in files if path.suffix != '.py' and path.parent.name != '__pycache__']
+    data = {name: re.split(r'[,\s]+', patterns) for name, patterns in setup['options.package_data'].items()}
+    left_out = [
+        path
+        for path in others
+        if not any(path.match(one) for one in data.get('.'.join(path.parent.relative_to(ROOT).parts), ()))
+    ]
     assert left_out == [], 'a wheel holds modules alone: declare these as package_data'
+    assert ROOT / 'genlab/reporting/templates/page.html' in others
 
 
 def test_a_config_is_found_here_and_then_beside_the_package(tmp_path, monkeypatch):

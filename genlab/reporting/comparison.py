@@ -147,7 +147,8 @@ def missing(path: pathlib.Path, curves: bool) -> str | None:
     if not path.is_dir():
         return 'there is no such folder'
     if not (path / 'config.json').exists():
-        return 'it holds no run (no config.json)'
+        inner = f'; there are runs in it: name {path}/*' if any(path.glob('*/config.json')) else ''
+        return f'it holds no run (no config.json){inner}'
     if not (path / 'evaluation.json').exists() and not (curves and (path / 'metrics.jsonl').exists()):
         return 'it is not evaluated yet (no evaluation.json; genlab.main --mode=evaluate writes it)'
     return None

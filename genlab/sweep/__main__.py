@@ -9,6 +9,11 @@ Exit codes: 0 all trials are done; 1 a trial has failed; 2 a trial or a flag is 
 same command goes on; 130 interrupted before anything started.
 """
 
+from genlab.run import requirements
+
+if __name__ == '__main__':
+    requirements.check()
+
 import argparse
 import json
 import pathlib

@@ -253,6 +253,15 @@ def start(coordinator: str, processes: int, process_id: int, require: str, heart
         jax.distributed.initialize(coordinator, processes, process_id, heartbeat_timeout_seconds=heartbeat)
     elif int(os.environ.get('SLURM_NTASKS', 1)) > 1 or ',' in os.environ.get('TPU_WORKER_HOSTNAMES', ''):
         jax.distributed.initialize(heartbeat_timeout_seconds=heartbeat)
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts where a platform that is asked for is not installed
+        chosen = os.environ.get('JAX_PLATFORMS')
+        raise UserError(
+            f'JAX cannot open a device ({" ".join(str(error).split())[:200] or "none is there"}): '
+            f'{f"unset JAX_PLATFORMS={chosen}" if chosen else "set JAX_PLATFORMS=cpu"}, '
+            'or install jax for the device (README, Accelerators)'
+        ) from error
     if require and jax.default_backend() != require:
         raise UserError(
             f'--require={require}, but JAX sees only {jax.default_backend()}: '

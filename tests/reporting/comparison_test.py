@@ -282,6 +282,12 @@ def test_a_path_that_is_no_run_is_named_and_left_out(pair, capsys):
     ]
 
 
+def test_a_folder_of_runs_is_no_run_but_has_some(pair, capsys):
+    with pytest.raises(SystemExit):
+        results.main(['runs'])
+    assert 'it holds no run (no config.json); there are runs in it: name runs/*\n' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('words, message', [([], 'which runs?'), (['nowhere'], 'there is no run with an evaluation')])
 def test_no_run_is_one_line_and_exit_2(words, message, capsys):
     with pytest.raises(SystemExit) as stopped:

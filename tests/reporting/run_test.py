@@ -1,7 +1,6 @@
 """Tests the report: its content, broken input, escaping without external resources, and the drawing of curves."""
 
 import base64
-import configparser
 import json
 import math
 import os
@@ -172,15 +171,6 @@ def test_no_template_trusts_a_text():
     assert len(TEMPLATES) > 10
     for path in TEMPLATES:
         assert not re.search(r'\bsafe\b|\bautoescape\b|\bMarkup\b', path.read_text()), path.name
-
-
-def test_an_installed_package_has_every_template():
-    packages = configparser.ConfigParser()
-    packages.read(ROOT / 'setup.cfg')
-    data = {name: re.split(r'[,\s]+', found) for name, found in packages['options.package_data'].items()}
-    for path in TEMPLATES:
-        package = '.'.join(path.parent.relative_to(ROOT).parts)
-        assert any(path.match(pattern) for pattern in data[package]), path
 
 
 def test_metric_names_cannot_end_their_script(tmp_path):

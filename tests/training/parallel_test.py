@@ -90,6 +90,23 @@ def test_an_unknown_placement_and_a_missing_device_are_refused():
         parallel.start('', None, None, 'gpu', 20)
 
 
+@pytest.mark.parametrize(
+    'error, platforms, words',
+    [
+        (AssertionError(), 'cuda', r'\(none is there\): unset JAX_PLATFORMS=cuda, or install'),
+        (RuntimeError('no\ndriver'), '', r'\(no driver\): set JAX_PLATFORMS=cpu, or install'),
+    ],
+)
+def test_a_device_that_does_not_open_is_explained(error, platforms, words, monkeypatch):
+    def devices():
+        raise error
+
+    monkeypatch.setattr(jax, 'devices', devices)
+    monkeypatch.setenv('JAX_PLATFORMS', platforms)
+    with pytest.raises(UserError, match=words):
+        parallel.start('', None, None, '', 20)
+
+
 def test_calls_in_flight_are_bounded_and_the_devices_never_drained(monkeypatch):
     """XLA's CPU client stops for ever at 32 computations in flight, where processes have several devices each."""
     throttle, done, most = parallel.Throttle(), 0, 0

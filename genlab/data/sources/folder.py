@@ -13,9 +13,11 @@ from genlab.data.source import Field, Source, declaration, from_arrays, image_fi
 from genlab.data.sources import listing
 from genlab.data.sources.decoding import decode_all, fits
 from genlab.data.sources.said import NAMED, printable, say
-from genlab.errors import ConfigError, UserError
+from genlab.errors import ConfigError, UserError, warn_once
 
 WORDS = 64  # longest caption in tokens
+LOOKED_AT = 16  # files, to learn whether a set has colours
+TINT = 24  # difference of channels, of 255, that is seen as a colour and not an artefact of compression
 SPLITS = {'train': 'training', 'test': 'held-out'}
 
 
@@ -67,6 +69,11 @@ def folder(place: str, resolution: int = 32, channels: int = 3, split: str = 'tr
     found, decoder = listing.find(place), Decoder(resolution, channels)
     if split == 'train':
         say(listing.summary(found))
+        if channels == 1 and coloured(found.root, listing.of_split(found, split)):
+            warn_once(
+                f'{printable(str(place))}: there are images in colour, and config.data.channels=1 makes them grey: '
+                '--config.data.channels=3 keeps the colours'
+            )
         readable(found.root, listing.of_split(found, 'test'), 'test', decoder)
     part = readable(found.root, listing.of_split(found, split), split, decoder)
     files, title = part.files, f'{printable(found.root.name)}/{split}'
@@ -86,6 +93,18 @@ def folder(place: str, resolution: int = 32, channels: int = 3, split: str = 'tr
         return {'image': images} | {name: array[indices] for name, array in arrays.items()}
 
     return Source(name=title, fields=fields, length=len(files), rows=rows, in_memory=False, **known)
+
+
+def coloured(root: Path, files: Sequence[str]) -> bool:
+    """Returns whether any of a few files, spread over the list, shows colours and not only greys."""
+    for file in files[:: -(-len(files) // LOOKED_AT) or 1]:
+        try:
+            image = decode((root / file).read_bytes(), 16, 3).astype(int)
+        except Exception:  # `readable` says what is wrong with a file
+            continue
+        if (np.ptp(image, axis=-1) > TINT).mean() > 0.01:
+            return True
+    return False
 
 
 def readable(root: Path, files: Sequence[str], split: str, decoder: Decoder) -> Part:

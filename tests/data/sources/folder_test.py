@@ -401,3 +401,19 @@ def test_through_load(place):
     save(place / 'a.png', (10, 20, 30))
     source = load(defaults(source='folder', dir=str(place), resolution=16, channels=3))
     np.testing.assert_array_equal(source.rows(np.array([0]))['image'][0, 5, 5], [10, 20, 30])
+
+
+def test_colours_that_a_config_would_lose_are_told(tmp_path, capsys):
+    """A set of greys stored as RGB has no colours to lose, and a set in colour loses none with three channels."""
+    random = np.random.RandomState(0)
+    for place, pixels in (('grey', (9, 9, 1)), ('colour', (9, 9, 3))):
+        (tmp_path / place).mkdir()
+        for n in range(4):
+            pixel = np.broadcast_to(random.randint(0, 256, pixels, np.uint8), (9, 9, 3))
+            Image.fromarray(pixel).save(tmp_path / place / f'{n}.png')
+    lines = {}
+    for place, channels in (('grey', 1), ('colour', 3), ('colour', 1)):
+        folder(str(tmp_path / place), 8, channels)
+        lines[place, channels] = capsys.readouterr().err
+    assert '--config.data.channels=3 keeps the colours' in lines.pop(('colour', 1))
+    assert all('channels' not in line for line in lines.values())
