@@ -77,7 +77,7 @@ def typed(words: Sequence[str], runs: Sequence[str]) -> str:
       words: the arguments.
       runs: those that name folders.
     """
-    line = command.typed('genlab.results', words)
+    line = command.typed('genlab.results', list(words))
     for parent, group in itertools.groupby(runs, lambda run: os.path.dirname(os.path.normpath(run))):
         given = list(group)
         folders = [os.path.normpath(run) for run in given]
