@@ -63,7 +63,7 @@ LIBTPU = {
 # A step for absent devices never runs, so it is compiled quickly rather than well. Its memory can differ from that of
 # the run: for DiT-XL/2 with a small autoencoder, on 16 devices, 2.4 GiB were found in place of 2.3 GiB.
 LEAST_EFFORT = {'exec_time_optimization_effort': -1.0}
-COLLECTIVE = re.compile(r'= (.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(?:-start)?\(')
+COLLECTIVE = re.compile(r'= (.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(-start)?\(')
 CHANNEL = re.compile(r'channel_id=(\d+)')
 COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.-]+) .*\{$')  # the line that opens a computation
 CALLED = re.compile(r'(?:calls|to_apply|body|branch_computations|\w+_computation)=\{?(%?[\w.-]+(?:, %?[\w.-]+)*)')
@@ -188,7 +188,7 @@ def count_collectives(text: str) -> tuple[Collectives, dict[int, Collectives]]:
         for line in computations[name]:
             if (match := COLLECTIVE.search(line)) and (channel := _channel(line, match[2])) not in counted:
                 counted.update({channel} if channel else ())
-                size = sum(map(_bytes, SHAPE.findall(match[1])))
+                size = sum(map(_bytes, _results(match)))
                 _add(totals, match[2], times, size)
                 if passes:
                     _add(loops.setdefault(passes, {}), match[2], 1, size)
@@ -198,6 +198,18 @@ def count_collectives(text: str) -> tuple[Collectives, dict[int, Collectives]]:
 
     visit(entry, 1, 0)
     return totals, loops
+
+
+def _results(match: re.Match) -> list[tuple[str, str, str]]:
+    """Returns the shapes of the results of a match of COLLECTIVE: kind of number, its bits, and sides.
+
+    An asynchronous all-gather or collective-permute begins with its operands, and may end with counters (u32[]).
+    """
+    shapes = SHAPE.findall(match[1])
+    if match[3] and match[2] in ('all-gather', 'collective-permute'):
+        arrays = [shape for shape in shapes if shape[2] or shape[0] != 'u']
+        return arrays[len(arrays) // 2 :]
+    return shapes
 
 
 def _channel(line: str, kind: str) -> tuple[str, str] | None:

@@ -91,6 +91,18 @@ def test_a_collective_in_a_loop_counts_once_per_pass_and_a_split_one_once():
     assert loops == {28: {'all-gather': (1, 64), 'all-reduce': (1, 32)}}
 
 
+def test_operands_of_asynchronous_collectives_do_not_count():
+    text = """ENTRY %main (p: f32[8]) -> f32[8] {
+      %one = (f32[4]{0}, f32[16]{0}) all-gather-start(%x), channel_id=1, dimensions={0}
+      %two = ((f32[4]{0}, f32[2]{0}), (f32[16]{0}, f32[8]{0})) all-gather-start(%x, %y), channel_id=2, dimensions={0}
+      %three = (f32[8]{0}, f32[8]{0}, u32[], u32[]) collective-permute-start(%z), channel_id=3
+      %four = (f32[8]{0}, f32[2]{0}) all-reduce-start(%z, %w), channel_id=4, to_apply=%add
+      %five = (f32[], f32[], u32[], u32[]) collective-permute-start(%s), channel_id=5
+}"""
+    calls, _ = plan.count_collectives(text)
+    assert calls == {'all-gather': (2, 64 + 96), 'collective-permute': (2, 32 + 4), 'all-reduce': (1, 40)}
+
+
 def test_under_fsdp_weights_travel_and_activations_stay(monkeypatch):
     """Without constraints this network needs all-to-all and collective-permute as well."""
     monkeypatch.setattr(parallel, 'SHARD_FROM', 512)  # kernels, no biases
