@@ -183,9 +183,8 @@ def choose_cloud(arguments: argparse.Namespace, folder: pathlib.Path) -> Launche
     storage = cloud.storage_of(arguments.storage, folder)
     if name == 'jobset':
         return JobSet(folder.name, image, topology, arguments.slices, arguments.queue, retries, storage)
-    if name == 'skypilot':
-        return SkyPilot(folder, image, topology, storage, arguments.zone, arguments.spot, retries)
-    return TpuVm(folder, image, topology, storage, arguments.zone, arguments.project, arguments.spot, retries)
+    given = cloud.Slices(folder, image, topology, storage, arguments.zone, arguments.project, arguments.spot, retries)
+    return SkyPilot(given) if name == 'skypilot' else TpuVm(given)
 
 
 def plan(arguments: argparse.Namespace, folder: pathlib.Path, base: Sequence[str]) -> int:

@@ -141,7 +141,7 @@ echo $? > "$codes/$host.new" && mv "$codes/$host.new" "$codes/$host"
 
 def test_a_queued_resource_is_created_with_a_startup_script():
     folder = pathlib.Path('/runs/gan')
-    launcher = TpuVm(folder, 'registry/genlab:1', 'v5e:4x4', STORAGE, 'us-west4-a', 'mine', True, 1)
+    launcher = TpuVm(cloud.Slices(folder, 'registry/genlab:1', 'v5e:4x4', STORAGE, 'us-west4-a', 'mine', True, 1))
     (one,) = jobs(folder)
     name = cloud.unique('gan', one)
     path = f'/runs/gan/tpu_vm/{name}-0.sh'
@@ -157,7 +157,7 @@ def test_the_startup_script_leaves_the_exit_code_of_each_host_once(tmp_path):
     """Runs the script with a shell, with functions in place of the services of a TPU VM."""
     storage = cloud.Storage('server', '/export', str(tmp_path))
     (one,) = jobs(tmp_path / 'gan')
-    script = TpuVm(tmp_path / 'gan', 'image', 'v5e:4x4', storage, 'z', '', False, 1).script(one, 0)
+    script = TpuVm(cloud.Slices(tmp_path / 'gan', 'image', 'v5e:4x4', storage, 'z', '', False, 1)).script(one, 0)
     fakes = """
     curl() { case "$4" in */agent-worker-number) echo 2;; *) echo 'a:1:10.1.1.1,b:2:10.1.1.2';; esac; }
     mountpoint() { true; }
@@ -171,7 +171,7 @@ def test_the_startup_script_leaves_the_exit_code_of_each_host_once(tmp_path):
 
 
 def test_attempts_on_tpu_vms_follow_the_exit_codes_and_the_states_of_their_resources(tmp_path, monkeypatch):
-    launcher = TpuVm(tmp_path, 'image', 'v5e:4x4', STORAGE, 'z', '', False, 1)
+    launcher = TpuVm(cloud.Slices(tmp_path, 'image', 'v5e:4x4', STORAGE, 'z', '', False, 1))
     one, two = jobs(tmp_path, 2)
     names = [cloud.unique(tmp_path.name, job) for job in (one, two)]
     answers = Answers(describe='WAITING_FOR_RESOURCES\n')
@@ -194,7 +194,7 @@ def test_attempts_on_tpu_vms_follow_the_exit_codes_and_the_states_of_their_resou
     end(two, 0, 42, 1, 42, 42)  # a crash beats 42
     assert {status.state for status in launcher.poll().values()} == {'waiting'}
     assert of('delete') == [f'{name}-0' for name in names] and of('create')[2:] == [f'{name}-1' for name in names]
-    again = TpuVm(tmp_path, 'image', 'v5e:4x4', STORAGE, 'z', '', False, 1)  # the sweep was killed
+    again = TpuVm(cloud.Slices(tmp_path, 'image', 'v5e:4x4', STORAGE, 'z', '', False, 1))  # the sweep was killed
     answers.answers['list'] = f'{names[0]}-1\n{names[1]}-1\n'
     again.submit([one, two])
     assert len(of('create')) == 4
@@ -210,7 +210,7 @@ def test_attempts_on_tpu_vms_follow_the_exit_codes_and_the_states_of_their_resou
 
 
 def test_cancel_deletes_queued_resources(tmp_path, monkeypatch):
-    launcher = TpuVm(tmp_path, 'image', 'v5e:4x4', STORAGE, 'z', '', False, 1)
+    launcher = TpuVm(cloud.Slices(tmp_path, 'image', 'v5e:4x4', STORAGE, 'z', '', False, 1))
     answers = Answers()
     monkeypatch.setattr(tpu_vm, 'call', answers)
     launcher.submit(jobs(tmp_path))
@@ -253,17 +253,17 @@ ID  TASK  NAME                   REQUESTED     SUBMITTED  TOT. DURATION  STATUS
 def test_a_task_of_skypilot_per_trial(tmp_path, monkeypatch):
     yaml = pytest.importorskip('yaml')
     folder = pathlib.Path('/runs/gan-seed')
-    launcher = SkyPilot(folder, 'registry/genlab:1', 'v5e:4x4', STORAGE, 'us-west4-a', True, 2)
+    launcher = SkyPilot(cloud.Slices(folder, 'registry/genlab:1', 'v5e:4x4', STORAGE, 'us-west4-a', '', True, 2))
     (one,) = jobs(folder)
     text = launcher.render([one])
     assert text == TASK.format(name=cloud.unique('gan-seed', one))
     assert yaml.safe_load(text) == launcher.task(one)
     with pytest.raises(ConfigError, match='--zone=us west: give the name of a zone'):
-        SkyPilot(folder, 'image', 'v5e:4x4', STORAGE, 'us west', False, 0)
+        SkyPilot(cloud.Slices(folder, 'image', 'v5e:4x4', STORAGE, 'us west', '', False, 0))
 
 
 def test_jobs_of_skypilot_are_launched_followed_and_cancelled(tmp_path, monkeypatch):
-    launcher = SkyPilot(tmp_path / 'gan', 'image', 'v5e:4x4', STORAGE, '', False, 2)
+    launcher = SkyPilot(cloud.Slices(tmp_path / 'gan', 'image', 'v5e:4x4', STORAGE, '', '', False, 2))
     found = jobs(tmp_path / 'gan', 3)
     names = [cloud.unique('gan', job) for job in found]
     answers = Answers(queue=QUEUE.format(*names))

@@ -116,6 +116,52 @@ def within(folder: pathlib.Path, path: str) -> None:
         raise ConfigError(f'--workdir={folder}: hosts write below {path} only: give --workdir={path}/{folder.name}')
 
 
+class Slices(NamedTuple):
+    """The slices of TPUs that run the trials of a sweep, as the flags of the command give them."""
+
+    folder: pathlib.Path  # of the sweep; its name begins those of trials in a cluster
+    image: str  # of the container, with genlab and the extra "tpu"
+    topology: str  # of a slice, such as 'v5e:16x16'
+    storage: Storage  # that each host mounts
+    zone: str = ''  # of the slices; '' takes the default of the launcher
+    project: str = ''  # of Google Cloud; '' takes the one that gcloud is set to
+    spot: bool = False  # whether Google may take them back
+    retries: int = 2  # crashes after which a trial is tried again
+
+    @property
+    def chip(self) -> Chip:
+        """The kind of chip."""
+        return chip_of(self.topology)
+
+    @property
+    def shape(self) -> Slice:
+        """The shape of a slice."""
+        return slice_of(self.topology)
+
+    @property
+    def where(self) -> list[str]:
+        """The flags of gcloud for the zone and the project."""
+        return [f'--{name}={value}' for name, value in (('zone', self.zone), ('project', self.project)) if value]
+
+    def run(self, job: Job, launcher: str, first: str, number: str) -> str:
+        """Returns the shell line that runs a trial in a container on a host.
+
+        Args:
+          job: the trial.
+          launcher: its name, for errors.
+          first: a shell expression for the address of the first host.
+          number: a shell expression for the number of the host.
+        """
+        path = self.storage.path
+        words = f'docker run --rm --privileged --net=host --volume={path}:{path} {shlex.quote(self.image)}'
+        return f'{words} {placed(words_of(job, launcher), first, self.shape.hosts, number)}'
+
+    def mount(self) -> str:
+        """Returns the shell line that mounts the storage on a host, as root."""
+        server, export, path = self.storage
+        return f'mkdir -p {path} && mountpoint -q {path} || mount -t nfs {server}:{export} {path}'
+
+
 def words_of(job: Job, launcher: str) -> list[str]:
     """Returns the command of a trial on a host, without its place among the processes."""
     if len(job.commands) > 1 or job.commands[0].environment:
@@ -131,21 +177,6 @@ def placed(words: list[str], host: str, processes: int, number: str) -> str:
         return shlex.join(words)
     coordinator, count, place = together('', PORT, processes, '')
     return f'{shlex.join(words)} {coordinator.replace("=:", f"={host}:")} {count} {place}{number}'
-
-
-def container(image: str, storage: Storage, command: str) -> str:
-    """Returns the shell line that runs a command in a container on a host with TPUs."""
-    return (
-        f'docker run --rm --privileged --net=host --volume={storage.path}:{storage.path} {shlex.quote(image)} {command}'
-    )
-
-
-def mount(storage: Storage) -> str:
-    """Returns the shell line that mounts the storage on a host, as root."""
-    return (
-        f'mkdir -p {storage.path} && mountpoint -q {storage.path} || '
-        f'mount -t nfs {storage.server}:{storage.export} {storage.path}'
-    )
 
 
 def unique(sweep: str, job: Job, most: int = 24) -> str:

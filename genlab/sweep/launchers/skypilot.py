@@ -3,7 +3,6 @@
 Fields as in the schema of its YAML. SkyPilot recovers a job after 42 and where its slice is taken back.
 """
 
-import pathlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -31,32 +30,15 @@ class SkyPilot:
     """Launches one managed job per trial.
 
     Args:
-      folder: of the sweep, in the storage. The tasks are kept in skypilot/ there.
-      image: of the container, with genlab and the extra "tpu".
-      topology: of a slice, such as 'v5e:16x16'.
-      storage: that each host mounts.
-      zone: of the slices; '' leaves it to SkyPilot.
-      spot: whether Google may take them back.
-      retries: crashes after which a trial is tried again.
+      slices: that run the trials. The tasks are kept in skypilot/ of the folder of the sweep.
     """
 
     interval = 30.0
 
-    def __init__(
-        self,
-        folder: pathlib.Path,
-        image: str,
-        topology: str,
-        storage: cloud.Storage,
-        zone: str,
-        spot: bool,
-        retries: int,
-    ):
-        if zone and not re.fullmatch(r'[a-z0-9-]+', zone):
-            raise ConfigError(f'--zone={zone}: give the name of a zone, such as us-west4-a')
-        self._folder, self._image, self._storage, self._retries = folder, image, storage, retries
-        self._type, self._chip = cloud.accelerator_type(topology), cloud.chip_of(topology)
-        self._hosts, self._zone, self._spot = cloud.slice_of(topology).hosts, zone, spot
+    def __init__(self, slices: cloud.Slices):
+        if slices.zone and not re.fullmatch(r'[a-z0-9-]+', slices.zone):
+            raise ConfigError(f'--zone={slices.zone}: give the name of a zone, such as us-west4-a')
+        self._slices, self._type = slices, cloud.accelerator_type(slices.topology)
         self._jobs: list[Job] = []
 
     def render(self, jobs: Sequence[Job]) -> str:
@@ -65,19 +47,18 @@ class SkyPilot:
 
     def task(self, job: Job) -> dict[str, Any]:
         """Returns the task of a trial. SkyPilot runs it on each host of a slice."""
-        words = cloud.words_of(job, 'skypilot')
-        command = cloud.placed(words, '$first', self._hosts, '$SKYPILOT_NODE_RANK')
-        run = cloud.container(self._image, self._storage, command)
+        slices = self._slices
+        run = slices.run(job, 'skypilot', '$first', '$SKYPILOT_NODE_RANK')
         return {
             'name': self._name(job),
             'resources': {
-                'infra': f'gcp/*/{self._zone}' if self._zone else 'gcp',
+                'infra': f'gcp/*/{slices.zone}' if slices.zone else 'gcp',
                 'accelerators': f'tpu-{self._type}',
-                'accelerator_args': {'runtime_version': self._chip.runtime},
-                'use_spot': self._spot,
-                'job_recovery': {'max_restarts_on_errors': self._retries, 'recover_on_exit_codes': [PREEMPTED]},
+                'accelerator_args': {'runtime_version': slices.chip.runtime},
+                'use_spot': slices.spot,
+                'job_recovery': {'max_restarts_on_errors': slices.retries, 'recover_on_exit_codes': [PREEMPTED]},
             },
-            'setup': f"sudo bash -c '{cloud.mount(self._storage)}'\n",
+            'setup': f"sudo bash -c '{slices.mount()}'\n",
             'run': f'first=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)\nexec sudo {run}\n',
         }
 
@@ -87,7 +68,7 @@ class SkyPilot:
         known = self._states()
         for job in jobs:
             if known.get(self._name(job), Status('failed')).state in FINAL:
-                path = self._folder / 'skypilot' / f'{self._name(job)}.yaml'
+                path = self._slices.folder / 'skypilot' / f'{self._name(job)}.yaml'
                 write_text(path, yaml(self.task(job)))
                 call(['sky', 'jobs', 'launch', f'--name={self._name(job)}', '--detach-run', '--yes', str(path)], NEEDS)
 
@@ -112,7 +93,7 @@ class SkyPilot:
         return found
 
     def _name(self, job: Job) -> str:
-        return cloud.unique(self._folder.name, job, 12)  # the list of jobs cuts longer names
+        return cloud.unique(self._slices.folder.name, job, 12)  # the list of jobs cuts longer names
 
     def _prefix(self) -> str:
-        return self._name(Job('', self._folder, [])).rpartition('-')[0]
+        return self._name(Job('', self._slices.folder, [])).rpartition('-')[0]

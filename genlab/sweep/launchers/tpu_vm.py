@@ -37,33 +37,13 @@ class TpuVm:
     """Creates a queued resource per trial, all at once: they wait for each other where the quota is used up.
 
     Args:
-      folder: of the sweep, in the storage. The startup scripts are kept in tpu_vm/ there.
-      image: of the container, with genlab and the extra "tpu".
-      topology: of a slice, such as 'v5e:16x16'.
-      storage: that each host mounts.
-      zone: of the slices.
-      project: of the slices; '' takes the one that gcloud is set to.
-      spot: whether Google may take them back.
-      retries: crashes after which a trial is tried again.
+      slices: that run the trials. The startup scripts are kept in tpu_vm/ of the folder of the sweep.
     """
 
     interval = 30.0
 
-    def __init__(
-        self,
-        folder: pathlib.Path,
-        image: str,
-        topology: str,
-        storage: cloud.Storage,
-        zone: str,
-        project: str,
-        spot: bool,
-        retries: int,
-    ):
-        self._folder, self._image, self._storage, self._retries = folder, image, storage, retries
-        self._slice, self._chip = cloud.slice_of(topology), cloud.chip_of(topology)
-        self._where = [f'--zone={zone}', *[f'--project={project}'] * bool(project)]
-        self._spot = spot
+    def __init__(self, slices: cloud.Slices):
+        self._slices, self._hosts, self._where = slices, slices.shape.hosts, slices.where
         self._jobs: list[Job] = []
         self._status: dict[str, Status] = {}
 
@@ -77,12 +57,11 @@ class TpuVm:
 
     def script(self, job: Job, attempt: int) -> str:
         """Returns the startup script of an attempt at a trial."""
-        command = cloud.placed(cloud.words_of(job, 'tpu_vm'), '$first', self._slice.hosts, '$host')
         return SCRIPT.format(
-            mount=cloud.mount(self._storage),
+            mount=self._slices.mount(),
             trial=shlex.quote(str(job.folder)),
             codes=CODES.format(attempt),
-            run=cloud.container(self._image, self._storage, command),
+            run=self._slices.run(job, 'tpu_vm', '$first', '$host'),
         )
 
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -112,7 +91,7 @@ class TpuVm:
     def _follow(self, job: Job) -> Status:
         """Returns the status of a trial; begins its next attempt where one is due."""
         attempt = self._attempt(job)
-        codes = [job.folder / CODES.format(attempt) / str(host) for host in range(self._slice.hosts)]
+        codes = [job.folder / CODES.format(attempt) / str(host) for host in range(self._hosts)]
         if all(path.exists() for path in codes):
             return self._end(job, attempt, [int(path.read_text()) for path in codes])
         name = self._name(job, attempt)
@@ -123,7 +102,7 @@ class TpuVm:
 
     def _end(self, job: Job, attempt: int, codes: list[int]) -> Status:
         """Notes how an attempt has ended, and deletes its resource; begins the next one where that follows."""
-        verdict = attempts.add(job.folder, codes, self._retries, 0.0)
+        verdict = attempts.add(job.folder, codes, self._slices.retries, 0.0)
         self._delete(job, attempt)
         if verdict.state != 'again':
             return Status(verdict.state, verdict.reason)
@@ -146,10 +125,10 @@ class TpuVm:
             self._name(job, attempt),
             f'--node-id={self._name(job, attempt)}',
             *self._where,
-            f'--type={self._chip.kind}',
-            f'--topology={self._slice.topology}',
-            f'--runtime-version={self._chip.runtime}',
-            *['--spot'] * self._spot,
+            f'--type={self._slices.chip.kind}',
+            f'--topology={self._slices.shape.topology}',
+            f'--runtime-version={self._slices.chip.runtime}',
+            *['--spot'] * self._slices.spot,
             f'--metadata-from-file=startup-script={self._path(job, attempt)}',
         ]
 
@@ -170,7 +149,7 @@ class TpuVm:
         return len(attempts.history(job.folder)[1])
 
     def _name(self, job: Job, attempt: int) -> str:
-        return f'{cloud.unique(self._folder.name, job)}-{attempt}'
+        return f'{cloud.unique(self._slices.folder.name, job)}-{attempt}'
 
     def _path(self, job: Job, attempt: int) -> pathlib.Path:
-        return self._folder / 'tpu_vm' / f'{self._name(job, attempt)}.sh'
+        return self._slices.folder / 'tpu_vm' / f'{self._name(job, attempt)}.sh'
