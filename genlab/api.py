@@ -32,6 +32,7 @@ from genlab.evaluation.metrics import likelihood
 from genlab.evaluation.subject import compiled
 from genlab.experiment import Build, Experiment
 from genlab.run import images, record, workdir
+from genlab.run.files import path_of
 from genlab.sampling import drawing, inputs, rejection
 from genlab.training import parallel, pretrained
 from genlab.training.checkpoint import NEWEST
@@ -47,7 +48,7 @@ IGNORED = ('count', 'chunk', 'parts')  # settings that a model does not depend o
 
 def load(folder: str | os.PathLike[str], checkpoint: str | int = NEWEST) -> 'Run':
     """Loads a run onto the first device of this process, whatever devices it was trained on; see `genlab.load`."""
-    path = pathlib.Path(folder).expanduser()
+    path = path_of(folder)
     config = pretrained.config_of(str(path), 'folder')
     build = experiment.load(config.experiment)
     placement = parallel.place(config.placement, jax.local_devices()[:1])

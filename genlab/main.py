@@ -33,6 +33,7 @@ from genlab.config import at, check_key, ending, put
 from genlab.data.load import READERS
 from genlab.errors import ConfigError, UserError
 from genlab.run import terminal
+from genlab.run.files import path_of
 from genlab.run.platform import set_up_jax
 
 MODES = ['train', 'evaluate', 'sample', 'explore', 'describe', 'plan', 'list']
@@ -321,7 +322,7 @@ def run(words: Sequence[str] = ()) -> int:
         raise ConfigError(NO_CONFIG)
     if FLAGS.mode not in CHECKPOINTED:
         check_checkpoint(f'--mode={FLAGS.mode}')
-    folder = pathlib.Path(FLAGS.workdir).expanduser() if FLAGS.workdir else default_workdir()
+    folder = path_of(FLAGS.workdir) if FLAGS.workdir else default_workdir()
     set_up_jax(only_compile=bool(FLAGS.topology))
     from genlab import experiment, modes
     from genlab.run import processes

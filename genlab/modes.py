@@ -130,7 +130,8 @@ def sample(
         if drawn.ndim == 4:
             for name, image in zip(names, drawn):
                 images.save_png(target / f'{name}.png', images.to_uint8(image))
-        np.savez_compressed(target / 'samples.npz', samples=drawn)
+        with (target / 'samples.npz').open('wb') as file:
+            np.savez_compressed(file, samples=drawn)
         if condition and (lines := conditioning.describe(data.declared(config.data), condition)):
             text = ''.join(f'{name} {line}\n' for name, line in zip(names, lines))
             (target / 'conditions.txt').write_text(text)

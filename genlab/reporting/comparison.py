@@ -28,7 +28,7 @@ from genlab.reporting.comparison_pictures import pictures, save
 from genlab.reporting.comparison_tables import Run, overview, part_tables, read
 from genlab.reporting.keep import keep
 from genlab.run import command, terminal
-from genlab.run.files import write_text
+from genlab.run.files import path_of, write_text
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -126,7 +126,7 @@ def gather(paths: Sequence[str], curves: bool = False) -> list[Run]:
     """
     runs: list[Run] = []
     seen: set[pathlib.Path] = set()
-    for path in map(pathlib.Path, paths):
+    for path in map(path_of, paths):
         reason = 'it is named already' if path.resolve() in seen else missing(path, curves)
         run = None if reason else read(path, {run.name for run in runs})
         seen.add(path.resolve())

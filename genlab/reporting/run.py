@@ -21,7 +21,7 @@ from genlab.reporting.page import Card, Page, Section
 from genlab.reporting.samples import figures_of, samples
 from genlab.reporting.tables import evaluation_of, networks_of, settings, text
 from genlab.run.better import BETTER
-from genlab.run.files import write_text
+from genlab.run.files import path_of, write_text
 from genlab.run.logs import read_metrics
 
 FACTS = ('started', 'host', 'device', 'devices', 'commit', 'git commit', 'git_commit')  # of the environment
@@ -76,8 +76,7 @@ def read_json(path: str, notices: list[str]) -> dict[str, Any]:
     """Reads the dict in a JSON file; if there is none, returns {} and appends the reason to `notices`."""
     name = os.path.basename(path)
     try:
-        with open(path, encoding='utf-8') as file:
-            value = json.load(file)
+        value = json.loads(path_of(path).read_text(encoding='utf-8'))
         if isinstance(value, dict):
             return value
         notices.append(f'{name} does not hold an object.')

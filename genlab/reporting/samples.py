@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
+from genlab.run.files import path_of
+
 Item = TypeVar('Item')
 
 KINDS = ('.png', '.gif')
@@ -45,10 +47,11 @@ def samples(folder: str) -> list[Picture]:
 def pictures_of(folder: str) -> list[str]:
     """Returns the paths of the pictures in a folder, sorted by the first number in their names."""
     try:
-        names = [name for name in os.listdir(folder) if name.endswith(KINDS) and not name.startswith('.')]
+        names = [path.name for path in path_of(folder).iterdir()]
     except OSError:
         return []
     order = lambda name: (int((re.search(r'\d+', name) or [0])[0]), name)
+    names = [name for name in names if name.endswith(KINDS) and not name.startswith('.')]
     return [os.path.join(folder, name) for name in sorted(names, key=order)]
 
 
@@ -64,27 +67,22 @@ def load(paths: Sequence[str]) -> list[Picture]:
 
     A picture that cannot be read is left out.
     """
-    while len(paths) > 2 and sum(map(_size, paths)) > PICTURE_BYTES:
-        paths = _evenly(paths, max(len(paths) * 3 // 4, 2))
+    found = [(path, data) for path in paths if _whole(data := _read(path))]
+    while len(found) > 2 and sum(len(data) for _, data in found) > PICTURE_BYTES:
+        found = [*_evenly(found, max(len(found) * 3 // 4, 2))]
     loaded = []
-    for path in paths:
-        try:
-            with open(path, 'rb') as file:
-                data = file.read()
-        except OSError:
-            continue
-        if _whole(data):
-            name = os.path.splitext(os.path.basename(path))[0]
-            loaded.append(Picture(f'step {int(name):,}' if name.isdecimal() else name.replace('_', ' '), data))
+    for path, data in found:
+        name = os.path.splitext(os.path.basename(path))[0]
+        loaded.append(Picture(f'step {int(name):,}' if name.isdecimal() else name.replace('_', ' '), data))
     return loaded
 
 
-def _size(path: str) -> int:
-    """Returns the bytes of a file, 0 if it is gone."""
+def _read(path: str) -> bytes:
+    """Returns the content of a file, nothing if it is gone."""
     try:
-        return os.path.getsize(path)
+        return path_of(path).read_bytes()
     except OSError:
-        return 0
+        return b''
 
 
 def _whole(data: bytes) -> bool:

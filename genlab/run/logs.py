@@ -11,16 +11,16 @@ import numpy as np
 
 from genlab.errors import warn
 from genlab.run import images
-from genlab.run.files import write_atomically
+from genlab.run.files import growing, path_of, write_atomically
 from genlab.run.sinks import Sink
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Reads metrics.jsonl: dicts with a 'step', in the order of the file. Lines that do not parse are skipped."""
-    path = os.path.join(workdir, 'metrics.jsonl')
-    if not os.path.exists(path):
+    path = path_of(workdir) / 'metrics.jsonl'
+    if not path.exists():
         return []
-    with open(path, 'rb') as file:
+    with path.open('rb') as file:
         return [row for row in map(_parse, file) if row is not None]
 
 
@@ -52,9 +52,9 @@ def _half_a_line(file: IO[bytes]) -> bool:
 class MetricLog:
     """Writes metrics of a run: one flat JSON object per line in metrics.jsonl, and the same to each sink.
 
-    A line is {"step": 500, "generator/adversarial": 0.69, ...}, numbers only. It is on disk when `write` returns. JSON
-    has no NaN or infinity: they become null, a gap in the curve. Sinks get them as they are. If a sink fails, one
-    warning says so, and the log goes on without it.
+    A line is {"step": 500, "generator/adversarial": 0.69, ...}, numbers only. It is on disk when `write` returns; in a
+    bucket, when `settle` returns. JSON has no NaN or infinity: they become null, a gap in the curve. Sinks get them as
+    they are. If a sink fails, one warning says so, and the log goes on without it.
 
     Args:
       workdir: the folder of the run.
@@ -114,12 +114,22 @@ class MetricLog:
         if not self._enabled:
             return step
         self._close_file()
-        path, rows = os.path.join(self._workdir, 'metrics.jsonl'), read_metrics(self._workdir)
+        path, rows = path_of(self._workdir) / 'metrics.jsonl', read_metrics(self._workdir)
         self._each(lambda sink: sink.resume(int(step), rows))
-        if os.path.exists(path):
+        if path.exists():
             kept = [json.dumps(row) + '\n' for row in rows if row['step'] <= step]
             write_atomically(path, ''.join(kept).encode())
         return max([step, *(row['step'] for row in rows)])
+
+    def settle(self) -> None:
+        """Uploads what a bucket does not have yet of metrics.jsonl.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        file, self._file = self._file, None  # the next line opens it again
+        if file:
+            file.close()
 
     def close(self, failed: bool = False) -> None:
         """Closes the file and the sinks; `failed` says that the run ends with an error."""
@@ -136,8 +146,7 @@ class MetricLog:
     def _append(self, line: str) -> None:
         """Appends a line to metrics.jsonl and flushes it."""
         if self._file is None:
-            os.makedirs(self._workdir, exist_ok=True)
-            self._file = open(os.path.join(self._workdir, 'metrics.jsonl'), 'ab+')
+            self._file = growing(path_of(self._workdir) / 'metrics.jsonl')
             if self._file.tell() and _half_a_line(self._file):
                 line = '\n' + line
         try:

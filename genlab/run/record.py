@@ -106,7 +106,7 @@ def _read(path: pathlib.Path) -> fingerprint.Record | None:
         raise ConfigError(f'{path / workdir.RECORD} is damaged: remove it to record the data as they are now') from None
     files = {}
     try:
-        with np.load(path / FILES, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO((path / FILES).read_bytes()), allow_pickle=False) as arrays:
             for split in {name.rpartition('.')[0] for name in arrays}:
                 files[split] = fingerprint.Files(*(arrays[f'{split}.{name}'] for name in fingerprint.Files._fields))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genlab.errors import ConfigError
-from genlab.run.files import write_json
+from genlab.run.files import growing, remote, write_json
 
 Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl: metric -> number or None, with the 'step'
 
@@ -58,7 +58,7 @@ class TensorBoard:
 
     name = 'TensorBoard events'
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: pathlib.Path):
         self._folder = folder
         self._file: IO[bytes] | None = None
         self._purge: int | None = None  # the first step whose earlier events TensorBoard drops
@@ -90,9 +90,8 @@ class TensorBoard:
             except ImportError as error:
                 raise ImportError(f'{error} (pip install tensorboardX)') from None
             self._summary, self._proto, self._checksum = summary, event_pb2, record_writer.masked_crc32c
-            os.makedirs(self._folder, exist_ok=True)
             name = f'events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}'
-            self._file = open(os.path.join(self._folder, name), 'ab')
+            self._file = growing(self._folder / name)
             self._write(self._file, 0, file_version='brain.Event:2')
             if self._purge is not None:
                 start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -139,7 +138,7 @@ class Wandb:
                 project=project,
                 id=ids.setdefault(project, secrets.token_hex(4)),
                 resume='allow',
-                dir=str(folder),
+                dir=None if remote(folder) else str(folder),
                 config=dict(config),
                 allow_val_change=True,  # what a run may change when it goes on
                 **settings,
@@ -188,7 +187,7 @@ def of_run(config: ConfigDict, folder: pathlib.Path) -> list[Sink]:
     Raises:
       ConfigError: wandb is not installed, or does not start.
     """
-    found: list[Sink] = [TensorBoard(str(folder / 'tensorboard'))]
+    found: list[Sink] = [TensorBoard(folder / 'tensorboard')]
     if project := config.train.wandb:
         found.append(Wandb(folder, project, json.loads(config.to_json_best_effort())))
     return found

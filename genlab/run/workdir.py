@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from genlab.config import at, defaults, differences, with_ramp_steps
 from genlab.errors import ConfigError
 from genlab.run import command, stops
-from genlab.run.files import write_json
+from genlab.run.files import remote, write_json
 
 # Keys that may change between two commands on one run: none of them changes the training curve. `claim` refuses another
 # train.steps where it does.
@@ -45,7 +45,7 @@ def create(path: pathlib.Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / 'samples').mkdir(exist_ok=True)
-        if not os.access(path, os.W_OK):
+        if not remote(path) and not os.access(path, os.W_OK):
             raise PermissionError(13, 'Permission denied')
     except OSError as error:
         raise ConfigError(f'--workdir={path}: cannot write there ({error.strerror}): name another folder') from None

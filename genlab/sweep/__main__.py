@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 from genlab.errors import ConfigError, UserError
 from genlab.run import terminal
+from genlab.run.files import path_of
 from genlab.sweep import run, search, trials, tuning
 from genlab.sweep.launchers import Launcher, cloud
 from genlab.sweep.launchers.jobset import JobSet
@@ -117,7 +118,7 @@ def make(arguments: argparse.Namespace, base: Sequence[str], words: Sequence[str
       base: --config.key=value of all trials.
       words: the whole command.
     """
-    folder = pathlib.Path(arguments.workdir or default_folder(arguments.config, arguments.sweep)).expanduser()
+    folder = path_of(arguments.workdir or default_folder(arguments.config, arguments.sweep))
     layout = trials.Layout(arguments.processes, arguments.devices, arguments.vmap)
     if arguments.vmap > 1 and (arguments.processes > 1 or arguments.devices > 1 or arguments.launcher in CLOUD):
         raise ConfigError('--vmap trains on one device: it does not go with --processes, --devices or a slice')

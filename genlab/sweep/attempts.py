@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from genlab.errors import PREEMPTED, ConfigError
-from genlab.run.files import write_json
+from genlab.run.files import path_of, write_json
 from genlab.sweep.trials import newest
 
 REFUSED = ConfigError.exit_code
@@ -102,7 +102,7 @@ def history(folder: pathlib.Path) -> tuple[int, list[Attempt]]:
 def main(words: Sequence[str]) -> int:
     """Records an attempt; the module's docstring says how it is called."""
     folder, retries, *codes = words
-    verdict = add(pathlib.Path(folder), [int(code) for code in codes], int(retries), 0.0)
+    verdict = add(path_of(folder), [int(code) for code in codes], int(retries), 0.0)
     print(f'genlab: {folder}: {verdict.state}{": " * bool(verdict.reason)}{verdict.reason}')
     return {'done': 0, 'again': PREEMPTED, 'refused': REFUSED, 'failed': 1}[verdict.state]
 

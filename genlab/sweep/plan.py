@@ -6,7 +6,6 @@ prints a table. TOPOLOGIES are separated by commas; '' takes the devices present
 numbers alone, such as seeds and rates, are compiled once. It is a process of its own because it imports JAX.
 """
 
-import pathlib
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from ml_collections import ConfigDict
 from genlab import experiment, main
 from genlab.errors import UserError
 from genlab.run import terminal
+from genlab.run.files import path_of
 from genlab.run.platform import set_up_jax
 from genlab.sweep import spec
 from genlab.training import lockstep, parallel
@@ -157,7 +157,7 @@ def run() -> None:
     set_up_jax(only_compile=bool(given))
     for topology in filter(None, topologies):
         planning.describe_topology(topology)  # raises where there is no such topology, or no compiler for it
-    found = spec.listed(path, list(filter(None, names.split(','))), pathlib.Path(folder), arguments)
+    found = spec.listed(path, list(filter(None, names.split(','))), path_of(folder), arguments)
     path = main.locate(f'--config={path}').removeprefix('--config=')
     groups = grouped({trial.id: spec.trial_config(path, arguments, trial.overrides) for trial in found})
     terminal.say(f'trials: {len(found)}, programs: {len(groups)}, topologies: {len(topologies)}\n')

@@ -21,6 +21,7 @@ from genlab.choices import is_named
 from genlab.config import RAMP, at, check_key, put, with_ramp_steps
 from genlab.errors import ConfigError, meant
 from genlab.run import terminal, workdir
+from genlab.run.files import path_of
 from genlab.run.platform import set_up_jax
 from genlab.sweep import hyper, trials
 
@@ -183,7 +184,7 @@ def run() -> None:
     """Prints the trials of the command's arguments as JSON."""
     together, words = sys.argv[1] == '--together', [word for word in sys.argv[1:] if word != '--together']
     config, names, folder, *arguments = words
-    found = listed(config, list(filter(None, names.split(','))), pathlib.Path(folder), arguments)
+    found = listed(config, list(filter(None, names.split(','))), path_of(folder), arguments)
     if together:
         from genlab.sweep import vmapped  # imports all that trains
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from genlab.errors import ConfigError
-from genlab.run.files import name_of, write_json
+from genlab.run.files import modified, name_of, write_json
 from genlab.sweep import hyper
 
 RECORD = 'sweep.json'  # in the folder of a sweep
@@ -139,8 +139,7 @@ def complete(folder: pathlib.Path, trial: Trial) -> bool:
             return False
         if trial.evaluated and json.loads((folder / 'evaluation.json').read_text()).get('step') != trial.steps:
             return False
-        metrics, report = folder / 'metrics.jsonl', folder / 'report.html'
-        return report.stat().st_mtime_ns >= metrics.stat().st_mtime_ns
+        return modified(folder / 'report.html') >= modified(folder / 'metrics.jsonl')
     except (OSError, ValueError, AttributeError):
         return False
 

@@ -15,7 +15,6 @@ import functools
 import json
 import math
 import pathlib
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from genlab import data, experiment, main, modes
@@ -30,7 +30,7 @@ from genlab.config import at
 from genlab.errors import ConfigError, UserError, warn
 from genlab.experiment import Build, Experiment
 from genlab.run import restarts, sinks, stops, workdir
-from genlab.run.files import lock, write_json
+from genlab.run.files import lock, path_of, write_json
 from genlab.run.logs import MetricLog, read_metrics
 from genlab.run.platform import set_up_jax
 from genlab.run.sinks import TensorBoard
@@ -212,7 +212,7 @@ def fit(configs: Mapping[str, ConfigDict], build: Build, folder: pathlib.Path) -
         write_json(folder / groups.FAILURES, failures)
         if failures:
             raise UserError(f'{len(failures)} of {len(runs)} trials have failed: {", ".join(failures)}')
-        shutil.rmtree(folder / 'checkpoints')  # the runs have them
+        epath.Path(folder / 'checkpoints').rmtree()  # the runs have them
 
 
 def split(
@@ -234,8 +234,8 @@ def split(
     step = int(state.step)
     if trials.newest(run) < step:
         with contextlib.suppress(FileNotFoundError):  # a restart of the group is a restart of each trial
-            shutil.copy(together / restarts.RESTARTS, run)
-        with MetricLog(run, sinks=[TensorBoard(str(run / 'tensorboard'))]) as log:
+            (run / restarts.RESTARTS).write_bytes((together / restarts.RESTARTS).read_bytes())
+        with MetricLog(run, sinks=[TensorBoard(run / 'tensorboard')]) as log:
             log.truncate(-1)
             for row in rows:
                 if row['step'] <= step:
@@ -332,7 +332,7 @@ def run(words: Sequence[str]) -> int:
     base = [word for word in words if word.startswith('--config.')]
     known = argparse.ArgumentParser('python -m genlab.sweep.vmapped', allow_abbrev=False)
     known.add_argument('--config', required=True)
-    known.add_argument('--workdir', required=True, type=pathlib.Path)
+    known.add_argument('--workdir', required=True, type=path_of)
     known.add_argument('--trials', required=True, type=json.loads)
     given = known.parse_args([word for word in words if word not in base])
     set_up_jax()

@@ -12,15 +12,17 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as orbax
 from absl import logging
+from etils import epath
 
 from genlab.errors import ConfigError, UserError
-from genlab.run.files import write_json
+from genlab.run.files import files_below, path_of, remote, write_json
 from genlab.training import parallel
 
 MANIFEST = 'checksums.json'
 BEST = 'best.json'  # beside the checkpoints: which one is the best, as `Best`
 NEWEST = 'newest'  # the checkpoint that is restored if no other is named
 TEMPORARY = '*.orbax-checkpoint-tmp*'  # folders that orbax is writing
+COMMITTED = 'commit_success.txt'  # on gs:// orbax writes under the final name, and this file last
 LITTLE = 2**20  # bytes; with less room than that a disk is full
 Tree = Any
 
@@ -55,10 +57,12 @@ class Checkpoints:
           alone: read in this process without waiting for the others, onto devices of its own; needs `read_only`.
         """
         self.alone = alone
-        self.folder, self.warn, self.read_only = pathlib.Path(folder).absolute(), warn, read_only
+        self.folder, self.warn, self.read_only = path_of(folder), warn, read_only
+        if not remote(folder):
+            self.folder = self.folder.absolute()
         if not read_only:
             self._clear_up()
-        if not self.folder.exists():
+        if (read_only or not remote(self.folder)) and not self.folder.exists():  # a bucket has no empty folder
             raise UserError(f'there are no checkpoints in {self.folder}: train first, or name the folder of a run')
         self.recorded = read_best(self.folder)
         among: dict[str, Any] = {}
@@ -116,7 +120,8 @@ class Checkpoints:
             yield
         except Exception as error:
             text = str(error)
-            if 'No space left' in text or shutil.disk_usage(self.folder).free < LITTLE:
+            full = not remote(self.folder) and shutil.disk_usage(self.folder).free < LITTLE
+            if 'No space left' in text or full:
                 step = self.latest()
                 good = 'no checkpoint yet' if step is None else f'step {step} is saved'
                 raise UserError(
@@ -254,13 +259,10 @@ class Checkpoints:
         They cover the items only. Orbax writes the commit time to its metadata at the top of the folder afterwards.
         """
         if jax.process_index() == 0:
-            for unfinished in self.folder.glob(TEMPORARY):
-                manifest = {
-                    str(file.relative_to(unfinished)): checksum(file)
-                    for file in sorted(unfinished.glob('*/**/*'))
-                    if file.is_file()
-                }
-                (unfinished / MANIFEST).write_text(json.dumps(manifest))
+            for folder in unfinished(self.folder):
+                files = (file for file in files_below(folder) if file.parent != folder)
+                manifest = {str(file.relative_to(folder)): checksum(file) for file in files}
+                (folder / MANIFEST).write_text(json.dumps(manifest))
 
     def _fault(self, step: int) -> str | None:
         """Returns the fault of a checkpoint's files, or None. All processes return a fault, or none does."""
@@ -275,8 +277,9 @@ class Checkpoints:
         None of them then counts as the latest."""
         if jax.process_index() == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for folder in self.folder.glob(TEMPORARY):
-                shutil.rmtree(folder, ignore_errors=True)
+            for folder in unfinished(self.folder):
+                with contextlib.suppress(OSError):
+                    epath.Path(folder).rmtree()
             for folder in self.folder.glob('[0-9]*'):
                 if folder.name.isdigit() and not (folder / MANIFEST).exists():
                     self.warn(f'checkpoint {folder.name} is incomplete: set aside')
@@ -310,6 +313,13 @@ class _Kept(orbax.checkpoint_managers.PreservationPolicy):
     ) -> Sequence[bool]:
         best, newest = self.best(), self.newest.should_preserve(checkpoints, context=context)
         return [kept or (best is not None and one.step == best.step) for kept, one in zip(newest, checkpoints)]
+
+
+def unfinished(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the folders that orbax is writing among checkpoints, or was writing when a run was killed."""
+    if str(folder).startswith('gs://'):
+        return [path for path in folder.glob('[0-9]*') if not (path / COMMITTED).exists()]
+    return [*folder.glob(TEMPORARY)]
 
 
 def read_best(folder: pathlib.Path) -> Best | None:
@@ -372,7 +382,7 @@ def fault_of(folder: pathlib.Path) -> str | None:
 def checksum(file: pathlib.Path) -> int:
     """Returns the CRC-32 of a file."""
     value = 0
-    with open(file, 'rb') as stream:
+    with file.open('rb') as stream:
         while block := stream.read(1 << 22):
             value = zlib.crc32(block, value)
     return value

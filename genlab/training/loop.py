@@ -353,15 +353,20 @@ class Loop:
             row['skipped'] = int(sums['skipped'].sum)  # a count, not a mean
             self.stuck = self.stuck + self.step - self.lined if row.pop('any_skipped') == 1 else 0
         with self.clock.pause():
-            try:
-                self.log.write(self.step, row)
-            except OSError as error:
-                self.fault = f'{self.folder / "metrics.jsonl"} cannot be written ({error.strerror})'
+            if not self.written(lambda: self.log.write(self.step, row)):
                 return  # the sums stay for the checkpoint
             self.progress.update(self.step, row)
         if self.stuck >= SKIPS:
             self.give_up(f'each of the last {self.stuck} steps skipped an update that was not finite', self.step)
         self.lined, self.totals = self.step, self.fresh_totals()
+
+    def written(self, write: Callable[[], object]) -> bool:
+        """Returns whether the log could be written. If not, the run saves and ends."""
+        try:
+            write()
+        except OSError as error:
+            self.fault = f'{self.folder / "metrics.jsonl"} cannot be written ({error.strerror})'
+        return not self.fault
 
     def save(self) -> None:
         """Starts writing a checkpoint, after a check that all metrics so far and the state are finite."""
@@ -369,6 +374,7 @@ class Loop:
             sums = totals.to_plain(self.read_totals())
             if bad := not_finite(self.state):
                 self.give_up(f'state{bad[0]} is not finite at step {self.step}', self.step)
+            self.written(self.log.settle)  # before the checkpoint: a run that goes on repeats no earlier line
             self.checkpoints.save(self.step, self.state, {'totals': sums, 'since': self.lined})
 
     def sample(self) -> None:
@@ -460,12 +466,17 @@ class Loop:
             self.keep_best()
         self.progress.close()
         if self.main:
-            self.attempt('report', lambda: report.write(self.folder))
+            self.attempt('report', self.report)
         if self.failures:
             lines = [
                 f'{line}{f" (and {count - 1} more)" if count > 1 else ""}' for line, count in self.failures.values()
             ]
             raise UserError(f'trained and saved, but these failed: {"; ".join(lines)}')
+
+    def report(self) -> None:
+        """Writes the report, last of all files: this says that the run is complete."""
+        self.log.settle()
+        report.write(self.folder)
 
 
 class Clock:

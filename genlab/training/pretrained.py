@@ -17,6 +17,7 @@ from genlab.data.source import Source, example_shape
 from genlab.errors import ConfigError, UserError, warn
 from genlab.models.tokenizer import Tokenizer
 from genlab.run import workdir
+from genlab.run.files import path_of
 from genlab.training import parallel
 from genlab.training.checkpoint import NEWEST, Checkpoints, newest
 from genlab.training.program import Program, make_init, outline, programs
@@ -77,13 +78,13 @@ def load(folder: str, placement: parallel.Placement, flag: str) -> tuple[ConfigD
       (its config, its variables). Parameters are the moving averages if the run kept them.
     """
     config = config_of(folder, flag)
-    state = restore(config, experiment.load(config.experiment), pathlib.Path(folder), placement, flag)[1]
+    state = restore(config, experiment.load(config.experiment), path_of(folder), placement, flag)[1]
     return config, state.variables(averaged=True)
 
 
 def config_of(folder: str, flag: str) -> ConfigDict:
     """Returns the config of another run with the facts of its data; `flag` is the key that gave the folder."""
-    path = pathlib.Path(folder)
+    path = path_of(folder)
     return workdir.with_facts(path, ConfigDict(_tuples(workdir.read(path, flag))))
 
 
@@ -133,7 +134,7 @@ def tokenizer(folder: str, flag: str = TOKENIZER, discrete: bool = False) -> Pre
     if not folder:
         raise ConfigError(f"{flag}='': name the folder of a run that has a codebook, such as runs/vq_vae")
     config = config_of(folder, flag)
-    found = newest(pathlib.Path(folder) / 'checkpoints')
+    found = newest(path_of(folder) / 'checkpoints')
     if found is None:
         raise ConfigError(f'{flag}={folder}: there is no checkpoint yet: train first')
     made = experiment.load(config.experiment)(config, None).tokenizer
@@ -166,7 +167,7 @@ def _load_networks(
     """Loads the networks `names` of checkpoint `step` of a run. Raises UserError if another checkpoint is loaded."""
     config = config_of(folder, flag)
     build = experiment.load(config.experiment)
-    loaded, state, _ = restore(config, build, pathlib.Path(folder), placement, flag, alone)
+    loaded, state, _ = restore(config, build, path_of(folder), placement, flag, alone)
     if loaded != step:
         raise UserError(
             f'{flag}={folder}: checkpoint {loaded} was loaded, not {step}: wait until that run ends, or move its '

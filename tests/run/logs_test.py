@@ -33,7 +33,7 @@ class Clock:
 
 
 def with_events(workdir):
-    return MetricLog(workdir, sinks=[TensorBoard(str(workdir / 'tensorboard'))])
+    return MetricLog(workdir, sinks=[TensorBoard(workdir / 'tensorboard')])
 
 
 def lines(workdir):

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from genlab.errors import ConfigError, UserError
+from genlab.run.files import path_of
 from genlab.training import checkpoint, parallel
 from genlab.training.checkpoint import Best, Checkpoints
 from genlab.training.state import State
+from support.bucket import bucket
 
 
 def tree(value, placement):
@@ -203,3 +205,20 @@ def test_the_record_of_a_best_checkpoint_that_is_gone_counts_for_nothing(copy):
         (copy / 'best.json').write_text(content)
         with Checkpoints(copy, keep=2, warn=print, read_only=True) as checkpoints:
             assert checkpoints.best() is None
+
+
+def test_checkpoints_in_a_bucket_that_are_incomplete_or_damaged_do_not_count():
+    with bucket() as objects:
+        folder, placement = path_of('gs://lab/run/checkpoints'), parallel.place('pmap')
+        with Checkpoints(folder, keep=4, warn=print) as checkpoints:
+            for step in (1, 2, 3):
+                checkpoints.save(step, tree(step, placement), {'since': step})
+        del objects['lab/run/checkpoints/3/commit_success.txt']  # as if the run had been killed
+        name = 'lab/run/checkpoints/2/state/manifest.ocdbt'
+        objects[name] = b'damaged', *objects[name][1:]
+        (step, state, notes), (line,) = restore(folder)
+        assert (step, notes) == (1, {'since': 1}) and np.all(np.asarray(state.params['net']['w']) == 1)
+        assert line == (
+            'checkpoint 2 cannot be read (the checksum of state/manifest.ocdbt is wrong): trying the one before'
+        )
+        assert {name.split('/')[3] for name in objects} == {'1', 'damaged-2'}

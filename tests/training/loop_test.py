@@ -1,6 +1,7 @@
 """Tests the loop: resumed and uninterrupted runs have the same curve, and stopping loses nothing."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import genlab
 from genlab import data, evaluation, experiment, modes
 from genlab.abilities import Sampler
 from genlab.config import small
@@ -20,8 +22,10 @@ from genlab.errors import PREEMPTED, ConfigError, UserError
 from genlab.run import files, restarts
 from genlab.run.logs import read_metrics
 from genlab.sampling import drawing
+from genlab.sweep import trials
 from genlab.training import loop, parallel, totals
 from genlab.training.checkpoint import Best, fault_of
+from support.bucket import bucket
 from support.imitated_wandb import Wandb
 from support.runs import FILES, module_of
 
@@ -84,6 +88,32 @@ def test_the_modes_of_the_samples_are_logged_and_drawn_over_training(tmp_path):
     ]
     page = (tmp_path / 'report.html').read_text()
     assert '<h3>samples: modes</h3>' in page and '<h3>samples: high quality</h3>' in page
+
+
+def test_a_run_in_a_bucket_has_the_numbers_and_files_of_one_in_a_folder(whole, tmp_path):
+    with bucket() as objects:
+        folder = files.path_of('gs://lab/runs/gan')
+        go(toy(**{'train.steps': 6}), folder)
+        go(toy(), folder)
+        assert curve(folder) == curve(whole)
+        config = toy(**{'sample.count': 8})
+        modes.evaluate(config, experiment.load(config.experiment), folder)
+        assert trials.complete(folder, trials.Trial('gan', {}, 12, True, {}))
+        modes.sample(config, experiment.load(config.experiment), folder, 8, None)
+        made = {name.removeprefix('lab/runs/gan/') for name in objects}
+        assert {
+            'config.json',
+            'evaluation.json',
+            'restarts.json',
+            'samples/6.png',
+            'checkpoints/12/checksums.json',
+        } <= made
+        assert {path.name for path in whole.iterdir() if path.name != '.lock'} <= {name.split('/')[0] for name in made}
+        assert {name.split('/')[1] for name in made if name.startswith('checkpoints/')} == {'6', '8', '12'}
+        (drawn,) = (files.path_of(f'gs://{name}') for name in objects if name.endswith('samples.npz'))
+        assert np.load(io.BytesIO(drawn.read_bytes()))['samples'].shape == (8, 2)
+        state = genlab.load(str(folder)).state
+    jax.tree.map(np.testing.assert_array_equal, state, genlab.load(whole).state)
 
 
 def test_more_steps_continue_the_same_curve(whole, tmp_path):
