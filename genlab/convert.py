@@ -21,6 +21,7 @@ from genlab import main as command
 from genlab import published
 from genlab.errors import ConfigError, choose
 from genlab.run import terminal
+from genlab.run.files import path_of
 from genlab.run.platform import set_up_jax
 
 FLAGS = flags.FLAGS
@@ -67,14 +68,14 @@ def run(names: list[str]) -> int:
         choose(files.WRITERS, target, '--to')
         if len(paths) > 1:
             raise ConfigError(f'--to={target}: name one file to write')
-        folder = pathlib.Path(FLAGS.workdir).expanduser()
+        folder = path_of(FLAGS.workdir)
         step = runs.export(folder, target, paths[0], FLAGS.record or published.OWN, FLAGS.kind, FLAGS.checkpoint)
         terminal.show(f'weights of step {step}: {paths[0]}, and their shapes beside it')
         return 0
     command.check_checkpoint('--from')
     choose(files.READERS, form, '--from')
     config = command.CONFIG.value
-    folder = pathlib.Path(FLAGS.workdir).expanduser() if FLAGS.workdir else command.default_workdir()
+    folder = path_of(FLAGS.workdir) if FLAGS.workdir else command.default_workdir()
     configuration = pathlib.Path(FLAGS.configuration).expanduser() if FLAGS.configuration else None
     build = experiment.load(config.experiment)
     recorded = pathlib.Path(FLAGS.check).expanduser() if FLAGS.check else None

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 from genlab.errors import ConfigError, UserError
 from genlab.run import terminal
-from genlab.run.files import path_of
+from genlab.run.files import path_of, remote
 from genlab.sweep import run, search, trials, tuning
 from genlab.sweep.launchers import Launcher, cloud
 from genlab.sweep.launchers.jobset import JobSet
@@ -34,6 +34,7 @@ from genlab.sweep.launchers.slurm import Slurm
 from genlab.sweep.launchers.tpu_vm import TpuVm
 from genlab.sweep.launchers.xpk import Xpk
 
+DISKS = ('local', 'slurm', 'tpu_vm')  # launchers that keep logs and exit codes in the folder of the sweep
 CLOUD = ('jobset', 'xpk', 'tpu_vm', 'skypilot')  # launchers of slices of TPUs
 
 
@@ -127,6 +128,12 @@ def make(arguments: argparse.Namespace, base: Sequence[str], words: Sequence[str
     if arguments.search in ('halving', 'optuna') and (arguments.vmap > 1 or arguments.launcher in CLOUD):
         flag = '--vmap' if arguments.vmap > 1 else f'--launcher={arguments.launcher}'
         raise ConfigError(f'--search={arguments.search} trains trials in parts: it does not go with {flag}')
+    if remote(folder) and arguments.launcher in DISKS and not arguments.plan:
+        others = ', '.join(name for name in CLOUD if name not in DISKS)
+        raise ConfigError(
+            f'--workdir={folder}: --launcher={arguments.launcher} needs a folder of a file system: name one, or take '
+            f'--launcher={others}'
+        )
     if arguments.plan:
         return plan(arguments, folder, base)
     if arguments.search == 'optuna':
@@ -173,7 +180,8 @@ def choose_cloud(arguments: argparse.Namespace, folder: pathlib.Path) -> Launche
     """Returns the launcher of a command whose trials run on slices of TPUs."""
     name, image, topology, retries = arguments.launcher, arguments.image, arguments.topology, arguments.retries
     flags = {'jobset': ['queue'], 'xpk': ['cluster'], 'tpu_vm': ['zone'], 'skypilot': []}[name]
-    for flag in ('image', 'topology', *flags, 'storage'):
+    flags += [] if remote(folder) else ['storage']
+    for flag in ('image', 'topology', *flags):
         if not getattr(arguments, flag):
             raise ConfigError(f'--launcher={name} needs --{flag}')
     if arguments.slices > 1 and name not in ('jobset', 'xpk'):
@@ -181,7 +189,7 @@ def choose_cloud(arguments: argparse.Namespace, folder: pathlib.Path) -> Launche
     if name == 'xpk':
         place = arguments.cluster, arguments.zone, arguments.project, arguments.storage
         return Xpk(folder.name, image, topology, arguments.slices, *place, retries)
-    storage = cloud.storage_of(arguments.storage, folder)
+    storage = cloud.storage_of(arguments.storage, folder) if arguments.storage else None
     if name == 'jobset':
         return JobSet(folder.name, image, topology, arguments.slices, arguments.queue, retries, storage)
     given = cloud.Slices(folder, image, topology, storage, arguments.zone, arguments.project, arguments.spot, retries)

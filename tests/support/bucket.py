@@ -1,4 +1,4 @@
-"""A bucket of Google Cloud Storage within this process: for tensorstore by its JSON API, for fsspec as a file system."""
+"""A bucket of Google Cloud Storage in this process: for tensorstore by its JSON API, for fsspec as a file system."""
 
 import contextlib
 import http.server

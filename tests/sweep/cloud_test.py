@@ -8,12 +8,16 @@ import subprocess
 import pytest
 
 from genlab.errors import ConfigError
+from genlab.run.files import path_of
 from genlab.sweep import __main__ as command
-from genlab.sweep.launchers import Job, cloud, skypilot, tpu_vm, xpk
+from genlab.sweep import run, trials
+from genlab.sweep.launchers import Job, Status, cloud, skypilot, tpu_vm, xpk
+from genlab.sweep.launchers.jobset import JobSet
 from genlab.sweep.launchers.skypilot import SkyPilot
 from genlab.sweep.launchers.tpu_vm import TpuVm
 from genlab.sweep.launchers.xpk import Xpk
-from genlab.sweep.trials import Command
+from genlab.sweep.trials import Command, Layout, Trial
+from support.bucket import bucket
 
 STORAGE = cloud.Storage('10.0.0.2', '/genlab', '/runs')
 
@@ -35,6 +39,12 @@ class Answers:
     def __call__(self, words, needs, stdin=None):
         self.lines.append(shlex.join(words))
         return next((text for verb, text in self.answers.items() if verb in words), '')
+
+
+@pytest.fixture(scope='module')
+def objects():
+    with bucket() as objects:
+        yield objects
 
 
 @pytest.mark.parametrize(
@@ -81,10 +91,13 @@ def test_a_folder_that_hosts_do_not_share_is_refused(text, folder, line):
         (['xpk', '--image=i', '--topology=v5e:4x4', '--cluster=C_1', '--storage=s'], '--cluster=C_1: a name of xpk'),
         (['xpk', '--image=i', '--topology=v5e:2x2', '--cluster=c', '--storage=s', '--slices=2'], 'several hosts'),
         (['xpk', '--vmap=4'], '--vmap trains on one device'),
+        (['tpu_vm', '--workdir=gs://lab/a'], '--launcher=tpu_vm needs a folder of a file system'),
+        (['local', '--workdir=gs://lab/a'], '--launcher=local needs a folder of a file system'),
+        (['skypilot', '--workdir=gs://lab/a', '--image=i'], '--launcher=skypilot needs --topology'),
         (['tpu_vm', '--search=halving', '--budget=9'], 'it does not go with --launcher=tpu_vm'),
     ],
 )  # fmt: skip
-def test_bad_fields_are_refused_in_one_line(words, line, capsys):
+def test_bad_fields_are_refused_in_one_line(words, line, capsys, objects):
     launcher, *rest = words
     assert command.main(['--config=configs/gan.py', '--workdir=/runs/a', f'--launcher={launcher}', *rest]) == 2
     (error,) = capsys.readouterr().err.splitlines()
@@ -277,3 +290,38 @@ def test_jobs_of_skypilot_are_launched_followed_and_cancelled(tmp_path, monkeypa
     }  # fmt: skip
     launcher.cancel()
     assert answers.lines[-1] == f'sky jobs cancel --name={names[2]} --yes'
+
+
+def test_hosts_mount_nothing_where_the_folder_is_in_a_bucket(tmp_path, monkeypatch, objects):
+    folder = path_of('gs://lab/gan')
+    (one,) = jobs(folder)
+    one = one._replace(commands=[Command([*one.commands[0].words, f'--workdir={one.folder}'], {})])
+    slices = cloud.Slices(folder, 'image', 'v5e:4x4', None)
+    launchers = [
+        JobSet('gan', 'image', 'v5e:4x4', 1, 'queue', 0, None),
+        Xpk('gan', 'image', 'v5e:4x4', 1, 'pod', '', '', '', 0),
+        SkyPilot(slices),
+    ]
+    for launcher in launchers:
+        text = launcher.render([one])
+        assert '--workdir=gs://lab/gan/seed-0' in text
+        assert not [word for word in ('volume', 'nfs', 'mount', '--storage') if word in text]
+    monkeypatch.setattr(skypilot, 'call', Answers())
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+    SkyPilot(slices).submit([one])
+    assert [path.read_text() for path in tmp_path.glob('skypilot/*.yaml')] == [
+        text.removeprefix('---\n')
+    ] and not objects
+
+
+def test_the_record_and_the_report_of_a_sweep_are_in_the_bucket(objects):
+    folder, trial = path_of('gs://lab/sweeps/gan'), Trial('seed-1', {'seed': 1}, 4, False, {'seed': 0})
+
+    class Done:
+        interval = 0.0
+        submit = lambda self, submitted: None
+        poll = lambda self: {'seed-1': Status('done')}
+
+    assert run.run('configs/gan.py', 'seed', [], [trial], folder, Layout(), Done()) == 0
+    assert trials.read(folder)['trials']['seed-1']['state'] == 'done'
+    assert {'lab/sweeps/gan/sweep.json', 'lab/sweeps/gan/report.html'} == {*objects}

@@ -19,6 +19,7 @@ from genlab import data, evaluation, experiment, modes
 from genlab.abilities import Sampler
 from genlab.config import small
 from genlab.errors import PREEMPTED, ConfigError, UserError
+from genlab.reporting import comparison
 from genlab.run import files, restarts
 from genlab.run.logs import read_metrics
 from genlab.sampling import drawing
@@ -112,6 +113,7 @@ def test_a_run_in_a_bucket_has_the_numbers_and_files_of_one_in_a_folder(whole, t
         assert {name.split('/')[1] for name in made if name.startswith('checkpoints/')} == {'6', '8', '12'}
         (drawn,) = (files.path_of(f'gs://{name}') for name in objects if name.endswith('samples.npz'))
         assert np.load(io.BytesIO(drawn.read_bytes()))['samples'].shape == (8, 2)
+        assert comparison.gather([str(folder)])[0].rows
         state = genlab.load(str(folder)).state
     jax.tree.map(np.testing.assert_array_equal, state, genlab.load(whole).state)
 

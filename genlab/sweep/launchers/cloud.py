@@ -8,6 +8,7 @@ import shlex
 from typing import NamedTuple
 
 from genlab.errors import ConfigError, choose
+from genlab.run.files import remote
 from genlab.sweep.launchers import Job
 from genlab.sweep.trials import together
 
@@ -106,7 +107,8 @@ def storage_of(text: str, folder: pathlib.Path) -> Storage:
         raise ConfigError(
             f'--storage={text}: give an NFS export and where it is mounted, such as 10.0.0.2:/genlab:/runs'
         )
-    within(folder, match[3])
+    if not remote(folder):
+        within(folder, match[3])
     return Storage(*match.groups())
 
 
@@ -122,7 +124,7 @@ class Slices(NamedTuple):
     folder: pathlib.Path  # of the sweep; its name begins those of trials in a cluster
     image: str  # of the container, with genlab and the extra "tpu"
     topology: str  # of a slice, such as 'v5e:16x16'
-    storage: Storage  # that each host mounts
+    storage: Storage | None  # that each host mounts; None where the folder is a URL
     zone: str = ''  # of the slices; '' takes the default of the launcher
     project: str = ''  # of Google Cloud; '' takes the one that gcloud is set to
     spot: bool = False  # whether Google may take them back
@@ -152,12 +154,14 @@ class Slices(NamedTuple):
           first: a shell expression for the address of the first host.
           number: a shell expression for the number of the host.
         """
-        path = self.storage.path
-        words = f'docker run --rm --privileged --net=host --volume={path}:{path} {shlex.quote(self.image)}'
+        volume = f'--volume={self.storage.path}:{self.storage.path} ' if self.storage else ''
+        words = f'docker run --rm --privileged --net=host {volume}{shlex.quote(self.image)}'
         return f'{words} {placed(words_of(job, launcher), first, self.shape.hosts, number)}'
 
     def mount(self) -> str:
         """Returns the shell line that mounts the storage on a host, as root."""
+        if not self.storage:
+            return 'true'
         server, export, path = self.storage
         return f'mkdir -p {path} && mountpoint -q {path} || mount -t nfs {server}:{export} {path}'
 

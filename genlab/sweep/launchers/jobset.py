@@ -30,13 +30,13 @@ class JobSet:
       slices: the number of slices of a trial.
       queue: Kueue's local queue.
       retries: crashes after which a trial is tried again.
-      storage: that each pod mounts.
+      storage: that each pod mounts; None where the folder of the sweep is a URL.
     """
 
     interval = 15.0
 
     def __init__(
-        self, name: str, image: str, topology: str, slices: int, queue: str, retries: int, storage: cloud.Storage
+        self, name: str, image: str, topology: str, slices: int, queue: str, retries: int, storage: cloud.Storage | None
     ):
         self._sweep, self._image, self._queue = cloud.label(name), image, queue
         self._slice, self._slices, self._retries = cloud.slice_of(topology), slices, retries
@@ -51,7 +51,7 @@ class JobSet:
     def manifest(self, job: Job) -> dict[str, Any]:
         """Returns the JobSet of a trial."""
         hosts, name = self._slice.hosts, cloud.unique(self._sweep, job)
-        pod = {
+        pod: dict[str, Any] = {
             'restartPolicy': 'Never',
             'terminationGracePeriodSeconds': cloud.GRACE,
             'nodeSelector': {
@@ -73,11 +73,13 @@ class JobSet:
                     ],
                     'ports': [{'containerPort': cloud.PORT}],
                     'resources': {'limits': {'google.com/tpu': self._slice.chips}},
-                    'volumeMounts': [{'name': 'runs', 'mountPath': self._storage.path}],
                 }
             ],
-            'volumes': [{'name': 'runs', 'nfs': {'server': self._storage.server, 'path': self._storage.export}}],
         }
+        if self._storage:
+            server, export, path = self._storage
+            pod['containers'][0]['volumeMounts'] = [{'name': 'runs', 'mountPath': path}]
+            pod['volumes'] = [{'name': 'runs', 'nfs': {'server': server, 'path': export}}]
         template = {
             'parallelism': hosts,
             'completions': hosts,

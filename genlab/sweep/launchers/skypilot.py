@@ -3,12 +3,14 @@
 Fields as in the schema of its YAML. SkyPilot recovers a job after 42 and where its slice is taken back.
 """
 
+import pathlib
 import re
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 from genlab.errors import PREEMPTED, ConfigError
-from genlab.run.files import write_text
+from genlab.run.files import remote, write_text
 from genlab.sweep.launchers import FINAL, Job, Status, call, cloud
 from genlab.sweep.launchers.jobset import yaml
 
@@ -30,7 +32,8 @@ class SkyPilot:
     """Launches one managed job per trial.
 
     Args:
-      slices: that run the trials. The tasks are kept in skypilot/ of the folder of the sweep.
+      slices: that run the trials. The tasks are kept in skypilot/ of the folder of the sweep, or of the folder for
+        temporary files where it is a URL.
     """
 
     interval = 30.0
@@ -39,6 +42,7 @@ class SkyPilot:
         if slices.zone and not re.fullmatch(r'[a-z0-9-]+', slices.zone):
             raise ConfigError(f'--zone={slices.zone}: give the name of a zone, such as us-west4-a')
         self._slices, self._type = slices, cloud.accelerator_type(slices.topology)
+        self._kept = pathlib.Path(tempfile.gettempdir()) if remote(slices.folder) else slices.folder
         self._jobs: list[Job] = []
 
     def render(self, jobs: Sequence[Job]) -> str:
@@ -68,7 +72,7 @@ class SkyPilot:
         known = self._states()
         for job in jobs:
             if known.get(self._name(job), Status('failed')).state in FINAL:
-                path = self._slices.folder / 'skypilot' / f'{self._name(job)}.yaml'
+                path = self._kept / 'skypilot' / f'{self._name(job)}.yaml'
                 write_text(path, yaml(self.task(job)))
                 call(['sky', 'jobs', 'launch', f'--name={self._name(job)}', '--detach-run', '--yes', str(path)], NEEDS)
 

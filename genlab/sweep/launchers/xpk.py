@@ -27,7 +27,8 @@ class Xpk:
       cluster: the name of the cluster.
       zone: of the cluster; '' takes the one that gcloud is set to.
       project: of the cluster; '' takes the one that gcloud is set to.
-      storage: the name of a storage that `xpk storage` attached to the cluster. It holds the folder of the sweep.
+      storage: the name of a storage that `xpk storage` attached to the cluster. It holds the folder of the sweep; ''
+        where that is a URL.
       retries: restarts of a trial, those after 42 included.
     """
 
@@ -46,7 +47,7 @@ class Xpk:
         retries: int,
     ):
         for flag, value in {'--cluster': cluster, '--storage': storage}.items():
-            if not re.fullmatch(r'[a-z]([-a-z0-9]{0,38}[a-z0-9])?', value):
+            if value and not re.fullmatch(r'[a-z]([-a-z0-9]{0,38}[a-z0-9])?', value):
                 raise ConfigError(
                     f'{flag}={value}: a name of xpk has at most 40 letters, digits and hyphens: give that'
                 )
@@ -79,7 +80,7 @@ class Xpk:
             f'--tpu-type={self._type}',
             f'--num-slices={self._slices}',
             f'--docker-image={self._image}',
-            f'--storage={self._storage}',
+            *[f'--storage={self._storage}'] * bool(self._storage),
             f'--max-restarts={self._retries}',
             f'--restart-on-exit-codes={CRASH}',
             f'--termination-grace-period-seconds={cloud.GRACE}',
