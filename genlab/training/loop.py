@@ -366,7 +366,8 @@ class Loop:
             write()
         except OSError as error:
             self.fault = f'{self.folder / "metrics.jsonl"} cannot be written ({error.strerror})'
-        return not self.fault
+            return False
+        return True
 
     def save(self) -> None:
         """Starts writing a checkpoint, after a check that all metrics so far and the state are finite."""

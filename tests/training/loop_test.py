@@ -91,12 +91,20 @@ def test_the_modes_of_the_samples_are_logged_and_drawn_over_training(tmp_path):
     assert '<h3>samples: modes</h3>' in page and '<h3>samples: high quality</h3>' in page
 
 
-def test_a_run_in_a_bucket_has_the_numbers_and_files_of_one_in_a_folder(whole, tmp_path):
+def test_a_run_in_a_bucket_has_the_numbers_and_files_of_one_in_a_folder(whole, monkeypatch):
+    save, uploaded = loop.Checkpoints.save, []
+
+    def noted(self, step, *rest):
+        uploaded.append((step, max(lines(folder), key=lambda row: row['step'])['step']))
+        save(self, step, *rest)
+
+    monkeypatch.setattr(loop.Checkpoints, 'save', noted)
     with bucket() as objects:
         folder = files.path_of('gs://lab/runs/gan')
         go(toy(**{'train.steps': 6}), folder)
         go(toy(), folder)
         assert curve(folder) == curve(whole)
+        assert {step for step, _ in uploaded} == {4, 6, 8, 12} and all(step == line for step, line in uploaded)
         config = toy(**{'sample.count': 8})
         modes.evaluate(config, experiment.load(config.experiment), folder)
         assert trials.complete(folder, trials.Trial('gan', {}, 12, True, {}))
