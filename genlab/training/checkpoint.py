@@ -318,7 +318,8 @@ class _Kept(orbax.checkpoint_managers.PreservationPolicy):
 def unfinished(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the folders that orbax is writing among checkpoints, or was writing when a run was killed."""
     if str(folder).startswith('gs://'):
-        return [path for path in folder.glob('[0-9]*') if not (path / COMMITTED).exists()]
+        steps = (path for path in folder.glob('[0-9]*') if path.name.isdigit())
+        return [path for path in steps if not (path / COMMITTED).exists()]
     return [*folder.glob(TEMPORARY)]
 
 
