@@ -44,9 +44,9 @@ MODELS = {
         ),
     ),
     'dit': Model('DiT-XL/2 over the codes of KL-f8, 256x256 images', 'configs/dit.py:xl2', 1),
-    'stylegan2': Model('StyleGAN2 at 1024x1024, configuration F', 'configs/stylegan2.py:ffhq1024', 4),
+    'stylegan2': Model('StyleGAN2 at 1024x1024, configuration F', 'configs/stylegan2.py:ffhq1024', 1),
 }
-LARGE = [('dit', 'v5e:4x4'), ('dit', 'v5e:16x16'), ('stylegan2', 'v5e:4x4')]
+LARGE = [('dit', 'v5e:4x4'), ('dit', 'v5e:16x16'), ('stylegan2', 'v5e:4x8')]
 SCALING = [('gpt', topology) for topology in ('v5e:1x1', 'v5e:2x2', 'v5e:4x4', 'v5e:8x8', 'v5e:16x16')]
 
 
