@@ -57,7 +57,9 @@ def single(config):
 
 
 def fine(config):
-    """1,024 entries and wider networks, for an accelerator. `single,fine` keeps 96 % of the kinds of shapes, single 72 %."""
+    """1,024 entries and wider networks, for an accelerator.
+
+    Of the kinds of shapes, `single,fine` keeps 96 % and `single` 72 %."""
     config.data.batch_size = 128
     config.model.networks.update(width=128, blocks=3)
     config.model.quantizer.entries = 1024
