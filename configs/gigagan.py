@@ -24,7 +24,7 @@ def get_config(variant=''):
     generator = named(
         'gigagan', base=512, most=64, blocks=(1, 1, 1, 1), kernels=(2, 2, 2, 2), attentions=(0, 1, 0, 0), head_width=32
     )
-    config.model.update(text_to_image.settings(generator, near=0.5, words='auto'))
+    config.model.update(text_to_image.settings(generator, words='auto'))
     config.model.discriminator.update(base=512, most=64, blocks=(1, 1, 1, 1), attentions=(0, 1, 0, 0))
     config.losses.discriminator = dict(adversarial=1.0, matching=1.0, r1=lazy(0.05, EVERY), logit_gap=0.0)
     config.losses.generator = dict(adversarial=1.0, contrastive=0.2)
@@ -68,7 +68,7 @@ def paper(config):
     config.model.discriminator.update(
         base=32768, most=1536, blocks=(1, 2, 2, 2, 2), attentions=(0, 2, 2, 1, 0), head_width=64, layers=4, group=8
     )
-    config.model.update(latent_size=128, intermediate=0.01, near=0.0)
+    config.model.update(latent_size=128, intermediate=0.01)
     config.model.text.update(width=1024, blocks=4, heads=16)
     config.model.mapping.update(width=1024, layers=4)
     config.model.matcher = named('image_text', base=16384, most=512, features=512)

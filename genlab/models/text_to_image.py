@@ -30,7 +30,7 @@ from genlab.networks.adversarial.stylegan import Mapping, truncate
 from genlab.networks.encoders.image_text import ImageText
 from genlab.networks.encoders.text import TextEncoder, summary
 from genlab.networks.layers.resampling import doublings, halve
-from genlab.noise import normal, uniform
+from genlab.noise import normal
 from genlab.training.state import Network
 
 GENERATOR = ('text', 'mapping', 'generator')  # networks that the generator's player trains
@@ -64,7 +64,6 @@ def settings(generator: ConfigDict, **changes: Any) -> dict[str, Any]:
             matcher=named('image_text', base=512, most=128),  # or named('none')
             latent_size=64,  # of z ~ N(0, 1)
             words=0,  # size of the vocabulary of captions, or 'auto'
-            near=0.0,  # probability that a mismatched caption differs from the true one in a single word
             intermediate=0.1,  # weight of predictions at intermediate depths; the last one has 1
             input='',  # field of the images that an upsampler makes larger
             factor=2,  # of the upsampler
@@ -92,7 +91,6 @@ class TextToImage(NamedTuple):
     latent_size: int
     scales: int  # of images that the discriminator sees
     intermediate: float = 0.1
-    near: float = 0.0
     input: str = ''  # field of small images, for an upsampler
     factor: int = 2  # of the upsampler
     truncation: float = 1.0  # of w in samples: their distance from the mean, as a share
@@ -117,7 +115,6 @@ def from_config(config: ConfigDict, axis: str | None) -> TextToImage:
         model.latent_size,
         scales,
         model.intermediate,
-        model.near,
         model.input,
         model.factor,
         config.sample.truncation,
@@ -242,8 +239,8 @@ def discriminator_terms(model: TextToImage, variables: Variables, batch: Batch, 
     """Offers the discriminator's terms.
 
     adversarial: of images with their captions, over all scales and depths (equation 6).
-    matching: real and generated images with a caption of `mismatched` count as generated (equation 8). Where the
-        captions of two examples are equal it is 0.
+    matching: real and generated images with the caption of the next example count as generated (equation 8). Where both
+        captions are equal it is 0.
     r1: the gradient penalty on real images, through all scales.
     logit_gap: D(real) - D(fake), a diagnostic.
     """
@@ -252,8 +249,7 @@ def discriminator_terms(model: TextToImage, variables: Variables, batch: Batch, 
     own, other = condition['caption'], following(condition['caption'], model.axis)
     fakes, _ = generate(model, variables, keys, condition)
     real = pyramid(batch['x'], model.scales)
-    wrong = mismatched(own, other, keys, model.near) if model.near else other
-    captions = jnp.stack([own, wrong], 1)
+    captions = jnp.stack([own, other], 1)
     both = tuple(jnp.concatenate(pair) for pair in zip(real, fakes))  # both pass a layer as one batch
     logits = discriminate(model, variables, both, jnp.concatenate([captions, captions]), sets=2)
     weigh = lambda function, *chosen: weighted(function, model.intermediate, *chosen)
@@ -337,24 +333,6 @@ def following(rows: jax.Array, axis: str | None) -> jax.Array:
         devices = jax.lax.axis_size(axis)
         after = jax.lax.ppermute(after, axis, [((device + 1) % devices, device) for device in range(devices)])
     return jnp.concatenate([rows[1:], after])
-
-
-def mismatched(own: jax.Array, other: jax.Array, keys: jax.Array, near: float) -> jax.Array:
-    """Returns captions that do not belong to the images of the captions `own`: int32 [B, L].
-
-    They are those of other examples or, with the probability `near`, the own ones with a single word of the others.
-    Whole captions mostly differ in what is easiest to see, so that a discriminator has no use for the rest.
-
-    Args:
-        own: int32 [B, L].
-        other: captions of other examples, int32 [B, L].
-        keys: one per example, [B].
-        near: the probability.
-    """
-    chances = uniform(keys, own.shape[1:], 'word')
-    place = jnp.where(own != other, chances, -1.0).argmax(1, keepdims=True)
-    single = jnp.where(jnp.arange(own.shape[1])[None] == place, other, own)
-    return jnp.where(uniform(keys, (1,), 'near') < near, single, other)
 
 
 def _matched(
