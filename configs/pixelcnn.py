@@ -1,4 +1,4 @@
-"""Gated PixelCNN (van den Oord et al. 2016) of binarised pixels of scikit-learn's handwritten digits, in their own size of 8x8.
+"""Gated PixelCNN (van den Oord et al. 2016) of binarised pixels of scikit-learn's digits, in their own size of 8x8.
 
     python -m genlab.main --config=configs/pixelcnn.py
 
