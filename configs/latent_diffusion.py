@@ -73,7 +73,8 @@ def single(config):
 
 
 def long(config):
-    """Larger networks for `scenes` or `single`, trained longer: for an accelerator."""
+    """As single, with larger networks, trained longer: for an accelerator."""
+    single(config)
     config.data.update(batch_size=64, resident=True)
     config.model.autoencoder.networks.update(width=32, blocks=2)
     config.model.network.update(width=96, blocks=2)
