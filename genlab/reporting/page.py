@@ -42,7 +42,7 @@ class Page(NamedTuple):
     sections: Sequence[Section]
     footer: str
     status: str = ''
-    done: bool = False  # whether the status is that of finished work
+    done: bool = False  # whether the work is finished
     made_by: str = ''  # the command that made the page
     alarms: Sequence[str] = ()  # faults of a model
     notices: Sequence[str] = ()

@@ -121,7 +121,7 @@ def within(folder: pathlib.Path, path: str) -> None:
 class Slices(NamedTuple):
     """The slices of TPUs that run the trials of a sweep, as the flags of the command give them."""
 
-    folder: pathlib.Path  # of the sweep; its name begins those of trials in a cluster
+    folder: pathlib.Path  # of the sweep; names of trials in a cluster start with its name
     image: str  # of the container, with genlab and the extra "tpu"
     topology: str  # of a slice, such as 'v5e:16x16'
     storage: Storage | None  # that each host mounts; None where the folder is a URL

@@ -147,7 +147,7 @@ def _swapped(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
     """Computes `correlate` for stride 1 as a convolution of x with y whose batch and channel axes are swapped.
 
     The transposes are explicit, because XLA's CPU backend inserts them outside of loops only. In the body of a loop,
-    such as that of several steps per call, it computes a convolution with other axes by a slow loop of scalars.
+    such as several training steps in one call, it has only a slow scalar loop for convolutions in other layouts.
     """
     images, kernel = x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)
     found = plain(images, kernel, geometry._replace(window=geometry.output, turned=False)).transpose(1, 2, 0, 3)
