@@ -3,7 +3,7 @@
     python -m genlab.results runs/dcgan runs/dcgan-mnist --markdown docs/RESULTS.md --pictures docs/results
     python -m genlab.results runs/* --html comparison.html                # with curves and the settings that differ
     python -m genlab.results runs/dcgan --keep docs/results/runs          # small copies, for the repository
-    python -m genlab.results docs/results/runs/* --markdown docs/RESULTS.md
+    python -m genlab.results docs/results/runs/* --markdown docs/RESULTS.md   # shows those pictures in place
 
 One table lists all runs (system, data, parameters, steps, minutes, device, command); one more table per part of their
 evaluations lists the figures. Each row has a protocol id. Figures compare only if their ids are equal; the best of
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 from genlab.errors import ConfigError, UserError, warn
 from genlab.reporting.comparison_page import html, markdown
-from genlab.reporting.comparison_pictures import pictures, save
+from genlab.reporting.comparison_pictures import in_place, pictures, save
 from genlab.reporting.comparison_tables import Run, overview, part_tables, read
 from genlab.reporting.keep import keep
 from genlab.run import command, terminal
@@ -60,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
     known.add_argument(
         '--pictures',
         metavar='FOLDER',
-        help='write small copies of the newest samples and of evaluation/*.png to FOLDER; the Markdown shows them',
+        help='write small copies of the newest samples and of evaluation/*.png to FOLDER; the Markdown shows them. '
+        'Without it the Markdown shows the small pictures that lie below its folder, as those of kept runs do',
     )
     known.add_argument(
         '--keep',
@@ -101,7 +102,11 @@ def make(arguments: argparse.Namespace, made_by: str) -> None:
     tables = [overview(runs), *part_tables(runs)]
     shown = {run.name: pictures(run) for run in everything} if arguments.pictures or arguments.html else {}
     base = os.path.dirname(os.path.abspath(arguments.markdown)) if arguments.markdown else os.getcwd()
-    links = save({run.name: shown[run.name] for run in runs}, arguments.pictures, base) if arguments.pictures else {}
+    if arguments.pictures:
+        links = save({run.name: shown[run.name] for run in runs}, arguments.pictures, base)
+    else:
+        found = {run.name: in_place(run, base) for run in runs} if arguments.markdown else {}
+        links = {name: linked for name, linked in found.items() if linked}
     if arguments.keep:
         for run in runs:
             keep(run, pathlib.Path(arguments.keep) / run.name)

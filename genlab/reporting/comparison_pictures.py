@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import pathlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -23,14 +24,38 @@ LEGIBLE = 256  # pixels; smaller pictures are enlarged by whole numbers
 
 def pictures(run: Run) -> list[tuple[str, Picture]]:
     """Returns [(name, picture of at most `BYTES`)]: the newest samples of a run, and evaluation/*.png."""
+    return [(name, Picture(picture.label, small(picture.data))) for name, _, picture in files(run)]
+
+
+def in_place(run: Run, base: str) -> list[tuple[str, str]]:
+    """Returns [(caption, link)] of the pictures that lie below a folder and have at most `BYTES`: those of a kept run.
+
+    Args:
+      run: the run.
+      base: the folder, which links are relative to.
+    """
+    return [
+        (picture.label, link_to(path, base))
+        for _, path, picture in files(run)
+        if len(picture.data) <= BYTES and pathlib.Path(path).resolve().is_relative_to(pathlib.Path(base).resolve())
+    ]
+
+
+def files(run: Run) -> list[tuple[str, str, Picture]]:
+    """Returns [(name, path, picture)]: the newest samples of a run, and evaluation/*.png."""
     drawn = [
         path for path in pictures_of(str(run.folder / 'samples')) if stem(path).isdecimal() and path.endswith('.png')
     ]
-    found = [('samples', Picture(f'samples, {picture.label}', picture.data)) for picture in load(drawn[-1:])]
+    found = [('samples', drawn[-1], Picture(f'samples, {picture.label}', picture.data)) for picture in load(drawn[-1:])]
     for path in pictures_of(str(run.folder / 'evaluation')):
         if path.endswith('.png'):
-            found += [(stem(path), picture) for picture in load([path])]
-    return [(name, Picture(picture.label, small(picture.data))) for name, picture in found]
+            found += [(stem(path), path, picture) for picture in load([path])]
+    return found
+
+
+def link_to(path: str, base: str) -> str:
+    """Returns the path of a file as a link on a page in the folder `base`."""
+    return quote(os.fsencode(os.path.relpath(os.path.abspath(path), base).replace(os.sep, '/')))
 
 
 def stem(path: str) -> str:
@@ -59,8 +84,7 @@ def save(
             taken.add(file)
             path = os.path.join(folder, f'{file}.png')
             write_atomically(path, picture.data)
-            link = quote(os.fsencode(os.path.relpath(os.path.abspath(path), base).replace(os.sep, '/')))
-            links.setdefault(run, []).append((picture.label, link))
+            links.setdefault(run, []).append((picture.label, link_to(path, base)))
     return links
 
 

@@ -231,6 +231,15 @@ def test_markdown_as_a_whole(pair, capsys):
     )
 
 
+def test_small_pictures_below_the_page_are_shown_where_they_lie(pair):
+    results.main(['runs/a', '--keep', 'docs/runs'])
+    results.main(['docs/runs/a', '--markdown', 'docs/RESULTS.md'])
+    links = re.findall(r'\]\(([^#)]*)\)', (pair / 'docs/RESULTS.md').read_text())
+    assert links == ['runs/a/samples/4000.png', 'runs/a/evaluation/nearest_neighbours.png']
+    results.main(['runs/a', '--markdown', 'docs/RESULTS.md'])
+    assert '## Pictures' not in (pair / 'docs/RESULTS.md').read_text()
+
+
 def test_html_as_a_whole(pair):
     results.main(['runs/a', 'runs/b', '--html', 'results.html'])
     text = (pair / 'results.html').read_text()
