@@ -43,9 +43,9 @@ def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
         if jax.process_index() == 0:
             try:
                 sinks.check(config)
+                networks = description.describe(config, build)  # a config that is refused leaves no folder
                 workdir.create(folder)
                 stack.enter_context(lock(folder))
-                networks = description.describe(config, build)  # a config that is refused does not claim the folder
                 workdir.claim(folder, config)
                 write_json(folder / 'environment.json', workdir.environment())
                 write_json(folder / 'networks.json', networks)

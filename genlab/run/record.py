@@ -16,8 +16,6 @@ from genlab.errors import ConfigError, UserError, warn
 from genlab.run import workdir
 from genlab.run.files import write_atomically, write_json
 
-FILES = 'data.npz'  # in the folder of a run, beside `workdir.RECORD`: the files of the data, if they have any
-
 
 def claim(path: pathlib.Path, config: ConfigDict, train: data.Source, write: bool) -> None:
     """Compares the data with those of the run in a folder, as `check` does, and records them.
@@ -38,7 +36,7 @@ def claim(path: pathlib.Path, config: ConfigDict, train: data.Source, write: boo
     if arrays:
         content = io.BytesIO()
         np.savez(content, **arrays)
-        write_atomically(path / FILES, content.getvalue())
+        write_atomically(path / workdir.FILES, content.getvalue())
     write_json(path / workdir.RECORD, {**now.facts, 'changes': history})
     if (path / 'config.json').exists():
         write_json(path / 'config.json', workdir.plain(config))
@@ -106,7 +104,7 @@ def _read(path: pathlib.Path) -> fingerprint.Record | None:
         raise ConfigError(f'{path / workdir.RECORD} is damaged: remove it to record the data as they are now') from None
     files = {}
     try:
-        with np.load(io.BytesIO((path / FILES).read_bytes()), allow_pickle=False) as arrays:
+        with np.load(io.BytesIO((path / workdir.FILES).read_bytes()), allow_pickle=False) as arrays:
             for split in {name.rpartition('.')[0] for name in arrays}:
                 files[split] = fingerprint.Files(*(arrays[f'{split}.{name}'] for name in fingerprint.Files._fields))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

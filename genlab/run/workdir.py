@@ -54,11 +54,14 @@ def create(path: pathlib.Path) -> None:
 def claim(path: pathlib.Path, config: ConfigDict) -> None:
     """Writes config.json; raises ConfigError if the folder holds a run of another config, or one without a config.
 
-    Folders of the data stay as recorded until `claim_data` has compared the data. A run that failed before it knew its
-    data has nothing to lose: another config replaces it.
+    Folders of the data stay as recorded until `claim_data` has compared the data. A run that stopped before its first
+    line of the log and its first checkpoint has nothing to lose: another config replaces it, and what it recorded.
     """
     content = plain(config)
-    begun = (path / RECORD).exists() or bool(stops.checkpoints(path))
+    begun = (path / 'metrics.jsonl').exists() or bool(stops.checkpoints(path))
+    if not begun:
+        for name in (RECORD, FILES, FACTS):
+            (path / name).unlink(missing_ok=True)
     if begun and (path / 'config.json').exists():
         if keys := compare(path, config):
             raise ConfigError(
@@ -144,6 +147,7 @@ def read(path: pathlib.Path, flag: str = '--workdir') -> dict:
 
 
 RECORD = 'data.json'  # of the data: see `genlab.run.record`
+FILES = 'data.npz'  # beside it: the files of the data, if they have any
 FACTS = 'facts.json'  # dotted key of the config -> value that training took from its data
 
 

@@ -52,11 +52,12 @@ def begin(path, config):
 
 
 def test_a_run_that_failed_before_its_first_step_does_not_keep_its_folder(tmp_path):
-    workdir.claim(tmp_path, run_config())
+    use(tmp_path, run_config(), source='digits')
+    assert (tmp_path / workdir.RECORD).exists()
     other = run_config()
     other.seed = 1
     workdir.claim(tmp_path, other)
-    assert workdir.read(tmp_path)['seed'] == 1
+    assert workdir.read(tmp_path)['seed'] == 1 and not (tmp_path / workdir.RECORD).exists()
 
 
 def test_a_folder_of_another_config_is_refused_and_unchanged(tmp_path):
@@ -105,6 +106,7 @@ def trained(tmp_path, monkeypatch):
     config = run_config()
     config.data.update(source='folder', dir=str(pictures), resolution=8)
     use(run, config)
+    (run / 'metrics.jsonl').write_text('{"step": 1}\n')
     return run, config, pictures
 
 
