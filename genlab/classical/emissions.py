@@ -158,20 +158,20 @@ class Gaussian:
 
     def log_prob(self, parameters, x):
         mean, centre = parameters['mean'], parameters['mean'].mean(0)  # near the data: less is lost to rounding
-        # Whitened, the observations of a state have covariance 1: [K, D, D], or [K, D] where it is diagonal.
+        # Whitened, the observations of a state have covariance 1: [N, D, K].
         if COVARIANCES[self.covariance]:
             factor = jnp.linalg.cholesky(self._of_states(parameters))
             whiten = jax.scipy.linalg.solve_triangular(
                 factor, jnp.broadcast_to(jnp.eye(x.shape[1], dtype=x.dtype), factor.shape), lower=True
             )
             log_scale = jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
-            white = einsum('nd,ked->nke', x - centre[None], whiten)
-            place = einsum('kd,ked->ke', mean - centre[None], whiten)
-            distance = jnp.square(white - place[None]).sum(-1)
+            white = einsum('nd,ked->nek', x - centre[None], whiten)
+            white -= einsum('kd,ked->ek', mean - centre[None], whiten)[None]
         else:
             deviation = jnp.sqrt(self._of_states(parameters))
             log_scale = jnp.log(deviation).sum(-1)
-            distance = jnp.square((x[:, None] - mean[None]) / deviation[None]).sum(-1)
+            white = (x[:, :, None] - mean.T[None]) / deviation.T[None]
+        distance = jnp.square(white).sum(1)  # over the middle axis: on a CPU, sums over a short last axis are slow
         return -(distance + x.shape[1] * math.log(2 * math.pi)) / 2 - log_scale[None]
 
     def sums(self, parameters, x, posterior):

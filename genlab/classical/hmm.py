@@ -10,11 +10,11 @@ A chain of states z_1, z_2, ... with p(z_1) = start and p(z_t | z_{t-1}) = trans
 All functions are pure and work in the dtype of x (float32 or float64). Sequences are padded to one length: x is
 [B, T, D], and the first `lengths[b]` observations of sequence b count, with 0 none. What lies behind changes nothing.
 
-The forward pass keeps log p(z_t | x_1..t), normalised at each time, so that nothing underflows, however long the
-sequence or sharp the emissions. The backward pass follows Rauch, Tung and Striebel: it needs probabilities
-p(z_t | z_{t+1}, x_1..t) alone, which lie in [0, 1]. Sums over states are products with the transition matrix, without a
-logarithm, as long as no state is predicted with a probability near underflow. Else both passes are done once more with
-log-sum-exp over pairs of states, several times slower: the result is exact to rounding either way.
+The forward pass keeps p(z_t | x_1..t), normalised at each time. The backward pass follows Rauch, Tung and Striebel: it
+needs probabilities p(z_t | z_{t+1}, x_1..t) alone, which lie in [0, 1]. Sums over states are products with the
+transition matrix, and no step of a recursion takes a logarithm. This loses nothing as long as no state is predicted
+with a probability near underflow. Else both passes are done once more in logarithms, with log-sum-exp over pairs of
+states, several times slower: the result is exact to rounding either way, however sharp the emissions.
 
 Both passes are recursions in time (`lax.scan`), or with `parallel` products of K x K matrices in a tree of depth log2 T
 (`lax.associative_scan`; Sarkka and Garcia-Fernandez 2021). A scan does the least arithmetic; the tree is faster where
@@ -23,7 +23,6 @@ time is long and an accelerator has room.
 Letters in shapes: B sequences of T times and D values, K states.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -91,7 +90,7 @@ def log_likelihood(model: Model, parameters: Parameters, x: jax.Array, lengths: 
     log_emission = _log_emission(model, parameters, x)
 
     def run(exact: bool) -> tuple[jax.Array, jax.Array]:
-        return jax.vmap(lambda *own: forward(model, parameters, *own, exact=exact)[2:])(log_emission, lengths)
+        return jax.vmap(lambda *own: _forward(model, parameters, *own, exact)[2:])(log_emission, lengths)
 
     return _checked(model, run)
 
@@ -124,33 +123,26 @@ def _log_emission(model: Model, parameters: Parameters, x: jax.Array) -> jax.Arr
 
 
 def forward(
-    model: Model, parameters: Parameters, log_emission: jax.Array, length: jax.Array, *, exact: bool = True
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Filters one sequence (Rabiner 1989, equations 19 and 20, normalised at each time).
+    model: Model, parameters: Parameters, log_emission: jax.Array, length: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Filters one sequence in logarithms (Rabiner 1989, equations 19 and 20, normalised at each time).
 
     Args:
       model: whose `parallel` chooses the recursion or the tree.
       parameters: of the model.
       log_emission: log p(x_t | state), [T, K].
       length: int [].
-      exact: whether the recursion predicts by log-sum-exp, which cannot underflow. The tree always does.
 
     Returns:
-      log p(z_t | x_1..t) [T, K], log p(z_t | x_1..t-1) [T, K], log p(x) [], and whether nothing was lost, bool []. The
-      first two mean nothing at padding.
+      log p(z_t | x_1..t) [T, K], log p(z_t | x_1..t-1) [T, K], and log p(x) []. The first two mean nothing at padding.
     """
     transition, log_start = parameters['transition'], jnp.log(parameters['start'])
     log_transition, real = jnp.log(transition), jnp.arange(len(log_emission)) < length
 
-    def predict(filtered: jax.Array) -> jax.Array:
-        if exact:
-            return _log_sum(filtered[:, None] + log_transition)
-        return jnp.log(einsum('i,ij->j', jnp.exp(filtered), transition))
-
     def step(predicted: jax.Array, emission: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         joint = predicted + emission
         filtered = joint - _finite(_log_sum(joint))
-        return predict(filtered), (filtered, predicted)
+        return _log_sum(filtered[:, None] + log_transition), (filtered, predicted)
 
     if model.parallel:
         first = jnp.broadcast_to(log_start[None] + log_emission[:1], transition.shape)  # from wherever
@@ -162,9 +154,45 @@ def forward(
     else:
         _, (filtered, predicted) = jax.lax.scan(step, log_start, log_emission)
     surprise = jnp.where(real, logsumexp(predicted + log_emission, -1), 0)
+    return filtered, predicted, surprise.sum()
+
+
+def forward_scaled(
+    parameters: Parameters, log_emission: jax.Array, length: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Filters one sequence by products (Rabiner 1989, section V.A). Emissions are relative to the best state's.
+
+    Args:
+      parameters, log_emission, length: as of `forward`.
+
+    Returns:
+      p(z_t | x_1..t) [T, K], p(z_t | x_1..t-1) [T, K], log p(x) [], and whether nothing was lost, bool []. The first
+      two mean nothing at padding.
+    """
+    transition, real = parameters['transition'], jnp.arange(len(log_emission)) < length
+    top = _finite(log_emission.max(-1))
+    relative = jnp.exp(log_emission - top[:, None])
+
+    def step(predicted: jax.Array, relative: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        joint = predicted * relative
+        total = joint.sum()
+        filtered = joint / above_zero(total)
+        return einsum('i,ij->j', filtered, transition), (filtered, predicted, total)
+
+    _, (filtered, predicted, total) = jax.lax.scan(step, parameters['start'], relative)
+    surprise = jnp.where(real, jnp.log(total) + top, 0)
     # What underflows is below the smallest number `tiny`: nothing beside a sum of tiny^0.8 or more.
-    enough = predicted > 0.8 * math.log(jnp.finfo(transition.dtype).tiny)
+    enough = predicted > jnp.finfo(transition.dtype).tiny ** 0.8
     return filtered, predicted, surprise.sum(), (enough | ~real[:, None])[1:].all()
+
+
+def _forward(
+    model: Model, parameters: Parameters, log_emission: jax.Array, length: jax.Array, exact: bool
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Filters by `forward` or `forward_scaled`; the former loses nothing."""
+    if exact:
+        return *forward(model, parameters, log_emission, length), jnp.asarray(True)
+    return forward_scaled(parameters, log_emission, length)
 
 
 def _log_product(left: jax.Array, right: jax.Array) -> jax.Array:
@@ -176,7 +204,7 @@ def _log_product(left: jax.Array, right: jax.Array) -> jax.Array:
 def forward_backward(
     model: Model, parameters: Parameters, log_emission: jax.Array, length: jax.Array, *, exact: bool = True
 ) -> tuple[Smoothed, jax.Array]:
-    """Smooths one sequence; see `forward` for the arguments.
+    """Smooths one sequence; see `forward` for the arguments. Not `exact` is by products and may lose something.
 
     From back to front, p(z_t = i | x) = sum_j p(z_t = i | z_{t+1} = j, x_1..t) p(z_{t+1} = j | x) (Sarkka 2013,
     theorem 8.1, for discrete states). The terms of the sum are the probabilities of pairs.
@@ -184,12 +212,11 @@ def forward_backward(
     Returns:
       The result, and whether nothing was lost, bool [].
     """
-    filtered, predicted, log_likelihood, safe = forward(model, parameters, log_emission, length, exact=exact)
-    transition, final = parameters['transition'], jnp.exp(filtered)
+    filtered, predicted, log_likelihood, safe = _forward(model, parameters, log_emission, length, exact)
     inside = jnp.arange(1, len(filtered)) < length  # whether time t + 1 is no padding
     backward = _backward_tree if model.parallel else _backward_exact if exact else _backward
-    posterior, pairs = backward(transition, filtered, predicted, inside)
-    real = jnp.arange(len(final)) < length
+    posterior, pairs = backward(parameters['transition'], filtered, predicted, inside)
+    real = jnp.arange(len(filtered)) < length
     return Smoothed(log_likelihood, jnp.where(real[:, None], posterior, 0), pairs), safe
 
 
@@ -200,30 +227,30 @@ def _backward(
 
     Args:
       transition: [K, K].
-      filtered: log p(z_t | x_1..t), [T, K].
-      predicted: log p(z_t | x_1..t-1), [T, K].
+      filtered: p(z_t | x_1..t), [T, K].
+      predicted: p(z_t | x_1..t-1), [T, K].
       inside: whether time t + 1 is no padding, bool [T - 1].
 
     Returns:
       p(z_t | x) [T, K], which means nothing at padding, and the expected numbers of transitions [K, K].
     """
-    final, expected = jnp.exp(filtered), above_zero(jnp.exp(predicted))
 
     def step(later: jax.Array, time: tuple) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        final, expected, inside = time
-        ratio = later / expected
-        now = jnp.where(inside, final * einsum('ij,j->i', transition, ratio), final)
+        filtered, predicted, inside = time
+        ratio = later / predicted
+        now = jnp.where(inside, filtered * einsum('j,ij->i', ratio, transition), filtered)
         return now, (now, ratio)
 
-    _, (posterior, ratios) = jax.lax.scan(step, final[-1], (final[:-1], expected[1:], inside), reverse=True)
-    pairs = transition * einsum('ti,tj->ij', jnp.where(inside[:, None], final[:-1], 0), ratios)
-    return jnp.concatenate([posterior, final[-1:]]), pairs
+    times = filtered[:-1], above_zero(predicted[1:]), inside
+    _, (posterior, ratios) = jax.lax.scan(step, filtered[-1], times, reverse=True)
+    pairs = transition * einsum('ti,tj->ij', jnp.where(inside[:, None], filtered[:-1], 0), ratios)
+    return jnp.concatenate([posterior, filtered[-1:]]), pairs
 
 
 def _backward_exact(
     transition: jax.Array, filtered: jax.Array, predicted: jax.Array, inside: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Does what `_backward` does, where probabilities may underflow and their ratios do not."""
+    """Does what `_backward` does with the logarithms of `forward`, where probabilities underflow and ratios do not."""
     final = jnp.exp(filtered)
 
     def step(carry: tuple[jax.Array, jax.Array], time: tuple) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
