@@ -90,7 +90,7 @@ def log_likelihood(model: Model, parameters: Parameters, x: jax.Array, lengths: 
     log_emission = _log_emission(model, parameters, x)
 
     def run(exact: bool) -> tuple[jax.Array, jax.Array]:
-        return jax.vmap(lambda *own: _forward(model, parameters, *own, exact)[2:])(log_emission, lengths)
+        return jax.vmap(lambda *own: _forward(model, parameters, *own, exact=exact)[2:])(log_emission, lengths)
 
     return _checked(model, run)
 
@@ -187,7 +187,7 @@ def forward_scaled(
 
 
 def _forward(
-    model: Model, parameters: Parameters, log_emission: jax.Array, length: jax.Array, exact: bool
+    model: Model, parameters: Parameters, log_emission: jax.Array, length: jax.Array, *, exact: bool
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Filters by `forward` or `forward_scaled`; the former loses nothing."""
     if exact:
@@ -212,7 +212,7 @@ def forward_backward(
     Returns:
       The result, and whether nothing was lost, bool [].
     """
-    filtered, predicted, log_likelihood, safe = _forward(model, parameters, log_emission, length, exact)
+    filtered, predicted, log_likelihood, safe = _forward(model, parameters, log_emission, length, exact=exact)
     inside = jnp.arange(1, len(filtered)) < length  # whether time t + 1 is no padding
     backward = _backward_tree if model.parallel else _backward_exact if exact else _backward
     posterior, pairs = backward(parameters['transition'], filtered, predicted, inside)
