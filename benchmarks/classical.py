@@ -12,7 +12,6 @@ more, which counts half an iteration of `--steps`.
 """
 
 import argparse
-import itertools
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +19,7 @@ from typing import NamedTuple
 
 from benchmarks import contest
 
-FLOOR = 1e-6
+FLOOR = 1e-3  # added to every variance on both sides; with 1e-6 a start of scikit-learn fails in float32
 
 
 class Part(NamedTuple):
@@ -45,8 +44,8 @@ def examples(options: argparse.Namespace, dtype: str, restarts: int):
     return x.astype(dtype), x[rows].astype(dtype)
 
 
-def genlab_em(options: argparse.Namespace, dtype: str, restarts: int, kind: str, per_call: int) -> Callable[[], None]:
-    """Compiles EM iterations of all restarts; returns a function that runs `options.steps` and waits for the result."""
+def genlab_em(options: argparse.Namespace, dtype: str, restarts: int, kind: str) -> Callable[[], None]:
+    """Compiles `options.steps` EM iterations of all restarts; returns a function that runs them and waits."""
     import jax
     import jax.numpy as jnp
 
@@ -63,15 +62,11 @@ def genlab_em(options: argparse.Namespace, dtype: str, restarts: int, kind: str,
     @partial(jax.jit, donate_argnums=0)
     def call(mixtures, x):
         one = jax.vmap(lambda single: mixture.iterate(single, x, kind, FLOOR))
-        if per_call == 1:
-            return one(mixtures)
-        mixtures, levels = jax.lax.scan(lambda carry, _: one(carry), mixtures, length=per_call)
-        return mixtures, levels[-1]
+        return jax.lax.scan(lambda carry, _: one(carry), mixtures, length=options.steps)
 
     def run():
         nonlocal mixtures
-        for _ in range(options.steps // per_call):
-            mixtures, levels = call(mixtures, x)
+        mixtures, levels = call(mixtures, x)
         jax.block_until_ready(levels)
 
     return run
@@ -113,9 +108,8 @@ def gmm(options: argparse.Namespace) -> dict[str, Callable]:
     for dtype in ('float32', 'float64'):
         for restarts in (1, options.restarts):
             group = f'{dtype}, {restarts} start{"s" if restarts > 1 else ""}'
-            for kind, per_call in itertools.product(('full', 'full_products'), (1, options.steps)):
-                maker = partial(genlab_em, options, dtype, restarts, kind, per_call)
-                made[f'{group}: genlab {kind}, {per_call} per call'] = maker
+            for kind in ('full', 'full_products'):
+                made[f'{group}: genlab {kind}'] = partial(genlab_em, options, dtype, restarts, kind)
             made[f'{group}: scikit-learn'] = partial(sklearn_em, options, dtype, restarts)
     return made
 
