@@ -28,7 +28,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string('from', '', 'Format of the files: safetensors, torch, nvlabs, msgpack or npz.')
 flags.DEFINE_string('to', '', 'Format of the file to write: safetensors or npz.')
 flags.DEFINE_string('record', '', 'Whose names and layouts (default: the first record of the config; --to: genlab).')
-flags.DEFINE_string('configuration', '', "--from: the peer's configuration as JSON, where it is a file of its own.")
+flags.DEFINE_string('configuration', '', "--from: the peer's configuration, JSON or YAML, where it is its own file.")
 flags.DEFINE_string('check', '', '--from: recorded inputs and outputs (.npz) that the networks must agree with.')
 flags.DEFINE_string('kind', '', '--to: which file of the record, where it has several, such as generator.')
 

@@ -317,9 +317,46 @@ def stepped(
     return mapping.paths(jax.tree.map(lambda new, old: np.asarray(new - old), new.variables(), state.variables()))
 
 
-def keys_of(key: jax.Array, position: jax.Array) -> jax.Array:
-    """Returns the keys [B] of the examples at the first turn of the first step."""
-    return players.example_keys(jax.random.fold_in(jax.random.fold_in(key, 0), 0), position)
+def denoiser_stepped(
+    config: ConfigDict, variables: Mapping[str, Any], x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Runs one training step of a denoiser of ours in float64, without augmentation, dropout and warmup.
+
+    Args:
+      config: of the run; its keys for these three are set to 0.
+      variables: network -> collections.
+      x: images [B, H, W, C].
+
+    Returns:
+      The times [B] and the noise [B, H, W, C] of the step, and path -> change of the variable.
+    """
+    config.model.augmentation, config.model.network.dropout, config.optimizer.denoiser.warmup = 0.0, 0.0, 0
+    with float64():
+        config.model.dtype = 'float64'
+        key, position = jax.random.key(3), jnp.arange(len(x))
+        # The keys of the examples at the first turn of the first step.
+        keys = players.example_keys(jax.random.fold_in(jax.random.fold_in(key, 0), 0), position)
+        model = make_model(config, x.shape[1:])
+        times = model.quantile(model.process({}), model.draw(position, keys, jnp.zeros((), jnp.int32)))
+        epsilon = np.array(normal(keys, x.shape[1:], 'noise'))
+        found = stepped(config, variables, {'x': jnp.asarray(x, jnp.float64), 'position': position}, key)
+        config.model.dtype = 'float32'
+    return np.array(times), epsilon, found
+
+
+def double(x: np.ndarray) -> torch.Tensor:
+    """Returns images [B, H, W, C] as a tensor [B, C, H, W] in float64."""
+    return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float64))
+
+
+@contextlib.contextmanager
+def widened() -> Iterator[None]:
+    """Lets code of the peer that asks for float32 get float64."""
+    with (
+        mock.patch.object(torch, 'float32', torch.float64),
+        mock.patch.object(torch.Tensor, 'float', torch.Tensor.double),
+    ):
+        yield
 
 
 class Moved:

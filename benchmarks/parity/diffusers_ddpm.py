@@ -7,8 +7,6 @@ python -m benchmarks.parity.diffusers_ddpm --source=FOLDER [--full] [--certify]
 
 import sys
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from ml_collections import ConfigDict
@@ -16,7 +14,7 @@ from torch.nn import functional
 
 from benchmarks.parity import compare
 from configs import ddpm
-from genlab import noise, published
+from genlab import published
 from genlab.choices import named
 from genlab.diffusion.model import make_model
 from genlab.published import mapping
@@ -78,21 +76,13 @@ def compare_step(certificate: compare.Certificate, config: ConfigDict, peer: tor
     from diffusers import DDPMScheduler
 
     variables = compare.converted(certificate, config, 'newer', compare.tensors_of(peer), counted=False)
-    config.optimizer.denoiser.warmup = 0
-    with compare.float64():
-        config.model.dtype = 'float64'
-        key, position = jax.random.key(3), jnp.arange(len(x))
-        keys, model = compare.keys_of(key, position), make_model(config, x.shape[1:])
-        times = model.quantile(model.process({}), model.draw(position, keys, jnp.zeros((), jnp.int32)))
-        steps = np.round(np.asarray(times) * 1000).astype(int) - 1
-        epsilon = np.array(noise.normal(keys, x.shape[1:], 'noise'))
-        found = compare.stepped(config, variables, {'x': jnp.asarray(x, jnp.float64), 'position': position}, key)
-        config.model.dtype = 'float32'
-    first = lambda array: torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2), np.float64))
+    times, epsilon, found = compare.denoiser_stepped(config, variables, x)
+    steps = torch.from_numpy(np.round(times * 1000).astype(int) - 1)
     moved, rates = compare.Moved(peer), config.optimizer.denoiser
     optimizer = torch.optim.Adam(peer.parameters(), rates.learning_rate, (rates.b1, rates.b2), rates.epsilon)
-    seen = DDPMScheduler(1000).add_noise(first(x), first(epsilon), torch.from_numpy(steps))
-    functional.mse_loss(peer(seen, torch.from_numpy(steps)).sample, first(epsilon)).backward()
+    noise = compare.double(epsilon)
+    seen = DDPMScheduler(1000).add_noise(compare.double(x), noise, steps)
+    functional.mse_loss(peer(seen, steps).sample, noise).backward()
     torch.nn.utils.clip_grad_norm_(peer.parameters(), rates.clip)
     optimizer.step()
     table = compare.table_of(certificate, config, 'newer')

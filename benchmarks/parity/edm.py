@@ -1,13 +1,15 @@
-"""Parity with DDPM++ and NCSN++ of NVlabs/edm, and with samples of its Heun solver.
+"""Parity with DDPM++ and NCSN++ of NVlabs/edm, with samples of its Heun solver, and with a step of its training.
 
 python -m benchmarks.parity.edm --source=FOLDER [--full] [--certify]
 """
 
 import pickle
 import sys
+from unittest import mock
 
 import numpy as np
 import torch
+from ml_collections import ConfigDict
 
 from benchmarks.parity import compare
 from configs import edm
@@ -18,6 +20,31 @@ from genlab.published import mapping, torch_file
 PLUS = dict(channel_mult=[2, 2, 2], model_type='SongUNet', augment_dim=9, img_channels=3, img_resolution=32)
 NCSN = dict(embedding_type='fourier', encoder_type='residual', channel_mult_noise=2, resample_filter=[1, 3, 3, 1])
 TINY = dict(model_channels=4, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[4], img_channels=1, img_resolution=8)
+
+
+def compare_step(
+    certificate: compare.Certificate, title: str, config: ConfigDict, peer: torch.nn.Module, x: np.ndarray
+) -> None:
+    """Compares one step of Adam on the peer's own loss, with the same images, noise and levels; x: [B, H, W, C].
+
+    There is neither augmentation nor dropout, and the learning rate is at its peak.
+    """
+    from training.loss import EDMLoss
+
+    variables = compare.converted(certificate, config, 'ema', compare.tensors_of(peer), counted=False)
+    levels, epsilon, found = compare.denoiser_stepped(config, variables, x)
+    loss, moved, rates = EDMLoss(), compare.Moved(peer), config.optimizer.denoiser
+    drawn = torch.from_numpy((np.log(levels) - loss.P_mean) / loss.P_std).reshape(-1, 1, 1, 1)
+    optimizer = torch.optim.Adam(peer.parameters(), rates.learning_rate, (rates.b1, rates.b2), rates.epsilon)
+    with (
+        compare.widened(),
+        mock.patch.object(torch, 'randn', lambda *_, **__: drawn),
+        mock.patch.object(torch, 'randn_like', lambda *_: compare.double(epsilon)),
+    ):
+        loss(peer, compare.double(x)).sum().mul(1 / len(x)).backward()  # as in its training loop
+    optimizer.step()
+    table = compare.table_of(certificate, config, 'ema')
+    compare.compare_update(certificate, title, table, moved.changes(), found)
 
 
 def main() -> None:
@@ -32,10 +59,11 @@ def main() -> None:
     for title, variant, changes in (('ddpmpp', 'cifar10', {}), ('ncsnpp', 'cifar10_ncsnpp', NCSN)):
         config = edm.get_config(variant)
         config.data.update(source='digits', name='')
-        settings = PLUS | changes | ({} if options.full else TINY)
+        settings = dict(dropout=0) | PLUS | changes | ({} if options.full else TINY)
         config.data.update(resolution=settings['img_resolution'], channels=settings['img_channels'])
         if not options.full:
             config.model.network.update(width=4, multipliers=(1, 2), blocks=1, attention=(4,))
+            config.losses.denoiser.edm = float(config.data.resolution**2 * config.data.channels)  # as in the full size
         precond = EDMPrecond(**settings)
         compare.randomize(precond)
         content = pickle.dumps({'ema': precond, 'dataset_kwargs': {'path': 'x'}})
@@ -66,6 +94,7 @@ def main() -> None:
         if options.fixture and title == 'ddpmpp':  # all fixtures together are small
             inputs = {'x': x, 'level': levels}
             compare.write_fixture(options.fixture / f'edm-{title}.npz', tensors, inputs, output)
+        compare_step(certificate, f'{title}, Adam', config, precond, np.tanh(x))
     certificate.write()
 
 

@@ -1,4 +1,4 @@
-"""Parity with the UNetModel of openai/improved-diffusion, and with samples of its chain.
+"""Parity with the UNetModel of openai/improved-diffusion, with samples of its chain, and with a step of its training.
 
 python -m benchmarks.parity.improved_diffusion --source=FOLDER [--full] [--certify]
 """
@@ -7,11 +7,31 @@ import sys
 
 import numpy as np
 import torch
+from ml_collections import ConfigDict
 
 from benchmarks.parity import compare
 from configs import improved_ddpm
 from genlab.choices import named
 from genlab.diffusion.model import make_model
+
+
+def compare_step(certificate: compare.Certificate, config: ConfigDict, peer: torch.nn.Module, x: np.ndarray) -> None:
+    """Compares one step of Adam on the hybrid loss, with the same images, noise and times; x: [B, H, W, C]."""
+    from improved_diffusion import script_util
+
+    variables = compare.converted(certificate, config, 'unet', compare.tensors_of(peer), counted=False)
+    times, epsilon, found = compare.denoiser_stepped(config, variables, x)
+    chain = script_util.create_gaussian_diffusion(
+        steps=4000, learn_sigma=True, noise_schedule='cosine', rescale_timesteps=True, rescale_learned_sigmas=True
+    )
+    steps, rates = torch.from_numpy(np.round(times * 4000).astype(int) - 1), config.optimizer.denoiser
+    moved = compare.Moved(peer)
+    optimizer = torch.optim.AdamW(peer.parameters(), rates.learning_rate, weight_decay=0.0)  # as in its training loop
+    with compare.widened():
+        chain.training_losses(peer, compare.double(x), steps, noise=compare.double(epsilon))['loss'].mean().backward()
+    optimizer.step()
+    table = compare.table_of(certificate, config, 'unet')
+    compare.compare_update(certificate, 'improved DDPM, Adam', table, moved.changes(), found)
 
 
 def main() -> None:
@@ -68,6 +88,7 @@ def main() -> None:
     found = compare.sampled(config, variables, x)
     title = 'improved DDPM, four ancestral steps of learned variance'
     certificate.add(title, trajectory=compare.difference(found, expected))
+    compare_step(certificate, config, peer, np.tanh(x))
     certificate.write()
 
 

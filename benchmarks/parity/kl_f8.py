@@ -11,7 +11,9 @@ from torch import nn
 
 from benchmarks.parity import compare
 from configs import vae
+from genlab import published
 from genlab.networks.autoencoders.spatial import SpatialDecoder, SpatialEncoder
+from genlab.published import files, mapping
 
 
 def main() -> None:
@@ -25,7 +27,9 @@ def main() -> None:
     if not options.full:  # 32 groups do not divide a tiny width; ours are then as many as leave four channels each
         model.Normalize = lambda size: nn.GroupNorm(max(1, size // 4), size, eps=1e-6)
     certificate = compare.Certificate('kl_f8', options, f'width {width}, images of {side}x{side}')
-    config = vae.get_config('kl_f8')
+    config, record = vae.get_config('kl_f8'), published.record('kl_f8')
+    told = files.configuration(options.source / 'models/first_stage_models/kl-f8/config.yaml')
+    mapping.check(record.complete(config), record.translate(told), 'the configuration of KL-f8')
     config.data.update(source='digits', dir='', resolution=side, channels=channels)
     config.model.networks.update(width=width, multipliers=multipliers, blocks=blocks)
     settings = dict(ch=width, out_ch=channels, ch_mult=multipliers, num_res_blocks=blocks, attn_resolutions=[])

@@ -11,7 +11,9 @@ from torch import nn
 
 from benchmarks.parity import compare
 from configs import vqgan as configs
+from genlab import published
 from genlab.models import vqgan
+from genlab.published import files, mapping
 
 
 def main() -> None:
@@ -21,7 +23,9 @@ def main() -> None:
     from taming.modules.diffusionmodules import model
     from taming.modules.discriminator.model import NLayerDiscriminator
 
-    config = configs.get_config('f16')
+    config, record = configs.get_config('f16'), published.record('taming_vqgan')
+    told = files.configuration(options.source / 'configs/imagenet_vqgan.yaml')
+    mapping.check(record.complete(config), record.translate(told), 'the configuration of VQGAN')
     config.data.update(source='digits', dir='', resolution=64, channels=1)
     config.model.perceptual.name = 'none'
     if not options.full:

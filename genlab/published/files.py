@@ -1,6 +1,6 @@
 """The formats of weight files: each reader returns nested plain values with arrays as leaves; none executes anything.
 
-safetensors needs the library of that name (the extra "published").
+safetensors needs the library of that name, and a configuration in YAML needs PyYAML (the extra "published").
 """
 
 import json
@@ -64,6 +64,30 @@ def flat(tree: Tree, prefix: str = '') -> dict[str, np.ndarray]:
     for name, entry in tree.items() if isinstance(tree, Mapping) else ():
         found |= flat(entry, f'{prefix}{name}.')
     return found
+
+
+def configuration(path: Path) -> Mapping[str, Any]:
+    """Reads a configuration of a peer, JSON or YAML, whose names end in .yaml or .yml. Tags of YAML are refused."""
+    where, form = f'--configuration={path}', 'YAML' if path.suffix in ('.yaml', '.yml') else 'JSON'
+    try:
+        found = yaml().safe_load(path.read_text()) if form == 'YAML' else json.loads(path.read_text())
+    except ConfigError:
+        raise
+    except Exception as error:  # PyYAML has errors of its own
+        text = ' '.join(str(error).split())[:200]
+        raise ConfigError(f'{where} cannot be read as {form}: {text}') from None
+    if not isinstance(found, Mapping):
+        raise ConfigError(f'{where}: it has no keys')
+    return found
+
+
+def yaml() -> Any:
+    """Returns the module yaml; raises ConfigError if the library is missing."""
+    try:
+        import yaml
+    except ImportError:
+        raise ConfigError("--configuration in YAML needs the library: pip install 'genlab[published]'") from None
+    return yaml
 
 
 def safetensors() -> Any:

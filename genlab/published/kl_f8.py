@@ -1,13 +1,15 @@
 """CompVis/latent-diffusion: the autoencoder KL-f8, `model.ckpt` of its training, without the discriminator of the loss.
 
-The configuration is a YAML file beside it (`ddconfig`), which is not read: sizes are checked by the shapes.
+The configuration is a YAML file beside it.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from genlab.published.mapping import CONV, CONV_DENSE, Entry, Record, Table, affine, norm, residual
+from genlab.errors import ConfigError
+from genlab.published.mapping import CONV, CONV_DENSE, Entry, Keys, Record, Table, affine, norm, residual
 
 
 def tables(config: ConfigDict) -> Mapping[str, Table]:
@@ -79,4 +81,66 @@ def _attention(theirs: str, ours: str, suffix: str = '') -> Iterator[Entry]:
     yield from affine(f'{theirs}.proj_out', f'{layer}/output', CONV_DENSE)
 
 
-RECORD = Record('CompVis/latent-diffusion (KL-f8)', tables)
+def translate(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Translates the YAML file of an AutoencoderKL. The loss is trained beside it and is not part of the network."""
+    params = model(found, 'ldm.models.autoencoder.AutoencoderKL')
+    params.drop('lossconfig')
+    latent_size = params.take('embed_dim')
+    expected, attended = networks(params, latent_size, double=True)
+    params.done()
+    if attended:
+        raise ConfigError('the key attn_resolutions of its configuration is not supported: only []')
+    return {**expected, 'model.latent_size': latent_size}
+
+
+def model(found: Mapping[str, Any], target: str) -> Keys:
+    """Returns the arguments of the model in a YAML file of training. Keys of data and training are passed over.
+
+    Args:
+      found: the whole file.
+      target: the class that the file must name.
+    """
+    keys = Keys(found)
+    keys.drop('data', 'lightning')
+    inner = keys.inner('model')
+    keys.done()
+    inner.drop('base_learning_rate')
+    inner.only(target=target)
+    params = inner.inner('params')
+    inner.done()
+    params.drop('monitor', 'ckpt_path', 'ignore_keys', 'image_key')
+    params.only(colorize_nlabels=None)
+    return params
+
+
+def networks(params: Keys, latent_size: int, double: bool) -> tuple[dict[str, Any], bool]:
+    """Translates the arguments of encoder and decoder, `ddconfig`.
+
+    Args:
+      params: of the model; they lose this key.
+      latent_size: channels of the codes. The layers around them must have as many.
+      double: whether the encoder returns variances too.
+
+    Returns:
+      The values that our config must have, and whether blocks of the smallest side attend. Others never do.
+    """
+    keys = params.inner('ddconfig')
+    keys.drop('dropout')
+    channels, multipliers = keys.take('in_channels'), keys.take('ch_mult', (1, 2, 4, 8))
+    keys.only(double_z=double, z_channels=latent_size, out_ch=channels, resamp_with_conv=True, give_pre_end=False)
+    keys.only(tanh_out=False, use_linear_attn=False, attn_type='vanilla')
+    smallest, attended = keys.take('resolution') >> (len(multipliers) - 1), keys.take('attn_resolutions')
+    if attended not in ((), (smallest,)):
+        raise ConfigError(f'the key attn_resolutions={attended} of its configuration is not supported: only {smallest}')
+    expected = {
+        'data.channels': channels,
+        'model.networks.name': 'spatial',
+        'model.networks.width': keys.take('ch'),
+        'model.networks.multipliers': multipliers,
+        'model.networks.blocks': keys.take('num_res_blocks'),
+    }
+    keys.done()
+    return expected, bool(attended)
+
+
+RECORD = Record('CompVis/latent-diffusion (KL-f8)', tables, translate)

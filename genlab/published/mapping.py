@@ -321,6 +321,13 @@ class Keys:
         value = self.rest.pop(name, default)
         return tuple(value) if isinstance(value, list) else value
 
+    def inner(self, name: str) -> 'Keys':
+        """Returns the keys below a key; refuses another value, and no value."""
+        value = self.take(name)
+        if not isinstance(value, Mapping):
+            raise ConfigError(f'the key {name} of its configuration is missing or holds no keys')
+        return Keys(value)
+
     def drop(self, *names: str) -> None:
         """Reads keys that do not change the network."""
         for name in names:

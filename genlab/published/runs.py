@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import hashlib
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -52,7 +51,7 @@ def make(
       form: format of the files, an entry of `files.READERS`.
       paths: the files. Each fills other networks.
       name: of the record, an entry of `published.RECORDS` or `published.OWN`.
-      configuration: the peer's configuration, JSON; None if it is in the file or there is none.
+      configuration: the peer's configuration, JSON or YAML; None if it is in the file or there is none.
       recorded: inputs and outputs of the peer that the networks must agree with, see `genlab.published.recorded`.
 
     Returns:
@@ -171,10 +170,7 @@ def _check_configuration(
     if given is not None:
         if record.translate is None:
             raise ConfigError(f'--configuration={given}: the record reads none: leave it out')
-        try:
-            found = json.loads(given.read_text())
-        except (OSError, ValueError) as error:
-            raise ConfigError(f'--configuration={given} cannot be read as JSON: {error}') from None
+        found = files.configuration(given)
     elif record.configuration is not None:
         found = tree
         for name in record.configuration:

@@ -1,10 +1,11 @@
 """CompVis/taming-transformers: VQGAN f16, `last.ckpt` of its training, with or without the discriminator of the loss.
 
 Encoder and decoder are as in the record `kl_f8`, with attention at the smallest side. The discriminator is
-pix2pix's. The configuration is a YAML file beside it, which is not read: sizes are checked by the shapes.
+pix2pix's. The configuration is a YAML file beside it.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -33,4 +34,32 @@ def tables(config: ConfigDict) -> Mapping[str, Table]:
     }
 
 
-RECORD = Record('CompVis/taming-transformers (VQGAN)', tables, modules={'model.quantizer': Quantizer})
+def translate(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Translates the YAML file of a VQModel. A loss of another class has no discriminator that could be read."""
+    params = kl_f8.model(found, 'taming.models.vqgan.VQModel')
+    params.drop('sane_index_shape')
+    params.only(remap=None)
+    latent_size = params.take('embed_dim')
+    expected, attended = kl_f8.networks(params, latent_size, double=False)
+    expected |= {
+        'model.networks.attention': attended,
+        'model.quantizer.name': 'codebook',
+        'model.quantizer.entries': params.take('n_embed'),
+        'model.quantizer.latent_size': latent_size,
+    }
+    loss = params.inner('lossconfig')
+    params.done()
+    if loss.take('target') == 'taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator':
+        judge = loss.inner('params')
+        judge.drop('disc_start', 'disc_weight', 'disc_factor', 'disc_loss', 'disc_conditional')
+        judge.drop('codebook_weight', 'pixelloss_weight', 'perceptual_weight')
+        judge.only(use_actnorm=False, disc_in_channels=expected['data.channels'])
+        expected |= {
+            'model.discriminator.width': judge.take('disc_ndf', 64),
+            'model.discriminator.layers': judge.take('disc_num_layers', 3),
+        }
+        judge.done()
+    return expected
+
+
+RECORD = Record('CompVis/taming-transformers (VQGAN)', tables, translate, modules={'model.quantizer': Quantizer})

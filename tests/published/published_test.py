@@ -674,6 +674,110 @@ def test_the_configuration_of_the_peer_is_read_in_full(name, path, variant, foun
         mapping.check(record.complete(config), record.translate(changed), 'it')
 
 
+YAML = """
+model:
+  base_learning_rate: 4.5e-6
+  target: {target}
+  params:
+    monitor: val/rec_loss
+    embed_dim: {size}
+    {entries}
+    lossconfig:
+      target: {loss}
+      params: {{disc_start: 50001, disc_weight: 0.5}}
+    ddconfig:
+      double_z: {double}
+      z_channels: {size}
+      resolution: 256
+      in_channels: 3
+      out_ch: 3
+      ch: 128
+      ch_mult: {multipliers}  # a comment
+      num_res_blocks: 2
+      attn_resolutions: {attended}
+      dropout: 0.0
+data: {{target: main.DataModuleFromConfig}}
+lightning: {{trainer: {{benchmark: true}}}}
+"""
+KL_F8 = YAML.format(
+    target='ldm.models.autoencoder.AutoencoderKL',
+    loss='ldm.modules.losses.LPIPSWithDiscriminator',
+    size=4,
+    entries='',
+    double='true',
+    multipliers='[1, 2, 4, 4]',
+    attended='[ ]',
+)
+VQGAN = YAML.format(
+    target='taming.models.vqgan.VQModel',
+    loss='taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator',
+    size=256,
+    entries='n_embed: 1024',
+    double='false',
+    multipliers='[1, 1, 2, 2, 4]',
+    attended='[16]',
+)
+
+
+@pytest.mark.parametrize(
+    'name, path, variant, text, changes',
+    [
+        (
+            'kl_f8',
+            'vae',
+            'kl_f8',
+            KL_F8,
+            {
+                'ch: 128': ('ch: 64', r'config\.model\.networks\.width=64'),
+                'embed_dim: 4': ('embed_dim: 8', 'z_channels=4'),
+                '[ ]': ('[32]', 'attn_resolutions .* only \\[\\]'),
+                'dropout': ('unheard_of: 3\n      dropout', 'unheard_of=3'),
+                'monitor: val/rec_loss': ('unheard_of: 3', 'unheard_of=3'),
+                'base_learning_rate: 4.5e-6': ('unheard_of: 3', 'unheard_of=3'),
+                'model:': ('models:', 'the key model .* is missing'),
+                'AutoencoderKL': ('VQModel', 'target='),
+            },
+        ),
+        (
+            'taming_vqgan',
+            'vqgan',
+            'f16',
+            VQGAN,
+            {
+                '1024': ('16384', r'config\.model\.quantizer\.entries=16384'),
+                '[16]': ('[]', r'config\.model\.networks\.attention=False'),
+                'resolution: 256': ('resolution: 512', r'attn_resolutions=\(16,\)'),
+                'disc_weight': ('disc_num_layers: 2, disc_weight', r'config\.model\.discriminator\.layers=2'),
+                'disc_start': ('use_actnorm: true, disc_start', 'use_actnorm=True'),
+                'embed_dim': ('unheard_of: 3\n    embed_dim', 'unheard_of=3'),
+            },
+        ),
+    ],
+)
+def test_the_yaml_file_of_a_peer_is_read_in_full(tmp_path, name, path, variant, text, changes):
+    config, record = module_of(ROOT / f'configs/{path}.py').get_config(variant), published.record(name)
+
+    def read(text):
+        file = tmp_path / 'config.yaml'
+        file.write_text(text)
+        mapping.check(record.complete(config), record.translate(files.configuration(file)), 'it')
+
+    read(text)
+    for old, (new, message) in changes.items():
+        assert old in text
+        with pytest.raises(ConfigError, match=message):
+            read(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize('text', ['a: !!python/object/apply:os.getcwd []', '- 3', 'a: [', 'a\nb: {'])
+def test_other_yaml_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / 'config.yaml'
+    path.write_text(text)
+    with pytest.raises(ConfigError, match='--configuration=.*config.yaml') as error:
+        files.configuration(path)
+    assert '\n' not in str(error.value)
+
+
 def test_both_networks_of_a_pickle_are_translated():
     record = published.record('stylegan2_ada')
     for changes, message in (
