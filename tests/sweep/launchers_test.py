@@ -18,7 +18,7 @@ from genlab.sweep.launchers.cloud import Storage, slice_of
 from genlab.sweep.launchers.jobset import JobSet
 from genlab.sweep.launchers.local import Local, shares
 from genlab.sweep.launchers.slurm import Slurm
-from genlab.sweep.trials import Command, Layout, Trial, commands
+from genlab.sweep.trials import Command, Layout, Sweep, Trial, commands
 from support.runs import ROOT
 
 STORAGE = Storage('10.0.0.2', '/genlab', '/runs')
@@ -161,7 +161,7 @@ while True:
 
 def trial_jobs(folder, layout):
     trial = Trial('rate-1', {'data.name': 'a b', 'seed': 3}, 10, False, {})
-    made = commands('configs/gan.py', ['--config.train.steps=10'], trial, folder, layout)
+    made = commands(Sweep('configs/gan.py', 'seed', ['--config.train.steps=10'], folder, layout), trial)
     return [Job(trial.id, folder / trial.id, made)]
 
 
