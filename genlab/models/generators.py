@@ -95,8 +95,9 @@ def _stylegan2(
     width: int = 512,  # of w
     layers: int = 8,  # of the mapping
     clamp: float = 0.0,  # limit of activations; 0: none
+    remat: bool = False,  # store only what goes from one resolution to the next, and recompute the rest for gradients
 ) -> Networks:
-    shared = dict(resolution=config.data.resolution, base=base, most=most, clamp=clamp)
+    shared = dict(resolution=config.data.resolution, base=base, most=most, clamp=clamp, remat=remat)
     shared['dtype'] = jnp.dtype(config.model.dtype)
     return Networks(
         stylegan2.Synthesis(channels=config.data.channels, **shared),

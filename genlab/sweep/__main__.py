@@ -139,23 +139,22 @@ def make(arguments: argparse.Namespace, base: Sequence[str], words: Sequence[str
     if arguments.search == 'optuna':
         tuning.check()
     launcher = choose_launcher(arguments, folder)
-    trials.check(folder, arguments.config, base)
+    sweep = trials.Sweep(arguments.config, arguments.sweep, list(base), folder, layout)
+    trials.check(sweep)
     found = checked(arguments.config, arguments.sweep, folder, base, arguments.vmap > 1)
     found, rungs = search.plan(found, arguments.search, arguments.budget)
     if arguments.dry_run:
         if rungs:
-            base, found = search.shortened(base, found, rungs[0])
+            sweep, found = search.shortened(sweep, found, rungs[0])
         missing = run.missing(folder, found)
-        jobs = run.jobs(arguments.config, base, found, missing, folder, layout)
+        jobs = run.jobs(sweep, found, missing)
         terminal.show((launcher.render(jobs) if jobs else '').rstrip('\n'))
         best = 'those that optuna chooses' if arguments.search == 'optuna' else 'the better halves'
         more = f'; then {best}, from steps {", ".join(map(str, rungs))}' if rungs else ''
         terminal.say(f'{len(missing)} of {len(found)} trials would run in {folder}{more}\n')
         return 0
     budget = arguments.budget if arguments.search == 'optuna' else 0
-    code = run.run(
-        arguments.config, arguments.sweep, base, found, folder, layout, launcher, rungs, budget, arguments.parallel
-    )
+    code = run.run(sweep, found, launcher, rungs, budget, arguments.parallel)
     if code:
         terminal.say(f'the same command runs what is missing: python -m genlab.sweep {shlex.join(words)}\n')
     return code

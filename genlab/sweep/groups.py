@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from genlab.run.files import name_of, write_json
 from genlab.sweep.launchers import Job, Status
-from genlab.sweep.trials import Command, Trial, newest
+from genlab.sweep.trials import Command, Sweep, Trial, newest
 
 FOLDER = 'vmapped'  # of the groups, in the folder of a sweep
 MEMBERS = 'trials.json'  # the ids of a group, in its folder
@@ -46,20 +46,13 @@ def _begun(folder: pathlib.Path) -> list[list[str]]:
     return found
 
 
-def job(config: str, base: Sequence[str], group: Sequence[Trial], folder: pathlib.Path) -> Job:
-    """Returns a group as it is launched. Its name depends on its trials alone.
-
-    Args:
-      config: the value of --config.
-      base: arguments that all trials share.
-      group: its trials.
-      folder: of the sweep.
-    """
+def job(sweep: Sweep, group: Sequence[Trial]) -> Job:
+    """Returns a group of trials as it is launched. Its name depends on its trials alone."""
     members = tuple(trial.id for trial in group)
     name = name_of(f'{len(group)} trials', members)
-    content = json.dumps({trial.id: trial.overrides for trial in group})
-    words = [sys.executable, '-m', 'genlab.sweep.vmapped', f'--config={config}', f'--workdir={folder / FOLDER / name}']
-    return Job(name, folder / FOLDER / name, [Command([*words, f'--trials={content}', *base], {})], members)
+    content, folder = json.dumps({trial.id: trial.overrides for trial in group}), sweep.folder / FOLDER / name
+    words = [sys.executable, '-m', 'genlab.sweep.vmapped', f'--config={sweep.config}', f'--workdir={folder}']
+    return Job(name, folder, [Command([*words, f'--trials={content}', *sweep.arguments], {})], members)
 
 
 def note(job: Job) -> None:

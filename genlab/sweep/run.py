@@ -13,19 +13,15 @@ from genlab.run import terminal
 from genlab.run.files import lock
 from genlab.sweep import groups, search, trials, tuning
 from genlab.sweep.launchers import FINAL, Job, Launcher, Status
-from genlab.sweep.trials import Layout, Trial
+from genlab.sweep.trials import Sweep, Trial
 
 TICK = 0.1  # seconds after which a signal is noticed
 CODES = {'refused': 2, 'failed': 1, 'stopped': PREEMPTED}  # of the sweep, the first that holds for a trial
 
 
 def run(
-    config: str,
-    sweep: str,
-    base: Sequence[str],
+    sweep: Sweep,
     found: Sequence[Trial],
-    folder: pathlib.Path,
-    layout: Layout,
     launcher: Launcher,
     rungs: Sequence[int] = (),
     budget: int = 0,
@@ -34,33 +30,28 @@ def run(
     """Runs what is missing of a sweep to its end, or until a signal; returns the exit code.
 
     Args:
-      config: the value of --config.
-      sweep: the value of --sweep.
-      base: arguments that all trials share.
+      sweep: what the trials share.
       found: all trials.
-      folder: of the sweep.
-      layout: the processes of a trial.
       launcher: where they run.
       rungs: of a search, the steps after which the worse trials are dropped.
       budget: of a search by optuna, the most steps of all trials together; 0 for successive halving.
       parallel: trials that optuna is asked for at a time.
     """
+    folder = sweep.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f'--workdir={folder}: cannot write there ({error.strerror}): name another folder') from None
     with lock(folder):
         if budget:
-            tuner = tuning.Tuner(folder, found, budget, parallel)
-            note = lambda wave: trials.record(folder, config, sweep, base, wave, layout)
-            states = tune(config, base, folder, layout, launcher, rungs, tuner, note)
+            states = tune(sweep, tuning.Tuner(folder, found, budget, parallel), launcher, rungs)
             found = [trial for trial in found if trial.id in states]
         else:
-            trials.record(folder, config, sweep, base, found, layout)
-            states = halve(config, base, found, folder, layout, launcher, rungs)
+            trials.record(sweep, found)
+            states = halve(sweep, found, launcher, rungs)
             alive = [trial for trial in found if trial.id not in states]
             if not any(status.state == 'stopped' for status in states.values()):
-                states |= train(config, base, alive, folder, layout, launcher)
+                states |= train(sweep, alive, launcher)
         terminal.say(table(folder, found, states))
         try:
             terminal.show(f'{report.write(folder)} shows the sweep')
@@ -69,16 +60,15 @@ def run(
     return next((code for state, code in CODES.items() if any(entry.state == state for entry in states.values())), 0)
 
 
-def train(
-    config: str, base: Sequence[str], found: Sequence[Trial], folder: pathlib.Path, layout: Layout, launcher: Launcher
-) -> dict[str, Status]:
+def train(sweep: Sweep, found: Sequence[Trial], launcher: Launcher) -> dict[str, Status]:
     """Runs the missing trials; returns id -> how each has ended. The arguments are as for `run`."""
+    folder = sweep.folder
     left = missing(folder, found)
     states = {trial.id: Status('done') for trial in found if trial not in left}
     trials.note(folder, states)
     terminal.say(f'{folder}: {len(found)} trials, {len(left)} of them to run\n')
     if left:
-        launched = jobs(config, base, found, left, folder, layout)
+        launched = jobs(sweep, found, left)
         for job in launched:
             groups.note(job)
         ended = follow(folder, launcher, launched)
@@ -88,24 +78,16 @@ def train(
     return states
 
 
-def halve(
-    config: str,
-    base: Sequence[str],
-    found: Sequence[Trial],
-    folder: pathlib.Path,
-    layout: Layout,
-    launcher: Launcher,
-    rungs: Sequence[int],
-) -> dict[str, Status]:
+def halve(sweep: Sweep, found: Sequence[Trial], launcher: Launcher, rungs: Sequence[int]) -> dict[str, Status]:
     """Runs the rungs of successive halving; returns how the trials that were dropped have ended.
 
     If a signal stops it, the remaining trials are `stopped`. The arguments are as for `run`.
     """
-    plan, alive = search.Search(list(found), tuple(rungs)), list(found)
+    plan, alive, folder = search.Search(list(found), tuple(rungs)), list(found), sweep.folder
     states: dict[str, Status] = {}
     for steps in rungs:
         if str(steps) not in search.ranks(folder, plan):
-            ended = train(config, *search.shortened(base, alive, steps), folder, layout, launcher)
+            ended = train(*search.shortened(sweep, alive, steps), launcher)
             if any(status.state == 'stopped' for status in ended.values()):
                 return states | {trial.id: Status('stopped') for trial in alive}
             search.rank(folder, plan, steps, alive)
@@ -121,35 +103,27 @@ def halve(
     return states
 
 
-def tune(
-    config: str,
-    base: Sequence[str],
-    folder: pathlib.Path,
-    layout: Layout,
-    launcher: Launcher,
-    rungs: Sequence[int],
-    tuner: tuning.Tuner,
-    note: Callable[[Sequence[Trial]], None],
-) -> dict[str, Status]:
+def tune(sweep: Sweep, tuner: tuning.Tuner, launcher: Launcher, rungs: Sequence[int]) -> dict[str, Status]:
     """Trains what a tuner asks for, until its budget is used up; returns how those trials have ended.
 
     Args:
-      config, base, folder, layout, launcher, rungs: as for `run`.
+      sweep: what the trials share.
       tuner: asks for trials, and drops some of them at a rung.
-      note: records trials that it has asked for.
+      launcher: where they run.
+      rungs: the steps after which trials may be dropped.
     """
     while alive := tuner.ask():
-        note(alive)
+        trials.record(sweep, alive)
         for steps in (*rungs, alive[0].steps):
             if due := tuner.due(alive, steps):
-                short = search.shortened(base, due, steps) if steps < due[0].steps else (base, due)
-                ended = train(config, *short, folder, layout, launcher)
+                short = search.shortened(sweep, due, steps) if steps < due[0].steps else (sweep, due)
+                ended = train(*short, launcher)
                 if any(status.state == 'stopped' for status in ended.values()):
                     return tuner.ended() | {trial.id: Status('stopped') for trial in alive}
             alive = tuner.report(alive, steps)
             if not alive:
                 break
-    trials.note(folder, tuner.ended())
+    trials.note(sweep.folder, tuner.ended())
     return tuner.ended()
 
 
@@ -164,29 +138,20 @@ def missing(folder: pathlib.Path, found: Sequence[Trial]) -> list[Trial]:
     ]
 
 
-def jobs(
-    config: str,
-    base: Sequence[str],
-    found: Sequence[Trial],
-    left: Sequence[Trial],
-    folder: pathlib.Path,
-    layout: Layout,
-) -> list[Job]:
+def jobs(sweep: Sweep, found: Sequence[Trial], left: Sequence[Trial]) -> list[Job]:
     """Returns the missing trials as they are launched, alone or in groups.
 
     Args:
-      config: the value of --config.
-      base: arguments that all trials share.
+      sweep: what the trials share.
       found: all trials.
       left: those that are missing.
-      folder: of the sweep.
-      layout: the processes of a trial, and the trials of a group.
     """
+    folder = sweep.folder
     return [
-        groups.job(config, base, group, folder)
+        groups.job(sweep, group)
         if len(group) > 1
-        else Job(group[0].id, folder / group[0].id, trials.commands(config, base, group[0], folder, layout))
-        for group in groups.plan(folder, found, left, layout.vmap)
+        else Job(group[0].id, folder / group[0].id, trials.commands(sweep, group[0]))
+        for group in groups.plan(folder, found, left, sweep.layout.vmap)
     ]
 
 

@@ -15,7 +15,7 @@ from genlab.errors import ConfigError, UserError
 from genlab.reporting import sweep as report
 from genlab.run.files import write_json
 from genlab.sweep import trials
-from genlab.sweep.trials import Trial
+from genlab.sweep.trials import Sweep, Trial
 
 STEPS = '--config.train.steps='
 RECORD = 'search.json'  # in the folder of a sweep: the search, and the ranks of each rung
@@ -72,10 +72,10 @@ def parts(trial: Trial, divisors: Sequence[int]) -> tuple[int, ...]:
     return tuple(steps for steps in dict.fromkeys(rungs) if steps < trial.steps)
 
 
-def shortened(base: Sequence[str], found: Sequence[Trial], steps: int) -> tuple[list[str], list[Trial]]:
-    """Returns the arguments that all trials share, and the trials, of a rung that ends at a step."""
-    others = [word for word in base if not word.startswith(STEPS)]
-    return [*others, f'{STEPS}{steps}'], [trial._replace(steps=steps) for trial in found]
+def shortened(sweep: Sweep, found: Sequence[Trial], steps: int) -> tuple[Sweep, list[Trial]]:
+    """Returns the sweep and its trials in a rung that ends at a step."""
+    others = [word for word in sweep.arguments if not word.startswith(STEPS)]
+    return sweep._replace(arguments=[*others, f'{STEPS}{steps}']), [trial._replace(steps=steps) for trial in found]
 
 
 def cost(count: int, ends: Sequence[int]) -> int:

@@ -38,6 +38,16 @@ class Layout(NamedTuple):
     vmap: int = 1  # most trials that are trained as one program
 
 
+class Sweep(NamedTuple):
+    """What the trials of a sweep share."""
+
+    config: str  # the value of --config
+    names: str  # the value of --sweep
+    arguments: list[str]  # --config.key=value of all trials
+    folder: pathlib.Path
+    layout: Layout = Layout()
+
+
 class Command(NamedTuple):
     """A process as it is started: `env NAME=value ... word word ...`."""
 
@@ -93,17 +103,10 @@ def port(name: str) -> int:
     return 20_000 + zlib.crc32(name.encode()) % 10_000
 
 
-def commands(config: str, base: Sequence[str], trial: Trial, folder: pathlib.Path, layout: Layout) -> list[Command]:
-    """Returns the command of each process of a trial on this machine.
-
-    Args:
-      config: the value of --config.
-      base: arguments that all trials share.
-      trial: the trial.
-      folder: of the sweep.
-      layout: the number of processes and devices.
-    """
-    words = [sys.executable, '-m', 'genlab.main', f'--config={config}', f'--workdir={folder / trial.id}', *base]
+def commands(sweep: Sweep, trial: Trial) -> list[Command]:
+    """Returns the command of each process of a trial on this machine."""
+    layout, words = sweep.layout, [sys.executable, '-m', 'genlab.main', f'--config={sweep.config}']
+    words += [f'--workdir={sweep.folder / trial.id}', *sweep.arguments]
     words += [argument(key, value) for key, value in trial.overrides.items()]
     environment = {}
     if layout.devices:
@@ -144,10 +147,10 @@ def complete(folder: pathlib.Path, trial: Trial) -> bool:
         return False
 
 
-def check(folder: pathlib.Path, config: str, base: Sequence[str]) -> None:
-    """Raises ConfigError where a folder holds a sweep of another config, or with other shared arguments."""
-    before = read(folder)
-    for name, value in {'config': config, 'arguments': list(base)}.items():
+def check(sweep: Sweep) -> None:
+    """Raises ConfigError where the folder holds a sweep of another config, or with other shared arguments."""
+    before, folder = read(sweep.folder), sweep.folder
+    for name, value in {'config': sweep.config, 'arguments': sweep.arguments}.items():
         if before and before.get(name) != value:
             raise ConfigError(
                 f'--workdir={folder}: it holds a sweep with {name} {before.get(name)!r}, not {value!r}: give the same, '
@@ -155,23 +158,21 @@ def check(folder: pathlib.Path, config: str, base: Sequence[str]) -> None:
             )
 
 
-def record(
-    folder: pathlib.Path, config: str, sweep: str, base: Sequence[str], trials: Sequence[Trial], layout: Layout
-) -> None:
+def record(sweep: Sweep, trials: Sequence[Trial]) -> None:
     """Writes sweep.json. Trials of an earlier command that this one does not name stay in the record."""
-    entries = dict(read(folder).get('trials', {}))
+    entries = dict(read(sweep.folder).get('trials', {}))
     for trial in trials:
         old = entries.get(trial.id, {})
         entries[trial.id] = {
             'overrides': trial.overrides,
             'before': trial.before,
             'steps': trial.steps,
-            'commands': [command.shell() for command in commands(config, base, trial, folder, layout)],
+            'commands': [command.shell() for command in commands(sweep, trial)],
             'state': old.get('state', 'missing'),
             'reason': old.get('reason', ''),
         }
-    content = {'config': config, 'arguments': list(base), 'sweep': sweep, **layout._asdict(), 'trials': entries}
-    write_json(folder / RECORD, content)
+    shared = {'config': sweep.config, 'arguments': sweep.arguments, 'sweep': sweep.names, **sweep.layout._asdict()}
+    write_json(sweep.folder / RECORD, {**shared, 'trials': entries})
 
 
 def note(folder: pathlib.Path, states: Mapping[str, tuple[str, str]]) -> None:

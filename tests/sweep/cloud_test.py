@@ -16,7 +16,7 @@ from genlab.sweep.launchers.jobset import JobSet
 from genlab.sweep.launchers.skypilot import SkyPilot
 from genlab.sweep.launchers.tpu_vm import TpuVm
 from genlab.sweep.launchers.xpk import Xpk
-from genlab.sweep.trials import Command, Layout, Trial
+from genlab.sweep.trials import Command, Sweep, Trial
 from support.bucket import bucket
 
 STORAGE = cloud.Storage('10.0.0.2', '/genlab', '/runs')
@@ -322,6 +322,6 @@ def test_the_record_and_the_report_of_a_sweep_are_in_the_bucket(objects):
         submit = lambda self, submitted: None
         poll = lambda self: {'seed-1': Status('done')}
 
-    assert run.run('configs/gan.py', 'seed', [], [trial], folder, Layout(), Done()) == 0
+    assert run.run(Sweep('configs/gan.py', 'seed', [], folder), [trial], Done()) == 0
     assert trials.read(folder)['trials']['seed-1']['state'] == 'done'
     assert {'lab/sweeps/gan/sweep.json', 'lab/sweeps/gan/report.html'} == {*objects}

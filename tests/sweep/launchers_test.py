@@ -18,7 +18,7 @@ from genlab.sweep.launchers.cloud import Storage, slice_of
 from genlab.sweep.launchers.jobset import JobSet
 from genlab.sweep.launchers.local import Local, shares
 from genlab.sweep.launchers.slurm import Slurm
-from genlab.sweep.trials import Command, Layout, Trial, commands
+from genlab.sweep.trials import Command, Layout, Sweep, Trial, commands
 from support.runs import ROOT
 
 STORAGE = Storage('10.0.0.2', '/genlab', '/runs')
@@ -161,7 +161,7 @@ while True:
 
 def trial_jobs(folder, layout):
     trial = Trial('rate-1', {'data.name': 'a b', 'seed': 3}, 10, False, {})
-    made = commands('configs/gan.py', ['--config.train.steps=10'], trial, folder, layout)
+    made = commands(Sweep('configs/gan.py', 'seed', ['--config.train.steps=10'], folder, layout), trial)
     return [Job(trial.id, folder / trial.id, made)]
 
 
@@ -251,7 +251,9 @@ def after_sigterm(slurm):
     once = f'[ -e $1/first ] && exit 0; touch $1/first; {wait}'
     launcher = Slurm(slurm, 1, 0)
     launcher.submit([Job('a', slurm / 'a', [Command(['bash', '-c', once, 'train', str(slurm / 'a')], {})])])
-    return launcher.poll()['a']
+    for _ in range(3):
+        status = launcher.poll()['a']
+    return status
 
 
 def test_the_queue_tells_what_waits_and_runs(slurm):
@@ -260,8 +262,17 @@ def test_the_queue_tells_what_waits_and_runs(slurm):
     launcher = Slurm(slurm, 2, 0)
     launcher.submit(jobs)
     (slurm / 'bin/listed').write_text('0 RUNNING\n1 PENDING\n')
-    statuses = launcher.poll()
-    assert [statuses[name].state for name in 'abc'] == ['running', 'waiting', 'failed']
+
+    def states():
+        statuses = launcher.poll()
+        return [statuses[name].state for name in 'abc']
+
+    assert states() == states() == ['running', 'waiting', 'waiting']  # c may be on its way back into the queue
+    (slurm / 'bin/listed').write_text('0 RUNNING\n1 PENDING\n2 PENDING\n')
+    states()
+    (slurm / 'bin/listed').write_text('0 RUNNING\n1 PENDING\n')
+    assert states() == states() == ['running', 'waiting', 'waiting']
+    assert states() == ['running', 'waiting', 'failed']
     launcher.cancel()
     (slurm / 'bin/listed').unlink()
     assert (slurm / 'bin/cancelled').read_text() == '77\n'

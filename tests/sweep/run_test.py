@@ -14,7 +14,7 @@ from genlab.run.logs import read_metrics
 from genlab.sweep import __main__ as command
 from genlab.sweep import groups, run, trials
 from genlab.sweep.launchers.local import Local
-from genlab.sweep.trials import Command, Layout, Trial
+from genlab.sweep.trials import Command, Layout, Sweep, Trial
 from support.runs import ROOT
 
 # Writes what a run writes, and exits with a code that lies in its folder, once.
@@ -36,15 +36,15 @@ def sweep(tmp_path, monkeypatch):
     """Returns a function that runs a sweep of three trials, and its folder."""
     found = [Trial(f'seed-{seed}', {'seed': seed}, 10, True, {'seed': 0}) for seed in range(3)]
 
-    def fake(config, base, trial, folder, layout):
-        return [Command(['bash', '-c', TRAIN, 'train', str(folder / trial.id)], {})]
+    def fake(sweep, trial):
+        return [Command(['bash', '-c', TRAIN, 'train', str(sweep.folder / trial.id)], {})]
 
     monkeypatch.setattr(trials, 'commands', fake)
     monkeypatch.setattr(command, 'checked', lambda *arguments: found)
 
     def go(retries=0, some=found):
         launcher = Local(2, retries, 0.0)
-        return run.run('configs/gan.py', 'seed', [], some, tmp_path, Layout(), launcher)
+        return run.run(Sweep('configs/gan.py', 'seed', [], tmp_path), some, launcher)
 
     for trial in found:
         (tmp_path / trial.id).mkdir()
@@ -116,9 +116,8 @@ def test_the_command_prints_what_would_run_and_refuses_another_sweep(sweep, caps
     words = ['--sweep=seed', f'--workdir={folder}', '--dry-run']
     assert command.main(['--config=configs/gan.py', *words]) == 0
     out, error = capsys.readouterr()
-    assert (
-        out == run.jobs('', [], [], [Trial('seed-1', {}, 10, True, {})], folder, Layout())[0].commands[0].shell() + '\n'
-    )
+    (job,) = run.jobs(Sweep('', '', [], folder), [], [Trial('seed-1', {}, 10, True, {})])
+    assert out == job.commands[0].shell() + '\n'
     assert '1 of 3 trials would run' in error and runs(folder) == [1, 1, 1]
     for more, line in (
         (['--config=configs/dcgan.py'], "holds a sweep with config 'configs/gan.py', not 'configs/dcgan.py'"),
@@ -153,7 +152,8 @@ def test_a_group_of_trials_is_one_job_and_each_trial_has_its_own_state(sweep, mo
         return made._replace(commands=[Command(['bash', '-c', train, 'train', str(made.folder)], {'TRAIN': TRAIN})])
 
     monkeypatch.setattr(groups, 'job', fake)
-    run_sweep = lambda: run.run('configs/gan.py', 'seed', [], found, folder, Layout(vmap=2), Local(1, 0, 0.0))
+    together = Sweep('configs/gan.py', 'seed', [], folder, Layout(vmap=2))
+    run_sweep = lambda: run.run(together, found, Local(1, 0, 0.0))
     assert run_sweep() == 1 and states(folder) == ['done', 'failed', 'done'] and runs(folder) == [1, 1, 1]
     assert trials.read(folder)['trials']['seed-1']['reason'] == 'not finite'
     (folder / 'fixed').touch()

@@ -9,7 +9,7 @@ from genlab.errors import ConfigError
 from genlab.sweep import __main__ as command
 from genlab.sweep import run, search, trials, tuning
 from genlab.sweep.launchers.local import Local
-from genlab.sweep.trials import Command, Layout, Trial
+from genlab.sweep.trials import Command, Sweep, Trial
 
 # Trains to step $2; a later step has a better figure, and trial 4 crashes.
 TRAIN = """
@@ -50,13 +50,17 @@ def test_a_search_that_cannot_be_made_is_refused(kind, budget, changes, line):
 
 
 def test_halving_drops_the_worse_half_and_goes_on(tmp_path, monkeypatch, capsys):
-    def fake(config, base, trial, folder, layout):
-        assert base == ['--config.seed=1', *([f'--config.train.steps={trial.steps}'] if trial.steps < 80 else [])]
+    def fake(sweep, trial):
+        assert sweep.arguments == [
+            '--config.seed=1',
+            *([f'--config.train.steps={trial.steps}'] if trial.steps < 80 else []),
+        ]
         error = str(ERRORS[int(trial.id[-1])])
-        return [Command(['bash', '-c', TRAIN, 'train', str(folder / trial.id), str(trial.steps), error], {})]
+        return [Command(['bash', '-c', TRAIN, 'train', str(sweep.folder / trial.id), str(trial.steps), error], {})]
 
     launcher = lambda: Local(2, 0, 0.0)
-    go = lambda: run.run('x.py', 'seed', ['--config.seed=1'], FOUND, tmp_path, Layout(), launcher(), (20, 40))
+    sweep = Sweep('x.py', 'seed', ['--config.seed=1'], tmp_path)
+    go = lambda: run.run(sweep, FOUND, launcher(), (20, 40))
     monkeypatch.setattr(trials, 'commands', fake)
     runs = lambda: [
         (tmp_path / trial.id / 'runs').read_text().split() if (tmp_path / trial.id / 'runs').exists() else []
@@ -92,10 +96,10 @@ def test_optuna_is_asked_for_trials_of_the_sweep_within_a_budget(tmp_path, monke
     grid = [Trial(f'a-{a}-b-{b}', {'a': a / 10, 'b': b}, 80, True, {}, 10) for a in range(5) for b in ('x', 'y', 'z')]
     crashing = 'a-4-b-z'
 
-    def fake(config, base, trial, folder, layout):
+    def fake(sweep, trial):
         error = 1 + 10 * trial.overrides['a'] + 2 * 'xyz'.index(trial.overrides['b']) + 1 / trial.steps
         code = TRAIN.replace('*seed-4', f'*{crashing}')
-        return [Command(['bash', '-c', code, 'train', str(folder / trial.id), str(trial.steps), str(error)], {})]
+        return [Command(['bash', '-c', code, 'train', str(sweep.folder / trial.id), str(trial.steps), str(error)], {})]
 
     monkeypatch.setattr(trials, 'commands', fake)
     found, rungs = search.plan(grid, 'optuna', 800)
@@ -107,7 +111,7 @@ def test_optuna_is_asked_for_trials_of_the_sweep_within_a_budget(tmp_path, monke
     }
 
     def go():
-        return run.run('x.py', 'a,b', [], found, tmp_path, Layout(), Local(2, 0, 0.0), rungs, 800, 2)
+        return run.run(Sweep('x.py', 'a,b', [], tmp_path), found, Local(2, 0, 0.0), rungs, 800, 2)
 
     wave = [0]
 

@@ -12,7 +12,7 @@ from genlab.run import restarts
 from genlab.run.logs import read_metrics
 from genlab.sweep import groups, spec, trials, vmapped
 from genlab.sweep.launchers import Job, Status
-from genlab.sweep.trials import Trial
+from genlab.sweep.trials import Sweep, Trial
 from genlab.training import parallel
 from genlab.training.checkpoint import Checkpoints
 from genlab.training.loop import Loop, Preempted
@@ -152,7 +152,7 @@ def test_groups_that_have_begun_stay(tmp_path):
     assert ids(found, 1) == [[name] for name in 'abcdefg']
     (tmp_path / 'a/checkpoints/4').mkdir(parents=True)
     assert ids(found) == [['b', 'c', 'd'], ['e', 'f', 'g'], ['a']]  # it goes on alone
-    job = groups.job('configs/gan.py', [], found[1:4], tmp_path)
+    job = groups.job(Sweep('configs/gan.py', 'seed', [], tmp_path), found[1:4])
     groups.note(job)
     assert ids(found[3:]) == [['d', 'e', 'f'], ['g']]  # no checkpoint yet
     (job.folder / 'checkpoints/4').mkdir(parents=True)

@@ -6,8 +6,11 @@ the mapping included; at 256x256 with base 16384, 24,767,458 and 24,001,089.
 
 `clamp` limits activations to [-clamp, clamp], as in networks that were trained in float16 (Karras et al. 2020,
 "Training GANs with Limited Data"); 0: no limit.
+
+`remat` stores only what goes from one resolution to the next, and recomputes the rest for gradients.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -55,6 +58,7 @@ class Synthesis(nn.Module):
     base: int = 16384  # channels of a feature map, times its side; see channels_at
     most: int = 512  # channels
     clamp: float = 0.0
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -70,21 +74,30 @@ class Synthesis(nn.Module):
             Images, float32 [B, resolution, resolution, channels].
         """
         del train
+        x: jax.Array | None = None
         image: jax.Array | None = None
-        for i in range(doublings(self.resolution) + 1):
-            width = channels_at(i, self.base, self.most)
-            if i == 0:
-                constant = self.param('constant', nn.initializers.normal(1.0), (4, 4, width))
-                x = jnp.broadcast_to(constant[None].astype(self.dtype), (w.shape[0], 4, 4, width))
-            else:
-                x = self.styled(x, w[:, 2 * i - 1], keys, width, f'double_{i}', operation=double_convolved)
-            x = self.styled(x, w[:, 2 * i], keys, width, f'convolution_{i}')
-            convolution = ModulatedConv(self.channels, 1, demodulate=False, dtype=self.dtype, name=f'image_{i}')
-            bias = self.param(f'image_bias_{i}', nn.initializers.zeros_init(), (self.channels,))
-            part = limited(convolution(x, w[:, 2 * i + 1]) + bias[None, None, None], self.clamp).astype(jnp.float32)
-            image = part if image is None else double(image, smooth=True) + part
+        for level in range(doublings(self.resolution) + 1):
+            grow = functools.partial(Synthesis.grown, level=level)
+            grow = nn.remat(grow) if self.remat and not self.is_initializing() else grow
+            x, image = grow(self, x, image, w, keys)
         assert image is not None
         return image
+
+    def grown(
+        self, x: jax.Array | None, image: jax.Array | None, w: jax.Array, keys: jax.Array | None, level: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Applies the layers of a level: the features [B, S, S, width] and the image so far, both None for level 0."""
+        width = channels_at(level, self.base, self.most)
+        if x is None:
+            constant = self.param('constant', nn.initializers.normal(1.0), (4, 4, width))
+            x = jnp.broadcast_to(constant[None].astype(self.dtype), (w.shape[0], 4, 4, width))
+        else:
+            x = self.styled(x, w[:, 2 * level - 1], keys, width, f'double_{level}', operation=double_convolved)
+        x = self.styled(x, w[:, 2 * level], keys, width, f'convolution_{level}')
+        convolution = ModulatedConv(self.channels, 1, demodulate=False, dtype=self.dtype, name=f'image_{level}')
+        bias = self.param(f'image_bias_{level}', nn.initializers.zeros_init(), (self.channels,))
+        part = limited(convolution(x, w[:, 2 * level + 1]) + bias[None, None, None], self.clamp).astype(jnp.float32)
+        return x, part if image is None else double(image, smooth=True) + part
 
     def styled(self, x: jax.Array, w: jax.Array, keys: jax.Array | None, width: int, name: str, **settings: Any):
         """Applies a modulated convolution, noise, a bias and a leaky rectifier: [B, H, W, C] -> [B, H', W', width]."""
@@ -105,27 +118,39 @@ class Discriminator(nn.Module):
     most: int = 512
     group: int = 4  # of the minibatch standard deviation
     clamp: float = 0.0
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool, label: jax.Array | None = None) -> jax.Array:
         if images.shape[1:3] != (self.resolution, self.resolution):
             raise ValueError(f'the discriminator needs images of side {self.resolution}, not {images.shape[1:3]}')
-        level = doublings(self.resolution)
-        active = lambda x: limited(leaky(x), self.clamp)
-        x = active(self.convolution(level, side=1, name='image')(images.astype(self.dtype)))
-        for i in range(level, 0, -1):
-            shortcut = self.convolution(i - 1, side=1, operation=halve_convolved, use_bias=False, name=f'shortcut_{i}')
-            h = active(self.convolution(i, name=f'convolution_{i}')(x))
-            h = active(self.convolution(i - 1, operation=halve_convolved, name=f'halve_{i}')(h))
-            x = (shortcut(x) + h) / math.sqrt(2)
-        x = active(self.convolution(0, name='convolution_0')(minibatch_deviation(x, self.group)))
+        x = images.astype(self.dtype)
+        for level in range(doublings(self.resolution), 0, -1):
+            halve = functools.partial(Discriminator.halved, level=level)
+            x = (nn.remat(halve) if self.remat and not self.is_initializing() else halve)(self, x)
+        x = self.active(self.convolution(0, name='convolution_0')(minibatch_deviation(x, self.group)))
         x = leaky(EqualizedDense(x.shape[-1], dtype=self.dtype, name='dense')(x.reshape(x.shape[0], -1)))
         if label is None:
             return EqualizedDense(1, dtype=self.dtype, name='logit')(x).astype(jnp.float32)[:, 0]
         x = EqualizedDense(x.shape[-1], dtype=self.dtype, name='logit')(x).astype(jnp.float32)
         table = EqualizedDense(x.shape[-1], name='label')(label)
         return (x * table).sum(-1) / math.sqrt(x.shape[-1])
+
+    def halved(self, x: jax.Array, level: int) -> jax.Array:
+        """Applies the block of a level; the highest takes the images: [B, S, S, C] -> [B, S / 2, S / 2, width]."""
+        if level == doublings(self.resolution):
+            x = self.active(self.convolution(level, side=1, name='image')(x))
+        shortcut = self.convolution(
+            level - 1, side=1, operation=halve_convolved, use_bias=False, name=f'shortcut_{level}'
+        )
+        h = self.active(self.convolution(level, name=f'convolution_{level}')(x))
+        h = self.active(self.convolution(level - 1, operation=halve_convolved, name=f'halve_{level}')(h))
+        return (shortcut(x) + h) / math.sqrt(2)
+
+    def active(self, x: jax.Array) -> jax.Array:
+        """Applies the activation."""
+        return limited(leaky(x), self.clamp)
 
     def convolution(self, level: int, **settings: Any) -> EqualizedConv:
         """Makes a convolution with the channels of a level."""

@@ -14,6 +14,8 @@ from genlab.sweep.trials import port, together
 
 NEEDS = 'run the sweep where Slurm is installed'
 WARNING = 120  # seconds before the time limit, in which a run saves
+# Polls in a row. A task that is requeued leaves the queue for a moment, and a shared file system shows its code late.
+LOST = 3
 
 # Slurm signals the shell of a task too: its trap keeps it until it has written the code of the process.
 SCRIPT = """#!/bin/bash
@@ -65,6 +67,7 @@ class Slurm:
         self._options = shlex.split(options)
         self._jobs: list[Job] = []
         self._array = ''
+        self._absent: dict[str, int] = {}  # id -> polls in a row in which its task was not in the queue
         self._stopped = False
 
     def render(self, jobs: Sequence[Job]) -> str:
@@ -130,9 +133,15 @@ class Slurm:
         if verdict.state != 'again':
             return Status(verdict.state, verdict.reason)
         if queued:
+            self._absent[job.id] = 0
             running = queued in ('RUNNING', 'COMPLETING', 'STAGE_OUT')
             return Status('running' if running else 'waiting', '' if running else verdict.reason)
-        return Status('stopped') if self._stopped else Status('failed', 'it left the queue without an exit code')
+        if self._stopped:
+            return Status('stopped')
+        self._absent[job.id] = self._absent.get(job.id, 0) + 1
+        if self._absent[job.id] < LOST:
+            return Status('waiting', verdict.reason)
+        return Status('failed', 'it left the queue without an exit code')
 
 
 def _case(job: Job) -> str:

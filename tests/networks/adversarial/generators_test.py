@@ -119,6 +119,32 @@ def test_styles_noise_and_keys_of_stylegan2():
         assert np.abs(draw(variables['params'], w.at[:, layer].add(1.0), keys) - still).max() > 1e-4, layer
 
 
+@pytest.mark.parametrize('name', ['generator', 'discriminator'])
+def test_rematerialised_stylegan2_has_the_same_numbers(name):
+    """Parameters, outputs and gradients, with noise per example; the gradient keeps less."""
+    shared = dict(base=32, most=8)
+    if name == 'generator':
+        make, x = functools.partial(stylegan2.Synthesis, 8, 1, **shared), normal(5, 2, stylegan.layers(8), 4)
+        named = {'keys': jax.random.split(jax.random.key(1), 2)}
+    else:
+        make, x, named = functools.partial(stylegan2.Discriminator, 8, **shared), normal(5, 2, 8, 8, 1), {}
+    found = []
+    for network in (make(), make(remat=True)):
+        variables = network.init(jax.random.key(0), x, True)
+        moved = jax.tree.map(lambda leaf: leaf + 0.1, variables['params'])  # strengths of noise start at 0
+        loss = lambda params, x, network=network, variables=variables: jnp.square(
+            network.apply({**variables, 'params': params}, x, True, **named)
+        ).sum()
+        gradient = jax.value_and_grad(loss, (0, 1))
+        kept = jax.eval_shape(lambda params, x, loss=loss: jax.vjp(loss, params, x)[1], moved, x)
+        size = sum(leaf.size for leaf in jax.tree.leaves(kept))
+        found.append((size, variables, jax.jit(gradient)(moved, x)))
+    (before, variables, results), (after, same, others) = found
+    assert after < before
+    jax.tree.map(np.testing.assert_array_equal, variables, same)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), results, others)
+
+
 def test_r3gan_starts_as_its_shortcuts_and_groups_do_not_mix():
     block = r3gan.Block(2, 1, 4, jnp.float32)
     x = normal(4, 2, 4, 4, 8)
