@@ -18,7 +18,7 @@ from genlab.errors import ConfigError
 from genlab.models import diffusion as models
 from genlab.sampling import drawing
 from genlab.training.players import example_keys
-from support.runs import FILES, module_of
+from support.runs import FILES, made_up, module_of
 
 
 def config_of(name, variant='', **model):
@@ -30,11 +30,8 @@ def config_of(name, variant='', **model):
 def started(config):
     """Returns (experiment, batch, variables without zeros, keys) of a config."""
     built, batch = experiment.load(config.experiment)(config), drawing.examples(config)(np.arange(8))
-    state = built.init(batch, jax.random.key(0))
-    variables = jax.tree.map(
-        lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), state.variables()
-    )
-    return built, batch, variables, example_keys(jax.random.key(1), jnp.arange(8))
+    state = made_up(lambda: built.init(batch, jax.random.key(0)))
+    return built, batch, state.variables(), example_keys(jax.random.key(1), jnp.arange(8))
 
 
 @pytest.fixture(scope='module')
@@ -54,7 +51,7 @@ def losses(config, terms):
     with config.unlocked():
         config.losses.denoiser = dict.fromkeys(terms, 0.0) | {terms[0]: 1.0}
     built, batch = experiment.load(config.experiment)(config), drawing.examples(config)(np.arange(8))
-    state = built.init(batch, jax.random.key(0))
+    state = jax.jit(built.init)(batch, jax.random.key(0))
     _, metrics = jax.jit(built.step)(state, jax.tree.map(lambda leaf: leaf[None], batch), jax.random.key(2))
     return {term: float(metrics[f'denoiser/{term}']) for term in terms}
 

@@ -52,6 +52,7 @@ def test_bfloat16_computation_keeps_float32_parameters():
 
 def test_the_mean_of_path_lengths_is_of_all_devices():
     config = small(CONFIGS['stylegan2'].get_config())
+    config.data.resolution = 8
     config.model.update(mixing=0.9, path_decay=0.01)
     config.losses.generator.path_length = 2.0
     config.train.update(order=('generator',), steps_per_call=1)

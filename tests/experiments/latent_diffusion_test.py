@@ -64,7 +64,8 @@ def test_the_autoencoder_is_frozen_and_the_scale_is_measured_from_its_codes(begu
     vae = config.copy_and_resolve_references()
     vae.model = ConfigDict({'dtype': 'float32', **config.model.autoencoder})
     encoder = variational.from_config(vae).encoder
-    mean, log_variance = encoder.apply(before.variables()['encoder'], batch['x'], jnp.zeros((8, 0)), False)
+    apply = jax.jit(lambda variables, x: encoder.apply(variables, x, jnp.zeros((8, 0)), False))
+    mean, log_variance = apply(before.variables()['encoder'], batch['x'])
     expected = np.sqrt(mean.var() + np.exp(log_variance).mean())
     latents = state.stats['scale']['latents']
     np.testing.assert_allclose(np.sqrt(latents['variance']), expected, rtol=0.06)
@@ -102,9 +103,13 @@ def test_words_and_classes_change_the_output_and_padding_does_not(begun, variabl
 
 def test_a_dropped_condition_is_the_null_condition(begun, variables):
     config, _, _, batch = begun
-    embedded = conditions.embed(config.model, variables, {'label': batch['label'], 'caption': batch['caption']})
+
+    @jax.jit
+    def embed(variables, given):
+        return conditions.embed(config.model, variables, given), conditions.null(config.model, variables, 8)
+
+    embedded, null = embed(variables, {'label': batch['label'], 'caption': batch['caption']})
     dropped = conditions.without(config.model, embedded)
-    null = conditions.null(config.model, variables, 8)
     np.testing.assert_array_equal(dropped['labels'], null['labels'])
     np.testing.assert_array_equal(dropped['context_mask'], null['context_mask'])
     np.testing.assert_array_equal(dropped['context'][:, 0], null['context'][:, 0])  # the only token that the mask keeps
@@ -118,7 +123,7 @@ def test_samples_are_decoded_codes(begun, variables):
         lambda variables: (model.codec.prior(variables, keys), model.sampler.sample(variables, keys, random))
     )(variables)
     assert codes.shape == (2, 8 * 8 * 4) and samples.shape == (2, 16, 16, 3)
-    np.testing.assert_allclose(model.codec.decode(variables, codes), samples, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(model.codec.decode)(variables, codes), samples, atol=1e-5)
 
 
 def test_codes_of_a_quantised_autoencoder_are_those_before_quantisation():
@@ -137,10 +142,10 @@ def test_codes_of_a_quantised_autoencoder_are_those_before_quantisation():
         'idle',
     } and model.codec.entries == 0
     variables = state.variables()
-    codes = model.codec.encode(variables, batch)
+    encode = lambda variables, batch: (model.codec.encode(variables, batch), model.reconstruct(variables, batch, None))
+    codes, made = jax.jit(encode)(variables, batch)
     assert codes.shape == (2, 8 * 8 * 4) and codes.dtype == jnp.float32
-    made = model.reconstruct(variables, batch, None)['output']
-    np.testing.assert_allclose(model.codec.decode(variables, codes), made, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(model.codec.decode)(variables, codes), made['output'], atol=1e-4)
 
 
 def test_a_position_is_known_where_all_of_its_pixels_are():

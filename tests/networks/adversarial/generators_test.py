@@ -68,7 +68,11 @@ def grown(kind):
 @pytest.mark.parametrize('kind', [progressive.Generator, stylegan.Synthesis])
 def test_a_level_fades_in_from_the_one_below(kind):
     network, x, variables = grown(kind)
-    draw = lambda level, fade: network(level).apply(variables, x, True, fade=fade, mutable=['growth'])
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def draw(level, fade):
+        return network(level).apply(variables, x, True, fade=fade, mutable=['growth'])
+
     below, _ = draw(1, 1.0)
     start, stats = draw(2, 0.0)
     np.testing.assert_allclose(start, double(below), atol=1e-6)  # two programs round differently
@@ -76,7 +80,7 @@ def test_a_level_fades_in_from_the_one_below(kind):
     half, kept = draw(2, 0.5)
     np.testing.assert_allclose(half, (start + full) / 2, atol=1e-6)
     assert stats['growth']['fade'] == 0 and kept['growth']['fade'] == 0.5
-    sampled = network(2).apply({**variables, **kept}, x, False)
+    sampled = jax.jit(lambda kept: network(2).apply({**variables, **kept}, x, False))(kept)
     np.testing.assert_allclose(sampled, half, atol=1e-6)
 
 
@@ -84,7 +88,11 @@ def test_a_level_of_the_discriminator_fades_in():
     make = lambda level: progressive.Discriminator(level=level, group=2, **GROWING)
     coarse = normal(1, 4, 8, 8, 1)
     variables = jax.jit(lambda: make(2).init(jax.random.key(0), double(coarse), False))()
-    judge = lambda level, images, fade: make(level).apply(variables, images, True, fade=fade, mutable=['growth'])[0]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def judge(level, images, fade):
+        return make(level).apply(variables, images, True, fade=fade, mutable=['growth'])[0]
+
     np.testing.assert_allclose(judge(2, double(coarse), 0.0), judge(1, coarse, 1.0), rtol=1e-5, atol=1e-6)
     assert np.abs(judge(2, double(coarse), 1.0) - judge(1, coarse, 1.0)).max() > 1e-4
     with pytest.raises(ValueError, match='level 2 needs images of side 16, not 8'):
