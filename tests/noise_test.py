@@ -36,3 +36,21 @@ def test_uses_of_models_do_not_collide():
     assert {'solver', 'class', 'bound_noise', 'dropout', 'first_step'} <= names
     codes = {zlib.crc32(name.encode()) for name in names}
     assert len(codes) == len(names) and min(codes) > 10**4
+
+
+def test_bits_and_decisions_are_jax_s_own():
+    for implementation in ('threefry2x32', 'rbg'):
+        keys = jax.random.split(jax.random.key(3, impl=implementation), 2)
+
+        @jax.jit
+        def both(keys):
+            own = [noise.bits(keys, (3, 7)), noise.bits(keys, ())]
+            own += [noise.bernoulli(keys, probability, (40, 40)) for probability in (0.1, 1 - 0.1, 1 / 3, 1.0)]
+            each = lambda draw: jax.vmap(draw)(keys)
+            theirs = [each(lambda key, shape=shape: jax.random.bits(key, shape)) for shape in ((3, 7), ())]
+            for probability in (0.1, 1 - 0.1, 1 / 3, 1.0):
+                theirs.append(each(lambda key, p=probability: jax.random.bernoulli(key, p, (40, 40))))
+            return own, theirs
+
+        for own, theirs in zip(*both(keys)):
+            np.testing.assert_array_equal(own, theirs)

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from genlab.networks.layers.attention import attend, split_heads
+from genlab.networks.layers.dense import Dense
 from genlab.networks.layers.dropout import Dropout
 from genlab.networks.layers.normalization import LayerNorm
 from genlab.networks.layers.repetition import repeat_with_rows
@@ -48,17 +50,16 @@ class Attention(nn.Module):
         width = x.shape[-1]
         if width % self.heads:
             raise ValueError(f'{self.heads} heads do not divide a width of {width}: choose a divisor of the width')
-        joined = nn.Dense(3 * width, dtype=self.dtype, kernel_init=SMALL, name='query_key_value')(x)
-        split = joined.reshape(*x.shape[:2], 3, self.heads, -1)
-        query, key, value = (split[:, :, part] for part in range(3))
+        joined = Dense(3 * width, dtype=self.dtype, kernel_init=SMALL, name='query_key_value')(x)
+        query, key, value = split_heads(joined, 3, self.heads)
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
         if past is None:
-            mixed = jax.nn.dot_product_attention(query, key, value, mask=None if mask is None else mask[None, None])
+            mixed = attend(query, key, value, None if mask is None else mask[None, None], causal=mask is not None)
         else:
             mixed = attend_past(query, key, value, past, mask)
         init = nn.initializers.normal(self.output_deviation)
-        output = nn.Dense(width, dtype=self.dtype, kernel_init=init, name='output')(mixed.reshape(x.shape))
+        output = Dense(width, dtype=self.dtype, kernel_init=init, name='output')(mixed.reshape(x.shape))
         return output, (key, value)
 
 
@@ -114,9 +115,9 @@ class Block(nn.Module):
         h, own = Attention(self.heads, deviation, self.dtype, name='attention')(h, mask, angles, row.past)
         x = x + Dropout(self.dropout, name='attention_dropout')(h, keys)
         h = LayerNorm(dtype=self.dtype, name='hidden_norm')(x)
-        h = nn.gelu(nn.Dense(self.ratio * width, dtype=self.dtype, kernel_init=SMALL, name='hidden')(h))
+        h = nn.gelu(Dense(self.ratio * width, dtype=self.dtype, kernel_init=SMALL, name='hidden')(h))
         init = nn.initializers.normal(deviation)
-        h = nn.Dense(width, dtype=self.dtype, kernel_init=init, name='hidden_output')(h)
+        h = Dense(width, dtype=self.dtype, kernel_init=init, name='hidden_output')(h)
         return x + Dropout(self.dropout, name='hidden_dropout')(h, keys), own
 
 
@@ -193,7 +194,7 @@ class Prefix(nn.Module):
             if self.context_entries:
                 context = nn.Embed(self.context_entries, self.width, embedding_init=SMALL, name='context')(context)
             else:
-                context = nn.Dense(self.width, kernel_init=SMALL, name='context')(context)
+                context = Dense(self.width, kernel_init=SMALL, name='context')(context)
             parts.insert(0, self.placed(context.reshape(count, -1, self.width), 'context_positions'))
         if self.words:
             caption = jnp.zeros((count, self.length), jnp.int32) if caption is None else caption

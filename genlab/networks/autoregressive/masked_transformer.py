@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genlab.networks.autoregressive.blocks import POSITIONS, SMALL, Positions, Prefix, Stack, rotary_angles
+from genlab.networks.layers.dense import Dense
 
 
 class MaskedTransformer(nn.Module):
@@ -74,5 +75,5 @@ class MaskedTransformer(nn.Module):
         )
         h, _ = stack(h, None, angles, keys if train else None)
         h = h[:, prefix.size :].astype(jnp.float32)
-        logits = nn.Dense(self.entries, kernel_init=SMALL, name='logits')(h)
+        logits = Dense(self.entries, kernel_init=SMALL, name='logits')(h)
         return logits.reshape(*x.shape, self.entries)

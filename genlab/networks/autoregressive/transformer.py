@@ -26,6 +26,7 @@ import numpy as np
 from flax import linen as nn
 
 from genlab.networks.autoregressive.blocks import POSITIONS, SMALL, Positions, Prefix, Stack, rotary_angles
+from genlab.networks.layers.dense import Dense
 
 MASKS = ('full', 'row', 'column', 'convolution')
 Cache = dict[str, Any]
@@ -73,8 +74,8 @@ class Transformer(nn.Module):
         self.embed = nn.Embed(self.entries, self.width, embedding_init=SMALL)
         self.places = Positions(self.shape, self.width, self.positions) if learned else None
         self.stack = Stack(self.heads, self.depth, self.ratio, self.dropout, self.unrolled, self.remat, self.dtype)
-        self.logits = nn.Dense(self.entries, kernel_init=SMALL)
-        self.caption_logits = nn.Dense(self.words, kernel_init=SMALL) if self.words else None
+        self.logits = Dense(self.entries, kernel_init=SMALL)
+        self.caption_logits = Dense(self.words, kernel_init=SMALL) if self.words else None
 
     def __call__(
         self, x: jax.Array, train: bool = False, keys: jax.Array | None = None, **condition: jax.Array | None

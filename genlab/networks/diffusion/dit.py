@@ -19,6 +19,7 @@ from flax import linen as nn
 
 from genlab.networks.layers.attention import Attention
 from genlab.networks.layers.conditioning import embed_label, span_or_zero
+from genlab.networks.layers.dense import Dense
 from genlab.networks.layers.embedding import grid_positions, sinusoidal
 from genlab.networks.layers.normalization import LayerNorm
 from genlab.networks.layers.repetition import repeat
@@ -147,7 +148,7 @@ def dense(features: int, kernel_init: Callable, dtype: Any, name: str) -> nn.Den
         dtype: type of the computation.
         name: name of the layer.
     """
-    return nn.Dense(features, dtype=dtype, kernel_init=kernel_init, name=name)
+    return Dense(features, dtype=dtype, kernel_init=kernel_init, name=name)
 
 
 def modulation(parts: int, width: int, dtype: Any, name: str) -> Callable[[jax.Array], list[jax.Array]]:

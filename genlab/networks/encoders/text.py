@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genlab.networks.layers.attention import Attention
+from genlab.networks.layers.dense import Dense
 from genlab.networks.layers.normalization import LayerNorm
 
 SMALL = nn.initializers.normal(0.02)
@@ -62,5 +63,5 @@ class Block(nn.Module):
         h = LayerNorm(dtype=self.dtype, name='attention_normalization')(x)
         x = x + Attention(self.heads, self.dtype, name='attention')(h, mask=mask)
         h = LayerNorm(dtype=self.dtype, name='hidden_normalization')(x)
-        h = nn.gelu(nn.Dense(4 * width, dtype=self.dtype, name='hidden')(h))
-        return x + nn.Dense(width, dtype=self.dtype, name='output')(h)
+        h = nn.gelu(Dense(4 * width, dtype=self.dtype, name='hidden')(h))
+        return x + Dense(width, dtype=self.dtype, name='output')(h)

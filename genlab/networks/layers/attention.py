@@ -1,11 +1,63 @@
 """Multi-head self-attention and cross-attention (Vaswani et al. 2017)."""
 
 import functools
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
+
+from genlab.networks.layers.dense import Dense
+
+BLOCKS = 4  # of queries, in causal attention: (1 + BLOCKS) / (2 BLOCKS) of the scores are computed
+
+
+def attend(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None = None, causal: bool = False
+) -> jax.Array:
+    """Mixes values by the softmax of scaled dot products (Vaswani et al. 2017, equation 1), in float32.
+
+    Args:
+        query: [B, N, heads, D].
+        key, value: [B, M, heads, D] each.
+        mask: which keys a query sees, bool [B or 1, 1, N or 1, M]; None: all. A query without any averages all values.
+        causal: whether query i sees no key after i; N = M. The queries are then split into blocks, and the scores of a
+            block with the keys after it are never computed. The result is the same.
+
+    Returns:
+        Mixed values [B, N, heads, D].
+    """
+    # Heads first: the matrix products need no other order, nor do their gradients.
+    query, key, value = (jnp.moveaxis(x, 1, 2) for x in (query, key, value))
+    if not causal:
+        return jnp.moveaxis(_attend(query, key, value, mask), 2, 1)
+    count = query.shape[2]
+    see = jnp.tri(count, dtype=bool)[None, None]
+    see = see if mask is None else see & mask
+    ends = sorted({count * block // BLOCKS for block in range(BLOCKS + 1)})
+    parts = [
+        _attend(query[:, :, start:stop], key[:, :, :stop], value[:, :, :stop], see[:, :, start:stop, :stop])
+        for start, stop in itertools.pairwise(ends)
+    ]
+    return jnp.moveaxis(jnp.concatenate(parts, 2), 2, 1)
+
+
+def _attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Mixes values of [B, heads, M, D] for queries [B, heads, N, D]: [B, heads, N, D]."""
+    scale = 1 / math.sqrt(query.shape[-1])
+    scores = jnp.einsum('bhnd,bhmd->bhnm', query, key, preferred_element_type=jnp.float32) * scale
+    if mask is not None:
+        scores = jnp.where(mask, scores, -1e30)
+    return jnp.einsum('bhnm,bhmd->bhnd', jax.nn.softmax(scores).astype(value.dtype), value)
+
+
+def split_heads(x: jax.Array, parts: int, heads: int) -> list[jax.Array]:
+    """Splits [B, N, parts * C] -> `parts` of [B, N, heads, C / heads]. The gradients are concatenated, not added."""
+    split = jax.lax.split(x, [x.shape[-1] // parts] * parts, 2)
+    return [part.reshape(*part.shape[:2], heads, -1) for part in split]
 
 
 class Attention(nn.Module):
@@ -24,17 +76,12 @@ class Attention(nn.Module):
         width = x.shape[-1]
         if width % self.heads:
             raise ValueError(f'{self.heads} heads do not divide a width of {width}: choose a divisor of the width')
-        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=self.kernel_init)
+        dense = functools.partial(Dense, dtype=self.dtype, kernel_init=self.kernel_init)
         if context is None:
-            query, key, value = self._heads(dense(3 * width, name='query_key_value')(x), 3)
+            query, key, value = split_heads(dense(3 * width, name='query_key_value')(x), 3, self.heads)
         else:
-            (query,) = self._heads(dense(width, name='query')(x), 1)
-            key, value = self._heads(dense(2 * width, name='key_value')(context), 2)
+            (query,) = split_heads(dense(width, name='query')(x), 1, self.heads)
+            key, value = split_heads(dense(2 * width, name='key_value')(context), 2, self.heads)
         mask = None if mask is None else mask[:, None, None, :].astype(bool)
-        mixed = jax.nn.dot_product_attention(query, key, value, mask=mask)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=self.output_init, name='output')(mixed.reshape(x.shape))
-
-    def _heads(self, x: jax.Array, parts: int) -> list[jax.Array]:
-        """Splits [B, N, parts * C] -> `parts` of [B, N, heads, C / heads]."""
-        split = x.reshape(*x.shape[:2], parts, self.heads, -1)
-        return [split[:, :, part] for part in range(parts)]
+        mixed = attend(query, key, value, mask)
+        return Dense(width, dtype=self.dtype, kernel_init=self.output_init, name='output')(mixed.reshape(x.shape))

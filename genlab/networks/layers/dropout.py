@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genlab.noise import stream
+from genlab.noise import bernoulli, stream
 
 
 class Dropout(nn.Module):
@@ -19,5 +19,6 @@ class Dropout(nn.Module):
         if keys is None or self.rate == 0:
             return x
         layer = stream(keys, f'dropout of {"/".join(self.path)}')
-        kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(layer)
+        # Without the barrier, each operation that uses the mask would draw it again.
+        kept = jax.lax.optimization_barrier(bernoulli(layer, 1 - self.rate, x.shape[1:]))
         return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)
