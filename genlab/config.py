@@ -21,6 +21,7 @@ def defaults(experiment: str) -> ConfigDict:
             experiment=experiment,  # experiments/<experiment>.py
             seed=0,  # of parameters, data order and noise
             placement='pmap',  # 'pmap': a copy on every device; 'fsdp': large arrays split over them
+            tensor=1,  # devices that split the matrix products of one part of a batch, under 'fsdp'
             data=data_defaults(),  # see genlab.data.load
             model=dict(dtype='float32'),  # 'bfloat16': compute in it; parameters stay float32
             losses=untyped(),  # player -> term -> weight: a number, a ramp() or a lazy()
@@ -341,6 +342,7 @@ FIXED = (
     'experiment',
     'seed',
     'placement',
+    'tensor',
     'phases',
     'checkpoint',
     'train.steps',

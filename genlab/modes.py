@@ -178,5 +178,5 @@ def restore(
         raise ConfigError(
             f'--workdir={folder}: its run has another {", ".join(keys)}: give the same, or name its folder'
         )
-    placement = parallel.place(config.placement)
+    placement = parallel.place(config.placement, tensor=config.tensor)
     return *pretrained.restore(config, build, folder, placement, checkpoint=checkpoint), placement

@@ -62,7 +62,7 @@ def make(
     """
     if steps := stops.checkpoints(folder):
         raise ConfigError(f'--workdir={folder}: it holds checkpoint {steps[-1]}: name another folder')
-    placement = parallel.place(config.placement)
+    placement = parallel.place(config.placement, tensor=config.tensor)
     missing = data.missing(config.model)
     program = programs(config, build, placement, declared=not missing)[0]
     init = make_init(program)
@@ -133,7 +133,7 @@ def export(
       The step of the checkpoint.
     """
     config = pretrained.config_of(str(folder), '--workdir')
-    placement = parallel.place(config.placement)
+    placement = parallel.place(config.placement, tensor=config.tensor)
     build = experiment.load(config.experiment)
     step, state, _ = pretrained.restore(config, build, folder, placement, checkpoint=checkpoint)
     variables = {

@@ -22,6 +22,7 @@ from genlab.run.files import remote, write_json
 # train.steps where it does.
 FREE = (
     'placement',
+    'tensor',
     'checkpoint',
     'sample',
     'evaluate',

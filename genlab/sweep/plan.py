@@ -55,7 +55,7 @@ def skeleton(config: ConfigDict) -> Any:
     state, sums, batch = planning.inputs(program, placement)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
     traced = jax.make_jaxpr(make_call(program))((state, sums), shapes, make_constants(program))
-    return config.placement, lockstep.skeleton(traced)
+    return config.placement, config.tensor, lockstep.skeleton(traced)
 
 
 def grouped(configs: Mapping[str, ConfigDict]) -> list[Group]:
@@ -108,7 +108,7 @@ def cells(row: Row) -> list[str]:
         planning.size_text(plan.needed) + of,
         f'{whole.flops / plan.steps / 1e9:,.4g}' if whole else '?',
         planning.size_text(whole.accessed / plan.steps) if whole else '?',
-        planning.size_text(planning.sent(plan) / plan.steps),
+        planning.size_text(plan.sent / plan.steps),
         f'{least.seconds * 1e3:,.3g} ms' if least else '?',
         least.limit if least else '?',
     ]

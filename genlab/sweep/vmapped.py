@@ -40,7 +40,7 @@ from genlab.training.checkpoint import Checkpoints
 from genlab.training.program import Due, Program, make_init, make_key, programs, take_step
 from genlab.training.state import State
 
-SHARED = ('experiment', 'placement', 'data', 'train', 'phases', 'checkpoint')  # what the loop itself reads
+SHARED = ('experiment', 'placement', 'tensor', 'data', 'train', 'phases', 'checkpoint')  # what the loop itself reads
 STOPPED = 'vmapped'  # the network whose statistics say which trials have stopped
 
 Overrides = Mapping[str, Any]

@@ -56,7 +56,7 @@ class Preempted(UserError):
 def fit(config: ConfigDict, build: Build, folder: pathlib.Path) -> None:
     """Trains up to `config.train.steps`, from the newest checkpoint in `folder` or from the start."""
     with Stop() as stop:  # data may take minutes to load
-        placement = parallel.place(config.placement)
+        placement = parallel.place(config.placement, tensor=config.tensor)
         known = workdir.with_facts(folder, config)
         schedule = programs(known, build, placement)
         claim_data(folder, config, schedule)
@@ -209,7 +209,7 @@ class Loop:
         self.totals = self.take_up_totals()
         zeros = totals.zero(self.names)  # made on the device in one dispatch: there are three numbers per metric
         self.fresh_totals = jax.jit(lambda: zeros, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.totals))
-        rows = parallel.process_rows(program.config.data.batch_size, self.placement.devices)
+        rows = parallel.process_rows(program.config.data.batch_size, self.placement.parts)
         if parallel.agree(self.stop.asked):  # while the data were loaded
             self.save()
             self.leave()

@@ -1,11 +1,13 @@
 """Placements of states and batches on devices: the only file that knows about devices.
 
 A placement lays a state and a batch over devices and compiles a step for them. `pmapped` keeps a copy of the state on
-every device. `sharded` also splits large arrays over the devices (FSDP). Both give the numbers of one device. Steps are
-compiled ahead of time. A compiled pmap takes and returns global arrays as jit does, with several processes too. Devices
-are an argument: this machine's, or those of a TPU topology that is only compiled for (`genlab.training.plan`).
+every device. `sharded` also splits large arrays over the devices (FSDP), and matrix products over a second axis of the
+mesh (tensor parallelism). Both give the numbers of one device. Steps are compiled ahead of time. A compiled pmap takes
+and returns global arrays as jit does, with several processes too. Devices are an argument: this machine's, or those of
+a TPU topology that is only compiled for (`genlab.training.plan`).
 """
 
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genlab.errors import ConfigError, UserError, choose
 
-AXIS = 'batch'
+AXIS, TENSOR = 'batch', 'tensor'  # of a mesh
 LEVEL = 'xla_backend_optimization_level'
 IN_FLIGHT = 16  # calls: enough to hide the host behind the devices
 SHARD_FROM = 2**14  # elements; smaller arrays cost more to gather than to keep everywhere
@@ -34,7 +36,7 @@ class Placement(NamedTuple):
     """
 
     axis: str | None  # the name to take means over inside a step: 'batch' under pmap, None under jit
-    devices: int  # over all processes
+    parts: int  # of a batch: one per device, or one per `tensor` devices, which share its rows
     mesh: Mesh
     shardings: Callable[[Tree], Tree]  # arrays or shapes of a state -> their shardings
     compile: Callable[[Callable, Tree], Any]  # (call, carry) -> a function with `.lower(carry, batches, constants)`
@@ -73,13 +75,16 @@ def pmapped(devices: list) -> Placement:
     )
 
 
-def sharded(devices: list) -> Placement:
-    """Returns the placement that splits large arrays of the state as well as the batch: FSDP by `jax.jit` on a mesh."""
-    mesh = Mesh(np.array(devices), (AXIS,))
+def sharded(devices: list, tensor: int = 1) -> Placement:
+    """Returns the placement that splits large arrays of the state as well as the batch: FSDP by `jax.jit` on a mesh.
+
+    Groups of `tensor` devices share the rows of a batch. XLA splits their matrix products as the weights are split.
+    """
+    mesh = Mesh(np.array(devices).reshape(-1, tensor), (AXIS, TENSOR))
     rows = NamedSharding(mesh, PartitionSpec(None, None, AXIS))
 
     def shardings(tree):
-        return jax.tree.map(lambda leaf: NamedSharding(mesh, _split_largest(leaf.shape, len(devices))), tree)
+        return jax.tree.map(lambda leaf: NamedSharding(mesh, _split_largest(leaf.shape, mesh)), tree)
 
     def within(call):
         def inner(*arguments):
@@ -107,18 +112,46 @@ def sharded(devices: list) -> Placement:
         replicated = jax.tree.map(lambda leaf: _shape(leaf, NamedSharding(mesh, PartitionSpec())), constants)
         return jax.eval_shape(within(call), placed, shapes(batches), replicated)
 
-    return Placement(None, len(devices), mesh, shardings, compile, put, shapes, outline)
+    return Placement(None, mesh.shape[AXIS], mesh, shardings, compile, put, shapes, outline)
 
 
 PLACEMENTS = {'pmap': pmapped, 'fsdp': sharded}
 
 
-def place(name: str, devices: list | None = None) -> Placement:
-    """Returns the placement of `config.placement` over `devices`; None for all devices of the run."""
+def place(name: str, devices: list | None = None, tensor: int = 1) -> Placement:
+    """Returns the placement of `config.placement` and `config.tensor`.
+
+    Args:
+      name: a key of PLACEMENTS.
+      devices: None for all devices of the run.
+      tensor: devices that split the matrix products of one part of the batch; 1: every device has a part of its own.
+
+    Raises:
+      ConfigError: there is no such placement, or `tensor` does not suit it or the devices.
+    """
     make = choose(PLACEMENTS, name, 'config.placement')
-    devices = jax.devices() if devices is None else devices
+    # Devices of a process are neighbours, so that its rows of a batch are too.
+    devices = sorted(
+        jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id)
+    )
+    if tensor != 1:
+        _check_tensor(tensor, devices)
+        if make is not sharded:
+            raise ConfigError(f'config.tensor={tensor} needs config.placement=fsdp')
+        return sharded(devices, tensor)
     # One device needs no collectives, and their cost dominates small steps.
     return sharded(devices) if len(devices) == 1 else make(devices)
+
+
+def _check_tensor(tensor: int, devices: list) -> None:
+    """Raises where `tensor` devices cannot be a group: of one process, or of whole processes."""
+    if tensor < 1 or len(devices) % tensor:
+        raise ConfigError(f'config.tensor={tensor} does not divide the {len(devices)} devices: take a divisor of them')
+    local = sum(device.process_index == devices[0].process_index for device in devices)
+    if local % tensor and tensor % local:
+        raise ConfigError(
+            f'config.tensor={tensor} does not suit {local} devices per process: take a divisor or a multiple of them'
+        )
 
 
 def initial(placement: Placement, make: Callable[[], Tree]) -> Tree:
@@ -160,7 +193,7 @@ def run(placement: Placement, function: Callable, variables: Tree, examples: Tre
       placement: of the variables.
       function: a `jax.jit` that the caller keeps, so that it compiles once.
       variables: of the model, on the devices.
-      examples: arrays or typed keys with leaves [N, ...]; split over the devices if they divide N.
+      examples: arrays or typed keys with leaves [N, ...]; split over all devices if they divide N.
 
     Returns:
       Host arrays.
@@ -168,7 +201,7 @@ def run(placement: Placement, function: Callable, variables: Tree, examples: Tre
     size = placement.mesh.size
 
     def spread(leaf):
-        rows = PartitionSpec(AXIS) if leaf.shape[0] % size == 0 else PartitionSpec()
+        rows = PartitionSpec(placement.mesh.axis_names) if leaf.shape[0] % size == 0 else PartitionSpec()
         sharding = NamedSharding(placement.mesh, rows)
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(laid_out(np.asarray(jax.random.key_data(leaf)), sharding))
@@ -186,24 +219,26 @@ def to_host(tree: Tree) -> Tree:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def process_rows(batch_size: int, devices: int, microbatches: int = 1) -> slice:
+def process_rows(batch_size: int, parts: int, microbatches: int = 1) -> slice:
     """Returns the rows of each global batch that this process loads.
 
     Args:
       batch_size: examples per global batch.
-      devices: number of devices over all processes.
-      microbatches: parts per batch.
+      parts: of a batch, as the placement has them. Processes whose devices share a part load the same rows.
+      microbatches: per batch.
 
     Raises:
-      ConfigError: the batch does not divide over devices and microbatches.
+      ConfigError: the batch does not divide over parts and microbatches.
     """
-    if batch_size % (devices * microbatches):
+    if batch_size % (parts * microbatches):
         raise ConfigError(
-            f'config.data.batch_size={batch_size} does not divide over {devices} devices x '
-            f'{microbatches} microbatches: take a multiple of {devices * microbatches}'
+            f'config.data.batch_size={batch_size} does not divide over {parts} devices x '
+            f'{microbatches} microbatches: take a multiple of {parts * microbatches}'
         )
-    share = batch_size // jax.process_count()
-    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+    groups = min(parts, jax.process_count())
+    share = batch_size // groups
+    start = jax.process_index() * groups // jax.process_count() * share
+    return slice(start, start + share)
 
 
 class Throttle:
@@ -277,16 +312,19 @@ def _keep_rows(mesh: Mesh, call: Callable, args: tuple, kwargs: dict, context: A
     """Calls a module of a network, and keeps the rows of its outputs [B, ...] split over the devices as the batch is.
 
     The weights of a module are then gathered where it is called. Without it, the compiler also splits activations as
-    the weights are split, and moves them between devices by all-to-all and collective-permute.
+    the weights are split, and moves them between devices by all-to-all and collective-permute. Features, the last axis,
+    may be split over TENSOR.
     """
     output = call(*args, **kwargs)
     if context.method_name != '__call__':
         return output
 
     def keep(leaf):
-        if getattr(leaf, 'ndim', 0) < 2 or leaf.shape[0] % mesh.size:
+        if getattr(leaf, 'ndim', 0) < 2 or leaf.shape[0] % mesh.shape[AXIS]:
             return leaf
-        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, PartitionSpec(AXIS)))
+        features = PartitionSpec.UNCONSTRAINED if mesh.shape[TENSOR] > 1 else None
+        spec = PartitionSpec(AXIS, *[None] * (leaf.ndim - 2), features)
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec))
 
     return jax.tree.map(keep, output)
 
@@ -297,10 +335,16 @@ def _split(leaf: np.ndarray, devices: int) -> np.ndarray:
     return leaf.transpose(2, 0, 1, *range(3, leaf.ndim))
 
 
-def _split_largest(shape: tuple[int, ...], devices: int) -> PartitionSpec:
-    """Splits the largest axis that the devices divide. Small arrays, and those without such an axis, are replicated."""
-    axes = [axis for axis, length in enumerate(shape) if length % devices == 0]
-    if int(np.prod(shape)) < SHARD_FROM or not axes:
-        return PartitionSpec()
-    largest = max(axes, key=lambda axis: shape[axis])
-    return PartitionSpec(*(AXIS if axis == largest else None for axis in range(len(shape))))
+def _split_largest(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    """Splits the largest axis that TENSOR divides, and the largest of the others that AXIS divides.
+
+    So the first layer of a perceptron is split by its outputs and the second by its inputs, and the hidden units
+    between them need not move (Shoeybi et al. 2019, section 3). Small arrays are replicated.
+    """
+    axes: list[str | None] = [None] * len(shape)
+    for name in (TENSOR, AXIS) if math.prod(shape) >= SHARD_FROM else ():
+        free = [axis for axis, length in enumerate(shape) if axes[axis] is None and length % mesh.shape[name] == 0]
+        if free and mesh.shape[name] > 1:
+            # Of equal axes, TENSOR takes the outputs, which are last.
+            axes[max(free, key=lambda axis: (shape[axis], axis if name == TENSOR else -axis))] = name
+    return PartitionSpec(*axes) if any(axes) else PartitionSpec()

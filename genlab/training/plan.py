@@ -64,6 +64,9 @@ LIBTPU = {
 # the run: for DiT-XL/2 with a small autoencoder, on 16 devices, 2.4 GiB were found in place of 2.3 GiB.
 LEAST_EFFORT = {'exec_time_optimization_effort': -1.0}
 COLLECTIVE = re.compile(r'= (.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(-start)?\(')
+GROUPS = re.compile(
+    r'replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]+)\})'
+)  # devices per group: '[64,4]<=[256]', or '{{0,1},{2,3}}'
 CHANNEL = re.compile(r'channel_id=(\d+)')
 COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.-]+) .*\{$')  # the line that opens a computation
 CALLED = re.compile(r'(?:calls|to_apply|body|branch_computations|\w+_computation)=\{?(%?[\w.-]+(?:, %?[\w.-]+)*)')
@@ -97,6 +100,7 @@ class Plan(NamedTuple):
     accessed: float  # bytes read and written, counted alike
     collectives: Collectives  # that the call runs
     loops: dict[int, Collectives]  # passes of a loop -> those of one pass, such as one layer of a network
+    sent: float  # bytes that each device sends in the collectives
     memory: int | None  # of the device; None if unknown
     whole: Cost | None  # of the call, with each pass of its loops; None if the compiler cannot tell
     steps: int = 1  # of the call
@@ -120,7 +124,7 @@ def plan(config: ConfigDict, build: Build, topology: str | None = None) -> Plan:
       UserError: the step does not fit the memory of the devices.
     """
     devices = describe_topology(topology) if topology else jax.devices()
-    placement = parallel.place(config.placement, devices)
+    placement = parallel.place(config.placement, devices, config.tensor)
     program = programs(config, build, placement, declared=True)[0]
     try:
         compiled = lower(program, placement).compile(LEAST_EFFORT if topology else None)
@@ -150,6 +154,7 @@ def read(compiled: Any, devices: list, steps: int = 1) -> Plan:
     """Reads the figures of a compiled call of `steps` steps."""
     memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
     once = Cost(cost.get('flops', 0.0), cost.get('bytes accessed', 0.0))
+    collectives, loops, sent = count_collectives(text, len(devices))
     return Plan(
         len(devices),
         devices[0].device_kind,
@@ -158,7 +163,9 @@ def read(compiled: Any, devices: list, steps: int = 1) -> Plan:
         memory.alias_size_in_bytes,
         memory.temp_size_in_bytes,
         *once,
-        *count_collectives(text),
+        collectives,
+        loops,
+        sent,
         _memory(devices),
         count_passes(text, once),
         steps,
@@ -166,7 +173,7 @@ def read(compiled: Any, devices: list, steps: int = 1) -> Plan:
     )
 
 
-def count_collectives(text: str) -> tuple[Collectives, dict[int, Collectives]]:
+def count_collectives(text: str, devices: int) -> tuple[Collectives, dict[int, Collectives], float]:
     """Counts the collectives of a compiled step. What a loop contains is counted once per pass.
 
     An asynchronous collective is spread over several instructions with one channel, and counted once. Loops of the same
@@ -175,21 +182,26 @@ def count_collectives(text: str) -> tuple[Collectives, dict[int, Collectives]]:
 
     Args:
       text: the compiled step, as `as_text` of JAX returns it.
+      devices: that run it.
 
     Returns:
-      The collectives of a call, and passes -> those of one pass of the loops with that many passes.
+      The collectives of a call, passes -> those of one pass of the loops with that many passes, and the bytes that a
+      device sends in a call.
     """
     computations, entry = _computations(text)
     totals: Collectives = {}
     loops: dict[int, Collectives] = {}
     counted: set[tuple[str, str]] = set()
+    sent = 0.0
 
     def visit(name: str, times: int, passes: int) -> None:
+        nonlocal sent
         for line in computations[name]:
             if (match := COLLECTIVE.search(line)) and (channel := _channel(line, match[2])) not in counted:
                 counted.update({channel} if channel else ())
                 size = sum(map(_bytes, _results(match)))
                 _add(totals, match[2], times, size)
+                sent += times * _share_sent(match[2], _group(line, devices)) * size
                 if passes:
                     _add(loops.setdefault(passes, {}), match[2], 1, size)
             trips = _trips(line, computations)
@@ -197,7 +209,24 @@ def count_collectives(text: str) -> tuple[Collectives, dict[int, Collectives]]:
                 visit(called, times * trips, trips if trips > 1 else passes)
 
     visit(entry, 1, 0)
-    return totals, loops
+    return totals, loops, sent
+
+
+def _group(line: str, devices: int) -> int:
+    """Returns how many devices take part in a collective: those of one of its groups, or all."""
+    match = GROUPS.search(line)
+    return (int(match[1]) if match[1] else len(match[2].split(','))) if match else devices
+
+
+def _share_sent(kind: str, n: int) -> float:
+    """Returns the bytes that each of n devices sends per byte of the result, by the algorithms that send the least.
+
+    They are 2 (n - 1) / n for an all-reduce, (n - 1) / n for an all-gather or an all-to-all, n - 1 for a
+    reduce-scatter, and 1 for a collective-permute (Thakur et al. 2005).
+    """
+    if kind == 'collective-permute':
+        return 1.0
+    return (n - 1) / n * {'all-reduce': 2, 'reduce-scatter': n}.get(kind, 1)
 
 
 def _results(match: re.Match) -> list[tuple[str, str, str]]:
@@ -368,25 +397,8 @@ def estimate(plan: Plan) -> Estimate | None:
     if chip is None or not chip.flops or plan.whole is None:
         return None
     flops, accessed = plan.whole
-    work = Estimate(flops / chip.flops, accessed / chip.bandwidth, sent(plan) / chip.links)
+    work = Estimate(flops / chip.flops, accessed / chip.bandwidth, plan.sent / chip.links)
     return Estimate(*(plan.cores * seconds / plan.steps for seconds in work))
-
-
-def sent(plan: Plan) -> float:
-    """Returns the bytes that each device sends in the collectives of a call, by the algorithms that send the least.
-
-    They are for n devices, from the bytes of the results: 2 (n - 1) / n of an all-reduce, (n - 1) / n of an all-gather
-    or an all-to-all, n - 1 times those of a reduce-scatter, and those of a collective-permute (Thakur et al. 2005).
-    """
-    n = plan.devices
-    factors = {
-        'all-reduce': 2 * (n - 1) / n,
-        'all-gather': (n - 1) / n,
-        'all-to-all': (n - 1) / n,
-        'reduce-scatter': n - 1,
-        'collective-permute': 1,
-    }
-    return sum(factors[kind] * size for kind, (_, size) in plan.collectives.items())
 
 
 def fits(plan: Plan) -> bool | None:

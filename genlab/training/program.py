@@ -214,7 +214,7 @@ def check(config: ConfigDict, schedule: Sequence[Phase], placement: parallel.Pla
                     f'config.losses.{term.replace("/", ".")}.every={every} is not a multiple of '
                     f'config.train.steps_per_call={steps}: change one of them'
                 )
-        parallel.process_rows(phase.config.data.batch_size, placement.devices, phase.config.train.microbatches)
+        parallel.process_rows(phase.config.data.batch_size, placement.parts, phase.config.train.microbatches)
 
 
 def _check_values(config: ConfigDict) -> None:

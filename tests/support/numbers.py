@@ -158,7 +158,7 @@ def train(config, stirred=False):
     """All phases in order, a row of means for each call."""
     build = experiment.load(config.experiment)
     placement = parallel.place(config.placement, jax.devices())
-    assert placement.devices == 4 and placement.axis
+    assert placement.parts == 4 and placement.axis
     schedule = programs(config, build, placement)
     state = parallel.initial(placement, make_init(schedule[0]))
     if stirred:
@@ -169,7 +169,7 @@ def train(config, stirred=False):
         steps, turns = program.calls
         names = metric_names(program, placement, state)
         constants = parallel.replicate(placement, make_constants(program))
-        rows = parallel.process_rows(program.config.data.batch_size, placement.devices)
+        rows = parallel.process_rows(program.config.data.batch_size, placement.parts)
 
         def batch():
             return placement.put(fold(program, load(program, step * turns, steps * turns, rows)))

@@ -75,11 +75,11 @@ def with_sgd(config, rate=0.05, **options):
 class Trained:
     """A small run of a config on one placement: the state at the start, after two calls and after four."""
 
-    def __init__(self, config, placement_name='pmap', devices=None):
+    def __init__(self, config, placement_name='pmap', devices=None, tensor=1):
         self.config = config.copy_and_resolve_references()
         self.config.placement = placement_name
         build = experiment.load(config.experiment)
-        self.placement = parallel.place(placement_name, devices or jax.devices())
+        self.placement = parallel.place(placement_name, devices or jax.devices(), tensor)
         self.program = programs(self.config, build, self.placement)[0]
         self.start = parallel.replicate(self.placement, made_up(make_init(self.program)))
         if placement_name != 'pmap':
@@ -94,7 +94,7 @@ class Trained:
 
     def batch(self, call):
         steps, turns = self.program.calls
-        rows = parallel.process_rows(self.config.data.batch_size, self.placement.devices)
+        rows = parallel.process_rows(self.config.data.batch_size, self.placement.parts)
         return self.placement.put(fold(self.program, load(self.program, call * steps * turns, steps * turns, rows)))
 
     def run(self, carry, first, count):

@@ -50,8 +50,9 @@ def test_each_program_is_compiled_once_per_topology(groups):
             raise UserError('does not fit 4 x TPU v5 lite')
         kinds = dict.fromkeys(planning.Plan._fields[2:8], 2**30)
         return planning.Plan(
-            16, 'TPU v5 lite', **kinds, collectives={}, loops={}, memory=2**31, whole=planning.Cost(197e12, 1e9)
-        )
+            16, 'TPU v5 lite', **kinds, collectives={}, loops={}, sent=0.0, memory=2**31,
+            whole=planning.Cost(197e12, 1e9),
+        )  # fmt: skip
 
     topologies = ['v5e:2x2', 'v5e:4x4']
     rows = [plan.planned(group, topologies, compile) for group in groups]

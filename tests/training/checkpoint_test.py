@@ -34,8 +34,8 @@ def copy(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / 'checkpoints')
 
 
-def restore(folder, placement_name='pmap', which='newest', **options):
-    warnings, placement = [], parallel.place(placement_name)
+def restore(folder, placement_name='pmap', which='newest', tensor=1, **options):
+    warnings, placement = [], parallel.place(placement_name, tensor=tensor)
     params = {'net': {'w': jax.ShapeDtypeStruct((128, 256), np.float32)}}
     shapes = State(jax.ShapeDtypeStruct((), np.int32), params, {}, {}, {})
     with Checkpoints(folder, keep=2, warn=warnings.append, **options) as checkpoints:
@@ -47,13 +47,24 @@ def test_the_last_checkpoint_is_on_disk_at_exit_and_old_ones_are_removed(saved):
     assert all(checkpoint.fault_of(saved / step) is None for step in '23')
 
 
-@pytest.mark.parametrize('name, shard', [('pmap', (128, 256)), ('fsdp', (128, 64))])
-def test_a_checkpoint_is_restored_onto_either_placement(copy, name, shard):
-    (step, state, notes), warnings = restore(copy, name)
+@pytest.mark.parametrize(
+    'name, tensor, shard', [('pmap', 1, (128, 256)), ('fsdp', 1, (128, 64)), ('fsdp', 2, (64, 128))]
+)
+def test_a_checkpoint_is_restored_onto_any_placement(copy, name, tensor, shard):
+    (step, state, notes), warnings = restore(copy, name, tensor=tensor)
     assert (step, notes, warnings) == (3, {'since': 3}, [])
     weights = state.params['net']['w']
     np.testing.assert_array_equal(weights, np.full((128, 256), 3, np.float32))
     assert weights.addressable_shards[0].data.shape == shard
+
+
+def test_a_checkpoint_of_two_split_axes_is_restored_onto_one(tmp_path):
+    placement, weights = parallel.place('fsdp', tensor=2), np.arange(128 * 256, dtype=np.float32).reshape(128, 256)
+    state = State(np.int32(1), {'net': {'w': weights}}, {}, {}, {})
+    with Checkpoints(tmp_path / 'checkpoints', keep=2, warn=print) as checkpoints:
+        checkpoints.save(1, jax.device_put(state, placement.shardings(state)), {})
+    (_, restored, _), _ = restore(tmp_path / 'checkpoints', 'fsdp')
+    np.testing.assert_array_equal(restored.params['net']['w'], weights)
 
 
 def flip(path):

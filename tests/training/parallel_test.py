@@ -45,15 +45,43 @@ def test_placements_agree(name):
             np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-5, err_msg=jax.tree_util.keystr(where))
 
 
+def test_tensor_parallel_products_have_the_numbers_of_one_device(monkeypatch):
+    """A transformer over 2x2 devices: two parts of the batch, two parts of every product."""
+    monkeypatch.setattr(parallel, 'SHARD_FROM', 64)
+    path = next(path for path in FILES if path.stem == 'pixelcnn')
+    config = with_sgd(small(module_of(path).get_config('transformer')), 1e-3)
+    config.model.network.update(width=16, depth=2, heads=2)
+    one, split = Trained(config, 'fsdp', jax.devices()[:1]), Trained(config, 'fsdp', tensor=2)
+    block, text = split.start.params['prior']['stack']['blocks'], split.compiled.as_text()
+    for name, spec in (('hidden', (None, 'batch', 'tensor')), ('hidden_output', (None, 'tensor', 'batch'))):
+        assert block[name]['kernel'].sharding.spec == PartitionSpec(*spec)
+    assert 'all-gather' in text and 'all-to-all' not in text and 'collective-permute' not in text
+    results = [jax.device_get(run.run((run.start, run.zero), 0, 3)) for run in (one, split)]
+    for (where, a), b in zip(jax.tree.leaves_with_path(results[0]), jax.tree.leaves(results[1])):
+        np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5, err_msg=jax.tree_util.keystr(where))
+
+
 def test_fsdp_splits_the_largest_axis_that_divides():
-    placement = parallel.sharded(jax.devices())
     shapes = {
         'large': jax.ShapeDtypeStruct((3, 256, 512), np.float32),
+        'second': jax.ShapeDtypeStruct((3, 512, 256), np.float32),
+        'square': jax.ShapeDtypeStruct((256, 256), np.float32),
         'odd': jax.ShapeDtypeStruct((257, 513), np.float32),
         'small': jax.ShapeDtypeStruct((4, 4), np.float32),
     }
-    specs = {name: sharding.spec for name, sharding in placement.shardings(shapes).items()}
-    assert specs == {'large': PartitionSpec(None, None, 'batch'), 'odd': PartitionSpec(), 'small': PartitionSpec()}
+
+    def specs(tensor):
+        placement = parallel.sharded(jax.devices(), tensor)
+        return {name: tuple(sharding.spec) for name, sharding in placement.shardings(shapes).items()}
+
+    assert specs(1) == {
+        'large': (None, None, 'batch'), 'second': (None, 'batch', None), 'square': ('batch', None),
+        'odd': (), 'small': (),
+    }  # fmt: skip
+    assert specs(2) == {
+        'large': (None, 'batch', 'tensor'), 'second': (None, 'tensor', 'batch'), 'square': ('batch', 'tensor'),
+        'odd': (), 'small': (),
+    }  # fmt: skip
 
 
 def test_initial_state_is_the_same_and_laid_out():
@@ -83,9 +111,21 @@ def test_a_batch_that_does_not_divide_is_refused():
         parallel.process_rows(12, 4, 2)
 
 
+def test_processes_that_share_a_part_of_a_batch_load_the_same_rows(monkeypatch):
+    monkeypatch.setattr(jax, 'process_count', lambda: 4)
+    for parts, starts in ((8, [0, 4, 8, 12]), (4, [0, 4, 8, 12]), (2, [0, 0, 8, 8]), (1, [0, 0, 0, 0])):
+        for process, start in enumerate(starts):
+            monkeypatch.setattr(jax, 'process_index', lambda: process)
+            assert parallel.process_rows(16, parts) == slice(start, start + 16 // min(parts, 4))
+
+
 def test_an_unknown_placement_and_a_missing_device_are_refused():
     with pytest.raises(ConfigError, match="config.placement='ddp': choose one of pmap, fsdp"):
         parallel.place('ddp')
+    with pytest.raises(ConfigError, match='config.tensor=3 does not divide the 4 devices: take a divisor of them'):
+        parallel.place('fsdp', tensor=3)
+    with pytest.raises(ConfigError, match='config.tensor=2 needs config.placement=fsdp'):
+        parallel.place('pmap', tensor=2)
     with pytest.raises(UserError, match='--require=gpu, but JAX sees only cpu'):
         parallel.start('', None, None, 'gpu', 20)
 
@@ -207,25 +247,31 @@ def test_two_processes_of_two_devices(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_goes_on_in_other_layouts(tmp_path):
-    """One process of four devices, two of two, and one of one: the curve is that of one device throughout."""
+    """One process of four devices, two of two, and one of one: the curve is that of one device throughout.
 
-    def run(name, steps, processes, devices):
-        more = ['--config.checkpoint.every=2']
+    With tensor=4, the devices of both processes share all rows.
+    """
+
+    def run(name, steps, processes, devices, *more):
+        more = ['--config.checkpoint.every=2', '--config.train.heartbeat=600', *more]  # the machine may be busy
         if processes > 1:
             with socket.socket() as free:
                 free.bind(('localhost', 0))
                 more += [f'--coordinator=localhost:{free.getsockname()[1]}', f'--processes={processes}']
         place = lambda number: [f'--process_id={number}'] * (processes > 1)
         started = [launch(tmp_path / name, steps, devices, *more, *place(number)) for number in range(processes)]
-        outputs = [process.communicate(timeout=300)[0] for process in started]
+        outputs = [process.communicate(timeout=1800)[0] for process in started]
         assert [process.returncode for process in started] == [0] * processes, outputs
         return outputs[0]
 
     run('elastic', 2, 1, 4)
     assert 'going on from step 2' in run('elastic', 4, 2, 2)
     assert 'going on from step 4' in run('elastic', 6, 1, 1)
-    run('one', 6, 1, 1)
+    for steps, tensor in ((8, 4), (10, 2)):
+        split = run('elastic', steps, 2, 2, '--config.placement=fsdp', f'--config.tensor={tensor}')
+        assert f'going on from step {steps - 2}' in split
+    run('one', 10, 1, 1)
     one, other = curve(tmp_path / 'one'), curve(tmp_path / 'elastic')
-    assert sorted(one) == sorted(other) == [1, 2, 3, 4, 5, 6]
+    assert sorted(one) == sorted(other) == list(range(1, 11))
     for step in one:
         np.testing.assert_allclose(one[step], other[step], atol=1e-4, rtol=1e-4)

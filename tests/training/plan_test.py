@@ -86,9 +86,10 @@ ENTRY %main (p: f32[8]) -> f32[8] {
 
 
 def test_a_collective_in_a_loop_counts_once_per_pass_and_a_split_one_once():
-    calls, loops = plan.count_collectives(LOOPS)
+    calls, loops, sent = plan.count_collectives(LOOPS, 4)
     assert calls == {'all-gather': (28, 28 * 64), 'all-reduce': (29, 28 * 32 + 8)}
     assert loops == {28: {'all-gather': (1, 64), 'all-reduce': (1, 32)}}
+    assert sent == 3 / 4 * (28 * 64 + 2 * (28 * 32 + 8))
 
 
 def test_operands_of_asynchronous_collectives_do_not_count():
@@ -99,7 +100,7 @@ def test_operands_of_asynchronous_collectives_do_not_count():
       %four = (f32[8]{0}, f32[2]{0}) all-reduce-start(%z, %w), channel_id=4, to_apply=%add
       %five = (f32[], f32[], u32[], u32[]) collective-permute-start(%s), channel_id=5
 }"""
-    calls, _ = plan.count_collectives(text)
+    calls, _, _ = plan.count_collectives(text, 4)
     assert calls == {'all-gather': (2, 64 + 96), 'collective-permute': (2, 32 + 4), 'all-reduce': (1, 40)}
 
 
@@ -120,7 +121,7 @@ def test_under_fsdp_weights_travel_and_activations_stay(monkeypatch):
     state = parallel.template(placement, jax.eval_shape(lambda: network.init(jax.random.key(0), x, level, True)))
     batches = placement.shapes({'x': x[None, None], 'level': level[None, None]})
     compiled = placement.compile(call, state).lower(state, batches, jnp.zeros(())).compile()
-    calls, loops = plan.count_collectives(compiled.as_text())
+    calls, loops, _ = plan.count_collectives(compiled.as_text(), 4)
     assert {*calls} == {'all-gather', 'all-reduce'}
     assert loops[3]['all-gather'][0] == 2 * 5 and loops[3]['all-reduce'][0] == 1  # five kernels per block
 
@@ -167,17 +168,35 @@ def test_each_pass_of_a_loop_counts():
     assert whole.accessed > 21 * 3 * 4 * size**2 * 0.6 > once.accessed
 
 
+def test_what_a_device_sends_depends_on_the_devices_that_take_part():
+    lines = (
+        ('all-reduce', '', 2 * 7 / 8),  # all devices
+        ('all-reduce', ', replica_groups={}', 2 * 7 / 8),
+        ('all-gather', ', replica_groups=[2,4]<=[8]', 3 / 4),
+        ('all-to-all', ', replica_groups={{0,1},{2,3},{4,5},{6,7}}', 1 / 2),
+        ('reduce-scatter', ', replica_groups=[4,2]<=[2,4]T(1,0)', 1),
+        ('collective-permute', ', source_target_pairs={{0,1},{1,0}}', 1),
+    )
+    for kind, groups, share in lines:
+        text = f'ENTRY %main (p: f32[8]) -> f32[8] {{\n  %one = f32[8]{{0}} {kind}(%x), channel_id=1{groups}\n}}'
+        assert plan.count_collectives(text, 8)[2] == 32 * share
+
+
 def fixed(**changes):
-    """Returns a plan of 4 chips with round numbers: 1e9 bytes of each collective, in a call of 2 steps."""
-    kinds = 'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute'
-    collectives = dict.fromkeys(kinds, (1, 10**9))
+    """Returns a plan of 4 chips with round numbers, of a call of 2 steps."""
     values = dict.fromkeys(plan.Plan._fields[2:8], 0.0)
-    known = {'collectives': collectives, 'loops': {}, 'memory': 2**30, 'whole': plan.Cost(394e12, 819e9), 'steps': 2}
+    known = {
+        'collectives': {},
+        'loops': {},
+        'sent': 7e9,
+        'memory': 2**30,
+        'whole': plan.Cost(394e12, 819e9),
+        'steps': 2,
+    }
     return plan.Plan(**{'devices': 4, 'kind': 'TPU v5 lite', **values, **known, **changes})
 
 
 def test_the_least_time_of_a_step_is_that_of_its_slowest_part():
-    assert plan.sent(fixed()) == 1e9 * (2 * 3 / 4 + 3 / 4 + 3 + 3 / 4 + 1)
     found = plan.estimate(fixed())
     assert found == pytest.approx((1.0, 0.5, 7e9 / 200e9 / 2))
     assert (found.seconds, found.limit) == (1.0, 'arithmetic')
