@@ -76,7 +76,7 @@ def test_a_trial_ends_as_if_trained_alone(sweep, tmp_path, monkeypatch, name):
     folder, _ = sweep
     config = config_of(TRIALS[name])
     one = parallel.place('fsdp', jax.devices()[:1])
-    monkeypatch.setattr(parallel, 'place', lambda *placement: one)
+    monkeypatch.setattr(parallel, 'place', lambda *_, **__: one)
     modes.train(config, experiment.load('gan'), tmp_path / 'alone')
     (step, state, rows), (other_step, other, other_rows) = (
         final(folder / name, config),
