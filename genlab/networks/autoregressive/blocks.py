@@ -21,7 +21,7 @@ from genlab.networks.layers.repetition import repeat_with_rows
 
 SMALL = nn.initializers.normal(0.02)
 POSITIONS = ('sequence', 'grid', 'rotary')
-Past = tuple[jax.Array, jax.Array]  # keys and values of tokens, [B, M, heads, C / heads] each
+Past = tuple[jax.Array, jax.Array]  # keys [B, heads, D, M] and values [B, heads, M, D] of tokens, D = C / heads
 
 
 class Row(NamedTuple):
@@ -54,35 +54,38 @@ class Attention(nn.Module):
         query, key, value = split_heads(joined, 3, self.heads)
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
+        own = jnp.moveaxis(key, 1, 3), jnp.moveaxis(value, 1, 2)
         if past is None:
             mixed = attend(query, key, value, None if mask is None else mask[None, None], causal=mask is not None)
         else:
-            mixed = attend_past(query, key, value, past, mask)
+            mixed = attend_past(query[:, 0], *own, past, mask)
         init = nn.initializers.normal(self.output_deviation)
         output = Dense(width, dtype=self.dtype, kernel_init=init, name='output')(mixed.reshape(x.shape))
-        return output, (key, value)
+        return output, own
 
 
 def attend_past(query: jax.Array, key: jax.Array, value: jax.Array, past: Past, mask: jax.Array | None) -> jax.Array:
-    """Attends from one token to itself and to earlier tokens, without copying these.
+    """Attends from one token to itself and to earlier tokens, in float32.
+
+    A matrix product of one row would first copy the layer's part of the cache. Sums of products read it in place.
 
     Args:
-        query, key, value: of the token, [B, 1, heads, D] each.
-        past: keys and values of M tokens, [B, M, heads, D] each.
+        query: of the token, [B, heads, D].
+        key, value: of the token, [B, heads, D, 1] and [B, heads, 1, D].
+        past: keys and values of M tokens.
         mask: which of these the token sees, bool [1, M]; None: all.
 
     Returns:
-        Mixed values [B, 1, heads, D].
+        Mixed values [B, heads, D].
     """
-    keys, values = past
-    scale = 1 / math.sqrt(query.shape[-1])
-    scores = jnp.einsum('bnhd,bmhd->bhnm', query, keys, preferred_element_type=jnp.float32) * scale
-    own = jnp.einsum('bnhd,bnhd->bhn', query, key, preferred_element_type=jnp.float32)[..., None] * scale
+
+    scaled = query.astype(jnp.float32)[..., None] / math.sqrt(query.shape[-1])
+    scores, own = ((scaled * keys).sum(2) for keys in (past[0], key))
     if mask is not None:
-        scores = jnp.where(mask[None, None], scores, -jnp.inf)
-    shares = jax.nn.softmax(jnp.concatenate([scores, own], -1), -1).astype(value.dtype)
-    mixed = jnp.einsum('bhnm,bmhd->bnhd', shares[..., :-1], values)
-    return mixed + jnp.moveaxis(shares[..., -1:], 1, 2) * value
+        scores = jnp.where(mask[None], scores, -jnp.inf)
+    shares = jax.nn.softmax(jnp.concatenate([scores, own], -1), -1)
+    mixed = (shares[..., :-1, None] * past[1]).sum(2) + shares[..., -1:] * value[:, :, 0]
+    return mixed.astype(value.dtype)
 
 
 class Block(nn.Module):

@@ -96,16 +96,17 @@ class Transformer(nn.Module):
     def start(self, count: int, **condition: jax.Array | None) -> Cache:
         """Returns the cache of `count` examples before the first place.
 
-        `keys` and `values` [depth, count, T, heads, D] have room for a whole sequence of T tokens, and hold those of
-        the prefix but for its last token. `last` [count, width] is the embedding of that one.
+        `keys` [depth, count, heads, D, T] and `values` [depth, count, heads, T, D] have room for a whole sequence of T
+        tokens, and hold those of the prefix but for its last token. `last` [count, width] is the embedding of that one.
         """
         prefix = self.prefix(count, **condition).astype(self.dtype)
         before, total = prefix.shape[1] - 1, prefix.shape[1] + math.prod(self.shape) - 1
-        shape = self.depth, count, total, self.heads, self.width // self.heads
-        keys = values = jnp.zeros(shape, self.dtype)
+        keys = jnp.zeros((self.depth, count, self.heads, self.width // self.heads, total), self.dtype)
+        values = keys.swapaxes(3, 4)
         if before:
             _, own = self.run(prefix[:, :-1], np.arange(before), outputs=True)
-            keys, values = (full.at[:, :, :before].set(part) for full, part in zip((keys, values), own))
+            keys = keys.at[..., :before].set(own[0])
+            values = values.at[..., :before, :].set(own[1])
         return {'keys': keys, 'values': values, 'last': prefix[:, -1]}
 
     def advance(self, cache: Cache, previous: jax.Array, place: jax.Array | int) -> tuple[jax.Array, Cache]:
@@ -126,9 +127,8 @@ class Transformer(nn.Module):
         x = jnp.where(place == 0, cache['last'], token.astype(self.dtype))[:, None]
         at = self.prefix.size - 1 + place
         x, own = self.run(x, at[None], past=(cache['keys'], cache['values']), outputs=True)
-        keys, values = (
-            jax.lax.dynamic_update_slice_in_dim(cache[name], part, at, 2) for name, part in zip(('keys', 'values'), own)
-        )
+        keys = jax.lax.dynamic_update_slice_in_dim(cache['keys'], own[0], at, 4)
+        values = jax.lax.dynamic_update_slice_in_dim(cache['values'], own[1], at, 3)
         return self.logits(x[:, 0].astype(jnp.float32)), {**cache, 'keys': keys, 'values': values}
 
     def hidden(self, x: jax.Array, keys: jax.Array | None, condition: dict[str, jax.Array | None]) -> jax.Array:
@@ -145,7 +145,7 @@ class Transformer(nn.Module):
         """Applies the blocks to tokens x [B, N, width] at positions `at` [N] of the sequence."""
         prefix = self.prefix.size
         kinds = sorted({*self.attention})
-        seen = at if past is None else np.arange(past[0].shape[2])
+        seen = at if past is None else np.arange(past[0].shape[-1])
         masks = visible(at, seen, prefix, self.shape, tuple(kinds), self.kernel)
         if past is not None:
             masks = masks & (seen[None] != at[:, None])[None]  # the cache has no entry of the token itself yet
