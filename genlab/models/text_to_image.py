@@ -182,7 +182,7 @@ def replace_word(captions: jax.Array, others: jax.Array, keys: jax.Array) -> jax
     each kind of word (compare Yuksekgonul et al. 2023, section 4).
     """
     chances = jnp.where(captions != others, uniform(keys, captions.shape[1:], 'mismatch'), -1)
-    return jnp.where(jnp.arange(captions.shape[1]) == chances.argmax(1)[:, None], others, captions)
+    return jnp.where(jax.nn.one_hot(chances.argmax(1), captions.shape[1], dtype=bool), others, captions)
 
 
 # Name -> (captions, those of the next examples, keys) -> captions that do not fit, all [B, L].
