@@ -20,6 +20,7 @@ from genlab.abilities import Batch, Variables
 from genlab.choices import named
 from genlab.conditioning import Condition, Conditions, from_batch
 from genlab.config import counted
+from genlab.errors import choose
 from genlab.losses import penalties
 from genlab.losses.adversarial import cross_entropy_discriminator, non_saturating_generator
 from genlab.losses.contrastive import identification
@@ -30,7 +31,7 @@ from genlab.networks.adversarial.stylegan import Mapping, truncate
 from genlab.networks.encoders.image_text import ImageText
 from genlab.networks.encoders.text import TextEncoder, summary
 from genlab.networks.layers.resampling import doublings, halve
-from genlab.noise import normal
+from genlab.noise import normal, uniform
 from genlab.training.state import Network
 
 GENERATOR = ('text', 'mapping', 'generator')  # networks that the generator's player trains
@@ -64,6 +65,7 @@ def settings(generator: ConfigDict, **changes: Any) -> dict[str, Any]:
             matcher=named('image_text', base=512, most=128),  # or named('none')
             latent_size=64,  # of z ~ N(0, 1)
             words=0,  # size of the vocabulary of captions, or 'auto'
+            mismatch='caption',  # captions that do not fit their images: see MISMATCHES
             intermediate=0.1,  # weight of predictions at intermediate depths; the last one has 1
             input='',  # field of the images that an upsampler makes larger
             factor=2,  # of the upsampler
@@ -94,6 +96,7 @@ class TextToImage(NamedTuple):
     input: str = ''  # field of small images, for an upsampler
     factor: int = 2  # of the upsampler
     truncation: float = 1.0  # of w in samples: their distance from the mean, as a share
+    mismatch: Callable = lambda captions, others, keys: others  # of MISMATCHES
     axis: str | None = None
 
 
@@ -118,6 +121,7 @@ def from_config(config: ConfigDict, axis: str | None) -> TextToImage:
         model.input,
         model.factor,
         config.sample.truncation,
+        choose(MISMATCHES, model.mismatch, 'config.model.mismatch'),
         axis,
     )
 
@@ -169,6 +173,23 @@ def _image_text(config: ConfigDict, *, base: int, most: int, features: int = 64)
 
 
 MATCHERS: dict[str, Callable[..., ImageText | None]] = {'none': lambda config: None, 'image_text': _image_text}
+
+
+def replace_word(captions: jax.Array, others: jax.Array, keys: jax.Array) -> jax.Array:
+    """Replaces one word of each caption [B, L] by the other's, at a random place where they differ: [B, L].
+
+    Whole captions nearly always differ in what is easiest to see. With one other word the discriminator has to look at
+    each kind of word (compare Yuksekgonul et al. 2023, section 4).
+    """
+    chances = jnp.where(captions != others, uniform(keys, captions.shape[1:], 'mismatch'), -1)
+    return jnp.where(jax.nn.one_hot(chances.argmax(1), captions.shape[1], dtype=bool), others, captions)
+
+
+# Name -> (captions, those of the next examples, keys) -> captions that do not fit, all [B, L].
+MISMATCHES: dict[str, Callable[..., jax.Array]] = {
+    'caption': lambda captions, others, keys: others,
+    'word': replace_word,
+}
 
 
 def networks(model: TextToImage, batch: Batch) -> dict[str, Network]:
@@ -239,14 +260,15 @@ def discriminator_terms(model: TextToImage, variables: Variables, batch: Batch, 
     """Offers the discriminator's terms.
 
     adversarial: of images with their captions, over all scales and depths (equation 6).
-    matching: real and generated images with the caption of the next example count as generated (equation 8). Where both
-        captions are equal it is 0.
+    matching: real and generated images with a caption that does not fit count as generated (equation 8): the caption
+        of the next example, or of its words. Where both captions are equal it is 0.
     r1: the gradient penalty on real images, through all scales.
     logit_gap: D(real) - D(fake), a diagnostic.
     """
     del step
     condition, count = from_batch(model.conditions, batch), batch['x'].shape[0]
-    own, other = condition['caption'], following(condition['caption'], model.axis)
+    own = condition['caption']
+    other = model.mismatch(own, following(own, model.axis), keys)
     fakes, _ = generate(model, variables, keys, condition)
     real = pyramid(batch['x'], model.scales)
     captions = jnp.stack([own, other], 1)

@@ -31,6 +31,14 @@ def test_the_next_example_is_that_of_the_global_batch():
     np.testing.assert_array_equal(four.reshape(8, 2), one)
 
 
+def test_a_replaced_word_is_one_of_those_that_differ():
+    captions, others = jnp.array([[1, 2, 3, 4]] * 64), jnp.array([[1, 7, 8, 4]] * 64)
+    keys = jax.random.split(jax.random.key(0), 64)
+    found = np.asarray(text_to_image.replace_word(captions, others, keys))
+    assert {tuple(row) for row in found.tolist()} == {(1, 7, 3, 4), (1, 2, 8, 4)}
+    np.testing.assert_array_equal(text_to_image.replace_word(captions, captions, keys), captions)
+
+
 def test_matching_compares_all_examples_of_the_global_batch():
     """Value and gradient of the mean over four devices are those of one device."""
     matcher = ImageText(words=5, features=4, base=32, most=4, width=4, blocks=1, heads=2)
