@@ -12,31 +12,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax import lax
 
 from genlab.networks.layers.attention import attend, split_heads
 from genlab.networks.layers.dense import Dense
 from genlab.networks.layers.dropout import Dropout
 from genlab.networks.layers.normalization import LayerNorm
-from genlab.networks.layers.repetition import repeat_with_rows
+from genlab.networks.layers.repetition import apply_in_turn, repeat_with_rows
 
 SMALL = nn.initializers.normal(0.02)
 POSITIONS = ('sequence', 'grid', 'rotary')
 Past = tuple[jax.Array, jax.Array]  # keys [B, heads, D, M] and values [B, heads, M, D] of tokens, D = C / heads
 
 
+class Layer(NamedTuple):
+    """Holds what decoding keeps of a layer: its own parameters, and the keys and values of earlier tokens."""
+
+    params: Any
+    past: Past
+
+
 class Row(NamedTuple):
     """Holds what differs between the layers. The leaves have a leading axis [depth] outside of a block."""
 
-    number: jax.Array  # of the layer, int32
-    kind: jax.Array  # of the layer's mask, int32
-    past: Past | None = None  # keys and values of earlier tokens
+    number: jax.Array | int  # of the layer, int32
+    kind: jax.Array | int  # of the layer's mask, int32
+    past: Past | None = None  # keys and values of a sequence, of which the token is a part
+    place: jax.Array | None = None  # of the token in that sequence, int32 []
 
 
 class Attention(nn.Module):
     """Applies self-attention over tokens x [B, N, C]: (output [B, N, C], (keys, values) of these tokens).
 
     mask: which keys a query sees, bool [N, M]; None: all. angles: rotation of queries and keys, [N, C / heads / 2], or
-    None. past: keys and values of M tokens. Then x has one token (N = 1), which sees itself and the past of its mask.
+    None. past: keys and values of a sequence of M tokens. Then x is its token number `place` (N = 1); the keys and
+    values that are returned are those of the sequence, with the token's own written to that place.
     """
 
     heads: int
@@ -45,7 +55,12 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, mask: jax.Array | None, angles: jax.Array | None, past: Past | None
+        self,
+        x: jax.Array,
+        mask: jax.Array | None,
+        angles: jax.Array | None,
+        past: Past | None = None,
+        place: jax.Array | None = None,
     ) -> tuple[jax.Array, Past]:
         width = x.shape[-1]
         if width % self.heads:
@@ -58,34 +73,31 @@ class Attention(nn.Module):
         if past is None:
             mixed = attend(query, key, value, None if mask is None else mask[None, None], causal=mask is not None)
         else:
-            mixed = attend_past(query[:, 0], *own, past, mask)
+            axes = 3, 2  # of the tokens
+            own = tuple(map(lambda x, y, axis: lax.dynamic_update_slice_in_dim(x, y, place, axis), past, own, axes))
+            mixed = attend_past(query[:, 0], *own, mask)
         init = nn.initializers.normal(self.output_deviation)
         output = Dense(width, dtype=self.dtype, kernel_init=init, name='output')(mixed.reshape(x.shape))
         return output, own
 
 
-def attend_past(query: jax.Array, key: jax.Array, value: jax.Array, past: Past, mask: jax.Array | None) -> jax.Array:
-    """Attends from one token to itself and to earlier tokens, in float32.
+def attend_past(query: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Attends from one token to a sequence, in float32.
 
-    A matrix product of one row would first copy the layer's part of the cache. Sums of products read it in place.
+    A matrix product of one row would first copy the keys and values. Sums of products read them in place.
 
     Args:
         query: of the token, [B, heads, D].
-        key, value: of the token, [B, heads, D, 1] and [B, heads, 1, D].
-        past: keys and values of M tokens.
+        keys, values: of M tokens, [B, heads, D, M] and [B, heads, M, D].
         mask: which of these the token sees, bool [1, M]; None: all.
 
     Returns:
         Mixed values [B, heads, D].
     """
-
-    scaled = query.astype(jnp.float32)[..., None] / math.sqrt(query.shape[-1])
-    scores, own = ((scaled * keys).sum(2) for keys in (past[0], key))
+    scores = (query.astype(jnp.float32)[..., None] / math.sqrt(query.shape[-1]) * keys).sum(2)
     if mask is not None:
         scores = jnp.where(mask[None], scores, -jnp.inf)
-    shares = jax.nn.softmax(jnp.concatenate([scores, own], -1), -1)
-    mixed = (shares[..., :-1, None] * past[1]).sum(2) + shares[..., -1:] * value[:, :, 0]
-    return mixed.astype(value.dtype)
+    return (jax.nn.softmax(scores)[..., None] * values).sum(2).astype(values.dtype)
 
 
 class Block(nn.Module):
@@ -115,7 +127,8 @@ class Block(nn.Module):
         width, deviation = x.shape[-1], 0.02 / math.sqrt(2 * self.depth)
         h = LayerNorm(dtype=self.dtype, name='attention_norm')(x)
         mask = None if masks is None else masks[row.kind]
-        h, own = Attention(self.heads, deviation, self.dtype, name='attention')(h, mask, angles, row.past)
+        attention = Attention(self.heads, deviation, self.dtype, name='attention')
+        h, own = attention(h, mask, angles, row.past, row.place)
         x = x + Dropout(self.dropout, name='attention_dropout')(h, keys)
         h = LayerNorm(dtype=self.dtype, name='hidden_norm')(x)
         h = nn.gelu(Dense(self.ratio * width, dtype=self.dtype, kernel_init=SMALL, name='hidden')(h))
@@ -127,8 +140,9 @@ class Block(nn.Module):
 class Stack(nn.Module):
     """Applies `depth` blocks and a last normalisation; the parameters of the blocks are stacked in `blocks`.
 
-    Args of the call: x, masks, angles and keys as for `Block`; kinds: the mask of each layer, in a cycle; past: keys
-    and values with a leading axis [depth]; outputs: whether to return the keys and values of the layers.
+    Args of the call: x, masks, angles and keys as for `Block`; kinds: the mask of each layer, in a cycle; outputs:
+    whether to return the keys and values of the layers, with a leading axis [depth]. layers: what decoding keeps of
+    each layer, see `start`. Then x is one token at `place`, and the layers with that token are returned.
     """
 
     heads: int
@@ -147,15 +161,23 @@ class Stack(nn.Module):
         angles: jax.Array | None = None,
         keys: jax.Array | None = None,
         kinds: tuple[int, ...] = (0,),
-        past: Past | None = None,
         outputs: bool = False,
-    ) -> tuple[jax.Array, Past | None]:
+        layers: list[Layer] | None = None,
+        place: jax.Array | None = None,
+    ) -> tuple[jax.Array, Any]:
         x = Dropout(self.dropout, name='dropout')(x, keys)
         block = Block(self.heads, self.ratio, self.dropout, self.depth, self.dtype, name='blocks')
         numbers = np.arange(self.depth, dtype=np.int32)
-        rows = Row(jnp.asarray(numbers), jnp.asarray(np.array(kinds, np.int32)[numbers % len(kinds)]), past)
-        how = dict(outputs=outputs, unrolled=self.unrolled, remat=self.remat)
-        x, own = repeat_with_rows(block, self.depth, x, rows, masks, angles, keys, **how)
+        cycle = np.array(kinds, np.int32)[numbers % len(kinds)]
+        if layers is None:
+            rows = Row(jnp.asarray(numbers), jnp.asarray(cycle))
+            how = dict(outputs=outputs, unrolled=self.unrolled, remat=self.remat)
+            x, own = repeat_with_rows(block, self.depth, x, rows, masks, angles, keys, **how)
+        else:
+            params, pasts = zip(*layers, strict=True)
+            rows = [Row(*row, place) for row in zip(numbers, cycle, pasts, strict=True)]
+            x, pasts = apply_in_turn(block, params, x, rows, masks, angles)
+            own = list(map(Layer, params, pasts))
         return LayerNorm(dtype=self.dtype, name='norm')(x), own
 
 
