@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax import lax
 
 from genlab.networks.layers.attention import attend, split_heads
 from genlab.networks.layers.dense import Dense
@@ -22,11 +21,22 @@ from genlab.networks.layers.repetition import apply_in_turn, repeat_with_rows
 
 SMALL = nn.initializers.normal(0.02)
 POSITIONS = ('sequence', 'grid', 'rotary')
-Past = tuple[jax.Array, jax.Array]  # keys [B, heads, D, M] and values [B, heads, M, D] of tokens, D = C / heads
+
+
+class Past(NamedTuple):
+    """Holds keys [B, heads, D, M] and values [B, heads, M, D] of M tokens, D = C / heads."""
+
+    keys: jax.Array
+    values: jax.Array
+
+    def written(self, other: 'Past', place: jax.Array) -> 'Past':
+        """Returns these keys and values with those of `other` written from token `place` on."""
+        update = jax.lax.dynamic_update_slice_in_dim
+        return Past(update(self.keys, other.keys, place, 3), update(self.values, other.values, place, 2))
 
 
 class Layer(NamedTuple):
-    """Holds what decoding keeps of a layer: its own parameters, and the keys and values of earlier tokens."""
+    """Holds what decoding keeps of a layer: its parameters, and room for the keys and values of a whole sequence."""
 
     params: Any
     past: Past
@@ -37,16 +47,15 @@ class Row(NamedTuple):
 
     number: jax.Array | int  # of the layer, int32
     kind: jax.Array | int  # of the layer's mask, int32
-    past: Past | None = None  # keys and values of a sequence, of which the token is a part
-    place: jax.Array | None = None  # of the token in that sequence, int32 []
+    past: tuple[Past, jax.Array] | None = None  # of a sequence, and the place of the token in it, int32 []
 
 
 class Attention(nn.Module):
-    """Applies self-attention over tokens x [B, N, C]: (output [B, N, C], (keys, values) of these tokens).
+    """Applies self-attention over tokens x [B, N, C]: (output [B, N, C], keys and values).
 
     mask: which keys a query sees, bool [N, M]; None: all. angles: rotation of queries and keys, [N, C / heads / 2], or
-    None. past: keys and values of a sequence of M tokens. Then x is its token number `place` (N = 1); the keys and
-    values that are returned are those of the sequence, with the token's own written to that place.
+    None. past: keys and values of a sequence of M tokens, and a place. Then x is the one token there (N = 1). It sees
+    the sequence, itself included. The keys and values that are returned are those of x, or of the sequence with x.
     """
 
     heads: int
@@ -59,8 +68,7 @@ class Attention(nn.Module):
         x: jax.Array,
         mask: jax.Array | None,
         angles: jax.Array | None,
-        past: Past | None = None,
-        place: jax.Array | None = None,
+        past: tuple[Past, jax.Array] | None = None,
     ) -> tuple[jax.Array, Past]:
         width = x.shape[-1]
         if width % self.heads:
@@ -69,35 +77,35 @@ class Attention(nn.Module):
         query, key, value = split_heads(joined, 3, self.heads)
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
-        own = jnp.moveaxis(key, 1, 3), jnp.moveaxis(value, 1, 2)
+        own = Past(jnp.moveaxis(key, 1, 3), jnp.moveaxis(value, 1, 2))
         if past is None:
             mixed = attend(query, key, value, None if mask is None else mask[None, None], causal=mask is not None)
         else:
-            axes = 3, 2  # of the tokens
-            own = tuple(map(lambda x, y, axis: lax.dynamic_update_slice_in_dim(x, y, place, axis), past, own, axes))
-            mixed = attend_past(query[:, 0], *own, mask)
+            sequence, place = past
+            own = sequence.written(own, place)
+            mixed = attend_past(query[:, 0], own, mask)
         init = nn.initializers.normal(self.output_deviation)
         output = Dense(width, dtype=self.dtype, kernel_init=init, name='output')(mixed.reshape(x.shape))
         return output, own
 
 
-def attend_past(query: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array | None) -> jax.Array:
+def attend_past(query: jax.Array, past: Past, mask: jax.Array | None) -> jax.Array:
     """Attends from one token to a sequence, in float32.
 
     A matrix product of one row would first copy the keys and values. Sums of products read them in place.
 
     Args:
         query: of the token, [B, heads, D].
-        keys, values: of M tokens, [B, heads, D, M] and [B, heads, M, D].
+        past: keys and values of M tokens.
         mask: which of these the token sees, bool [1, M]; None: all.
 
     Returns:
         Mixed values [B, heads, D].
     """
-    scores = (query.astype(jnp.float32)[..., None] / math.sqrt(query.shape[-1]) * keys).sum(2)
+    scores = (query.astype(jnp.float32)[..., None] / math.sqrt(query.shape[-1]) * past.keys).sum(2)
     if mask is not None:
         scores = jnp.where(mask[None], scores, -jnp.inf)
-    return (jax.nn.softmax(scores)[..., None] * values).sum(2).astype(values.dtype)
+    return (jax.nn.softmax(scores)[..., None] * past.values).sum(2).astype(past.values.dtype)
 
 
 class Block(nn.Module):
@@ -127,8 +135,7 @@ class Block(nn.Module):
         width, deviation = x.shape[-1], 0.02 / math.sqrt(2 * self.depth)
         h = LayerNorm(dtype=self.dtype, name='attention_norm')(x)
         mask = None if masks is None else masks[row.kind]
-        attention = Attention(self.heads, deviation, self.dtype, name='attention')
-        h, own = attention(h, mask, angles, row.past, row.place)
+        h, own = Attention(self.heads, deviation, self.dtype, name='attention')(h, mask, angles, row.past)
         x = x + Dropout(self.dropout, name='attention_dropout')(h, keys)
         h = LayerNorm(dtype=self.dtype, name='hidden_norm')(x)
         h = nn.gelu(Dense(self.ratio * width, dtype=self.dtype, kernel_init=SMALL, name='hidden')(h))
@@ -142,7 +149,7 @@ class Stack(nn.Module):
 
     Args of the call: x, masks, angles and keys as for `Block`; kinds: the mask of each layer, in a cycle; outputs:
     whether to return the keys and values of the layers, with a leading axis [depth]. layers: what decoding keeps of
-    each layer, see `start`. Then x is one token at `place`, and the layers with that token are returned.
+    each. Then x is one token, at `place`, and the layers with that token are returned.
     """
 
     heads: int
@@ -167,16 +174,16 @@ class Stack(nn.Module):
     ) -> tuple[jax.Array, Any]:
         x = Dropout(self.dropout, name='dropout')(x, keys)
         block = Block(self.heads, self.ratio, self.dropout, self.depth, self.dtype, name='blocks')
-        numbers = np.arange(self.depth, dtype=np.int32)
-        cycle = np.array(kinds, np.int32)[numbers % len(kinds)]
+        cycle = [kinds[number % len(kinds)] for number in range(self.depth)]
         if layers is None:
-            rows = Row(jnp.asarray(numbers), jnp.asarray(cycle))
+            rows = Row(jnp.arange(self.depth, dtype=jnp.int32), jnp.asarray(cycle, jnp.int32))
             how = dict(outputs=outputs, unrolled=self.unrolled, remat=self.remat)
             x, own = repeat_with_rows(block, self.depth, x, rows, masks, angles, keys, **how)
         else:
-            params, pasts = zip(*layers, strict=True)
-            rows = [Row(*row, place) for row in zip(numbers, cycle, pasts, strict=True)]
-            x, pasts = apply_in_turn(block, params, x, rows, masks, angles)
+            assert place is not None, 'layers without a place'
+            params = [layer.params for layer in layers]
+            steps = [Row(number, cycle[number], (layer.past, place)) for number, layer in enumerate(layers)]
+            x, pasts = apply_in_turn(block, params, x, steps, masks, angles)
             own = list(map(Layer, params, pasts))
         return LayerNorm(dtype=self.dtype, name='norm')(x), own
 

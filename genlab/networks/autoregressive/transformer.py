@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from genlab.networks.autoregressive.blocks import POSITIONS, SMALL, Layer, Positions, Prefix, Stack, rotary_angles
+from genlab.networks.autoregressive.blocks import POSITIONS, SMALL, Layer, Past, Positions, Prefix, Stack, rotary_angles
 from genlab.networks.layers.dense import Dense
 from genlab.networks.layers.repetition import split_copies
 
@@ -97,9 +97,9 @@ class Transformer(nn.Module):
     def start(self, count: int, **condition: jax.Array | None) -> Cache:
         """Returns the cache of `count` examples before the first place.
 
-        `layers` is what each layer needs. Its keys [count, heads, D, T] and values [count, heads, T, D] have room for a
-        whole sequence of T tokens, and hold those of the prefix but for its last token. `last` [count, width] is the
-        embedding of that one. The parameters are split here, once, and not again for each place.
+        `layers` has room for the keys and values of a whole sequence of T tokens: keys [count, heads, D, T] and values
+        [count, heads, T, D] of each layer. They hold those of the prefix but for its last token. `last` [count, width]
+        is the embedding of that one. `layers` also has the parameters, split once here and not for each place.
         """
         prefix = self.prefix(count, **condition).astype(self.dtype)
         before, total = prefix.shape[1] - 1, prefix.shape[1] + math.prod(self.shape) - 1
@@ -107,11 +107,11 @@ class Transformer(nn.Module):
         values = keys.swapaxes(3, 4)
         if before:
             _, own = self.run(prefix[:, :-1], np.arange(before), outputs=True)
-            keys = keys.at[..., :before].set(own[0])
-            values = values.at[..., :before, :].set(own[1])
+            keys = keys.at[..., :before].set(own.keys)
+            values = values.at[..., :before, :].set(own.values)
         params = split_copies(self.stack.variables['params']['blocks'], self.depth)
-        pasts = zip(keys, values, strict=True)
-        return {'layers': list(map(Layer, params, pasts)), 'last': prefix[:, -1]}
+        layers = [Layer(*layer) for layer in zip(params, map(Past, keys, values), strict=True)]
+        return {'layers': layers, 'last': prefix[:, -1]}
 
     def advance(self, cache: Cache, previous: jax.Array, place: jax.Array | int) -> tuple[jax.Array, Cache]:
         """Predicts one place from the cache of those before.
