@@ -155,11 +155,11 @@ def makers(options: argparse.Namespace) -> Makers:
     transformer = options.network == 'transformer'
     loops = {'': False, ' unrolled': True} if transformer else {'': False}
     if options.task == 'sample':
-        return {
-            f'genlab {name}{loop}': lambda cached=cached, unrolled=unrolled: sampling_steps(options, cached, unrolled)
-            for name, cached in (('cached', True), ('recomputed', False))
+        passes = {
+            f'genlab recomputed{loop}': lambda unrolled=unrolled: sampling_steps(options, False, unrolled)
             for loop, unrolled in loops.items()
         }
+        return {'genlab cached': lambda: sampling_steps(options, True), **passes}  # decoding is unrolled in any case
     ours: Makers = {
         f'genlab{loop}': lambda unrolled=unrolled: training_steps(options, unrolled) for loop, unrolled in loops.items()
     }

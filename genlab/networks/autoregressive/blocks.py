@@ -17,26 +17,45 @@ from genlab.networks.layers.attention import attend, split_heads
 from genlab.networks.layers.dense import Dense
 from genlab.networks.layers.dropout import Dropout
 from genlab.networks.layers.normalization import LayerNorm
-from genlab.networks.layers.repetition import repeat_with_rows
+from genlab.networks.layers.repetition import apply_in_turn, repeat_with_rows
 
 SMALL = nn.initializers.normal(0.02)
 POSITIONS = ('sequence', 'grid', 'rotary')
-Past = tuple[jax.Array, jax.Array]  # keys [B, heads, D, M] and values [B, heads, M, D] of tokens, D = C / heads
+
+
+class Past(NamedTuple):
+    """Holds keys [B, heads, D, M] and values [B, heads, M, D] of M tokens, D = C / heads."""
+
+    keys: jax.Array
+    values: jax.Array
+
+    def written(self, other: 'Past', place: jax.Array) -> 'Past':
+        """Returns these keys and values with those of `other` written from token `place` on."""
+        update = jax.lax.dynamic_update_slice_in_dim
+        return Past(update(self.keys, other.keys, place, 3), update(self.values, other.values, place, 2))
+
+
+class Layer(NamedTuple):
+    """Holds what decoding keeps of a layer: its parameters, and room for the keys and values of a whole sequence."""
+
+    params: Any
+    past: Past
 
 
 class Row(NamedTuple):
     """Holds what differs between the layers. The leaves have a leading axis [depth] outside of a block."""
 
-    number: jax.Array  # of the layer, int32
-    kind: jax.Array  # of the layer's mask, int32
-    past: Past | None = None  # keys and values of earlier tokens
+    number: jax.Array | int  # of the layer, int32
+    kind: jax.Array | int  # of the layer's mask, int32
+    past: tuple[Past, jax.Array] | None = None  # of a sequence, and the place of the token in it, int32 []
 
 
 class Attention(nn.Module):
-    """Applies self-attention over tokens x [B, N, C]: (output [B, N, C], (keys, values) of these tokens).
+    """Applies self-attention over tokens x [B, N, C]: (output [B, N, C], keys and values).
 
     mask: which keys a query sees, bool [N, M]; None: all. angles: rotation of queries and keys, [N, C / heads / 2], or
-    None. past: keys and values of M tokens. Then x has one token (N = 1), which sees itself and the past of its mask.
+    None. past: keys and values of a sequence of M tokens, and a place. Then x is the one token there (N = 1). It sees
+    the sequence, itself included. The keys and values that are returned are those of x, or of the sequence with x.
     """
 
     heads: int
@@ -45,7 +64,11 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, mask: jax.Array | None, angles: jax.Array | None, past: Past | None
+        self,
+        x: jax.Array,
+        mask: jax.Array | None,
+        angles: jax.Array | None,
+        past: tuple[Past, jax.Array] | None = None,
     ) -> tuple[jax.Array, Past]:
         width = x.shape[-1]
         if width % self.heads:
@@ -54,38 +77,35 @@ class Attention(nn.Module):
         query, key, value = split_heads(joined, 3, self.heads)
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
-        own = jnp.moveaxis(key, 1, 3), jnp.moveaxis(value, 1, 2)
+        own = Past(jnp.moveaxis(key, 1, 3), jnp.moveaxis(value, 1, 2))
         if past is None:
             mixed = attend(query, key, value, None if mask is None else mask[None, None], causal=mask is not None)
         else:
-            mixed = attend_past(query[:, 0], *own, past, mask)
+            sequence, place = past
+            own = sequence.written(own, place)
+            mixed = attend_past(query[:, 0], own, mask)
         init = nn.initializers.normal(self.output_deviation)
         output = Dense(width, dtype=self.dtype, kernel_init=init, name='output')(mixed.reshape(x.shape))
         return output, own
 
 
-def attend_past(query: jax.Array, key: jax.Array, value: jax.Array, past: Past, mask: jax.Array | None) -> jax.Array:
-    """Attends from one token to itself and to earlier tokens, in float32.
+def attend_past(query: jax.Array, past: Past, mask: jax.Array | None) -> jax.Array:
+    """Attends from one token to a sequence, in float32.
 
-    A matrix product of one row would first copy the layer's part of the cache. Sums of products read it in place.
+    A matrix product of one row would first copy the keys and values. Sums of products read them in place.
 
     Args:
         query: of the token, [B, heads, D].
-        key, value: of the token, [B, heads, D, 1] and [B, heads, 1, D].
         past: keys and values of M tokens.
         mask: which of these the token sees, bool [1, M]; None: all.
 
     Returns:
         Mixed values [B, heads, D].
     """
-
-    scaled = query.astype(jnp.float32)[..., None] / math.sqrt(query.shape[-1])
-    scores, own = ((scaled * keys).sum(2) for keys in (past[0], key))
+    scores = (query.astype(jnp.float32)[..., None] / math.sqrt(query.shape[-1]) * past.keys).sum(2)
     if mask is not None:
         scores = jnp.where(mask[None], scores, -jnp.inf)
-    shares = jax.nn.softmax(jnp.concatenate([scores, own], -1), -1)
-    mixed = (shares[..., :-1, None] * past[1]).sum(2) + shares[..., -1:] * value[:, :, 0]
-    return mixed.astype(value.dtype)
+    return (jax.nn.softmax(scores)[..., None] * past.values).sum(2).astype(past.values.dtype)
 
 
 class Block(nn.Module):
@@ -127,8 +147,9 @@ class Block(nn.Module):
 class Stack(nn.Module):
     """Applies `depth` blocks and a last normalisation; the parameters of the blocks are stacked in `blocks`.
 
-    Args of the call: x, masks, angles and keys as for `Block`; kinds: the mask of each layer, in a cycle; past: keys
-    and values with a leading axis [depth]; outputs: whether to return the keys and values of the layers.
+    Args of the call: x, masks, angles and keys as for `Block`; kinds: the mask of each layer, in a cycle; outputs:
+    whether to return the keys and values of the layers, with a leading axis [depth]. layers: what decoding keeps of
+    each. Then x is one token, at `place`, and the layers with that token are returned.
     """
 
     heads: int
@@ -147,15 +168,23 @@ class Stack(nn.Module):
         angles: jax.Array | None = None,
         keys: jax.Array | None = None,
         kinds: tuple[int, ...] = (0,),
-        past: Past | None = None,
         outputs: bool = False,
-    ) -> tuple[jax.Array, Past | None]:
+        layers: list[Layer] | None = None,
+        place: jax.Array | None = None,
+    ) -> tuple[jax.Array, Any]:
         x = Dropout(self.dropout, name='dropout')(x, keys)
         block = Block(self.heads, self.ratio, self.dropout, self.depth, self.dtype, name='blocks')
-        numbers = np.arange(self.depth, dtype=np.int32)
-        rows = Row(jnp.asarray(numbers), jnp.asarray(np.array(kinds, np.int32)[numbers % len(kinds)]), past)
-        how = dict(outputs=outputs, unrolled=self.unrolled, remat=self.remat)
-        x, own = repeat_with_rows(block, self.depth, x, rows, masks, angles, keys, **how)
+        cycle = [kinds[number % len(kinds)] for number in range(self.depth)]
+        if layers is None:
+            rows = Row(jnp.arange(self.depth, dtype=jnp.int32), jnp.asarray(cycle, jnp.int32))
+            how = dict(outputs=outputs, unrolled=self.unrolled, remat=self.remat)
+            x, own = repeat_with_rows(block, self.depth, x, rows, masks, angles, keys, **how)
+        else:
+            assert place is not None, 'layers without a place'
+            params = [layer.params for layer in layers]
+            steps = [Row(number, cycle[number], (layer.past, place)) for number, layer in enumerate(layers)]
+            x, pasts = apply_in_turn(block, params, x, steps, masks, angles)
+            own = list(map(Layer, params, pasts))
         return LayerNorm(dtype=self.dtype, name='norm')(x), own
 
 

@@ -25,8 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from genlab.networks.autoregressive.blocks import POSITIONS, SMALL, Positions, Prefix, Stack, rotary_angles
+from genlab.networks.autoregressive.blocks import POSITIONS, SMALL, Layer, Past, Positions, Prefix, Stack, rotary_angles
 from genlab.networks.layers.dense import Dense
+from genlab.networks.layers.repetition import split_copies
 
 MASKS = ('full', 'row', 'column', 'convolution')
 Cache = dict[str, Any]
@@ -96,8 +97,9 @@ class Transformer(nn.Module):
     def start(self, count: int, **condition: jax.Array | None) -> Cache:
         """Returns the cache of `count` examples before the first place.
 
-        `keys` [depth, count, heads, D, T] and `values` [depth, count, heads, T, D] have room for a whole sequence of T
-        tokens, and hold those of the prefix but for its last token. `last` [count, width] is the embedding of that one.
+        `layers` has room for the keys and values of a whole sequence of T tokens: keys [count, heads, D, T] and values
+        [count, heads, T, D] of each layer. They hold those of the prefix but for its last token. `last` [count, width]
+        is the embedding of that one. `layers` also has the parameters, split once here and not for each place.
         """
         prefix = self.prefix(count, **condition).astype(self.dtype)
         before, total = prefix.shape[1] - 1, prefix.shape[1] + math.prod(self.shape) - 1
@@ -105,9 +107,11 @@ class Transformer(nn.Module):
         values = keys.swapaxes(3, 4)
         if before:
             _, own = self.run(prefix[:, :-1], np.arange(before), outputs=True)
-            keys = keys.at[..., :before].set(own[0])
-            values = values.at[..., :before, :].set(own[1])
-        return {'keys': keys, 'values': values, 'last': prefix[:, -1]}
+            keys = keys.at[..., :before].set(own.keys)
+            values = values.at[..., :before, :].set(own.values)
+        params = split_copies(self.stack.variables['params']['blocks'], self.depth)
+        layers = [Layer(*layer) for layer in zip(params, map(Past, keys, values), strict=True)]
+        return {'layers': layers, 'last': prefix[:, -1]}
 
     def advance(self, cache: Cache, previous: jax.Array, place: jax.Array | int) -> tuple[jax.Array, Cache]:
         """Predicts one place from the cache of those before.
@@ -126,10 +130,8 @@ class Transformer(nn.Module):
             token = token + self.places()[jnp.maximum(place - 1, 0)][None]
         x = jnp.where(place == 0, cache['last'], token.astype(self.dtype))[:, None]
         at = self.prefix.size - 1 + place
-        x, own = self.run(x, at[None], past=(cache['keys'], cache['values']), outputs=True)
-        keys = jax.lax.dynamic_update_slice_in_dim(cache['keys'], own[0], at, 4)
-        values = jax.lax.dynamic_update_slice_in_dim(cache['values'], own[1], at, 3)
-        return self.logits(x[:, 0].astype(jnp.float32)), {**cache, 'keys': keys, 'values': values}
+        x, layers = self.run(x, at[None], layers=cache['layers'])
+        return self.logits(x[:, 0].astype(jnp.float32)), {**cache, 'layers': layers}
 
     def hidden(self, x: jax.Array, keys: jax.Array | None, condition: dict[str, jax.Array | None]) -> jax.Array:
         """Returns the last hidden layer at all tokens but the last one of the grid, [B, P + h * w - 1, width]."""
@@ -141,19 +143,24 @@ class Transformer(nn.Module):
         x = jnp.concatenate([self.prefix(len(x), **condition), tokens], 1).astype(self.dtype)
         return self.run(x, np.arange(x.shape[1]), keys)[0]
 
-    def run(self, x: jax.Array, at: Any, keys: jax.Array | None = None, past: Any = None, outputs: bool = False) -> Any:
+    def run(
+        self,
+        x: jax.Array,
+        at: Any,
+        keys: jax.Array | None = None,
+        outputs: bool = False,
+        layers: list[Layer] | None = None,
+    ) -> Any:
         """Applies the blocks to tokens x [B, N, width] at positions `at` [N] of the sequence."""
         prefix = self.prefix.size
         kinds = sorted({*self.attention})
-        seen = at if past is None else np.arange(past[0].shape[-1])
+        seen = at if layers is None else np.arange(prefix + math.prod(self.shape) - 1)
         masks = visible(at, seen, prefix, self.shape, tuple(kinds), self.kernel)
-        if past is not None:
-            masks = masks & (seen[None] != at[:, None])[None]  # the cache has no entry of the token itself yet
         angles = None
         if self.positions == 'rotary':
             angles = jnp.asarray(rotary_angles(tuple(self.shape), prefix, self.width // self.heads))[at]
-        layers = tuple(kinds.index(name) for name in self.attention)
-        return self.stack(x, masks, angles, keys, layers, past, outputs)
+        cycle = tuple(kinds.index(name) for name in self.attention)
+        return self.stack(x, masks, angles, keys, cycle, outputs, layers, None if layers is None else at[0])
 
     def predict_grid(self, hidden: jax.Array) -> jax.Array:
         """Returns the logits of the grid from the hidden layer at all tokens."""

@@ -1,6 +1,6 @@
 """Repeats a block over stacked parameters, so that a network of any depth compiles one block."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -84,21 +84,53 @@ def _repeat(
 def _unrolled(
     call: Callable, block: nn.Module, depth: int, x: Any, rows: Any, inputs: tuple, remat: bool
 ) -> tuple[Any, Any]:
-    """Applies the copies one after another.
+    """Applies the copies one after another. An unrolled scan would stack what the gradient needs of each copy."""
+    params = split_copies(block.variables['params'], depth)
+    split = [jax.tree.map(lambda leaf, number=number: leaf[number], rows) for number in range(depth)]
+    x, outputs = _apply_in_turn(call, block, params, x, split, inputs, remat)
+    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
 
-    An unrolled scan would stack what the gradient needs of each copy. `lax.split` splits all rows at once, so that the
-    gradients of the rows are concatenated. Indexing would add `depth` arrays of the full size instead.
+
+def split_copies(params: Any, depth: int) -> list[Any]:
+    """Splits stacked parameters, leaves [depth, ...], into those of each copy.
+
+    `lax.split` splits all rows at once, so that the gradients of the rows are concatenated. Indexing would add `depth`
+    arrays of the full size instead.
     """
-    leaves, tree = jax.tree.flatten(block.variables['params'])
+    leaves, tree = jax.tree.flatten(params)
     parts = [[row[0] for row in jax.lax.split(leaf, [1] * depth)] for leaf in leaves]
+    return [jax.tree.unflatten(tree, [part[number] for part in parts]) for number in range(depth)]
+
+
+def apply_in_turn(
+    block: nn.Module, params: Sequence[Any], x: jax.Array, rows: Sequence[Any], *inputs: Any
+) -> tuple[jax.Array, list[Any]]:
+    """Does the same as `repeat_with_rows`, with parameters, rows and outputs that are not stacked.
+
+    A loop around this call reads and writes them in place. Of stacked ones it would copy the part of each layer.
+
+    Args:
+        block: as for `repeat_with_rows`.
+        params: of the copies, see `split_copies`.
+        x: input of the first copy.
+        rows: of the copies, pytrees.
+        *inputs: further inputs, the same for every copy.
+
+    Returns:
+        The last x, and the output of each copy.
+    """
+    return _apply_in_turn(lambda block, *given: block(*given), block, params, x, rows, inputs, False)
+
+
+def _apply_in_turn(
+    call: Callable, block: nn.Module, params: Sequence, x: Any, rows: Sequence, inputs: tuple, remat: bool
+) -> tuple[Any, list[Any]]:
     single, outputs = nn.apply(call, block.clone(parent=None, name=None)), []
 
     def one(params, x, row):
         return single({'params': params}, x, row, *inputs)
 
-    for number in range(depth):
-        params = jax.tree.unflatten(tree, [part[number] for part in parts])
-        row = jax.tree.map(lambda leaf: leaf[number], rows)
-        x, output = (jax.checkpoint(one) if remat else one)(params, x, row)
+    for own, row in zip(params, rows, strict=True):
+        x, output = (jax.checkpoint(one) if remat else one)(own, x, row)
         outputs.append(output)
-    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
+    return x, outputs
