@@ -53,7 +53,7 @@ def mnist(config):
     MNIST is prepared by TFDS in config.data.images_dir; '' is its default."""
     config.data.update(dir='free-spoken-digit-dataset/recordings', name='mnist', speaker='theo')
     config.model.speech.dropout = 0.2
-    _steps(config, 2000, 5000)
+    _steps(config, 2000, 10_000)
     config.sample.chunk = 256
 
 

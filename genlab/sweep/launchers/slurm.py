@@ -4,6 +4,7 @@ import pathlib
 import re
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 
 from genlab.errors import UserError
@@ -14,8 +15,8 @@ from genlab.sweep.trials import port, together
 
 NEEDS = 'run the sweep where Slurm is installed'
 WARNING = 120  # seconds before the time limit, in which a run saves
-# Polls in a row. A task that is requeued leaves the queue for a moment, and a shared file system shows its code late.
-LOST = 3
+# Seconds out of the queue. A task that is requeued leaves it for a moment, and a shared file system shows its code late.
+LOST = 30.0
 
 # Slurm signals the shell of a task too: its trap keeps it until it has written the code of the process.
 SCRIPT = """#!/bin/bash
@@ -67,7 +68,7 @@ class Slurm:
         self._options = shlex.split(options)
         self._jobs: list[Job] = []
         self._array = ''
-        self._absent: dict[str, int] = {}  # id -> polls in a row in which its task was not in the queue
+        self._absent: dict[str, float] = {}  # id -> time of the first of the polls that do not find it in the queue
         self._stopped = False
 
     def render(self, jobs: Sequence[Job]) -> str:
@@ -133,13 +134,13 @@ class Slurm:
         if verdict.state != 'again':
             return Status(verdict.state, verdict.reason)
         if queued:
-            self._absent[job.id] = 0
+            self._absent.pop(job.id, None)
             running = queued in ('RUNNING', 'COMPLETING', 'STAGE_OUT')
             return Status('running' if running else 'waiting', '' if running else verdict.reason)
         if self._stopped:
             return Status('stopped')
-        self._absent[job.id] = self._absent.get(job.id, 0) + 1
-        if self._absent[job.id] < LOST:
+        now = time.monotonic()
+        if now - self._absent.setdefault(job.id, now) < LOST:
             return Status('waiting', verdict.reason)
         return Status('failed', 'it left the queue without an exit code')
 
