@@ -31,10 +31,11 @@ from ml_collections import ConfigDict
 
 from benchmarks.parity import certify
 from genlab import experiment, published
-from genlab.diffusion import generation
+from genlab.diffusion import generation, processes, times
 from genlab.diffusion.model import make_model
+from genlab.networks.adversarial import stylegan2
 from genlab.networks.diffusion import unet
-from genlab.networks.layers import normalization
+from genlab.networks.layers import embedding, equalized, modulated, normalization
 from genlab.noise import normal, stream
 from genlab.published import mapping
 from genlab.published.mapping import Table
@@ -43,7 +44,8 @@ from genlab.training import parallel, players
 from genlab.training.program import make_init, programs
 from genlab.training.state import State
 
-WIDE = (normalization, unet, players)  # modules that compute parts in float32 whatever the type of their inputs
+# Modules that compute parts in float32 whatever the type of their inputs.
+WIDE = (embedding, equalized, generation, modulated, normalization, players, processes, stylegan2, times, unet)
 
 
 def arguments(description: str, source: str) -> argparse.Namespace:

@@ -54,11 +54,11 @@ def compare_samples(certificate: compare.Certificate, config: ConfigDict, peer: 
     from diffusers import DDIMScheduler
 
     variables = compare.converted(certificate, config, 'newer', compare.tensors_of(peer), counted=False)['denoiser']
-    scheduler = DDIMScheduler(1000, timestep_spacing='trailing')
-    scheduler.set_timesteps(4)
     peer.double()
-    samples = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float64))
-    with torch.no_grad():
+    samples = compare.double(x)
+    with torch.no_grad(), compare.widened():
+        scheduler = DDIMScheduler(1000, timestep_spacing='trailing')
+        scheduler.set_timesteps(4)
         for time in scheduler.timesteps:
             samples = scheduler.step(peer(samples, time).sample, time, samples).prev_sample
     peer.float()
@@ -81,8 +81,9 @@ def compare_step(certificate: compare.Certificate, config: ConfigDict, peer: tor
     moved, rates = compare.Moved(peer), config.optimizer.denoiser
     optimizer = torch.optim.Adam(peer.parameters(), rates.learning_rate, (rates.b1, rates.b2), rates.epsilon)
     noise = compare.double(epsilon)
-    seen = DDPMScheduler(1000).add_noise(compare.double(x), noise, steps)
-    functional.mse_loss(peer(seen, steps).sample, noise).backward()
+    with compare.widened():
+        seen = DDPMScheduler(1000).add_noise(compare.double(x), noise, steps)
+        functional.mse_loss(peer(seen, steps).sample, noise).backward()
     torch.nn.utils.clip_grad_norm_(peer.parameters(), rates.clip)
     optimizer.step()
     table = compare.table_of(certificate, config, 'newer')

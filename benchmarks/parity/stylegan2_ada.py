@@ -7,6 +7,7 @@ import functools
 import math
 import pickle
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,14 @@ def natural(module: torch.nn.Module) -> torch.nn.Module:
             if bias is not None:
                 bias.mul_(2.0 ** -round(math.log2(getattr(layer, 'bias_gain', 1.0))))
     return module
+
+
+def widened(module: torch.nn.Module, x: torch.Tensor, *args: Any, **named: Any) -> torch.Tensor:
+    """Calls a module of the peer; for float64, what it converts to float32 stays float64."""
+    if x.dtype != torch.float64:
+        return module(x, *args, **named)
+    with compare.widened():
+        return module(x, *args, **named)
 
 
 def main() -> None:
@@ -77,6 +86,9 @@ def main() -> None:
     record = published.record('stylegan2_ada')
     mapping.check(record.complete(config), record.translate(tree), 'the pickle')
     nets, draw = generators.networks(config, None), np.random.default_rng(0)
+    config.model.dtype = 'float64'
+    exact = generators.networks(config, None)
+    config.model.dtype = 'float32'
     drawn = functools.partial(compare.drawn, draw, options)
 
     tensors = tree['G_ema']['state']
@@ -92,9 +104,10 @@ def main() -> None:
     output = compare.compare(
         certificate,
         'StyleGAN2, synthesis',
-        lambda styles: generator.synthesis(styles, noise_mode='const'),
+        lambda styles: widened(generator.synthesis, styles, noise_mode='const'),
         lambda styles: nets.generator.apply(variables['generator'], styles, False),
         styles,
+        (generator.synthesis, lambda styles: exact.generator.apply(variables['generator'], styles, False)),
     )
     if options.fixture:
         inputs = {'z': z, 'styles': styles, 'mapping.output': w}
@@ -103,12 +116,14 @@ def main() -> None:
     tensors = tree['D']['state']
     variables = compare.converted(certificate, config, 'discriminator', tensors)
     x = drawn(BATCH, side, side, 3)
+    judged = variables['discriminator']
     output = compare.compare(
         certificate,
         'StyleGAN2, discriminator',
-        lambda x: judge(x[ORDER], None)[np.argsort(ORDER), 0],
-        lambda x: nets.discriminator.apply(variables['discriminator'], x, False),
+        lambda x: widened(judge, x[ORDER], None)[np.argsort(ORDER), 0],
+        lambda x: nets.discriminator.apply(judged, x, False),
         x,
+        (judge, lambda x: exact.discriminator.apply(judged, x, False)),
     )
     if options.fixture:
         path = options.fixture / 'stylegan2_ada-discriminator.npz'

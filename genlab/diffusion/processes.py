@@ -59,8 +59,8 @@ def from_betas(betas: np.ndarray) -> Process:
 
     Between these times log alpha^2 is linear, so that networks and solvers can use continuous times too.
     """
-    table = np.concatenate([[0.0], np.cumsum(np.log1p(-np.asarray(betas, np.float64)))]).astype(np.float32)
-    times = np.linspace(0, 1, len(table), dtype=np.float32)
+    table = np.concatenate([[0.0], np.cumsum(np.log1p(-np.asarray(betas, np.float64)))])
+    times = np.linspace(0, 1, len(table))
 
     def log_alpha_squared(t: jax.Array) -> jax.Array:
         return jnp.interp(t, times, table)

@@ -25,7 +25,7 @@ def sinusoidal(values: jax.Array, width: int, *, longest: float = 10_000.0, endp
         Embeddings, float32 [B, width].
     """
     frequencies = longest ** -np.linspace(0, 1, width // 2, endpoint)
-    angles = values.astype(jnp.float32)[:, None] * frequencies.astype(np.float32)[None]
+    angles = values.astype(jnp.float32)[:, None] * jnp.asarray(frequencies, jnp.float32)[None]
     waves = (jnp.sin, jnp.cos) if endpoint else (jnp.cos, jnp.sin)
     return jnp.concatenate([wave(angles) for wave in waves], 1)
 
