@@ -24,8 +24,8 @@ def attend(
         query: [B, N, heads, D].
         key, value: [B, M, heads, D] each.
         mask: which keys a query sees, bool [B or 1, 1, N or 1, M]; None: all. A query without any averages all values.
-        causal: whether query i sees no key after i; N = M. The queries are then split into blocks, and the scores of a
-            block with the keys after it are never computed. The result is the same.
+        causal: whether query i sees no key after i; N = M. On a CPU the queries are then split into blocks, and the
+            scores of a block with the keys after it are never computed. The result is the same.
 
     Returns:
         Mixed values [B, N, heads, D].
@@ -34,15 +34,21 @@ def attend(
     query, key, value = (jnp.moveaxis(x, 1, 2) for x in (query, key, value))
     if not causal:
         return jnp.moveaxis(_attend(query, key, value, mask), 2, 1)
-    count = query.shape[2]
-    see = jnp.tri(count, dtype=bool)[None, None]
+    see = jnp.tri(query.shape[2], dtype=bool)[None, None]
     see = see if mask is None else see & mask
+    mixed = jax.lax.platform_dependent(query, key, value, see, cpu=_attend_blocks, default=_attend)
+    return jnp.moveaxis(mixed, 2, 1)
+
+
+def _attend_blocks(query: jax.Array, key: jax.Array, value: jax.Array, see: jax.Array) -> jax.Array:
+    """Does the same as `_attend` where `see` is causal, in blocks of queries."""
+    count = query.shape[2]
     ends = sorted({count * block // BLOCKS for block in range(BLOCKS + 1)})
     parts = [
         _attend(query[:, :, start:stop], key[:, :, :stop], value[:, :, :stop], see[:, :, start:stop, :stop])
         for start, stop in itertools.pairwise(ends)
     ]
-    return jnp.moveaxis(jnp.concatenate(parts, 2), 2, 1)
+    return jnp.concatenate(parts, 2)
 
 
 def _attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None) -> jax.Array:
