@@ -251,6 +251,11 @@ def float64() -> Iterator[None]:
                 module.jnp = jnp
 
 
+def doubled(variables: Any) -> Any:
+    """Returns variables in float64, to be called within `float64`: scales of float32 weights would round."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
+
+
 def sampled(
     config: ConfigDict, variables: Any, x: np.ndarray, condition: Mapping[str, np.ndarray] | None = None
 ) -> np.ndarray:

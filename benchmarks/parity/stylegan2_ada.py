@@ -107,7 +107,10 @@ def main() -> None:
         lambda styles: widened(generator.synthesis, styles, noise_mode='const'),
         lambda styles: nets.generator.apply(variables['generator'], styles, False),
         styles,
-        (generator.synthesis, lambda styles: exact.generator.apply(variables['generator'], styles, False)),
+        (
+            generator.synthesis,
+            lambda styles: exact.generator.apply(compare.doubled(variables['generator']), styles, False),
+        ),
     )
     if options.fixture:
         inputs = {'z': z, 'styles': styles, 'mapping.output': w}
@@ -123,7 +126,7 @@ def main() -> None:
         lambda x: widened(judge, x[ORDER], None)[np.argsort(ORDER), 0],
         lambda x: nets.discriminator.apply(judged, x, False),
         x,
-        (judge, lambda x: exact.discriminator.apply(judged, x, False)),
+        (judge, lambda x: exact.discriminator.apply(compare.doubled(judged), x, False)),
     )
     if options.fixture:
         path = options.fixture / 'stylegan2_ada-discriminator.npz'
