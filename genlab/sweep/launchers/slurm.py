@@ -15,7 +15,7 @@ from genlab.sweep.trials import port, together
 
 NEEDS = 'run the sweep where Slurm is installed'
 WARNING = 120  # seconds before the time limit, in which a run saves
-# Seconds out of the queue. A task that is requeued leaves it for a moment, and a shared file system shows its code late.
+# Seconds out of the queue. A requeued task leaves it for a moment, and a shared file system shows its code late.
 LOST = 30.0
 
 # Slurm signals the shell of a task too: its trap keeps it until it has written the code of the process.
