@@ -113,12 +113,21 @@ def until(true, seconds=240):
 
 
 def follow(launcher):
-    """Polls to the end; a task that was requeued, which Slurm delays by two minutes, begins at once."""
+    """Polls to the end. A task that was requeued, which Slurm delays by two minutes, begins after two seconds.
+
+    Slurm tells attempts of a task apart by whole seconds. A node refuses an attempt that begins in the second in which
+    the one before it ended: "Job credential revoked".
+    """
+    since = {}  # task -> the time at which its delay was first seen
 
     def ended():
-        for line in output('squeue', '--noheader', '--array', '--format=%F_%K %r').splitlines():
-            if line.endswith('BeginTime'):
-                output('scontrol', 'update', f'JobId={line.split()[0]}', 'StartTime=now')
+        lines = output('squeue', '--noheader', '--array', '--format=%F_%K %r').splitlines()
+        delayed = [line.split()[0] for line in lines if line.endswith('BeginTime')]
+        for task in [task for task in since if task not in delayed]:
+            del since[task]
+        for task in delayed:
+            if time.monotonic() - since.setdefault(task, time.monotonic()) > 2:
+                output('scontrol', 'update', f'JobId={task}', 'StartTime=now')
         return all(status.state in FINAL for status in launcher.poll().values())
 
     until(ended)

@@ -27,6 +27,7 @@ GAN, DDPM = str(ROOT / 'configs/gan.py'), str(ROOT / 'configs/ddpm.py')
         ({'data.name': 3}, 'its type is str'),
         ({'train.order': 'generator'}, 'its type is tuple'),
         ({'optimizer.generator.learning_rate': 'fast'}, 'its type is float'),
+        ({'optimizer.generator.learning_rat': 1e-3}, r'adam has no such option.*did you mean learning_rate\?'),
         ({'losses.generator.adversarial': None}, 'give a number, a string or a tuple'),
         ({'train': 3}, 'it is a part: set one of config.train.evaluate_every, '),
         ({'train.sample_every': True}, 'its type is int'),
