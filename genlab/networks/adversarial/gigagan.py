@@ -117,9 +117,17 @@ class _Levels(nn.Module):
             name=f'level_{number}',
         )
 
-    def image(self, x: jax.Array, w: jax.Array, number: int, below: jax.Array | None) -> jax.Array:
+    def image(
+        self,
+        x: jax.Array,
+        w: jax.Array,
+        number: int,
+        below: jax.Array | None,
+        kernel_init: nn.initializers.Initializer = nn.initializers.normal(1.0),
+    ) -> jax.Array:
         """Returns the image of a level, float32: its part added to the doubled image of the level below."""
-        layer = ModulatedConv(self.channels, 1, demodulate=False, dtype=self.dtype, name=f'image_{number}')
+        settings: dict[str, Any] = {'dtype': self.dtype, 'kernel_init': kernel_init, 'name': f'image_{number}'}
+        layer = ModulatedConv(self.channels, 1, demodulate=False, **settings)
         bias = self.param(f'image_bias_{number}', nn.initializers.zeros_init(), (self.channels,))
         part = (layer(x, w) + bias[None, None, None]).astype(jnp.float32)
         return part if below is None else double(below, smooth=True) + part
@@ -146,7 +154,8 @@ class Upsampler(_Levels):
     """Maps styles, a text and small images [B, s, s, channels] to images of the sides S = resolution, ..., 2 s.
 
     An asymmetric U-Net: an encoder of one convolution per side, from s down to `bottom`, and the generator's levels up
-    to the resolution, which join the encoder's features. What they make is added to the small image.
+    to the resolution, which join the encoder's features. What they make is added to the small image. At the start it is
+    zero, so training begins at the doubled image.
     """
 
     bottom: int = 8  # smallest side
@@ -174,7 +183,7 @@ class Upsampler(_Levels):
         for number in range(lowest, top + 1):
             x = self.level(number, doubles=number > lowest)(x, w, context, mask, skips.get(number))
             if number > first:
-                images.append(self.image(x, w, number, images[-1]))
+                images.append(self.image(x, w, number, images[-1], nn.initializers.zeros_init()))
         return tuple(images[:0:-1])
 
 

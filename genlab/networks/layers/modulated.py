@@ -56,11 +56,12 @@ class ModulatedConv(nn.Module):
     demodulate: bool = True
     operation: Callable[[jax.Array, jax.Array], jax.Array] = convolve
     dtype: Any = None
+    kernel_init: nn.initializers.Initializer = nn.initializers.normal(1.0)
 
     @nn.compact
     def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
         shape = (self.side, self.side, x.shape[-1], self.features)
-        kernel = self.param('kernel', nn.initializers.normal(1.0), shape) / math.sqrt(math.prod(shape[:3]))
+        kernel = self.param('kernel', self.kernel_init, shape) / math.sqrt(math.prod(shape[:3]))
         style = EqualizedDense(x.shape[-1], bias=1.0, name='style')(w)
         x, kernel, style = nn.dtypes.promote_dtype(x, kernel, style, dtype=self.dtype)
         return modulated(x, kernel, style, self.demodulate, self.operation)
