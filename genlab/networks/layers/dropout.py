@@ -19,6 +19,6 @@ class Dropout(nn.Module):
         if keys is None or self.rate == 0:
             return x
         layer = stream(keys, f'dropout of {"/".join(self.path)}')
-        # Without the barrier, each operation that uses the mask would draw it again.
+        # Without the barrier, more of the operations that use the mask would draw it again. Some still do on a CPU.
         kept = jax.lax.optimization_barrier(bernoulli(layer, 1 - self.rate, x.shape[1:]))
         return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)
