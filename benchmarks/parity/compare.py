@@ -10,6 +10,7 @@ import argparse
 import ast
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import itertools
 import json
@@ -18,6 +19,7 @@ import os
 import pathlib
 import platform
 import subprocess
+import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -27,15 +29,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from jax._src import source_info_util
 from ml_collections import ConfigDict
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.parity import certify
 from genlab import experiment, published
-from genlab.diffusion import generation, processes, times
+from genlab.diffusion import generation
 from genlab.diffusion.model import make_model
-from genlab.networks.adversarial import stylegan2
-from genlab.networks.diffusion import unet
-from genlab.networks.layers import embedding, equalized, modulated, normalization
 from genlab.noise import normal, stream
 from genlab.published import mapping
 from genlab.published.mapping import Table
@@ -44,18 +45,20 @@ from genlab.training import parallel, players
 from genlab.training.program import make_init, programs
 from genlab.training.state import State
 
-# Modules that compute parts in float32 whatever the type of their inputs.
-WIDE = (embedding, equalized, generation, modulated, normalization, players, processes, stylegan2, times, unet)
-
 
 def arguments(description: str, source: str) -> argparse.Namespace:
     """Parses the flags of a script; `source` says what the folder of the peer is."""
+    # Weights that a function closes over are its arguments then: XLA would spend minutes on folding constants.
+    jax.config.update('jax_use_simplified_jaxpr_constants', True)
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('--source', required=True, type=pathlib.Path, help=source)
     parser.add_argument('--full', action='store_true', help='the published size instead of a tiny network')
     parser.add_argument('--fixture', type=pathlib.Path, help='folder to write the fixture of the tests to')
     parser.add_argument('--certify', action='store_true', help='write the certificate of this size')
     return parser.parse_args()
+
+
+WIDEST = torch.float64
 
 
 class Certificate:
@@ -185,7 +188,7 @@ def compare(
     theirs: Callable[[torch.Tensor], torch.Tensor],
     ours: Callable[[jax.Array], jax.Array],
     x: np.ndarray,
-    double: tuple[torch.nn.Module, Callable[[jax.Array], jax.Array]] | None = None,
+    double: tuple[torch.nn.Module, Callable[[Any, jax.Array], jax.Array], Any] | None = None,
 ) -> np.ndarray:
     """Compares outputs and input gradients.
 
@@ -198,7 +201,8 @@ def compare(
       theirs: maps a tensor [B, C, H, W] or [B, D] to a tensor.
       ours: maps an array [B, H, W, C] or [B, D] to an array of the same layout.
       x: the input in our layout.
-      double: the peer's module, which stays in float64, and our function in float64, to be traced within `float64`.
+      double: for float64: the peer's module, which stays in float64, our function of variables and input, and the
+        variables.
 
     Returns:
       The output of the peer in our layout.
@@ -223,15 +227,17 @@ def compare(
         y = ours(x)
         return (y * last(probe(output.shape)).astype(x.dtype)).sum(), y
 
-    differentiate = jax.jit(jax.value_and_grad(probed, 1, has_aux=True), static_argnums=0)
-    (_, found), slope = differentiate(ours, jnp.asarray(x))
+    differentiate = lambda ours: jax.value_and_grad(functools.partial(probed, ours), has_aux=True)
+    (_, found), slope = jax.jit(differentiate(ours))(jnp.asarray(x))
     figures = {'forward': difference(found, expected), 'gradient': difference(slope, expected_slope)}
     if double is not None and figures['gradient'] >= TOLERANCE:
-        module, exact = double
+        module, exact, variables = double
         module.double()
-        expected_slope = differentiated(torch.float64)[1]
+        with widened():
+            expected_slope = differentiated(WIDEST)[1]
         with float64():
-            slope = differentiate(exact, jnp.asarray(x, jnp.float64))[1]
+            fixed = functools.partial(exact, jax.tree.map(wide, variables))
+            slope = exactly(differentiate(fixed), wide(x))[1]
         figures['gradient64'] = difference(slope, expected_slope)
     certificate.add(title, **figures)
     return expected
@@ -239,21 +245,46 @@ def compare(
 
 @contextlib.contextmanager
 def float64() -> Iterator[None]:
-    """Lets the modules of `WIDE` compute in float64."""
-    wide = types.SimpleNamespace(**{name: getattr(jnp, name) for name in dir(jnp)} | {'float32': jnp.float64})
+    """Lets the modules of genlab compute in float64 what they compute in float32 whatever the type of their inputs."""
+    wider = types.SimpleNamespace(**{name: getattr(jnp, name) for name in dir(jnp)} | {'float32': jnp.float64})
+    mine = [module for name, module in sys.modules.items() if name.startswith('genlab.')]
+    mine = [module for module in mine if getattr(module, 'jnp', None) is jnp]
     with jax.enable_x64(True):
-        for module in WIDE:
-            module.jnp = wide
+        for module in mine:
+            module.jnp = wider
         try:
             yield
         finally:
-            for module in WIDE:
+            for module in mine:
                 module.jnp = jnp
 
 
-def doubled(variables: Any) -> Any:
-    """Returns variables in float64, to be called within `float64`: scales of float32 weights would round."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
+def exactly(function: Callable, *arguments: Any) -> Any:
+    """Computes a function of ours, to be called within `float64`.
+
+    Raises:
+      SystemExit: a part of it computes in a narrower type.
+    """
+    traced = jax.jit(function).trace(*arguments)
+    if found := sorted({*narrow(traced.jaxpr.jaxpr)}):
+        raise SystemExit('not in float64: ' + ', '.join(found))
+    return traced.lower().compile()(*arguments)
+
+
+def narrow(jaxpr: Any) -> Iterator[str]:
+    """Yields the operations of a jaxpr whose results are real numbers in less than float64, with their places."""
+    for equation in jaxpr.eqns:
+        inner = [*jax.core.jaxprs_in_params(equation.params)]
+        for one in inner:
+            yield from narrow(one)
+        real = [found.aval for found in equation.outvars if jnp.issubdtype(found.aval.dtype, jnp.inexact)]
+        if not inner and any(aval.dtype != jnp.float64 for aval in real):
+            yield f'{equation.primitive} ({source_info_util.summarize(equation.source_info)})'
+
+
+def wide(leaf: Any) -> jax.Array:
+    """Returns an array in float64, to be called within `float64`; integers stay."""
+    return jnp.asarray(leaf, jnp.float64 if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf.dtype)
 
 
 def sampled(
@@ -312,15 +343,14 @@ def stepped(
     """
     made = experiment.load(config.experiment)(config, None)
     outline = jax.eval_shape(made.init, batch, key)
-    real = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.inexact)
-    old = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64 if real(leaf) else leaf.dtype), dict(variables))
-    zeros = lambda leaf: jnp.zeros(leaf.shape, jnp.float64 if real(leaf) else leaf.dtype)
+    old = jax.tree.map(wide, dict(variables))
+    zeros = lambda leaf: wide(jnp.zeros(leaf.shape, leaf.dtype))
     params = {network: old[network]['params'] for network in outline.params}
     stats = {network: {name: old[network][name] for name in found} for network, found in outline.stats.items()}
     average = {network: params[network] for network in outline.average}
     optimizer = jax.tree.map(zeros, outline.optimizer)  # moments and counts start at 0
     state = State(jnp.zeros((), jnp.int32), params, stats, optimizer, average)
-    new = jax.jit(made.step)(state, jax.tree.map(lambda leaf: leaf[None], dict(batch)), key)[0]
+    new = exactly(made.step, state, jax.tree.map(lambda leaf: leaf[None], dict(batch)), key)[0]
     return mapping.paths(jax.tree.map(lambda new, old: np.asarray(new - old), new.variables(), state.variables()))
 
 
@@ -358,12 +388,42 @@ def double(x: np.ndarray) -> torch.Tensor:
 
 @contextlib.contextmanager
 def widened() -> Iterator[None]:
-    """Lets code of the peer that asks for float32 get float64."""
-    with (
-        mock.patch.object(torch, 'float32', torch.float64),
-        mock.patch.object(torch.Tensor, 'float', torch.Tensor.double),
-    ):
-        yield
+    """Lets code of the peer that asks for float32 get float64.
+
+    Raises:
+      SystemExit: a part of it computes in a narrower type.
+    """
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(WIDEST)
+    try:
+        with (
+            mock.patch.object(torch, 'float32', WIDEST),
+            mock.patch.object(torch.Tensor, 'float', torch.Tensor.double),
+            Narrow() as mode,
+        ):
+            yield
+    finally:
+        torch.set_default_dtype(usual)
+    if mode.found:
+        raise SystemExit('not in float64: ' + ', '.join(sorted(mode.found)))
+
+
+class Narrow(TorchDispatchMode):
+    """Collects the names of the peer's operations whose results are real numbers in less than float64.
+
+    `lift_fresh` only takes in an array, before its conversion.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        made = [one for one in (result if isinstance(result, tuple | list) else (result,)) if torch.is_tensor(one)]
+        if any(one.is_floating_point() and one.dtype is not WIDEST for one in made):
+            self.found |= {str(function)} - {'aten.lift_fresh.default'}
+        return result
 
 
 class Moved:

@@ -51,7 +51,7 @@ def main() -> None:
             lambda x, peer=module, kind=kind: peer(x)[:, 0] if kind == 'D_A' else peer(x),
             lambda x, ours=ours, variables=variables: ours.apply(variables, x, False),
             x,
-            (module, lambda x, ours=exact, variables=variables: ours.apply(variables, x, False)),
+            (module, lambda variables, x, ours=exact: ours.apply(variables, x, False), variables),
         )
         if options.fixture:
             compare.write_fixture(options.fixture / f'cyclegan-{kind}.npz', tensors, {'x': x}, output)

@@ -62,7 +62,7 @@ def main() -> None:
             lambda x, peer=one_by_one(module), network=network: peer(x)[:, 0] if network[0] == 'd' else peer(x),
             lambda x, ours=ours, variables=variables: ours.apply(variables, x, False),
             x,
-            (module, lambda x, ours=exact, variables=variables: ours.apply(variables, x, False)),
+            (module, lambda variables, x, ours=exact: ours.apply(variables, x, False), variables),
         )
         if options.fixture:
             path, ignored = options.fixture / f'pix2pix-{kind}.npz', ('.running_mean', '.running_var', '_tracked')

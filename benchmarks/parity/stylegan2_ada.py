@@ -7,7 +7,6 @@ import functools
 import math
 import pickle
 import sys
-from typing import Any
 
 import numpy as np
 import torch
@@ -40,14 +39,6 @@ def natural(module: torch.nn.Module) -> torch.nn.Module:
             if bias is not None:
                 bias.mul_(2.0 ** -round(math.log2(getattr(layer, 'bias_gain', 1.0))))
     return module
-
-
-def widened(module: torch.nn.Module, x: torch.Tensor, *args: Any, **named: Any) -> torch.Tensor:
-    """Calls a module of the peer; for float64, what it converts to float32 stays float64."""
-    if x.dtype != torch.float64:
-        return module(x, *args, **named)
-    with compare.widened():
-        return module(x, *args, **named)
 
 
 def main() -> None:
@@ -104,12 +95,13 @@ def main() -> None:
     output = compare.compare(
         certificate,
         'StyleGAN2, synthesis',
-        lambda styles: widened(generator.synthesis, styles, noise_mode='const'),
+        lambda styles: generator.synthesis(styles, noise_mode='const'),
         lambda styles: nets.generator.apply(variables['generator'], styles, False),
         styles,
         (
             generator.synthesis,
-            lambda styles: exact.generator.apply(compare.doubled(variables['generator']), styles, False),
+            lambda variables, styles: exact.generator.apply(variables, styles, False),
+            variables['generator'],
         ),
     )
     if options.fixture:
@@ -123,10 +115,10 @@ def main() -> None:
     output = compare.compare(
         certificate,
         'StyleGAN2, discriminator',
-        lambda x: widened(judge, x[ORDER], None)[np.argsort(ORDER), 0],
+        lambda x: judge(x[ORDER], None)[np.argsort(ORDER), 0],
         lambda x: nets.discriminator.apply(judged, x, False),
         x,
-        (judge, lambda x: exact.discriminator.apply(compare.doubled(judged), x, False)),
+        (judge, lambda variables, x: exact.discriminator.apply(variables, x, False), judged),
     )
     if options.fixture:
         path = options.fixture / 'stylegan2_ada-discriminator.npz'
