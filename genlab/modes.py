@@ -43,9 +43,9 @@ def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
         if jax.process_index() == 0:
             try:
                 sinks.check(config)
-                networks = description.describe(config, build)  # a config that is refused leaves no folder
+                networks, state = description.described(config, build)  # a config that is refused leaves no folder
                 if not (folder / 'config.json').exists():
-                    check_first_step(declared(config, build))
+                    check_first_step(declared(config, build), state)
                 workdir.create(folder)
                 stack.enter_context(lock(folder))
                 workdir.claim(folder, config)

@@ -25,7 +25,6 @@ from genlab.run import terminal, workdir
 from genlab.run.files import path_of
 from genlab.run.platform import set_up_jax
 from genlab.sweep import hyper, trials
-from genlab.training import optimizers
 from genlab.training.program import check_first_step, declared
 
 PREFIX = 'sweep_'  # of the generators in a config file
@@ -67,7 +66,8 @@ def applied(config: ConfigDict, trial: Mapping[str, Any]) -> dict[str, Any]:
       The overrides with the values that the config holds afterwards, so that 1 and 1.0 of a rate are the same trial.
 
     Raises:
-      ConfigError: a key is unknown, an optimizer has no such option, or a value is not of the type of its key.
+      ConfigError: a key is unknown, or a value is not of the type of its key. `check` tells whether options of choices
+        are known.
     """
     trial = dict(sorted(hyper.merged([trial]).items()))
     words = {trials.argument(key, value): key for key, value in trial.items()}
@@ -87,9 +87,6 @@ def applied(config: ConfigDict, trial: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f'sweep: config.{words[word]}={value!r}: give a number, a string or a tuple')
         main.select(config, word)
     main.leave_source(config, {word.partition('=')[0] for word in words})
-    for player in dict.fromkeys(key.split('.')[1] for key in trial if key.startswith('optimizer.')):
-        # An option that the config does not hold passes the lock: the optimizer's own signature is asked.
-        optimizers.build(config.optimizer[player], config.train.steps, f'config.optimizer.{player}')
     return {key: _plain(at(config, key), trial[key]) for key in trial}
 
 

@@ -126,17 +126,18 @@ def declared(config: ConfigDict, build: Build, sources: dict[str, data.Source] |
     return programs(config.copy_and_resolve_references(), build, placement, declared=True, sources=sources)
 
 
-def check_first_step(schedule: Sequence[Program]) -> None:
+def check_first_step(schedule: Sequence[Program], first: State | None = None) -> None:
     """Raises where training would be refused at its first step, after all that `programs` checks. Compiles nothing.
 
     Args:
       schedule: of `declared`.
+      first: the shapes of the first state, where they are known.
 
     Raises:
       ConfigError: a network refuses its sizes, a phase changes the tree of the state, the config names an average of an
         unknown network, or weighs a term that is not offered.
     """
-    states = [outline(make_init(program)) for program in schedule]
+    states = [first or outline(make_init(schedule[0])), *(outline(make_init(program)) for program in schedule[1:])]
     _check_states(states)
     for program, state in zip(schedule, states):
         if check := program.experiment.check:
