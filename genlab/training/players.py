@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genlab.errors import ConfigError
+from genlab.errors import ConfigError, meant
 from genlab.training.state import State
 
 Schedule = Callable[[jax.Array], jax.Array] | float
@@ -96,6 +96,20 @@ def make_step(
         return state.replace(step=state.step + 1, average=move_averages(state, average)), metrics
 
     return step
+
+
+def check_terms(players: Mapping[str, Player], state: State, batch: Mapping[str, jax.Array], keys: jax.Array) -> None:
+    """Raises ConfigError where a player weighs a term that it does not offer. Takes no gradient.
+
+    Args:
+      players: by name.
+      state: before the first step.
+      batch: leaves [B, ...], prepared.
+      keys: one per example, [B].
+    """
+    for name, player in players.items():
+        terms, _ = player.objective(state.variables(), batch, keys, state.step)
+        _check_offered(name, terms, player.weights)
 
 
 def _without(player: Player, name: str, terms: Collection[str]) -> Player:
@@ -180,11 +194,7 @@ def _weigh(
     Returns:
       The metrics, scalars, and the collections that terms return beside their value.
     """
-    for term in weights:
-        if term not in terms:
-            raise ConfigError(
-                f'config.losses.{name}.{term}: {name} offers no such term; it offers {", ".join(sorted(terms))}'
-            )
+    _check_offered(name, terms, weights)
     metrics, collections = {}, []
     for term in weights:
         value = terms[term]() if callable(terms[term]) else terms[term]
@@ -195,6 +205,16 @@ def _weigh(
     summed = [term for term, weight in weights.items() if not (isinstance(weight, (int, float)) and weight == 0)]
     loss = jnp.asarray(sum(weights[term] * metrics[term] for term in summed), jnp.float32)
     return {**metrics, 'loss': loss}, collections
+
+
+def _check_offered(name: str, terms: Collection[str], weights: Collection[str]) -> None:
+    """Raises where a player weighs a term that its objective does not offer."""
+    for term in weights:
+        if term not in terms:
+            raise ConfigError(
+                f'config.losses.{name}.{term}: {name} offers no such term; it offers '
+                f'{", ".join(sorted(terms))}{meant(term, terms)}'
+            )
 
 
 def _agree(gradients: Tree, metrics: Tree, stats: Tree, axis: str | None) -> tuple[Tree, Tree, Tree]:
