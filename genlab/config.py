@@ -124,7 +124,7 @@ def vary(config: ConfigDict, variant: str, variants: Mapping[str, Variant]) -> C
     for number, name in enumerate(names):
         apply = choose(variants, name, 'variant')
         if name in names[:number]:
-            raise ConfigError(f'variant={variant!r}: {name} stands twice: name each variant once')
+            raise ConfigError(f'variant={variant!r}: {name} is named twice: name each variant once')
         try:
             apply(config)
         except (KeyError, AttributeError, TypeError) as error:
@@ -161,7 +161,7 @@ def tfds(config: ConfigDict, name: str, resolution: int | None = None) -> None:
 def codes(config: ConfigDict, folder: str) -> None:
     """Models the codes of another run's tokenizer, whose folder is `config.model.tokenizer`.
 
-    `config.data.dir` is the same value under another key: whoever sets one sets both.
+    `config.data.dir` is the same value under another key: setting one sets both.
 
     Args:
       config: the config to change.
@@ -254,7 +254,7 @@ def with_ramp_steps(tree: Any, total_steps: int) -> Any:
 
 
 def check_ramp(value: object, where: str) -> None:
-    """Raises ConfigError if a part of a config that stands for a number is no ramp(). `where` is its dotted key."""
+    """Raises ConfigError if a part in place of a number is not a ramp(). `where` is its dotted key."""
     if not isinstance(value, ConfigDict):
         return
     if {*value.keys()} != RAMP:
@@ -429,7 +429,7 @@ def put(config: ConfigDict, key: str, value: object) -> None:
 
 
 def check_key(config: ConfigDict, dotted: str, where: str = '') -> None:
-    """Raises with the near miss where `dotted` is no key of the config."""
+    """Raises ConfigError with the nearest key if `dotted` is not a key of the config."""
     node, path = config, 'config'
     for part in dotted.split('.'):
         if not isinstance(node, ConfigDict) or part not in node:

@@ -52,7 +52,7 @@ def decode(content: bytes) -> tuple[np.ndarray, int]:
             warnings.simplefilter('ignore')  # unknown chunks, and sizes that a pipe could not fill in
             rate, samples = wavfile.read(io.BytesIO(content))
     except Exception as error:  # a damaged header raises nearly anything
-        raise ValueError('it is no WAV file, or it is damaged') from error
+        raise ValueError('it is not a WAV file, or it is damaged') from error
     if not RATES[0] <= rate <= RATES[1]:
         raise ValueError(f'its rate is {rate} Hz, not {RATES[0]} to {RATES[1]}')
     if samples.dtype == np.uint8:
@@ -64,7 +64,7 @@ def decode(content: bytes) -> tuple[np.ndarray, int]:
     if not len(samples):
         raise ValueError('it has no samples')
     if not np.isfinite(samples).all():
-        raise ValueError('it has samples that are no numbers')
+        raise ValueError('it has samples that are not numbers')
     return samples.astype(np.float32), int(rate)
 
 

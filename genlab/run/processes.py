@@ -18,7 +18,7 @@ from absl import logging
 from genlab.errors import PREEMPTED, UserError
 
 LOST = b'JAX distributed service detected fatal errors'  # what JAX prints before it aborts a process
-LINE = 'another process of this run has ended: start all again, they go on from the last checkpoint'
+LINE = 'another process of this run has ended: start all again, they continue from the last checkpoint'
 SPARE = 5  # seconds that JAX may take beyond the heartbeat
 
 

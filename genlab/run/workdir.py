@@ -66,7 +66,7 @@ def claim(path: pathlib.Path, config: ConfigDict) -> None:
     if begun and (path / 'config.json').exists():
         if keys := compare(path, config):
             raise ConfigError(
-                f'--workdir={path}: it holds a run of another config; {", ".join(keys)} differ: '
+                f'--workdir={path}: it holds a run of another config (different {", ".join(keys)}): '
                 'use that config, or name another folder'
             )
         check_ramps(*_comparable(path, config))

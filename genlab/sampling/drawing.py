@@ -161,7 +161,7 @@ def beside(rows: np.ndarray, samples: np.ndarray) -> np.ndarray:
 
 
 def names(given: Given, count: int) -> list[str]:
-    """Returns a file name without ending for each of `count` samples: their number, or the name of the given file.
+    """Returns a file name without extension for each of `count` samples: their number, or the name of the given file.
 
     Further samples of the same file have a number behind the name.
     """

@@ -12,7 +12,7 @@ from genlab.data.images import decode, decode_halves, refusal
 from genlab.data.source import Field, Source, declaration, from_arrays, image_field, label_field
 from genlab.data.sources import listing
 from genlab.data.sources.decoding import decode_all, fits
-from genlab.data.sources.said import NAMED, printable, say
+from genlab.data.sources.messages import NAMED, printable, say
 from genlab.errors import ConfigError, UserError, warn_once
 
 WORDS = 64  # longest caption in tokens

@@ -20,7 +20,7 @@ import numpy as np
 from genlab.data.source import Field, Source, from_arrays, label_field
 from genlab.data.sources import table
 from genlab.data.sources.digits import digits
-from genlab.data.sources.said import printable
+from genlab.data.sources.messages import printable
 from genlab.errors import ConfigError, choose
 
 NAMES = ('earthquakes', 'letters', 'digits', 'csv')
@@ -200,7 +200,7 @@ def _is_number(text: str) -> bool:
 def _number(where: str, column: str, text: str) -> float:
     """Returns the number in a cell; raises ConfigError if it is none, or not finite. `where`: for messages."""
     if not _is_number(text) or not math.isfinite(float(text)):
-        raise ConfigError(f'{where}: {text!r} in the column {column} is no number: complete it, or remove the row')
+        raise ConfigError(f'{where}: {text!r} in the column {column} is not a number: complete it, or remove the row')
     return float(text)
 
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
-from genlab.data.sources.said import printable, say
+from genlab.data.sources.messages import printable, say
 from genlab.errors import ConfigError
 
 TABLES = {'labels.csv': ',', 'captions.tsv': '\t'}
@@ -34,7 +34,7 @@ def read(root: Path, files: Collection[str]) -> dict[str, dict[str, str]]:
         if not os.path.lexists(path):
             continue
         if not path.is_file():
-            raise ConfigError(f'{shown(path)} is no regular file: replace it by a table, or remove it')
+            raise ConfigError(f'{shown(path)} is not a regular file: replace it by a table, or remove it')
         return _rows(path, _text(path), delimiter, set(files))
     return {}
 

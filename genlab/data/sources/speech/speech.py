@@ -18,7 +18,7 @@ from genlab.data import audio, fingerprint
 from genlab.data.cache import cached
 from genlab.data.source import UNKNOWN_LABEL, Field, Source, declaration
 from genlab.data.sources.decoding import decode_all
-from genlab.data.sources.said import printable
+from genlab.data.sources.messages import printable
 from genlab.data.sources.speech import recordings, synthesis
 from genlab.errors import ConfigError, choose
 
