@@ -66,7 +66,7 @@ class Estimate(NamedTuple):
 
 
 class Run:
-    """A trained model and what it can do. A method that the model has no ability for raises ConfigError in one line.
+    """A trained model and what it can do. A method without the ability it needs raises ConfigError in one line.
 
     folder: of the run.
     step: of the checkpoint.
@@ -287,7 +287,7 @@ class Run:
 
     @functools.cached_property
     def _estimates(self) -> dict[str, Estimate]:
-        """The estimates of the log-likelihood by their names, the one that is taken unasked first."""
+        """Returns the estimates of the log-likelihood by name, the default one first."""
         found: dict[str, Estimate] = {}
         estimates = self.experiment.likelihood or Likelihood()
         if self.experiment.conditions.fields:  # of files or held-out examples, which `evaluate` reads
@@ -353,7 +353,7 @@ class Run:
         self._compared = True
 
     def _given(self, count: int, label: Any, prompt: Any) -> Given:
-        """Returns what is asked of samples: a word for all of them, or fields with a row per sample."""
+        """Returns the requested condition: one word for all samples, or fields with a row per sample."""
         if _many(label) or _many(prompt):
             rows = self._worded(count, label, prompt)
             return Given(fields=rows, names=tuple(map(str, range(count))))
@@ -485,7 +485,7 @@ class Run:
 
 
 def _key(config: ConfigDict) -> str:
-    """Returns what a model depends on of the settings that may be changed after training, as text."""
+    """Returns as text the settings that may change after training and that the model depends on."""
     parts = {name: workdir.plain(config)[name] for name in ('sample', 'evaluate')}
     kept = {name: {key: value for key, value in part.items() if key not in IGNORED} for name, part in parts.items()}
     return json.dumps(kept, sort_keys=True)

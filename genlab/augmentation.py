@@ -28,7 +28,7 @@ class Augment(NamedTuple):
 
     transform: Transform
     probability: float = 1.0  # at the start
-    target: float = 0.0  # of the mean sign of the logits of real images; 0: the probability stays
+    target: float = 0.0  # for the mean sign of the logits of real images; 0: the probability is constant
     images: float = 500_000.0  # in which the probability could go from 0 to 1
 
 

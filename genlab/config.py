@@ -201,7 +201,7 @@ def lazy(weight: float | ConfigDict, every: int) -> ConfigDict:
     """Returns the weight of a term that is computed on every `every`-th step only, as plain values.
 
     On those steps the weight is multiplied by `every`, so the mean gradient over the steps is unchanged (Karras et al.
-    2020, section 3.1). The steps between are another compiled program, without the term.
+    2020, section 3.1). All other steps are another compiled program, without the term.
 
     Args:
       weight: a number or a ramp().
@@ -355,8 +355,8 @@ FIXED = (
 def phases(config: ConfigDict) -> Iterator[Phase]:
     """Yields the phases of a run: one, unless `config.phases` is set.
 
-    `config.phases` is a tuple of overlays: ({'until': 500, 'losses.model.kl': 0.0}, {'restart': ('model',)}). Each lies
-    over the config itself, from the end of the phase before to the step `until`; the last one lasts to `train.steps`.
+    `config.phases` is a tuple of overlays: ({'until': 500, 'losses.model.kl': 0.0}, {'restart': ('model',)}). Each is
+    laid over the config itself, from the end of the previous phase to the step `until`. The last one has no `until`.
     Data, sampling and evaluation follow the overlay too. The tree of the state is the same in all phases. `restart`
     names players whose optimizers forget their moments when the phase begins.
 
@@ -452,7 +452,7 @@ def ending(config: ConfigDict, name: str, path: str = 'config') -> list[str]:
 
 
 def differences(old: Mapping, new: Mapping, ignore: tuple[str, ...] = (), prefix: str = '') -> list[str]:
-    """The dotted keys whose values differ between two nested dicts of plain values, below those ignored."""
+    """Returns the dotted keys whose values differ between two nested dicts of plain values, except those ignored."""
     keys = []
     for key in sorted({*old, *new}):
         path = f'{prefix}{key}'
@@ -527,7 +527,7 @@ def small(config: ConfigDict) -> ConfigDict:
         for weight in terms.values():
             if _is_lazy(weight):
                 weight.every = 2
-            elif isinstance(weight, ConfigDict):  # a term that sets in later would never be seen
+            elif isinstance(weight, ConfigDict):  # a term that starts later would never be computed
                 weight.begin = min(weight.begin, 1)
     config.train.update(
         steps=max(4, 2 * len(config.phases)),

@@ -74,7 +74,7 @@ def run(names: list[str]) -> int:
             raise ConfigError(f'--to={target}: name one file to write')
         folder = path_of(FLAGS.workdir)
         step = runs.export(folder, target, paths[0], FLAGS.record or published.OWN, FLAGS.kind, FLAGS.checkpoint)
-        terminal.show(f'weights of step {step}: {paths[0]}, and their shapes beside it')
+        terminal.show(f'weights of step {step}: {paths[0]}, and their shapes next to it')
         return 0
     command.check_checkpoint('--from')
     choose(files.READERS, form, '--from')

@@ -236,11 +236,11 @@ def literal(text: str) -> object:
 
 
 def locate(argument: str) -> str:
-    """Resolves --config=configs/x.py from any folder: a path absent here is looked up beside the package."""
+    """Resolves --config=configs/x.py from any folder: a path absent here is looked up next to the package."""
     path = pathlib.Path(argument.removeprefix('--config=').partition(':')[0])
-    beside = ROOT / path
-    if argument.startswith('--config=') and not path.exists() and beside.exists():
-        return argument.replace(str(path), str(beside), 1)
+    packaged = ROOT / path
+    if argument.startswith('--config=') and not path.exists() and packaged.exists():
+        return argument.replace(str(path), str(packaged), 1)
     return argument
 
 
@@ -283,7 +283,7 @@ def config_files() -> list[pathlib.Path]:
 def outline(file: pathlib.Path) -> tuple[str, dict[str, str]] | None:
     """Returns the docstring of a config file, and those of its variants by name; None if it has no get_config.
 
-    The file is parsed and not executed: a folder configs/ may hold files that are none of genlab's.
+    The file is parsed and not executed: a folder configs/ may hold files that do not belong to genlab.
     """
     tree = ast.parse(file.read_text(encoding='utf-8'))
     functions = {node.name: ast.get_docstring(node) or '' for node in tree.body if isinstance(node, ast.FunctionDef)}

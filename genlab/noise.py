@@ -23,7 +23,7 @@ PARITY = np.uint32(0x1BD11BDA)  # of its key schedule
 
 
 def named_key(key: jax.Array, name: str) -> jax.Array:
-    """Folds the CRC-32 of a name into a key."""
+    """Folds the CRC-32 of a name into a key, so that equal names give equal streams on every machine."""
     return jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
 
 

@@ -317,7 +317,7 @@ def annealed_log_weights(
         return (machine.step(at(beta), v, keys, number), log_weights), None
 
     steps = len(betas) - 1
-    v = machine.step(start, jnp.zeros((keys.shape[0], len(base)), base.dtype), keys, steps)  # exact: units are apart
+    v = machine.step(start, jnp.zeros((keys.shape[0], len(base)), base.dtype), keys, steps)  # an exact draw
     log_weights = jnp.full(keys.shape, machine.log_independent(start))
     levels = jnp.asarray(betas, base.dtype)
     return jax.lax.scan(anneal, (v, log_weights), (jnp.arange(steps), levels[:-1], levels[1:]))[0][1]

@@ -36,7 +36,7 @@ class Mixture(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Sums over examples, weighted by responsibilities r: the sufficient statistics, about the means mu in force."""
+    """Sums over examples, weighted by responsibilities r: the sufficient statistics, about the current means mu."""
 
     counts: jax.Array  # [K], sum r
     shift: jax.Array  # [K, D], sum r (x - mu)
@@ -341,7 +341,7 @@ def plus_plus(key: jax.Array, x: jax.Array, components: int) -> jax.Array:
 def start(key: jax.Array, x: jax.Array, components: int, kind: str, floor: float) -> Mixture:
     """Starts a mixture: k-means++ centres, the shares and means of their clusters, and the pooled covariance.
 
-    Every component starts with the covariance within all clusters. That of a small cluster alone would be singular.
+    Every component starts with the covariance within all clusters. The covariance of a small cluster would be singular.
 
     Args:
       key: of the centres.

@@ -3,9 +3,9 @@
 A clip is resampled to 8,000 Hz and cut into Hann windows of 25 ms, one per 10 ms. The power spectrum of each window is
 summed in triangular bands of equal width on the HTK mel scale. Features are the logarithms of these energies.
 
-Clips become comparable, each by itself: quiet ends are cut off, energies have a floor below the loudest one of the
-clip, the level and the tilt of its mean spectrum are removed, and the variance is 1. So features depend little on gain
-and microphone, and not at all on other clips. A file of a person has the same features as in a set.
+Each clip is normalised separately. Quiet ends are cut off, and energies have a floor relative to the loudest one. The
+level and the tilt of the mean spectrum are removed, and the variance is 1. So features depend little on gain and
+microphone, and not at all on other clips. A user's file has the same features as a file of a set.
 """
 
 import functools
@@ -174,7 +174,7 @@ def _loud(loudness: np.ndarray, most: int) -> tuple[int, int]:
 
 
 def features(path: str | Path, field: Field) -> dict[str, np.ndarray]:
-    """Returns the features of one WAV file of a person, as a source of speech has them.
+    """Returns the features of one WAV file of a user, as a source of speech has them.
 
     Args:
         path: of the file.

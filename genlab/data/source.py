@@ -39,7 +39,7 @@ class Source:
     checkpoint: identifies the weights that encoded the examples, for codes of a tokenizer; other weights give the
         values another meaning.
     fingerprint: of the examples, where it is known without reading them; None: `fingerprint.of` hashes all rows.
-    domains: sources of disjoint fields whose examples are no pairs, see `unpaired`; (): the rows are examples.
+    domains: sources of disjoint fields whose examples are not pairs, see `unpaired`; (): the rows are examples.
     """
 
     name: str
@@ -127,7 +127,7 @@ def only(source: Source, names: Collection[str]) -> Source:
 def unpaired(first: Source, second: Source) -> Source:
     """Returns a source of two domains that have no counterparts in each other.
 
-    `Batches` draws each domain in an order of its own. Row i of this source holds example i of both; a shorter domain
+    `Batches` draws each domain in its own order. Row i of this source holds example i of both; a shorter domain
     repeats, so that all examples can be read by their index. What is known of the examples is known of the first.
 
     Args:
@@ -197,5 +197,5 @@ def label_field(classes: int) -> Field:
     return Field((), np.dtype(np.int32), 0, classes - 1)
 
 
-# Labels of data that are not there: the number of classes is unknown.
+# Labels of missing data: the number of classes is unknown.
 UNKNOWN_LABEL = Field((), np.dtype(np.int32), 0, np.inf)

@@ -29,7 +29,7 @@ class Motion(NamedTuple):
 
 
 def augment(images: jax.Array, keys: jax.Array, probability: float) -> tuple[jax.Array, jax.Array]:
-    """Transforms every image by a random motion of its own.
+    """Transforms every image by its own random motion.
 
     Each transform applies with `probability`, with two exceptions. The flip left to right has a probability of 1/2,
     unless `probability` is 0. The flip top to bottom has half of `probability`.

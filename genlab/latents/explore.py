@@ -261,7 +261,7 @@ def invert(
     codes: Codes,
     held_out: Batch,
 ) -> Explored:
-    """Draws held-out examples beside their inversions, which start from their codes if the model encodes.
+    """Draws held-out examples next to their inversions, which start from their codes if the model encodes.
 
     Squared errors are means over pixels in [0, 1], or over the coordinates of points.
 
@@ -304,10 +304,10 @@ def mix(config: ConfigDict, codes: Codes, held_out: Batch) -> Explored:
         return Explored({}, {}, {})
     count = config.explore.pairs
     both = codes.prior(2 * count) if codes.prior else starts(codes, held_out, 2 * count)
-    beside, above = both[:count], both[count:]
-    mixed = codes.mix(np.repeat(beside, count, 0), np.concatenate([above] * count))
+    left, above = both[:count], both[count:]
+    mixed = codes.mix(np.repeat(left, count, 0), np.concatenate([above] * count))
     grid = mixed.reshape(count, count, *mixed.shape[1:])
-    return Explored({'mixing': strips.table(grid, codes.decode(above), codes.decode(beside))}, {}, {})
+    return Explored({'mixing': strips.table(grid, codes.decode(above), codes.decode(left))}, {}, {})
 
 
 def edit(
@@ -317,7 +317,7 @@ def edit(
     variables: Variables,
     kept: list[np.ndarray],
 ) -> Explored:
-    """Draws held-out examples beside inpainted and translated versions, VERSIONS of each.
+    """Draws held-out examples next to inpainted and translated versions, VERSIONS of each.
 
     The right half or the middle is inpainted. A model of codes edits the images behind them.
 

@@ -30,16 +30,16 @@ def frames(decoded: np.ndarray, reference: np.ndarray | None = None) -> np.ndarr
     return np.concatenate([shown, shown[-2:0:-1]])
 
 
-def table(mixed: np.ndarray, above: np.ndarray, beside: np.ndarray) -> np.ndarray:
+def table(mixed: np.ndarray, above: np.ndarray, left: np.ndarray) -> np.ndarray:
     """Draws a table of images with margins: uint8 [H, W, C].
 
     Args:
       mixed: [rows, columns, H, W, C].
       above: [columns, H, W, C], the top margin.
-      beside: [rows, H, W, C], the left margin.
+      left: [rows, H, W, C], the left margin.
     """
     corner = np.ones_like(above[:1])
-    rows = [np.concatenate([corner, above])] + [np.concatenate([side[None], row]) for side, row in zip(beside, mixed)]
+    rows = [np.concatenate([corner, above])] + [np.concatenate([side[None], row]) for side, row in zip(left, mixed)]
     return images.grid(images.enlarged(np.concatenate(rows)), len(rows[0]))
 
 

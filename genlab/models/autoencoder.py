@@ -40,7 +40,7 @@ Fields = dict[str, Any]  # fields of both networks that the config sets outside 
 
 
 def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a deterministic autoencoder of images, but for the changes."""
+    """Returns `config.model` of a deterministic autoencoder of images, with changes."""
     return choices.filled(
         'config.model',
         dict(

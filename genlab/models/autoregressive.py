@@ -34,7 +34,7 @@ Named = dict[str, jax.Array]  # keyword arguments of the network
 
 
 class Values(NamedTuple):
-    """Holds what a network sees at the places of a grid, and what its outputs say of them."""
+    """Describes the values at the places of a grid: the input of a network, and the meaning of its outputs."""
 
     shape: tuple[int, int]  # h, w
     enter: Callable[[jax.Array], jax.Array]  # data x [B, ...] -> values [B, h, w] or [B, h, w, C]
@@ -59,7 +59,7 @@ class Autoregressive(NamedTuple):
 
 
 def settings(network: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of an autoregressive model, but for the changes."""
+    """Returns `config.model` of an autoregressive model, with changes."""
     known = choices.filled(
         'config.model',
         dict(
@@ -76,7 +76,7 @@ def settings(network: ConfigDict, **changes: Any) -> dict[str, Any]:
 
 
 def sampling(**changes: Any) -> dict[str, Any]:
-    """Returns `config.sample` of an autoregressive model, but for the changes."""
+    """Returns `config.sample` of an autoregressive model, with changes."""
     return choices.filled(
         'config.sample',
         dict(

@@ -1,8 +1,8 @@
 """Boltzmann machines: one network, trained by the contrast of data and Gibbs samples, or by the exact likelihood.
 
-The data give states v of the visible units: images from -1 to 1 become 0 to 1 for binary units, and are divided by the
-standard deviation `deviation` for Gaussian ones. Only binarised images of binary units, and dequantised images of
-Gaussian ones, have a likelihood. For the arguments that all families share, see `genlab.models`.
+The data determine states v of the visible units. For binary units, images are rescaled from [-1, 1] to [0, 1]. For
+Gaussian units, they are divided by the standard deviation `deviation`. Only binarised images of binary units, and
+dequantised images of Gaussian ones, have a likelihood. For the arguments that all families share, see `genlab.models`.
 """
 
 import math
@@ -36,7 +36,7 @@ EXAMPLES = 10_000  # most training examples that base rates are measured on
 
 
 def settings(machine: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a Boltzmann machine, but for the changes."""
+    """Returns `config.model` of a Boltzmann machine, with changes."""
     return choices.filled(
         'config.model',
         dict(
@@ -222,7 +222,7 @@ def sample(model: Boltzmann, variables: Variables, keys: jax.Array, condition: C
 
 
 def chain(model: Boltzmann, own: Mapping[str, Any], keys: jax.Array) -> jax.Array:
-    """Runs a Gibbs chain per key, from a draw with the base rates.
+    """Runs one Gibbs chain per key, which starts with a draw from the base rates.
 
     Args:
         model: the machine.
@@ -328,7 +328,7 @@ def restricted(
     """Makes a restricted machine.
 
     Args:
-        config: whose model has the keys of `settings` but for `machine` and `latent_size`.
+        config: whose model has the keys of `settings` except `machine` and `latent_size`.
         axis: mapped axis of the devices.
         shape: of an example.
         hidden_size: number of hidden units.

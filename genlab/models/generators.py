@@ -20,7 +20,10 @@ def networks(config: ConfigDict, axis: str | None) -> Networks:
 
 
 def _dense(config: ConfigDict, axis: str | None, *, features: tuple[int, ...]) -> Networks:
-    """Of points if the config says their dimensions, else of images; there the discriminator's layers are reversed."""
+    """Returns dense networks of points if the config gives their dimensions, else of images.
+
+    The discriminator of images has the layers in reverse order.
+    """
     dtype = jnp.dtype(config.model.dtype)
     if config.model.dimensions:
         return Networks(MLP((*features, config.model.dimensions), dtype=dtype), MLP((*features, 1), dtype=dtype))
@@ -44,7 +47,10 @@ def _dcgan(
 
 
 def _resnet(config: ConfigDict, axis: str | None, *, width: int, spectral: bool, critic_width: int = 0) -> Networks:
-    """`critic_width`: channels of the discriminator; 0: `width`. It sums features with `spectral`, else averages."""
+    """Returns residual networks. The discriminator sums its features with `spectral`, else it averages them.
+
+    critic_width: channels of the discriminator; 0: `width`.
+    """
     shared = dict(resolution=config.data.resolution, dtype=jnp.dtype(config.model.dtype))
     return Networks(
         resnet.Generator(channels=config.data.channels, width=width, axis=axis, **shared),
@@ -55,7 +61,10 @@ def _resnet(config: ConfigDict, axis: str | None, *, width: int, spectral: bool,
 def _progressive(
     config: ConfigDict, axis: str | None, *, resolution: int, level: int, base: int, most: int = 512, group: int = 4
 ) -> Networks:
-    """`resolution`: of the highest level; `level`: the doublings from 4x4 in use, which a phase raises."""
+    """Returns the networks of ProGAN.
+
+    resolution: of the highest level. level: the doublings from 4x4 in use, which a phase raises.
+    """
     shared = dict(resolution=resolution, level=level, base=base, most=most, dtype=jnp.dtype(config.model.dtype))
     generator = progressive.Generator(channels=config.data.channels, **shared)
     return Networks(generator, progressive.Discriminator(group=group, **shared), grows=True)

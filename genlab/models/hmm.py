@@ -21,7 +21,7 @@ from genlab.training.state import State
 
 
 def settings(emission: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a hidden Markov model, but for the changes."""
+    """Returns `config.model` of a hidden Markov model, with changes."""
     return choices.filled(
         'config.model',
         dict(

@@ -70,7 +70,7 @@ def settings(network: ConfigDict, **changes: Any) -> dict[str, Any]:
 
 
 def sampling(**changes: Any) -> dict[str, Any]:
-    """Returns `config.sample` of a masked model, but for the changes: iterative decoding in 12 steps.
+    """Returns `config.sample` of a masked model, with changes: iterative decoding in 12 steps.
 
     The sampler is named: `iterate` with the option `noise`, or `denoise` (genlab.autoregressive.masking), with `steps`.
     """

@@ -1,4 +1,4 @@
-"""Priors: models of grids of values, each place given others. They model codes of a frozen tokenizer, or grey levels.
+"""Priors: models of grids that predict each place from others. They model codes of a frozen tokenizer, or grey levels.
 
 A tokenizer with several grids, such as VQ-VAE-2's, has one model per grid. The first models the coarsest grid; each
 other one is conditioned on the grid before it (Razavi et al. 2019, section 3.2). Samples are decoded images.
@@ -76,7 +76,7 @@ class Level(NamedTuple):
 
 
 class Prior(NamedTuple):
-    """Holds the models of all grids, the first one alone and each other one given the grid before it."""
+    """Holds the models of all grids. Each but the first is conditioned on the previous grid."""
 
     family: Family
     levels: tuple[Level, ...]

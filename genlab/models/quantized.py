@@ -232,7 +232,7 @@ def quantizer_of(config: ConfigDict, axis: str | None) -> Quantizer | ScalarQuan
     """Makes the quantiser of `config.model.quantizer`.
 
     Raises:
-        ConfigError: the player `vae` weighs the term `codebook` and no gradients train one, or the other way round.
+        ConfigError: the player `vae` has a weight for the term `codebook` and no gradients train one, or vice versa.
     """
     quantizer = choices.bind(QUANTIZERS, config.model.quantizer, 'config.model.quantizer')(axis)
     weighed = 'vae' in config.losses and 'codebook' in config.losses.vae

@@ -1,7 +1,8 @@
 """Adversarial networks of images from text, at several scales (GigaGAN, Kang et al. 2023).
 
-Players are a discriminator, a generator with its mapping and its encoder of captions, and a matcher, which learns from
-real pairs whether an image and a caption belong together. With `input`, the generator is an upsampler of that image.
+There are three players: a discriminator, a generator with its mapping and its encoder of captions, and a matcher. The
+matcher learns from real pairs whether an image and a caption belong together. With `input`, the generator is an
+upsampler of that image.
 
 For the arguments that all families share, see `genlab.models`. Terms that compare examples take the
 global batch: they do not depend on the number of devices.
@@ -39,7 +40,7 @@ Predictions = tuple[tuple[jax.Array, ...], ...]  # scale -> depth -> logits [B, 
 
 
 def settings(generator: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model`, but for the changes.
+    """Returns `config.model`, with changes.
 
     Args:
         generator: named('gigagan', ...) or named('upsampler', ...); see GENERATORS.
@@ -178,8 +179,8 @@ MATCHERS: dict[str, Callable[..., ImageText | None]] = {'none': lambda config: N
 def replace_word(captions: jax.Array, others: jax.Array, keys: jax.Array) -> jax.Array:
     """Replaces one word of each caption [B, L] by the other's, at a random place where they differ: [B, L].
 
-    Whole captions nearly always differ in what is easiest to see. With one other word the discriminator has to look at
-    each kind of word (compare Yuksekgonul et al. 2023, section 4).
+    Two captions nearly always differ in the feature that is easiest to see. With a single different word, the
+    discriminator has to use each kind of word (compare Yuksekgonul et al. 2023, section 4).
     """
     chances = jnp.where(captions != others, uniform(keys, captions.shape[1:], 'mismatch'), -1)
     return jnp.where(jax.nn.one_hot(chances.argmax(1), captions.shape[1], dtype=bool), others, captions)

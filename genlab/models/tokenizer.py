@@ -38,7 +38,7 @@ def levels(tree: Any) -> dict[str, Any]:
 def fields(tokenizer: Tokenizer) -> dict[str, Field]:
     """Returns the declarations of the fields with the codes: one per grid.
 
-    Beside several grids of entries there is `codes`, int32 [D]: the values of all grids in the order of `shapes`.
+    Several grids of entries come with a field `codes`, int32 [D]: the values of all grids in the order of `shapes`.
     """
     entries = levels(tokenizer.entries)
     grids = {name: _field(shape, entries[name]) for name, shape in levels(tokenizer.shapes).items()}

@@ -29,7 +29,7 @@ from genlab.training.state import Network
 
 
 def settings(generator: ConfigDict, discriminator: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a model from images to images, but for the changes."""
+    """Returns `config.model` of an image-to-image model, with changes."""
     known = choices.filled(
         'config.model',
         dict(

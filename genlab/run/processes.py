@@ -58,7 +58,7 @@ def together(heartbeat: int) -> Iterator[None]:
 class Abort:
     """Catches SIGABRT, and keeps what libraries write on the file of stderr apart from Python's `sys.stderr`.
 
-    The loss of another process becomes one line and the exit code `PREEMPTED`. Any other abort goes on, with its text.
+    The loss of another process becomes one line and the exit code `PREEMPTED`. Any other abort proceeds, with its text.
     """
 
     def __init__(self) -> None:

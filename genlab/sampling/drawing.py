@@ -144,14 +144,14 @@ def picture(samples: np.ndarray, condition: Mapping[str, Any], reference: np.nda
       condition: of the samples. Images and maps of classes among its fields [N, H, W, C] are shown.
       reference: see `images.picture`.
     """
-    shown = {name: beside(np.asarray(rows), samples) for name, rows in condition.items() if np.ndim(rows) == 4}
+    shown = {name: shaped_like(np.asarray(rows), samples) for name, rows in condition.items() if np.ndim(rows) == 4}
     if not shown or samples.ndim != 4:
         return images.picture(samples, reference)
     return images.pairs({**shown, 'samples': samples})
 
 
-def beside(rows: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Returns images or maps of classes [N, h, w, c] in the shape of samples [N, H, W, C], to be shown beside them."""
+def shaped_like(rows: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Returns images or maps of classes [N, h, w, c] in the shape of samples [N, H, W, C], to be shown with them."""
     if rows.dtype.kind == 'i':
         rows = rows * (2.0 / max(rows.max(), 1)) - 1
     _, height, width, channels = samples.shape

@@ -290,7 +290,7 @@ def start(coordinator: str, processes: int, process_id: int, require: str, heart
         jax.distributed.initialize(heartbeat_timeout_seconds=heartbeat)
     try:
         jax.devices()
-    except (RuntimeError, AssertionError) as error:  # JAX asserts where a platform that is asked for is not installed
+    except (RuntimeError, AssertionError) as error:  # JAX asserts if the requested platform is not installed
         chosen = os.environ.get('JAX_PLATFORMS')
         raise UserError(
             f'JAX cannot open a device ({" ".join(str(error).split())[:200] or "none is there"}): '
@@ -338,8 +338,8 @@ def _split(leaf: np.ndarray, devices: int) -> np.ndarray:
 def _split_largest(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     """Splits the largest axis that TENSOR divides, and the largest of the others that AXIS divides.
 
-    So the first layer of a perceptron is split by its outputs and the second by its inputs, and the hidden units
-    between them need not move (Shoeybi et al. 2019, section 3). Small arrays are replicated.
+    So the first layer of a perceptron is split by its outputs and the second by its inputs. The hidden units between
+    them stay on their devices (Shoeybi et al. 2019, section 3). Small arrays are replicated.
     """
     axes: list[str | None] = [None] * len(shape)
     for name in (TENSOR, AXIS) if math.prod(shape) >= SHARD_FROM else ():

@@ -51,7 +51,7 @@ def restore(
 
     Raises:
       UserError: the run has no checkpoint.
-      ConfigError: it has none of that name.
+      ConfigError: it has no checkpoint of that name.
     """
     config = workdir.with_facts(folder, config)
     schedule = programs(config, build, placement, declared=not data.missing(config.model))

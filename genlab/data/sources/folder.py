@@ -232,7 +232,7 @@ def _words(texts: Collection[str]) -> tuple[tuple[str, ...], int]:
 
 
 def header(place: str, resolution: int = 32, channels: int = 3, split: str = 'train') -> Source | None:
-    """Returns the source of `folder` with images of zeros, for it decodes none; None if the folder is not there."""
+    """Returns the source of `folder` with images of zeros, because it decodes none; None if the folder is missing."""
     if not place or not Path(place).expanduser().is_dir():
         return None
     found = listing.find(place)

@@ -31,7 +31,7 @@ from genlab.errors import ConfigError
 
 FIELDS = ('input', 'image')  # of the first and the second domain
 DOMAINS = ('A', 'B')
-LENGTH = 2**20  # examples that are declared if the folder is not there
+LENGTH = 2**20  # examples that are declared if the folder is missing
 
 
 class Domain(NamedTuple):

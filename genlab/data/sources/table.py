@@ -53,7 +53,7 @@ def cells_of(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[
         delimiter: of the columns.
 
     Raises:
-        ConfigError: a quote is not closed or stands within a cell.
+        ConfigError: a quote is not closed or is within a cell.
     """
     reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
     try:

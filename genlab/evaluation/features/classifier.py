@@ -19,7 +19,7 @@ from genlab.data.cache import cached
 from genlab.evaluation.blocks import in_blocks
 from genlab.losses.perceptual import feature_distance
 
-VERSION = 1  # of the recipe, as far as the constants below do not describe it; a change retrains all classifiers
+VERSION = 1  # of everything that the constants below do not describe; a change retrains all classifiers
 WIDTHS = (16, 32, 64)  # channels of the convolutions
 STEPS = 1000  # of training
 BATCH = 128  # examples per step

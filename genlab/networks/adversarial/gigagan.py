@@ -153,9 +153,9 @@ class Generator(_Levels):
 class Upsampler(_Levels):
     """Maps styles, a text and small images [B, s, s, channels] to images of the sides S = resolution, ..., 2 s.
 
-    An asymmetric U-Net: an encoder of one convolution per side, from s down to `bottom`, and the generator's levels up
-    to the resolution, which join the encoder's features. What they make is added to the small image. At the start it is
-    zero, so training begins at the doubled image.
+    It is an asymmetric U-Net. The encoder has one convolution per side, from s down to `bottom`. The generator's levels
+    go up to the resolution and join the encoder's features. Their output is added to the small image. It is zero at
+    initialisation, so training begins with the doubled image.
     """
 
     bottom: int = 8  # smallest side

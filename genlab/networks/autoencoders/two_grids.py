@@ -1,8 +1,9 @@
-"""The networks of VQ-VAE-2 beside its two encoders: from the top grid to the bottom codes, and from both to the image.
+"""Two networks of VQ-VAE-2: from the top grid to the bottom codes, and from both grids to the image.
 
-Razavi et al. 2019, section 3.1 and appendix A. With width 128, 64 channels per code, two residual blocks of 32 inner
-channels and images of three channels, all networks together have 1,388,867 parameters: the bottom features 364,160, the
-top encoder 295,488, `TopDown` 299,584 and `Decoder` 429,635. Codebooks are not counted: moving averages train them.
+Razavi et al. 2019, section 3.1 and appendix A. Counts are for width 128, 64 channels per code, two residual blocks of
+32 inner channels and images of three channels. All networks together have 1,388,867 parameters: the bottom features
+364,160, the top encoder 295,488, `TopDown` 299,584 and `Decoder` 429,635. Codebooks are not counted: moving averages
+train them.
 """
 
 from typing import Any

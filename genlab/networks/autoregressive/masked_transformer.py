@@ -21,7 +21,7 @@ from genlab.networks.layers.dense import Dense
 class MaskedTransformer(nn.Module):
     """Predicts the tokens of a grid: int32 [B, h, w] in 0 ... entries -> logits, float32 [B, h, w, entries].
 
-    The token `entries` stands for a masked place. Every place sees all places. The arguments of the call are:
+    The token `entries` marks a masked place. Every place sees all places. The arguments of the call are:
 
     x: tokens int32 [B, h, w].
     keys: dropout keys, one per example [B]; None for no dropout.

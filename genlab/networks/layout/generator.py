@@ -1,4 +1,4 @@
-"""Generator of LostGAN (Sun and Wu 2019): objects of given classes in given boxes, each with a latent of its own."""
+"""Generator of LostGAN (Sun and Wu 2019): objects of given classes in given boxes, each with its own latent."""
 
 from typing import Any
 

@@ -92,8 +92,8 @@ def header(images: Source, place: str = '', speaker: str = '', bands: int = 0) -
     """Returns the training split of `speech` with zeros for images and sound: only names of files are read.
 
     Args:
-        images: as `data.declared` returns them. Classes are unknown if they are not there.
-        place, speaker, bands: as in `speech`. Labels are unknown if the folder is not there.
+        images: as `data.declared` returns them. Classes are unknown if the images are missing.
+        place, speaker, bands: as in `speech`. Labels are unknown if the folder is missing.
     """
     fields = _fields(images, bands or audio.BANDS)
 
