@@ -444,8 +444,11 @@ class Run:
         except ValueError:
             raise ConfigError(f'x: give {wanted}, not a list of different shapes') from None
         floats = jax.dtypes.issubdtype(array.dtype, np.floating)
-        right = (floats or array.dtype == np.uint8) if picture else array.dtype.kind in 'iu' if whole else floats
-        if not right or array.shape[1:] != field.shape or not array.size:
+        if picture:
+            typed = floats or array.dtype == np.uint8
+        else:
+            typed = array.dtype.kind in 'iu' if whole else floats
+        if not typed or array.shape[1:] != field.shape or not array.size:
             raise ConfigError(f'x: give {wanted}, not {array.dtype} {list(array.shape)}')
         low, high = (-1, 1) if picture and floats else (field.low, field.high)
         array = array.astype(np.float32) if floats else array
@@ -458,17 +461,8 @@ class Run:
 
     def _codes(self, codes: Codes) -> Codes:
         """Returns codes as arrays of the type that `decode` takes; raises ConfigError if they have another shape."""
-        codec = self.experiment.codec
-        assert codec is not None
-        if codec.prior is not None:
-            prior: Callable = codec.prior
-            expected = jax.eval_shape(prior, self._variables, drawing.keys(0, 0, 1))
-        elif 'encode' in self.abilities:
-            encode: Any = codec.encode
-            zeros, condition = np.zeros((1, *self._field.shape), self._field.dtype), self._worded(1, None, None)
-            batch = lambda: self._batch(zeros, condition, np.arange(1))[0]
-            expected = jax.eval_shape(lambda: encode(self._variables, batch()))
-        else:
+        expected = self._expected_codes()
+        if expected is None:
             return jax.tree.map(np.asarray, codes)
         treedef: Any = jax.tree.structure(expected)
         one = treedef == jax.tree.structure(0)  # a nested list is one array then
@@ -476,12 +470,19 @@ class Run:
         shapes = lambda tree: jax.tree.map(lambda leaf: tuple(leaf.shape[1:]), tree)
         same = treedef == jax.tree.structure(codes)
         if not same or shapes(codes) != shapes(expected) or len({len(leaf) for leaf in jax.tree.leaves(codes)}) != 1:
-            wanted, found = (
-                ', '.join(str(['N', *leaf.shape[1:]]).replace("'", '') for leaf in jax.tree.leaves(tree))
-                for tree in (expected, codes)
-            )
+            wanted, found = _shapes(expected), _shapes(codes)
             raise ConfigError(f'codes: give {wanted}, as encode or prior returns them, not {found}')
         return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), codes, expected)
+
+    def _expected_codes(self) -> Any:
+        """Returns the shapes and types of the codes of one example; None if the model neither draws nor encodes."""
+        codec: Any = self.experiment.codec
+        if codec.prior is not None:
+            return jax.eval_shape(codec.prior, self._variables, drawing.keys(0, 0, 1))
+        if 'encode' not in self.abilities:
+            return None
+        zeros, condition = np.zeros((1, *self._field.shape), self._field.dtype), self._worded(1, None, None)
+        return jax.eval_shape(lambda: codec.encode(self._variables, self._batch(zeros, condition, np.arange(1))[0]))
 
 
 def _key(config: ConfigDict) -> str:
@@ -489,6 +490,11 @@ def _key(config: ConfigDict) -> str:
     parts = {name: workdir.plain(config)[name] for name in ('sample', 'evaluate')}
     kept = {name: {key: value for key, value in part.items() if key not in IGNORED} for name, part in parts.items()}
     return json.dumps(kept, sort_keys=True)
+
+
+def _shapes(codes: Codes) -> str:
+    """Formats the shapes of codes for an error line: '[N, 4, 4], [N, 8, 8]'."""
+    return ', '.join(f'[{", ".join(map(str, ("N", *leaf.shape[1:])))}]' for leaf in jax.tree.leaves(codes))
 
 
 def _outward(made: np.ndarray, dtype: str) -> np.ndarray:

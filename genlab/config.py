@@ -495,6 +495,38 @@ def small(config: ConfigDict) -> ConfigDict:
     limit of training examples is at most 64. Nothing else changes.
     """
     config = config.copy_and_resolve_references()
+    _read_embedded_data(config)
+    config.data.update(resolution=16, batch_size=8)
+    config.data.limit = min(config.data.limit, 64)
+    _shorten_phases(config)
+    _compute_every_term(config)
+    if config.train.order:  # one turn of a player in a row, or two
+        turns = tuple(config.train.order)
+        config.train.order = tuple(turn for n, turn in enumerate(turns) if turns[max(n - 2, 0) : n] != (turn, turn))
+    for optimizer in config.optimizer.values():  # a rate keeps its slope: over four steps it would fall to its end
+        rate = optimizer.learning_rate
+        if isinstance(rate, ConfigDict) and not rate.steps:
+            rate.steps = ramp_steps(rate, config.train.steps)
+    config.train.update(
+        steps=max(4, 2 * len(config.phases)),
+        steps_per_call=2,
+        microbatches=min(config.train.microbatches, 2),
+        log_every=1,
+    )
+    with config.ignore_type():  # 'end' becomes a number
+        config.train.update(sample_every=0, evaluate_every=0)
+    config.sample.update(count=4, chunk=4)
+    if 'steps' in config.sample:
+        config.sample.steps = min(config.sample.steps, 4)
+    config.evaluate.update(count=8, temperatures=4)
+    config.explore.update(pairs=2, steps=3, dimensions=2, examples=16, inversions=2, inversion_steps=2)
+    config.checkpoint.every = 2
+    shrink(config.model)
+    return config
+
+
+def _read_embedded_data(config: ConfigDict) -> None:
+    """Replaces data that would have to be downloaded, in place."""
     if config.data.source in ('tfds', 'folder'):
         config.data.update(source='digits', name='', dir='')
         other = {f'model.{key}': AUTO for key, name, value in settings(config.model) if name in DECLARED and value}
@@ -508,7 +540,10 @@ def small(config: ConfigDict) -> ConfigDict:
         config.data.update(source='scenes', name='', dir='', fields=('style',))
         config.data.unpaired = 'style' if config.data.unpaired else ''
         config.model.input = 'style'
-    config.data.update(resolution=16, batch_size=8)
+
+
+def _shorten_phases(config: ConfigDict) -> None:
+    """Gives each phase two steps and small batches, and drops phases of larger images, in place."""
     overlays = [{**overlay} for overlay in config.phases if overlay.get('data.resolution', 0) <= 16]
     for number, overlay in enumerate(overlays):
         overlay |= {key: 8 for key in overlay if key == 'data.batch_size'}
@@ -516,36 +551,16 @@ def small(config: ConfigDict) -> ConfigDict:
         if number < len(overlays) - 1:
             overlay['until'] = 2 * number + 2
     config.phases = tuple(overlays)
-    if config.train.order:  # one turn of a player in a row, or two
-        turns = tuple(config.train.order)
-        config.train.order = tuple(turn for n, turn in enumerate(turns) if turns[max(n - 2, 0) : n] != (turn, turn))
-    for optimizer in config.optimizer.values():  # a rate keeps its slope: over four steps it would fall to its end
-        rate = optimizer.learning_rate
-        if isinstance(rate, ConfigDict) and not rate.steps:
-            rate.steps = ramp_steps(rate, config.train.steps)
+
+
+def _compute_every_term(config: ConfigDict) -> None:
+    """Lets lazy terms and terms that start later be computed within the first steps, in place."""
     for terms in config.losses.values():
         for weight in terms.values():
             if _is_lazy(weight):
                 weight.every = 2
             elif isinstance(weight, ConfigDict):  # a term that starts later would never be computed
                 weight.begin = min(weight.begin, 1)
-    config.train.update(
-        steps=max(4, 2 * len(config.phases)),
-        steps_per_call=2,
-        microbatches=min(config.train.microbatches, 2),
-        log_every=1,
-    )
-    with config.ignore_type():  # 'end' becomes a number
-        config.train.update(sample_every=0, evaluate_every=0)
-    config.data.limit = min(config.data.limit, 64)
-    config.sample.update(count=4, chunk=4)
-    if 'steps' in config.sample:
-        config.sample.steps = min(config.sample.steps, 4)
-    config.evaluate.update(count=8, temperatures=4)
-    config.explore.update(pairs=2, steps=3, dimensions=2, examples=16, inversions=2, inversion_steps=2)
-    config.checkpoint.every = 2
-    shrink(config.model)
-    return config
 
 
 def shrink(model: ConfigDict) -> None:

@@ -202,15 +202,10 @@ def terms(model: Autoregressive, variables: Variables, batch: Batch, keys: jax.A
     negative = model.values.negative_log(values, outputs)
     offered = {'cross_entropy': negative}
     if caption is not None:
-        text = negative_caption(caption, batch['caption']) / caption.shape[1]
+        text = token_cross_entropy(caption, batch['caption']) / caption.shape[1]
         offered['image'] = negative / math.prod(model.values.shape)
         offered['text'] = jnp.where(lost, 0, text) / (1 - model.drop_condition)
     return offered, {}
-
-
-def negative_caption(logits: jax.Array, caption: jax.Array) -> jax.Array:
-    """Computes minus the log-probability of captions int32 [B, L] from logits [B, L, words], padding included, [B]."""
-    return token_cross_entropy(logits, caption)
 
 
 def sample(model: Autoregressive, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
@@ -218,7 +213,7 @@ def sample(model: Autoregressive, variables: Variables, keys: jax.Array, conditi
     return _generate(model, variables, keys, condition)
 
 
-def complete(
+def inpaint(
     model: Autoregressive, variables: Variables, batch: Batch, mask: jax.Array, keys: jax.Array, condition: Condition
 ) -> jax.Array:
     """Draws the places where the mask is 0, and keeps the others. A place depends on the known ones before it only.
@@ -275,4 +270,4 @@ def measure(model: Autoregressive, variables: Variables, batch: Batch, keys: jax
     values = model.values.enter(batch['x'])
     outputs, caption = predict(model, variables, values, conditions.of_batch(model.conditions, batch))
     found = {'nll': model.values.negative_log(values, outputs)}
-    return found if caption is None else {**found, 'caption_nll': negative_caption(caption, batch['caption'])}
+    return found if caption is None else {**found, 'caption_nll': token_cross_entropy(caption, batch['caption'])}

@@ -62,7 +62,7 @@ class Family(NamedTuple):
     networks: Callable[..., dict[str, Network]]
     terms: Callable[..., Any]
     sample: Callable[..., jax.Array]
-    complete: Callable[..., jax.Array]
+    inpaint: Callable[..., jax.Array]
     measure: Callable[..., dict[str, jax.Array]]
 
 
@@ -132,7 +132,7 @@ def draw(
         if kept is None or mask is None:
             grids[level.field] = prior.family.sample(level.model, variables, keyed, given)
         else:
-            grids[level.field] = prior.family.complete(level.model, variables, {'x': kept}, mask, keyed, given)
+            grids[level.field] = prior.family.inpaint(level.model, variables, {'x': kept}, mask, keyed, given)
     return grids
 
 
@@ -166,7 +166,7 @@ def sample_with_likelihood(
 def inpaint(
     prior: Prior, variables: Variables, batch: Batch, mask: jax.Array, keys: jax.Array, condition: Condition
 ) -> jax.Array:
-    """Draws the pixels where the mask is 0, and keeps the others; see `complete` of the family.
+    """Draws the pixels where the mask is 0, and keeps the others; see `inpaint` of the family.
 
     With a tokenizer, the codes are kept at the places of each grid whose pixels are all known, and the others drawn.
     The unknown pixels do not enter the codes: the encoder sees the mean colour of the known ones in their place.
@@ -336,7 +336,7 @@ AUTOREGRESSIVE = Family(
     autoregressive.networks,
     autoregressive.terms,
     autoregressive.sample,
-    autoregressive.complete,
+    autoregressive.inpaint,
     autoregressive.measure,
 )
 MASKED = Family(_masked, masked.networks, masked.terms, masked.sample, masked.inpaint, masked.measure)
@@ -346,8 +346,8 @@ def _gated_pixelcnn(grid: Grid, *, width: int, layers: int, output_width: int = 
     return GatedPixelCNN(
         grid.shape,
         grid.entries,
-        width,
-        layers,
+        width=width,
+        layers=layers,
         output_width=output_width,
         classes=grid.classes,
         context=grid.above_entries,
@@ -366,8 +366,18 @@ def _pixelcnn_pp(
     dropout: float = 0.5,
     edge_bias: bool = True,
 ):
-    sizes = (mixtures, width, blocks, levels, grid.classes, dropout)
-    return PixelCNNPP(grid.shape, grid.channels, *sizes, dtype=grid.dtype, edge_bias=edge_bias)
+    return PixelCNNPP(
+        grid.shape,
+        grid.channels,
+        mixtures=mixtures,
+        width=width,
+        blocks=blocks,
+        levels=levels,
+        classes=grid.classes,
+        dropout=dropout,
+        edge_bias=edge_bias,
+        dtype=grid.dtype,
+    )
 
 
 def _pixelsnail(
@@ -388,20 +398,20 @@ def _pixelsnail(
     return PixelSNAIL(
         grid.shape,
         grid.entries,
-        width,
-        inner,
-        kernel_size,
-        blocks,
-        residual_blocks,
-        output_blocks,
-        attention,
-        heads,
-        grid.classes,
-        grid.above_entries,
-        context_blocks,
-        dropout,
-        dtype=grid.dtype,
+        width=width,
+        inner=inner,
+        kernel_size=kernel_size,
+        blocks=blocks,
+        residual_blocks=residual_blocks,
+        output_blocks=output_blocks,
+        attention=attention,
+        heads=heads,
+        classes=grid.classes,
+        context=grid.above_entries,
+        context_blocks=context_blocks,
+        dropout=dropout,
         raster=raster,
+        dtype=grid.dtype,
     )
 
 
