@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from genlab import data
 from genlab.data import fingerprint
 from genlab.data.cache import cached
+from genlab.data.sources.messages import say
 from genlab.evaluation.blocks import in_blocks
 from genlab.losses.perceptual import feature_distance
 
@@ -98,6 +99,7 @@ def _fit(source: data.Source, classes: int) -> Any:
 
     The optimizer is Adam with a cosine schedule to zero. Each image is shifted by up to 6 % of its side.
     """
+    say(f'training the classifier of {source.name}, which evaluation needs once per data set')
     network, batches = Network(classes), data.Batches(source, BATCH, seed=0)
     shape = source.fields['image'].shape
     params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, *shape)))['params']
