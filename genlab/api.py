@@ -68,9 +68,9 @@ class Estimate(NamedTuple):
 class Run:
     """A trained model and what it can do. A method without the ability it needs raises ConfigError in one line.
 
-    folder: of the run.
-    step: of the checkpoint.
-    config: of the phase that the step belongs to, with the facts of its data.
+    folder: folder of the run.
+    step: step of the checkpoint.
+    config: config of the phase that the step belongs to, with the facts of its data.
     state: parameters, collections, optimizers and averages; `state.variables(averaged=True)` is what the methods use.
     experiment: the abilities as functions of variables, see `genlab.abilities`.
     """
@@ -132,12 +132,12 @@ class Run:
 
         Args:
           count: number of samples, N.
-          seed: of the noise. Sample i of a seed is the same for any count.
+          seed: seed of the noise. Sample i of a seed is the same for any count.
           label: a class by number or name for all samples, or one per sample.
           prompt: a caption for all samples, or one per sample.
-          truncation: of `config.sample.truncation`, for models that have it.
+          truncation: value of `config.sample.truncation`, for models that have it.
           input, boxes, resolution: files that condition the samples, as the flags of the same names.
-          dtype: of images, 'uint8' or 'float32'.
+          dtype: type of images, 'uint8' or 'float32'.
           settings: other values of `config.sample`, such as steps=20, guidance=3.0 or sampler='heun'.
 
         Returns:
@@ -184,7 +184,7 @@ class Run:
 
         Args:
           codes: as `encode` and `prior` return them, leaves [N, ...].
-          dtype: of images, 'uint8' or 'float32'.
+          dtype: type of images, 'uint8' or 'float32'.
 
         Returns:
           Images [N, H, W, C], points [N, D] or sequences [N, T, D].
@@ -223,8 +223,8 @@ class Run:
 
         Args:
           x, label, prompt: as for `encode`.
-          seed: of the noise, where the model corrupts its input or draws its codes.
-          dtype: of images, 'uint8' or 'float32'.
+          seed: seed of the noise, where the model corrupts its input or draws its codes.
+          dtype: type of images, 'uint8' or 'float32'.
 
         Returns:
           The reconstructions, of the shape of x.
@@ -252,7 +252,7 @@ class Run:
           x, label, prompt: as for `encode`.
           estimate: 'exact'; 'bound', a lower bound; or 'importance', a tighter lower bound by importance weighting.
             None takes the first of them that the model has.
-          seed: of the noise of an estimate.
+          seed: seed of the noise of an estimate.
           latents: per example, of 'importance'.
 
         Returns:

@@ -79,8 +79,8 @@ def apply(augment: Augment, images: jax.Array, keys: jax.Array, probability: jax
         augment: the augmentation.
         images: images [B, H, W, C] in [-1, 1].
         keys: one key per image [B].
-        probability: of each transform, [] in [0, 1].
-        name: of the use. Two uses draw different transforms.
+        probability: probability of each transform, [] in [0, 1].
+        name: name of the use. Two uses draw different transforms.
 
     Returns:
         Images [B, H, W, C].

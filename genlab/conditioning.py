@@ -87,7 +87,7 @@ def from_text(
     """Makes the condition that a user gives in words, the same for `count` samples. What is not given is null.
 
     Args:
-      conditions: of the model; its other fields are left out.
+      conditions: conditions of the model; its other fields are left out.
       source: names the classes and holds the vocabulary of captions; `data.declared` suffices.
       count: number of samples.
       prompt: a caption; '': none.

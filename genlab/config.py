@@ -165,7 +165,7 @@ def codes(config: ConfigDict, folder: str) -> None:
 
     Args:
       config: the config to change.
-      folder: of that run; `runs/<config>-<variant>`, as main names it.
+      folder: folder of that run; `runs/<config>-<variant>`, as main names it.
     """
     config.model.tokenizer = folder
     if config.data.source != 'codes':  # else the two keys are one already

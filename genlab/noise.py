@@ -32,8 +32,8 @@ def stream(keys: jax.Array, name: str, number: int | jax.Array = 0) -> jax.Array
 
     Args:
       keys: one key per example [B].
-      name: of the use.
-      number: of the draw, where one use draws several times.
+      name: name of the use.
+      number: number of the draw, where one use draws several times.
 
     Returns:
       One key per example [B].
@@ -49,7 +49,7 @@ def bits(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
     Args:
       keys: one key per example [B].
-      shape: of the bits of an example.
+      shape: shape of the bits of an example.
 
     Returns:
       Bits, uint32 [B, *shape].

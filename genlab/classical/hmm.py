@@ -60,7 +60,7 @@ def initialise(model: Model, key: jax.Array, x: jax.Array, lengths: jax.Array) -
 
     Args:
       model: its settings.
-      key: of the random numbers.
+      key: key of the random numbers.
       x: sequences [B, T, D].
       lengths: int [B].
     """
@@ -129,7 +129,7 @@ def forward(
 
     Args:
       model: whose `parallel` chooses the recursion or the tree.
-      parameters: of the model.
+      parameters: parameters of the model.
       log_emission: log p(x_t | state), [T, K].
       length: int [].
 
@@ -348,7 +348,7 @@ def maximise(model: Model, parameters: Parameters, sums: dict[str, Any]) -> Para
     Args:
       model: its settings.
       parameters: that the sums were made with.
-      sums: of all sequences.
+      sums: sums over all sequences.
     """
     old, pairs = parameters['transition'], sums['transition']
     if model.stationary:
@@ -458,7 +458,7 @@ def cross_validate(
 
     Args:
       make: number of states -> model.
-      key: of the folds and the initial parameters.
+      key: key of the folds and the initial parameters.
       x: sequences [B, T, D].
       lengths: int [B].
       states: the numbers of states to compare.

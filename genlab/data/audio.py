@@ -177,7 +177,7 @@ def features(path: str | Path, field: Field) -> dict[str, np.ndarray]:
     """Returns the features of one WAV file of a user, as a source of speech has them.
 
     Args:
-        path: of the file.
+        path: path of the file.
         field: the declaration of `speech`, whose shape is [T, bands].
 
     Returns:

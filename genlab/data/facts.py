@@ -38,7 +38,7 @@ def resolve(config: ConfigDict, source: Source, measure: bool = True) -> None:
     """Sets the facts that `config.model` leaves to the data, in place, and compares the declared ones with the data.
 
     Args:
-        config: of a run or phase.
+        config: config of a run or phase.
         source: its training set, as `load` or `declared` returns it.
         measure: whether to measure facts; else those that need the examples count as 1.
 
@@ -164,7 +164,7 @@ def untrained(config: ConfigDict, source: Source) -> str:
     reading its examples.
 
     Args:
-        config: of a run or phase, after `resolve`.
+        config: config of a run or phase, after `resolve`.
         source: its training set.
     """
     number = max((value for _, name, value in settings(config.model) if name == 'classes'), default=0)

@@ -27,7 +27,7 @@ def read(path: str, source: Source, where: str = '--boxes') -> dict[str, np.ndar
     left.
 
     Args:
-        path: of the file.
+        path: path of the file.
         source: declares the fields `boxes` and `box_classes`, and names the classes; `data.declared` suffices.
         where: the flag that gave the path, for errors.
 

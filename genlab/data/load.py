@@ -156,7 +156,7 @@ def _unpaired(config_data: ConfigDict, fields: Sequence[str], how: Callable[[Con
 
     Args:
         config_data: with `unpaired`.
-        fields: of `_requested`.
+        fields: result of `_requested`.
         how: `load` or `declared`.
     """
     name = config_data.unpaired

@@ -44,10 +44,10 @@ def learn(config: ConfigDict, codec: Codec, placement: parallel.Placement, varia
     """Returns `config.explore.examples` codes, of training examples if the model encodes, else from its prior.
 
     Args:
-      config: of the run.
-      codec: of the model; with `encode` or `prior`.
-      placement: of the variables.
-      variables: of the model.
+      config: config of the run.
+      codec: codec of the model; with `encode` or `prior`.
+      placement: placement of the variables.
+      variables: variables of the model.
     """
     run = functools.partial(_in_blocks, placement, variables, config.sample.chunk)
     encode = None if codec.encode is None else functools.partial(_encode, run, codec.encode)

@@ -49,7 +49,7 @@ def save_gif(path: str | Path, pictures: np.ndarray, per_second: float = 12) -> 
     It has 32 levels per channel, which take a quarter of the bytes of 256 levels.
 
     Args:
-      path: of the file.
+      path: path of the file.
       pictures: uint8 [T, H, W, 1 or 3].
       per_second: frames per second.
     """

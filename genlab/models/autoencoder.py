@@ -201,11 +201,11 @@ def load(config: ConfigDict, stack: Stack, state: State, source: Source, placeme
     """Returns the fresh state with the weights of the deep belief network of the run `config.model.pretrained`.
 
     Args:
-        config: of this run.
+        config: config of this run.
         stack: the model.
         state: before the first step.
         source: the training data, which are not used.
-        placement: of the state.
+        placement: placement of the state.
 
     Raises:
         UserError: the run has no checkpoint.

@@ -120,7 +120,7 @@ def from_config(
         config: the config.
         network: the network, made for the grid, the entries and the conditions.
         values: what it predicts, with the filters of `sampling_filters`.
-        name: of the network among the variables.
+        name: name of the network among the variables.
         joint: whether it predicts the caption too.
 
     Raises:
@@ -171,7 +171,7 @@ def predict(
     Args:
         model: the model.
         variables: network -> {collection: values}.
-        values: of the places, [B, h, w] or [B, h, w, C].
+        values: values of the places, [B, h, w] or [B, h, w, C].
         named: keyword arguments of the network.
         train: whether to run the network in training mode.
         keys: dropout keys, one per example [B], or None.

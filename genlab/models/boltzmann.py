@@ -114,11 +114,11 @@ def machine_terms(
     contrastive: F(v) - F(v_k), whose gradient is the update of CD-k or PCD; its value means nothing (Hinton 2002).
     nll: exact negative log-likelihood, for few units and data that have one.
     sparsity: divergence of the mean activations from `rho`; for binary hidden units only.
-    squared_error: of the means of v given the means of h, in [0, 1] for images. It has no gradient.
+    squared_error: squared error of the means of v given the means of h, in [0, 1] for images. It has no gradient.
 
     Args:
         model: the machine.
-        name: of its network.
+        name: name of its network.
         own: variables of its network.
         v: states [B, D] of the visible units.
         position: int [B], of the examples in the global batch.
@@ -330,7 +330,7 @@ def restricted(
     Args:
         config: whose model has the keys of `settings` except `machine` and `latent_size`.
         axis: mapped axis of the devices.
-        shape: of an example.
+        shape: shape of an example.
         hidden_size: number of hidden units.
         visible: kind of the visible units, binary or gaussian.
         hidden: kind of the hidden units; not both are gaussian.
@@ -407,11 +407,11 @@ def start(model: Boltzmann, name: str, observe: str, state: State, source: Sourc
 
     Args:
         model: the machine of the data.
-        name: of its network.
+        name: name of its network.
         observe: the modelled field.
         state: before the first step.
         source: the training set.
-        placement: of the state.
+        placement: placement of the state.
     """
     base = base_rates(model, source, observe)
     own = {'params': state.params[name], **state.stats[name]}

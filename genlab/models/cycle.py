@@ -180,7 +180,7 @@ def generate(
 
     Args:
         model: the model.
-        variables: of the networks.
+        variables: variables of the networks.
         images: images.
         direction: forward or back.
         keys: one key per example [B].
@@ -215,9 +215,9 @@ def discriminator_terms(model: CycleGAN, variables: Variables, batch: Batch, key
 def generator_terms(model: CycleGAN, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
     """Offers for each direction adversarial_*, cycle_* and identity_*.
 
-    cycle_forward: of inputs, translated forward and then back; cycle_back: of targets, the other way (equation 2).
-    identity_forward: of targets that `forward` should leave alone; identity_back: of inputs (section 5.2).
-    Both are mean absolute errors of values in [-1, 1].
+    cycle_forward: error of inputs, translated forward and then back. cycle_back: the same for targets (equation 2).
+    identity_forward: error of targets, which `forward` should not change. identity_back: the same for inputs (section
+    5.2). All are mean absolute errors of values in [-1, 1].
     """
     given = domains(model, batch)
     terms: dict[str, Any] = {}

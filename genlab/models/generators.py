@@ -63,7 +63,7 @@ def _progressive(
 ) -> Networks:
     """Returns the networks of ProGAN.
 
-    resolution: of the highest level. level: the doublings from 4x4 in use, which a phase raises.
+    resolution: resolution of the highest level. level: the doublings from 4x4 in use, which a phase raises.
     """
     shared = dict(resolution=resolution, level=level, base=base, most=most, dtype=jnp.dtype(config.model.dtype))
     generator = progressive.Generator(channels=config.data.channels, **shared)

@@ -85,7 +85,7 @@ def from_config(config: ConfigDict, network: nn.Module, tokens: Tokens, *, name:
         config: the config.
         network: the network, made for the grid, the entries and the conditions.
         tokens: what it predicts.
-        name: of the network among the variables.
+        name: name of the network among the variables.
 
     Raises:
         ConfigError: parts of the config contradict each other, or a choice is unknown.
@@ -150,7 +150,7 @@ def predict(
 def terms(model: Masked, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
     """Offers the terms of the player, nats per example. Each hides its own random places.
 
-    cross_entropy: of the masked tokens, with smoothed labels. The masked share is schedule(r), r uniform in [0, 1].
+    cross_entropy: loss of the masked tokens, with smoothed labels. The masked share is schedule(r), r ~ U[0, 1].
     bound: upper bound of the negative log-likelihood, at one time per example. Times are stratified over the batch.
     """
     tokens, whole = model.tokens.enter(batch['x']), conditions.of_batch(model.conditions, batch)

@@ -119,7 +119,7 @@ def draw(
         keys: one key per example [N].
         condition: condition of the samples, leaves [N, ...].
         known: grids by field that are kept where the mask is 1. A grid without an entry is drawn as a whole.
-        mask: of images, as for `inpaint`; None: grids of `known` are kept as a whole.
+        mask: mask of images, as for `inpaint`; None: grids of `known` are kept as a whole.
     """
     grids: Grids = {}
     for level in prior.levels:
@@ -227,7 +227,7 @@ def from_config(config: ConfigDict, tokenizer: Tokenizer | None = None) -> Prior
     """Makes the prior of `config.model`: see `settings` of its family, which the network decides.
 
     Args:
-        config: of the run. `config.model.network` models the first grid, `config.model.lower` each other one.
+        config: config of the run. `config.model.network` models the first grid, `config.model.lower` each other one.
         tokenizer: whose codes are modelled; None: the pixels of `config.data`.
 
     Raises:

@@ -109,7 +109,7 @@ def quantization_terms(
 
     perplexity: effective number of entries that the batch uses, a diagnostic of weight 0.
     commitment: usually of weight beta = 0.25; offered only with a codebook.
-    codebook: of weight 1; offered only where gradients train the codebook.
+    codebook: usually of weight 1; offered only where gradients train the codebook.
     """
     offered = {'perplexity': quantization.perplexity(quantized.usage)}
     if isinstance(quantizer, Quantizer):

@@ -260,7 +260,7 @@ def discriminate(
 def discriminator_terms(model: TextToImage, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
     """Offers the discriminator's terms.
 
-    adversarial: of images with their captions, over all scales and depths (equation 6).
+    adversarial: loss of images with their captions, over all scales and depths (equation 6).
     matching: real and generated images with a caption that does not fit count as generated (equation 8): the caption
         of the next example, or of its words. Where both captions are equal it is 0.
     r1: the gradient penalty on real images, through all scales.
@@ -299,9 +299,9 @@ def discriminator_terms(model: TextToImage, variables: Variables, batch: Batch, 
 def generator_terms(model: TextToImage, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
     """Offers the generator's terms.
 
-    adversarial: of images with their captions, over all scales and depths.
+    adversarial: loss of images with their captions, over all scales and depths.
     contrastive: how badly the matcher finds the caption of an image among all of the batch (equation 9).
-    absolute_error: of an upsampler, the mean distance to the true image per value.
+    absolute_error: error of an upsampler, the mean distance to the true image per value.
     """
     del step
     condition = from_batch(model.conditions, batch)

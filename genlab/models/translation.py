@@ -102,7 +102,7 @@ def generate(generator: nn.Module, own: Any, given: jax.Array, keys: jax.Array) 
         generator: the network.
         own: its variables.
         given: images, or channels of a map of classes.
-        keys: of the noise, one per example [B].
+        keys: keys of the noise, one per example [B].
     """
     return cast(tuple[jax.Array, dict], generator.apply(own, given, True, keys=keys, mutable=STATES))
 

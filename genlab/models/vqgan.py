@@ -174,7 +174,7 @@ def from_config(config: ConfigDict, axis: str | None, perceptual: nn.Module | No
     """Makes the VQGAN of `config.model`, see `settings`.
 
     Args:
-        config: of the run.
+        config: config of the run.
         axis: the name of the device axis under pmap; None under jit.
         perceptual: the network of the perceptual distance, or None.
 

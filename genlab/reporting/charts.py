@@ -253,7 +253,7 @@ def _drawing(
       across: the range of steps.
       span: the range of values.
       bands: areas behind the curves.
-      places: of the names among the colours.
+      places: places of the names among the colours.
     """
     position = (lambda y: np.log(y)) if scale == 'log' else (lambda y: y)
     low, high = position(span[0]), position(span[1])

@@ -91,9 +91,9 @@ class MetricLog:
         """Saves an image as workdir/<name>/<step>.png and in each sink.
 
         Args:
-          step: of the run.
+          step: step of the run.
           array: uint8 [H, W, 1 or 3].
-          name: of the folder.
+          name: name of the folder.
 
         Raises:
           OSError: the PNG cannot be written.

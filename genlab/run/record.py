@@ -22,7 +22,7 @@ def claim(path: pathlib.Path, config: ConfigDict, train: data.Source, write: boo
 
     Args:
       path: the folder.
-      config: of the run. Phases may read other data, which are not compared.
+      config: config of the run. Phases may read other data, which are not compared.
       train: the training set of `config.data`.
       write: whether this process writes the record.
     """
@@ -47,7 +47,7 @@ def check(path: pathlib.Path, config: ConfigDict, now: fingerprint.Record | None
 
     Args:
       path: the folder. Without a record of the data nothing is compared.
-      config: of the run.
+      config: config of the run.
       now: the record of the data as they are; None loads them, and compares nothing if they are missing.
 
     Returns:

@@ -30,7 +30,7 @@ class Sink(Protocol):
 
         Args:
           step: the last one that is kept, of the restored checkpoint; 0 at the start.
-          rows: of metrics.jsonl as the process before left it, those after `step` included.
+          rows: rows of metrics.jsonl as the process before left it, those after `step` included.
         """
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
@@ -117,7 +117,7 @@ class Wandb:
     before are left out, because they repeat the same numbers. What comes late to a step only enters the summary.
 
     Args:
-      folder: of the run.
+      folder: folder of the run.
       project: its project.
       config: plain values, which wandb shows.
 

@@ -18,7 +18,7 @@ def read(conditions: Conditions, source: Source, path: str = '', boxes: str = ''
     """Reads the files that a user gives.
 
     Args:
-      conditions: of the model.
+      conditions: conditions of the model.
       source: declares the fields.
       path: a picture, a recording (WAV), or a folder of these; '' for none.
       boxes: a file of layouts, see `genlab.data.layouts`; '' for none.

@@ -221,7 +221,7 @@ class Checkpoints:
         """Returns the items of one checkpoint; if it cannot be read, None, and adds the reason to `faults`.
 
         Args:
-          step: of the checkpoint.
+          step: step of the checkpoint.
           template: a pytree of shapes with shardings.
           faults: step -> reason.
         """

@@ -77,10 +77,10 @@ def follow(
     """Trains through all phases, from the newest checkpoint in `folder` or from the start; returns the last state.
 
     Args:
-      config: of the run.
+      config: config of the run.
       schedule: its phases.
-      folder: of the run.
-      placement: of the state over the devices.
+      folder: folder of the run.
+      placement: placement of the state over the devices.
       stop: whether a signal asked to stop.
     """
     with (
@@ -136,12 +136,12 @@ class Loop:
     """A run in progress: its state, and what happens between its steps.
 
     Args:
-      config: of the run. What a phase may change is read from its program instead.
+      config: config of the run. What a phase may change is read from its program instead.
       program: the first phase.
-      folder: of the run.
-      placement: of the state over the devices.
+      folder: folder of the run.
+      placement: placement of the state over the devices.
       checkpoints: the newest one is restored; without any the state before the first step is made.
-      log: of metrics and pictures.
+      log: log of metrics and pictures.
       stop: whether a signal asked to stop.
     """
 

@@ -190,9 +190,9 @@ def run(placement: Placement, function: Callable, variables: Tree, examples: Tre
     """Computes `function(variables, examples)` on the devices of the placement.
 
     Args:
-      placement: of the variables.
+      placement: placement of the variables.
       function: a `jax.jit` that the caller keeps, so that it compiles once.
-      variables: of the model, on the devices.
+      variables: variables of the model, on the devices.
       examples: arrays or typed keys with leaves [N, ...]; split over all devices if they divide N.
 
     Returns:
@@ -224,7 +224,7 @@ def process_rows(batch_size: int, parts: int, microbatches: int = 1) -> slice:
 
     Args:
       batch_size: examples per global batch.
-      parts: of a batch, as the placement has them. Processes whose devices share a part load the same rows.
+      parts: number of parts of a batch in the placement. Processes whose devices share a part load the same rows.
       microbatches: per batch.
 
     Raises:
@@ -280,7 +280,7 @@ def start(coordinator: str, processes: int, process_id: int, require: str, heart
     Args:
       coordinator: host:port of process 0; '' without several processes, or where the cluster's environment names it.
       processes: number of processes.
-      process_id: of this process, from 0.
+      process_id: number of this process, from 0.
       require: 'cpu', 'gpu' or 'tpu'; '' accepts any.
       heartbeat: seconds of silence after which JAX takes a process for dead, and aborts the others.
     """

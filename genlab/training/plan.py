@@ -116,7 +116,7 @@ def plan(config: ConfigDict, build: Build, topology: str | None = None) -> Plan:
     """Compiles the step of the first phase. Computes nothing and reads no data.
 
     Args:
-      config: of the run.
+      config: config of the run.
       build: the experiment of the config.
       topology: a TPU topology, e.g. 'v5e:4x4'; None takes the devices present.
 

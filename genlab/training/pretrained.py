@@ -38,7 +38,7 @@ def restore(
     """Restores a checkpoint of a run.
 
     Args:
-      config: of the run.
+      config: config of the run.
       build: the experiment of the config.
       folder: the workdir of the run.
       placement: where to place the state.
@@ -104,7 +104,7 @@ def tokenizer_of(config: ConfigDict, discrete: bool = True) -> Pretrained:
     """Returns the tokenizer of the run that `config.model.tokenizer` names, for the experiment of a second stage.
 
     Args:
-      config: of the second stage, whose data are the codes of that run: see `genlab.config.codes`.
+      config: config of the second stage, whose data are the codes of that run: see `genlab.config.codes`.
       discrete: whether the codes must be entries of a codebook.
 
     Raises:
@@ -124,7 +124,7 @@ def tokenizer(folder: str, flag: str = TOKENIZER, discrete: bool = False) -> Pre
     """Returns the tokenizer of a run, built from the config in its folder. The weights are not read yet.
 
     Args:
-      folder: of the run.
+      folder: folder of the run.
       flag: the key of this run's config that gave the folder, for error messages.
       discrete: whether the codes must be entries of a codebook.
 
@@ -214,7 +214,7 @@ def expect(config: ConfigDict, wanted: ConfigDict, flag: str, where: str) -> Non
     """Checks that the model of another run has the required values.
 
     Args:
-      config: of the other run.
+      config: config of the other run.
       wanted: the required values of its `config.model`.
       flag: the key of this run's config that gave the other run, for error messages.
       where: the place of `wanted` in this run's config, for error messages.

@@ -72,11 +72,11 @@ def programs(
 
     Args:
       config: the config of the run.
-      build: of its experiment.
+      build: build function of its experiment.
       placement: where the programs run.
       declared: whether only shapes matter: the training set is declared instead of loaded, and facts that need its
         examples count as 1.
-      sources: of programs of the same data, which are not loaded again; those that are loaded are added.
+      sources: data that other programs have loaded already. Data that are loaded here are added.
 
     Raises:
       ConfigError: numbers of the config do not fit together, or do not fit the data.
@@ -351,7 +351,7 @@ def take_step(program: Program, due: Due, state: State, batches, key_data: jax.A
       due: the lazy terms that the step computes.
       state: before the step.
       batches: as they are read.
-      key_data: of the seed's key.
+      key_data: data of the seed's key.
     """
     data_key, step_key = jax.random.split(jax.random.wrap_key_data(key_data))
     batches = _prepare_turns(program.prepare, batches, jax.random.fold_in(data_key, state.step))

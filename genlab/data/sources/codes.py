@@ -27,7 +27,7 @@ def codes(folder: str, split: str, extra: Sequence[str] = (), limit: int = 0) ->
     """Returns the codes of a split of the data that a tokenizer was trained on, in the order of these data.
 
     Args:
-        folder: of the run of the tokenizer; its newest checkpoint encodes.
+        folder: folder of the run of the tokenizer; its newest checkpoint encodes.
         split: 'train' or 'test'.
         extra: fields of its data needed in addition to `label`, e.g. ('caption',).
         limit: number of examples to encode, those of `some_of`; 0: all.
@@ -83,7 +83,7 @@ def images(folder: str, extra: Sequence[str] = ()) -> ConfigDict:
     """Returns `config.data` of the run of a tokenizer: what its codes stand for.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         extra: fields that its data need in addition.
     """
     from genlab.training import pretrained
@@ -109,7 +109,7 @@ def _encoded(folder: str, split: str, extra: tuple[str, ...], limit: int, identi
 
     Args:
         folder, split, extra, limit: as for `codes`.
-        identity: of everything that the arrays depend on.
+        identity: plain values that identify everything that the arrays depend on.
     """
     return cached(f'codes-{split}', identity, lambda: _encode(folder, split, extra, limit))
 

@@ -116,7 +116,7 @@ def readable(root: Path, files: Sequence[str], split: str, decoder: Decoder) -> 
         root: the folder.
         files: paths from the folder.
         split: 'train' or 'test'.
-        decoder: of a file.
+        decoder: decoder of a file.
     """
     keep = fits(len(files) * (1 + decoder.halves), decoder.resolution, decoder.channels)
     decoded = _decoded(f'{printable(root.name)}/{split}', root, files, decoder, keep)
@@ -159,7 +159,7 @@ def _decoded(title: str, root: Path, files: Sequence[str], decoder: Decoder, kee
         title: name of the cache entry.
         root: the folder.
         files: N paths from the root.
-        decoder: of a file.
+        decoder: decoder of a file.
         keep: whether to return the images.
 
     Returns:

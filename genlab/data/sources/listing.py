@@ -193,7 +193,7 @@ def _labels(
     Args:
         root: the folder, for messages.
         files: paths from root.
-        rows: of the table.
+        rows: rows of the table.
         splits: the folders of the splits.
     """
     if any(row.get('label') for row in rows.values()):

@@ -108,7 +108,7 @@ def _folders(
         root: the folder, for messages.
         files: paths of the images.
         folders: paths of all folders.
-        names: of the domains.
+        names: names of the domains.
 
     Returns:
         Per domain {split: folder}; the split is '' for a folder without splits.
@@ -131,7 +131,7 @@ def _of_domain(root: Path, filled: Mapping[str, str], name: str) -> dict[str, st
     Args:
         root: the folder, for messages.
         filled: path -> path from the root, of folders that hold images.
-        name: of the domain.
+        name: name of the domain.
     """
     word = name.casefold()
     by_path: dict[str, list[str]] = {}
@@ -171,7 +171,7 @@ def _domain(root: Path, name: str, folders: Mapping[str, str], files: Sequence[s
 
     Args:
         root: the folder, for messages.
-        name: of the domain.
+        name: name of the domain.
         folders: {split: folder}.
         files: paths of all images.
     """

@@ -48,9 +48,9 @@ def cells_of(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[
     """Yields the line and the cells of each row of a table that is not blank, without blanks around the cells.
 
     Args:
-        path: of the table, for messages.
+        path: path of the table, for messages.
         text: its contents.
-        delimiter: of the columns.
+        delimiter: delimiter of the columns.
 
     Raises:
         ConfigError: a quote is not closed or is within a cell.
@@ -95,9 +95,9 @@ def _rows(path: Path, text: str, delimiter: str, files: set[str]) -> dict[str, d
     """Parses a table.
 
     Args:
-        path: of the table, for messages.
+        path: path of the table, for messages.
         text: its contents.
-        delimiter: of the columns.
+        delimiter: delimiter of the columns.
         files: the paths of images.
 
     Returns:

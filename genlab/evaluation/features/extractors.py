@@ -69,7 +69,7 @@ def load(config: ConfigDict, loaded: classifier.Classifier | None = None) -> Ext
     """Loads the extractor that `config.evaluate.features` and `features_file` name, for the field that is modelled.
 
     Args:
-      config: of the run.
+      config: config of the run.
       loaded: the classifier of these data, if it is already loaded.
 
     Raises:

@@ -28,7 +28,7 @@ def statistics(config_data: ConfigDict, source: data.Source, extractor: Extracto
     Args:
       config_data: how examples are read.
       source: the split.
-      extractor: of the features, with D dimensions.
+      extractor: extractor of the features, with D dimensions.
       count: examples at most.
 
     Returns:

@@ -122,7 +122,7 @@ def _outline(share: np.ndarray, part: np.ndarray, taken: np.ndarray) -> Shape:
     """Finds the kind and position of a shape by its nearest template.
 
     Args:
-        share: of the shape's colour in each pixel, [R, R].
+        share: share of the shape's colour in each pixel, [R, R].
         part: the pixels of which most belong to the shape, bool [R, R].
         taken: the pixels of which most belong to any shape, bool [R, R].
     """

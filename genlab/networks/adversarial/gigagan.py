@@ -218,7 +218,7 @@ class Discriminator(nn.Module):
         """Returns the logits of each scale at each depth, the highest first: [B, K, places] each.
 
         Args:
-            images: of the sides resolution, resolution / 2, ..., [B, S, S, channels] each.
+            images: images of the sides resolution, resolution / 2, ..., [B, S, S, channels] each.
             train: no effect here.
             captions: K captions of each image, int32 [B, K, L].
             sets: number of batches in B, real and generated ones, whose examples are not to see one another.

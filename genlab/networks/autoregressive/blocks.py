@@ -95,7 +95,7 @@ def attend_past(query: jax.Array, past: Past, mask: jax.Array | None) -> jax.Arr
     A matrix product of one row would first copy the keys and values. Sums of products read them in place.
 
     Args:
-        query: of the token, [B, heads, D].
+        query: query of the token, [B, heads, D].
         past: keys and values of M tokens.
         mask: which of these the token sees, bool [1, M]; None: all.
 

@@ -157,8 +157,9 @@ class PixelSNAIL(nn.Module):
 
     Called with (x, train, keys, label, context). x holds tokens, int [B, h, w]; or weights of the entries, float
     [B, h, w, entries]; or, for 2 entries, pixels of -1 and 1, float [B, h, w, 1]. The logits at a place depend on x at
-    earlier places in raster order, on the label, class weights [B, classes] (missing: zeros), and on the context: codes
-    int [B, h', w'] or features [B, h', w', D] of another grid, whose sides divide those of x.
+    earlier places in raster order, on the label and on the context. The label is class weights [B, classes] (missing:
+    zeros). The context is codes int [B, h', w'] or features [B, h', w', D] of another grid, whose sides divide the
+    sides of x.
 
     Fields:
         shape: height and width of x.

@@ -117,7 +117,7 @@ class Transformer(nn.Module):
         """Predicts one place from the cache of those before.
 
         Args:
-            cache: of `start`, or of the call at the place before.
+            cache: arrays from `start`, or from the call at the place before.
             previous: tokens int32 [B] of the place before; ignored at place 0.
             place: in raster order, int32 [].
 

@@ -70,8 +70,8 @@ class CausalConv(Weights):
     not causal, for conditions.
 
     With `shift`, the output moves by one row down ('down') or one column to the right ('down_right'), so it no longer
-    sees its own row or place. `raster` moves a 'down_right' output to the next place in raster order instead: the first
-    column then sees what the last place of the row above would see.
+    sees its own row or place. `raster` moves a 'down_right' output to the next place in raster order instead. The first
+    column then sees the inputs of the last place of the row above.
 
     Places that see nothing after a shift get the bias. Without `edge_bias` they get zeros: the bias moves with the
     output, as in released code. `raster` needs `edge_bias`.

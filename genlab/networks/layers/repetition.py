@@ -111,9 +111,9 @@ def apply_in_turn(
 
     Args:
         block: as for `repeat_with_rows`.
-        params: of the copies, see `split_copies`.
+        params: parameters of the copies, see `split_copies`.
         x: input of the first copy.
-        rows: of the copies, pytrees.
+        rows: rows of the copies, pytrees.
         *inputs: further inputs, the same for every copy.
 
     Returns:

@@ -82,7 +82,7 @@ def read(found: Listing, split: str, bands: int) -> Recordings:
     Args:
         found: the recordings.
         split: 'train' or 'test', for messages.
-        bands: of the features.
+        bands: number of bands of the features.
     """
     root, files = found.root, found.files
     title = f'{printable(root.name)}/{split}'
@@ -111,7 +111,7 @@ def _features(root: Path, files: Sequence[str], bands: int) -> tuple[dict[str, n
     Args:
         root: the folder.
         files: N paths from the root.
-        bands: of the features.
+        bands: number of bands of the features.
 
     Returns:
         ({'speech': float32 [N, T, bands], 'length': int32 [N], 0 for files that cannot be read, 'content': uint64 [N],

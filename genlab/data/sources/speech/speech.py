@@ -46,7 +46,7 @@ def speech(images: Source, place: str = '', split: str = 'train', speaker: str =
         place: a folder, see `recordings`; '': synthetic digits, which need classes 0 to 9.
         split: 'train' or 'test'.
         speaker: who speaks the whole test split, and is absent from training; '': all speak in both splits.
-        bands: of the features; 0: `audio.BANDS`.
+        bands: number of bands of the features; 0: `audio.BANDS`.
     """
     bands = bands or audio.BANDS
     fields = _fields(images, bands)

@@ -221,7 +221,7 @@ def resonators(frequency: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np
     """Returns (a, b, c) of y[t] = a x[t] + b y[t - 1] + c y[t - 2], which has a gain of 1 at 0 Hz (Klatt 1980, eq. 2).
 
     Args:
-        frequency: of the resonances, Hz.
+        frequency: frequencies of the resonances, Hz.
         width: their bandwidths, Hz.
     """
     second = -np.exp(-2 * np.pi * width / RATE)
