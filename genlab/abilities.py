@@ -137,7 +137,7 @@ class Codec(NamedTuple):
     truncate: Truncate | None = None
     directions: Directions | None = None  # from the weights alone, without examples
     filters: Filters | None = None
-    entries: int = 0  # of the codebook; 0 where codes are continuous
+    entries: int = 0  # number of entries of the codebook; 0 where codes are continuous
     continuous: Any = None  # with a codebook: the Codec before quantisation, whose `decode` quantises first
 
 

@@ -40,7 +40,7 @@ from genlab.training.program import Program, check
 from genlab.training.state import State
 
 ABILITIES = ('sample', 'encode', 'decode', 'prior', 'reconstruct', 'log_likelihood', 'evaluate')
-DTYPES = dict.fromkeys(('uint8', 'float32'))  # of images that go out
+DTYPES = dict.fromkeys(('uint8', 'float32'))  # types of returned images
 EXACT = ('nll', 'nll_codes', 'negative_log_density')  # measures of a model that are exact
 BOUNDS = ('nll_bound', 'nll_codes_bound')  # and those that are upper bounds
 IGNORED = ('count', 'chunk', 'parts')  # settings that a model does not depend on

@@ -41,7 +41,7 @@ class Given(NamedTuple):
     prompt: str = ''  # a caption for every sample
     label: str = ''  # a class for every sample, by name or number
     fields: Mapping[str, np.ndarray] = {}  # field -> rows [F, ...] of F files; sample i takes row i modulo F
-    names: tuple[str, ...] = ()  # of the F files, without their extensions
+    names: tuple[str, ...] = ()  # names of the F files, without their extensions
 
     @property
     def any(self) -> bool:

@@ -19,7 +19,7 @@ def defaults(experiment: str) -> ConfigDict:
     return ConfigDict(
         dict(
             experiment=experiment,  # experiments/<experiment>.py
-            seed=0,  # of parameters, data order and noise
+            seed=0,  # seed of parameters, data order and noise
             placement='pmap',  # 'pmap': a copy on every device; 'fsdp': large arrays split over them
             tensor=1,  # devices that split the matrix products of one part of a batch, under 'fsdp'
             data=data_defaults(),  # see genlab.data.load
@@ -45,7 +45,7 @@ def defaults(experiment: str) -> ConfigDict:
                 chunk=64,  # samples per call of the model
                 condition=False,  # whether conditions come from held-out examples; else they are random
                 candidates=1,  # number of candidates per sample, the best of which is kept; 1: none is rejected
-                score=named('classifier'),  # of candidates, see genlab.sampling.rejection.SCORES
+                score=named('classifier'),  # score of candidates, see genlab.sampling.rejection.SCORES
             ),
             evaluate=dict(
                 # Evaluators; those that do not apply to a model are skipped.
@@ -54,7 +54,7 @@ def defaults(experiment: str) -> ConfigDict:
                     *('held_out', 'reconstruction', 'codes', 'anomaly'),
                 ),
                 count=1000,  # samples, and held-out examples, to evaluate
-                seed=0,  # of the samples, and of random choices of the evaluators
+                seed=0,  # seed of the samples, and of random choices of the evaluators
                 features='auto',  # to compare samples in: 'classifier', 'inception', 'random' or 'pixels'
                 features_file='',  # the weights of inception
                 reference='train',  # the split that samples are compared with
@@ -65,12 +65,12 @@ def defaults(experiment: str) -> ConfigDict:
                 annealed=0,  # runs of annealed importance sampling that estimate a normaliser; 0: no estimate
                 temperatures=1000,  # steps of each of these runs
                 anomaly='squared_error',  # the measure that finds the classes of config.data.leave_out
-                maps=('pca',),  # of the codes on a plane: 'pca', 'tsne', 'umap'
+                maps=('pca',),  # maps of the codes on a plane: 'pca', 'tsne', 'umap'
             ),
             explore=dict(
                 pairs=6,  # pairs of codes to interpolate between, and rows of other pictures
                 steps=9,  # images per row
-                dimensions=6,  # of the code to traverse, the most influential first
+                dimensions=6,  # dimensions of the code to traverse, the most influential first
                 reach=3.0,  # largest change, in standard deviations of the codes or of the attribute
                 examples=1000,  # whose codes define the deviations and the directions
                 inversions=6,  # held-out examples to find codes of; 0: none

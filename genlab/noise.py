@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # of Threefry-2x32, in turn
-PARITY = np.uint32(0x1BD11BDA)  # of its key schedule
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # rotations of Threefry-2x32, used in turn
+PARITY = np.uint32(0x1BD11BDA)  # constant of its key schedule
 
 
 def named_key(key: jax.Array, name: str) -> jax.Array:

@@ -19,7 +19,7 @@ import numpy as np
 from genlab.data.source import Field
 from genlab.errors import ConfigError
 
-VERSION = 1  # of the features: increase it when their values change, to invalidate cached ones
+VERSION = 1  # version of the features: increase it when their values change, to invalidate cached ones
 RATE = 8_000  # Hz, after resampling
 WINDOW = RATE * 25 // 1000  # samples, 25 ms
 HOP = RATE // 100  # samples, 10 ms

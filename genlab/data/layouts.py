@@ -10,7 +10,7 @@ import numpy as np
 from genlab.data.source import Source
 from genlab.errors import ConfigError, meant
 
-FIELDS = ('boxes', 'box_classes')  # of a source or a batch, that make a layout
+FIELDS = ('boxes', 'box_classes')  # fields of a source or a batch that form a layout
 KEYS = ('class', 'box')
 EXAMPLE = '[{"class": "circle", "box": [0.1, 0.2, 0.5, 0.6]}]'
 LISTED = 40  # classes that an error lists

@@ -23,7 +23,7 @@ class Motion(NamedTuple):
     scale: jax.Array  # magnification by 2^(0.2 scale)
     angle: jax.Array  # counter-clockwise rotation, radians
     stretch: jax.Array  # magnification by 2^(0.2 stretch) along `direction`, and by its inverse across it
-    direction: jax.Array  # of the stretch, radians
+    direction: jax.Array  # direction of the stretch, radians
     right: jax.Array  # translation to the right, in eighths of the width
     down: jax.Array  # translation down, in eighths of the height
 

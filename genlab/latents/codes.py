@@ -26,7 +26,7 @@ class Codes(NamedTuple):
     known: np.ndarray  # [N, D] float32, of training examples, or of samples if the model cannot encode
     decoded: np.ndarray  # [N, ...] float32, the examples or samples
     labels: np.ndarray | None  # [N], of the examples
-    layout: Layout  # of a code before it is flattened
+    layout: Layout  # layout of a code before it is flattened
     decode: Callable[[np.ndarray], np.ndarray]  # [N, D] -> images or points [N, ...]
     encode: Callable[[Mapping[str, Any]], np.ndarray] | None  # prepared batch -> [B, D]
     prior: Callable[[int], np.ndarray] | None  # count -> [N, D]

@@ -33,13 +33,13 @@ def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
         'config.model',
         dict(
             networks=networks,  # named: see genlab.models.generators
-            latent_size=100,  # of z ~ N(0, 1)
-            dimensions=0,  # of a point, for dense networks; 0 for images
+            latent_size=100,  # size of z ~ N(0, 1)
+            dimensions=0,  # number of coordinates of a point, for dense networks; 0 for images
             classes=0,  # number of labels that both networks take; 'auto': taken from the data; 0: none
             pair='non_saturating',  # losses of both players: genlab.losses.adversarial
-            augment=choices.named('none'),  # of what the discriminator sees: genlab.augmentation
+            augment=choices.named('none'),  # augmentation in front of the discriminator: genlab.augmentation
             mixing=0.0,  # probability that an image mixes two styles, with a mapping network
-            path_decay=0.0,  # of the running mean of path lengths, per step that computes them; 0: no such term
+            path_decay=0.0,  # decay of the running mean of path lengths, per step that computes it; 0: no such term
             fade=(),  # (first step, steps) in which the highest level fades in, for networks that grow
         ),
         changes,
@@ -73,7 +73,7 @@ class GAN(NamedTuple):
     mixing: float = 0.0  # probability that an image mixes two styles
     path_decay: float = 0.0
     fade: tuple[int, ...] = ()  # (first step, steps)
-    truncation: float = 1.0  # of w in samples: their distance from the mean, as a share
+    truncation: float = 1.0  # share of the distance of w from its mean, in samples
     axis: str | None = None
 
 

@@ -51,7 +51,7 @@ class Autoregressive(NamedTuple):
 
     network: nn.Module
     values: Values
-    name: str = 'network'  # of the network among the variables
+    name: str = 'network'  # name of the network among the variables
     conditions: Conditions = Conditions()
     drop_condition: float = 0.0  # probability of the null condition in training
     guidance: float = 1.0  # guidance scale of samples; 1: none

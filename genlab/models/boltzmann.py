@@ -30,7 +30,7 @@ from genlab.training.parallel import laid_out
 from genlab.training.pretrained import replace_networks
 from genlab.training.state import Network, State
 
-NAME = 'machine'  # of the network and its player
+NAME = 'machine'  # name of the network and its player
 HIDDEN = 10  # most hidden units of a full machine, whose states are enumerated for each example
 EXAMPLES = 10_000  # most training examples that base rates are measured on
 
@@ -61,7 +61,7 @@ class Boltzmann(NamedTuple):
 
     machine: Machine
     module: nn.Module
-    shape: tuple[int, ...]  # of an example
+    shape: tuple[int, ...]  # shape of an example
     offset: float  # v = (x - offset) / scale
     scale: float
     learning: Machine  # makes the negative samples; `machine`, or one whose visible units take their means
@@ -71,7 +71,7 @@ class Boltzmann(NamedTuple):
     gibbs_steps: int = 1
     rho: float = 0.0
     sample_steps: int = 1000
-    temperatures: int = 1000  # of annealed importance sampling
+    temperatures: int = 1000  # number of temperatures of annealed importance sampling
     comparable: bool = False  # whether F gives a likelihood of the data
     axis: str | None = None
 

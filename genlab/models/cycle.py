@@ -53,7 +53,7 @@ class CycleGAN(NamedTuple):
     pair: Pair
     input: str  # field of the batch
     target: str  # the field that is `x`
-    direction: str  # of samples
+    direction: str  # direction of samples
 
     @property
     def condition(self) -> str:

@@ -79,8 +79,8 @@ def _stylegan(
     base: int,
     most: int = 512,
     group: int = 4,
-    width: int = 512,  # of w
-    layers: int = 8,  # of the mapping
+    width: int = 512,  # width of w
+    layers: int = 8,  # number of layers of the mapping
 ) -> Networks:
     shared = dict(resolution=resolution, level=level, base=base, most=most, dtype=jnp.dtype(config.model.dtype))
     return Networks(
@@ -101,8 +101,8 @@ def _stylegan2(
     base: int,
     most: int = 512,
     group: int = 4,
-    width: int = 512,  # of w
-    layers: int = 8,  # of the mapping
+    width: int = 512,  # width of w
+    layers: int = 8,  # number of layers of the mapping
     clamp: float = 0.0,  # limit of activations; 0: none
     remat: bool = False,  # store only what goes from one resolution to the next, and recompute the rest for gradients
 ) -> Networks:
@@ -127,7 +127,7 @@ def _r3gan(
     blocks: int = 2,  # per level
     group_width: int = 8,
     expansion: int = 2,
-    embedding: int = 64,  # of the label in the generator; the discriminator's has `most` channels
+    embedding: int = 64,  # size of the embedding of the label in the generator; the discriminator's has `most` channels
 ) -> Networks:
     dtype = jnp.dtype(config.model.dtype)
     shared = (config.data.resolution, base, most, blocks, group_width, expansion)

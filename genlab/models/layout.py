@@ -33,7 +33,7 @@ def settings(generator: ConfigDict, discriminator: ConfigDict, **changes: Any) -
         dict(
             generator=generator,  # named: see GENERATORS
             discriminator=discriminator,  # named: see DISCRIMINATORS
-            latent_size=128,  # of the image's latent, and of each object's
+            latent_size=128,  # size of the image's latent, and of each object's
             object_classes='auto',  # number of classes of objects, at least as many as the data have; 'auto': as many
             pair='hinge',  # losses of both players: genlab.losses.adversarial
         ),

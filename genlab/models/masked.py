@@ -43,14 +43,14 @@ class Masked(NamedTuple):
     schedule: Schedule
     # (predict, places, entries, keys, *, schedule, filtered, known, mask) -> tokens [N, places]
     sampler: Callable[..., jax.Array]
-    filtered: Filters = Filters()  # of samples; with the guidance scale
-    name: str = 'network'  # of the network among the variables
+    filtered: Filters = Filters()  # filters of samples, with the guidance scale
+    name: str = 'network'  # name of the network among the variables
     conditions: Conditions = Conditions()
     drop_condition: float = 0.0  # probability of the null condition in training
-    smoothing: float = 0.0  # of the labels in the term cross_entropy
+    smoothing: float = 0.0  # smoothing of the labels in the term cross_entropy
     bound_times: int = 4  # times per example at which the bound is measured
-    batch_size: int = 0  # of the global batch, over which the times of the term `bound` are stratified
-    seed: int = 0  # of the stratified times
+    batch_size: int = 0  # size of the global batch, over which the times of the term `bound` are stratified
+    seed: int = 0  # seed of the stratified times
 
     @property
     def places(self) -> int:
@@ -62,7 +62,7 @@ def settings(network: ConfigDict, **changes: Any) -> dict[str, Any]:
     """Returns `config.model` of a masked model, with changes: its own settings and those of autoregressive models."""
     own = dict(
         schedule='cosine',  # masked share of the tokens, of genlab.autoregressive.masking.SCHEDULES
-        smoothing=0.1,  # of the labels, for the term cross_entropy
+        smoothing=0.1,  # smoothing of the labels, for the term cross_entropy
         bound_times=4,  # number of times per example at which the bound is measured
     )
     own |= {name: changes.pop(name) for name in own.keys() & changes}

@@ -52,7 +52,7 @@ class GaussianMixture(NamedTuple):
     batches: int
     forgetting: float
     principal: int
-    shape: tuple[int, ...]  # of an example
+    shape: tuple[int, ...]  # shape of an example
     examples: int  # in the training set
     residual: bool  # whether samples have the noise around the principal components
     to_levels: float | None  # nats from a density to 8-bit levels; None: `nll` is of the data themselves
@@ -81,7 +81,7 @@ def settings(components: int, **changes: Any) -> dict[str, Any]:
         batches=1,  # per M step; the M step of the whole set needs batches that cover it once
         forgetting=0.0,  # exponent of stepwise EM, above 0.5 and at most 1; 0: each M step forgets the sums before
         principal=0,  # principal components that the mixture models; 0: it models the data themselves
-        dimensions=0,  # of points; 0: images
+        dimensions=0,  # number of coordinates of points; 0: images
         examples=0,  # in the training set; 0: measured
     )
     return choices.filled('config.model', known, changes)

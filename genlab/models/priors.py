@@ -45,8 +45,8 @@ class Grid(NamedTuple):
     """Describes a grid of values and what its network is conditioned on."""
 
     shape: tuple[int, int]  # h, w
-    entries: int  # of a token; 0: pixels of 8 bits
-    channels: int = 0  # of a pixel
+    entries: int  # number of values of a token; 0: pixels of 8 bits
+    channels: int = 0  # number of channels of a pixel
     above: tuple[int, int] = (0, 0)  # shape of the grid that conditions this one; (0, 0): none
     above_entries: int = 0
     classes: int = 0
@@ -69,9 +69,9 @@ class Family(NamedTuple):
 class Level(NamedTuple):
     """Holds the model of one grid."""
 
-    name: str  # of the player and of the network
+    name: str  # name of the player and of the network
     model: Any  # an Autoregressive, or a Masked
-    field: str = 'x'  # of the batch, with its values
+    field: str = 'x'  # field of the batch, with its values
     above: str = ''  # field with the grid that conditions it; '': none
 
 

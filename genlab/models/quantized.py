@@ -30,7 +30,7 @@ from genlab.networks.autoencoders.spatial import SpatialDecoder, SpatialEncoder
 from genlab.networks.layers.quantizer import Quantized, Quantizer, ScalarQuantizer
 from genlab.training.state import Network
 
-NAMES = ('encoder', 'quantizer', 'decoder')  # of the networks
+NAMES = ('encoder', 'quantizer', 'decoder')  # names of the networks
 
 
 def settings(networks: ConfigDict, quantizer: ConfigDict) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def settings(networks: ConfigDict, quantizer: ConfigDict) -> dict[str, Any]:
     return dict(
         networks=networks,  # named: residual or spatial, see NETWORKS
         quantizer=quantizer,  # named: codebook or scalar, see QUANTIZERS
-        variance=0.0,  # of the images in [-1, 1], which divides squared errors; 0 measures it on the data
+        variance=0.0,  # variance of the images in [-1, 1], which divides squared errors; 0 measures it on the data
     )
 
 

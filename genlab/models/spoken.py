@@ -42,9 +42,9 @@ def settings(**changes: Any) -> dict[str, Any]:
         'config.model',
         dict(
             classes='auto',  # number of labels that the teacher learns; 'auto': taken from the data
-            embedding_size=64,  # of speech and images
-            condition_size=32,  # of the embedding after conditioning augmentation
-            latent_size=64,  # of z ~ N(0, 1)
+            embedding_size=64,  # size of the embeddings of speech and images
+            condition_size=32,  # size of the embedding after conditioning augmentation
+            latent_size=64,  # size of z ~ N(0, 1)
             stages=2,  # images of the generator, the last one of config.data.resolution
             speech=dict(width=32, layers=2, window=5, features=64, dropout=0.0),  # networks.encoders.speech
             teacher=dict(width=16),  # networks.encoders.image
@@ -65,7 +65,7 @@ class Spoken(NamedTuple):
     teacher: nn.Module  # images -> (features [B, E], class logits)
     generator: nn.Module  # (latents, embeddings, noise, train) -> Pictures
     discriminators: tuple[nn.Module, ...]  # one per stage: (images, conditions [B, K, D], train) -> two kinds of logits
-    sides: tuple[int, ...]  # of the images per stage
+    sides: tuple[int, ...]  # sides of the images per stage
     latent_size: int
     condition_size: int
     embedding_size: int

@@ -55,21 +55,21 @@ def settings(generator: ConfigDict, **changes: Any) -> dict[str, Any]:
                 most=128,  # channels
                 blocks=(1, 1, 1, 1, 1),  # convolutions per side 4, 8, 16, ..., the last of which halves it
                 attentions=(0, 1, 0, 0, 0),  # blocks of attention per side
-                gain=0.4,  # of residual convolutions
+                gain=0.4,  # gain of residual convolutions
                 attention_gain=0.3,
                 head_width=32,  # channels per head of attention
-                layers=1,  # of each predictor
-                group=4,  # of the minibatch standard deviation
+                layers=1,  # number of layers of each predictor
+                group=4,  # examples per group of the minibatch standard deviation
             ),
             text=dict(width=64, blocks=1, heads=4),  # encoders of captions, one per player
             mapping=dict(width=128, layers=2),  # the style w has this width
             matcher=named('image_text', base=512, most=128),  # or named('none')
-            latent_size=64,  # of z ~ N(0, 1)
+            latent_size=64,  # size of z ~ N(0, 1)
             words=0,  # size of the vocabulary of captions, or 'auto'
             mismatch='caption',  # captions that do not fit their images: see MISMATCHES
             intermediate=0.1,  # weight of predictions at intermediate depths; the last one has 1
             input='',  # field of the images that an upsampler makes larger
-            factor=2,  # of the upsampler
+            factor=2,  # scale factor of the upsampler
         ),
         changes,
     )
@@ -92,12 +92,12 @@ class TextToImage(NamedTuple):
     nets: Networks
     conditions: Conditions
     latent_size: int
-    scales: int  # of images that the discriminator sees
+    scales: int  # number of images that the discriminator sees
     intermediate: float = 0.1
     input: str = ''  # field of small images, for an upsampler
-    factor: int = 2  # of the upsampler
-    truncation: float = 1.0  # of w in samples: their distance from the mean, as a share
-    mismatch: Callable = lambda captions, others, keys: others  # of MISMATCHES
+    factor: int = 2  # scale factor of the upsampler
+    truncation: float = 1.0  # share of the distance of w from its mean, in samples
+    mismatch: Callable = lambda captions, others, keys: others  # entry of MISMATCHES
     axis: str | None = None
 
 

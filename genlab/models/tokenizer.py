@@ -23,11 +23,11 @@ class Tokenizer(NamedTuple):
     """Holds what a second stage needs of an autoencoder."""
 
     shapes: Any  # of an example's codes: a tuple, (h, w) or (h, w, D) if continuous, or a mapping of names to tuples
-    entries: Any  # of the codebook K, in the structure of `shapes`; 0 where codes are continuous
+    entries: Any  # number of entries of the codebook K, in the structure of `shapes`; 0 where codes are continuous
     encode: Encode  # (variables, batch) -> codes, without noise
     decode: Decode  # (variables, codes) -> images [B, H, W, C] in [-1, 1]
     networks: Callable[[Batch], dict[str, Network]]  # from a prepared batch of its own data
-    names: tuple[str, ...]  # of these networks
+    names: tuple[str, ...]  # names of these networks
 
 
 def levels(tree: Any) -> dict[str, Any]:

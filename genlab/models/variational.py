@@ -45,7 +45,7 @@ def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
             latent_size=20,  # latents per code; per level of a ladder, a tuple; per cell of a spatial grid
             likelihood=named('bernoulli'),  # or gaussian, discretized_logistic: with a scale, 0 learns it
             classes=0,  # of the class label that encoder and decoder take; 'auto': those of the data; 0 for none
-            dimensions=0,  # of a point; 0 for images
+            dimensions=0,  # number of coordinates of a point; 0 for images
             free_bits=0.0,  # nats per latent, for the term free_bits_kl
             importance=0,  # samples of the bound, for the term importance_weighted
             examples=0,  # size of the training set, for the decomposition of the KL; 0 reads it from the data

@@ -20,12 +20,12 @@ NAMES = {'cpu': 'CPU', 'gpu': 'GPU', 'tpu': 'TPU'}
 class Run(NamedTuple):
     """The content of the folder of a run."""
 
-    name: str  # of the folder, with a number added if another run has the same
+    name: str  # name of the folder, with a number added if another run has the same
     folder: pathlib.Path
     config: dict[str, Any]
     environment: dict[str, Any]
     networks: dict[str, Any]
-    rows: list[dict[str, Any]]  # of metrics.jsonl
+    rows: list[dict[str, Any]]  # rows of metrics.jsonl
     evaluation: dict[str, Any]
 
 

@@ -36,7 +36,7 @@ class Card(NamedTuple):
 class Page(NamedTuple):
     """All that a page shows."""
 
-    title: str  # of the window
+    title: str  # title of the window
     heading: str
     facts: Sequence[str]
     sections: Sequence[Section]

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from genlab.errors import ConfigError
 from genlab.run.files import growing, remote, write_json
 
-Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl: metric -> number or None, with the 'step'
+Rows = Sequence[Mapping[str, Any]]  # rows of metrics.jsonl: metric -> number or None, with the 'step'
 
 
 class Sink(Protocol):

@@ -147,7 +147,7 @@ def read(path: pathlib.Path, flag: str = '--workdir') -> dict:
     return found
 
 
-RECORD = 'data.json'  # of the data: see `genlab.run.record`
+RECORD = 'data.json'  # record of the data: see `genlab.run.record`
 FILES = 'data.npz'  # next to it: the files of the data, if they have any
 FACTS = 'facts.json'  # dotted key of the config -> value that training took from its data
 

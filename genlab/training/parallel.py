@@ -36,7 +36,7 @@ class Placement(NamedTuple):
     """
 
     axis: str | None  # the name to take means over inside a step: 'batch' under pmap, None under jit
-    parts: int  # of a batch: one per device, or one per `tensor` devices, which share its rows
+    parts: int  # parts of a batch: one per device, or one per `tensor` devices, which share its rows
     mesh: Mesh
     shardings: Callable[[Tree], Tree]  # arrays or shapes of a state -> their shardings
     compile: Callable[[Callable, Tree], Any]  # (call, carry) -> a function with `.lower(carry, batches, constants)`

@@ -101,9 +101,9 @@ class Plan(NamedTuple):
     collectives: Collectives  # that the call runs
     loops: dict[int, Collectives]  # passes of a loop -> those of one pass, such as one layer of a network
     sent: float  # bytes that each device sends in the collectives
-    memory: int | None  # of the device; None if unknown
-    whole: Cost | None  # of the call, with each pass of its loops; None if the compiler cannot tell
-    steps: int = 1  # of the call
+    memory: int | None  # memory of the device; None if unknown
+    whole: Cost | None  # cost of the call, with each pass of its loops; None if the compiler cannot tell
+    steps: int = 1  # number of steps of the call
     cores: int = 1  # devices per chip, which share its memory and links
 
     @property

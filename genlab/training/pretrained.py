@@ -92,7 +92,7 @@ class Pretrained(NamedTuple):
     """The tokenizer of another run, with its newest checkpoint."""
 
     tokenizer: Tokenizer  # its `networks` takes a batch of codes too: only the number of examples counts
-    config: ConfigDict  # of its run, with the facts of its data
+    config: ConfigDict  # config of its run, with the facts of its data
     checkpoint: str  # identifies the weights: the step, and a digest of the checkpoint
     # Placement -> network -> variables, averages if the run kept them. Of a run of several processes each calls it, or
     # with `alone=True` one of them for its own devices.

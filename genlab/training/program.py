@@ -168,7 +168,7 @@ LEAST = {
     'checkpoint.keep': 1,
 }
 SEEDS = 2**32  # larger seeds would be cut off
-SIZES = ('latent_size', 'features', 'heads', 'states', 'components')  # of a model, at any depth
+SIZES = ('latent_size', 'features', 'heads', 'states', 'components')  # sizes of a model, at any depth
 DTYPES = dict.fromkeys(('float32', 'bfloat16', 'float16'))  # that networks may compute in
 
 

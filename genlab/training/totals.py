@@ -12,8 +12,8 @@ import numpy as np
 class Total(NamedTuple):
     """The total of one metric since the last line. All fields are scalars."""
 
-    sum: jax.Array | np.float32  # of the finite values
-    count: jax.Array | np.int32  # type: ignore[assignment]  # of the finite values; hides `tuple.count`
+    sum: jax.Array | np.float32  # sum of the finite values
+    count: jax.Array | np.int32  # type: ignore[assignment]  # number of finite values; hides `tuple.count`
     first_bad: jax.Array | np.int32  # the first step whose value was not finite, -1 if there is none
 
 

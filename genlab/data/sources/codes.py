@@ -20,7 +20,7 @@ from genlab.run.progress import Progress
 
 # Networks import the data, so functions import the networks of a run where they need them.
 
-VERSION = 1  # of the encoding: increase it when codes change, to invalidate old entries of the cache
+VERSION = 1  # version of the encoding: increase it when codes change, to invalidate old entries of the cache
 
 
 def codes(folder: str, split: str, extra: Sequence[str] = (), limit: int = 0) -> Source:

@@ -20,9 +20,9 @@ from genlab.data.sources.messages import say
 from genlab.evaluation.blocks import in_blocks
 from genlab.losses.perceptual import feature_distance
 
-VERSION = 1  # of everything that the constants below do not describe; a change retrains all classifiers
+VERSION = 1  # version of everything that the constants below do not describe; a change retrains all classifiers
 WIDTHS = (16, 32, 64)  # channels of the convolutions
-STEPS = 1000  # of training
+STEPS = 1000  # training steps
 BATCH = 128  # examples per step
 SHIFT = 0.06  # the largest augmentation shift, as a share of an image's side
 BLOCK = 500  # images that are classified at a time

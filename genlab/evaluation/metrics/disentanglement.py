@@ -9,7 +9,7 @@ from genlab.data.sources.scenes.layout import FACTORS
 
 SCENE = ('kind_0', 'colour_0', 'radius_0', 'x_0', 'y_0', 'rotation_0', 'background')
 CONTINUOUS, LEVELS = ('radius_0', 'x_0', 'y_0', 'rotation_0'), 8
-VOTES = 800  # of the FactorVAE score: the number of training votes, and of test votes
+VOTES = 800  # number of training votes of the FactorVAE score, and of test votes
 GROUP = 64  # examples per group of the FactorVAE score
 TREES = 20  # per random forest of DCI
 LEAF = 5  # examples per leaf at least, so that a forest does not memorise noise

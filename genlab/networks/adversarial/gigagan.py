@@ -53,7 +53,7 @@ class Level(nn.Module):
     kernels: int = 1  # in the bank of each convolution
     attentions: int = 0  # blocks of attention
     doubles: bool = False
-    gain: float = 0.4  # of residual convolutions
+    gain: float = 0.4  # gain of residual convolutions
     attention_gain: float = 0.3
     head_width: int = 64
     dtype: Any = jnp.float32
@@ -96,7 +96,7 @@ class _Levels(nn.Module):
     blocks: tuple[int, ...] = (1, 1, 1, 1, 1)  # convolutions per side
     kernels: tuple[int, ...] = (1, 1, 2, 4, 8)  # in their banks, per side
     attentions: tuple[int, ...] = (0, 2, 2, 1, 0)  # blocks of attention per side
-    gain: float = 0.4  # of residual convolutions
+    gain: float = 0.4  # gain of residual convolutions
     attention_gain: float = 0.3
     head_width: int = 64  # channels per head of attention
     dtype: Any = jnp.float32
@@ -201,12 +201,12 @@ class Discriminator(nn.Module):
     most: int = 512  # channels
     blocks: tuple[int, ...] = (1, 2, 2, 2, 2)  # convolutions per side, the last of which halves it
     attentions: tuple[int, ...] = (0, 1, 1, 0, 0)  # blocks of attention per side
-    gain: float = 0.4  # of residual convolutions
+    gain: float = 0.4  # gain of residual convolutions
     attention_gain: float = 0.3
     head_width: int = 64  # channels per head of attention
-    layers: int = 4  # of each predictor
-    group: int = 4  # of the minibatch standard deviation
-    text_width: int = 512  # of the encoder of captions
+    layers: int = 4  # number of layers of each predictor
+    group: int = 4  # examples per group of the minibatch standard deviation
+    text_width: int = 512  # width of the encoder of captions
     text_blocks: int = 4
     text_heads: int = 8
     dtype: Any = jnp.float32

@@ -15,7 +15,7 @@ from genlab.networks.adversarial.progressive import LEAKY, channels_at
 from genlab.networks.layers.convolution import Conv, convolve
 from genlab.networks.layers.resampling import doublings, filtered
 
-GAIN = math.sqrt(2 / (1 + 0.2**2))  # of the leaky rectifier
+GAIN = math.sqrt(2 / (1 + 0.2**2))  # gain of the leaky rectifier
 TAPS = 1, 2, 1
 
 
@@ -101,7 +101,7 @@ class _Levels(nn.Module):
     blocks: int = 2  # per level
     group_width: int = 8  # channels of a level per group of its convolutions
     expansion: int = 2
-    embedding: int = 64  # of the label
+    embedding: int = 64  # size of the embedding of the label
     dtype: Any = jnp.float32
 
     def width(self, level: int) -> int:

@@ -28,8 +28,8 @@ class Mapping(nn.Module):
 
     width: int = 512
     layers: int = 8
-    multiplier: float = 0.01  # of the learning rate
-    decay: float = 0.995  # of the mean of w, per step
+    multiplier: float = 0.01  # factor of the learning rate
+    decay: float = 0.995  # decay of the mean of w, per step
     scale_bias: bool = False
 
     @nn.compact

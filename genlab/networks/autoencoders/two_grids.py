@@ -23,7 +23,7 @@ class TopDown(nn.Module):
     latent_size: int
     blocks: int = 2
     inner: int = 0  # channels within a residual block; 0: width / 4
-    use_bias: bool = True  # of the convolutions in residual blocks
+    use_bias: bool = True  # whether convolutions in residual blocks have a bias
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -44,7 +44,7 @@ class Decoder(nn.Module):
     halvings: int = 2  # from the image to the bottom grid
     blocks: int = 2
     inner: int = 0  # channels within a residual block; 0: width / 4
-    use_bias: bool = True  # of the convolutions in residual blocks
+    use_bias: bool = True  # whether convolutions in residual blocks have a bias
     dtype: Any = jnp.float32
 
     @nn.compact

@@ -37,7 +37,7 @@ class MaskedTransformer(nn.Module):
     words: int = 0  # size of the vocabulary of captions, padding included; 0: no captions
     length: int = 0  # tokens per caption
     context: tuple[int, int] = (0, 0)  # grid of codes or features of another level; (0, 0): none
-    context_entries: int = 0  # of the codebook of the context; 0: features
+    context_entries: int = 0  # entries of the codebook of the context; 0: features
     positions: str = 'sequence'  # of the grid: 'sequence', 'grid' (row + column) or 'rotary' (rows and columns)
     ratio: int = 4  # width of the hidden layer divided by the width of a token
     dropout: float = 0.0

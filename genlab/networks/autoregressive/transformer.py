@@ -54,10 +54,10 @@ class Transformer(nn.Module):
     words: int = 0  # size of the vocabulary of captions, padding included; 0: no captions
     length: int = 0  # tokens per caption
     context: tuple[int, int] = (0, 0)  # grid of codes or features of another level; (0, 0): none
-    context_entries: int = 0  # of the codebook of the context; 0: features
-    attention: tuple[str, ...] = ('full',)  # of MASKS: of each layer, in a cycle
+    context_entries: int = 0  # entries of the codebook of the context; 0: features
+    attention: tuple[str, ...] = ('full',)  # names in MASKS, one per layer, in a cycle
     kernel: int = 11  # side of the window of the convolution mask, odd
-    positions: str = 'grid'  # of the grid: 'sequence', 'grid' (row + column) or 'rotary' (rows and columns)
+    positions: str = 'grid'  # positions of the grid: 'sequence', 'grid' (row + column) or 'rotary' (rows and columns)
     ratio: int = 4  # width of the hidden layer divided by the width of a token
     dropout: float = 0.0
     unrolled: bool = False  # compile every block, instead of one in a loop

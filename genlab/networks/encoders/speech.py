@@ -28,7 +28,7 @@ class SpeechEncoder(nn.Module):
     layers: int = 2  # convolutions
     window: int = 5  # frames of a convolution, odd
     features: int = 64  # recurrent units per direction
-    dropout: float = 0.0  # of the recurrent layer's inputs and of their mean
+    dropout: float = 0.0  # dropout rate of the recurrent layer's inputs and of their mean
     dtype: Any = jnp.float32
 
     @nn.compact

@@ -105,7 +105,7 @@ class ContextNetwork(nn.Module):
     section 3.2 and appendix A).
     """
 
-    entries: int  # of codes; features pass as they are
+    entries: int  # number of entries of the codebook; features pass unchanged
     width: int
     blocks: int
     kernel_size: int = 3

@@ -23,7 +23,7 @@ class Listing(NamedTuple):
 
     root: Path
     files: list[str]  # paths from root
-    classes: list[str]  # of each file
+    classes: list[str]  # classes of each file
     speakers: np.ndarray  # int32, of each file; numbers in the alphabetical order of all speakers of the folder
 
 
@@ -33,7 +33,7 @@ class Recordings(NamedTuple):
     listing: Listing
     speech: np.ndarray  # float32 [N, T, bands]
     lengths: np.ndarray  # int32 [N], frames
-    digest: str  # of names and contents
+    digest: str  # digest of names and contents
 
 
 def find(place: str, split: str, speaker: str = '') -> Listing:

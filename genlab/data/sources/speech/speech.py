@@ -23,7 +23,7 @@ from genlab.data.sources.speech import recordings, synthesis
 from genlab.errors import ConfigError, choose
 
 CLIPS = {'train': (0, 2_000), 'test': (2**32, 500)}  # first index and number: the ranges are disjoint
-SEED = 2026  # of the pairing
+SEED = 2026  # seed of the pairing
 BLOCK = 1024  # examples whose labels are read at a time
 
 
@@ -31,7 +31,7 @@ class Spoken(NamedTuple):
     """What is known of N clips without their sound."""
 
     title: str
-    classes: Sequence[str]  # of each clip
+    classes: Sequence[str]  # classes of each clip
     speakers: np.ndarray  # int32 [N]
 
 
