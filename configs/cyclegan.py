@@ -10,7 +10,7 @@ images, in folders trainA and trainB:
 
 Scenes are flat, and instance normalisation would remove the colour of the background. So the default normalises over
 the batch; the variants have the instance normalisation of the paper. The losses halve the squares, so the weight of the
-generators' adversarial terms is 2: in the units of the paper it is 1, beside 10 for cycles and 5 for identities. The
+generators' adversarial terms is 2. In the units of the paper it is 1, with 10 for cycles and 5 for identities. The
 variant horse2zebra has reference figures: 11,378,179 parameters for each generator and 2,764,737 for each
 discriminator.
 """

@@ -7,7 +7,7 @@ It is trained by flow matching, as in SiT.
 The variants s2, b2 and xl2 follow the paper: 256x256 images from a folder (config.data.dir) with 1,000 classes,
 with learned variances. KL-f8 encodes the images to 32x32x4; config.model.first_stage is its run (configs/vae.py:kl_f8).
 
-Expect 99 % of the digits asked for after 8 minutes on 2 cores (docs/diffusion.md).
+Expect 99 % of the requested digits after 8 minutes on 2 cores (docs/diffusion.md).
 """
 
 from genlab import config as configs

@@ -34,7 +34,7 @@ def get_config(variant=''):
 def scenes(config):
     """Coloured shapes at 32x32: an 8x8 grid of 128 entries.
 
-    A latent stands for 48 values, a quarter of the paper's 192. With the paper's weight of 6.6 the shapes are lost."""
+    A latent represents 48 values, a quarter of the paper's 192. With the paper's weight of 6.6 the shapes are lost."""
     config.data.update(source='scenes', resolution=32, channels=3, batch_size=32, dequantise=False, resident=False)
     config.model.quantizer.entries = 128
     config.losses.vae.kl = configs.ramp(0.0, 1.0, steps=500)

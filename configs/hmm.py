@@ -6,8 +6,8 @@ A stationary chain of three states with Poisson emissions, as in Zucchini and Ma
 -log L = 329.460 and rates of 13.1, 19.7 and 29.7 earthquakes per year after some seconds. With
 `--config.model.states=2` expect 342.318.
 
-A table of your own has a row per time, a first line with the names of the columns, and optionally a column `sequence`
-that names the sequence of a row (docs/systems/classical_hmm.md):
+A table of your own has a first line with the names of the columns, and a row per time. An optional column `sequence`
+names the sequence of a row (docs/systems/classical_hmm.md):
 
     python -m genlab.main --config=configs/hmm.py --config.data.name=csv --config.data.dir=table.csv \
         --config.data.batch_size=20 --config.model.emission=gaussian --config.model.stationary=False

@@ -38,7 +38,7 @@ def gaussian(config):
 
 
 def persistent(config):
-    """Persistent contrastive divergence (Tieleman 2008): one chain per example of a batch goes on between the steps."""
+    """Persistent contrastive divergence (Tieleman 2008): one chain per example of a batch continues between steps."""
     config.model.persistent = True
 
 

@@ -3,7 +3,7 @@
 python -m genlab.main --config=configs/stylegan2.py
 
 At 32x32, path lengths and mixed styles are left out, as Karras et al. 2020 ("Training GANs with Limited Data", appendix
-C) leave them out for CIFAR-10: with both, all samples are alike after 60,000 digits. The variants of faces have both.
+C) leave them out for CIFAR-10: with both, all samples are similar after 60,000 digits. The variants of faces have both.
 """
 
 from genlab import config as configs

@@ -26,7 +26,7 @@ def build(config: ConfigDict, axis: str | None = None) -> Experiment:
         state = found.start(state, source, placement) if found else state
         return mixture.start(model, config, state, source, placement)
 
-    # Codes are no images to compare with: samples and likelihoods of codes only.
+    # Codes are not images to compare with: samples and likelihoods of codes only.
     inpaint = None if found else partial(mixture.inpaint, model)
     codec = Codec(partial(mixture.decode, model), encode=partial(mixture.encode, model))
     return Experiment(

@@ -16,7 +16,7 @@ def load(folder: 'str | os.PathLike[str]', checkpoint: 'str | int' = 'newest') -
     JAX is imported here, so that `import genlab` alone is cheap.
 
     Args:
-      folder: of the run, such as 'runs/dcgan'.
+      folder: folder of the run, such as 'runs/dcgan'.
       checkpoint: 'newest', 'best' or a step.
 
     Raises:

@@ -1,9 +1,9 @@
-"""The abilities of a model: what tools may ask of it beside training. Each is a typed function; some form groups.
+"""The abilities of a model: what tools can do with it besides training. Each is a typed function; some form groups.
 
 Every group is optional, and so is every field with a default. Tools skip what a model does not have. Shapes: B and N
 are numbers of examples, H x W x C the sides and channels of an image. Images lie in [-1, 1]; points [B, D] and
-sequences [B, T, D] are as they are. Keys [N] are one typed key per example, so that example i does not depend on the
-batch that it is in.
+sequences [B, T, D] keep their values. Keys [N] are one typed key per example, so that example i does not depend on the
+batch that contains it.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class Inpaint(Protocol):
     ) -> jax.Array:
         """Resamples the pixels of batch['x'] where `mask` [B, H, W, 1] is 0, and keeps the others: [B, H, W, C].
 
-        The batch is of images, also where the model itself is of their codes.
+        The batch holds images, even if the model itself generates their codes.
         """
 
 
@@ -123,7 +123,7 @@ class Sampler(NamedTuple):
     inpaint: Inpaint | None = None
     image_to_image: ImageToImage | None = None
     with_likelihood: SampleWithLikelihood | None = None
-    embed_condition: EmbedCondition | None = None  # what it understands of its condition, before it generates
+    embed_condition: EmbedCondition | None = None  # embedding of the condition, before generation
     field: str = ''  # the field of the source that samples resemble; '': the modelled one
 
 
@@ -137,7 +137,7 @@ class Codec(NamedTuple):
     truncate: Truncate | None = None
     directions: Directions | None = None  # from the weights alone, without examples
     filters: Filters | None = None
-    entries: int = 0  # of the codebook; 0 where codes are continuous
+    entries: int = 0  # number of entries of the codebook; 0 where codes are continuous
     continuous: Any = None  # with a codebook: the Codec before quantisation, whose `decode` quantises first
 
 

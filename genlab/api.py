@@ -40,7 +40,7 @@ from genlab.training.program import Program, check
 from genlab.training.state import State
 
 ABILITIES = ('sample', 'encode', 'decode', 'prior', 'reconstruct', 'log_likelihood', 'evaluate')
-DTYPES = dict.fromkeys(('uint8', 'float32'))  # of images that go out
+DTYPES = dict.fromkeys(('uint8', 'float32'))  # types of returned images
 EXACT = ('nll', 'nll_codes', 'negative_log_density')  # measures of a model that are exact
 BOUNDS = ('nll_bound', 'nll_codes_bound')  # and those that are upper bounds
 IGNORED = ('count', 'chunk', 'parts')  # settings that a model does not depend on
@@ -66,11 +66,11 @@ class Estimate(NamedTuple):
 
 
 class Run:
-    """A trained model and what it can do. A method that the model has no ability for raises ConfigError in one line.
+    """A trained model and what it can do. A method without the ability it needs raises ConfigError in one line.
 
-    folder: of the run.
-    step: of the checkpoint.
-    config: of the phase that the step belongs to, with the facts of its data.
+    folder: folder of the run.
+    step: step of the checkpoint.
+    config: config of the phase that the step belongs to, with the facts of its data.
     state: parameters, collections, optimizers and averages; `state.variables(averaged=True)` is what the methods use.
     experiment: the abilities as functions of variables, see `genlab.abilities`.
     """
@@ -132,12 +132,12 @@ class Run:
 
         Args:
           count: number of samples, N.
-          seed: of the noise. Sample i of a seed is the same for any count.
+          seed: seed of the noise. Sample i of a seed is the same for any count.
           label: a class by number or name for all samples, or one per sample.
           prompt: a caption for all samples, or one per sample.
-          truncation: of `config.sample.truncation`, for models that have it.
+          truncation: value of `config.sample.truncation`, for models that have it.
           input, boxes, resolution: files that condition the samples, as the flags of the same names.
-          dtype: of images, 'uint8' or 'float32'.
+          dtype: type of images, 'uint8' or 'float32'.
           settings: other values of `config.sample`, such as steps=20, guidance=3.0 or sampler='heun'.
 
         Returns:
@@ -184,7 +184,7 @@ class Run:
 
         Args:
           codes: as `encode` and `prior` return them, leaves [N, ...].
-          dtype: of images, 'uint8' or 'float32'.
+          dtype: type of images, 'uint8' or 'float32'.
 
         Returns:
           Images [N, H, W, C], points [N, D] or sequences [N, T, D].
@@ -223,8 +223,8 @@ class Run:
 
         Args:
           x, label, prompt: as for `encode`.
-          seed: of the noise, where the model corrupts its input or draws its codes.
-          dtype: of images, 'uint8' or 'float32'.
+          seed: seed of the noise, where the model corrupts its input or draws its codes.
+          dtype: type of images, 'uint8' or 'float32'.
 
         Returns:
           The reconstructions, of the shape of x.
@@ -252,7 +252,7 @@ class Run:
           x, label, prompt: as for `encode`.
           estimate: 'exact'; 'bound', a lower bound; or 'importance', a tighter lower bound by importance weighting.
             None takes the first of them that the model has.
-          seed: of the noise of an estimate.
+          seed: seed of the noise of an estimate.
           latents: per example, of 'importance'.
 
         Returns:
@@ -287,7 +287,7 @@ class Run:
 
     @functools.cached_property
     def _estimates(self) -> dict[str, Estimate]:
-        """The estimates of the log-likelihood by their names, the one that is taken unasked first."""
+        """Returns the estimates of the log-likelihood by name, the default one first."""
         found: dict[str, Estimate] = {}
         estimates = self.experiment.likelihood or Likelihood()
         if self.experiment.conditions.fields:  # of files or held-out examples, which `evaluate` reads
@@ -353,7 +353,7 @@ class Run:
         self._compared = True
 
     def _given(self, count: int, label: Any, prompt: Any) -> Given:
-        """Returns what is asked of samples: a word for all of them, or fields with a row per sample."""
+        """Returns the requested condition: one word for all samples, or fields with a row per sample."""
         if _many(label) or _many(prompt):
             rows = self._worded(count, label, prompt)
             return Given(fields=rows, names=tuple(map(str, range(count))))
@@ -444,8 +444,11 @@ class Run:
         except ValueError:
             raise ConfigError(f'x: give {wanted}, not a list of different shapes') from None
         floats = jax.dtypes.issubdtype(array.dtype, np.floating)
-        right = (floats or array.dtype == np.uint8) if picture else array.dtype.kind in 'iu' if whole else floats
-        if not right or array.shape[1:] != field.shape or not array.size:
+        if picture:
+            typed = floats or array.dtype == np.uint8
+        else:
+            typed = array.dtype.kind in 'iu' if whole else floats
+        if not typed or array.shape[1:] != field.shape or not array.size:
             raise ConfigError(f'x: give {wanted}, not {array.dtype} {list(array.shape)}')
         low, high = (-1, 1) if picture and floats else (field.low, field.high)
         array = array.astype(np.float32) if floats else array
@@ -458,17 +461,8 @@ class Run:
 
     def _codes(self, codes: Codes) -> Codes:
         """Returns codes as arrays of the type that `decode` takes; raises ConfigError if they have another shape."""
-        codec = self.experiment.codec
-        assert codec is not None
-        if codec.prior is not None:
-            prior: Callable = codec.prior
-            expected = jax.eval_shape(prior, self._variables, drawing.keys(0, 0, 1))
-        elif 'encode' in self.abilities:
-            encode: Any = codec.encode
-            zeros, condition = np.zeros((1, *self._field.shape), self._field.dtype), self._worded(1, None, None)
-            batch = lambda: self._batch(zeros, condition, np.arange(1))[0]
-            expected = jax.eval_shape(lambda: encode(self._variables, batch()))
-        else:
+        expected = self._expected_codes()
+        if expected is None:
             return jax.tree.map(np.asarray, codes)
         treedef: Any = jax.tree.structure(expected)
         one = treedef == jax.tree.structure(0)  # a nested list is one array then
@@ -476,19 +470,31 @@ class Run:
         shapes = lambda tree: jax.tree.map(lambda leaf: tuple(leaf.shape[1:]), tree)
         same = treedef == jax.tree.structure(codes)
         if not same or shapes(codes) != shapes(expected) or len({len(leaf) for leaf in jax.tree.leaves(codes)}) != 1:
-            wanted, found = (
-                ', '.join(str(['N', *leaf.shape[1:]]).replace("'", '') for leaf in jax.tree.leaves(tree))
-                for tree in (expected, codes)
-            )
+            wanted, found = _shapes(expected), _shapes(codes)
             raise ConfigError(f'codes: give {wanted}, as encode or prior returns them, not {found}')
         return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), codes, expected)
 
+    def _expected_codes(self) -> Any:
+        """Returns the shapes and types of the codes of one example; None if the model neither draws nor encodes."""
+        codec: Any = self.experiment.codec
+        if codec.prior is not None:
+            return jax.eval_shape(codec.prior, self._variables, drawing.keys(0, 0, 1))
+        if 'encode' not in self.abilities:
+            return None
+        zeros, condition = np.zeros((1, *self._field.shape), self._field.dtype), self._worded(1, None, None)
+        return jax.eval_shape(lambda: codec.encode(self._variables, self._batch(zeros, condition, np.arange(1))[0]))
+
 
 def _key(config: ConfigDict) -> str:
-    """Returns what a model depends on of the settings that may be changed after training, as text."""
+    """Returns as text the settings that may change after training and that the model depends on."""
     parts = {name: workdir.plain(config)[name] for name in ('sample', 'evaluate')}
     kept = {name: {key: value for key, value in part.items() if key not in IGNORED} for name, part in parts.items()}
     return json.dumps(kept, sort_keys=True)
+
+
+def _shapes(codes: Codes) -> str:
+    """Formats the shapes of codes for an error line: '[N, 4, 4], [N, 8, 8]'."""
+    return ', '.join(f'[{", ".join(map(str, ("N", *leaf.shape[1:])))}]' for leaf in jax.tree.leaves(codes))
 
 
 def _outward(made: np.ndarray, dtype: str) -> np.ndarray:

@@ -28,7 +28,7 @@ class Augment(NamedTuple):
 
     transform: Transform
     probability: float = 1.0  # at the start
-    target: float = 0.0  # of the mean sign of the logits of real images; 0: the probability stays
+    target: float = 0.0  # for the mean sign of the logits of real images; 0: the probability is constant
     images: float = 500_000.0  # in which the probability could go from 0 to 1
 
 
@@ -79,8 +79,8 @@ def apply(augment: Augment, images: jax.Array, keys: jax.Array, probability: jax
         augment: the augmentation.
         images: images [B, H, W, C] in [-1, 1].
         keys: one key per image [B].
-        probability: of each transform, [] in [0, 1].
-        name: of the use. Two uses draw different transforms.
+        probability: probability of each transform, [] in [0, 1].
+        name: name of the use. Two uses draw different transforms.
 
     Returns:
         Images [B, H, W, C].

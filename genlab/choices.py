@@ -4,7 +4,7 @@
 
 Options that are not given have the defaults of the entry. On the command line `--config.sample.sampler=ddim` switches
 to another entry with its own defaults, and `--config.sample.sampler.eta=0.5` sets an option. In a config,
-`config.sample.update(sampler=named('ddim'))` switches alike.
+`config.sample.update(sampler=named('ddim'))` does the same.
 """
 
 import functools
@@ -20,8 +20,8 @@ from genlab.errors import ConfigError, choose, meant
 class Choice(ConfigDict):
     """A name and the options that belong to it. Another name replaces it with its options, by `update` too.
 
-    `update` of a ConfigDict merges parts, so that the new name would keep options of the old one. Options alone, as in
-    `config.model.network.update(width=64)`, still change the choice that is there.
+    `update` of a ConfigDict merges parts, so the new name would keep options of the old one. Options alone, as in
+    `config.model.network.update(width=64)`, change the existing choice.
     """
 
     def __init__(self, initial_dictionary: Mapping[str, Any] | None = None, type_safe: bool = False, **settings: Any):
@@ -91,7 +91,7 @@ def bind(table: Mapping[str, Callable], chosen: ConfigDict, where: str) -> Calla
 
 
 def _check(chosen: ConfigDict, parameters: list[inspect.Parameter], where: str) -> None:
-    """Raises where a choice has an option that is no parameter, or lacks one that has no default."""
+    """Raises ConfigError for an option that is not a parameter, or a missing one without a default."""
     known = [entry.name for entry in parameters]
     for name in sorted({*options(chosen)} - {*known}):
         listed = ', '.join(sorted(known)) or 'none'
@@ -105,7 +105,7 @@ def filled(where: str, defaults: dict[str, Any], changes: dict[str, Any]) -> dic
     """Returns the settings of a family, `defaults` with `changes`.
 
     Raises:
-      ConfigError: a change is none of the settings; `where` is their dotted key.
+      ConfigError: a change is not one of the settings; `where` is their dotted key.
     """
     for name in sorted({*changes} - {*defaults}):
         raise ConfigError(

@@ -1,8 +1,8 @@
-"""Conditions: what samples depend on beside noise. They come from a batch, from a user's words, at random, or empty.
+"""Conditions: what samples depend on besides noise. They come from a batch, from a user's words, at random, or empty.
 
-A condition is a mapping from a field to an array with one row per example: `label` int32 [N], `caption` int32 [N, L],
-or another field of a prepared batch: an image to translate, boxes, speech. It holds raw values; a network embeds them.
-The null condition stands for "not given": label `classes`, a caption of padding. Other fields have none, and are never
+A condition maps a field to an array with one row per example: `label` int32 [N], `caption` int32 [N, L], or another
+field of a prepared batch. That may be an image to translate, boxes or speech. It holds raw values; a network embeds
+them. The null condition means "not given": label `classes`, a caption of padding. Other fields have none, and are never
 drawn at random: they come from held-out examples, or from the files of a user. An unconditional model has the
 condition {}.
 """
@@ -36,12 +36,12 @@ class Conditions(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Holds what a user asks of samples. What is empty is not asked for."""
+    """Holds the condition that a user gives for samples. Empty fields are not given."""
 
     prompt: str = ''  # a caption for every sample
     label: str = ''  # a class for every sample, by name or number
     fields: Mapping[str, np.ndarray] = {}  # field -> rows [F, ...] of F files; sample i takes row i modulo F
-    names: tuple[str, ...] = ()  # of the F files, without their endings
+    names: tuple[str, ...] = ()  # names of the F files, without their extensions
 
     @property
     def any(self) -> bool:
@@ -87,7 +87,7 @@ def from_text(
     """Makes the condition that a user gives in words, the same for `count` samples. What is not given is null.
 
     Args:
-      conditions: of the model; its other fields are left out.
+      conditions: conditions of the model; its other fields are left out.
       source: names the classes and holds the vocabulary of captions; `data.declared` suffices.
       count: number of samples.
       prompt: a caption; '': none.

@@ -19,7 +19,7 @@ def defaults(experiment: str) -> ConfigDict:
     return ConfigDict(
         dict(
             experiment=experiment,  # experiments/<experiment>.py
-            seed=0,  # of parameters, data order and noise
+            seed=0,  # seed of parameters, data order and noise
             placement='pmap',  # 'pmap': a copy on every device; 'fsdp': large arrays split over them
             tensor=1,  # devices that split the matrix products of one part of a batch, under 'fsdp'
             data=data_defaults(),  # see genlab.data.load
@@ -45,7 +45,7 @@ def defaults(experiment: str) -> ConfigDict:
                 chunk=64,  # samples per call of the model
                 condition=False,  # whether conditions come from held-out examples; else they are random
                 candidates=1,  # number of candidates per sample, the best of which is kept; 1: none is rejected
-                score=named('classifier'),  # of candidates, see genlab.sampling.rejection.SCORES
+                score=named('classifier'),  # score of candidates, see genlab.sampling.rejection.SCORES
             ),
             evaluate=dict(
                 # Evaluators; those that do not apply to a model are skipped.
@@ -54,7 +54,7 @@ def defaults(experiment: str) -> ConfigDict:
                     *('held_out', 'reconstruction', 'codes', 'anomaly'),
                 ),
                 count=1000,  # samples, and held-out examples, to evaluate
-                seed=0,  # of the samples, and of random choices of the evaluators
+                seed=0,  # seed of the samples, and of random choices of the evaluators
                 features='auto',  # to compare samples in: 'classifier', 'inception', 'random' or 'pixels'
                 features_file='',  # the weights of inception
                 reference='train',  # the split that samples are compared with
@@ -65,12 +65,12 @@ def defaults(experiment: str) -> ConfigDict:
                 annealed=0,  # runs of annealed importance sampling that estimate a normaliser; 0: no estimate
                 temperatures=1000,  # steps of each of these runs
                 anomaly='squared_error',  # the measure that finds the classes of config.data.leave_out
-                maps=('pca',),  # of the codes on a plane: 'pca', 'tsne', 'umap'
+                maps=('pca',),  # maps of the codes on a plane: 'pca', 'tsne', 'umap'
             ),
             explore=dict(
                 pairs=6,  # pairs of codes to interpolate between, and rows of other pictures
                 steps=9,  # images per row
-                dimensions=6,  # of the code to traverse, the most influential first
+                dimensions=6,  # dimensions of the code to traverse, the most influential first
                 reach=3.0,  # largest change, in standard deviations of the codes or of the attribute
                 examples=1000,  # whose codes define the deviations and the directions
                 inversions=6,  # held-out examples to find codes of; 0: none
@@ -124,7 +124,7 @@ def vary(config: ConfigDict, variant: str, variants: Mapping[str, Variant]) -> C
     for number, name in enumerate(names):
         apply = choose(variants, name, 'variant')
         if name in names[:number]:
-            raise ConfigError(f'variant={variant!r}: {name} stands twice: name each variant once')
+            raise ConfigError(f'variant={variant!r}: {name} is named twice: name each variant once')
         try:
             apply(config)
         except (KeyError, AttributeError, TypeError) as error:
@@ -161,11 +161,11 @@ def tfds(config: ConfigDict, name: str, resolution: int | None = None) -> None:
 def codes(config: ConfigDict, folder: str) -> None:
     """Models the codes of another run's tokenizer, whose folder is `config.model.tokenizer`.
 
-    `config.data.dir` is the same value under another key: whoever sets one sets both.
+    `config.data.dir` is the same value under another key: setting one sets both.
 
     Args:
       config: the config to change.
-      folder: of that run; `runs/<config>-<variant>`, as main names it.
+      folder: folder of that run; `runs/<config>-<variant>`, as main names it.
     """
     config.model.tokenizer = folder
     if config.data.source != 'codes':  # else the two keys are one already
@@ -201,7 +201,7 @@ def lazy(weight: float | ConfigDict, every: int) -> ConfigDict:
     """Returns the weight of a term that is computed on every `every`-th step only, as plain values.
 
     On those steps the weight is multiplied by `every`, so the mean gradient over the steps is unchanged (Karras et al.
-    2020, section 3.1). The steps between are another compiled program, without the term.
+    2020, section 3.1). All other steps are another compiled program, without the term.
 
     Args:
       weight: a number or a ramp().
@@ -254,7 +254,7 @@ def with_ramp_steps(tree: Any, total_steps: int) -> Any:
 
 
 def check_ramp(value: object, where: str) -> None:
-    """Raises ConfigError if a part of a config that stands for a number is no ramp(). `where` is its dotted key."""
+    """Raises ConfigError if a part in place of a number is not a ramp(). `where` is its dotted key."""
     if not isinstance(value, ConfigDict):
         return
     if {*value.keys()} != RAMP:
@@ -355,8 +355,8 @@ FIXED = (
 def phases(config: ConfigDict) -> Iterator[Phase]:
     """Yields the phases of a run: one, unless `config.phases` is set.
 
-    `config.phases` is a tuple of overlays: ({'until': 500, 'losses.model.kl': 0.0}, {'restart': ('model',)}). Each lies
-    over the config itself, from the end of the phase before to the step `until`; the last one lasts to `train.steps`.
+    `config.phases` is a tuple of overlays: ({'until': 500, 'losses.model.kl': 0.0}, {'restart': ('model',)}). Each is
+    laid over the config itself, from the end of the previous phase to the step `until`. The last one has no `until`.
     Data, sampling and evaluation follow the overlay too. The tree of the state is the same in all phases. `restart`
     names players whose optimizers forget their moments when the phase begins.
 
@@ -429,7 +429,7 @@ def put(config: ConfigDict, key: str, value: object) -> None:
 
 
 def check_key(config: ConfigDict, dotted: str, where: str = '') -> None:
-    """Raises with the near miss where `dotted` is no key of the config."""
+    """Raises ConfigError with the nearest key if `dotted` is not a key of the config."""
     node, path = config, 'config'
     for part in dotted.split('.'):
         if not isinstance(node, ConfigDict) or part not in node:
@@ -452,7 +452,7 @@ def ending(config: ConfigDict, name: str, path: str = 'config') -> list[str]:
 
 
 def differences(old: Mapping, new: Mapping, ignore: tuple[str, ...] = (), prefix: str = '') -> list[str]:
-    """The dotted keys whose values differ between two nested dicts of plain values, below those ignored."""
+    """Returns the dotted keys whose values differ between two nested dicts of plain values, except those ignored."""
     keys = []
     for key in sorted({*old, *new}):
         path = f'{prefix}{key}'
@@ -495,6 +495,38 @@ def small(config: ConfigDict) -> ConfigDict:
     limit of training examples is at most 64. Nothing else changes.
     """
     config = config.copy_and_resolve_references()
+    _read_embedded_data(config)
+    config.data.update(resolution=16, batch_size=8)
+    config.data.limit = min(config.data.limit, 64)
+    _shorten_phases(config)
+    _compute_every_term(config)
+    if config.train.order:  # one turn of a player in a row, or two
+        turns = tuple(config.train.order)
+        config.train.order = tuple(turn for n, turn in enumerate(turns) if turns[max(n - 2, 0) : n] != (turn, turn))
+    for optimizer in config.optimizer.values():  # a rate keeps its slope: over four steps it would fall to its end
+        rate = optimizer.learning_rate
+        if isinstance(rate, ConfigDict) and not rate.steps:
+            rate.steps = ramp_steps(rate, config.train.steps)
+    config.train.update(
+        steps=max(4, 2 * len(config.phases)),
+        steps_per_call=2,
+        microbatches=min(config.train.microbatches, 2),
+        log_every=1,
+    )
+    with config.ignore_type():  # 'end' becomes a number
+        config.train.update(sample_every=0, evaluate_every=0)
+    config.sample.update(count=4, chunk=4)
+    if 'steps' in config.sample:
+        config.sample.steps = min(config.sample.steps, 4)
+    config.evaluate.update(count=8, temperatures=4)
+    config.explore.update(pairs=2, steps=3, dimensions=2, examples=16, inversions=2, inversion_steps=2)
+    config.checkpoint.every = 2
+    shrink(config.model)
+    return config
+
+
+def _read_embedded_data(config: ConfigDict) -> None:
+    """Replaces data that would have to be downloaded, in place."""
     if config.data.source in ('tfds', 'folder'):
         config.data.update(source='digits', name='', dir='')
         other = {f'model.{key}': AUTO for key, name, value in settings(config.model) if name in DECLARED and value}
@@ -508,7 +540,10 @@ def small(config: ConfigDict) -> ConfigDict:
         config.data.update(source='scenes', name='', dir='', fields=('style',))
         config.data.unpaired = 'style' if config.data.unpaired else ''
         config.model.input = 'style'
-    config.data.update(resolution=16, batch_size=8)
+
+
+def _shorten_phases(config: ConfigDict) -> None:
+    """Gives each phase two steps and small batches, and drops phases of larger images, in place."""
     overlays = [{**overlay} for overlay in config.phases if overlay.get('data.resolution', 0) <= 16]
     for number, overlay in enumerate(overlays):
         overlay |= {key: 8 for key in overlay if key == 'data.batch_size'}
@@ -516,36 +551,16 @@ def small(config: ConfigDict) -> ConfigDict:
         if number < len(overlays) - 1:
             overlay['until'] = 2 * number + 2
     config.phases = tuple(overlays)
-    if config.train.order:  # one turn of a player in a row, or two
-        turns = tuple(config.train.order)
-        config.train.order = tuple(turn for n, turn in enumerate(turns) if turns[max(n - 2, 0) : n] != (turn, turn))
-    for optimizer in config.optimizer.values():  # a rate keeps its slope: over four steps it would fall to its end
-        rate = optimizer.learning_rate
-        if isinstance(rate, ConfigDict) and not rate.steps:
-            rate.steps = ramp_steps(rate, config.train.steps)
+
+
+def _compute_every_term(config: ConfigDict) -> None:
+    """Lets lazy terms and terms that start later be computed within the first steps, in place."""
     for terms in config.losses.values():
         for weight in terms.values():
             if _is_lazy(weight):
                 weight.every = 2
-            elif isinstance(weight, ConfigDict):  # a term that sets in later would never be seen
+            elif isinstance(weight, ConfigDict):  # a term that starts later would never be computed
                 weight.begin = min(weight.begin, 1)
-    config.train.update(
-        steps=max(4, 2 * len(config.phases)),
-        steps_per_call=2,
-        microbatches=min(config.train.microbatches, 2),
-        log_every=1,
-    )
-    with config.ignore_type():  # 'end' becomes a number
-        config.train.update(sample_every=0, evaluate_every=0)
-    config.data.limit = min(config.data.limit, 64)
-    config.sample.update(count=4, chunk=4)
-    if 'steps' in config.sample:
-        config.sample.steps = min(config.sample.steps, 4)
-    config.evaluate.update(count=8, temperatures=4)
-    config.explore.update(pairs=2, steps=3, dimensions=2, examples=16, inversions=2, inversion_steps=2)
-    config.checkpoint.every = 2
-    shrink(config.model)
-    return config
 
 
 def shrink(model: ConfigDict) -> None:

@@ -25,6 +25,7 @@ from genlab.run.files import path_of
 from genlab.run.platform import set_up_jax
 
 FLAGS = flags.FLAGS
+DIRECTION = 'which direction? give --from=FORMAT and --config, or --to=FORMAT'
 flags.DEFINE_string('from', '', 'Format of the files: safetensors, torch, nvlabs, msgpack or npz.')
 flags.DEFINE_string('to', '', 'Format of the file to write: safetensors or npz.')
 flags.DEFINE_string('record', '', 'Whose names and layouts (default: the first record of the config; --to: genlab).')
@@ -44,7 +45,10 @@ def main() -> None:
 
 def parse(argv: list[str]) -> list[str]:
     """Parses the flags. Only --from needs a config: a run has its own."""
-    if any(argument.lstrip('-').startswith('to') for argument in argv[1:] if argument.startswith('-')):
+    given = [argument.lstrip('-') for argument in argv[1:] if argument.startswith('-')]
+    if not any(argument.startswith(('from', 'to', 'help')) for argument in given):
+        raise ConfigError(DIRECTION)
+    if any(argument.startswith('to') for argument in given):
         return FLAGS(argv)
     return command.parse(argv)
 
@@ -54,7 +58,7 @@ def run(names: list[str]) -> int:
     form, target = str(FLAGS['from'].value), str(FLAGS['to'].value)
     paths = [pathlib.Path(name).expanduser() for name in names]
     if bool(form) == bool(target):
-        raise ConfigError('which direction? give --from=FORMAT and --config, or --to=FORMAT')
+        raise ConfigError(DIRECTION)
     if not paths:
         raise ConfigError('which file? name it without a flag, such as weights.safetensors')
     if not FLAGS.workdir and target:
@@ -70,7 +74,7 @@ def run(names: list[str]) -> int:
             raise ConfigError(f'--to={target}: name one file to write')
         folder = path_of(FLAGS.workdir)
         step = runs.export(folder, target, paths[0], FLAGS.record or published.OWN, FLAGS.kind, FLAGS.checkpoint)
-        terminal.show(f'weights of step {step}: {paths[0]}, and their shapes beside it')
+        terminal.show(f'weights of step {step}: {paths[0]}, and their shapes next to it')
         return 0
     command.check_checkpoint('--from')
     choose(files.READERS, form, '--from')

@@ -29,8 +29,8 @@ class Step(Protocol):
     def __call__(self, state: state.State, batches: Batch, key: jax.Array) -> tuple[state.State, dict[str, jax.Array]]:
         """Does one training step: batches with leaves [turns, B, ...] -> (state with step + 1, {metric: scalar}).
 
-        Noise comes from `fold_in(key, state.step)`, so that a resumed run draws the same. Under pmap the step averages
-        over `axis` itself. With on_nan='skip' a step without a metric `skipped` is guarded from outside, as a whole.
+        Noise comes from `fold_in(key, state.step)`, so a resumed run draws the same noise. Under pmap the step averages
+        over `axis` itself. With on_nan='skip', the program guards a step without a metric `skipped` as a whole.
         """
 
 
@@ -48,7 +48,7 @@ class Check(Protocol):
 
 
 class Experiment(NamedTuple):
-    """All that the loop and the tools know of a model; `build(config, axis=None)` of experiments/*.py makes one.
+    """Everything that the loop and the tools know of a model; `build(config, axis=None)` of experiments/*.py makes one.
 
     A prepared batch is a dict of arrays [B, ...]: `x` is what is modelled (float32: images [B, H, W, C] in [-1, 1],
     points [B, D], or sequences [B, T, D] with `length`; or codes, int32 or float32), `position` the index in the global
@@ -158,7 +158,7 @@ def compose(
 
 
 def _check_players(where: str, named: set[str], players: set[str], all_of_them: bool = False) -> None:
-    """Raises where a part of the config names other players than the experiment's, or none."""
+    """Raises ConfigError if a part of the config names players that the experiment lacks, or none."""
     if not named or not named <= players or (all_of_them and named != players):
         raise ConfigError(
             f'{where} names {", ".join(sorted(named)) or "none"}; the players are {", ".join(sorted(players))}'
@@ -166,7 +166,7 @@ def _check_players(where: str, named: set[str], players: set[str], all_of_them: 
 
 
 def load(name: str) -> Callable[..., Experiment]:
-    """`build` of experiments/<name>.py."""
+    """Returns `build` of experiments/<name>.py."""
     try:
         return importlib.import_module(f'experiments.{name}').build
     except ModuleNotFoundError as error:

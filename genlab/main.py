@@ -17,6 +17,7 @@ if __name__ == '__main__':  # the imports below take seconds, and an exception r
     signal.signal(signal.SIGINT, lambda number, frame: (os.write(2, b'genlab: interrupted\n'), os._exit(130)))
 
 import ast
+import contextlib
 import difflib
 import importlib.util
 import pathlib
@@ -99,7 +100,11 @@ def guarded(function: Callable, *arguments):
 def one_line(error: Exception) -> str:
     """Formats an error as one line."""
     text = ' '.join(str(error).split())
-    text = re.sub(r"invalid literal for int\(\) with base 10: ('.*')", r'\1 is no whole number', text)
+    text = re.sub(r"invalid literal for int\(\) with base 10: ('.*')", r'\1 is not a whole number', text)
+    if isinstance(error, flags.UnrecognizedFlagError):
+        near = difflib.get_close_matches(error.flagname, FLAGS, 1)
+        hint = f'did you mean --{near[0]}?' if near else '--help lists the flags'
+        return f'unknown flag --{error.flagname}: {hint}'
     if isinstance(error, (UserError, flags.Error)):
         return text
     if 'RESOURCE_EXHAUSTED' in text:
@@ -119,14 +124,17 @@ def parse(argv: list[str], known: flags.FlagValues = FLAGS, chosen: flags.FlagHo
       chosen: the flag of them that holds the config.
 
     Returns:
-      The words that are no flags.
+      The words that are not flags.
     """
     argv = [re.sub('^--truncation=', '--config.sample.truncation=', locate(argument)) for argument in one_word(argv)]
     given = [argument.removeprefix('--config=') for argument in argv if argument.startswith('--config=')]
-    helping = any(argument.lstrip('-').startswith('help') for argument in argv[1:])
+    if any(argument.lstrip('-').startswith('help') for argument in argv[1:]):
+        with contextlib.suppress(SystemExit):  # absl exits with 1 after it has printed the help
+            known(argv)
+        sys.exit(0)
     if not given:
         rest = known(argv)
-        if not helping and known.mode != 'list':
+        if known.mode != 'list':
             near = [word for word in rest[1:] if '.py' in word]
             raise ConfigError(f'which config? did you mean --config={near[0]}?' if near else NO_CONFIG)
         return rest
@@ -228,11 +236,11 @@ def literal(text: str) -> object:
 
 
 def locate(argument: str) -> str:
-    """Resolves --config=configs/x.py from any folder: a path absent here is looked up beside the package."""
+    """Resolves --config=configs/x.py from any folder: a path absent here is looked up next to the package."""
     path = pathlib.Path(argument.removeprefix('--config=').partition(':')[0])
-    beside = ROOT / path
-    if argument.startswith('--config=') and not path.exists() and beside.exists():
-        return argument.replace(str(path), str(beside), 1)
+    packaged = ROOT / path
+    if argument.startswith('--config=') and not path.exists() and packaged.exists():
+        return argument.replace(str(path), str(packaged), 1)
     return argument
 
 
@@ -275,7 +283,7 @@ def config_files() -> list[pathlib.Path]:
 def outline(file: pathlib.Path) -> tuple[str, dict[str, str]] | None:
     """Returns the docstring of a config file, and those of its variants by name; None if it has no get_config.
 
-    The file is parsed and not executed: a folder configs/ may hold files that are none of genlab's.
+    The file is parsed and not executed: a folder configs/ may hold files that do not belong to genlab.
     """
     tree = ast.parse(file.read_text(encoding='utf-8'))
     functions = {node.name: ast.get_docstring(node) or '' for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -310,11 +318,11 @@ def run(words: Sequence[str] = ()) -> int:
     """Runs the mode.
 
     Args:
-      words: the name of the program, then words of the command that are no flags; there must be none.
+      words: the name of the program, then words of the command that are not flags; there must be none.
     """
     if words[1:]:
         hint = f'did you mean --mode={words[1]}?' if words[1] in MODES else 'flags begin with --, such as --mode=sample'
-        raise ConfigError(f'{words[1]!r} is no flag: {hint}')
+        raise ConfigError(f'{words[1]!r} is not a flag: {hint}')
     if FLAGS.mode == 'list':
         print(listing())
         return 0

@@ -102,7 +102,7 @@ def sample(
     Args:
       config, build, folder: of the run.
       count: number of samples; None takes the number of files or layouts, else `config.sample.count`.
-      seed: of the noise; None takes `config.seed`.
+      seed: seed of the noise; None takes `config.seed`.
       prompt: a caption for every sample; '' for none.
       label: a class for every sample, by name or number; '' for none.
       path, boxes, resolution: of the files that condition the samples, see `inputs.read`.

@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # of Threefry-2x32, in turn
-PARITY = np.uint32(0x1BD11BDA)  # of its key schedule
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # rotations of Threefry-2x32, used in turn
+PARITY = np.uint32(0x1BD11BDA)  # constant of its key schedule
 
 
 def named_key(key: jax.Array, name: str) -> jax.Array:
-    """Folds the CRC-32 of a name into a key."""
+    """Folds the CRC-32 of a name into a key, so that equal names give equal streams on every machine."""
     return jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
 
 
@@ -32,8 +32,8 @@ def stream(keys: jax.Array, name: str, number: int | jax.Array = 0) -> jax.Array
 
     Args:
       keys: one key per example [B].
-      name: of the use.
-      number: of the draw, where one use draws several times.
+      name: name of the use.
+      number: number of the draw, where one use draws several times.
 
     Returns:
       One key per example [B].
@@ -49,7 +49,7 @@ def bits(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
     Args:
       keys: one key per example [B].
-      shape: of the bits of an example.
+      shape: shape of the bits of an example.
 
     Returns:
       Bits, uint32 [B, *shape].

@@ -107,7 +107,7 @@ def test_variants_compose_in_order_and_apply_once():
     known = configs.variants(wide, wider, square)
     assert vary(model(), 'wide,wider', known).model.width == 256
     assert vary(model(), 'wider,wide', known).model.width == 128
-    with pytest.raises(ConfigError, match='wide stands twice'):
+    with pytest.raises(ConfigError, match='wide is named twice'):
         vary(model(), 'wide,wider,wide', known)
     with pytest.raises(ConfigError, match='square does not fit wide'):
         vary(model(), 'wide,square', known)

@@ -13,6 +13,7 @@ import time
 
 import pytest
 import yaml
+from absl import app
 
 import genlab
 from genlab import main
@@ -80,7 +81,7 @@ def test_a_killed_run_resumes(tmp_path):
     killed.communicate()
     assert finish(whole)[0] == 0
     code, _, _, error = finish(start(*more, f'--workdir={tmp_path}/killed'))
-    assert code == 0 and ('going on from step' in error or 'nothing left' in error), error
+    assert code == 0 and ('continuing from step' in error or 'nothing left' in error), error
     curves = [
         [
             {name: value for name, value in row.items() if '/' in name or name == 'step'}
@@ -98,13 +99,14 @@ def test_describe_as_json():
 
 BAD = {
     'unknown key': (['--config.train.stepz=3'], 2, 'unknown key config.train.stepz: did you mean config.train.steps?'),
-    'wrong type': (['--config.train.steps=1e3'], 2, "config.train.steps=1e3: '1e3' is no whole number"),
+    'wrong type': (['--config.train.steps=1e3'], 2, "config.train.steps=1e3: '1e3' is not a whole number"),
     'unknown term': (['--config.losses.generator.kl=1.0', '--workdir={tmp}/term'], 2, 'it offers adversarial'),
     'misspelt term': (['--config.losses.generator.adversaria=1.0'], 2, 'did you mean adversarial?'),
     'unknown option': (['--config.model.networks.feature=(3,)'], 2, 'dense has no such option; it has features (did'),
     'no number': (['--config.losses.generator.kl=high'], 2, 'the weight of a term is a number'),
     'unknown player': (['--config.losses.generatr.kl=1.0'], 2, 'did you mean config.losses.generator?'),
-    'unknown flag': (['--wrkdir=x'], 2, 'wrkdir'),
+    'unknown flag': (['--wrkdir=x'], 2, 'unknown flag --wrkdir: did you mean --workdir?'),
+    'unknown flag without a near one': (['--qqqq=x'], 2, 'unknown flag --qqqq: --help lists the flags'),
     'unknown experiment': (['--config.experiment=gam'], 2, 'there is no experiments/gam.py'),
     'no run': (['--mode=sample', '--workdir=nowhere'], 2, 'there is no run (no config.json)'),
     'unwritable': (['--workdir=/proc/genlab'], 2, 'cannot write there'),
@@ -122,8 +124,8 @@ BAD = {
     'no config': ([], 2, 'which config? e.g. --config=', None),
     'config without its flag': (['configs/gan.py'], 2, 'did you mean --config=configs/gan.py?', None),
     'variant after a comma': ([], 2, '(did you mean configs/gan.py:grid?)', 'configs/gan.py,grid'),
-    'mode without its flag': (['sample'], 2, "'sample' is no flag: did you mean --mode=sample?"),
-    'word': (['runs/gan'], 2, "'runs/gan' is no flag: flags begin with --, such as --mode=sample"),
+    'mode without its flag': (['sample'], 2, "'sample' is not a flag: did you mean --mode=sample?"),
+    'word': (['runs/gan'], 2, "'runs/gan' is not a flag: flags begin with --, such as --mode=sample"),
     'key without its beginning': (['--train.steps=3'], 2, 'did you mean --config.train.steps?'),
     'end of a key': (['--learning_rate=3'], 2, 'did you mean --config.optimizer.discriminator.learning_rate or --conf'),
     'key of another level': (['--config.steps=3'], 2, 'unknown key config.steps: did you mean config.explore.steps or'),
@@ -153,6 +155,12 @@ def test_bad_input_is_one_line_and_an_exit_code(name, tmp_path, capsys, monkeypa
     assert found == code and text in line and line.startswith('genlab: '), error
     assert 'Traceback' not in error
     assert not [*tmp_path.iterdir()]
+
+
+def test_help_is_no_error(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        app.run(lambda argv: None, ['main', '--help'], flags_parser=main.parse)
+    assert stopped.value.code == 0 and '--helpfull' in capsys.readouterr().out
 
 
 def test_bad_input_of_a_process():
@@ -276,4 +284,4 @@ def test_a_signal_to_stop_gives_exit_code_42(tmp_path, number):
         time.sleep(0.05)
     process.send_signal(number)
     code, _, line, error = finish(process)
-    assert code == 42 and 'the same command goes on from there' in line, error
+    assert code == 42 and 'the same command continues from there' in line, error

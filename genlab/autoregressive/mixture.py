@@ -20,8 +20,8 @@ def sample(
         keys: one typed key per example [N].
         channels: C.
         levels: number of evenly spaced levels from -1 to 1.
-        temperature: of components and scales; 1 is the law of the network, less is closer to its modes, 0 its
-            largest component and its means.
+        temperature: temperature of components and scales. 1 is the law of the network, and less is closer to its
+            modes. 0 gives its largest component and its means.
 
     Returns:
         Pixels, float32 [N, C], of those levels.

@@ -124,7 +124,7 @@ def restricted_free_energy(visible: Units, hidden: Units, parameters: Restricted
     Args:
         visible: kind of the visible units.
         hidden: kind of the hidden units.
-        parameters: of the machine.
+        parameters: parameters of the machine.
         v: states [B, D]. Values between 0 and 1 of binary units are taken as they are.
 
     Returns:
@@ -204,7 +204,7 @@ def full_free_energy(hidden: int, parameters: Full, v: jax.Array) -> jax.Array:
 
     Args:
         hidden: number H of hidden units.
-        parameters: of the machine.
+        parameters: parameters of the machine.
         v: states of the visible units, [B, N - H].
 
     Returns:
@@ -265,7 +265,7 @@ def gibbs(
 
     Args:
         machine: the kind of machine.
-        parameters: of the machine.
+        parameters: parameters of the machine.
         v: states [B, D] to start from.
         keys: one key per chain [B]; step i takes draw i of its streams.
         steps: number of steps.
@@ -297,7 +297,7 @@ def annealed_log_weights(
 
     Args:
         machine: the kind of machine.
-        parameters: of the machine.
+        parameters: parameters of the machine.
         base: biases [D] of the independent visible units, such as the log odds of the frequencies in the training set.
         keys: one key per run [R].
         betas: inverse temperatures [K + 1], from 0 to 1.
@@ -317,7 +317,7 @@ def annealed_log_weights(
         return (machine.step(at(beta), v, keys, number), log_weights), None
 
     steps = len(betas) - 1
-    v = machine.step(start, jnp.zeros((keys.shape[0], len(base)), base.dtype), keys, steps)  # exact: units are apart
+    v = machine.step(start, jnp.zeros((keys.shape[0], len(base)), base.dtype), keys, steps)  # an exact draw
     log_weights = jnp.full(keys.shape, machine.log_independent(start))
     levels = jnp.asarray(betas, base.dtype)
     return jax.lax.scan(anneal, (v, log_weights), (jnp.arange(steps), levels[:-1], levels[1:]))[0][1]

@@ -221,8 +221,8 @@ class Gaussian:
         """Returns covariances in the shape of their kind, with no variance below the floor.
 
         Args:
-          covariance: of every state, [K, D, D]; or variances [K, D].
-          weight: of every state, [K].
+          covariance: covariance of every state, [K, D, D]; or variances [K, D].
+          weight: weight of every state, [K].
         """
         if not COVARIANCES[self.covariance]:
             if covariance.ndim == 3:
@@ -289,10 +289,10 @@ def spread(key: jax.Array, x: jax.Array, weight: jax.Array, count: int) -> jax.A
     """Chooses observations far from each other: k-means++ (Arthur and Vassilvitskii 2007), values scaled to variance 1.
 
     Args:
-      key: of the choices.
+      key: key of the choices.
       x: observations [N, D].
       weight: [N], 0 for those that must not be chosen.
-      count: of observations to choose.
+      count: number of observations to choose.
 
     Returns:
       [count, D].

@@ -8,13 +8,13 @@ A chain of states z_1, z_2, ... with p(z_1) = start and p(z_t | z_{t-1}) = trans
     parameters, log_likelihoods = fit(model, parameters, x, lengths, steps=100)
 
 All functions are pure and work in the dtype of x (float32 or float64). Sequences are padded to one length: x is
-[B, T, D], and the first `lengths[b]` observations of sequence b count, with 0 none. What lies behind changes nothing.
+[B, T, D], and only the first `lengths[b]` observations of sequence b count. The rest is padding, with any values.
 
 The forward pass keeps p(z_t | x_1..t), normalised at each time. The backward pass follows Rauch, Tung and Striebel: it
 needs probabilities p(z_t | z_{t+1}, x_1..t) alone, which lie in [0, 1]. Sums over states are products with the
 transition matrix, and no step of a recursion takes a logarithm. This loses nothing as long as no state is predicted
-with a probability near underflow. Else both passes are done once more in logarithms, with log-sum-exp over pairs of
-states, several times slower: the result is exact to rounding either way, however sharp the emissions.
+with a probability near underflow. Otherwise both passes are repeated in logarithms, with log-sum-exp over pairs of
+states, which is several times slower. Either way the result is exact up to rounding, however sharp the emissions.
 
 Both passes are recursions in time (`lax.scan`), or with `parallel` products of K x K matrices in a tree of depth log2 T
 (`lax.associative_scan`; Sarkka and Garcia-Fernandez 2021). A scan does the least arithmetic; the tree is faster where
@@ -60,7 +60,7 @@ def initialise(model: Model, key: jax.Array, x: jax.Array, lengths: jax.Array) -
 
     Args:
       model: its settings.
-      key: of the random numbers.
+      key: key of the random numbers.
       x: sequences [B, T, D].
       lengths: int [B].
     """
@@ -78,7 +78,7 @@ def initialise(model: Model, key: jax.Array, x: jax.Array, lengths: jax.Array) -
 
 
 def known(x: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Returns which times of sequences x [B, T, D] are no padding: bool [B, T]."""
+    """Returns which times of sequences x [B, T, D] are not padding: bool [B, T]."""
     return jnp.arange(x.shape[1])[None] < lengths[:, None]
 
 
@@ -106,7 +106,7 @@ def smooth(model: Model, parameters: Parameters, x: jax.Array, lengths: jax.Arra
 
 
 def _checked(model: Model, run: Callable[[bool], tuple[Result, jax.Array]]) -> Result:
-    """Returns the result of the quick recursions where they lose nothing, else of the exact ones.
+    """Returns the result of the quick recursions if they are accurate, else of the exact ones.
 
     run: whether to be exact -> (result, whether nothing was lost [B]).
     """
@@ -129,7 +129,7 @@ def forward(
 
     Args:
       model: whose `parallel` chooses the recursion or the tree.
-      parameters: of the model.
+      parameters: parameters of the model.
       log_emission: log p(x_t | state), [T, K].
       length: int [].
 
@@ -145,7 +145,7 @@ def forward(
         return _log_sum(filtered[:, None] + log_transition), (filtered, predicted)
 
     if model.parallel:
-        first = jnp.broadcast_to(log_start[None] + log_emission[:1], transition.shape)  # from wherever
+        first = jnp.broadcast_to(log_start[None] + log_emission[:1], transition.shape)  # from any state
         steps = log_transition[None] + log_emission[1:, None]
         products = jax.lax.associative_scan(_log_product, jnp.concatenate([first[None], steps]))
         filtered = products[:, 0] - _finite(logsumexp(products[:, 0], -1))[:, None]
@@ -181,7 +181,7 @@ def forward_scaled(
 
     _, (filtered, predicted, total) = jax.lax.scan(step, parameters['start'], relative)
     surprise = jnp.where(real, jnp.log(total) + top, 0)
-    # What underflows is below the smallest number `tiny`: nothing beside a sum of tiny^0.8 or more.
+    # What underflows is below the smallest number `tiny`: negligible in a sum of tiny^0.8 or more.
     enough = predicted > jnp.finfo(transition.dtype).tiny ** 0.8
     return filtered, predicted, surprise.sum(), (enough | ~real[:, None])[1:].all()
 
@@ -204,7 +204,7 @@ def _log_product(left: jax.Array, right: jax.Array) -> jax.Array:
 def forward_backward(
     model: Model, parameters: Parameters, log_emission: jax.Array, length: jax.Array, *, exact: bool = True
 ) -> tuple[Smoothed, jax.Array]:
-    """Smooths one sequence; see `forward` for the arguments. Not `exact` is by products and may lose something.
+    """Smooths one sequence; see `forward` for the arguments. Without `exact`, it uses products, which may underflow.
 
     From back to front, p(z_t = i | x) = sum_j p(z_t = i | z_{t+1} = j, x_1..t) p(z_{t+1} = j | x) (Sarkka 2013,
     theorem 8.1, for discrete states). The terms of the sum are the probabilities of pairs.
@@ -213,7 +213,7 @@ def forward_backward(
       The result, and whether nothing was lost, bool [].
     """
     filtered, predicted, log_likelihood, safe = _forward(model, parameters, log_emission, length, exact=exact)
-    inside = jnp.arange(1, len(filtered)) < length  # whether time t + 1 is no padding
+    inside = jnp.arange(1, len(filtered)) < length  # whether time t + 1 is not padding
     backward = _backward_tree if model.parallel else _backward_exact if exact else _backward
     posterior, pairs = backward(parameters['transition'], filtered, predicted, inside)
     real = jnp.arange(len(filtered)) < length
@@ -229,7 +229,7 @@ def _backward(
       transition: [K, K].
       filtered: p(z_t | x_1..t), [T, K].
       predicted: p(z_t | x_1..t-1), [T, K].
-      inside: whether time t + 1 is no padding, bool [T - 1].
+      inside: whether time t + 1 is not padding, bool [T - 1].
 
     Returns:
       p(z_t | x) [T, K], which means nothing at padding, and the expected numbers of transitions [K, K].
@@ -271,7 +271,7 @@ def _backward_tree(
     """Does what `_backward_exact` does, as a tree of products."""
     final = jnp.exp(filtered)
     steps = _previous(transition[None], filtered[:-1], predicted[1:])
-    restart = jnp.broadcast_to(final[:, :, None], (*final.shape, len(transition)))  # to `final`, from wherever
+    restart = jnp.broadcast_to(final[:, :, None], (*final.shape, len(transition)))  # to `final`, from any state
     kept = jnp.concatenate([jnp.where(inside[:, None, None], steps, restart[:-1]), restart[-1:]])
     join = lambda later, now: einsum('...ij,...jk->...ik', now, later)
     posterior = jax.lax.associative_scan(join, kept, reverse=True)[..., 0]
@@ -308,7 +308,7 @@ def best_path(parameters: Parameters, log_emission: jax.Array, length: jax.Array
         emission, inside = time
         arriving = best[:, None] + log_transition
         score = arriving.max(0) + emission
-        top = _finite(score.max())  # kept apart, so that differences keep their digits
+        top = _finite(score.max())  # kept separate, so that differences keep their digits
         moved = jnp.where(inside, score - top, best), shift + jnp.where(inside, top, 0)
         return moved, jnp.where(inside, arriving.argmax(0), jnp.arange(len(best))).astype(jnp.int32)
 
@@ -348,7 +348,7 @@ def maximise(model: Model, parameters: Parameters, sums: dict[str, Any]) -> Para
     Args:
       model: its settings.
       parameters: that the sums were made with.
-      sums: of all sequences.
+      sums: sums over all sequences.
     """
     old, pairs = parameters['transition'], sums['transition']
     if model.stationary:
@@ -453,12 +453,12 @@ def cross_validate(
 ) -> dict[int, float]:
     """Estimates for each number of states how well a model predicts sequences that it was not fitted to.
 
-    Sequences are dealt to the folds at random. For each fold a model is fitted to the others; all folds are fitted
+    Sequences are assigned to the folds at random. For each fold a model is fitted to the others; all folds are fitted
     together. One long sequence has to be cut before.
 
     Args:
       make: number of states -> model.
-      key: of the folds and the initial parameters.
+      key: key of the folds and the initial parameters.
       x: sequences [B, T, D].
       lengths: int [B].
       states: the numbers of states to compare.
@@ -473,13 +473,13 @@ def cross_validate(
     """
     if not 2 <= folds <= len(x):
         raise ValueError(f'folds={folds} of {len(x)} sequences: choose 2 to {len(x)}; cut a long sequence into parts')
-    dealt = jax.random.permutation(jax.random.fold_in(key, 0), jnp.arange(len(x)) % folds)
+    assigned = jax.random.permutation(jax.random.fold_in(key, 0), jnp.arange(len(x)) % folds)
     found = {}
     for number in states:
         model = make(number)
 
         def held_out(fold: jax.Array, model: Model = model) -> jax.Array:
-            inside, outside = jnp.where(dealt == fold, 0, lengths), jnp.where(dealt == fold, lengths, 0)
+            inside, outside = jnp.where(assigned == fold, 0, lengths), jnp.where(assigned == fold, lengths, 0)
             parameters = initialise(model, jax.random.fold_in(key, 1), x, inside)
             return log_likelihood(model, fit(model, parameters, x, inside, steps)[0], x, outside).sum()
 

@@ -36,7 +36,7 @@ class Mixture(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Sums over examples, weighted by responsibilities r: the sufficient statistics, about the means mu in force."""
+    """Sums over examples, weighted by responsibilities r: the sufficient statistics, about the current means mu."""
 
     counts: jax.Array  # [K], sum r
     shift: jax.Array  # [K, D], sum r (x - mu)
@@ -87,7 +87,7 @@ def maximize(mixture: Mixture, sums: Statistics, kind: str, floor: float) -> Mix
     Args:
       mixture: about whose means the sums are.
       sums: over all examples, or their mean.
-      kind: of the covariances.
+      kind: kind of the covariances.
       floor: is added to every variance, so that no component collapses on one point.
     """
     count = sums.counts + 10 * jnp.finfo(sums.counts.dtype).eps * sums.counts.mean()  # of an empty component too
@@ -110,8 +110,8 @@ def implied(mixture: Mixture, kind: str, floor: float, log_likelihood: jax.Array
 
     Args:
       mixture: the result of an M step with the same floor.
-      kind: of the covariances.
-      floor: of that M step.
+      kind: kind of the covariances.
+      floor: floor of that M step.
       log_likelihood: the moving average of the log-likelihood, [].
     """
     scatter = KINDS[kind].implied(mixture, floor)
@@ -314,7 +314,7 @@ def plus_plus(key: jax.Array, x: jax.Array, components: int) -> jax.Array:
     squared distance from the centres so far.
 
     Args:
-      key: of the draws.
+      key: key of the draws.
       x: examples [N, D].
       components: K.
 
@@ -341,14 +341,14 @@ def plus_plus(key: jax.Array, x: jax.Array, components: int) -> jax.Array:
 def start(key: jax.Array, x: jax.Array, components: int, kind: str, floor: float) -> Mixture:
     """Starts a mixture: k-means++ centres, the shares and means of their clusters, and the pooled covariance.
 
-    Every component starts with the covariance within all clusters. That of a small cluster alone would be singular.
+    Every component starts with the covariance within all clusters. The covariance of a small cluster would be singular.
 
     Args:
-      key: of the centres.
+      key: key of the centres.
       x: examples [N, D].
       components: K.
-      kind: of the covariances.
-      floor: of the M step.
+      kind: kind of the covariances.
+      floor: floor of the M step.
     """
     centres = plus_plus(key, x, components)
     distances = jax.lax.map(lambda centre: jnp.square(x - centre[None]).sum(1), centres)
@@ -434,7 +434,7 @@ def inpaint(mixture: Mixture, key: jax.Array, x: jax.Array, known: jax.Array) ->
 
     Args:
       mixture: with full covariances.
-      key: of the draw.
+      key: key of the draw.
       x: one example [D].
       known: bool [D].
 

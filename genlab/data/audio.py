@@ -3,9 +3,9 @@
 A clip is resampled to 8,000 Hz and cut into Hann windows of 25 ms, one per 10 ms. The power spectrum of each window is
 summed in triangular bands of equal width on the HTK mel scale. Features are the logarithms of these energies.
 
-Clips become comparable, each by itself: quiet ends are cut off, energies have a floor below the loudest one of the
-clip, the level and the tilt of its mean spectrum are removed, and the variance is 1. So features depend little on gain
-and microphone, and not at all on other clips. A file of a person has the same features as in a set.
+Each clip is normalised separately. Quiet ends are cut off, and energies have a floor relative to the loudest one. The
+level and the tilt of the mean spectrum are removed, and the variance is 1. So features depend little on gain and
+microphone, and not at all on other clips. A user's file has the same features as a file of a set.
 """
 
 import functools
@@ -19,7 +19,7 @@ import numpy as np
 from genlab.data.source import Field
 from genlab.errors import ConfigError
 
-VERSION = 1  # of the features: increase it when their values change, to invalidate cached ones
+VERSION = 1  # version of the features: increase it when their values change, to invalidate cached ones
 RATE = 8_000  # Hz, after resampling
 WINDOW = RATE * 25 // 1000  # samples, 25 ms
 HOP = RATE // 100  # samples, 10 ms
@@ -52,7 +52,7 @@ def decode(content: bytes) -> tuple[np.ndarray, int]:
             warnings.simplefilter('ignore')  # unknown chunks, and sizes that a pipe could not fill in
             rate, samples = wavfile.read(io.BytesIO(content))
     except Exception as error:  # a damaged header raises nearly anything
-        raise ValueError('it is no WAV file, or it is damaged') from error
+        raise ValueError('it is not a WAV file, or it is damaged') from error
     if not RATES[0] <= rate <= RATES[1]:
         raise ValueError(f'its rate is {rate} Hz, not {RATES[0]} to {RATES[1]}')
     if samples.dtype == np.uint8:
@@ -64,7 +64,7 @@ def decode(content: bytes) -> tuple[np.ndarray, int]:
     if not len(samples):
         raise ValueError('it has no samples')
     if not np.isfinite(samples).all():
-        raise ValueError('it has samples that are no numbers')
+        raise ValueError('it has samples that are not numbers')
     return samples.astype(np.float32), int(rate)
 
 
@@ -174,10 +174,10 @@ def _loud(loudness: np.ndarray, most: int) -> tuple[int, int]:
 
 
 def features(path: str | Path, field: Field) -> dict[str, np.ndarray]:
-    """Returns the features of one WAV file of a person, as a source of speech has them.
+    """Returns the features of one WAV file of a user, as a source of speech has them.
 
     Args:
-        path: of the file.
+        path: path of the file.
         field: the declaration of `speech`, whose shape is [T, bands].
 
     Returns:

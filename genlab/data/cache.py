@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-VERSION = 2  # of the decoding: increase it when the pixels change, to invalidate old entries
+VERSION = 2  # version of the decoding: increase it when the pixels change, to invalidate old entries
 
 
 def cached(name: str, key: Any, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -39,7 +39,7 @@ def _fault(field: Field, array: np.ndarray) -> str:
         return 'found no examples'
     low, high = array.min(), array.max()
     if np.isnan(low) or np.isnan(high):
-        return 'found values that are no numbers (NaN)'
+        return 'found values that are not numbers (NaN)'
     if low < field.low or high > field.high:
         return f'found values in {low:g}..{high:g}'
     return ''

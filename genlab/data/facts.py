@@ -38,7 +38,7 @@ def resolve(config: ConfigDict, source: Source, measure: bool = True) -> None:
     """Sets the facts that `config.model` leaves to the data, in place, and compares the declared ones with the data.
 
     Args:
-        config: of a run or phase.
+        config: config of a run or phase.
         source: its training set, as `load` or `declared` returns it.
         measure: whether to measure facts; else those that need the examples count as 1.
 
@@ -68,11 +68,11 @@ def _agreed(where: str, value: Any, count: Callable, source: Source) -> int:
     if value == 0:
         return 0
     there = count(source, where, value)
-    if there is None:  # the data are not there to be compared
+    if there is None:  # the data are missing, so they cannot be compared
         if value == AUTO:
             raise ConfigError(
-                f"{where}='auto': the data of config.data are not there to count them: set config.data.dir to their "
-                'folder, or give the number'
+                f"{where}='auto': the data of config.data are missing, so they cannot be counted: set config.data.dir "
+                'to their folder, or give the number'
             )
         return int(value)
     if value not in (AUTO, there):
@@ -85,7 +85,7 @@ def _agreed(where: str, value: Any, count: Callable, source: Source) -> int:
 
 
 def classes(source: Source, where: str, value: Any) -> int | None:
-    """Returns the number of classes of the labels; None if the data are not there.
+    """Returns the number of classes of the labels; None if the data are missing.
 
     Args:
         source: the training set.
@@ -110,7 +110,7 @@ def words(source: Source, where: str, value: Any) -> int | None:
         return len(source.vocabulary)
     if 'caption' in source.on_demand:
         raise ConfigError(f"{where}={value!r}: no captions are read: set config.data.fields=('caption',)")
-    lack = 'the data are not there' if source.fields.get('label') is UNKNOWN_LABEL else f'{source.name} has no captions'
+    lack = 'the data are missing' if source.fields.get('label') is UNKNOWN_LABEL else f'{source.name} has no captions'
     raise ConfigError(f'{where}={value!r}: {lack}: set config.data to images with captions, or set it to 0')
 
 
@@ -141,8 +141,8 @@ def symbols(source: Source, where: str, value: Any) -> int:
     field = _sequence(source, where, value)
     if field.low != 0 or not np.isfinite(field.high):
         raise ConfigError(
-            f'{where}={value!r}: the values of {source.name} are no symbols: make them 0, 1, 2, ..., or choose another '
-            'config.model.emission'
+            f'{where}={value!r}: the values of {source.name} are not symbols: make them 0, 1, 2, ..., or choose '
+            'another config.model.emission'
         )
     return int(field.high) + 1
 
@@ -164,7 +164,7 @@ def untrained(config: ConfigDict, source: Source) -> str:
     reading its examples.
 
     Args:
-        config: of a run or phase, after `resolve`.
+        config: config of a run or phase, after `resolve`.
         source: its training set.
     """
     number = max((value for _, name, value in settings(config.model) if name == 'classes'), default=0)

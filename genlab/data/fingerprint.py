@@ -7,21 +7,21 @@ A fingerprint is a digest of everything that the examples, their labels and thei
 - generated data (toy, scenes): their settings;
 - anything else in memory: the arrays.
 
-The path of the folder is no part of it, so a folder may move. Names of classes and the vocabulary are a part, because
-they number the labels and the words.
+The path of the folder is not a part of it, so a folder may move. Names of classes and the vocabulary are a part,
+because they number the labels and the words.
 
 Contents of files are hashed where decoding reads them anyway, and the hashes are kept in the cache of decoded sets. A
 file that was not read counts by its size and time in the digest: a cache then computes too often, never too rarely.
-Between two commands on one run times alone count for nothing, because copying a folder changes them. So a picture that
-changes without changing its size is noticed only where contents were read.
+Between two commands on one run, times alone are ignored, because copying a folder changes them. So a picture that
+changes and keeps its size is noticed only if contents were read.
 
-`compare` decides what another command on a run may meet:
+`compare` decides how another command on a run treats changed data:
 
 - refused: other classes, words, or shapes and ranges of fields, or codes by other weights of a tokenizer. The numbers
   of labels, words and codes would mean something else to the trained networks, and nothing in the results would show
   it.
-- a warning with the numbers: images that were added, removed or changed, and corrected labels. They do no harm to the
-  networks, and collections grow. But figures from before and after are of different data.
+- a warning with the numbers: images that were added, removed or changed, and corrected labels. They do not harm the
+  networks, and collections grow. But figures before and after the change refer to different data.
 - silent: other times, another place.
 
 Cost: one `stat` and two short hashes per file, of its path and of its label and caption, in each command that compares.
@@ -108,7 +108,7 @@ def of_rows(source: Source) -> str:
 
 
 def of_bytes(content: bytes) -> int:
-    """Hashes the content of a file to 1..2**64-1; 0 stands for a file that was not read."""
+    """Hashes the content of a file to 1..2**64-1; 0 is for a file that was not read."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), 'little') or 1
 
 
@@ -251,12 +251,12 @@ def _names(word: str, old: Sequence[str], new: Sequence[str]) -> str:
 
 
 def _short(text: str) -> int:
-    """Hashes a text to 64 bits. Paths may hold bytes that are no UTF-8."""
+    """Hashes a text to 64 bits. Paths may hold bytes that are not UTF-8."""
     return int.from_bytes(hashlib.blake2b(text.encode(errors='surrogateescape'), digest_size=8).digest(), 'little')
 
 
 def _digest(parts: Iterable[bytes]) -> str:
-    """Hashes parts with their lengths, so that no two lists of parts are alike."""
+    """Hashes parts with their lengths, so that different lists of parts have different digests."""
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         digest.update(len(part).to_bytes(8, 'little'))

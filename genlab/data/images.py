@@ -61,7 +61,7 @@ def _halves(image: Picture) -> list[Picture]:
     """Cuts a Pillow image into its left and right half."""
     width, height = image.size
     if width % 2 or width <= height:
-        raise ValueError(f'{width} x {height} pixels are no two pictures side by side')
+        raise ValueError(f'{width} x {height} pixels are not two pictures side by side')
     return [image.crop((left, 0, left + width // 2, height)) for left in (0, width // 2)]
 
 

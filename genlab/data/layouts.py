@@ -10,7 +10,7 @@ import numpy as np
 from genlab.data.source import Source
 from genlab.errors import ConfigError, meant
 
-FIELDS = ('boxes', 'box_classes')  # of a source or a batch, that make a layout
+FIELDS = ('boxes', 'box_classes')  # fields of a source or a batch that form a layout
 KEYS = ('class', 'box')
 EXAMPLE = '[{"class": "circle", "box": [0.1, 0.2, 0.5, 0.6]}]'
 LISTED = 40  # classes that an error lists
@@ -27,7 +27,7 @@ def read(path: str, source: Source, where: str = '--boxes') -> dict[str, np.ndar
     left.
 
     Args:
-        path: of the file.
+        path: path of the file.
         source: declares the fields `boxes` and `box_classes`, and names the classes; `data.declared` suffices.
         where: the flag that gave the path, for errors.
 
@@ -51,7 +51,7 @@ def read(path: str, source: Source, where: str = '--boxes') -> dict[str, np.ndar
         for number, entry in enumerate(objects):
             this = f'{here}, object {number}'
             if not isinstance(entry, dict) or {*entry} != {*KEYS}:
-                raise ConfigError(f'{this}: {_short(entry)} is no object: write it as in {EXAMPLE}')
+                raise ConfigError(f'{this}: {_short(entry)} is not an object: write it as in {EXAMPLE}')
             classes[image, number] = _class_number(entry['class'], source, this)
             boxes[image, number] = _box(entry['box'], this)
     return {'boxes': boxes, 'box_classes': classes}
@@ -66,7 +66,7 @@ def _parsed(path: str, where: str) -> Any:
     except OSError as error:
         raise ConfigError(f'{where}={path}: the file cannot be read: {error.strerror}') from None
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise ConfigError(f'{where}={path}: the file is no JSON ({error}): write a list such as {EXAMPLE}') from None
+        raise ConfigError(f'{where}={path}: the file is not JSON ({error}): write a list such as {EXAMPLE}') from None
 
 
 def _images(content: Any, where: str) -> list[list]:

@@ -64,8 +64,8 @@ def defaults(**changes: Any) -> ConfigDict:
             'observe': 'image',
             # Fields needed in addition to the observed one and `label`, e.g. ('caption',).
             'fields': (),
-            # A field of training batches that is no counterpart of the rest, e.g. 'style' of scenes or 'input' of
-            # pairs: it has an order, flips and crops of its own. '': all fields are paired.
+            # A field of training batches that is not paired with the rest, e.g. 'style' of scenes or 'input' of pairs.
+            # It has its own order, flips and crops. '': all fields are paired.
             'unpaired': '',
             # Keep the whole set on the accelerator and send only `Batches.numbered`.
             'resident': False,
@@ -132,7 +132,7 @@ def declared(config_data: ConfigDict) -> Source:
     """Returns a source with the fields, class names and vocabulary of `load(config_data)`, without decoding pictures.
 
     A folder is listed, and a tfds set described. Their images are zeros, which suffices to describe or compile a model.
-    If the data are not there, images and labels of an unknown number of classes stand in.
+    If the data are missing, images and labels of an unknown number of classes replace them.
     """
     _check(config_data, 'train')
     if config_data.source not in HEADERS:
@@ -152,11 +152,11 @@ def _requested(config_data: ConfigDict, fields: Sequence[str] = ()) -> tuple[str
 
 
 def _unpaired(config_data: ConfigDict, fields: Sequence[str], how: Callable[[ConfigDict], Source]) -> Source:
-    """Returns the training set with the unpaired field as a domain of its own.
+    """Returns the training set with the unpaired field as a separate domain.
 
     Args:
         config_data: with `unpaired`.
-        fields: of `_requested`.
+        fields: result of `_requested`.
         how: `load` or `declared`.
     """
     name = config_data.unpaired
@@ -327,7 +327,7 @@ SOURCES: dict[str, Callable[[ConfigDict, str, Sequence[str]], Source]] = {
     'speech': _speech,
     'codes': _codes,
 }
-# Sources of files and codes -> their declaration for training, without the pictures; None if the files are not there.
+# Sources of files and codes -> their declaration for training, without the pictures; None if the files are missing.
 HEADERS: dict[str, Callable[[ConfigDict], Source | None]] = {
     'tfds': lambda config: tfds_sets.header(config.name, config.dir, config.resolution, config.channels),
     'folder': lambda config: folders.header(config.dir, config.resolution, config.channels),

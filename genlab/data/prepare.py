@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         print(prepared(options.name, options.dir, options.manual))
     except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'genlab: {error}', file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -38,8 +38,8 @@ class Source:
     on_demand: fields that `load(..., fields=...)` can add; a source computes them only if they are requested.
     checkpoint: identifies the weights that encoded the examples, for codes of a tokenizer; other weights give the
         values another meaning.
-    fingerprint: of the examples, where it is known without reading them; None: `fingerprint.of` hashes all rows.
-    domains: sources of disjoint fields whose examples are no pairs, see `unpaired`; (): the rows are examples.
+    fingerprint: digest of the examples, if it is known without reading them; None: `fingerprint.of` hashes all rows.
+    domains: sources of disjoint fields whose examples are not pairs, see `unpaired`; (): the rows are examples.
     """
 
     name: str
@@ -67,7 +67,7 @@ def from_arrays(name: str, arrays: Mapping[str, np.ndarray], fields: Mapping[str
     """Returns a source in memory.
 
     Args:
-        name: of the source, for messages.
+        name: name of the source, for messages.
         arrays: {field: [N, ...]}.
         fields: the declaration of each array.
         known: other fields of `Source`.
@@ -87,7 +87,7 @@ def declaration(
     """Returns a source that declares examples without reading them: its rows are zeros, except for given arrays.
 
     Args:
-        name: of the source, for messages.
+        name: name of the source, for messages.
         fields: the declaration of every field.
         length: number of examples, N.
         arrays: {field: [N, ...]}, the fields whose values are known.
@@ -127,7 +127,7 @@ def only(source: Source, names: Collection[str]) -> Source:
 def unpaired(first: Source, second: Source) -> Source:
     """Returns a source of two domains that have no counterparts in each other.
 
-    `Batches` draws each domain in an order of its own. Row i of this source holds example i of both; a shorter domain
+    `Batches` draws each domain in its own order. Row i of this source holds example i of both; a shorter domain
     repeats, so that all examples can be read by their index. What is known of the examples is known of the first.
 
     Args:
@@ -156,7 +156,7 @@ def subset(source: Source, indices: np.ndarray, name: str) -> Source:
     Args:
         source: all examples.
         indices: int64 [N], the examples to keep.
-        name: of the new source.
+        name: name of the new source.
     """
     every = source.captions
     captions = None if every is None else (lambda chosen: every(indices[chosen]))
@@ -197,5 +197,5 @@ def label_field(classes: int) -> Field:
     return Field((), np.dtype(np.int32), 0, classes - 1)
 
 
-# Labels of data that are not there: the number of classes is unknown.
+# Labels of missing data: the number of classes is unknown.
 UNKNOWN_LABEL = Field((), np.dtype(np.int32), 0, np.inf)

@@ -60,7 +60,7 @@ def crop(image: jax.Array, key: jax.Array, padding: int) -> jax.Array:
 
     Args:
         image: [H, W, C].
-        key: of the position.
+        key: key of the position.
         padding: pixels on each side.
 
     Returns:
@@ -76,7 +76,7 @@ def jitter(image: jax.Array, key: jax.Array, more: int, smooth: bool) -> jax.Arr
 
     Args:
         image: [H, W, C], levels or numbers of classes.
-        key: of the position.
+        key: key of the position.
         more: pixels by which each side is enlarged.
         smooth: whether to interpolate bilinearly, rounded to levels; else the nearest pixel is taken.
 
@@ -165,7 +165,7 @@ def _move(
     Args:
         example: {field: [...]}.
         fields: the declarations.
-        key: of the example.
+        key: key of the example.
         moves: which ones.
     """
     flipped = jax.random.bernoulli(jax.random.fold_in(key, FLIP)) if moves.flip else None
@@ -196,7 +196,7 @@ def _observed(array: jax.Array, field: Field, key: jax.Array, binary: bool, cont
     Args:
         array: the field.
         field: its declaration.
-        key: of the example.
+        key: key of the example.
         binary: whether to binarise.
         continuous: whether to dequantise.
     """

@@ -23,13 +23,13 @@ class Motion(NamedTuple):
     scale: jax.Array  # magnification by 2^(0.2 scale)
     angle: jax.Array  # counter-clockwise rotation, radians
     stretch: jax.Array  # magnification by 2^(0.2 stretch) along `direction`, and by its inverse across it
-    direction: jax.Array  # of the stretch, radians
+    direction: jax.Array  # direction of the stretch, radians
     right: jax.Array  # translation to the right, in eighths of the width
     down: jax.Array  # translation down, in eighths of the height
 
 
 def augment(images: jax.Array, keys: jax.Array, probability: float) -> tuple[jax.Array, jax.Array]:
-    """Transforms every image by a random motion of its own.
+    """Transforms every image by its own random motion.
 
     Each transform applies with `probability`, with two exceptions. The flip left to right has a probability of 1/2,
     unless `probability` is 0. The flip top to bottom has half of `probability`.

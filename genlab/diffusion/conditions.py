@@ -53,7 +53,7 @@ def embed(settings: ConfigDict, variables: Variables, condition: Condition, trai
     Args:
         settings: `config.model`.
         variables: network -> {collection: values}.
-        condition: raw condition: `label` int32 [B], `caption` int32 [B, L], as far as the model has them.
+        condition: raw condition: `label` int32 [B], `caption` int32 [B, L], each if the model has it.
         train: whether to run the encoder of captions in training mode.
 
     Returns:

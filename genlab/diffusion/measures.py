@@ -33,7 +33,7 @@ class Look(NamedTuple):
     t: jax.Array  # times [B]
     x: jax.Array  # x_t [B, ...]
     epsilon: jax.Array  # noise of x_t [B, ...]
-    found: Estimate  # of x_0 and epsilon, given x_t
+    found: Estimate  # estimate of x_0 and epsilon, given x_t
 
 
 class Bound(NamedTuple):

@@ -35,7 +35,7 @@ class Model(NamedTuple):
 
     settings: ConfigDict  # `config.model`, see genlab.diffusion.settings
     solving: ConfigDict  # `config.sample`, see genlab.diffusion.settings
-    shape: tuple[int, ...]  # of one example of x
+    shape: tuple[int, ...]  # shape of one example of x
     network: nn.Module
     level: Level
     process: Callable[[Variables], Process]  # a learned process reads its schedule from the variables

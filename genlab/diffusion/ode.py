@@ -5,7 +5,7 @@ pure noise. Let s^2 = alpha^2 + sigma^2 and y = x / s. Then dy / dphi = cos(phi)
 of Salimans & Ho 2022, section 4 and appendix D. It is finite where d sigma / dt is not. It is smooth where alpha and
 sigma are interpolated from tables.
 
-Each example is integrated with step sizes of its own, so it does not depend on the others of its batch.
+Each example is integrated with its own step sizes, so it does not depend on the rest of its batch.
 """
 
 from collections.abc import Callable

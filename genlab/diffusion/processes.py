@@ -103,7 +103,7 @@ def vp(lowest: float = 0.1, highest: float = 20.0) -> Process:
         return -t * (lowest + slope * t / 2) / 2
 
     def time(log_snr: jax.Array) -> jax.Array:
-        integral = jax.nn.softplus(-log_snr)  # of beta; equals -log alpha^2
+        integral = jax.nn.softplus(-log_snr)  # integral of beta; equals -log alpha^2
         return 2 * integral / (lowest + jnp.sqrt(lowest**2 + 2 * slope * integral))
 
     return Process(lambda t: jnp.exp(log_alpha(t)), lambda t: jnp.sqrt(-jnp.expm1(2 * log_alpha(t))), time)

@@ -2,7 +2,7 @@
 
 A step takes `Inputs`. Its keyword arguments are the options of the sampler. It returns x_s [B, ...] and the new memory.
 No step divides by a sigma of 0, so the last step may go to s = 0. `solve` skips steps of length 0. A variance that
-rounding would bring below 0 is 0. The alpha-bar of DDPM is alpha^2 here.
+is negative by rounding is set to 0. The alpha-bar of DDPM is alpha^2 here.
 """
 
 import functools

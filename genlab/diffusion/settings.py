@@ -49,9 +49,9 @@ def sample(**changes: Any) -> dict[str, Any]:
     return choices.filled(
         'config.sample',
         dict(
-            sampler=named('ddim'),  # of diffusion.samplers, with its keyword options, or 'ode'
+            sampler=named('ddim'),  # entry of diffusion.samplers, with its keyword options, or 'ode'
             steps=50,  # number of steps of the sampler; at most the number of discrete times
-            grid=named('even'),  # of diffusion.times.GRIDS, with its keyword options
+            grid=named('even'),  # entry of diffusion.times.GRIDS, with its keyword options
             process='',  # process in whose coordinates to solve, e.g. 've'; '': the process of training
             clip=True,  # clip the estimate of x_0 to [-1, 1]; points are never clipped
             guidance=1.0,  # guidance scale; 1: no guidance

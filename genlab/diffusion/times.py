@@ -231,4 +231,4 @@ GRIDS: dict[str, Callable[..., jax.Array]] = {
     'trailing': trailing,
     'linspace': linspace,
 }
-CHAIN_GRIDS = ('leading', 'trailing', 'linspace')  # those that number the steps of a chain
+CHAIN_GRIDS = ('leading', 'trailing', 'linspace')  # grids that count the steps of a chain

@@ -61,7 +61,7 @@ def _modes(figures: Figures) -> str | None:
 
 
 def _largest_share(figures: Figures) -> str | None:
-    """The limit is three times an equal share, unless the histogram matches the data, which may be as uneven."""
+    """Returns an alarm above three times an equal share, unless the histogram matches the data, however uneven."""
     classes, divergence = figures['classes'], figures.get('class_divergence', 1)
     if not classes or not _has(figures, 'largest_share') or divergence <= 0.1:
         return None

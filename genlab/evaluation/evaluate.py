@@ -51,10 +51,10 @@ def evaluate(
     Averaged weights are used if the run keeps them.
 
     Args:
-      config: of the run.
+      config: config of the run.
       experiment: the model.
-      placement: of the state.
-      state: of the run.
+      placement: placement of the state.
+      state: state of the run.
       note: called with one line of progress per evaluator.
 
     Raises:
@@ -122,8 +122,8 @@ def write(folder: pathlib.Path, step: int, evaluation: Evaluation) -> None:
     """Writes evaluation.json, and the pictures to evaluation/ in place of those of an earlier evaluation.
 
     Args:
-      folder: of the run.
-      step: of the state that was evaluated.
+      folder: folder of the run.
+      step: step of the state that was evaluated.
       evaluation: the result.
     """
     start_empty(folder / 'evaluation', ('*.png',))

@@ -81,7 +81,7 @@ class Subject:
 
     @property
     def asked(self) -> np.ndarray | None:
-        """The class asked of each sample, int [config.evaluate.count]; None if samples have no condition."""
+        """The requested class of each sample, int [config.evaluate.count]; None if samples have no condition."""
         conditions, numbers = self.experiment.conditions, np.arange(self.config.evaluate.count)
         if conditions.classes:
             return drawing.condition_at(self.config, conditions, self.config.evaluate.seed)(numbers)['label']
@@ -107,7 +107,7 @@ class Subject:
 
     @property
     def modelled(self) -> dict[str, str]:
-        """What a figure on codes depends on beside the images: the codes. It joins the protocol of such figures."""
+        """The codes, on which a figure on codes depends besides the images. They join the protocol of such figures."""
         return {'codes': fingerprint.of(self.test).digest} if self.coded else {}
 
     @_memoised

@@ -26,7 +26,7 @@ class Codes(NamedTuple):
     known: np.ndarray  # [N, D] float32, of training examples, or of samples if the model cannot encode
     decoded: np.ndarray  # [N, ...] float32, the examples or samples
     labels: np.ndarray | None  # [N], of the examples
-    layout: Layout  # of a code before it is flattened
+    layout: Layout  # layout of a code before it is flattened
     decode: Callable[[np.ndarray], np.ndarray]  # [N, D] -> images or points [N, ...]
     encode: Callable[[Mapping[str, Any]], np.ndarray] | None  # prepared batch -> [B, D]
     prior: Callable[[int], np.ndarray] | None  # count -> [N, D]
@@ -44,10 +44,10 @@ def learn(config: ConfigDict, codec: Codec, placement: parallel.Placement, varia
     """Returns `config.explore.examples` codes, of training examples if the model encodes, else from its prior.
 
     Args:
-      config: of the run.
-      codec: of the model; with `encode` or `prior`.
-      placement: of the variables.
-      variables: of the model.
+      config: config of the run.
+      codec: codec of the model; with `encode` or `prior`.
+      placement: placement of the variables.
+      variables: variables of the model.
     """
     run = functools.partial(_in_blocks, placement, variables, config.sample.chunk)
     encode = None if codec.encode is None else functools.partial(_encode, run, codec.encode)

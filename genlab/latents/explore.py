@@ -44,10 +44,10 @@ def explore(config: ConfigDict, experiment: Experiment, placement: parallel.Plac
     and the result is empty. A model without codes may still inpaint or translate images.
 
     Args:
-      config: of the run.
+      config: config of the run.
       experiment: the model.
-      placement: of the state.
-      state: of the run.
+      placement: placement of the state.
+      state: state of the run.
 
     Raises:
       UserError: the model has none of these abilities.
@@ -133,8 +133,8 @@ def interpolate(config: ConfigDict, codes: Codes, held_out: Batch, reference: np
     They are linear between held-out examples of different classes, and spherical between draws from the prior.
 
     Args:
-      config: of the run.
-      codes: of the model.
+      config: config of the run.
+      codes: codes of the model.
       held_out: a prepared batch.
       reference: real points to draw behind paths of points.
     """
@@ -176,7 +176,7 @@ def starts(codes: Codes, held_out: Batch, count: int) -> np.ndarray:
     """Returns initial codes [count, D]: of held-out examples, or from the prior if the model does not encode.
 
     Args:
-      codes: of the model.
+      codes: codes of the model.
       held_out: a prepared batch.
       count: codes at most.
     """
@@ -190,8 +190,8 @@ def traverse(config: ConfigDict, codes: Codes, held_out: Batch, reference: np.nd
     """Draws latent traversals of one code: a row per dimension, ordered by the effect on the decoded output.
 
     Args:
-      config: of the run.
-      codes: of the model.
+      config: config of the run.
+      codes: codes of the model.
       held_out: a prepared batch.
       reference: real points to draw behind paths of points.
     """
@@ -213,8 +213,8 @@ def thicken(config: ConfigDict, codes: Codes, held_out: Batch) -> Explored:
     The figure is the thickness of the decoded images, per step.
 
     Args:
-      config: of the run.
-      codes: of the model.
+      config: config of the run.
+      codes: codes of the model.
       held_out: a prepared batch.
     """
     alphas = np.linspace(-config.explore.reach, config.explore.reach, config.explore.steps)
@@ -230,8 +230,8 @@ def classes(config: ConfigDict, codes: Codes, held_out: Batch, trained: classifi
     The figure is the classifier's probability of the target class, averaged over rows.
 
     Args:
-      config: of the run.
-      codes: of the model.
+      config: config of the run.
+      codes: codes of the model.
       held_out: a prepared batch.
       trained: the classifier; None without labels, for an empty result.
     """
@@ -261,16 +261,16 @@ def invert(
     codes: Codes,
     held_out: Batch,
 ) -> Explored:
-    """Draws held-out examples beside their inversions, which start from their codes if the model encodes.
+    """Draws held-out examples next to their inversions, which start from their codes if the model encodes.
 
     Squared errors are means over pixels in [0, 1], or over the coordinates of points.
 
     Args:
-      config: of the run.
-      codec: of the codes.
-      placement: of the variables.
-      variables: of the model.
-      codes: of the model.
+      config: config of the run.
+      codec: codec of the codes.
+      placement: placement of the variables.
+      variables: variables of the model.
+      codes: codes of the model.
       held_out: a prepared batch.
     """
     targets = np.asarray(held_out['x'][: config.explore.inversions])
@@ -296,18 +296,18 @@ def mix(config: ConfigDict, codes: Codes, held_out: Batch) -> Explored:
     The result is empty if the model cannot mix.
 
     Args:
-      config: of the run.
-      codes: of the model.
+      config: config of the run.
+      codes: codes of the model.
       held_out: a prepared batch.
     """
     if codes.mix is None:
         return Explored({}, {}, {})
     count = config.explore.pairs
     both = codes.prior(2 * count) if codes.prior else starts(codes, held_out, 2 * count)
-    beside, above = both[:count], both[count:]
-    mixed = codes.mix(np.repeat(beside, count, 0), np.concatenate([above] * count))
+    left, above = both[:count], both[count:]
+    mixed = codes.mix(np.repeat(left, count, 0), np.concatenate([above] * count))
     grid = mixed.reshape(count, count, *mixed.shape[1:])
-    return Explored({'mixing': strips.table(grid, codes.decode(above), codes.decode(beside))}, {}, {})
+    return Explored({'mixing': strips.table(grid, codes.decode(above), codes.decode(left))}, {}, {})
 
 
 def edit(
@@ -317,15 +317,15 @@ def edit(
     variables: Variables,
     kept: list[np.ndarray],
 ) -> Explored:
-    """Draws held-out examples beside inpainted and translated versions, VERSIONS of each.
+    """Draws held-out examples next to inpainted and translated versions, VERSIONS of each.
 
     The right half or the middle is inpainted. A model of codes edits the images behind them.
 
     Args:
-      config: of the run.
+      config: config of the run.
       experiment: the model.
-      placement: of the variables.
-      variables: of the model.
+      placement: placement of the variables.
+      variables: variables of the model.
       kept: which outputs are finite is appended here, bool [N] per picture.
     """
     sampler = experiment.sampler
@@ -379,8 +379,8 @@ def draw_filters(codec: Codec, variables: Variables) -> Explored:
     Each is divided by its largest absolute value, so grey is 0. The result is empty if the model has no filters.
 
     Args:
-      codec: of the model.
-      variables: of the model.
+      codec: codec of the model.
+      variables: variables of the model.
     """
     if codec.filters is None:
         return Explored({}, {}, {})
@@ -402,8 +402,8 @@ def truncate(config: ConfigDict, codes: Codes) -> Explored:
     The result is empty if the model cannot truncate (Karras et al. 2019, appendix B).
 
     Args:
-      config: of the run.
-      codes: of the model.
+      config: config of the run.
+      codes: codes of the model.
     """
     if codes.truncated is None or codes.prior is None:
         return Explored({}, {}, {})
@@ -418,8 +418,8 @@ def factorise(config: ConfigDict, codes: Codes, held_out: Batch) -> Explored:
     The result is empty if the model has no such directions.
 
     Args:
-      config: of the run.
-      codes: of the model.
+      config: config of the run.
+      codes: codes of the model.
       held_out: a prepared batch.
     """
     if codes.directions is None:

@@ -30,16 +30,16 @@ def frames(decoded: np.ndarray, reference: np.ndarray | None = None) -> np.ndarr
     return np.concatenate([shown, shown[-2:0:-1]])
 
 
-def table(mixed: np.ndarray, above: np.ndarray, beside: np.ndarray) -> np.ndarray:
+def table(mixed: np.ndarray, above: np.ndarray, left: np.ndarray) -> np.ndarray:
     """Draws a table of images with margins: uint8 [H, W, C].
 
     Args:
       mixed: [rows, columns, H, W, C].
       above: [columns, H, W, C], the top margin.
-      beside: [rows, H, W, C], the left margin.
+      left: [rows, H, W, C], the left margin.
     """
     corner = np.ones_like(above[:1])
-    rows = [np.concatenate([corner, above])] + [np.concatenate([side[None], row]) for side, row in zip(beside, mixed)]
+    rows = [np.concatenate([corner, above])] + [np.concatenate([side[None], row]) for side, row in zip(left, mixed)]
     return images.grid(images.enlarged(np.concatenate(rows)), len(rows[0]))
 
 
@@ -49,7 +49,7 @@ def save_gif(path: str | Path, pictures: np.ndarray, per_second: float = 12) -> 
     It has 32 levels per channel, which take a quarter of the bytes of 256 levels.
 
     Args:
-      path: of the file.
+      path: path of the file.
       pictures: uint8 [T, H, W, 1 or 3].
       per_second: frames per second.
     """

@@ -38,7 +38,7 @@ def absorbing_bound(logits: jax.Array, tokens: jax.Array, mask: jax.Array, weigh
     in [0, 1] is at least - log p(x) (Sahoo et al. 2024, equation 10; Shi et al. 2024, equation 4).
 
     Args:
-        logits: of the network at z_t, [B, ..., K].
+        logits: logits of the network at z_t, [B, ..., K].
         tokens: x, int [B, ...] in 0 ... K - 1.
         mask: where z_t is absorbed, [B, ...].
         weight: w(t) of each example, [B].

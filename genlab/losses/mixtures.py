@@ -49,7 +49,7 @@ def mixture(outputs: jax.Array, channels: int) -> Mixture:
     """
     count, rest = divmod(outputs.shape[-1], parts(channels))
     if rest:
-        raise ValueError(f'{outputs.shape[-1]} outputs are no multiple of {parts(channels)} for {channels} channels')
+        raise ValueError(f'{outputs.shape[-1]} outputs are not a multiple of {parts(channels)} for {channels} channels')
     split = outputs.astype(jnp.float32).reshape(*outputs.shape[:-1], parts(channels), count)
     logits, means, log_scales, coefficients = jnp.split(split, (1, 1 + channels, 1 + 2 * channels), -2)
     return Mixture(jax.nn.log_softmax(logits[..., 0, :]), means, jnp.maximum(log_scales, FLOOR), jnp.tanh(coefficients))

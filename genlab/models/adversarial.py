@@ -28,18 +28,18 @@ STATES = flax.core.DenyList('params')  # the collections that a network may writ
 
 
 def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a GAN of images, but for the changes."""
+    """Returns `config.model` of a GAN of images, with changes."""
     known = choices.filled(
         'config.model',
         dict(
             networks=networks,  # named: see genlab.models.generators
-            latent_size=100,  # of z ~ N(0, 1)
-            dimensions=0,  # of a point, for dense networks; 0 for images
+            latent_size=100,  # size of z ~ N(0, 1)
+            dimensions=0,  # number of coordinates of a point, for dense networks; 0 for images
             classes=0,  # number of labels that both networks take; 'auto': taken from the data; 0: none
             pair='non_saturating',  # losses of both players: genlab.losses.adversarial
-            augment=choices.named('none'),  # of what the discriminator sees: genlab.augmentation
+            augment=choices.named('none'),  # augmentation in front of the discriminator: genlab.augmentation
             mixing=0.0,  # probability that an image mixes two styles, with a mapping network
-            path_decay=0.0,  # of the running mean of path lengths, per step that computes them; 0: they are not offered
+            path_decay=0.0,  # decay of the running mean of path lengths, per step that computes it; 0: no such term
             fade=(),  # (first step, steps) in which the highest level fades in, for networks that grow
         ),
         changes,
@@ -73,7 +73,7 @@ class GAN(NamedTuple):
     mixing: float = 0.0  # probability that an image mixes two styles
     path_decay: float = 0.0
     fade: tuple[int, ...] = ()  # (first step, steps)
-    truncation: float = 1.0  # of w in samples: their distance from the mean, as a share
+    truncation: float = 1.0  # share of the distance of w from its mean, in samples
     axis: str | None = None
 
 
@@ -193,7 +193,7 @@ def _generated(model: GAN, variables: Variables, codes: jax.Array, **named: Any)
 
 
 class Fakes(NamedTuple):
-    """Holds generated examples and what made them."""
+    """Holds generated examples, and the styles and collections of their generation."""
 
     images: jax.Array  # [B, ...]
     stats: dict  # new collections of the generator's networks
@@ -201,7 +201,7 @@ class Fakes(NamedTuple):
 
 
 def generate(model: GAN, variables: Variables, keys: jax.Array, condition: Condition, step: jax.Array) -> Fakes:
-    """Generates fakes in training mode: batch statistics, mixed styles, random noise, and the fade of the step."""
+    """Generates fakes in training mode: with batch statistics, mixed styles, random noise, and the fade of the step."""
     z, label = normal(keys, (model.latent_size,), 'latent'), _label(model, condition)
     named: dict[str, Any] = {'keys': stream(keys, 'pixels')} if model.nets.noisy else {}
     named |= _fade(model, step)
@@ -313,7 +313,7 @@ def _controller(model: GAN) -> Controller:
 
 
 def _augmented(model: GAN, variables: Variables, keys: jax.Array) -> Callable[[jax.Array, str], jax.Array]:
-    """Returns what the discriminator sees of images: a function of the images and the name of their use."""
+    """Returns the augmentation in front of the discriminator: a function of images and the name of their use."""
     if model.augment is None:
         return lambda images, name: images
     augment, probability = model.augment, variables['augmentation']['augmentation']['probability']

@@ -22,7 +22,7 @@ from genlab.training.state import Network
 
 
 def settings(networks: ConfigDict, discriminator: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of an adversarial autoencoder of images, but for the changes."""
+    """Returns `config.model` of an adversarial autoencoder of images, with changes."""
     return choices.filled(
         'config.model',
         dict(

@@ -40,17 +40,17 @@ Fields = dict[str, Any]  # fields of both networks that the config sets outside 
 
 
 def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a deterministic autoencoder of images, but for the changes."""
+    """Returns `config.model` of a deterministic autoencoder of images, with changes."""
     return choices.filled(
         'config.model',
         dict(
             networks=networks,  # named: dense or convolutional; features are the widths down to the code
-            dimensions=0,  # of a point; 0 for images
+            dimensions=0,  # number of coordinates of a point; 0 for images
             greedy=False,  # whether each layer is a block with a player of its own
-            activation='relu',  # of hidden layers: linear, sigmoid, tanh, relu or cos
+            activation='relu',  # activation of hidden layers: linear, sigmoid, tanh, relu or cos
             code='linear',  # activation of the code
-            output='sigmoid',  # of the last layer: sigmoid or linear
-            corruption=named('none'),  # of the input: genlab.data.corruption, with its amount
+            output='sigmoid',  # activation of the last layer: sigmoid or linear
+            corruption=named('none'),  # corruption of the input: genlab.data.corruption, with its amount
             rho=0.0,  # target of the mean activation of sigmoid codes, for the term sparsity
             pretrained='',  # folder of a run of configs/dbn.py, whose unrolled weights are the first ones; '': random
         ),
@@ -201,11 +201,11 @@ def load(config: ConfigDict, stack: Stack, state: State, source: Source, placeme
     """Returns the fresh state with the weights of the deep belief network of the run `config.model.pretrained`.
 
     Args:
-        config: of this run.
+        config: config of this run.
         stack: the model.
         state: before the first step.
         source: the training data, which are not used.
-        placement: of the state.
+        placement: placement of the state.
 
     Raises:
         UserError: the run has no checkpoint.

@@ -34,7 +34,7 @@ Named = dict[str, jax.Array]  # keyword arguments of the network
 
 
 class Values(NamedTuple):
-    """Holds what a network sees at the places of a grid, and what its outputs say of them."""
+    """Describes the values at the places of a grid: the input of a network, and the meaning of its outputs."""
 
     shape: tuple[int, int]  # h, w
     enter: Callable[[jax.Array], jax.Array]  # data x [B, ...] -> values [B, h, w] or [B, h, w, C]
@@ -51,7 +51,7 @@ class Autoregressive(NamedTuple):
 
     network: nn.Module
     values: Values
-    name: str = 'network'  # of the network among the variables
+    name: str = 'network'  # name of the network among the variables
     conditions: Conditions = Conditions()
     drop_condition: float = 0.0  # probability of the null condition in training
     guidance: float = 1.0  # guidance scale of samples; 1: none
@@ -59,7 +59,7 @@ class Autoregressive(NamedTuple):
 
 
 def settings(network: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of an autoregressive model, but for the changes."""
+    """Returns `config.model` of an autoregressive model, with changes."""
     known = choices.filled(
         'config.model',
         dict(
@@ -76,7 +76,7 @@ def settings(network: ConfigDict, **changes: Any) -> dict[str, Any]:
 
 
 def sampling(**changes: Any) -> dict[str, Any]:
-    """Returns `config.sample` of an autoregressive model, but for the changes."""
+    """Returns `config.sample` of an autoregressive model, with changes."""
     return choices.filled(
         'config.sample',
         dict(
@@ -120,7 +120,7 @@ def from_config(
         config: the config.
         network: the network, made for the grid, the entries and the conditions.
         values: what it predicts, with the filters of `sampling_filters`.
-        name: of the network among the variables.
+        name: name of the network among the variables.
         joint: whether it predicts the caption too.
 
     Raises:
@@ -171,7 +171,7 @@ def predict(
     Args:
         model: the model.
         variables: network -> {collection: values}.
-        values: of the places, [B, h, w] or [B, h, w, C].
+        values: values of the places, [B, h, w] or [B, h, w, C].
         named: keyword arguments of the network.
         train: whether to run the network in training mode.
         keys: dropout keys, one per example [B], or None.
@@ -202,15 +202,10 @@ def terms(model: Autoregressive, variables: Variables, batch: Batch, keys: jax.A
     negative = model.values.negative_log(values, outputs)
     offered = {'cross_entropy': negative}
     if caption is not None:
-        text = negative_caption(caption, batch['caption']) / caption.shape[1]
+        text = token_cross_entropy(caption, batch['caption']) / caption.shape[1]
         offered['image'] = negative / math.prod(model.values.shape)
         offered['text'] = jnp.where(lost, 0, text) / (1 - model.drop_condition)
     return offered, {}
-
-
-def negative_caption(logits: jax.Array, caption: jax.Array) -> jax.Array:
-    """Computes minus the log-probability of captions int32 [B, L] from logits [B, L, words], padding included, [B]."""
-    return token_cross_entropy(logits, caption)
 
 
 def sample(model: Autoregressive, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
@@ -218,7 +213,7 @@ def sample(model: Autoregressive, variables: Variables, keys: jax.Array, conditi
     return _generate(model, variables, keys, condition)
 
 
-def complete(
+def inpaint(
     model: Autoregressive, variables: Variables, batch: Batch, mask: jax.Array, keys: jax.Array, condition: Condition
 ) -> jax.Array:
     """Draws the places where the mask is 0, and keeps the others. A place depends on the known ones before it only.
@@ -275,4 +270,4 @@ def measure(model: Autoregressive, variables: Variables, batch: Batch, keys: jax
     values = model.values.enter(batch['x'])
     outputs, caption = predict(model, variables, values, conditions.of_batch(model.conditions, batch))
     found = {'nll': model.values.negative_log(values, outputs)}
-    return found if caption is None else {**found, 'caption_nll': negative_caption(caption, batch['caption'])}
+    return found if caption is None else {**found, 'caption_nll': token_cross_entropy(caption, batch['caption'])}

@@ -27,7 +27,7 @@ from genlab.training.state import Network
 
 
 def settings(features: tuple[int, ...], **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a deep belief network, but for the changes. features: hidden units, lowest first."""
+    """Returns `config.model` of a deep belief network, with changes. features: hidden units, lowest first."""
     return choices.filled(
         'config.model',
         dict(
@@ -98,7 +98,7 @@ def up(belief: Belief, through: tuple[str, ...], variables: Variables, x: jax.Ar
 
 
 def down(belief: Belief, through: tuple[str, ...], variables: Variables, h: jax.Array) -> jax.Array:
-    """Returns the examples [B, ...] whose means follow from the hidden units h [B, H] of the highest machine."""
+    """Decodes hidden units h [B, H] of the highest machine to the means of the examples, [B, ...]."""
     for name in through[::-1]:
         machine = belief.machines[name]
         h = boltzmann.examples(machine, boltzmann.visible_means(machine, variables[name], h))

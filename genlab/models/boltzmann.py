@@ -1,8 +1,8 @@
 """Boltzmann machines: one network, trained by the contrast of data and Gibbs samples, or by the exact likelihood.
 
-The data give states v of the visible units: images from -1 to 1 become 0 to 1 for binary units, and are divided by the
-standard deviation `deviation` for Gaussian ones. Only binarised images of binary units, and dequantised images of
-Gaussian ones, have a likelihood. For the arguments that all families share, see `genlab.models`.
+The data determine states v of the visible units. For binary units, images are rescaled from [-1, 1] to [0, 1]. For
+Gaussian units, they are divided by the standard deviation `deviation`. Only binarised images of binary units, and
+dequantised images of Gaussian ones, have a likelihood. For the arguments that all families share, see `genlab.models`.
 """
 
 import math
@@ -30,13 +30,13 @@ from genlab.training.parallel import laid_out
 from genlab.training.pretrained import replace_networks
 from genlab.training.state import Network, State
 
-NAME = 'machine'  # of the network and its player
+NAME = 'machine'  # name of the network and its player
 HIDDEN = 10  # most hidden units of a full machine, whose states are enumerated for each example
 EXAMPLES = 10_000  # most training examples that base rates are measured on
 
 
 def settings(machine: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a Boltzmann machine, but for the changes."""
+    """Returns `config.model` of a Boltzmann machine, with changes."""
     return choices.filled(
         'config.model',
         dict(
@@ -61,7 +61,7 @@ class Boltzmann(NamedTuple):
 
     machine: Machine
     module: nn.Module
-    shape: tuple[int, ...]  # of an example
+    shape: tuple[int, ...]  # shape of an example
     offset: float  # v = (x - offset) / scale
     scale: float
     learning: Machine  # makes the negative samples; `machine`, or one whose visible units take their means
@@ -71,7 +71,7 @@ class Boltzmann(NamedTuple):
     gibbs_steps: int = 1
     rho: float = 0.0
     sample_steps: int = 1000
-    temperatures: int = 1000  # of annealed importance sampling
+    temperatures: int = 1000  # number of temperatures of annealed importance sampling
     comparable: bool = False  # whether F gives a likelihood of the data
     axis: str | None = None
 
@@ -114,11 +114,11 @@ def machine_terms(
     contrastive: F(v) - F(v_k), whose gradient is the update of CD-k or PCD; its value means nothing (Hinton 2002).
     nll: exact negative log-likelihood, for few units and data that have one.
     sparsity: divergence of the mean activations from `rho`; for binary hidden units only.
-    squared_error: of the means of v given the means of h, in [0, 1] for images. It has no gradient.
+    squared_error: squared error of the means of v given the means of h, in [0, 1] for images. It has no gradient.
 
     Args:
         model: the machine.
-        name: of its network.
+        name: name of its network.
         own: variables of its network.
         v: states [B, D] of the visible units.
         position: int [B], of the examples in the global batch.
@@ -222,7 +222,7 @@ def sample(model: Boltzmann, variables: Variables, keys: jax.Array, condition: C
 
 
 def chain(model: Boltzmann, own: Mapping[str, Any], keys: jax.Array) -> jax.Array:
-    """Runs a Gibbs chain per key, from a draw with the base rates.
+    """Runs one Gibbs chain per key, which starts with a draw from the base rates.
 
     Args:
         model: the machine.
@@ -328,9 +328,9 @@ def restricted(
     """Makes a restricted machine.
 
     Args:
-        config: whose model has the keys of `settings` but for `machine` and `latent_size`.
+        config: whose model has the keys of `settings` except `machine` and `latent_size`.
         axis: mapped axis of the devices.
-        shape: of an example.
+        shape: shape of an example.
         hidden_size: number of hidden units.
         visible: kind of the visible units, binary or gaussian.
         hidden: kind of the hidden units; not both are gaussian.
@@ -407,11 +407,11 @@ def start(model: Boltzmann, name: str, observe: str, state: State, source: Sourc
 
     Args:
         model: the machine of the data.
-        name: of its network.
+        name: name of its network.
         observe: the modelled field.
         state: before the first step.
         source: the training set.
-        placement: of the state.
+        placement: placement of the state.
     """
     base = base_rates(model, source, observe)
     own = {'params': state.params[name], **state.stats[name]}

@@ -1,8 +1,8 @@
 """CycleGAN (Zhu et al. 2017): two generators between two domains of images, learned without pairs.
 
-`forward` maps inputs, a field of the batch, to targets, its `x`; `back` maps targets to inputs. Each has a
-discriminator of patches of what it makes, which judges fakes from a pool of earlier ones. For the arguments that all
-families share, see `genlab.models`.
+`forward` maps inputs, a field of the batch, to targets, its `x`; `back` maps targets to inputs. Each has a patch
+discriminator of its outputs, which sees fakes from a pool of earlier ones. For the arguments that all families share,
+see `genlab.models`.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ DISCRIMINATORS = tuple(f'discriminator_{name}' for name in DIRECTIONS)
 
 
 def settings(generator: ConfigDict, discriminator: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a CycleGAN, but for the changes."""
+    """Returns `config.model` of a CycleGAN, with changes."""
     pool = changes.pop('pool', 50)
     known = translation.settings(generator, discriminator, **{'pair': 'least_squares', **changes})
     del known['map_classes']
@@ -53,11 +53,11 @@ class CycleGAN(NamedTuple):
     pair: Pair
     input: str  # field of the batch
     target: str  # the field that is `x`
-    direction: str  # of samples
+    direction: str  # direction of samples
 
     @property
     def condition(self) -> str:
-        """Returns the field that samples are made of."""
+        """Returns the field that is translated for samples."""
         return self.input if self.direction == FORWARD else self.target
 
     @property
@@ -110,10 +110,10 @@ class Pool(nn.Module):
 
 
 def exchange(count: jax.Array, draws: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """Decides, image by image, what a pool shows and keeps (Shrivastava et al. 2017, section 2.3).
+    """Decides for each image what the pool returns and keeps (Shrivastava et al. 2017, section 2.3).
 
-    While there is room, an image is shown and kept. Then, with probability 1/2, it is shown and not kept. Otherwise it
-    takes the place of a random image of the pool, which is shown.
+    While the pool has room, the image is returned and kept. After that, with probability 1/2, it is returned and not
+    kept. Otherwise it replaces a random image of the pool, which is returned.
 
     Args:
         count: images in the pool, int32 [].
@@ -121,8 +121,8 @@ def exchange(count: jax.Array, draws: jax.Array, size: int) -> tuple[jax.Array, 
         size: places P of the pool.
 
     Returns:
-        What is shown [B]: a place of the pool before, or P + i for image i of the batch. And the place [B] that each
-        image of the batch has afterwards, P for none.
+        The images to return [B]: a place of the old pool, or P + i for image i of the batch. And the place [B] of each
+        image of the batch in the new pool, P for none.
     """
 
     def one(carry: tuple[jax.Array, jax.Array], given: tuple[jax.Array, jax.Array]):
@@ -180,7 +180,7 @@ def generate(
 
     Args:
         model: the model.
-        variables: of the networks.
+        variables: variables of the networks.
         images: images.
         direction: forward or back.
         keys: one key per example [B].
@@ -194,7 +194,7 @@ def generate(
 def discriminator_terms(model: CycleGAN, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
     """Offers for each direction adversarial_*, and the diagnostic logit_gap_* = D(real) - D(fake).
 
-    The discriminator of a direction judges what it makes: of `forward`, targets.
+    The discriminator of a direction judges the outputs of that direction: for `forward`, targets.
     """
     given = domains(model, batch)
     fakes = {name: generate(model, variables, given[name], name, keys, 'fake')[0] for name in DIRECTIONS}
@@ -215,9 +215,9 @@ def discriminator_terms(model: CycleGAN, variables: Variables, batch: Batch, key
 def generator_terms(model: CycleGAN, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
     """Offers for each direction adversarial_*, cycle_* and identity_*.
 
-    cycle_forward: of inputs, translated forward and then back; cycle_back: of targets, the other way (equation 2).
-    identity_forward: of targets that `forward` should leave alone; identity_back: of inputs (section 5.2).
-    Both are mean absolute errors of values in [-1, 1].
+    cycle_forward: error of inputs, translated forward and then back. cycle_back: the same for targets (equation 2).
+    identity_forward: error of targets, which `forward` should not change. identity_back: the same for inputs (section
+    5.2). All are mean absolute errors of values in [-1, 1].
     """
     given = domains(model, batch)
     terms: dict[str, Any] = {}

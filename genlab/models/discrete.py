@@ -28,7 +28,7 @@ from genlab.noise import stream
 from genlab.training.players import Schedule
 from genlab.training.state import Network
 
-NAMES = ('encoder', 'decoder')  # of the networks
+NAMES = ('encoder', 'decoder')  # names of the networks
 
 
 def settings(networks: ConfigDict, quantizer: ConfigDict) -> dict[str, Any]:

@@ -20,7 +20,10 @@ def networks(config: ConfigDict, axis: str | None) -> Networks:
 
 
 def _dense(config: ConfigDict, axis: str | None, *, features: tuple[int, ...]) -> Networks:
-    """Of points if the config says their dimensions, else of images; there the discriminator's layers are reversed."""
+    """Returns dense networks of points if the config gives their dimensions, else of images.
+
+    The discriminator of images has the layers in reverse order.
+    """
     dtype = jnp.dtype(config.model.dtype)
     if config.model.dimensions:
         return Networks(MLP((*features, config.model.dimensions), dtype=dtype), MLP((*features, 1), dtype=dtype))
@@ -44,7 +47,10 @@ def _dcgan(
 
 
 def _resnet(config: ConfigDict, axis: str | None, *, width: int, spectral: bool, critic_width: int = 0) -> Networks:
-    """`critic_width`: channels of the discriminator; 0: `width`. It sums features with `spectral`, else averages."""
+    """Returns residual networks. The discriminator sums its features with `spectral`, else it averages them.
+
+    critic_width: channels of the discriminator; 0: `width`.
+    """
     shared = dict(resolution=config.data.resolution, dtype=jnp.dtype(config.model.dtype))
     return Networks(
         resnet.Generator(channels=config.data.channels, width=width, axis=axis, **shared),
@@ -55,7 +61,10 @@ def _resnet(config: ConfigDict, axis: str | None, *, width: int, spectral: bool,
 def _progressive(
     config: ConfigDict, axis: str | None, *, resolution: int, level: int, base: int, most: int = 512, group: int = 4
 ) -> Networks:
-    """`resolution`: of the highest level; `level`: the doublings from 4x4 in use, which a phase raises."""
+    """Returns the networks of ProGAN.
+
+    resolution: resolution of the highest level. level: the doublings from 4x4 in use, which a phase raises.
+    """
     shared = dict(resolution=resolution, level=level, base=base, most=most, dtype=jnp.dtype(config.model.dtype))
     generator = progressive.Generator(channels=config.data.channels, **shared)
     return Networks(generator, progressive.Discriminator(group=group, **shared), grows=True)
@@ -70,8 +79,8 @@ def _stylegan(
     base: int,
     most: int = 512,
     group: int = 4,
-    width: int = 512,  # of w
-    layers: int = 8,  # of the mapping
+    width: int = 512,  # width of w
+    layers: int = 8,  # number of layers of the mapping
 ) -> Networks:
     shared = dict(resolution=resolution, level=level, base=base, most=most, dtype=jnp.dtype(config.model.dtype))
     return Networks(
@@ -92,8 +101,8 @@ def _stylegan2(
     base: int,
     most: int = 512,
     group: int = 4,
-    width: int = 512,  # of w
-    layers: int = 8,  # of the mapping
+    width: int = 512,  # width of w
+    layers: int = 8,  # number of layers of the mapping
     clamp: float = 0.0,  # limit of activations; 0: none
     remat: bool = False,  # store only what goes from one resolution to the next, and recompute the rest for gradients
 ) -> Networks:
@@ -118,7 +127,7 @@ def _r3gan(
     blocks: int = 2,  # per level
     group_width: int = 8,
     expansion: int = 2,
-    embedding: int = 64,  # of the label in the generator; the discriminator's has `most` channels
+    embedding: int = 64,  # size of the embedding of the label in the generator; the discriminator's has `most` channels
 ) -> Networks:
     dtype = jnp.dtype(config.model.dtype)
     shared = (config.data.resolution, base, most, blocks, group_width, expansion)

@@ -36,7 +36,7 @@ class TwoGridVQVAE(NamedTuple):
     top_encoder: nn.Module  # features -> [B, h, w, D]
     bottom_encoder: nn.Module  # (top entries, features) -> [B, 2 h, 2 w, D]
     decoder: nn.Module  # (top entries, bottom entries) -> images
-    quantizer: Quantizer | ScalarQuantizer  # of one grid
+    quantizer: Quantizer | ScalarQuantizer  # quantiser of one grid
     side: int  # h = w of the top grid
     width: int  # W
     variance: float  # variance of the data in [-1, 1]

@@ -21,7 +21,7 @@ from genlab.training.state import State
 
 
 def settings(emission: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a hidden Markov model, but for the changes."""
+    """Returns `config.model` of a hidden Markov model, with changes."""
     return choices.filled(
         'config.model',
         dict(
@@ -29,7 +29,7 @@ def settings(emission: ConfigDict, **changes: Any) -> dict[str, Any]:
             states=3,
             stationary=False,  # whether sequences start in the stationary distribution of the chain; else free
             parallel=False,  # scan in time as a tree: faster on accelerators for long sequences, slower on a CPU
-            time_steps=counted('auto'),  # of a sample: the longest sequence of the data
+            time_steps=counted('auto'),  # length of a sample: the longest sequence of the data
         ),
         changes,
     )
@@ -39,7 +39,7 @@ class HiddenMarkov(NamedTuple):
     """A model and how it is trained and sampled."""
 
     model: hmm.Model
-    time_steps: int  # of a sample
+    time_steps: int  # length of a sample
     microbatches: int  # parts of a batch in the E step
     axis: str | None = None  # mapped axis of the devices
 

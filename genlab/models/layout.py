@@ -1,6 +1,7 @@
 """Images from layouts: LostGAN, version 1 (Sun and Wu 2019, "Image Synthesis From Reconfigurable Layout and Style").
 
-The condition is a set of boxes with classes. The look of an object is not in it: that is the object's latent.
+The condition is a set of boxes with classes. The appearance of an object is not part of it: the object's latent
+determines that.
 
 For the arguments that all families share, see `genlab.models`.
 """
@@ -26,13 +27,13 @@ from genlab.training.state import Network
 
 
 def settings(generator: ConfigDict, discriminator: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a layout GAN, but for the changes."""
+    """Returns `config.model` of a layout GAN, with changes."""
     known = choices.filled(
         'config.model',
         dict(
             generator=generator,  # named: see GENERATORS
             discriminator=discriminator,  # named: see DISCRIMINATORS
-            latent_size=128,  # of the image's latent, and of each object's
+            latent_size=128,  # size of the image's latent, and of each object's
             object_classes='auto',  # number of classes of objects, at least as many as the data have; 'auto': as many
             pair='hinge',  # losses of both players: genlab.losses.adversarial
         ),
@@ -97,7 +98,7 @@ def discriminate(
 
 
 def over_objects(values: jax.Array, box_classes: jax.Array) -> jax.Array:
-    """Averages values [B, M] of objects over those that are there, -1 being absent: [B]. It is 0 where none is."""
+    """Averages values [B, M] over the objects that are present (-1: absent): [B]. It is 0 without objects."""
     present = box_classes >= 0
     return jnp.where(present, values, 0).sum(1) / jnp.maximum(present.sum(1), 1)
 

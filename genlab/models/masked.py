@@ -43,14 +43,14 @@ class Masked(NamedTuple):
     schedule: Schedule
     # (predict, places, entries, keys, *, schedule, filtered, known, mask) -> tokens [N, places]
     sampler: Callable[..., jax.Array]
-    filtered: Filters = Filters()  # of samples; with the guidance scale
-    name: str = 'network'  # of the network among the variables
+    filtered: Filters = Filters()  # filters of samples, with the guidance scale
+    name: str = 'network'  # name of the network among the variables
     conditions: Conditions = Conditions()
     drop_condition: float = 0.0  # probability of the null condition in training
-    smoothing: float = 0.0  # of the labels in the term cross_entropy
+    smoothing: float = 0.0  # smoothing of the labels in the term cross_entropy
     bound_times: int = 4  # times per example at which the bound is measured
-    batch_size: int = 0  # of the global batch, over which the times of the term `bound` are stratified
-    seed: int = 0  # of the stratified times
+    batch_size: int = 0  # size of the global batch, over which the times of the term `bound` are stratified
+    seed: int = 0  # seed of the stratified times
 
     @property
     def places(self) -> int:
@@ -62,7 +62,7 @@ def settings(network: ConfigDict, **changes: Any) -> dict[str, Any]:
     """Returns `config.model` of a masked model, with changes: its own settings and those of autoregressive models."""
     own = dict(
         schedule='cosine',  # masked share of the tokens, of genlab.autoregressive.masking.SCHEDULES
-        smoothing=0.1,  # of the labels, for the term cross_entropy
+        smoothing=0.1,  # smoothing of the labels, for the term cross_entropy
         bound_times=4,  # number of times per example at which the bound is measured
     )
     own |= {name: changes.pop(name) for name in own.keys() & changes}
@@ -70,7 +70,7 @@ def settings(network: ConfigDict, **changes: Any) -> dict[str, Any]:
 
 
 def sampling(**changes: Any) -> dict[str, Any]:
-    """Returns `config.sample` of a masked model, but for the changes: iterative decoding in 12 steps.
+    """Returns `config.sample` of a masked model, with changes: iterative decoding in 12 steps.
 
     The sampler is named: `iterate` with the option `noise`, or `denoise` (genlab.autoregressive.masking), with `steps`.
     """
@@ -85,7 +85,7 @@ def from_config(config: ConfigDict, network: nn.Module, tokens: Tokens, *, name:
         config: the config.
         network: the network, made for the grid, the entries and the conditions.
         tokens: what it predicts.
-        name: of the network among the variables.
+        name: name of the network among the variables.
 
     Raises:
         ConfigError: parts of the config contradict each other, or a choice is unknown.
@@ -150,7 +150,7 @@ def predict(
 def terms(model: Masked, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
     """Offers the terms of the player, nats per example. Each hides its own random places.
 
-    cross_entropy: of the masked tokens, with smoothed labels. The masked share is schedule(r), r uniform in [0, 1].
+    cross_entropy: loss of the masked tokens, with smoothed labels. The masked share is schedule(r), r ~ U[0, 1].
     bound: upper bound of the negative log-likelihood, at one time per example. Times are stratified over the batch.
     """
     tokens, whole = model.tokens.enter(batch['x']), conditions.of_batch(model.conditions, batch)

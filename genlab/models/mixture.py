@@ -1,13 +1,13 @@
 """Gaussian mixture models by EM: of points, of images, of their principal components, or of a tokenizer's codes.
 
-A step of training is an EM iteration, or a part of one: it sums the statistics of its batch, and every
-`config.model.batches`-th step ends with an M step. Batches that cover the training set once give the iteration of the
-whole set, whatever their size. With `forgetting` the sums are a moving average over M steps: stepwise EM.
+A training step is an EM iteration, or a part of one. It sums the statistics of its batch, and every
+`config.model.batches`-th step ends with an M step. Batches of any size that cover the training set once give the
+iteration of the whole set. With `forgetting` the sums are a moving average over M steps: stepwise EM.
 
 The parameters of all restarts are the network `mixture`, with a leading axis. The abilities use the best restart.
 
-With `principal`, the mixture is one of the principal components, and the rest of the variance is isotropic noise around
-their span (Moghaddam and Pentland 1997, equation 8): the density of images stays exact.
+With `principal`, the mixture models the principal components. The rest of the variance is isotropic noise around their
+span (Moghaddam and Pentland 1997, equation 8), so the density of images stays exact.
 
 For the arguments that all families share, see `genlab.models`.
 """
@@ -43,7 +43,7 @@ BLOCK = 1024  # examples prepared at a time
 
 
 class GaussianMixture(NamedTuple):
-    """Holds the settings of `config.model`, see `settings`, and what a mixture is of."""
+    """Holds the settings of `config.model`, see `settings`, and a description of the data that the mixture models."""
 
     components: int
     kind: str
@@ -52,7 +52,7 @@ class GaussianMixture(NamedTuple):
     batches: int
     forgetting: float
     principal: int
-    shape: tuple[int, ...]  # of an example
+    shape: tuple[int, ...]  # shape of an example
     examples: int  # in the training set
     residual: bool  # whether samples have the noise around the principal components
     to_levels: float | None  # nats from a density to 8-bit levels; None: `nll` is of the data themselves
@@ -77,18 +77,18 @@ def settings(components: int, **changes: Any) -> dict[str, Any]:
         components=components,
         covariance='full',  # a key of genlab.classical.mixture.KINDS: 'tied' is one for all, 'spherical' one variance
         floor=1e-6,  # added to every variance in an M step
-        restarts=1,  # mixtures that start apart and train together
+        restarts=1,  # mixtures with different initialisations, trained together
         batches=1,  # per M step; the M step of the whole set needs batches that cover it once
         forgetting=0.0,  # exponent of stepwise EM, above 0.5 and at most 1; 0: each M step forgets the sums before
-        principal=0,  # components of PCA that the mixture is of; 0: of the data themselves
-        dimensions=0,  # of points; 0: images
+        principal=0,  # principal components that the mixture models; 0: it models the data themselves
+        dimensions=0,  # number of coordinates of points; 0: images
         examples=0,  # in the training set; 0: measured
     )
     return choices.filled('config.model', known, changes)
 
 
 def from_config(config: ConfigDict, axis: str | None = None, tokenizer: Tokenizer | None = None) -> GaussianMixture:
-    """Makes the model of `config.model`, see `settings`. With a tokenizer it is one of its codes."""
+    """Makes the model of `config.model`, see `settings`. With a tokenizer it models the codes."""
     check(config)
     model = config.model
     shape = example_shape(config) if tokenizer is None else _shape_of(tokenizer)
@@ -117,7 +117,7 @@ def from_config(config: ConfigDict, axis: str | None = None, tokenizer: Tokenize
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ConfigError if a setting cannot be meant, or has no effect on EM."""
+    """Raises ConfigError if a setting is out of its range, or has no effect on EM."""
     model = config.model
     choose(mixture.KINDS, model.covariance, 'config.model.covariance')
     for key in ('components', 'restarts', 'batches'):
@@ -313,7 +313,7 @@ def _grids(tokenizer: Tokenizer, batch: Batch) -> Mapping[str, jax.Array]:
 
 
 def project(kept: Mapping[str, Any], x: jax.Array) -> jax.Array:
-    """Returns what the mixture is of, for examples x [B, D]: their principal components [B, size], or themselves."""
+    """Returns the values that the mixture models: the principal components [B, size] of examples x [B, D], or x."""
     if 'projection' not in kept:
         return x
     return einsum('nd,de->ne', x - kept['projection']['mean'][None], kept['projection']['basis'])

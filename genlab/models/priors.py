@@ -1,4 +1,4 @@
-"""Priors: models of grids of values, each place given others. They model codes of a frozen tokenizer, or grey levels.
+"""Priors: models of grids that predict each place from others. They model codes of a frozen tokenizer, or grey levels.
 
 A tokenizer with several grids, such as VQ-VAE-2's, has one model per grid. The first models the coarsest grid; each
 other one is conditioned on the grid before it (Razavi et al. 2019, section 3.2). Samples are decoded images.
@@ -45,8 +45,8 @@ class Grid(NamedTuple):
     """Describes a grid of values and what its network is conditioned on."""
 
     shape: tuple[int, int]  # h, w
-    entries: int  # of a token; 0: pixels of 8 bits
-    channels: int = 0  # of a pixel
+    entries: int  # number of values of a token; 0: pixels of 8 bits
+    channels: int = 0  # number of channels of a pixel
     above: tuple[int, int] = (0, 0)  # shape of the grid that conditions this one; (0, 0): none
     above_entries: int = 0
     classes: int = 0
@@ -62,21 +62,21 @@ class Family(NamedTuple):
     networks: Callable[..., dict[str, Network]]
     terms: Callable[..., Any]
     sample: Callable[..., jax.Array]
-    complete: Callable[..., jax.Array]
+    inpaint: Callable[..., jax.Array]
     measure: Callable[..., dict[str, jax.Array]]
 
 
 class Level(NamedTuple):
     """Holds the model of one grid."""
 
-    name: str  # of the player and of the network
+    name: str  # name of the player and of the network
     model: Any  # an Autoregressive, or a Masked
-    field: str = 'x'  # of the batch, with its values
+    field: str = 'x'  # field of the batch, with its values
     above: str = ''  # field with the grid that conditions it; '': none
 
 
 class Prior(NamedTuple):
-    """Holds the models of all grids, the first one alone and each other one given the grid before it."""
+    """Holds the models of all grids. Each but the first is conditioned on the previous grid."""
 
     family: Family
     levels: tuple[Level, ...]
@@ -119,7 +119,7 @@ def draw(
         keys: one key per example [N].
         condition: condition of the samples, leaves [N, ...].
         known: grids by field that are kept where the mask is 1. A grid without an entry is drawn as a whole.
-        mask: of images, as for `inpaint`; None: grids of `known` are kept as a whole.
+        mask: mask of images, as for `inpaint`; None: grids of `known` are kept as a whole.
     """
     grids: Grids = {}
     for level in prior.levels:
@@ -132,7 +132,7 @@ def draw(
         if kept is None or mask is None:
             grids[level.field] = prior.family.sample(level.model, variables, keyed, given)
         else:
-            grids[level.field] = prior.family.complete(level.model, variables, {'x': kept}, mask, keyed, given)
+            grids[level.field] = prior.family.inpaint(level.model, variables, {'x': kept}, mask, keyed, given)
     return grids
 
 
@@ -166,7 +166,7 @@ def sample_with_likelihood(
 def inpaint(
     prior: Prior, variables: Variables, batch: Batch, mask: jax.Array, keys: jax.Array, condition: Condition
 ) -> jax.Array:
-    """Draws the pixels where the mask is 0, and keeps the others; see `complete` of the family.
+    """Draws the pixels where the mask is 0, and keeps the others; see `inpaint` of the family.
 
     With a tokenizer, the codes are kept at the places of each grid whose pixels are all known, and the others drawn.
     The unknown pixels do not enter the codes: the encoder sees the mean colour of the known ones in their place.
@@ -227,7 +227,7 @@ def from_config(config: ConfigDict, tokenizer: Tokenizer | None = None) -> Prior
     """Makes the prior of `config.model`: see `settings` of its family, which the network decides.
 
     Args:
-        config: of the run. `config.model.network` models the first grid, `config.model.lower` each other one.
+        config: config of the run. `config.model.network` models the first grid, `config.model.lower` each other one.
         tokenizer: whose codes are modelled; None: the pixels of `config.data`.
 
     Raises:
@@ -338,7 +338,7 @@ AUTOREGRESSIVE = Family(
     autoregressive.networks,
     autoregressive.terms,
     autoregressive.sample,
-    autoregressive.complete,
+    autoregressive.inpaint,
     autoregressive.measure,
 )
 MASKED = Family(_masked, masked.networks, masked.terms, masked.sample, masked.inpaint, masked.measure)
@@ -348,8 +348,8 @@ def _gated_pixelcnn(grid: Grid, *, width: int, layers: int, output_width: int = 
     return GatedPixelCNN(
         grid.shape,
         grid.entries,
-        width,
-        layers,
+        width=width,
+        layers=layers,
         output_width=output_width,
         classes=grid.classes,
         context=grid.above_entries,
@@ -368,8 +368,18 @@ def _pixelcnn_pp(
     dropout: float = 0.5,
     edge_bias: bool = True,
 ):
-    sizes = (mixtures, width, blocks, levels, grid.classes, dropout)
-    return PixelCNNPP(grid.shape, grid.channels, *sizes, dtype=grid.dtype, edge_bias=edge_bias)
+    return PixelCNNPP(
+        grid.shape,
+        grid.channels,
+        mixtures=mixtures,
+        width=width,
+        blocks=blocks,
+        levels=levels,
+        classes=grid.classes,
+        dropout=dropout,
+        edge_bias=edge_bias,
+        dtype=grid.dtype,
+    )
 
 
 def _pixelsnail(
@@ -390,20 +400,20 @@ def _pixelsnail(
     return PixelSNAIL(
         grid.shape,
         grid.entries,
-        width,
-        inner,
-        kernel_size,
-        blocks,
-        residual_blocks,
-        output_blocks,
-        attention,
-        heads,
-        grid.classes,
-        grid.above_entries,
-        context_blocks,
-        dropout,
-        dtype=grid.dtype,
+        width=width,
+        inner=inner,
+        kernel_size=kernel_size,
+        blocks=blocks,
+        residual_blocks=residual_blocks,
+        output_blocks=output_blocks,
+        attention=attention,
+        heads=heads,
+        classes=grid.classes,
+        context=grid.above_entries,
+        context_blocks=context_blocks,
+        dropout=dropout,
         raster=raster,
+        dtype=grid.dtype,
     )
 
 

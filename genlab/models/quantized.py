@@ -30,7 +30,7 @@ from genlab.networks.autoencoders.spatial import SpatialDecoder, SpatialEncoder
 from genlab.networks.layers.quantizer import Quantized, Quantizer, ScalarQuantizer
 from genlab.training.state import Network
 
-NAMES = ('encoder', 'quantizer', 'decoder')  # of the networks
+NAMES = ('encoder', 'quantizer', 'decoder')  # names of the networks
 
 
 def settings(networks: ConfigDict, quantizer: ConfigDict) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def settings(networks: ConfigDict, quantizer: ConfigDict) -> dict[str, Any]:
     return dict(
         networks=networks,  # named: residual or spatial, see NETWORKS
         quantizer=quantizer,  # named: codebook or scalar, see QUANTIZERS
-        variance=0.0,  # of the images in [-1, 1], which divides squared errors; 0 measures it on the data
+        variance=0.0,  # variance of the images in [-1, 1], which divides squared errors; 0 measures it on the data
     )
 
 
@@ -109,7 +109,7 @@ def quantization_terms(
 
     perplexity: effective number of entries that the batch uses, a diagnostic of weight 0.
     commitment: usually of weight beta = 0.25; offered only with a codebook.
-    codebook: of weight 1; offered only where gradients train the codebook.
+    codebook: usually of weight 1; offered only where gradients train the codebook.
     """
     offered = {'perplexity': quantization.perplexity(quantized.usage)}
     if isinstance(quantizer, Quantizer):
@@ -232,7 +232,7 @@ def quantizer_of(config: ConfigDict, axis: str | None) -> Quantizer | ScalarQuan
     """Makes the quantiser of `config.model.quantizer`.
 
     Raises:
-        ConfigError: the player `vae` weighs the term `codebook` and no gradients train one, or the other way round.
+        ConfigError: the player `vae` has a weight for the term `codebook` and no gradients train one, or vice versa.
     """
     quantizer = choices.bind(QUANTIZERS, config.model.quantizer, 'config.model.quantizer')(axis)
     weighed = 'vae' in config.losses and 'codebook' in config.losses.vae

@@ -1,12 +1,13 @@
 """Images from speech, without text (Li et al. 2020): an encoder of speech, and a stacked generator on its embedding.
 
-Four players: a teacher learns the classes of images. The speech encoder learns to embed what is said where the teacher
-has the image. Generator and discriminators see the embedding as a condition, without a gradient to the encoder.
+There are four players. A teacher learns the classes of images. The speech encoder learns to embed the spoken word close
+to the teacher's embedding of the image. Generator and discriminators see the embedding as a condition, without a
+gradient to the encoder.
 
 The losses come from Goodfellow et al. 2014. A pair of an image and the condition of another example counts as fake.
 
 For the arguments that all families share, see `genlab.models`. A batch has `speech` [B, T, bands], `speech_length` [B]
-and `label` [B] beside the images.
+and `label` [B] in addition to the images.
 """
 
 from typing import Any, NamedTuple, cast
@@ -36,20 +37,20 @@ CONDITIONS = Conditions(fields=('speech', 'speech_length'))
 
 
 def settings(**changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of images from speech, but for the changes."""
+    """Returns `config.model` of images from speech, with changes."""
     known = filled(
         'config.model',
         dict(
             classes='auto',  # number of labels that the teacher learns; 'auto': taken from the data
-            embedding_size=64,  # of speech and images
-            condition_size=32,  # of the embedding after conditioning augmentation
-            latent_size=64,  # of z ~ N(0, 1)
+            embedding_size=64,  # size of the embeddings of speech and images
+            condition_size=32,  # size of the embedding after conditioning augmentation
+            latent_size=64,  # size of z ~ N(0, 1)
             stages=2,  # images of the generator, the last one of config.data.resolution
             speech=dict(width=32, layers=2, window=5, features=64, dropout=0.0),  # networks.encoders.speech
             teacher=dict(width=16),  # networks.encoders.image
             generator=dict(width=16, blocks=1),  # networks.adversarial.stacked
             discriminator=dict(width=16),
-            margin=1.0,  # by which the own image must score more than images of other classes
+            margin=1.0,  # by which the matching image must score higher than images of other classes
             temperature=2.0,  # that softens the teacher's features
         ),
         changes,
@@ -64,7 +65,7 @@ class Spoken(NamedTuple):
     teacher: nn.Module  # images -> (features [B, E], class logits)
     generator: nn.Module  # (latents, embeddings, noise, train) -> Pictures
     discriminators: tuple[nn.Module, ...]  # one per stage: (images, conditions [B, K, D], train) -> two kinds of logits
-    sides: tuple[int, ...]  # of the images per stage
+    sides: tuple[int, ...]  # sides of the images per stage
     latent_size: int
     condition_size: int
     embedding_size: int
@@ -153,11 +154,11 @@ def teacher_terms(model: Spoken, variables: Variables, batch: Batch, keys: jax.A
 def speech_terms(model: Spoken, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
     """Offers the terms of the speech encoder.
 
-    triplet: images of other classes must score less than the own one, by the margin. A score is an inner product.
-    triplet_same: other images of the class must not score more than the own one.
+    triplet: images of other classes must score lower than the matching one, by the margin. A score is an inner product.
+    triplet_same: other images of the class must not score higher than the matching one.
     distillation: KL divergence of the embedding from the teacher's softened features, as distributions.
     direction_error: absolute differences of embedding and features, both scaled to unit length.
-    recall: a diagnostic, whether the image of the batch with the best score has the class that is said.
+    recall: a diagnostic, whether the image of the batch with the best score has the spoken class.
 
     The candidates of triplets are the images of all devices, separately per microbatch.
     """
@@ -199,7 +200,7 @@ def generate(model: Spoken, variables: Variables, keys: jax.Array, condition: Co
 
 
 def sample(model: Spoken, variables: Variables, keys: jax.Array, condition: Condition) -> jax.Array:
-    """Samples an image per key of what is said, of the last stage."""
+    """Samples one image of the last stage per key, conditioned on speech."""
     return generate(model, variables, keys, condition, False)[0].images[-1]
 
 

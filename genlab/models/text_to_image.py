@@ -1,7 +1,8 @@
 """Adversarial networks of images from text, at several scales (GigaGAN, Kang et al. 2023).
 
-Players are a discriminator, a generator with its mapping and its encoder of captions, and a matcher, which learns from
-real pairs whether an image and a caption belong together. With `input`, the generator is an upsampler of that image.
+There are three players: a discriminator, a generator with its mapping and its encoder of captions, and a matcher. The
+matcher learns from real pairs whether an image and a caption belong together. With `input`, the generator is an
+upsampler of that image.
 
 For the arguments that all families share, see `genlab.models`. Terms that compare examples take the
 global batch: they do not depend on the number of devices.
@@ -39,7 +40,7 @@ Predictions = tuple[tuple[jax.Array, ...], ...]  # scale -> depth -> logits [B, 
 
 
 def settings(generator: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model`, but for the changes.
+    """Returns `config.model`, with changes.
 
     Args:
         generator: named('gigagan', ...) or named('upsampler', ...); see GENERATORS.
@@ -54,21 +55,21 @@ def settings(generator: ConfigDict, **changes: Any) -> dict[str, Any]:
                 most=128,  # channels
                 blocks=(1, 1, 1, 1, 1),  # convolutions per side 4, 8, 16, ..., the last of which halves it
                 attentions=(0, 1, 0, 0, 0),  # blocks of attention per side
-                gain=0.4,  # of residual convolutions
+                gain=0.4,  # gain of residual convolutions
                 attention_gain=0.3,
                 head_width=32,  # channels per head of attention
-                layers=1,  # of each predictor
-                group=4,  # of the minibatch standard deviation
+                layers=1,  # number of layers of each predictor
+                group=4,  # examples per group of the minibatch standard deviation
             ),
             text=dict(width=64, blocks=1, heads=4),  # encoders of captions, one per player
             mapping=dict(width=128, layers=2),  # the style w has this width
             matcher=named('image_text', base=512, most=128),  # or named('none')
-            latent_size=64,  # of z ~ N(0, 1)
+            latent_size=64,  # size of z ~ N(0, 1)
             words=0,  # size of the vocabulary of captions, or 'auto'
             mismatch='caption',  # captions that do not fit their images: see MISMATCHES
             intermediate=0.1,  # weight of predictions at intermediate depths; the last one has 1
             input='',  # field of the images that an upsampler makes larger
-            factor=2,  # of the upsampler
+            factor=2,  # scale factor of the upsampler
         ),
         changes,
     )
@@ -91,12 +92,12 @@ class TextToImage(NamedTuple):
     nets: Networks
     conditions: Conditions
     latent_size: int
-    scales: int  # of images that the discriminator sees
+    scales: int  # number of images that the discriminator sees
     intermediate: float = 0.1
     input: str = ''  # field of small images, for an upsampler
-    factor: int = 2  # of the upsampler
-    truncation: float = 1.0  # of w in samples: their distance from the mean, as a share
-    mismatch: Callable = lambda captions, others, keys: others  # of MISMATCHES
+    factor: int = 2  # scale factor of the upsampler
+    truncation: float = 1.0  # share of the distance of w from its mean, in samples
+    mismatch: Callable = lambda captions, others, keys: others  # entry of MISMATCHES
     axis: str | None = None
 
 
@@ -178,8 +179,8 @@ MATCHERS: dict[str, Callable[..., ImageText | None]] = {'none': lambda config: N
 def replace_word(captions: jax.Array, others: jax.Array, keys: jax.Array) -> jax.Array:
     """Replaces one word of each caption [B, L] by the other's, at a random place where they differ: [B, L].
 
-    Whole captions nearly always differ in what is easiest to see. With one other word the discriminator has to look at
-    each kind of word (compare Yuksekgonul et al. 2023, section 4).
+    Two captions nearly always differ in the feature that is easiest to see. With a single different word, the
+    discriminator has to use each kind of word (compare Yuksekgonul et al. 2023, section 4).
     """
     chances = jnp.where(captions != others, uniform(keys, captions.shape[1:], 'mismatch'), -1)
     return jnp.where(jax.nn.one_hot(chances.argmax(1), captions.shape[1], dtype=bool), others, captions)
@@ -259,7 +260,7 @@ def discriminate(
 def discriminator_terms(model: TextToImage, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
     """Offers the discriminator's terms.
 
-    adversarial: of images with their captions, over all scales and depths (equation 6).
+    adversarial: loss of images with their captions, over all scales and depths (equation 6).
     matching: real and generated images with a caption that does not fit count as generated (equation 8): the caption
         of the next example, or of its words. Where both captions are equal it is 0.
     r1: the gradient penalty on real images, through all scales.
@@ -298,7 +299,7 @@ def discriminator_terms(model: TextToImage, variables: Variables, batch: Batch, 
 def generator_terms(model: TextToImage, variables: Variables, batch: Batch, keys: jax.Array, step: jax.Array):
     """Offers the generator's terms.
 
-    adversarial: of images with their captions, over all scales and depths.
+    adversarial: loss of images with their captions, over all scales and depths.
     contrastive: how badly the matcher finds the caption of an image among all of the batch (equation 9).
     absolute_error, squared_error: of an upsampler, mean distances to the true image per value.
     """

@@ -23,11 +23,11 @@ class Tokenizer(NamedTuple):
     """Holds what a second stage needs of an autoencoder."""
 
     shapes: Any  # of an example's codes: a tuple, (h, w) or (h, w, D) if continuous, or a mapping of names to tuples
-    entries: Any  # of the codebook K, in the structure of `shapes`; 0 where codes are continuous
+    entries: Any  # number of entries of the codebook K, in the structure of `shapes`; 0 where codes are continuous
     encode: Encode  # (variables, batch) -> codes, without noise
     decode: Decode  # (variables, codes) -> images [B, H, W, C] in [-1, 1]
     networks: Callable[[Batch], dict[str, Network]]  # from a prepared batch of its own data
-    names: tuple[str, ...]  # of these networks
+    names: tuple[str, ...]  # names of these networks
 
 
 def levels(tree: Any) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def levels(tree: Any) -> dict[str, Any]:
 def fields(tokenizer: Tokenizer) -> dict[str, Field]:
     """Returns the declarations of the fields with the codes: one per grid.
 
-    Beside several grids of entries there is `codes`, int32 [D]: the values of all grids in the order of `shapes`.
+    Several grids of entries come with a field `codes`, int32 [D]: the values of all grids in the order of `shapes`.
     """
     entries = levels(tokenizer.entries)
     grids = {name: _field(shape, entries[name]) for name, shape in levels(tokenizer.shapes).items()}

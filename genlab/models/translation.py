@@ -29,7 +29,7 @@ from genlab.training.state import Network
 
 
 def settings(generator: ConfigDict, discriminator: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a model from images to images, but for the changes."""
+    """Returns `config.model` of an image-to-image model, with changes."""
     known = choices.filled(
         'config.model',
         dict(
@@ -102,7 +102,7 @@ def generate(generator: nn.Module, own: Any, given: jax.Array, keys: jax.Array) 
         generator: the network.
         own: its variables.
         given: images, or channels of a map of classes.
-        keys: of the noise, one per example [B].
+        keys: keys of the noise, one per example [B].
     """
     return cast(tuple[jax.Array, dict], generator.apply(own, given, True, keys=keys, mutable=STATES))
 

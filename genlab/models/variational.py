@@ -37,7 +37,7 @@ NEEDS = {'free_bits_kl': 'free_bits', 'importance_weighted': 'importance'}  # te
 
 
 def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
-    """Returns `config.model` of a VAE on binarised images, but for the changes."""
+    """Returns `config.model` of a VAE on binarised images, with changes."""
     known = choices.filled(
         'config.model',
         dict(
@@ -45,7 +45,7 @@ def settings(networks: ConfigDict, **changes: Any) -> dict[str, Any]:
             latent_size=20,  # latents per code; per level of a ladder, a tuple; per cell of a spatial grid
             likelihood=named('bernoulli'),  # or gaussian, discretized_logistic: with a scale, 0 learns it
             classes=0,  # of the class label that encoder and decoder take; 'auto': those of the data; 0 for none
-            dimensions=0,  # of a point; 0 for images
+            dimensions=0,  # number of coordinates of a point; 0 for images
             free_bits=0.0,  # nats per latent, for the term free_bits_kl
             importance=0,  # samples of the bound, for the term importance_weighted
             examples=0,  # size of the training set, for the decomposition of the KL; 0 reads it from the data
@@ -70,7 +70,7 @@ class VAE(NamedTuple):
     classes: int = 0
     points: bool = False  # whether x is a point [D], not an image
     to_levels: float = 0.0  # nats per example added to convert a density over [-1, 1) to one over 8-bit levels
-    comparable: bool = True  # whether the likelihood is one of the data themselves
+    comparable: bool = True  # whether it is a likelihood of the data themselves
     free_bits: float = 0.0  # nats per latent
     importance: int = 0  # number of samples of the importance-weighted bound
     examples: int = 0  # size of the training set

@@ -1,6 +1,6 @@
 """VQGAN (Esser et al. 2021): a quantised autoencoder against a discriminator of patches.
 
-The autoencoder is that of `genlab.models.quantized`. Its reconstruction may also be measured in the feature maps of a
+The autoencoder comes from `genlab.models.quantized`. Its reconstruction may also be measured in the feature maps of a
 frozen network.
 
 For the arguments that all families share, see `genlab.models`.
@@ -174,12 +174,12 @@ def from_config(config: ConfigDict, axis: str | None, perceptual: nn.Module | No
     """Makes the VQGAN of `config.model`, see `settings`.
 
     Args:
-        config: of the run.
+        config: config of the run.
         axis: the name of the device axis under pmap; None under jit.
         perceptual: the network of the perceptual distance, or None.
 
     Raises:
-        ConfigError: the adversarial term is weighed, and none that it is balanced with.
+        ConfigError: the adversarial term has a weight, but none of the terms that it is balanced with.
     """
     make = choices.bind(patches.DISCRIMINATORS, config.model.discriminator, 'config.model.discriminator')
     pair = choose(PAIRS, config.model.pair, 'config.model.pair')
@@ -187,7 +187,7 @@ def from_config(config: ConfigDict, axis: str | None, perceptual: nn.Module | No
     errors = {name: weight for name, weight in weighed.items() if name in ERRORS and (callable(weight) or weight)}
     if not errors and 'adversarial' in weighed:
         raise ConfigError(
-            f'config.losses.vae.adversarial is balanced with the errors of the reconstruction: weigh one of '
+            f'config.losses.vae.adversarial is balanced with the errors of the reconstruction: give a weight to one of '
             f'{", ".join(ERRORS)}'
         )
     return VQGAN(quantized.from_config(config, axis), make(config, axis), pair, errors, perceptual, axis)

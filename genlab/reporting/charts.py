@@ -26,7 +26,7 @@ class Drawing(NamedTuple):
 
     scale: str  # 'linear' or 'log'
     paths: Sequence[tuple[str, str]]  # (CSS classes, data of an SVG path), back to front
-    marks: Marks  # of the vertical axis, from its top
+    marks: Marks  # marks of the vertical axis, from its top
 
 
 class Line(NamedTuple):
@@ -45,7 +45,7 @@ class Chart(NamedTuple):
     along: str  # the unit of the horizontal axis: 'step' or 'minute'
     of: str  # what a curve belongs to
     drawings: Sequence[Drawing]
-    marks: Marks  # of the horizontal axis, from its left
+    marks: Marks  # marks of the horizontal axis, from its left
     legend: Sequence[Line]
     data: dict[str, Any]  # the values shown under the pointer
     cut: bool  # whether the linear scale cuts spikes off
@@ -253,7 +253,7 @@ def _drawing(
       across: the range of steps.
       span: the range of values.
       bands: areas behind the curves.
-      places: of the names among the colours.
+      places: places of the names among the colours.
     """
     position = (lambda y: np.log(y)) if scale == 'log' else (lambda y: y)
     low, high = position(span[0]), position(span[1])

@@ -148,7 +148,7 @@ def gather(paths: Sequence[str], curves: bool = False) -> list[Run]:
 
 
 def missing(path: pathlib.Path, curves: bool) -> str | None:
-    """Returns why a folder is no evaluated run, or None if it is one. curves: whether metrics are enough."""
+    """Returns why a folder does not hold an evaluated run, or None if it does. curves: whether metrics are enough."""
     if not path.is_dir():
         return 'there is no such folder'
     if not (path / 'config.json').exists():

@@ -15,7 +15,7 @@ from genlab.reporting.samples import Picture
 COMPARE = (
     'Figures compare only if their protocols are equal; the best of those is bold. ↓: lower is better, ↑: higher is.'
 )
-CHARTS = 24  # of a page
+CHARTS = 24  # most charts of a page
 
 
 def markdown(

@@ -18,7 +18,7 @@ from genlab.run.files import write_atomically
 if TYPE_CHECKING:
     from PIL.Image import Image as Raster
 
-BYTES = 150_000  # of one picture
+BYTES = 150_000  # most bytes of one picture
 LEGIBLE = 256  # pixels; smaller pictures are enlarged by whole numbers
 
 

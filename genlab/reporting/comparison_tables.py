@@ -20,12 +20,12 @@ NAMES = {'cpu': 'CPU', 'gpu': 'GPU', 'tpu': 'TPU'}
 class Run(NamedTuple):
     """The content of the folder of a run."""
 
-    name: str  # of the folder, with a number added if another run has the same
+    name: str  # name of the folder, with a number added if another run has the same
     folder: pathlib.Path
     config: dict[str, Any]
     environment: dict[str, Any]
     networks: dict[str, Any]
-    rows: list[dict[str, Any]]  # of metrics.jsonl
+    rows: list[dict[str, Any]]  # rows of metrics.jsonl
     evaluation: dict[str, Any]
 
 
@@ -254,7 +254,7 @@ def words(name: str) -> str:
 def settings(runs: Sequence[Run]) -> Table | None:
     """Returns the keys of the configs whose values differ, a row each, with a column per run; None without any.
 
-    A dash stands for a key that a config does not have. Folders of data are private, and absolute paths are shortened.
+    A dash marks a key that a config does not have. Folders of data are private, and absolute paths are shortened.
     """
     flat = [{key.replace('/', '.'): value for key, value in flatten(run.config) if value != {}} for run in runs]
     keys = [key for key in dict.fromkeys(key for one in flat for key in one) if f'config.{key}' not in command.PLACES]

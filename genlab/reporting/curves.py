@@ -15,7 +15,7 @@ MEASURED = ('samples', 'evaluation')  # groups of figures whose scales differ
 
 
 def series_of(rows: Sequence[Row]) -> Curves:
-    """Returns the curve of each metric, sorted by step. What is no number is missing; `seconds` is no metric."""
+    """Returns the curve of each metric except `seconds`, sorted by step. Values that are not numbers are missing."""
     series: Curves = {}
     for row in sorted(rows, key=lambda row: row['step']):
         for name, value in row.items():
@@ -30,8 +30,8 @@ def minutes_of(rows: Sequence[Row]) -> dict[int, float]:
     """Returns step -> minutes of training until then; {} for rows without `seconds`.
 
     Args:
-      rows: in the order of the file. `seconds` restarts at 0 with each process. A row without it, such as that of an
-        evaluation, has the time of the row before.
+      rows: in the order of the file. `seconds` restarts at 0 with each process. A row without it, such as a row of an
+        evaluation, has the time of the previous row.
     """
     found: dict[int, float] = {}
     before = last = 0.0
@@ -54,7 +54,7 @@ def section(groups: Sequence[tuple[str, Sequence[Chart]]], note: str = '') -> Se
 
     Args:
       groups: (class, charts); the classes by-step and by-minute are shown in turn. A group without charts is left out.
-      note: text beside the heading.
+      note: text next to the heading.
     """
     groups = [(kind, charts) for kind, charts in groups if charts]
     boxes = [('minutes', False)] if len(groups) > 1 else []

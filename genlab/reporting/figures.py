@@ -10,7 +10,7 @@ class Part(NamedTuple):
     """Figures measured under one protocol."""
 
     name: str  # '' for figures that belong to no part
-    id: str  # of the protocol; figures compare only if their ids are equal, and never without one ('')
+    id: str  # id of the protocol; figures compare only if their ids are equal, and never without one ('')
     conditions: dict[str, Any]  # the protocol: everything that the figures depend on
     figures: dict[str, Any]  # name -> number, numbers by name, or a sentence with the reason why it is missing
 

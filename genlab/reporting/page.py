@@ -20,7 +20,7 @@ class Section(NamedTuple):
     name: str  # the heading; the bar at the top links to it
     kind: str  # the template: sections/<kind>.html
     content: Any  # what that template shows; a section without content is left out
-    note: str = ''  # text beside the heading
+    note: str = ''  # text next to the heading
     find: str = ''  # what a search field finds among the rows; '' for no field
     boxes: Sequence[tuple[str, bool]] = ()  # checkboxes that the style knows: (id, whether it is checked)
 
@@ -36,7 +36,7 @@ class Card(NamedTuple):
 class Page(NamedTuple):
     """All that a page shows."""
 
-    title: str  # of the window
+    title: str  # title of the window
     heading: str
     facts: Sequence[str]
     sections: Sequence[Section]

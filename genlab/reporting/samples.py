@@ -12,7 +12,7 @@ Item = TypeVar('Item')
 
 KINDS = ('.png', '.gif')
 PICTURES = 24
-PICTURE_BYTES = 16_000_000  # of all embedded samples together, so that the page can be sent by mail
+PICTURE_BYTES = 16_000_000  # most bytes of all embedded samples together, so that the page can be sent by mail
 
 
 class Picture(NamedTuple):

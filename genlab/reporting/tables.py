@@ -23,7 +23,7 @@ class Box(NamedTuple):
 
     title: str
     rows: Rows
-    id: str = ''  # of the protocol
+    id: str = ''  # id of the protocol
     protocol: Sequence[tuple[str, str]] = ()
 
 
@@ -42,7 +42,7 @@ class Module(NamedTuple):
     type: str
     output: str
     parameters: int
-    share: str  # of the parameters of the network
+    share: str  # share of the parameters of the network
 
 
 class Network(NamedTuple):

@@ -63,7 +63,7 @@ def improves(figure: str, value: object, best: float | None) -> bool:
 
     Args:
       figure: an entry of BETTER.
-      value: of an evaluation. A text, a NaN or an infinity improves nothing.
+      value: value of an evaluation. A text, a NaN or an infinity improves nothing.
       best: the best value so far, finite; None if there is none.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):

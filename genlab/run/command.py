@@ -1,4 +1,4 @@
-"""The command of a process, as any user could type it; it is published beside the figures of a run."""
+"""The command of a process, as any user could type it; it is published with the figures of a run."""
 
 import pathlib
 import shlex

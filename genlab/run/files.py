@@ -132,7 +132,7 @@ def start_empty(folder: pathlib.Path, patterns: Iterable[str]) -> None:
 
     Args:
       folder: its path.
-      patterns: of the names that are removed, e.g. '*.png'.
+      patterns: patterns of the names that are removed, e.g. '*.png'.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in patterns:

@@ -1,4 +1,4 @@
-"""The logs of a run: metrics.jsonl and pictures in the workdir, and the sinks beside them."""
+"""The logs of a run: metrics.jsonl and pictures in the workdir, and further sinks."""
 
 import contextlib
 import json
@@ -54,7 +54,7 @@ class MetricLog:
 
     A line is {"step": 500, "generator/adversarial": 0.69, ...}, numbers only. It is on disk when `write` returns; in a
     bucket, when `settle` returns. JSON has no NaN or infinity: they become null, a gap in the curve. Sinks get them as
-    they are. If a sink fails, one warning says so, and the log goes on without it.
+    they are. If a sink fails, one warning says so, and the log continues without it.
 
     Args:
       workdir: the folder of the run.
@@ -91,9 +91,9 @@ class MetricLog:
         """Saves an image as workdir/<name>/<step>.png and in each sink.
 
         Args:
-          step: of the run.
+          step: step of the run.
           array: uint8 [H, W, 1 or 3].
-          name: of the folder.
+          name: name of the folder.
 
         Raises:
           OSError: the PNG cannot be written.
@@ -106,7 +106,7 @@ class MetricLog:
     def truncate(self, step: int) -> int:
         """Removes all rows after `step`, the restored step, so that a resumed run writes no row twice.
 
-        Also removes a half-written last line, and lets each sink go on from `step`.
+        Also removes a half-written last line, and lets each sink continue from `step`.
 
         Returns:
           The last step of the rows that were there; at least `step`.
@@ -163,7 +163,7 @@ class MetricLog:
         self._file = None
 
     def _each(self, call: Callable[[Sink], None]) -> None:
-        """Calls a function with each sink. One that fails is given up, whatever it raises: training goes on."""
+        """Calls a function with each sink. A sink that fails is dropped, whatever it raises: training continues."""
         for sink in [*self._sinks]:
             try:
                 call(sink)

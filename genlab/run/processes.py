@@ -18,7 +18,7 @@ from absl import logging
 from genlab.errors import PREEMPTED, UserError
 
 LOST = b'JAX distributed service detected fatal errors'  # what JAX prints before it aborts a process
-LINE = 'another process of this run has ended: start all again, they go on from the last checkpoint'
+LINE = 'another process of this run has ended: start all again, they continue from the last checkpoint'
 SPARE = 5  # seconds that JAX may take beyond the heartbeat
 
 
@@ -58,7 +58,7 @@ def together(heartbeat: int) -> Iterator[None]:
 class Abort:
     """Catches SIGABRT, and keeps what libraries write on the file of stderr apart from Python's `sys.stderr`.
 
-    The loss of another process becomes one line and the exit code `PREEMPTED`. Any other abort goes on, with its text.
+    The loss of another process becomes one line and the exit code `PREEMPTED`. Any other abort proceeds, with its text.
     """
 
     def __init__(self) -> None:

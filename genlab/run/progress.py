@@ -25,7 +25,7 @@ class Progress:
       label: the name of the loop, e.g. 'train'.
       examples: images per step; 0 shows the speed in steps per second.
       stream: where to write; None: stderr.
-      interval: seconds between lines if the stream is no terminal.
+      interval: seconds between lines if the stream is not a terminal.
       enabled: False prints nothing.
       clock: returns the time in seconds.
 
@@ -60,7 +60,7 @@ class Progress:
         self._began = clock()
         self._first: tuple[int, float] | None = None  # (step, time) of the first update
         self._shown: float | None = None  # time of the last line
-        self._open = False  # whether the cursor stands behind a line that may be rewritten
+        self._open = False  # whether the cursor is at the end of a line that may be rewritten
 
     def update(self, step: int, metrics: Mapping[str, Any] | None = None) -> None:
         """Reports the last finished step, and {name: number} if there are new metrics."""

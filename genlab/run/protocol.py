@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-VERSION = 3  # of the computation of figures; a change makes all older figures incomparable
+VERSION = 3  # version of the computation of figures; a change makes all older figures incomparable
 
 NAMES = ('data', 'reference')  # conditions that name data, which `fingerprint` identifies
 

@@ -22,7 +22,7 @@ def claim(path: pathlib.Path, config: ConfigDict, train: data.Source, write: boo
 
     Args:
       path: the folder.
-      config: of the run. Phases may read other data, which are not compared.
+      config: config of the run. Phases may read other data, which are not compared.
       train: the training set of `config.data`.
       write: whether this process writes the record.
     """
@@ -47,8 +47,8 @@ def check(path: pathlib.Path, config: ConfigDict, now: fingerprint.Record | None
 
     Args:
       path: the folder. Without a record of the data nothing is compared.
-      config: of the run.
-      now: the record of the data as they are; None loads them, and compares nothing if they are not there.
+      config: config of the run.
+      now: the record of the data as they are; None loads them, and compares nothing if they are missing.
 
     Returns:
       The differences that were warned of.
@@ -62,7 +62,7 @@ def check(path: pathlib.Path, config: ConfigDict, now: fingerprint.Record | None
     if now is None:
         try:
             now = fingerprint.record(_splits(config.data))
-        except UserError:  # data that are not there: a command that needs them says so
+        except UserError:  # missing data: a command that needs them says so
             return []
     changes = fingerprint.compare(before, now)
     where = f'config.data.dir={config.data.dir}' if config.data.dir else 'the data'

@@ -32,8 +32,8 @@ def missing(platform, version):
     """Returns why genlab cannot run here, with what to do; '' if it can.
 
     Args:
-      platform: of `sys.platform`.
-      version: of `sys.version_info`.
+      platform: value of `sys.platform`.
+      version: value of `sys.version_info`.
     """
     if platform == 'win32':
         return 'Windows is not supported: install genlab in WSL (wsl --install), and run it there'

@@ -1,4 +1,4 @@
-"""How often the training of a run went on after a stop, and the steps that it lost."""
+"""How often the training of a run continued after a stop, and the steps that it lost."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Sinks get the metrics and pictures of a run beside metrics.jsonl and samples/: TensorBoard, and wandb if asked."""
+"""Sinks get the metrics and pictures of a run in addition to its files: TensorBoard, and wandb if requested."""
 
 import contextlib
 import json
@@ -17,20 +17,20 @@ from ml_collections import ConfigDict
 from genlab.errors import ConfigError
 from genlab.run.files import growing, remote, write_json
 
-Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl: metric -> number or None, with the 'step'
+Rows = Sequence[Mapping[str, Any]]  # rows of metrics.jsonl: metric -> number or None, with the 'step'
 
 
 class Sink(Protocol):
-    """Gets the metrics and pictures of a run, in the order of its steps. A method that raises gives the sink up."""
+    """Gets the metrics and pictures of a run, in the order of its steps. A sink whose method raises is dropped."""
 
     name: str  # as warnings call it
 
     def resume(self, step: int, rows: Rows) -> None:
-        """Prepares to go on after a step.
+        """Prepares to continue after a step.
 
         Args:
           step: the last one that is kept, of the restored checkpoint; 0 at the start.
-          rows: of metrics.jsonl as the process before left it, those after `step` included.
+          rows: rows of metrics.jsonl as the process before left it, those after `step` included.
         """
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
@@ -112,12 +112,12 @@ WANDB = 'wandb.json'  # in the folder of a run: project -> the id of its run the
 class Wandb:
     """Writes to a run of Weights & Biases, named after the folder. WANDB_MODE, WANDB_ENTITY etc. are wandb's own.
 
-    The folder keeps the id, so that a run that goes on writes to the same one. A new run gets the rows that
+    The folder keeps the id, so that a continued run writes to the same one. A new run gets the rows that
     metrics.jsonl already has. wandb takes no step twice: the steps between the checkpoint and the end of the process
     before are left out, because they repeat the same numbers. What comes late to a step only enters the summary.
 
     Args:
-      folder: of the run.
+      folder: folder of the run.
       project: its project.
       config: plain values, which wandb shows.
 
@@ -140,7 +140,7 @@ class Wandb:
                 resume='allow',
                 dir=None if remote(folder) else str(folder),
                 config=dict(config),
-                allow_val_change=True,  # what a run may change when it goes on
+                allow_val_change=True,  # what a continued run may change
                 **settings,
             )
             write_json(folder / WANDB, ids)

@@ -26,7 +26,7 @@ def _stops(path: pathlib.Path) -> list[dict]:
 
 
 def unanswered(path: pathlib.Path) -> dict | None:
-    """Returns the last stop, if no checkpoint lies behind its step yet."""
+    """Returns the last stop, if there is no later checkpoint yet."""
     stops = _stops(path)
     return stops[-1] if stops and max(checkpoints(path), default=0) <= stops[-1]['step'] else None
 

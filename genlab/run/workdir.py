@@ -66,7 +66,7 @@ def claim(path: pathlib.Path, config: ConfigDict) -> None:
     if begun and (path / 'config.json').exists():
         if keys := compare(path, config):
             raise ConfigError(
-                f'--workdir={path}: it holds a run of another config; {", ".join(keys)} differ: '
+                f'--workdir={path}: it holds a run of another config (different {", ".join(keys)}): '
                 'use that config, or name another folder'
             )
         check_ramps(*_comparable(path, config))
@@ -75,7 +75,7 @@ def claim(path: pathlib.Path, config: ConfigDict) -> None:
             content['data'][key.removeprefix('data.')] = at(read(path), key) or ''
     elif steps := stops.checkpoints(path):
         raise ConfigError(
-            f'--workdir={path}: it holds checkpoint {steps[-1]} but no config.json: put that of the run back, '
+            f'--workdir={path}: it holds checkpoint {steps[-1]} but no config.json: put back the config of the run, '
             'or name another folder'
         )
     write_json(path / 'config.json', content)
@@ -86,7 +86,7 @@ def compare(path: pathlib.Path, config: ConfigDict) -> list[str]:
 
     These are the keys in `FREE`. A ramp() without steps equals one that ends with the run of the folder. The
     folders in `PLACES` are free too if the run has a record of its data, with which `check_data` compares. After a stop
-    at a number that is not finite, learning rates and clipping are free until a checkpoint lies behind that step.
+    at a number that is not finite, learning rates and clipping are free until there is a later checkpoint.
     """
     free = (*FREE, *PLACES) if (path / RECORD).exists() or not moved(path, config) else FREE
     old, new = _comparable(path, config)
@@ -147,8 +147,8 @@ def read(path: pathlib.Path, flag: str = '--workdir') -> dict:
     return found
 
 
-RECORD = 'data.json'  # of the data: see `genlab.run.record`
-FILES = 'data.npz'  # beside it: the files of the data, if they have any
+RECORD = 'data.json'  # record of the data: see `genlab.run.record`
+FILES = 'data.npz'  # next to it: the files of the data, if they have any
 FACTS = 'facts.json'  # dotted key of the config -> value that training took from its data
 
 

@@ -25,7 +25,7 @@ def keys(seed: int, first: int, count: int, purpose: str = 'sample') -> jax.Arra
     """Returns the keys of consecutive examples.
 
     Args:
-      seed: of the stream.
+      seed: seed of the stream.
       first: index of the first example.
       count: number of examples, N.
       purpose: name of the stream; each name has independent keys.
@@ -42,7 +42,7 @@ def keys_at(seed: int, indices: np.ndarray, purpose: str = 'sample') -> jax.Arra
     The purpose is folded in first. The index alone would give sample 1 the key that training splits off the seed's key.
 
     Args:
-      seed: of the stream.
+      seed: seed of the stream.
       indices: int [N].
       purpose: name of the stream.
 
@@ -66,9 +66,9 @@ def show(
 
     Args:
       experiment: the model.
-      placement: of the variables.
-      variables: of the model.
-      config: of the run.
+      placement: placement of the variables.
+      variables: variables of the model.
+      config: config of the run.
       source: the data, for real points to draw behind samples of points.
     """
     if experiment.sampler:
@@ -106,13 +106,13 @@ def draw(
 
     Args:
       experiment: the model.
-      placement: of the variables.
-      variables: of the model.
-      config: of the run.
+      placement: placement of the variables.
+      variables: variables of the model.
+      config: config of the run.
       count: number of samples; None takes `config.sample.count`.
       seed: None takes `config.seed`.
       conditions: sample numbers [N] -> their condition, leaves [N, ...]; None for `condition_at`.
-      numbers: of the noise of each sample, int [count], where samples share noise; None gives sample i the noise i.
+      numbers: number of the noise of each sample, int [count], if samples share noise; None gives sample i noise i.
 
     Returns:
       Images [count, H, W, C] in [-1, 1], points [count, D] or sequences [count, T, D].
@@ -141,17 +141,17 @@ def picture(samples: np.ndarray, condition: Mapping[str, Any], reference: np.nda
 
     Args:
       samples: [N, ...].
-      condition: of the samples. Images and maps of classes among its fields [N, H, W, C] are shown.
+      condition: condition of the samples. Images and maps of classes among its fields [N, H, W, C] are shown.
       reference: see `images.picture`.
     """
-    shown = {name: beside(np.asarray(rows), samples) for name, rows in condition.items() if np.ndim(rows) == 4}
+    shown = {name: shaped_like(np.asarray(rows), samples) for name, rows in condition.items() if np.ndim(rows) == 4}
     if not shown or samples.ndim != 4:
         return images.picture(samples, reference)
     return images.pairs({**shown, 'samples': samples})
 
 
-def beside(rows: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Returns images or maps of classes [N, h, w, c] in the shape of samples [N, H, W, C], to be shown beside them."""
+def shaped_like(rows: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Returns images or maps of classes [N, h, w, c] in the shape of samples [N, H, W, C], to be shown with them."""
     if rows.dtype.kind == 'i':
         rows = rows * (2.0 / max(rows.max(), 1)) - 1
     _, height, width, channels = samples.shape
@@ -161,7 +161,7 @@ def beside(rows: np.ndarray, samples: np.ndarray) -> np.ndarray:
 
 
 def names(given: Given, count: int) -> list[str]:
-    """Returns a file name without ending for each of `count` samples: their number, or the name of the given file.
+    """Returns a file name without extension for each of `count` samples: their number, or the name of the given file.
 
     Further samples of the same file have a number behind the name.
     """
@@ -178,9 +178,9 @@ def folder_name(config: ConfigDict, step: int, seed: int, given: Given = Given()
     there is one candidate.
 
     Args:
-      config: of the run.
-      step: of the checkpoint.
-      seed: of the noise.
+      config: config of the run.
+      step: step of the checkpoint.
+      seed: seed of the noise.
       given: what the user asks for.
     """
     ignored = {'count', 'chunk'} | ({'candidates', 'score'} if config.sample.candidates == 1 else set())
@@ -202,9 +202,9 @@ def condition_at(
     fields always come from held-out examples if they are not given.
 
     Args:
-      config: of the run.
+      config: config of the run.
       conditions: the conditions of the model.
-      seed: of the random conditions.
+      seed: seed of the random conditions.
       given: what the user asks for.
     """
     worded = conditions._replace(fields=())

@@ -9,7 +9,7 @@ import numpy as np
 from genlab.conditioning import Conditions, Given
 from genlab.data import audio, images, layouts
 from genlab.data.source import Field, Source
-from genlab.data.sources.walk import ENDINGS
+from genlab.data.sources.walk import EXTENSIONS
 from genlab.data.transforms import is_image, is_map, to_range
 from genlab.errors import ConfigError
 
@@ -18,7 +18,7 @@ def read(conditions: Conditions, source: Source, path: str = '', boxes: str = ''
     """Reads the files that a user gives.
 
     Args:
-      conditions: of the model.
+      conditions: conditions of the model.
       source: declares the fields.
       path: a picture, a recording (WAV), or a folder of these; '' for none.
       boxes: a file of layouts, see `genlab.data.layouts`; '' for none.
@@ -48,29 +48,29 @@ def read(conditions: Conditions, source: Source, path: str = '', boxes: str = ''
     if len(maps) != 1:
         raise ConfigError(f'--input={path}: this model takes no file, or more than one: leave it out')
     ((name, field),) = maps.items()
-    files = _files(path, ENDINGS)
+    files = _files(path, EXTENSIONS)
     pictures = np.stack([_picture(file, field, resolution or field.shape[0]) for file in files])
     pictures = np.asarray(to_range(jnp.asarray(pictures))) if is_image(field) else pictures.astype(np.int32)
     return Given(fields={name: pictures}, names=_names(files))
 
 
-def _files(path: str, endings: Sequence[str]) -> list[pathlib.Path]:
-    """Returns the file of a path, or the files with these endings in a folder and below it, sorted."""
+def _files(path: str, extensions: Sequence[str]) -> list[pathlib.Path]:
+    """Returns the file of a path, or the files with these extensions in a folder and below it, sorted."""
     place = pathlib.Path(path).expanduser()
     if place.is_file():
         return [place]
     if not place.is_dir():
         raise ConfigError(f'--input={path}: there is no such file or folder')
-    found = sorted(file for file in place.rglob('[!.]*') if file.suffix.lower()[1:] in endings and file.is_file())
+    found = sorted(file for file in place.rglob('[!.]*') if file.suffix.lower()[1:] in extensions and file.is_file())
     if (place / 'samples.npz').exists():  # of --mode=sample: their grid is none of them
         found = [file for file in found if file.name != 'grid.png']
     if not found:
-        raise ConfigError(f'--input={path}: there is no file to read in it: put {", ".join(endings)} files there')
+        raise ConfigError(f'--input={path}: there is no file to read in it: put {", ".join(extensions)} files there')
     return found
 
 
 def _names(files: Sequence[pathlib.Path]) -> tuple[str, ...]:
-    """Returns a name for each file: its own without the ending, with a number before it where names repeat."""
+    """Returns a name for each file: its own without the extension, with a number before it where names repeat."""
     stems = [file.stem for file in files]
     if len({stem.lower() for stem in stems}) == len(stems):
         return tuple(stems)

@@ -37,16 +37,16 @@ class Score(NamedTuple):
     # (sampler, variables, keys [N], condition) -> samples [N, ...] and their scores [N]
     draw: Callable[..., tuple[jax.Array, jax.Array]]
     check: Callable[[ConfigDict, Experiment], None]  # raises ConfigError where a model has no such score
-    networks: Callable[[ConfigDict], dict[str, Any]]  # what `draw` reads among the variables beside the model's
+    networks: Callable[[ConfigDict], dict[str, Any]]  # what `draw` reads among the variables besides the model's
 
 
 def of(config: ConfigDict) -> Score:
-    """Returns the score that `config.sample.score` names; raises ConfigError if there is none of the name."""
+    """Returns the score that `config.sample.score` names; raises ConfigError if the name is unknown."""
     return choices.build(SCORES, config.sample.score, WHERE)
 
 
 def check(config: ConfigDict, experiment: Experiment) -> None:
-    """Raises ConfigError if the score is unknown, or if candidates are asked of a model that has no such score."""
+    """Raises ConfigError if the score is unknown, or if the model of several candidates has no such score."""
     score = of(config)
     if config.sample.candidates > 1:
         score.check(config, experiment)
@@ -104,7 +104,7 @@ def _best_of(
 def _by_class(
     sampler: Sampler, variables: Variables, keys: jax.Array, condition: Condition
 ) -> tuple[jax.Array, jax.Array]:
-    """Scores by the classifier's log-probability of the asked class; 0 for the null class, which keeps the first."""
+    """Scores by the classifier's log-probability of the requested class; 0 for the null class: the first is kept."""
     samples = sampler.sample(variables, keys, condition)
     log_p = features.log_probabilities(variables[CLASSIFIER], samples)
     return samples, jnp.where(jax.nn.one_hot(condition['label'], log_p.shape[1], dtype=bool), log_p, 0).sum(1)
@@ -128,7 +128,7 @@ def _other(experiment: Experiment) -> str:
 
 
 def _classifier() -> Score:
-    """The probability of the asked class, by the classifier of the data that evaluation trains and keeps."""
+    """Scores by the probability of the requested class, by the classifier that evaluation trains and keeps."""
     return Score(_by_class, _check_class, _networks)
 
 
@@ -170,12 +170,12 @@ def _no_networks(config: ConfigDict) -> dict[str, Any]:
 
 
 def _likelihood() -> Score:
-    """The log-likelihood of what the model drew given the condition, without filters and guidance."""
+    """Scores by the log-likelihood of a drawn sample given the condition, without filters and guidance."""
     return Score(_by_likelihood, _check_likelihood, _no_networks)
 
 
 def _information() -> Score:
-    """log p(x | c) - log p(x), of what the model drew and its condition: by Bayes log p(c | x), but for a constant.
+    """Scores by log p(x | c) - log p(x) of a drawn x and its condition c: by Bayes, log p(c | x) up to a constant.
 
     The likelihood alone favours bland images. This one re-ranks by how well an image shows its caption or class.
     """

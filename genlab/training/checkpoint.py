@@ -19,11 +19,11 @@ from genlab.run.files import files_below, path_of, remote, write_json
 from genlab.training import parallel
 
 MANIFEST = 'checksums.json'
-BEST = 'best.json'  # beside the checkpoints: which one is the best, as `Best`
+BEST = 'best.json'  # next to the checkpoints: which one is the best, as `Best`
 NEWEST = 'newest'  # the checkpoint that is restored if no other is named
 TEMPORARY = '*.orbax-checkpoint-tmp*'  # folders that orbax is writing
 COMMITTED = 'commit_success.txt'  # on gs:// orbax writes under the final name, and this file last
-LITTLE = 2**20  # bytes; with less room than that a disk is full
+LITTLE = 2**20  # bytes; a disk with less free space counts as full
 Tree = Any
 
 
@@ -51,7 +51,7 @@ class Checkpoints:
         """
         Args:
           folder: absolute or relative; `folder/<step>` holds a checkpoint.
-          keep: number of newest checkpoints to keep. The best one is kept beside them.
+          keep: number of newest checkpoints to keep. The best one is kept too.
           warn: called with one line per checkpoint that was skipped.
           read_only: change nothing in the folder, because a run may be writing there.
           alone: read in this process without waiting for the others, onto devices of its own; needs `read_only`.
@@ -139,7 +139,7 @@ class Checkpoints:
         return self.recorded if there else None
 
     def record_best(self, best: Best) -> None:
-        """Keeps a saved checkpoint beside the newest ones, in place of the best one so far.
+        """Keeps a saved checkpoint in addition to the newest ones, in place of the best one so far.
 
         It waits until the checkpoint is on disk, so that the record never names a missing one. The checkpoint that was
         the best before is removed with the next save, unless it is among the newest.
@@ -221,7 +221,7 @@ class Checkpoints:
         """Returns the items of one checkpoint; if it cannot be read, None, and adds the reason to `faults`.
 
         Args:
-          step: of the checkpoint.
+          step: step of the checkpoint.
           template: a pytree of shapes with shardings.
           faults: step -> reason.
         """
@@ -238,13 +238,13 @@ class Checkpoints:
                 if own == step:
                     return restored
                 fault = f'it holds step {own}'
-            except Exception as error:  # orbax raises bare Exceptions for files and shapes alike
+            except Exception as error:  # orbax raises a bare Exception for both files and shapes
                 fault = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         faults[step] = fault
         return None
 
     def _replaced(self, step: int) -> bool:
-        """Returns whether a run that trains beside this reader has replaced a checkpoint since it was listed."""
+        """Returns whether a run that trains at the same time has replaced a checkpoint since it was listed."""
         if not self.read_only:
             return False
         known = {*self.manager.all_steps()}
@@ -298,8 +298,8 @@ class Checkpoints:
 class _Kept(orbax.checkpoint_managers.PreservationPolicy):
     """Preserves the newest checkpoints and the best one.
 
-    The figures of a step are known only after its checkpoint was saved, so orbax's own policy for the best, which reads
-    them from the checkpoint, does not apply.
+    Orbax's own policy reads figures from the checkpoint. It does not apply, because the figures of a step are known
+    only after its checkpoint was saved.
     """
 
     def __init__(self, keep: int, best: Callable[[], Best | None]):
@@ -339,7 +339,7 @@ def newest(folder: pathlib.Path) -> tuple[int, str] | None:
     """
     steps = sorted((int(path.name) for path in folder.glob('[0-9]*') if path.name.isdecimal()), reverse=True)
     for step in steps:
-        with contextlib.suppress(OSError):  # a run that trains beside this reader replaces its checkpoints
+        with contextlib.suppress(OSError):  # a run that trains at the same time replaces its checkpoints
             return step, hashlib.sha256((folder / str(step) / MANIFEST).read_bytes()).hexdigest()[:16]
     return None
 

@@ -77,10 +77,10 @@ def follow(
     """Trains through all phases, from the newest checkpoint in `folder` or from the start; returns the last state.
 
     Args:
-      config: of the run.
+      config: config of the run.
       schedule: its phases.
-      folder: of the run.
-      placement: of the state over the devices.
+      folder: folder of the run.
+      placement: placement of the state over the devices.
       stop: whether a signal asked to stop.
     """
     with (
@@ -100,7 +100,7 @@ def follow(
                 checkpoints.wait()
             kept = checkpoints.latest()
             saved = 'no checkpoint yet' if kept is None else f'the last checkpoint is step {kept}'
-            raise Preempted(f'interrupted; {saved}: the same command goes on from there') from None
+            raise Preempted(f'interrupted; {saved}: the same command continues from there') from None
 
 
 def open_sinks(config: ConfigDict, folder: pathlib.Path) -> list[sinks.Sink]:
@@ -136,12 +136,12 @@ class Loop:
     """A run in progress: its state, and what happens between its steps.
 
     Args:
-      config: of the run. What a phase may change is read from its program instead.
+      config: config of the run. What a phase may change is read from its program instead.
       program: the first phase.
-      folder: of the run.
-      placement: of the state over the devices.
+      folder: folder of the run.
+      placement: placement of the state over the devices.
       checkpoints: the newest one is restored; without any the state before the first step is made.
-      log: of metrics and pictures.
+      log: log of metrics and pictures.
       stop: whether a signal asked to stop.
     """
 
@@ -188,7 +188,7 @@ class Loop:
             examples=program.config.data.batch_size * program.calls[1],
         )
         if restored:
-            self.progress.note(f'going on from step {self.step}')
+            self.progress.note(f'continuing from step {self.step}')
 
     def fresh(self, program: Program, init: Callable[[], State]) -> State:
         """Returns the state before the first step."""
@@ -274,7 +274,7 @@ class Loop:
         self.wait()
         if self.fault:
             raise UserError(f'{self.fault}; stopped, step {self.step} is saved: make room, and run the same command')
-        raise Preempted(f'stopped at step {self.step}, saved in {self.folder}: the same command goes on from there')
+        raise Preempted(f'stopped at step {self.step}, saved in {self.folder}: the same command continues from there')
 
     def wait(self) -> None:
         """Waits until all checkpoints are on disk."""
@@ -296,7 +296,7 @@ class Loop:
             line, count = self.failures.get(kind, (f'{name} of step {self.step}: {reason}', 0))
             self.failures[kind] = line, count + 1
             if not count:
-                warn(f'{line}{"; training goes on" if self.step < self.config.train.steps else ""}')
+                warn(f'{line}{"; training continues" if self.step < self.config.train.steps else ""}')
 
     def pause(self) -> contextlib.AbstractContextManager:
         """Waits for dispatched steps. The time inside the returned context does not count as theirs."""
@@ -335,7 +335,7 @@ class Loop:
             stops.record(self.folder, step, reason)
         good = 'no checkpoint yet' if kept is None else f'the last good checkpoint is step {kept}'
         raise UserError(
-            f'{reason}; {good}: go on in the same folder with a lower config.optimizer.*.learning_rate, with '
+            f'{reason}; {good}: continue in the same folder with a lower config.optimizer.*.learning_rate, with '
             'config.optimizer.*.clip, or with config.train.on_nan=skip'
         )
 
@@ -375,7 +375,7 @@ class Loop:
             sums = totals.to_plain(self.read_totals())
             if bad := not_finite(self.state):
                 self.give_up(f'state{bad[0]} is not finite at step {self.step}', self.step)
-            self.written(self.log.settle)  # before the checkpoint: a run that goes on repeats no earlier line
+            self.written(self.log.settle)  # before the checkpoint: a run that continues repeats no earlier line
             self.checkpoints.save(self.step, self.state, {'totals': sums, 'since': self.lined})
 
     def sample(self) -> None:
@@ -434,7 +434,7 @@ class Loop:
             return None
         value, before = result.figures.get(figure), self.checkpoints.best()
         if not isinstance(value, (int, float)) and self.main:
-            found = 'is no number' if figure in result.figures else 'is not among the figures of this model'
+            found = 'is not a number' if figure in result.figures else 'is not among the figures of this model'
             warn_once(f'config.checkpoint.best={figure!r} {found}: no checkpoint is kept for it')
         protocol = next((part['id'] for part in result.protocol.values() if figure in part['figures']), '')
         comparable = before is not None and (before.figure, before.protocol) == (figure, protocol)

@@ -27,7 +27,7 @@ def adam(
       b1: decay of the mean of gradients, in [0, 1).
       b2: decay of the mean of squared gradients, in [0, 1).
       epsilon: added to the root of the mean square.
-      weight_decay: of decoupled weight decay; 0 turns it off.
+      weight_decay: factor of decoupled weight decay; 0 turns it off.
       clip: largest global norm of the gradient; 0 turns clipping off.
       warmup: steps over which the learning rate rises linearly from 0.
     """
@@ -56,7 +56,7 @@ def sgd(
     Args:
       learning_rate: a number or a ramp().
       momentum: decay of the sum of gradients, in [0, 1); 0 turns it off.
-      weight_decay: of decoupled weight decay; 0 turns it off.
+      weight_decay: factor of decoupled weight decay; 0 turns it off.
       clip: largest global norm of the gradient; 0 turns clipping off.
       warmup: steps over which the learning rate rises linearly from 0.
     """

@@ -36,7 +36,7 @@ class Placement(NamedTuple):
     """
 
     axis: str | None  # the name to take means over inside a step: 'batch' under pmap, None under jit
-    parts: int  # of a batch: one per device, or one per `tensor` devices, which share its rows
+    parts: int  # parts of a batch: one per device, or one per `tensor` devices, which share its rows
     mesh: Mesh
     shardings: Callable[[Tree], Tree]  # arrays or shapes of a state -> their shardings
     compile: Callable[[Callable, Tree], Any]  # (call, carry) -> a function with `.lower(carry, batches, constants)`
@@ -190,9 +190,9 @@ def run(placement: Placement, function: Callable, variables: Tree, examples: Tre
     """Computes `function(variables, examples)` on the devices of the placement.
 
     Args:
-      placement: of the variables.
+      placement: placement of the variables.
       function: a `jax.jit` that the caller keeps, so that it compiles once.
-      variables: of the model, on the devices.
+      variables: variables of the model, on the devices.
       examples: arrays or typed keys with leaves [N, ...]; split over all devices if they divide N.
 
     Returns:
@@ -224,7 +224,7 @@ def process_rows(batch_size: int, parts: int, microbatches: int = 1) -> slice:
 
     Args:
       batch_size: examples per global batch.
-      parts: of a batch, as the placement has them. Processes whose devices share a part load the same rows.
+      parts: number of parts of a batch in the placement. Processes whose devices share a part load the same rows.
       microbatches: per batch.
 
     Raises:
@@ -280,7 +280,7 @@ def start(coordinator: str, processes: int, process_id: int, require: str, heart
     Args:
       coordinator: host:port of process 0; '' without several processes, or where the cluster's environment names it.
       processes: number of processes.
-      process_id: of this process, from 0.
+      process_id: number of this process, from 0.
       require: 'cpu', 'gpu' or 'tpu'; '' accepts any.
       heartbeat: seconds of silence after which JAX takes a process for dead, and aborts the others.
     """
@@ -290,7 +290,7 @@ def start(coordinator: str, processes: int, process_id: int, require: str, heart
         jax.distributed.initialize(heartbeat_timeout_seconds=heartbeat)
     try:
         jax.devices()
-    except (RuntimeError, AssertionError) as error:  # JAX asserts where a platform that is asked for is not installed
+    except (RuntimeError, AssertionError) as error:  # JAX asserts if the requested platform is not installed
         chosen = os.environ.get('JAX_PLATFORMS')
         raise UserError(
             f'JAX cannot open a device ({" ".join(str(error).split())[:200] or "none is there"}): '
@@ -338,8 +338,8 @@ def _split(leaf: np.ndarray, devices: int) -> np.ndarray:
 def _split_largest(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     """Splits the largest axis that TENSOR divides, and the largest of the others that AXIS divides.
 
-    So the first layer of a perceptron is split by its outputs and the second by its inputs, and the hidden units
-    between them need not move (Shoeybi et al. 2019, section 3). Small arrays are replicated.
+    So the first layer of a perceptron is split by its outputs and the second by its inputs. The hidden units between
+    them stay on their devices (Shoeybi et al. 2019, section 3). Small arrays are replicated.
     """
     axes: list[str | None] = [None] * len(shape)
     for name in (TENSOR, AXIS) if math.prod(shape) >= SHARD_FROM else ():

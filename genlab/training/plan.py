@@ -58,7 +58,7 @@ LIBTPU = {
     'TPU_SKIP_MDS_QUERY': '1',
     'TPU_ACCELERATOR_TYPE': 'v5litepod-16',
     'TPU_WORKER_HOSTNAMES': 'localhost',
-    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',  # no device is opened, so a run on this machine may go on
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',  # no device is opened, so a run on this machine may continue
 }
 # A step for absent devices never runs, so it is compiled quickly rather than well. Its memory can differ from that of
 # the run: for DiT-XL/2 with a small autoencoder, on 16 devices, 2.4 GiB were found in place of 2.3 GiB.
@@ -97,13 +97,13 @@ class Plan(NamedTuple):
     donated: int  # outputs that reuse the buffers of arguments
     temporaries: int
     flops: float  # floating-point operations; what a loop contains is counted once
-    accessed: float  # bytes read and written, counted alike
+    accessed: float  # bytes read and written, counted in the same way
     collectives: Collectives  # that the call runs
     loops: dict[int, Collectives]  # passes of a loop -> those of one pass, such as one layer of a network
     sent: float  # bytes that each device sends in the collectives
-    memory: int | None  # of the device; None if unknown
-    whole: Cost | None  # of the call, with each pass of its loops; None if the compiler cannot tell
-    steps: int = 1  # of the call
+    memory: int | None  # memory of the device; None if unknown
+    whole: Cost | None  # cost of the call, with each pass of its loops; None if the compiler cannot tell
+    steps: int = 1  # number of steps of the call
     cores: int = 1  # devices per chip, which share its memory and links
 
     @property
@@ -116,7 +116,7 @@ def plan(config: ConfigDict, build: Build, topology: str | None = None) -> Plan:
     """Compiles the step of the first phase. Computes nothing and reads no data.
 
     Args:
-      config: of the run.
+      config: config of the run.
       build: the experiment of the config.
       topology: a TPU topology, e.g. 'v5e:4x4'; None takes the devices present.
 
@@ -144,7 +144,7 @@ def lower(program: Program, placement: parallel.Placement) -> Any:
 
 
 def inputs(program: Program, placement: parallel.Placement) -> tuple[Any, Any, Any]:
-    """Returns what the first call takes but for its constants: the abstract state, sums of metrics, and batches."""
+    """Returns the arguments of the first call except its constants: the abstract state, sums of metrics, batches."""
     state = outline(make_init(program))
     batch = fold(program, load(program, 0, math.prod(program.calls), slice(None)))
     return state, totals.zero(metric_names(program, placement, state)), batch
@@ -366,7 +366,7 @@ def table(plan: Plan, microbatches: int) -> str:
 
 
 class Estimate(NamedTuple):
-    """The least seconds of a step by each limit of a device: a roofline (Williams et al. 2009)."""
+    """The least seconds per step by each limit of a device: a roofline (Williams et al. 2009)."""
 
     arithmetic: float
     memory: float

@@ -145,7 +145,7 @@ def take_turn(state: State, name: str, player: Player, batch, keys, axis, microb
 
 
 def _gradients(state, name, player, weights, own, stats, batch, keys, microbatches):
-    """((collections, metrics), gradients) of the weighted loss, averaged over `microbatches` parts of the batch."""
+    """Returns ((collections, metrics), gradients) of the weighted loss, averaged over the microbatches."""
 
     def loss(own, stats, batch, keys):
         current = state.replace(params={**state.params, **own}, stats={**state.stats, **stats})
@@ -169,7 +169,7 @@ def _gradients(state, name, player, weights, own, stats, batch, keys, microbatch
         gradients, (stats, metrics) = differentiate(own, stats, *batch_and_keys)
         return (stats, jax.tree.map(jnp.add, sums, (gradients, metrics))), None
 
-    # Summed on the way: kept apart, the gradients of all parts would take more memory than smaller parts save.
+    # A running sum: separate gradients of all parts would take more memory than the smaller parts save.
     parts = jax.tree.map(lambda leaf: _split(leaf, microbatches), (batch, keys))
     gradients, (_, metrics) = jax.eval_shape(differentiate, own, stats, *jax.tree.map(lambda leaf: leaf[0], parts))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (gradients, metrics))
@@ -192,7 +192,7 @@ def _weigh(
     is NaN.
 
     Returns:
-      The metrics, scalars, and the collections that terms return beside their value.
+      The metrics, scalars, and the collections that terms return in addition to their value.
     """
     _check_offered(name, terms, weights)
     metrics, collections = {}, []

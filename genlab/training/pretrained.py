@@ -38,7 +38,7 @@ def restore(
     """Restores a checkpoint of a run.
 
     Args:
-      config: of the run.
+      config: config of the run.
       build: the experiment of the config.
       folder: the workdir of the run.
       placement: where to place the state.
@@ -51,7 +51,7 @@ def restore(
 
     Raises:
       UserError: the run has no checkpoint.
-      ConfigError: it has none of that name.
+      ConfigError: it has no checkpoint of that name.
     """
     config = workdir.with_facts(folder, config)
     schedule = programs(config, build, placement, declared=not data.missing(config.model))
@@ -92,7 +92,7 @@ class Pretrained(NamedTuple):
     """The tokenizer of another run, with its newest checkpoint."""
 
     tokenizer: Tokenizer  # its `networks` takes a batch of codes too: only the number of examples counts
-    config: ConfigDict  # of its run, with the facts of its data
+    config: ConfigDict  # config of its run, with the facts of its data
     checkpoint: str  # identifies the weights: the step, and a digest of the checkpoint
     # Placement -> network -> variables, averages if the run kept them. Of a run of several processes each calls it, or
     # with `alone=True` one of them for its own devices.
@@ -104,7 +104,7 @@ def tokenizer_of(config: ConfigDict, discrete: bool = True) -> Pretrained:
     """Returns the tokenizer of the run that `config.model.tokenizer` names, for the experiment of a second stage.
 
     Args:
-      config: of the second stage, whose data are the codes of that run: see `genlab.config.codes`.
+      config: config of the second stage, whose data are the codes of that run: see `genlab.config.codes`.
       discrete: whether the codes must be entries of a codebook.
 
     Raises:
@@ -124,7 +124,7 @@ def tokenizer(folder: str, flag: str = TOKENIZER, discrete: bool = False) -> Pre
     """Returns the tokenizer of a run, built from the config in its folder. The weights are not read yet.
 
     Args:
-      folder: of the run.
+      folder: folder of the run.
       flag: the key of this run's config that gave the folder, for error messages.
       discrete: whether the codes must be entries of a codebook.
 
@@ -214,7 +214,7 @@ def expect(config: ConfigDict, wanted: ConfigDict, flag: str, where: str) -> Non
     """Checks that the model of another run has the required values.
 
     Args:
-      config: of the other run.
+      config: config of the other run.
       wanted: the required values of its `config.model`.
       flag: the key of this run's config that gave the other run, for error messages.
       where: the place of `wanted` in this run's config, for error messages.

@@ -72,11 +72,11 @@ def programs(
 
     Args:
       config: the config of the run.
-      build: of its experiment.
+      build: build function of its experiment.
       placement: where the programs run.
       declared: whether only shapes matter: the training set is declared instead of loaded, and facts that need its
         examples count as 1.
-      sources: of programs of the same data, which are not loaded again; those that are loaded are added.
+      sources: data that other programs have loaded already. Data that are loaded here are added.
 
     Raises:
       ConfigError: numbers of the config do not fit together, or do not fit the data.
@@ -213,7 +213,7 @@ LEAST = {
     'checkpoint.keep': 1,
 }
 SEEDS = 2**32  # larger seeds would be cut off
-SIZES = ('latent_size', 'features', 'heads', 'states', 'components')  # of a model, at any depth
+SIZES = ('latent_size', 'features', 'heads', 'states', 'components')  # sizes of a model, at any depth
 DTYPES = dict.fromkeys(('float32', 'bfloat16', 'float16'))  # that networks may compute in
 
 
@@ -227,7 +227,7 @@ NAMES: dict[str, Mapping] = {
 
 
 def check(config: ConfigDict, schedule: Sequence[Phase], placement: parallel.Placement) -> None:
-    """Raises where a number of a config cannot be meant, or where numbers do not fit together."""
+    """Raises ConfigError if a number of a config is out of its range, or if numbers contradict each other."""
     train = config.train
     for of in (config, *(phase.config for phase in schedule)):
         _check_values(of)
@@ -263,7 +263,7 @@ def check(config: ConfigDict, schedule: Sequence[Phase], placement: parallel.Pla
 
 
 def _check_values(config: ConfigDict) -> None:
-    """Raises where a value of the config cannot be meant, whatever the others are."""
+    """Raises ConfigError if a single value of the config is out of its range."""
     for key, least in LEAST.items():
         value = at(config, key)
         if value is not None and (not isinstance(value, int) or value < least):
@@ -290,7 +290,7 @@ def _check_values(config: ConfigDict) -> None:
 
 
 def _check_sizes(model: ConfigDict, where: str = 'config.model') -> None:
-    """Raises where a size of the model, at any depth, is no whole number from 1 on."""
+    """Raises ConfigError if a size of the model, at any depth, is not a whole number of at least 1."""
     for key, value in model.items():
         if isinstance(value, ConfigDict):
             _check_sizes(value, f'{where}.{key}')
@@ -301,7 +301,7 @@ def _check_sizes(model: ConfigDict, where: str = 'config.model') -> None:
 
 
 def make_init(program: Program) -> Callable[[], State]:
-    """A function that makes the state before the first step, of the first 64 examples and the seed."""
+    """Returns a function that makes the state before the first step from the first 64 examples and the seed."""
     rows = slice(0, min(program.config.data.batch_size, 64))
     batch = jax.tree.map(lambda leaf: leaf[0], program.batches(0, 1, rows))
     data.check(program.batches.source, batch)
@@ -317,7 +317,7 @@ def outline(init: Callable[[], State]) -> State:
     """Returns the shapes of the state before the first step, given the function of `make_init`.
 
     Raises:
-      ConfigError: a network refuses its sizes, such as a resolution that is no power of two.
+      ConfigError: a network refuses its sizes, such as a resolution that is not a power of two.
     """
     try:
         return jax.eval_shape(init)
@@ -396,7 +396,7 @@ def take_step(program: Program, due: Due, state: State, batches, key_data: jax.A
       due: the lazy terms that the step computes.
       state: before the step.
       batches: as they are read.
-      key_data: of the seed's key.
+      key_data: data of the seed's key.
     """
     data_key, step_key = jax.random.split(jax.random.wrap_key_data(key_data))
     batches = _prepare_turns(program.prepare, batches, jax.random.fold_in(data_key, state.step))
@@ -406,8 +406,8 @@ def take_step(program: Program, due: Due, state: State, batches, key_data: jax.A
 def _step(program: Program, due: Due) -> Callable:
     """Returns the experiment's step with these lazy terms.
 
-    With on_nan='skip' a step that does not count what it skipped, as players do, is left out as a whole where a metric
-    or the new state is not finite. The metric `any_skipped` is 1 for a step that skipped an update, else 0."""
+    Players count the updates that they skip. With on_nan='skip', any other step is skipped as a whole if a metric or
+    the new state is not finite. The metric `any_skipped` is 1 for a step that skipped an update, else 0."""
     experiment = program.experiment
     step: Callable = experiment.step
     if experiment.lazy:
@@ -429,7 +429,7 @@ def _step(program: Program, due: Due) -> Callable:
 
 
 def make_constants(program: Program):
-    """(the key's data, the resident set or None): host arrays."""
+    """Returns (the key's data, the resident set or None), host arrays."""
     return make_key(program), program.batches.whole() if program.config.data.resident else None
 
 
@@ -446,7 +446,7 @@ def load(program: Program, first: int, count: int, rows: slice) -> dict[str, Any
 
 
 def fold(program: Program, batch: dict[str, Any]) -> dict[str, Any]:
-    """[steps * turns, b, ...] -> [steps, turns, b, ...]"""
+    """Splits the first axis: [steps * turns, b, ...] -> [steps, turns, b, ...]."""
     return jax.tree.map(lambda leaf: leaf.reshape(*program.calls, *leaf.shape[1:]), batch)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 class Total(NamedTuple):
     """The total of one metric since the last line. All fields are scalars."""
 
-    sum: jax.Array | np.float32  # of the finite values
-    count: jax.Array | np.int32  # type: ignore[assignment]  # of the finite values; hides `tuple.count`
+    sum: jax.Array | np.float32  # sum of the finite values
+    count: jax.Array | np.int32  # type: ignore[assignment]  # number of finite values; hides `tuple.count`
     first_bad: jax.Array | np.int32  # the first step whose value was not finite, -1 if there is none
 
 
@@ -42,8 +42,8 @@ def add(totals: Mapping[str, Total], metrics: Mapping[str, jax.Array], step: jax
 def means(totals: Mapping[str, Total]) -> dict[str, float]:
     """Returns the mean of each metric over its finite values, from host totals.
 
-    It is NaN where none of the values was finite. A metric without any value is left out, such as a
-    lazy term that was not due."""
+    It is NaN if none of the values was finite. A metric without any value, such as a lazy term that was not due, is
+    left out."""
     return {
         name: float(total.sum) / int(total.count) if total.count else math.nan
         for name, total in totals.items()

@@ -114,11 +114,11 @@ def test_every_form_of_samples_is_read(kind, channels):
 @pytest.mark.parametrize(
     'content, message',
     [
-        (b'', 'no WAV file, or it is damaged'),
-        (b'ID3 an mp3', 'no WAV file, or it is damaged'),
-        (wav(np.ones(9, np.int16))[:30], 'no WAV file, or it is damaged'),
+        (b'', 'not a WAV file, or it is damaged'),
+        (b'ID3 an mp3', 'not a WAV file, or it is damaged'),
+        (wav(np.ones(9, np.int16))[:30], 'not a WAV file, or it is damaged'),
         (wav(np.zeros(0, np.int16)), 'has no samples'),
-        (wav(np.array([0, np.nan], np.float32)), 'samples that are no numbers'),
+        (wav(np.array([0, np.nan], np.float32)), 'samples that are not numbers'),
         (wav(tone(100), 8), 'its rate is 8 Hz, not 1000 to 768000'),
         (wav(np.full(4000, 7, np.int16)), 'it is silent'),
     ],

@@ -90,8 +90,8 @@ def test_auto_becomes_the_number_in_the_data():
         ('captions', {'classes': 'auto'}, "classes='auto': texts/train has no labels: label every example"),
         ('captions', {'words': 38}, "words=38, but texts/train has 4 words: set it to 'auto' or 4"),
         ('scenes', {'words': 'auto'}, r"words='auto': no captions are read: set config.data.fields=\('caption',\)"),
-        ('absent', {'classes': 'auto'}, "classes='auto': the data of config.data are not there"),
-        ('absent', {'words': 4}, 'words=4: the data are not there'),
+        ('absent', {'classes': 'auto'}, "classes='auto': the data of config.data are missing"),
+        ('absent', {'words': 4}, 'words=4: the data are missing'),
     ],
 )
 def test_conditions_that_contradict_the_data_are_refused(source, model, message):

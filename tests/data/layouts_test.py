@@ -31,13 +31,13 @@ def test_one_image_and_several(tmp_path):
 @pytest.mark.parametrize(
     'content, part',
     [
-        ('[{"class": ', 'no JSON'),
+        ('[{"class": ', 'not JSON'),
         ({'class': 'circle'}, 'a list of objects'),
         ([], 'a list of objects'),
         ([CIRCLE, [CIRCLE]], 'a list of objects'),
         ([CIRCLE] * 5, 'has 5 objects: give at most 4'),
-        ([[CIRCLE], [CIRCLE, 3]], 'image 1, object 1: 3 is no object'),
-        ([{'class': 'circle'}], 'is no object'),
+        ([[CIRCLE], [CIRCLE, 3]], 'image 1, object 1: 3 is not an object'),
+        ([{'class': 'circle'}], 'is not an object'),
         ([CIRCLE | {'class': 'circel'}], 'did you mean circle?'),
         ([CIRCLE | {'class': 8}], 'there is no class 8'),
         ([CIRCLE | {'class': True}], 'there is no class true'),

@@ -11,6 +11,7 @@ import pytest
 from genlab import config as configs
 from genlab import data, evaluation
 from genlab.data import fingerprint
+from genlab.data.sources.messages import say
 from genlab.errors import ConfigError
 from genlab.evaluation.evaluators.quality import class_shares
 from genlab.evaluation.features import classifier
@@ -153,10 +154,12 @@ def test_the_classifier_is_trained_once_per_data_set_and_version(trained, monkey
     assert len(calls) == 2
 
 
-def test_training_the_classifier_is_deterministic(monkeypatch):
+def test_training_the_classifier_is_announced_and_deterministic(monkeypatch, capsys):
+    say.cache_clear()
     monkeypatch.setattr(classifier, 'STEPS', 3)
     train = data.load(digits().data)
     one, two = classifier._fit(train, 10), classifier._fit(train, 10)
+    assert capsys.readouterr().err.count('training the classifier of digits') == 1
     assert jax.tree.all(jax.tree.map(np.array_equal, one, two))
 
 

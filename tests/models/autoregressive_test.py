@@ -108,7 +108,7 @@ def test_guidance_samples_from_mixed_logits(variables, batch, keys):
 def test_complete_keeps_what_is_known(variables, batch, keys):
     mask = np.broadcast_to(np.array([0, 1, 0])[None, None, :, None], (8, 1, 3, 1))
     condition = {name: batch[name] for name in ('label', 'caption')}
-    found = jax.jit(lambda: autoregressive.complete(GREEDY, variables, batch, mask, keys, condition))()
+    found = jax.jit(lambda: autoregressive.inpaint(GREEDY, variables, batch, mask, keys, condition))()
     np.testing.assert_array_equal(found[:, :, 1], batch['x'][:, :, 1])
     rows = {tuple(row) for row in found[:, 0].tolist()}
     assert len(rows) == 2 and len({row[0] for row in rows}) == 1  # the known place changes what is after it only

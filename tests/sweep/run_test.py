@@ -207,7 +207,7 @@ def test_a_killed_sweep_ends_as_one_that_was_not(tmp_path):
     cut = running()
     assert cut
     assert start('killed').wait() == 0 and start('whole').wait() == 0
-    assert any('going on from step' in (folder / 'output-0.log').read_text() for folder in cut)
+    assert any('continuing from step' in (folder / 'output-0.log').read_text() for folder in cut)
     names = sorted(path.parent.name for path in (tmp_path / 'whole').glob('*/config.json'))
     assert len(names) == 24
 

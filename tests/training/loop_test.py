@@ -347,7 +347,7 @@ def test_a_failing_evaluation_or_picture_costs_no_training(whole, tmp_path, monk
     ) as error:
         go(toy(**{'train.evaluate_every': 8, 'train.sample_every': 6}), tmp_path)
     assert error.value.exit_code == 1 and (tmp_path / 'checkpoints/12').exists() and (tmp_path / 'report.html').exists()
-    assert 'warning: evaluation of step 8: ValueError: one class only; training goes on' in capsys.readouterr().err
+    assert 'warning: evaluation of step 8: ValueError: one class only; training continues' in capsys.readouterr().err
     assert curve(tmp_path) == curve(whole)
 
 

@@ -238,7 +238,7 @@ def test_two_processes_of_two_devices(tmp_path):
     assert outputs[0].splitlines()[-1] == f'genlab: {processes.LINE}', outputs
     assert 'Traceback' not in outputs[0] and 'coordination' not in outputs[0], outputs
     output = launch(tmp_path / 'two', 5, 1).communicate(timeout=300)[0]
-    assert 'going on from step 3' in output
+    assert 'continuing from step 3' in output
     one, two = curve(tmp_path / 'one'), curve(tmp_path / 'two')
     assert sorted(one) == sorted(two) == [1, 2, 3, 4, 5]
     for step in one:
@@ -265,11 +265,11 @@ def test_a_run_goes_on_in_other_layouts(tmp_path):
         return outputs[0]
 
     run('elastic', 2, 1, 4)
-    assert 'going on from step 2' in run('elastic', 4, 2, 2)
-    assert 'going on from step 4' in run('elastic', 6, 1, 1)
+    assert 'continuing from step 2' in run('elastic', 4, 2, 2)
+    assert 'continuing from step 4' in run('elastic', 6, 1, 1)
     for steps, tensor in ((8, 4), (10, 2)):
         split = run('elastic', steps, 2, 2, '--config.placement=fsdp', f'--config.tensor={tensor}')
-        assert f'going on from step {steps - 2}' in split
+        assert f'continuing from step {steps - 2}' in split
     run('one', 10, 1, 1)
     one, other = curve(tmp_path / 'one'), curve(tmp_path / 'elastic')
     assert sorted(one) == sorted(other) == list(range(1, 11))

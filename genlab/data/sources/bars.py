@@ -2,7 +2,7 @@
 
 A test distribution of small models of binary units (MacKay 2003, "Information Theory, Inference, and Learning
 Algorithms", section 43.3). It is known exactly: on a grid of side R, all 2^R rows and all 2^R columns are equally
-likely, so the empty and the full image have twice the probability of the others.
+likely. So the empty and the full image have twice the probability of the others.
 """
 
 import numpy as np

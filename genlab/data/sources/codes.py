@@ -18,18 +18,18 @@ from genlab.data.source import Field, Source, declaration, from_arrays, some_of
 from genlab.data.transforms import is_map
 from genlab.run.progress import Progress
 
-# The networks of a run lie above the data in the order of imports, so functions import them where they need them.
+# Networks import the data, so functions import the networks of a run where they need them.
 
-VERSION = 1  # of the encoding: increase it when codes change, to invalidate old entries of the cache
+VERSION = 1  # version of the encoding: increase it when codes change, to invalidate old entries of the cache
 
 
 def codes(folder: str, split: str, extra: Sequence[str] = (), limit: int = 0) -> Source:
     """Returns the codes of a split of the data that a tokenizer was trained on, in the order of these data.
 
     Args:
-        folder: of the run of the tokenizer; its newest checkpoint encodes.
+        folder: folder of the run of the tokenizer; its newest checkpoint encodes.
         split: 'train' or 'test'.
-        extra: fields of its data needed beside `label`, e.g. ('caption',).
+        extra: fields of its data needed in addition to `label`, e.g. ('caption',).
         limit: number of examples to encode, those of `some_of`; 0: all.
 
     Returns:
@@ -68,7 +68,7 @@ def codes(folder: str, split: str, extra: Sequence[str] = (), limit: int = 0) ->
 
 
 def header(folder: str, extra: Sequence[str] = ()) -> Source:
-    """Returns the declaration of the training set of `codes`: its rows are zeros, and nothing is encoded."""
+    """Returns the declaration of the training set of `codes`. It encodes nothing: the rows are zeros."""
     from genlab.data.load import declared
     from genlab.models import tokenizer as tokenizers
     from genlab.training import pretrained
@@ -83,7 +83,7 @@ def images(folder: str, extra: Sequence[str] = ()) -> ConfigDict:
     """Returns `config.data` of the run of a tokenizer: what its codes stand for.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         extra: fields that its data need in addition.
     """
     from genlab.training import pretrained
@@ -94,12 +94,12 @@ def images(folder: str, extra: Sequence[str] = ()) -> ConfigDict:
 
 
 def _others(source: Source, observe: str) -> dict[str, Field]:
-    """Returns the fields that stay beside the codes: all but pixels and what is encoded."""
+    """Returns the fields that are kept with the codes: all except pixels and the encoded field."""
     return {name: field for name, field in source.fields.items() if name != observe and not is_map(field)}
 
 
 def _known(source: Source) -> dict[str, Any]:
-    """Returns what else a source of codes knows as its data do."""
+    """Returns the other fields of `Source` that codes share with their data."""
     return dict(classes=source.classes, captions=source.captions, vocabulary=source.vocabulary)
 
 
@@ -109,7 +109,7 @@ def _encoded(folder: str, split: str, extra: tuple[str, ...], limit: int, identi
 
     Args:
         folder, split, extra, limit: as for `codes`.
-        identity: of everything that the arrays depend on.
+        identity: plain values that identify everything that the arrays depend on.
     """
     return cached(f'codes-{split}', identity, lambda: _encode(folder, split, extra, limit))
 

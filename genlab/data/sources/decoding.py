@@ -27,7 +27,7 @@ def decode_all(name: str, length: int, block: Callable[[int, int], dict[str, np.
     """Decodes a set in threads, block by block.
 
     Args:
-        name: of the set, for the log.
+        name: name of the set, for the log.
         length: number of examples, N.
         block: (start, stop) -> {field: [stop - start, ...]}.
 

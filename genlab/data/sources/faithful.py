@@ -1,8 +1,8 @@
 """Loads the eruptions of the geyser Old Faithful: 272 pairs of a duration and a waiting time, in minutes.
 
-The data are those of Azzalini and Bowman (1990), "A look at some data on the Old Faithful geyser", Applied Statistics
-39, in the version of Haerdle (1991), "Smoothing techniques with implementation in S". They are the usual first example
-of mixtures of Gaussians.
+The source is Azzalini and Bowman (1990), "A look at some data on the Old Faithful geyser", Applied Statistics 39. The
+version is from Haerdle (1991), "Smoothing techniques with implementation in S". The data are the usual first example of
+mixtures of Gaussians.
 """
 
 import numpy as np

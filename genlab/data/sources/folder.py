@@ -12,7 +12,7 @@ from genlab.data.images import decode, decode_halves, refusal
 from genlab.data.source import Field, Source, declaration, from_arrays, image_field, label_field
 from genlab.data.sources import listing
 from genlab.data.sources.decoding import decode_all, fits
-from genlab.data.sources.said import NAMED, printable, say
+from genlab.data.sources.messages import NAMED, printable, say
 from genlab.errors import ConfigError, UserError, warn_once
 
 WORDS = 64  # longest caption in tokens
@@ -116,7 +116,7 @@ def readable(root: Path, files: Sequence[str], split: str, decoder: Decoder) -> 
         root: the folder.
         files: paths from the folder.
         split: 'train' or 'test'.
-        decoder: of a file.
+        decoder: decoder of a file.
     """
     keep = fits(len(files) * (1 + decoder.halves), decoder.resolution, decoder.channels)
     decoded = _decoded(f'{printable(root.name)}/{split}', root, files, decoder, keep)
@@ -159,7 +159,7 @@ def _decoded(title: str, root: Path, files: Sequence[str], decoder: Decoder, kee
         title: name of the cache entry.
         root: the folder.
         files: N paths from the root.
-        decoder: of a file.
+        decoder: decoder of a file.
         keep: whether to return the images.
 
     Returns:
@@ -232,7 +232,7 @@ def _words(texts: Collection[str]) -> tuple[tuple[str, ...], int]:
 
 
 def header(place: str, resolution: int = 32, channels: int = 3, split: str = 'train') -> Source | None:
-    """Returns the source of `folder` with images of zeros, for it decodes none; None if the folder is not there."""
+    """Returns the source of `folder` with images of zeros, because it decodes none; None if the folder is missing."""
     if not place or not Path(place).expanduser().is_dir():
         return None
     found = listing.find(place)

@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from genlab.data.sources import table
-from genlab.data.sources.said import printable, say, some
-from genlab.data.sources.walk import ENDINGS, OTHER, walk
+from genlab.data.sources.messages import printable, say, some
+from genlab.data.sources.walk import EXTENSIONS, OTHER, root_of, walk
 from genlab.errors import ConfigError
 
 SPLITS = ('train', 'test')
@@ -38,7 +38,7 @@ class Listing(NamedTuple):
     classes: tuple[str, ...]  # names; empty unless every image has a label
     labels: Mapping[str, str]  # file -> label; empty unless every image has a label
     captions: Mapping[str, str]  # file -> caption, '' if that image has none; empty if no image has one
-    ignored: Mapping[str, Sequence[str]]  # reason -> paths that are passed over
+    ignored: Mapping[str, Sequence[str]]  # reason -> paths that are skipped
 
 
 def find(place: str) -> Listing:
@@ -51,7 +51,7 @@ def find(place: str) -> Listing:
     ignored[SECOND] = sorted(tables, key=[*table.TABLES].index)[1:]
     absent = sorted(set(rows) - set(files))
     if absent:
-        say(f'warning: {root}: {len(absent)} files of the table are not there, such as {absent[0]}')
+        say(f'warning: {root}: {len(absent)} files of the table do not exist, such as {absent[0]}')
     labels = _labels(root, files, rows, splits)
     captions = {file: rows.get(file, {}).get('caption') or '' for file in files}
     return Listing(
@@ -67,13 +67,11 @@ def find(place: str) -> Listing:
 
 def images(place: str) -> Listing:
     """Lists the images under a folder with their splits, without labels and captions."""
-    root = Path(place).expanduser()
-    if not place or not root.is_dir():
-        raise ConfigError(f'config.data.dir={printable(str(place))} is no folder: set it to a folder of images')
+    root = root_of(place)
     files, folders, ignored = walk(root)
     if not files:
         raise ConfigError(
-            f'there are no images in {printable(str(place))}{passed_over(ignored)}: put {", ".join(ENDINGS)} files '
+            f'there are no images in {printable(str(place))}{skipped(ignored)}: put {", ".join(EXTENSIONS)} files '
             'there or in folders under it (one folder per class, or labels.csv with the columns file,label,caption)'
         )
     populated = {parent for folder in {file.rpartition('/')[0] for file in files} for parent in _parents(folder)}
@@ -121,21 +119,21 @@ def fingerprint(root: Path, files: Sequence[str]) -> str:
 
 
 def summary(listing: Listing) -> str:
-    """Describes in one line what was found: images by split, classes, and what was passed over and why."""
+    """Describes in one line what was found: images by split, classes, and what was skipped and why."""
     counts = {split: len(of_split(listing, split)) for split in SPLITS}
     names = [f'{number}: {name}' for number, name in enumerate(listing.classes)]
     classes = f'{len(names)} classes ({some(names)})' if names else 'no classes'
     return (
         f'{listing.root}: {counts["train"]} training and {counts["test"]} held-out images'
         f'{" in " if listing.folders else ""}{" and ".join(f"{folder}/" for folder in listing.folders.values())}, '
-        f'{classes}{", captions" if listing.captions else ""}{passed_over(listing.ignored)}'
+        f'{classes}{", captions" if listing.captions else ""}{skipped(listing.ignored)}'
     )
 
 
-def passed_over(ignored: Mapping[str, Sequence[str]]) -> str:
-    """Formats what was passed over, by reason: '; passed over: hidden 2 (.a, .b)'; '' if nothing was."""
+def skipped(ignored: Mapping[str, Sequence[str]]) -> str:
+    """Formats what was skipped, by reason: '; skipped: hidden 2 (.a, .b)'; '' if nothing was."""
     reasons = [f'{reason} {len(names)} ({some(names)})' for reason, names in ignored.items() if names]
-    return f'; passed over: {", ".join(reasons)}' if reasons else ''
+    return f'; skipped: {", ".join(reasons)}' if reasons else ''
 
 
 def _parents(folder: str) -> list[str]:
@@ -195,7 +193,7 @@ def _labels(
     Args:
         root: the folder, for messages.
         files: paths from root.
-        rows: of the table.
+        rows: rows of the table.
         splits: the folders of the splits.
     """
     if any(row.get('label') for row in rows.values()):

@@ -9,7 +9,7 @@ second the field `image`. So `config.data.name=B,A` translates in the other dire
 - One folder of images that hold both domains side by side: A on the left, B on the right. This is the layout of a
   folder that has no folder of either domain. Splits are those of `listing`.
 
-Images of two folders are pairs if both folders have the same names, whatever their endings. A name is the path below
+Images of two folders are pairs if both folders have the same names, whatever their extensions. A name is the path below
 the folder. The domain at the end of all names, as in `1_A.jpg` and `1_B.jpg`, does not count.
 """
 
@@ -25,13 +25,13 @@ from genlab.data.source import Field, Source, declaration, image_field, unpaired
 from genlab.data.sources import listing
 from genlab.data.sources.folder import Decoder, Part, read, readable
 from genlab.data.sources.listing import HELD_OUT, SPLITS, TRAIN
-from genlab.data.sources.said import printable, say
-from genlab.data.sources.walk import walk
+from genlab.data.sources.messages import printable, say
+from genlab.data.sources.walk import root_of, walk
 from genlab.errors import ConfigError
 
 FIELDS = ('input', 'image')  # of the first and the second domain
 DOMAINS = ('A', 'B')
-LENGTH = 2**20  # examples that are declared if the folder is not there
+LENGTH = 2**20  # examples that are declared if the folder is missing
 
 
 class Domain(NamedTuple):
@@ -49,7 +49,7 @@ class Layout(NamedTuple):
     input: Domain
     image: Domain
     swapped: bool  # whether the input is the right half, where both are halves of one image
-    ignored: Mapping[str, Sequence[str]]  # reason -> paths that are passed over
+    ignored: Mapping[str, Sequence[str]]  # reason -> paths that are skipped
 
     @property
     def halves(self) -> bool:
@@ -71,9 +71,7 @@ def find(place: str, name: str = '') -> Layout:
     Raises:
         ConfigError: there is no such folder, or the names of its folders and files contradict each other.
     """
-    root, names = Path(place).expanduser(), _names(name)
-    if not place or not root.is_dir():
-        raise ConfigError(f'config.data.dir={printable(str(place))} is no folder: set it to a folder of images')
+    root, names = root_of(place), _names(name)
     files, folders, ignored = walk(root)
     found = _folders(root, files, folders, names)
     if not any(found):
@@ -110,7 +108,7 @@ def _folders(
         root: the folder, for messages.
         files: paths of the images.
         folders: paths of all folders.
-        names: of the domains.
+        names: names of the domains.
 
     Returns:
         Per domain {split: folder}; the split is '' for a folder without splits.
@@ -133,7 +131,7 @@ def _of_domain(root: Path, filled: Mapping[str, str], name: str) -> dict[str, st
     Args:
         root: the folder, for messages.
         filled: path -> path from the root, of folders that hold images.
-        name: of the domain.
+        name: name of the domain.
     """
     word = name.casefold()
     by_path: dict[str, list[str]] = {}
@@ -173,7 +171,7 @@ def _domain(root: Path, name: str, folders: Mapping[str, str], files: Sequence[s
 
     Args:
         root: the folder, for messages.
-        name: of the domain.
+        name: name of the domain.
         folders: {split: folder}.
         files: paths of all images.
     """
@@ -243,7 +241,7 @@ def _side_by_side(root: Path, names: tuple[str, str]) -> Layout:
 
 
 def summary(layout: Layout) -> str:
-    """Describes in one line what was found: the layout, the numbers of images, and what was passed over and why."""
+    """Describes in one line what was found: the layout, the numbers of images, and what was skipped and why."""
     one, two = layout.input, layout.image
     if layout.halves:
         counts = f'{len(one.files["train"]):,} training and {len(one.files["test"]):,} held-out pairs side by side'
@@ -260,7 +258,7 @@ def summary(layout: Layout) -> str:
         counted = 'pairs by equal names' if all(map(layout.paired, SPLITS)) else 'images'
         what = f'{numbers["train"]} training and {numbers["test"]} held-out {counted}'
         what = f'{what}; input: {folders[0]}, image: {folders[1]}'
-    return f'{layout.root}: {what}{listing.passed_over(layout.ignored)}'
+    return f'{layout.root}: {what}{listing.skipped(layout.ignored)}'
 
 
 def pairs(
@@ -357,7 +355,7 @@ def _checked(layout: Layout, split: str, fields: Sequence[str], paired: bool) ->
         lonely = [*(one[name] for name in one if name not in two), *(two[name] for name in two if name not in one)]
         raise ConfigError(
             f'{printable(str(layout.root))}: the names of the {split} images in {layout.input.name} and '
-            f'{layout.image.name} are no pairs: {len(lonely):,} of {len(one) + len(two):,} files have no counterpart, '
+            f'{layout.image.name} are not pairs: {len(lonely):,} of {len(one) + len(two):,} files have no counterpart, '
             f'such as {printable(lonely[0])}: give pairs the same names, or set config.data.unpaired=input to draw '
             'both domains independently'
         )

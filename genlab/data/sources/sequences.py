@@ -20,7 +20,7 @@ import numpy as np
 from genlab.data.source import Field, Source, from_arrays, label_field
 from genlab.data.sources import table
 from genlab.data.sources.digits import digits
-from genlab.data.sources.said import printable
+from genlab.data.sources.messages import printable
 from genlab.errors import ConfigError, choose
 
 NAMES = ('earthquakes', 'letters', 'digits', 'csv')
@@ -64,7 +64,7 @@ def sequences(name: str, path: str = '', resolution: int = 8, split: str = 'trai
 
     Args:
         name: earthquakes, letters, digits or csv.
-        path: of the table, for csv.
+        path: path of the table, for csv.
         resolution: pixels per side, for digits.
         split: 'train' or 'test'.
     """
@@ -111,7 +111,7 @@ def _padded(name: str, parts: Mapping[str, Sequences], split: str, high: float |
     """Returns the source of one split, padded to the longest sequence of all.
 
     Args:
-        name: of the source.
+        name: name of the source.
         parts: split -> its sequences.
         split: 'train' or 'test'.
         high: the largest value, where symbols have a meaning; None to measure whether all are counts, and the largest.
@@ -143,7 +143,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     column is a number: a value, a count, or a symbol 0, 1, ... Rows of one sequence are in the order of time.
 
     Args:
-        path: of the table, in UTF-8.
+        path: path of the table, in UTF-8.
 
     Returns:
         {name of the sequence: float32 [T, D]}, in the order of the first rows.
@@ -200,7 +200,7 @@ def _is_number(text: str) -> bool:
 def _number(where: str, column: str, text: str) -> float:
     """Returns the number in a cell; raises ConfigError if it is none, or not finite. `where`: for messages."""
     if not _is_number(text) or not math.isfinite(float(text)):
-        raise ConfigError(f'{where}: {text!r} in the column {column} is no number: complete it, or remove the row')
+        raise ConfigError(f'{where}: {text!r} in the column {column} is not a number: complete it, or remove the row')
     return float(text)
 
 

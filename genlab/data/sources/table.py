@@ -12,7 +12,7 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
-from genlab.data.sources.said import printable, say
+from genlab.data.sources.messages import printable, say
 from genlab.errors import ConfigError
 
 TABLES = {'labels.csv': ',', 'captions.tsv': '\t'}
@@ -34,7 +34,7 @@ def read(root: Path, files: Collection[str]) -> dict[str, dict[str, str]]:
         if not os.path.lexists(path):
             continue
         if not path.is_file():
-            raise ConfigError(f'{shown(path)} is no regular file: replace it by a table, or remove it')
+            raise ConfigError(f'{shown(path)} is not a regular file: replace it by a table, or remove it')
         return _rows(path, _text(path), delimiter, set(files))
     return {}
 
@@ -48,12 +48,12 @@ def cells_of(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[
     """Yields the line and the cells of each row of a table that is not blank, without blanks around the cells.
 
     Args:
-        path: of the table, for messages.
+        path: path of the table, for messages.
         text: its contents.
-        delimiter: of the columns.
+        delimiter: delimiter of the columns.
 
     Raises:
-        ConfigError: a quote is not closed or stands within a cell.
+        ConfigError: a quote is not closed or is within a cell.
     """
     reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
     try:
@@ -95,9 +95,9 @@ def _rows(path: Path, text: str, delimiter: str, files: set[str]) -> dict[str, d
     """Parses a table.
 
     Args:
-        path: of the table, for messages.
+        path: path of the table, for messages.
         text: its contents.
-        delimiter: of the columns.
+        delimiter: delimiter of the columns.
         files: the paths of images.
 
     Returns:

@@ -90,7 +90,7 @@ def find(name: str, folder: str) -> tuple[Any, str]:
         near = difflib.get_close_matches(name, tensorflow_datasets.list_builders(with_community_datasets=False), 1)
         meant = f'; did you mean {near[0]}?' if near else ''
         where = f' and no such folder in {folder}' if folder else ''
-        raise ConfigError(f'config.data.name={name} is no set that TFDS knows{where}{meant}') from None
+        raise ConfigError(f'config.data.name={name} is not a set that TFDS knows{where}{meant}') from None
     except ImportError as error:
         raise UserError(
             f'TFDS cannot describe {name} without a package that is missing ({error.name}): '

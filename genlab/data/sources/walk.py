@@ -1,4 +1,4 @@
-"""Walks a folder of images: what counts as an image, and what is passed over and why. Opens no file."""
+"""Walks a folder of images: what counts as an image, and what is skipped and why. Opens no file."""
 
 import errno
 import os
@@ -7,16 +7,17 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
+from genlab.data.sources.messages import printable
 from genlab.errors import ConfigError
 
 # Formats that Pillow decodes by itself: no documents, vector graphics, or stubs for other readers.
-ENDINGS = (
+EXTENSIONS = (
     *('png', 'apng', 'jpg', 'jpeg', 'jpe', 'jfif', 'mpo', 'webp', 'avif', 'gif', 'bmp', 'dib', 'tif', 'tiff'),
     *('ppm', 'pgm', 'pbm', 'pnm', 'pfm', 'jp2', 'j2k', 'j2c', 'jpc', 'jpf', 'jpx', 'tga', 'ico', 'pcx', 'sgi', 'rgb'),
     *('rgba', 'bw', 'ras', 'qoi', 'dds', 'psd', 'xbm', 'xpm'),
 )
 HIDDEN = 'hidden'
-OTHER = 'with other endings'
+OTHER = 'other file types'
 DANGLING = 'dangling links'
 CIRCLE = 'links to themselves'
 REPEATED = 'links to folders above or listed already'
@@ -32,11 +33,20 @@ class Tree(NamedTuple):
     ignored: dict[str, list[str]]  # reason -> paths
 
 
+def root_of(place: str) -> Path:
+    """Returns the folder `config.data.dir`; raises ConfigError if it is not set or not a folder."""
+    root = Path(place).expanduser()
+    if not place or not root.is_dir():
+        fault = f'={printable(str(place))} is not a folder' if place else ' is empty'
+        raise ConfigError(f'config.data.dir{fault}: set it to a folder of images')
+    return root
+
+
 def walk(root: Path) -> Tree:
     """Lists the images under a folder. Follows links to folders, and lists each folder once.
 
-    Real folders come first. So a link to a folder listed already is left out, and no image is in two classes or splits.
-    A link to a folder above the root would list everything beside it, and is left out too.
+    Real folders come first, and a link to a folder listed already is left out. So no image is in two classes or splits.
+    A link to a folder above the root would list everything next to the root, and is left out too.
     """
     real = os.path.realpath(root)
     files: list[str] = []
@@ -73,7 +83,7 @@ def walk(root: Path) -> Tree:
 
 
 def _judge(entry: os.DirEntry[str]) -> tuple[str, int]:
-    """Returns (why an entry is passed over, or '', the mode of what it links to)."""
+    """Returns (why an entry is skipped, or '', the mode of what it links to)."""
     if entry.name.startswith(('.', '__MACOSX')):
         return HIDDEN, 0
     try:
@@ -85,4 +95,4 @@ def _judge(entry: os.DirEntry[str]) -> tuple[str, int]:
         return '', mode
     if not stat.S_ISREG(mode):
         return SPECIAL, mode
-    return '' if entry.name.lower().rpartition('.')[2] in ENDINGS else OTHER, mode
+    return '' if entry.name.lower().rpartition('.')[2] in EXTENSIONS else OTHER, mode

@@ -1,4 +1,4 @@
-"""Images from layouts: whether an object of the asked class is in each box, and whether a box moves its object alone.
+"""Images from layouts: whether each box holds an object of the requested class, and moves its object alone.
 
 A classifier of crops of real objects judges the crops of samples. For comparison it judges the real images with the
 same layouts.
@@ -70,8 +70,8 @@ def _move(subject: Subject) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Moves the last box of some held-out layouts from left to right, with all latents as they are.
 
     Returns:
-      A strip per layout as the picture `moved_box`, and the mean absolute change of pixels against the first place:
-      inside the first and the present box, and elsewhere. Layouts of a single object are left out.
+      A strip per layout as the picture `moved_box`, and the mean absolute change of pixels from the first place:
+      inside the first and the current box, and elsewhere. Layouts of a single object are left out.
     """
     source = subject.compared('test')
     rows = source.rows(np.arange(min(LOOKED_AT, len(source))))

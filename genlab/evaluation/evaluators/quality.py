@@ -109,7 +109,7 @@ def _understood(subject: Subject, accuracy: float) -> dict[str, Any]:
 
     `condition_kept` is the accuracy of samples divided by this one: the rest is lost in generating.
 
-    accuracy: the share of samples of the class that is asked.
+    accuracy: the share of samples of the requested class.
     """
     labels = subject.rows('train', 'label')
     if len(np.unique(labels)) < 2:

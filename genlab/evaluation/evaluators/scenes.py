@@ -28,7 +28,7 @@ def applies(subject: Subject) -> bool:
 
 
 def evaluate(subject: Subject) -> Part:
-    """Compares what is read from images with the captions, beside chance and beside the real pictures."""
+    """Compares the contents of images with the captions, also by chance and for the real pictures."""
     indices = _held_out(subject)
     protocol: dict[str, Any] = {
         'captions': len(indices),
@@ -49,7 +49,7 @@ def evaluate(subject: Subject) -> Part:
         lost = int((~np.isfinite(version).all((1, 2, 3))).sum())
         read = {part: numbers[:, 0] for part, numbers in scenes.read(np.nan_to_num(version)).items()}
         shares = scenes.agreement(read, asked)
-        if name:  # chance is of interest beside the samples
+        if name:  # chance is of interest for the samples
             shares = {part: share for part, share in shares.items() if not part.endswith('chance')}
         figures |= {
             f'scene_{part}{name}': f'{lost} are not finite' if lost else share for part, share in shares.items()

@@ -1,8 +1,8 @@
-"""Translated images beside their true counterparts: pixels, structure, feature maps, and the classes of pixels.
+"""Compares translated images with their true counterparts: pixels, structure, feature maps, and classes of pixels.
 
-It is of models that are conditioned on an image or a map of classes, on data that hold the counterpart of each held-out
-condition. Every figure is also computed for the untranslated input, where the shapes are equal, and for the mean of
-the training images.
+It applies to models that are conditioned on an image or a map of classes, on data that hold the counterpart of each
+held-out condition. Every figure is also computed for the mean of the training images, and for the untranslated input
+where the shapes are equal.
 """
 
 from typing import Any
@@ -55,7 +55,7 @@ def evaluate(subject: Subject) -> Part:
         'distances_by': extractor.protocol if extractor.distances else {},
         **subject.selected,
     }
-    shown = {name: drawing.beside(given[:SHOWN], truth), 'sample': samples[:SHOWN], 'truth': truth[:SHOWN]}
+    shown = {name: drawing.shaped_like(given[:SHOWN], truth), 'sample': samples[:SHOWN], 'truth': truth[:SHOWN]}
     pictures = {'translations': images.pairs(shown)}
     if not np.isfinite(samples).all():
         lost = int((~np.isfinite(samples).all((1, 2, 3))).sum())
@@ -101,7 +101,7 @@ def _classes_are_known(subject: Subject, name: str) -> bool:
 
 
 def _classes(samples: np.ndarray, truth: np.ndarray, asked: np.ndarray) -> dict[str, float]:
-    """Compares the classes that are read from pixels with the asked ones, beside real pictures and beside chance.
+    """Compares the classes that are read from pixels with the requested ones, also for real pictures and by chance.
 
     Args:
         samples: [N, R, R, 3] in [-1, 1].

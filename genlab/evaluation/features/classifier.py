@@ -16,12 +16,13 @@ from ml_collections import ConfigDict
 from genlab import data
 from genlab.data import fingerprint
 from genlab.data.cache import cached
+from genlab.data.sources.messages import say
 from genlab.evaluation.blocks import in_blocks
 from genlab.losses.perceptual import feature_distance
 
-VERSION = 1  # of the recipe, as far as the constants below do not describe it; a change retrains all classifiers
+VERSION = 1  # version of everything that the constants below do not describe; a change retrains all classifiers
 WIDTHS = (16, 32, 64)  # channels of the convolutions
-STEPS = 1000  # of training
+STEPS = 1000  # training steps
 BATCH = 128  # examples per step
 SHIFT = 0.06  # the largest augmentation shift, as a share of an image's side
 BLOCK = 500  # images that are classified at a time
@@ -98,6 +99,7 @@ def _fit(source: data.Source, classes: int) -> Any:
 
     The optimizer is Adam with a cosine schedule to zero. Each image is shifted by up to 6 % of its side.
     """
+    say(f'training the classifier of {source.name}, which evaluation needs once per data set')
     network, batches = Network(classes), data.Batches(source, BATCH, seed=0)
     shape = source.fields['image'].shape
     params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, *shape)))['params']

@@ -30,7 +30,7 @@ from genlab.evaluation.blocks import in_blocks
 from genlab.evaluation.features import classifier
 
 KINDS = ('auto', 'classifier', 'inception', 'random', 'pixels')
-RANDOM_VERSION = 1  # of the random weights; a change invalidates all figures with them
+RANDOM_VERSION = 1  # version of the random weights; a change invalidates all figures with them
 INCEPTION_BLOCK = 32  # images of 299x299 at a time
 PAIRS_BLOCK = 100  # pairs of images whose feature maps are compared at a time
 
@@ -43,7 +43,7 @@ class Extractor(NamedTuple):
     """
 
     name: str  # with its version
-    dimensions: int  # of the features
+    dimensions: int  # number of features
     protocol: dict[str, Any]  # what figures depend on
     extract: Callable[[np.ndarray], np.ndarray]  # images [N, H, W, C] in [-1, 1] -> [N, dimensions] float32
     probabilities: Callable[[np.ndarray], np.ndarray] | None = None  # images -> [N, classes]
@@ -69,7 +69,7 @@ def load(config: ConfigDict, loaded: classifier.Classifier | None = None) -> Ext
     """Loads the extractor that `config.evaluate.features` and `features_file` name, for the field that is modelled.
 
     Args:
-      config: of the run.
+      config: config of the run.
       loaded: the classifier of these data, if it is already loaded.
 
     Raises:

@@ -26,7 +26,7 @@ from genlab.errors import ConfigError, UserError
 from genlab.networks.layers.convolution import Conv
 from genlab.published import torch_file
 
-SIDE = 299  # of an input image, in pixels
+SIDE = 299  # side of an input image, in pixels
 FEATURES, CLASSES = 2048, 1008
 FILE = 'pt_inception-2015-12-05-6726825d.pth'
 # Names of leaves: in Flax -> in the file.

@@ -12,7 +12,7 @@ from genlab.networks.layout.boxes import align
 
 SIDE = 16  # pixels per side of a crop
 BLOCK = 128  # images that are cropped at a time
-VERSION = 1  # of `crops` and of the choice in `single`
+VERSION = 1  # version of `crops` and of the choice in `single`
 
 
 def crops(images: np.ndarray, boxes: np.ndarray) -> np.ndarray:

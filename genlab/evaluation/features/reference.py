@@ -15,7 +15,7 @@ from genlab.data.cache import cached
 from genlab.evaluation.features.extractors import Extractor
 from genlab.evaluation.metrics.distances import blockwise_moments
 
-VERSION = 1  # of the code below; a change recomputes all statistics
+VERSION = 1  # version of the code below; a change recomputes all statistics
 CHUNK = 1000  # examples read and mapped to features at a time
 KEPT_BYTES = 100 << 20  # if all features take more bytes, only the first KEPT examples have theirs stored
 KEPT = 10_000
@@ -28,7 +28,7 @@ def statistics(config_data: ConfigDict, source: data.Source, extractor: Extracto
     Args:
       config_data: how examples are read.
       source: the split.
-      extractor: of the features, with D dimensions.
+      extractor: extractor of the features, with D dimensions.
       count: examples at most.
 
     Returns:

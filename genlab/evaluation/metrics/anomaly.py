@@ -12,7 +12,7 @@ def detection(scores: np.ndarray, anomalous: np.ndarray, *, quantile: float = 0.
     Args:
       scores: [N]. A score that is not finite counts as the highest.
       anomalous: [N], bool.
-      quantile: of the validation scores, in (0, 1).
+      quantile: quantile of the validation scores, in (0, 1).
 
     Returns:
       `auroc`: the probability that an anomaly scores higher than a normal example; 0.5 at random.

@@ -44,7 +44,7 @@ def clusters(codes: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> dict[st
     Args:
       codes: [N, D].
       labels: integers, [N].
-      seed: of the initialisations.
+      seed: seed of the initialisations.
 
     Returns:
       `nmi`: the mutual information of clusters and classes, divided by the mean of their entropies.
@@ -174,7 +174,7 @@ def plane(codes: np.ndarray, method: str, seed: int = 0) -> np.ndarray:
       codes: [N, D]. Codes with one or two values are returned unchanged, padded with zeros.
       method: 'pca' (the two directions of largest variance), 'tsne' (van der Maaten & Hinton 2008, perplexity 30) or
         'umap' (McInnes et al. 2018, default settings).
-      seed: of t-SNE and UMAP.
+      seed: seed of t-SNE and UMAP.
 
     Returns:
       [min(N, 5000), 2].

@@ -9,7 +9,7 @@ from genlab.data.sources.scenes.layout import FACTORS
 
 SCENE = ('kind_0', 'colour_0', 'radius_0', 'x_0', 'y_0', 'rotation_0', 'background')
 CONTINUOUS, LEVELS = ('radius_0', 'x_0', 'y_0', 'rotation_0'), 8
-VOTES = 800  # of the FactorVAE score: the number of training votes, and of test votes
+VOTES = 800  # number of training votes of the FactorVAE score, and of test votes
 GROUP = 64  # examples per group of the FactorVAE score
 TREES = 20  # per random forest of DCI
 LEAF = 5  # examples per leaf at least, so that a forest does not memorise noise
@@ -42,9 +42,9 @@ def scores(codes: np.ndarray, factors: np.ndarray, names: tuple[str, ...], *, bi
     Args:
       codes: [N, D], posterior means.
       factors: integers, [N, F].
-      names: of the factors.
+      names: names of the factors.
       bins: per unit, for MIG.
-      seed: of the random forests and groups.
+      seed: seed of the random forests and groups.
 
     Returns:
       {name: score}; `mig_by_factor` is {factor: gap}.
@@ -102,7 +102,7 @@ def dci(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> dict[str, f
     Args:
       codes: [N, D].
       factors: integers, [N, F].
-      seed: of the split and the forests.
+      seed: seed of the split and the forests.
     """
     from sklearn.ensemble import RandomForestClassifier
 
@@ -143,7 +143,7 @@ def factor_vae(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> floa
     Args:
       codes: [N, D].
       factors: integers, [N, F].
-      seed: of the groups.
+      seed: seed of the groups.
     """
     rng = np.random.default_rng(seed)
     codes = codes / codes.std(0)

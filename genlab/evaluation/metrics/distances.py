@@ -71,7 +71,7 @@ def kernel_distance(
       samples: [M, D].
       subsets: how many are drawn.
       size: examples per subset, at most half of the smaller set.
-      seed: of the subsets.
+      seed: seed of the subsets.
 
     Returns:
       (mean, standard error).
@@ -97,7 +97,7 @@ def sliced_wasserstein(
       points_a, points_b: [N, D] and [M, D].
       projections: how many lines.
       order: p.
-      seed: of the lines.
+      seed: seed of the lines.
 
     Returns:
       A distance in units of the points.

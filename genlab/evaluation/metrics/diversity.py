@@ -56,9 +56,9 @@ def birthday_support(
     Args:
       samples: [N, D].
       real: [M, D], held out, M >= 1 / quantile.
-      quantile: of the distances between held-out examples and their nearest neighbours.
+      quantile: quantile of the distances between held-out examples and their nearest neighbours.
       orders: random orders of the samples, over which the probability is taken.
-      seed: of the orders.
+      seed: seed of the orders.
 
     Returns:
       `support`: s^2, infinite without duplicates.

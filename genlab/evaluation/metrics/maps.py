@@ -24,7 +24,7 @@ def map_picture(
       points: [N, 2].
       labels: integers, of which the first N are used; None draws one colour without a legend.
       classes: names for the legend; the label numbers by default.
-      size: of the plot, in pixels.
+      size: size of the plot, in pixels.
 
     Returns:
       uint8 [size, size + legend, 3].

@@ -1,8 +1,8 @@
-"""Reads scenes from pixels alone: kind, colour and place of each shape, and their agreement with what was asked for.
+"""Reads scenes from pixels alone: kind, colour and place of each shape, and their agreement with the request.
 
 No network is trained: colours and outlines of shapes are known. The background is an affine function of the position,
 fitted to the border. Each other pixel is a mixture of the background and one colour of the palette. Connected pixels of
-a colour are one shape. Its outline is that of the nearest template among all kinds and rotations, sharp and blurred.
+a colour are one shape. Its outline is the nearest template among all kinds and rotations, sharp and blurred.
 """
 
 import functools
@@ -86,8 +86,8 @@ def map_agreement(found: np.ndarray, asked: np.ndarray) -> dict[str, float]:
     """Compares maps of classes, int [N, R, R] each (Isola et al. 2017, section 4.1).
 
     Returns:
-        `pixel_accuracy`: the share of pixels with the asked class. `class_accuracy`: the mean over the asked classes of
-        that share among the pixels of a class, so that the background counts as one class.
+        `pixel_accuracy`: the share of pixels with the requested class. `class_accuracy`: the mean of this share over
+        the requested classes, so that the background counts as one class.
     """
     right = found == asked
     return {
@@ -122,7 +122,7 @@ def _outline(share: np.ndarray, part: np.ndarray, taken: np.ndarray) -> Shape:
     """Finds the kind and position of a shape by its nearest template.
 
     Args:
-        share: of the shape's colour in each pixel, [R, R].
+        share: share of the shape's colour in each pixel, [R, R].
         part: the pixels of which most belong to the shape, bool [R, R].
         taken: the pixels of which most belong to any shape, bool [R, R].
     """
@@ -192,7 +192,7 @@ def _blur(size: int, deviation: float) -> np.ndarray:
 
 
 def agreement(found: Mapping[str, np.ndarray], asked: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Compares what is read from images with what was asked for.
+    """Compares the contents of images with the request.
 
     Args:
         found: number of each of PARTS in the images, int [N]; -1 where nothing was found.
@@ -200,7 +200,7 @@ def agreement(found: Mapping[str, np.ndarray], asked: Mapping[str, np.ndarray]) 
 
     Returns:
         The share of images in which a part is right, by its name, and `all` for all parts at once. Each has a `chance`,
-        such as `kind_by_chance`: the share if each image is compared with what was asked of another one.
+        such as `kind_by_chance`: the share if each image is compared with the request of another one.
     """
     equal = {name: found[name][:, None] == asked[name][None] for name in PARTS}
     equal['all'] = np.logical_and.reduce([equal[name] for name in PARTS])

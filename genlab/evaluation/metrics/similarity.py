@@ -71,7 +71,7 @@ def within_class_ms_ssim(
       images: [N, H, W, C], [-1, 1].
       labels: integers, [N].
       pairs: per class.
-      seed: of the pairs.
+      seed: seed of the pairs.
 
     Returns:
       (mean over classes, {class: mean over its pairs}); (nan, {}) without pairs.

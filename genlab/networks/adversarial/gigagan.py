@@ -53,7 +53,7 @@ class Level(nn.Module):
     kernels: int = 1  # in the bank of each convolution
     attentions: int = 0  # blocks of attention
     doubles: bool = False
-    gain: float = 0.4  # of residual convolutions
+    gain: float = 0.4  # gain of residual convolutions
     attention_gain: float = 0.3
     head_width: int = 64
     dtype: Any = jnp.float32
@@ -96,7 +96,7 @@ class _Levels(nn.Module):
     blocks: tuple[int, ...] = (1, 1, 1, 1, 1)  # convolutions per side
     kernels: tuple[int, ...] = (1, 1, 2, 4, 8)  # in their banks, per side
     attentions: tuple[int, ...] = (0, 2, 2, 1, 0)  # blocks of attention per side
-    gain: float = 0.4  # of residual convolutions
+    gain: float = 0.4  # gain of residual convolutions
     attention_gain: float = 0.3
     head_width: int = 64  # channels per head of attention
     dtype: Any = jnp.float32
@@ -153,9 +153,9 @@ class Generator(_Levels):
 class Upsampler(_Levels):
     """Maps styles, a text and small images [B, s, s, channels] to images of the sides S = resolution, ..., 2 s.
 
-    An asymmetric U-Net: an encoder of one convolution per side, from s down to `bottom`, and the generator's levels up
-    to the resolution, which join the encoder's features. What they make is added to the small image. At the start it is
-    zero, so training begins at the doubled image.
+    It is an asymmetric U-Net. The encoder has one convolution per side, from s down to `bottom`. The generator's levels
+    go up to the resolution and join the encoder's features. Their output is added to the small image. It is zero at
+    initialisation, so training begins with the doubled image.
     """
 
     bottom: int = 8  # smallest side
@@ -201,12 +201,12 @@ class Discriminator(nn.Module):
     most: int = 512  # channels
     blocks: tuple[int, ...] = (1, 2, 2, 2, 2)  # convolutions per side, the last of which halves it
     attentions: tuple[int, ...] = (0, 1, 1, 0, 0)  # blocks of attention per side
-    gain: float = 0.4  # of residual convolutions
+    gain: float = 0.4  # gain of residual convolutions
     attention_gain: float = 0.3
     head_width: int = 64  # channels per head of attention
-    layers: int = 4  # of each predictor
-    group: int = 4  # of the minibatch standard deviation
-    text_width: int = 512  # of the encoder of captions
+    layers: int = 4  # number of layers of each predictor
+    group: int = 4  # examples per group of the minibatch standard deviation
+    text_width: int = 512  # width of the encoder of captions
     text_blocks: int = 4
     text_heads: int = 8
     dtype: Any = jnp.float32
@@ -218,7 +218,7 @@ class Discriminator(nn.Module):
         """Returns the logits of each scale at each depth, the highest first: [B, K, places] each.
 
         Args:
-            images: of the sides resolution, resolution / 2, ..., [B, S, S, channels] each.
+            images: images of the sides resolution, resolution / 2, ..., [B, S, S, channels] each.
             train: no effect here.
             captions: K captions of each image, int32 [B, K, L].
             sets: number of batches in B, real and generated ones, whose examples are not to see one another.

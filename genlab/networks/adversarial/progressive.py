@@ -21,7 +21,7 @@ from genlab.networks.layers.equalized import EqualizedConv, EqualizedDense, mini
 from genlab.networks.layers.resampling import double, doublings, filtered, halve
 
 LEAKY = partial(nn.leaky_relu, negative_slope=0.2)
-GAIN = math.sqrt(2)  # of a leaky rectifier
+GAIN = math.sqrt(2)  # gain of a leaky rectifier
 BLUR = 1, 2, 1  # filter of StyleGAN (Karras et al. 2019, section 2)
 
 
@@ -89,7 +89,7 @@ class Discriminator(nn.Module):
     level: int  # doublings in use
     base: int = 4096  # as of the generator
     most: int = 512
-    group: int = 4  # of the minibatch standard deviation
+    group: int = 4  # examples per group of the minibatch standard deviation
     smooth: bool = False
     dtype: Any = jnp.float32
 

@@ -15,7 +15,7 @@ from genlab.networks.adversarial.progressive import LEAKY, channels_at
 from genlab.networks.layers.convolution import Conv, convolve
 from genlab.networks.layers.resampling import doublings, filtered
 
-GAIN = math.sqrt(2 / (1 + 0.2**2))  # of the leaky rectifier
+GAIN = math.sqrt(2 / (1 + 0.2**2))  # gain of the leaky rectifier
 TAPS = 1, 2, 1
 
 
@@ -27,7 +27,7 @@ def scaled(gain: float = 1.0) -> nn.initializers.Initializer:
 def double(x: jax.Array) -> jax.Array:
     """Doubles the side by linear interpolation: [B, H, W, C] -> [B, 2 H, 2 W, C].
 
-    Pixel i of the input lies at 2 i + 1 of the output. Outside of the input is zero.
+    Pixel i of the input is at position 2 i + 1 of the output. Pixels outside of the input are zero.
     """
     for axis in (1, 2):
         before = jax.lax.slice_in_dim(jnp.pad(x, [(int(i == axis), 0) for i in range(4)]), 0, x.shape[axis], axis=axis)
@@ -42,7 +42,7 @@ def halve(x: jax.Array) -> jax.Array:
 
 
 class GroupedConv(nn.Module):
-    """Convolves `groups` runs of neighbouring channels apart, with 3x3 windows: [B, H, W, C] -> [B, H, W, C].
+    """Convolves `groups` runs of neighbouring channels separately, with 3x3 windows: [B, H, W, C] -> [B, H, W, C].
 
     Few channels are convolved together, with a kernel that is zero between groups. On a CPU this is faster up to about
     256 channels, although it multiplies by zeros.
@@ -62,8 +62,8 @@ class GroupedConv(nn.Module):
             diagonal = jnp.eye(self.groups, dtype=bool)[None, None, :, None, :, None]
             kernel = jnp.where(diagonal, kernel[:, :, None], 0)
             return convolve(x, kernel.reshape(3, 3, x.shape[-1], x.shape[-1]))
-        apart = x.reshape(*x.shape[:-1], self.groups, width)
-        return jax.vmap(convolve, (3, 3), 3)(apart, kernel).reshape(x.shape)
+        grouped = x.reshape(*x.shape[:-1], self.groups, width)
+        return jax.vmap(convolve, (3, 3), 3)(grouped, kernel).reshape(x.shape)
 
 
 class Block(nn.Module):
@@ -101,7 +101,7 @@ class _Levels(nn.Module):
     blocks: int = 2  # per level
     group_width: int = 8  # channels of a level per group of its convolutions
     expansion: int = 2
-    embedding: int = 64  # of the label
+    embedding: int = 64  # size of the embedding of the label
     dtype: Any = jnp.float32
 
     def width(self, level: int) -> int:
@@ -116,7 +116,7 @@ class _Levels(nn.Module):
         return x
 
     def matched(self, level: int, x: jax.Array) -> jax.Array:
-        """Changes the number of channels to that of a level, if it differs."""
+        """Changes the number of channels to the number of a level, if it differs."""
         return x if x.shape[-1] == self.width(level) else self.convolution(self.width(level), f'width_{level}')(x)
 
     def convolution(self, width: int, name: str) -> Conv:

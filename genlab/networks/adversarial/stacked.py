@@ -34,7 +34,7 @@ class Generator(nn.Module):
     which batch statistics are shared.
     """
 
-    resolution: int  # of the last stage
+    resolution: int  # resolution of the last stage
     stages: int = 3
     channels: int = 3
     width: int = 64

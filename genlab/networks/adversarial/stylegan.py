@@ -28,8 +28,8 @@ class Mapping(nn.Module):
 
     width: int = 512
     layers: int = 8
-    multiplier: float = 0.01  # of the learning rate
-    decay: float = 0.995  # of the mean of w, per step
+    multiplier: float = 0.01  # factor of the learning rate
+    decay: float = 0.995  # decay of the mean of w, per step
     scale_bias: bool = False
 
     @nn.compact
@@ -60,7 +60,7 @@ class PixelNoise(nn.Module):
     """Adds noise N(0, 1) to each pixel of x [B, H, W, C], with one learned strength per channel or for all.
 
     keys: one per example [B]; None takes the same constant noise for every example. The layer's path names its noise.
-    With `kept`, the constant noise lies in the collection `buffers`, as in StyleGAN2: saved, but not trained.
+    With `kept`, the constant noise is in the collection `buffers`, as in StyleGAN2: saved, but not trained.
     """
 
     per_channel: bool = True

@@ -116,7 +116,7 @@ class Discriminator(nn.Module):
     resolution: int
     base: int = 16384  # as of the generator
     most: int = 512
-    group: int = 4  # of the minibatch standard deviation
+    group: int = 4  # examples per group of the minibatch standard deviation
     clamp: float = 0.0
     remat: bool = False
     dtype: Any = jnp.float32

@@ -15,7 +15,7 @@ from flax import linen as nn
 from genlab.networks.layers.convolution import Conv
 from genlab.networks.layers.resampling import double
 
-normal = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')  # of all kernels; biases start at zero
+normal = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')  # for all kernels; biases start at zero
 
 
 class Encoder(nn.Module):

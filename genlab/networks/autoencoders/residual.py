@@ -30,7 +30,7 @@ class ResidualEncoder(nn.Module):
     halvings: int = 2
     blocks: int = 2
     inner: int = 0  # channels within a residual block; 0: width / 4
-    use_bias: bool = True  # of the convolutions in residual blocks
+    use_bias: bool = True  # whether convolutions in residual blocks have a bias
     dtype: Any = jnp.float32
     channels: tuple[int, ...] = ()  # after each halving; (): `widths`
     rectified: bool = False  # see `Bottlenecks`
@@ -58,7 +58,7 @@ class ResidualDecoder(nn.Module):
     halvings: int = 2
     blocks: int = 2
     inner: int = 0  # channels within a residual block; 0: width / 4
-    use_bias: bool = True  # of the convolutions in residual blocks
+    use_bias: bool = True  # whether convolutions in residual blocks have a bias
     dtype: Any = jnp.float32
     rectified: bool = False  # see `Bottlenecks`
 

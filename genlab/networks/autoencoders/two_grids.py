@@ -1,8 +1,9 @@
-"""The networks of VQ-VAE-2 beside its two encoders: from the top grid to the bottom codes, and from both to the image.
+"""Two networks of VQ-VAE-2: from the top grid to the bottom codes, and from both grids to the image.
 
-Razavi et al. 2019, section 3.1 and appendix A. With width 128, 64 channels per code, two residual blocks of 32 inner
-channels and images of three channels, all networks together have 1,388,867 parameters: the bottom features 364,160, the
-top encoder 295,488, `TopDown` 299,584 and `Decoder` 429,635. Codebooks are not counted: moving averages train them.
+Razavi et al. 2019, section 3.1 and appendix A. Counts are for width 128, 64 channels per code, two residual blocks of
+32 inner channels and images of three channels. All networks together have 1,388,867 parameters: the bottom features
+364,160, the top encoder 295,488, `TopDown` 299,584 and `Decoder` 429,635. Codebooks are not counted: moving averages
+train them.
 """
 
 from typing import Any
@@ -22,7 +23,7 @@ class TopDown(nn.Module):
     latent_size: int
     blocks: int = 2
     inner: int = 0  # channels within a residual block; 0: width / 4
-    use_bias: bool = True  # of the convolutions in residual blocks
+    use_bias: bool = True  # whether convolutions in residual blocks have a bias
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -43,7 +44,7 @@ class Decoder(nn.Module):
     halvings: int = 2  # from the image to the bottom grid
     blocks: int = 2
     inner: int = 0  # channels within a residual block; 0: width / 4
-    use_bias: bool = True  # of the convolutions in residual blocks
+    use_bias: bool = True  # whether convolutions in residual blocks have a bias
     dtype: Any = jnp.float32
 
     @nn.compact

@@ -45,9 +45,9 @@ class Layer(NamedTuple):
 class Row(NamedTuple):
     """Holds what differs between the layers. The leaves have a leading axis [depth] outside of a block."""
 
-    number: jax.Array | int  # of the layer, int32
-    kind: jax.Array | int  # of the layer's mask, int32
-    past: tuple[Past, jax.Array] | None = None  # of a sequence, and the place of the token in it, int32 []
+    number: jax.Array | int  # number of the layer, int32
+    kind: jax.Array | int  # kind of the layer's mask, int32
+    past: tuple[Past, jax.Array] | None = None  # past of a sequence, and the token's place, int32 []
 
 
 class Attention(nn.Module):
@@ -95,7 +95,7 @@ def attend_past(query: jax.Array, past: Past, mask: jax.Array | None) -> jax.Arr
     A matrix product of one row would first copy the keys and values. Sums of products read them in place.
 
     Args:
-        query: of the token, [B, heads, D].
+        query: query of the token, [B, heads, D].
         past: keys and values of M tokens.
         mask: which of these the token sees, bool [1, M]; None: all.
 
@@ -118,7 +118,7 @@ class Block(nn.Module):
     heads: int
     ratio: int
     dropout: float
-    depth: int  # of the network. The last layer of a branch starts smaller by 1 / sqrt(2 depth)
+    depth: int  # depth of the network. The last layer of a branch starts smaller by 1 / sqrt(2 depth)
     dtype: Any
 
     @nn.compact
@@ -207,7 +207,7 @@ class Prefix(nn.Module):
     words: int = 0  # size of the vocabulary of captions, padding included; 0: no captions
     length: int = 0  # L, tokens per caption
     context: tuple[int, int] = (0, 0)
-    context_entries: int = 0  # of the codebook of the context; 0: features
+    context_entries: int = 0  # entries of the codebook of the context; 0: features
     positions: bool = True  # whether to add learned positions to caption and context
 
     @nn.compact

@@ -56,20 +56,20 @@ class GatedLayer(nn.Module):
 
         The features of the last layer are not meant to be used.
         """
-        beside = self.link(h)
+        added = self.link(h)
         if self.last:
-            return h, beside
+            return h, added
         if self.label:
             h += everywhere(self.label_above(conditions['label']), h)
         if self.context:
             h += self.context_above(conditions['context'])
-        return _gate(h), beside
+        return _gate(h), added
 
     def horizontal(
         self,
         x: jax.Array,
         walk: Whole | Steps,
-        beside: jax.Array,
+        added: jax.Array,
         conditions: dict[str, jax.Array],
         keys: jax.Array | None,
     ) -> jax.Array:
@@ -78,14 +78,14 @@ class GatedLayer(nn.Module):
         Args:
             x: features of the layer before, or the embedded values.
             walk: the walk over places.
-            beside: what the vertical stack adds, [..., 2 width].
+            added: what the vertical stack adds, [..., 2 width].
             conditions: label [B, classes], and context at these places.
             keys: one key per example for dropout, or None.
 
         Returns:
             Features [..., width].
         """
-        h = walk(self.left, x) + beside
+        h = walk(self.left, x) + added
         if self.label:
             h += everywhere(self.label_left(conditions['label']), h)
         if self.context:
@@ -99,9 +99,9 @@ class GatedPixelCNN(nn.Module):
 
     Called with (x, train, keys, label, context). x holds tokens, int [B, h, w]; or weights of the entries, float
     [B, h, w, entries]; or, for 2 entries, pixels of -1 and 1, float [B, h, w, 1]. Entry 1 is then the pixel 1. The
-    logits at a place depend on x at earlier places in raster order, on the label, class weights [B, classes] (missing:
-    zeros), and on the context: codes int [B, h', w'] or features [B, h', w', D] of another grid, whose sides divide
-    those of x.
+    logits at a place depend on x at earlier places in raster order, on the label and on the context. The label is class
+    weights [B, classes] (missing: zeros). The context is codes int [B, h', w'] or features [B, h', w', D] of another
+    grid, whose sides divide the sides of x.
 
     Fields:
         shape: height and width of x.
@@ -225,8 +225,8 @@ class GatedPixelCNN(nn.Module):
         """Applies the vertical stack to the output of its first convolution. The walk keeps its features."""
         given = self._at(given, walk)
         for i, layer in enumerate(self.stack):
-            h, beside = layer.vertical(walk(layer.above, h) if i else h, given)
-            walk.keep(f'beside_{i}', beside)
+            h, added = layer.vertical(walk(layer.above, h) if i else h, given)
+            walk.keep(f'added_{i}', added)
 
     def _horizontal(
         self, x: jax.Array, walk: Whole | Steps, given: dict[str, jax.Array], keys: jax.Array | None
@@ -234,7 +234,7 @@ class GatedPixelCNN(nn.Module):
         """Applies the horizontal stack to embedded values. Returns the logits."""
         given = self._at(given, walk)
         for i, layer in enumerate(self.stack):
-            x = layer.horizontal(x, walk, walk.beside(f'beside_{i}'), given, keys)
+            x = layer.horizontal(x, walk, walk.from_above(f'added_{i}'), given, keys)
         return self.logits(nn.relu(self.inner(nn.relu(x)))).astype(jnp.float32)
 
 

@@ -21,7 +21,7 @@ from genlab.networks.layers.dense import Dense
 class MaskedTransformer(nn.Module):
     """Predicts the tokens of a grid: int32 [B, h, w] in 0 ... entries -> logits, float32 [B, h, w, entries].
 
-    The token `entries` stands for a masked place. Every place sees all places. The arguments of the call are:
+    The token `entries` marks a masked place. Every place sees all places. The arguments of the call are:
 
     x: tokens int32 [B, h, w].
     keys: dropout keys, one per example [B]; None for no dropout.
@@ -37,7 +37,7 @@ class MaskedTransformer(nn.Module):
     words: int = 0  # size of the vocabulary of captions, padding included; 0: no captions
     length: int = 0  # tokens per caption
     context: tuple[int, int] = (0, 0)  # grid of codes or features of another level; (0, 0): none
-    context_entries: int = 0  # of the codebook of the context; 0: features
+    context_entries: int = 0  # entries of the codebook of the context; 0: features
     positions: str = 'sequence'  # of the grid: 'sequence', 'grid' (row + column) or 'rotary' (rows and columns)
     ratio: int = 4  # width of the hidden layer divided by the width of a token
     dropout: float = 0.0

@@ -7,8 +7,8 @@ side. Each level has `blocks` gated residual blocks on the way down, and as many
 With 5 blocks, 160 filters and 10 mixtures, the network of 32x32x3 images has 53,659,080 parameters. They include the
 gains of weight normalisation.
 
-The released code sets gains and biases from a first batch of data. Here a new layer keeps the usual initial scale, and
-the second convolution of each block a tenth of it, as there.
+The released code sets gains and biases from a first batch of data. Here a new layer keeps the usual initial scale. The
+second convolution of each block has a tenth of it, as in the released code.
 """
 
 import functools
@@ -89,7 +89,7 @@ class Stream(nn.Module):
         shortcuts = [x]
         for b, block in enumerate(self.encoder[level]):
             name = f'encoder_{level}_{b}'
-            auxiliary = walk.beside(name) if self.left else None
+            auxiliary = walk.from_above(name) if self.left else None
             shortcuts.append(block(shortcuts[-1], walk, keys, auxiliary=auxiliary, label=label))
             self._keep(walk, name, shortcuts[-1])
         if level + 1 < self.levels:
@@ -99,7 +99,7 @@ class Stream(nn.Module):
         for b, block in enumerate(self.decoder[level]):
             name, auxiliary = f'decoder_{level}_{b}', shortcuts.pop()
             if self.left:
-                auxiliary = jnp.concatenate([walk.beside(name), auxiliary], -1)
+                auxiliary = jnp.concatenate([walk.from_above(name), auxiliary], -1)
             x = block(x, walk, keys, auxiliary=auxiliary, label=label)
             self._keep(walk, name, x)
         return x

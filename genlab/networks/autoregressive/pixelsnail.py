@@ -5,10 +5,10 @@ sizes follow a public implementation of VQ-VAE-2. With 256 channels, kernels of 
 and 512 entries, the top prior (32x32, attention) has 84,873,280 parameters. The bottom prior (64x64, no attention, 3
 residual blocks over the top codes) has 89,762,816. They include masked weights and gains.
 
-In that implementation no place of a row but its last ones sees the last value of the row above, since the first
-convolution leaves the first column zero. Here it moves values to the next place in raster order, at no cost. Every
-place then sees all earlier ones through the attention. `raster=False` is that implementation. Without attention, a
-place misses values to its far right in the rows just above: a convolution that sees k // 2 columns to the right also
+In that implementation, only the last places of a row see the last value of the row above: the first convolution leaves
+the first column zero. Here the first convolution moves values to the next place in raster order, at no cost. Every
+place then sees all earlier ones through the attention. `raster=False` gives that implementation. Without attention, a
+place misses values to its far right in the rows just above. Each convolution that sees k // 2 columns to the right also
 goes up by a row.
 """
 
@@ -55,7 +55,7 @@ class CausalAttention(nn.Module):
         return mixed.reshape(count, height, width, self.width)
 
     def empty(self, count: int, places: int) -> tuple[jax.Array, jax.Array]:
-        """Returns keys and values of no place so far, [count, places, heads, width / heads] each."""
+        """Returns the empty cache of keys and values, [count, places, heads, width / heads] each."""
         shape = (count, places, self.heads, self.width // self.heads)
         return jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype)
 
@@ -157,8 +157,9 @@ class PixelSNAIL(nn.Module):
 
     Called with (x, train, keys, label, context). x holds tokens, int [B, h, w]; or weights of the entries, float
     [B, h, w, entries]; or, for 2 entries, pixels of -1 and 1, float [B, h, w, 1]. The logits at a place depend on x at
-    earlier places in raster order, on the label, class weights [B, classes] (missing: zeros), and on the context: codes
-    int [B, h', w'] or features [B, h', w', D] of another grid, whose sides divide those of x.
+    earlier places in raster order, on the label and on the context. The label is class weights [B, classes] (missing:
+    zeros). The context is codes int [B, h', w'] or features [B, h', w', D] of another grid, whose sides divide the
+    sides of x.
 
     Fields:
         shape: height and width of x.

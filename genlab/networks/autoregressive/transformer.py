@@ -54,10 +54,10 @@ class Transformer(nn.Module):
     words: int = 0  # size of the vocabulary of captions, padding included; 0: no captions
     length: int = 0  # tokens per caption
     context: tuple[int, int] = (0, 0)  # grid of codes or features of another level; (0, 0): none
-    context_entries: int = 0  # of the codebook of the context; 0: features
-    attention: tuple[str, ...] = ('full',)  # of MASKS: of each layer, in a cycle
+    context_entries: int = 0  # entries of the codebook of the context; 0: features
+    attention: tuple[str, ...] = ('full',)  # names in MASKS, one per layer, in a cycle
     kernel: int = 11  # side of the window of the convolution mask, odd
-    positions: str = 'grid'  # of the grid: 'sequence', 'grid' (row + column) or 'rotary' (rows and columns)
+    positions: str = 'grid'  # positions of the grid: 'sequence', 'grid' (row + column) or 'rotary' (rows and columns)
     ratio: int = 4  # width of the hidden layer divided by the width of a token
     dropout: float = 0.0
     unrolled: bool = False  # compile every block, instead of one in a loop
@@ -98,7 +98,7 @@ class Transformer(nn.Module):
         """Returns the cache of `count` examples before the first place.
 
         `layers` has room for the keys and values of a whole sequence of T tokens: keys [count, heads, D, T] and values
-        [count, heads, T, D] of each layer. They hold those of the prefix but for its last token. `last` [count, width]
+        [count, heads, T, D] of each layer. They hold those of the prefix except its last token. `last` [count, width]
         is the embedding of that one. `layers` also has the parameters, split once here and not for each place.
         """
         prefix = self.prefix(count, **condition).astype(self.dtype)
@@ -117,7 +117,7 @@ class Transformer(nn.Module):
         """Predicts one place from the cache of those before.
 
         Args:
-            cache: of `start`, or of the call at the place before.
+            cache: arrays from `start`, or from the call at the place before.
             previous: tokens int32 [B] of the place before; ignored at place 0.
             place: in raster order, int32 [].
 

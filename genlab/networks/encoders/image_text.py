@@ -26,7 +26,7 @@ class ImageText(nn.Module):
     features: int = 64
     base: int = 512  # channels of a feature map, times its side; see channels_at
     most: int = 128
-    width: int = 64  # of the encoder of captions
+    width: int = 64  # width of the encoder of captions
     blocks: int = 1
     heads: int = 4
     dtype: Any = jnp.float32

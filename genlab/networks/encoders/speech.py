@@ -28,7 +28,7 @@ class SpeechEncoder(nn.Module):
     layers: int = 2  # convolutions
     window: int = 5  # frames of a convolution, odd
     features: int = 64  # recurrent units per direction
-    dropout: float = 0.0  # of the recurrent layer's inputs and of their mean
+    dropout: float = 0.0  # dropout rate of the recurrent layer's inputs and of their mean
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -36,7 +36,7 @@ class SpeechEncoder(nn.Module):
         side = self.window // 2
         x, mask = speech, _mask(speech.shape[1], length)
         for i in range(self.layers):
-            # Explicit padding: that of 'SAME' depends on T, and so on the padding of the batch.
+            # Explicit padding, because 'SAME' depends on T, and T on the padding of the batch.
             settings: dict[str, Any] = {'padding': ((side, side), (0, 0)), 'use_bias': False, 'dtype': self.dtype}
             settings |= {'strides': (2, 1), 'name': f'convolution_{i}'}
             x = Conv(self.width * 2**i, (self.window, 1), **settings)(jnp.where(mask[..., None], x, 0)[:, :, None])

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from genlab.networks.layers.dense import Dense
 
-BLOCKS = 4  # of queries, in causal attention: (1 + BLOCKS) / (2 BLOCKS) of the scores are computed
+BLOCKS = 4  # number of blocks of queries, in causal attention: (1 + BLOCKS) / (2 BLOCKS) of the scores are computed
 
 
 def attend(

@@ -62,7 +62,7 @@ class AttentionBlock(nn.Module):
 
     head_width: int = 64  # channels per head
     gain: float = 0.3
-    expansion: int = 4  # of the hidden layer
+    expansion: int = 4  # expansion of the hidden layer
     dtype: Any = None
 
     @nn.compact

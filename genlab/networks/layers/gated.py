@@ -37,7 +37,7 @@ class GatedResidual(nn.Module):
     Fields:
         width: channels of x.
         inner: channels between the convolutions.
-        conv: makes a layer from a number of features and `scale`. A layer that is no CausalConv of a walk is 1x1.
+        conv: makes a layer from a number of features and `scale`. A layer that is not a CausalConv of a walk is 1x1.
         activation: the function a.
         auxiliary: whether there is an auxiliary input.
         label: whether a label, class weights [B, classes], is added before the gate.
@@ -105,7 +105,7 @@ class ContextNetwork(nn.Module):
     section 3.2 and appendix A).
     """
 
-    entries: int  # of codes; features pass as they are
+    entries: int  # number of entries of the codebook; features pass unchanged
     width: int
     blocks: int
     kernel_size: int = 3

@@ -1,7 +1,7 @@
 """Causal convolutions of grids, and their evaluation place by place in raster order.
 
 Two stacks of small convolutions replace masked kernels (van den Oord et al. 2016b, section 2.2; Salimans et al. 2017,
-section 2.4). Features of the stack above see all rows above a place, and those of the stack to the left also see the
+section 2.4). Features of the stack above see all rows above a place. Features of the stack to the left also see the
 values to the left in the same row. Together they have no blind spot. Padding and slices shift the input, so no weight
 is wasted on a mask.
 
@@ -25,7 +25,7 @@ Index = int | jax.Array
 
 
 class Weights(nn.Module):
-    """Holds a kernel and a bias, with weight normalisation if asked (Salimans and Kingma 2016, section 2).
+    """Holds a kernel and a bias, optionally with weight normalisation (Salimans and Kingma 2016, section 2).
 
     With `weight_norm`, the kernel of output o is gain_o v_o / |v_o|. The gain starts as `scale` times |v_o|, so a new
     layer equals one without normalisation. `scale` multiplies the initial kernel.
@@ -70,8 +70,8 @@ class CausalConv(Weights):
     not causal, for conditions.
 
     With `shift`, the output moves by one row down ('down') or one column to the right ('down_right'), so it no longer
-    sees its own row or place. `raster` moves a 'down_right' output to the next place in raster order instead: the first
-    column then sees what the last place of the row above would see.
+    sees its own row or place. `raster` moves a 'down_right' output to the next place in raster order instead. The first
+    column then sees the inputs of the last place of the row above.
 
     Places that see nothing after a shift get the bias. Without `edge_bias` they get zeros: the bias moves with the
     output, as in released code. `raster` needs `edge_bias`.
@@ -237,7 +237,7 @@ class Whole:
         """Keeps features of the stack above for the stack to the left."""
         self.kept[name] = x
 
-    def beside(self, name: str) -> jax.Array:
+    def from_above(self, name: str) -> jax.Array:
         """Returns features of the stack above at the places of the stack to the left."""
         return self.kept[name]
 
@@ -260,7 +260,7 @@ class Steps:
         i: row.
         j: column; None means the whole row.
         width: number of columns.
-        above: the cache of the stack above, for `beside`.
+        above: the cache of the stack above, for `from_above`.
         starting: whether this makes the cache.
     """
 
@@ -296,7 +296,7 @@ class Steps:
         else:
             self.cache[name] = lax.dynamic_update_slice(self.cache[name], x[:, None], (0, self.j, 0))
 
-    def beside(self, name: str) -> jax.Array:
+    def from_above(self, name: str) -> jax.Array:
         """Returns features of the stack above at this place, [B, C]."""
         assert self.above is not None, 'only the stack to the left looks at the stack above'
         return self.above[name][:, self.j]

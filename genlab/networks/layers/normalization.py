@@ -212,7 +212,7 @@ def _moments(
     Args:
         x: feature maps [B, ..., C].
         average: the mean over devices.
-        weights: of the examples [B], whose mean over all devices is 1; None for equal ones.
+        weights: weights of the examples [B], whose mean over all devices is 1; None for equal ones.
     """
     x = x.astype(jnp.float32)
     axes = tuple(range(x.ndim - 1))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-INIT = nn.initializers.lecun_normal(batch_axis=(0,))  # of kernels with one matrix per direction
+INIT = nn.initializers.lecun_normal(batch_axis=(0,))  # for kernels with one matrix per direction
 
 
 class BidirectionalGRU(nn.Module):

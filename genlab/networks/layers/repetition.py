@@ -11,7 +11,7 @@ from flax import linen as nn
 def repeat(
     block: nn.Module, depth: int, x: jax.Array, *inputs: jax.Array | None, unrolled: bool = False, remat: bool = False
 ) -> jax.Array:
-    """Applies `depth` copies of a block, each with parameters of its own: x = block_i(x, *inputs).
+    """Applies `depth` copies of a block, each with its own parameters: x = block_i(x, *inputs).
 
     The parameters of the copies are stacked: they have the paths of one block, and shapes [depth, ...]. Copy i has row
     i. The layout does not depend on `unrolled`, so a checkpoint suits both.
@@ -107,13 +107,13 @@ def apply_in_turn(
 ) -> tuple[jax.Array, list[Any]]:
     """Does the same as `repeat_with_rows`, with parameters, rows and outputs that are not stacked.
 
-    A loop around this call reads and writes them in place. Of stacked ones it would copy the part of each layer.
+    A loop around this call reads and writes them in place. Stacked arrays would be copied layer by layer.
 
     Args:
         block: as for `repeat_with_rows`.
-        params: of the copies, see `split_copies`.
+        params: parameters of the copies, see `split_copies`.
         x: input of the first copy.
-        rows: of the copies, pytrees.
+        rows: rows of the copies, pytrees.
         *inputs: further inputs, the same for every copy.
 
     Returns:

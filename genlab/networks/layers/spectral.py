@@ -34,7 +34,7 @@ def largest_singular_value(matrix: jax.Array, u: jax.Array, iterations: int = 1)
     v = _normalized(fixed @ u)
     if iterations == 1:
         v, u = iterate(0, (v, u))
-    elif iterations > 1:  # a loop of its own: many layers of unrolled iterations compile slowly
+    elif iterations > 1:  # a loop, because many layers of unrolled iterations compile slowly
         v, u = jax.lax.fori_loop(0, iterations, iterate, (v, u))
     return v @ matrix @ u, u
 

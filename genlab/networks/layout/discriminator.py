@@ -17,8 +17,8 @@ LARGE = 0.5  # a box with a side of at least this, in units of the image's, is r
 class Discriminator(nn.Module):
     """Maps images [B, R, R, C] with their layout to logits [B] of the images and [B, M] of the objects.
 
-    The logit of an object adds the projection of its features onto the embedding of its class. That of an absent object
-    means nothing.
+    The logit of an object adds the projection of its features onto the embedding of its class. The logit of an absent
+    object has no meaning.
     """
 
     classes: int

@@ -1,4 +1,4 @@
-"""Generator of LostGAN (Sun and Wu 2019): objects of given classes in given boxes, each with a latent of its own."""
+"""Generator of LostGAN (Sun and Wu 2019): objects of given classes in given boxes, each with its own latent."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ class IslaNorm(nn.Module):
 
         Args:
             x: feature maps [B, H, W, C].
-            styles: of the objects [B, M, D].
+            styles: styles of the objects [B, M, D].
             masks: share of each pixel that belongs to an object [B, H, W, M]; 0 for an absent one.
             train: whether to normalise by the statistics of the batch.
 

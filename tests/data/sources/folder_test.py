@@ -120,9 +120,9 @@ def test_only_corrupt_files(place):
         folder(place)
 
 
-@pytest.mark.parametrize('missing', ['', 'nowhere'])
-def test_no_folder(missing):
-    with pytest.raises(UserError, match='is no folder: set it to a folder of images'):
+@pytest.mark.parametrize(('missing', 'fault'), [('', 'dir is empty'), ('nowhere', 'dir=nowhere is not a folder')])
+def test_no_folder(missing, fault):
+    with pytest.raises(UserError, match=f'config.data.{fault}: set it to a folder of images'):
         folder(missing)
 
 
@@ -228,21 +228,21 @@ def test_links_are_followed_and_what_is_no_image_is_never_opened(place, tmp_path
         'hidden': ['.DS_Store'],
         'dangling links': ['gone.png'],
         'links to themselves': ['self.png'],
-        'with other endings': ['notes.txt'],
+        'other file types': ['notes.txt'],
         'pipes, sockets or devices': ['pipe.png'],
         'links to folders above or listed already': ['birds2', 'cats/above', 'cats/up'],
         'folders without images': ['fish'],
     }
     line = listing.summary(found)
     assert '2 training and 1 held-out images, ' in line or '1 training and 2 held-out images, ' in line
-    assert '2 classes (0: birds, 1: cats); passed over: hidden 1 (.DS_Store), ' in line and '\n' not in line
+    assert '2 classes (0: birds, 1: cats); skipped: hidden 1 (.DS_Store), ' in line and '\n' not in line
     (place / 'labels.csv').symlink_to(place / 'nowhere.csv')
-    with pytest.raises(ConfigError, match='labels.csv is no regular file'):
+    with pytest.raises(ConfigError, match='labels.csv is not a regular file'):
         listing.find(place)
 
 
 @pytest.mark.parametrize('ending', ['jfif', 'JPE', 'tif', 'tga', 'pbm', 'jp2'])
-def test_endings_that_pillow_reads(place, ending):
+def test_extensions_that_pillow_reads(place, ending):
     form = {'jfif': 'JPEG', 'JPE': 'JPEG', 'tga': 'TGA', 'tif': 'TIFF', 'pbm': 'PPM', 'jp2': 'JPEG2000'}[ending]
     save(place / f'a.{ending}', format=form)
     assert len(folder(place, 8)) == 1
@@ -260,7 +260,7 @@ def test_names_that_are_not_utf8(place, tmp_path, capfd):
     assert r'plain/bad\xe9.png (no format' in capfd.readouterr().err
     for path in (tmp_path / 'cache').iterdir():
         path.name.encode()
-    with pytest.raises(ConfigError, match='is no folder') as raised:
+    with pytest.raises(ConfigError, match='is not a folder') as raised:
         folder(str(odd / 'nowhere'))
     str(raised.value).encode()
 

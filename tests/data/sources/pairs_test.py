@@ -274,7 +274,7 @@ def _squares(place):
         (
             _extra,
             {},
-            r'the train images in A and B are no pairs: 1 of 9 files have no counterpart, such as '
+            r'the train images in A and B are not pairs: 1 of 9 files have no counterpart, such as '
             r'trainB/more.png: .* config.data.unpaired=input',
         ),
         (_twice, {}, 'trainA/0.bmp and trainA/0.png have the same name'),
@@ -284,7 +284,7 @@ def _squares(place):
         (
             _squares,
             {},
-            r'none of the 4 held-out images .* \(8 x 8 pixels are no two pictures .*set config.data.name to',
+            r'none of the 4 held-out images .* \(8 x 8 pixels are not two pictures .*set config.data.name to',
         ),
         (_extra, {'name': 'noto,fluentui'}, 'has no folders noto and fluentui with images'),
         (_extra, {'name': 'noto'}, "config.data.name='noto': give the folders of the input and of the target"),

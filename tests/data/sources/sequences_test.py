@@ -80,9 +80,9 @@ def test_one_sequence_is_both_splits_and_many_keep_theirs_when_others_are_added(
     'text, message',
     [
         ('a,b\n1,2\n1\n', r'table.csv, line 3: 1 columns, and the first line names 2'),
-        ('a\n1\nx\n', r"line 3: 'x' in the column a is no number"),
-        ('a,b\n1,\n', r"line 2: '' in the column b is no number"),
-        ('a\nnan\n', r"'nan' in the column a is no number"),
+        ('a\n1\nx\n', r"line 3: 'x' in the column a is not a number"),
+        ('a,b\n1,\n', r"line 2: '' in the column b is not a number"),
+        ('a\nnan\n', r"'nan' in the column a is not a number"),
         ('1\n2\n', "the first line has '1': write the names of the columns there"),
         ('a,A\n1,2\n', "the column 'a' more than once"),
         ('sequence\nx\n', 'no column of values'),
@@ -116,7 +116,7 @@ def test_a_model_takes_the_times_and_the_symbols_from_the_data(tmp_path):
     resolve(config, load(config.data))
     assert config.model.to_dict() == {'time_steps': 435, 'emission': {'symbols': 27}}
     for data, message in (
-        (dict(name='csv', dir=table(tmp_path, 'a\n0.5\n')), 'are no symbols: make them 0, 1, 2'),
+        (dict(name='csv', dir=table(tmp_path, 'a\n0.5\n')), 'are not symbols: make them 0, 1, 2'),
         (
             dict(source='toy', name='ring', observe='point', dir=''),
             'ring/train has no sequences: set config.data.source=',

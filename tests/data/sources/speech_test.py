@@ -150,7 +150,7 @@ def test_a_folder_is_read_by_its_names(folder, capsys):
     again = train.rows(np.array([30, 60]))  # the same clip with other images
     np.testing.assert_array_equal(again['speech'][0], first['speech'])
     assert len({image.tobytes() for image in (first['image'], *again['image'])}) == 3
-    assert 'passed over 1 WAV files' in capsys.readouterr().err
+    assert 'skipped 1 WAV files' in capsys.readouterr().err
 
 
 def test_a_speaker_is_held_out_of_a_folder(folder):
@@ -193,7 +193,8 @@ def test_recordings_that_cannot_be_used_are_left_out_and_named(folder, tmp_path,
     found = recordings.read(recordings.find(str(broken), 'train'), 'train', 40)
     error = capsys.readouterr().err
     assert len(found.speech) == 28 == len(found.listing.files) and (found.lengths > 0).all()
-    assert 'left out 2 of 30 recordings' in error and '1_bob_5.wav (it is no WAV' in error and 'it is silent' in error
+    assert 'left out 2 of 30 recordings' in error and '1_bob_5.wav (it is not a WAV' in error
+    assert 'it is silent' in error
     for path in broken.glob('*_5.wav'):
         path.rename(broken / path.name.replace('_5', '_2'))
     for path in broken.glob('*_[2-9].wav'):
@@ -218,7 +219,7 @@ def test_images_are_used_equally_often_and_their_labels_are_read_where_unknown()
     [
         ({'speaker': 'altos'}, r"config.data.speaker='altos': choose one of bass, .*did you mean alto"),
         ({'bands': 500}, 'config.data.bands=500: choose 8 to 128, or 0 for 40'),
-        ({'dir': 'absent'}, 'absent is no folder: set it to a folder of WAV files'),
+        ({'dir': 'absent'}, 'absent is not a folder: set it to a folder of WAV files'),
         ({'source': 'digits', 'speaker': 'alto'}, "speaker='alto' is not read by config.data.source='digits'"),
         ({'dir': '{folder}', 'speaker': 'theo'}, "speaker='theo': choose one of ann_lee, bob"),
         ({'dir': '{folder}/empty'}, 'has no recordings: name WAV files class_speaker_number.wav'),

@@ -112,7 +112,7 @@ def test_a_missing_set(tmp_path):
 
 
 def test_an_unknown_set(tmp_path):
-    with pytest.raises(ConfigError, match='no set that TFDS knows and no such folder in .*did you mean mnist?'):
+    with pytest.raises(ConfigError, match='not a set that TFDS knows and no such folder in .*did you mean mnist?'):
         tfds('mnisst', str(tmp_path))
 
 
@@ -159,7 +159,7 @@ def test_the_command_names_its_requirements():
         capture_output=True,
         text=True,
     )
-    lines = [line for line in run.stderr.splitlines() if line.startswith('error: ')]
+    lines = [line for line in run.stderr.splitlines() if line.startswith('genlab: ')]
     assert run.returncode in (1, 2) and len(lines) == 1 and 'RuntimeWarning' not in run.stderr
     assert 'pip install "genlab[prepare]"' in lines[0] or 'did you mean mnist' in lines[0]
 

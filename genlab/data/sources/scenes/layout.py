@@ -36,7 +36,7 @@ def uniforms(seed: int, indices: np.ndarray, count: int) -> np.ndarray:
     """Draws uniform numbers in [0, 1) by splitmix64 (Steele et al. 2014).
 
     Args:
-        seed: of all draws.
+        seed: seed of all draws.
         indices: [N].
         count: numbers per index.
 
@@ -63,8 +63,8 @@ def layout(seed: int, indices: np.ndarray, shapes: int = 0, hold_out: bool = Fal
     """Draws scenes.
 
     Args:
-        seed: of all scenes.
-        indices: of the scenes, [N].
+        seed: seed of all scenes.
+        indices: indices of the scenes, [N].
         shapes: number of shapes per scene, 1..SLOTS; 0: one to SLOTS, drawn.
         hold_out: replace the kind of a shape whose combination is held out by one of the other kinds, uniformly.
             Nothing else changes. For single shapes, this is the distribution without the held-out scenes.

@@ -11,7 +11,7 @@ from genlab.data import audio, fingerprint
 from genlab.data.cache import cached
 from genlab.data.sources import listing
 from genlab.data.sources.decoding import decode_all
-from genlab.data.sources.said import printable, say, some
+from genlab.data.sources.messages import printable, say, some
 from genlab.errors import ConfigError, choose
 
 LAYOUT = re.compile(r'([^_]+)_(.+)_(\d+)\.wav', re.IGNORECASE)
@@ -23,7 +23,7 @@ class Listing(NamedTuple):
 
     root: Path
     files: list[str]  # paths from root
-    classes: list[str]  # of each file
+    classes: list[str]  # classes of each file
     speakers: np.ndarray  # int32, of each file; numbers in the alphabetical order of all speakers of the folder
 
 
@@ -33,7 +33,7 @@ class Recordings(NamedTuple):
     listing: Listing
     speech: np.ndarray  # float32 [N, T, bands]
     lengths: np.ndarray  # int32 [N], frames
-    digest: str  # of names and contents
+    digest: str  # digest of names and contents
 
 
 def find(place: str, split: str, speaker: str = '') -> Listing:
@@ -46,7 +46,7 @@ def find(place: str, split: str, speaker: str = '') -> Listing:
     """
     root, shown = Path(place).expanduser(), f'config.data.dir={printable(place)}'
     if not root.is_dir():
-        raise ConfigError(f'{shown} is no folder: set it to a folder of WAV files')
+        raise ConfigError(f'{shown} is not a folder: set it to a folder of WAV files')
     paths = (path.relative_to(root) for path in root.rglob('*') if path.suffix.lower() == '.wav')
     every = sorted(path.as_posix() for path in paths if not any(part.startswith('.') for part in path.parts))
     parts = {file: LAYOUT.fullmatch(file.rpartition('/')[2]) for file in every}
@@ -56,7 +56,7 @@ def find(place: str, split: str, speaker: str = '') -> Listing:
             f'{shown} has no recordings: name WAV files class_speaker_number.wav, such as 7_jackson_32.wav'
         )
     if other := [file for file in every if file not in named]:
-        say(f'{root}: passed over {len(other)} WAV files whose names are not class_speaker_number.wav ({some(other)})')
+        say(f'{root}: skipped {len(other)} WAV files whose names are not class_speaker_number.wav ({some(other)})')
     speakers = {name: number for number, name in enumerate(sorted({name for _, name, _ in named.values()}))}
     if speaker:
         choose(speakers, speaker, 'config.data.speaker')
@@ -82,7 +82,7 @@ def read(found: Listing, split: str, bands: int) -> Recordings:
     Args:
         found: the recordings.
         split: 'train' or 'test', for messages.
-        bands: of the features.
+        bands: number of bands of the features.
     """
     root, files = found.root, found.files
     title = f'{printable(root.name)}/{split}'
@@ -111,7 +111,7 @@ def _features(root: Path, files: Sequence[str], bands: int) -> tuple[dict[str, n
     Args:
         root: the folder.
         files: N paths from the root.
-        bands: of the features.
+        bands: number of bands of the features.
 
     Returns:
         ({'speech': float32 [N, T, bands], 'length': int32 [N], 0 for files that cannot be read, 'content': uint64 [N],

@@ -18,12 +18,12 @@ from genlab.data import audio, fingerprint
 from genlab.data.cache import cached
 from genlab.data.source import UNKNOWN_LABEL, Field, Source, declaration
 from genlab.data.sources.decoding import decode_all
-from genlab.data.sources.said import printable
+from genlab.data.sources.messages import printable
 from genlab.data.sources.speech import recordings, synthesis
 from genlab.errors import ConfigError, choose
 
 CLIPS = {'train': (0, 2_000), 'test': (2**32, 500)}  # first index and number: the ranges are disjoint
-SEED = 2026  # of the pairing
+SEED = 2026  # seed of the pairing
 BLOCK = 1024  # examples whose labels are read at a time
 
 
@@ -31,7 +31,7 @@ class Spoken(NamedTuple):
     """What is known of N clips without their sound."""
 
     title: str
-    classes: Sequence[str]  # of each clip
+    classes: Sequence[str]  # classes of each clip
     speakers: np.ndarray  # int32 [N]
 
 
@@ -46,7 +46,7 @@ def speech(images: Source, place: str = '', split: str = 'train', speaker: str =
         place: a folder, see `recordings`; '': synthetic digits, which need classes 0 to 9.
         split: 'train' or 'test'.
         speaker: who speaks the whole test split, and is absent from training; '': all speak in both splits.
-        bands: of the features; 0: `audio.BANDS`.
+        bands: number of bands of the features; 0: `audio.BANDS`.
     """
     bands = bands or audio.BANDS
     fields = _fields(images, bands)
@@ -92,8 +92,8 @@ def header(images: Source, place: str = '', speaker: str = '', bands: int = 0) -
     """Returns the training split of `speech` with zeros for images and sound: only names of files are read.
 
     Args:
-        images: as `data.declared` returns them. Classes are unknown if they are not there.
-        place, speaker, bands: as in `speech`. Labels are unknown if the folder is not there.
+        images: as `data.declared` returns them. Classes are unknown if the images are missing.
+        place, speaker, bands: as in `speech`. Labels are unknown if the folder is missing.
     """
     fields = _fields(images, bands or audio.BANDS)
 

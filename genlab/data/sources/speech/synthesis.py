@@ -1,8 +1,8 @@
 """Synthesises spoken digits from their index alone, by formants (Klatt 1980, "Software for a cascade/parallel formant
 synthesizer", simplified).
 
-Glottal pulses go through three resonators in cascade, the formants. Noise of fricatives and bursts goes through one of
-its own. Resonances and amplitudes move along the targets of the phonemes of a digit. Voices differ in pitch, in the
+Glottal pulses pass three resonators in cascade, the formants. Noise of fricatives and bursts passes a separate one.
+Resonances and amplitudes move along the targets of the phonemes of a digit. Voices differ in pitch, in the
 length of the vocal tract, which scales all formants, and in breath. Clips differ in speed, melody, clearness, lengths
 of phonemes, and in background noise.
 """
@@ -40,7 +40,7 @@ class Voice(NamedTuple):
 
     pitch: float  # Hz
     tract: float  # factor of all formants: shorter tracts have higher ones
-    breath: float  # amplitude of noise beside the pulses
+    breath: float  # amplitude of noise added to the pulses
 
 
 PHONEMES = {
@@ -221,7 +221,7 @@ def resonators(frequency: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np
     """Returns (a, b, c) of y[t] = a x[t] + b y[t - 1] + c y[t - 2], which has a gain of 1 at 0 Hz (Klatt 1980, eq. 2).
 
     Args:
-        frequency: of the resonances, Hz.
+        frequency: frequencies of the resonances, Hz.
         width: their bandwidths, Hz.
     """
     second = -np.exp(-2 * np.pi * width / RATE)

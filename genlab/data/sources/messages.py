@@ -1,4 +1,4 @@
-"""Says on stderr what was found in a folder, each line once per process, because a run loads a folder many times."""
+"""Messages on stderr about files: each line once per process, because a run loads a folder many times."""
 
 import functools
 import sys
