@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from genlab.errors import ConfigError, meant
+from genlab.noise import fold_in
 from genlab.training.state import State
 
 Schedule = Callable[[jax.Array], jax.Array] | float
@@ -41,7 +42,7 @@ class Player(NamedTuple):
 
 def example_keys(key: jax.Array, position: jax.Array) -> jax.Array:
     """Returns one key per example from its position [B] in the global batch: noise does not depend on the devices."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, position)
+    return fold_in(key, position)
 
 
 def make_step(
@@ -75,13 +76,13 @@ def make_step(
     """
 
     def step(state: State, batches: Mapping[str, jax.Array], key: jax.Array, due: frozenset[str] = frozenset()):
-        key = jax.random.fold_in(key, state.step)
+        key = fold_in(key, state.step)
         turns: Counter[str] = Counter()
         rows: dict[str, list[dict[str, jax.Array]]] = {}
         for name in order:
             turn, player = turns[name], _without(players[name], name, {*lazy} - due)
             batch = jax.tree.map(lambda leaf: leaf[turn], batches)
-            keys = example_keys(jax.random.fold_in(key, turn), batch['position'])
+            keys = example_keys(fold_in(key, turn), batch['position'])
             state, metrics = take_turn(state, name, player, batch, keys, axis, microbatches, skip_nonfinite)
             rows.setdefault(name, []).append(metrics)
             turns[name] += 1

@@ -23,6 +23,7 @@ from genlab.evaluation.evaluators import PARTS
 from genlab.evaluation.features.extractors import KINDS
 from genlab.evaluation.metrics.codes import METHODS
 from genlab.experiment import Build, Experiment
+from genlab.noise import fold_in
 from genlab.run.better import BETTER
 from genlab.sampling import rejection
 from genlab.training import parallel, totals
@@ -399,7 +400,7 @@ def take_step(program: Program, due: Due, state: State, batches, key_data: jax.A
       key_data: data of the seed's key.
     """
     data_key, step_key = jax.random.split(jax.random.wrap_key_data(key_data))
-    batches = _prepare_turns(program.prepare, batches, jax.random.fold_in(data_key, state.step))
+    batches = _prepare_turns(program.prepare, batches, fold_in(data_key, state.step))
     return program.step(due)(state, batches, step_key)
 
 
@@ -471,7 +472,7 @@ def _prepare_turns(prepare: Callable, batches, key: jax.Array):
     """Prepares batches with leaves [turns, B, ...], each example of each turn with a key of its own."""
 
     def one(turn, batch):
-        return prepare(batch, example_keys(jax.random.fold_in(key, turn), batch['position']))
+        return prepare(batch, example_keys(fold_in(key, turn), batch['position']))
 
     turns = [one(turn, jax.tree.map(lambda leaf: leaf[turn], batches)) for turn in range(batches['position'].shape[0])]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *turns)
