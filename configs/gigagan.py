@@ -49,8 +49,8 @@ def upsampler(config):
     config.model.discriminator.update(base=1024, most=64, blocks=(1,) * 5, attentions=(0, 1, 0, 0, 0))
     config.model.matcher = named('none')
     del config.losses['matcher'], config.optimizer['matcher']
-    config.losses.generator = dict(adversarial=1.0, absolute_error=10.0)
-    config.train.steps = 1000
+    config.losses.generator = dict(adversarial=1.0, squared_error=100.0, absolute_error=0.0)
+    config.train.steps = 2000
 
 
 def paper(config):

@@ -1,5 +1,6 @@
 """The contract between an experiment and everything that trains, samples, evaluates or describes it."""
 
+import functools
 import importlib
 import pathlib
 import pkgutil
@@ -16,7 +17,7 @@ from genlab.data.source import Source
 from genlab.errors import ConfigError
 from genlab.models.tokenizer import Tokenizer
 from genlab.training import optimizers, state
-from genlab.training.players import Objective, Player, batches_per_step, make_step
+from genlab.training.players import Objective, Player, batches_per_step, check_terms, make_step
 
 
 class Init(Protocol):
@@ -36,6 +37,14 @@ class Step(Protocol):
 class Start(Protocol):
     def __call__(self, state: state.State, source: Source, placement: Any) -> state.State:
         """Completes a fresh state on the host, once per run: networks of other runs, statistics of the source."""
+
+
+class Check(Protocol):
+    def __call__(self, state: state.State, batch: Batch, keys: jax.Array) -> None:
+        """Raises ConfigError where the config weighs a term that is not offered. It is traced, in the place of a step.
+
+        The batch is prepared, [B, ...], and has one key per example.
+        """
 
 
 class Experiment(NamedTuple):
@@ -60,6 +69,7 @@ class Experiment(NamedTuple):
     batches: int = 1  # that one step reads
     lazy: Mapping[str, int] = {}  # 'player/term' -> its period in steps; if any, `step` takes `due`, those of this step
     networks: Callable[[Batch], Mapping[str, state.Network]] | None = None  # from a prepared batch; `compose` sets it
+    check: Check | None = None  # of the terms that the config weighs; `compose` sets it
 
 
 class Role(NamedTuple):
@@ -143,6 +153,7 @@ def compose(
         batches=batches_per_step(turns),
         lazy=periods(config),
         networks=networks,
+        check=functools.partial(check_terms, players),
     )
 
 

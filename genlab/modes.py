@@ -23,7 +23,7 @@ from genlab.training import loop as training
 from genlab.training import parallel, pretrained
 from genlab.training import plan as planning
 from genlab.training.checkpoint import NEWEST
-from genlab.training.program import Program
+from genlab.training.program import Program, check_first_step, declared
 from genlab.training.state import State
 
 
@@ -43,7 +43,9 @@ def claimed(config: ConfigDict, build: Build, folder: pathlib.Path):
         if jax.process_index() == 0:
             try:
                 sinks.check(config)
-                networks = description.describe(config, build)  # a config that is refused leaves no folder
+                networks, state = description.described(config, build)  # a config that is refused leaves no folder
+                if not (folder / 'config.json').exists():
+                    check_first_step(declared(config, build), state)
                 workdir.create(folder)
                 stack.enter_context(lock(folder))
                 workdir.claim(folder, config)

@@ -18,13 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+THREEFRY = 'threefry2x32'  # JAX's default
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # rotations of Threefry-2x32, used in turn
 PARITY = np.uint32(0x1BD11BDA)  # constant of its key schedule
 
 
 def named_key(key: jax.Array, name: str) -> jax.Array:
-    """Folds the CRC-32 of a name into a key, so that equal names give equal streams on every machine."""
-    return jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
+    """Folds the CRC-32 of a name into each key: equal names give equal streams on every machine."""
+    return fold_in(key, np.uint32(zlib.crc32(name.encode())))
 
 
 def stream(keys: jax.Array, name: str, number: int | jax.Array = 0) -> jax.Array:
@@ -38,14 +39,26 @@ def stream(keys: jax.Array, name: str, number: int | jax.Array = 0) -> jax.Array
     Returns:
       One key per example [B].
     """
-    return jax.vmap(lambda key, number: jax.random.fold_in(named_key(key, name), number), (0, None))(keys, number)
+    return fold_in(named_key(keys, name), number)
+
+
+# JAX compiles Threefry for a CPU as a loop, whose state passes through memory in each of five iterations. Written out,
+# it is part of the operation that uses the bits: 1 million values take a tenth of the time on two cores.
+
+
+def fold_in(keys: jax.Array, number: int | jax.Array) -> jax.Array:
+    """Folds numbers into keys, of shapes that broadcast: the keys of `jax.random.fold_in`, faster on a CPU."""
+    low = jnp.asarray(number).astype(jnp.uint32)
+    if not _written_out(keys):
+        shape = jnp.broadcast_shapes(keys.shape, low.shape)
+        flat = jnp.broadcast_to(keys, shape).ravel(), jnp.broadcast_to(low, shape).ravel()
+        return jax.vmap(jax.random.fold_in)(*flat).reshape(shape)
+    words = threefry(*_words(keys), jnp.zeros_like(low), low)
+    return jax.random.wrap_key_data(jnp.stack(words, -1), impl=THREEFRY)
 
 
 def bits(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Draws random bits: the numbers of `jax.random.bits`, faster on a CPU.
-
-    JAX compiles Threefry for a CPU as a loop, whose state passes through memory in each of five iterations. Written
-    out, it is part of the operation that uses the bits: 1 million values take a tenth of the time on two cores.
 
     Args:
       keys: one key per example [B].
@@ -56,12 +69,22 @@ def bits(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """
     size = math.prod(shape)
     partitionable = getattr(jax.config, 'jax_threefry_partitionable', True)  # the flag may go: it is the default
-    if str(jax.random.key_impl(keys)) != 'threefry2x32' or not partitionable or size >= 2**32:
+    if not _written_out(keys) or not partitionable or size >= 2**32:
         return jax.vmap(lambda key: jax.random.bits(key, shape))(keys)
-    first, second = (word[:, None] for word in jnp.unstack(jax.random.key_data(keys), axis=-1))
+    first, second = (word[:, None] for word in _words(keys))
     counts = jnp.arange(size, dtype=jnp.uint32)[None]
     high, low = threefry(first, second, jnp.zeros_like(counts), counts)
     return (high ^ low).reshape(len(keys), *shape)
+
+
+def _written_out(keys: jax.Array) -> bool:
+    """Returns whether `threefry` makes the numbers of these keys."""
+    return str(jax.random.key_impl(keys)) == THREEFRY
+
+
+def _words(keys: jax.Array) -> list[jax.Array]:
+    """Returns the two words of keys, each of the shape of the keys."""
+    return jnp.unstack(jax.random.key_data(keys), axis=-1)
 
 
 def threefry(
@@ -89,10 +112,24 @@ def bernoulli(keys: jax.Array, probability: float, shape: tuple[int, ...]) -> ja
 
 
 def normal(keys: jax.Array, shape: tuple[int, ...], name: str, number: int | jax.Array = 0) -> jax.Array:
-    """Draws N(0, 1) per key: [B, *shape]."""
-    return jax.vmap(lambda key: jax.random.normal(key, shape))(stream(keys, name, number))
+    """Draws N(0, 1) per key: [B, *shape], the values of `jax.random.normal`."""
+    keys = stream(keys, name, number)
+    if jnp.zeros(()).dtype != jnp.float32:  # 64 bits
+        return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    least = np.nextafter(np.float32(-1), np.float32(0))
+    spread = _fractions(keys, shape) * (np.float32(1) - least) + least  # in (-1, 1)
+    return np.float32(math.sqrt(2)) * jax.lax.erf_inv(jnp.maximum(least, spread))
 
 
 def uniform(keys: jax.Array, shape: tuple[int, ...], name: str, number: int | jax.Array = 0) -> jax.Array:
-    """Draws from [0, 1) per key: [B, *shape]."""
-    return jax.vmap(lambda key: jax.random.uniform(key, shape))(stream(keys, name, number))
+    """Draws from [0, 1) per key: [B, *shape], the values of `jax.random.uniform`."""
+    keys = stream(keys, name, number)
+    if jnp.zeros(()).dtype != jnp.float32:
+        return jax.vmap(lambda key: jax.random.uniform(key, shape))(keys)
+    return _fractions(keys, shape)
+
+
+def _fractions(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Draws multiples of 2^-23 in [0, 1) per key, float32 [B, *shape]: random bits are the mantissa of 1 to 2."""
+    one = np.float32(1).view(np.uint32)
+    return jax.lax.bitcast_convert_type(bits(keys, shape) >> np.uint32(9) | one, jnp.float32) - np.float32(1)

@@ -5,13 +5,17 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from genlab import config as configs
 from genlab import experiment
-from genlab.config import periods, small
+from genlab.choices import is_named
+from genlab.config import at, periods, small
+from genlab.errors import ConfigError
 from genlab.run.describe import describe
 from genlab.sampling import drawing
 from genlab.training import parallel, totals
+from genlab.training.program import check_first_step, declared
 from support import categorical_prior, reads, running_mean
 from support.runs import FILES, Trained, module_of, with_sgd
 from support.tokenizers import with_tokenizer
@@ -74,6 +78,33 @@ def test_every_key_of_the_model_is_read(trained):
     keys = {key for key in reads.leaves(trained.config) if key.startswith(('model.', 'optimizer.', 'average.'))}
     unread = {key for key in keys - trained.read if '.'.join(key.split('.')[:2]) not in ELSEWHERE}
     assert not unread, f'nothing reads {", ".join(sorted(unread))}'
+
+
+def test_unknown_options_and_terms_are_refused_before_a_run(trained):
+    """Nothing is compiled for it. The check of the terms also shows that the objectives of all players are traced."""
+    build, sources = experiment.load(trained.config.experiment), {}
+    for path in [path for path, value in parts_of(trained.config) if is_named(value)]:
+        config = trained.config.copy_and_resolve_references()
+        with config.unlocked():
+            at(config, path)['unknown'] = 1
+        with pytest.raises(ConfigError, match=rf'config.*{path.split(".")[-1]}.unknown: .* has no such option'):
+            declared(config, build, sources)
+    config = trained.config.copy_and_resolve_references()
+    if not config.losses:
+        return
+    player = [*config.losses][-1]
+    config.losses[player]['unknown'] = 1.0
+    schedule = declared(config, build, sources)
+    with pytest.raises(ConfigError, match=f'config.losses.{player}.unknown: {player} offers no such term'):
+        check_first_step(schedule[:1], trained.start)
+
+
+def parts_of(config, path=''):
+    """Yields the parts of a config by dotted key, at any depth."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield f'{path}{key}', value
+            yield from parts_of(value, f'{path}{key}.')
 
 
 def test_two_calls_are_finite(trained):

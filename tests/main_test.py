@@ -101,6 +101,8 @@ BAD = {
     'unknown key': (['--config.train.stepz=3'], 2, 'unknown key config.train.stepz: did you mean config.train.steps?'),
     'wrong type': (['--config.train.steps=1e3'], 2, "config.train.steps=1e3: '1e3' is not a whole number"),
     'unknown term': (['--config.losses.generator.kl=1.0', '--workdir={tmp}/term'], 2, 'it offers adversarial'),
+    'misspelt term': (['--config.losses.generator.adversaria=1.0'], 2, 'did you mean adversarial?'),
+    'unknown option': (['--config.model.networks.feature=(3,)'], 2, 'dense has no such option; it has features (did'),
     'no number': (['--config.losses.generator.kl=high'], 2, 'the weight of a term is a number'),
     'unknown player': (['--config.losses.generatr.kl=1.0'], 2, 'did you mean config.losses.generator?'),
     'unknown flag': (['--wrkdir=x'], 2, 'unknown flag --wrkdir: did you mean --workdir?'),
@@ -152,6 +154,7 @@ def test_bad_input_is_one_line_and_an_exit_code(name, tmp_path, capsys, monkeypa
     line = error.strip().splitlines()[-1]
     assert found == code and text in line and line.startswith('genlab: '), error
     assert 'Traceback' not in error
+    assert not [*tmp_path.iterdir()]
 
 
 def test_help_is_no_error(capsys):

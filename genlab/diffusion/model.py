@@ -18,7 +18,7 @@ from genlab.abilities import Variables
 from genlab.diffusion import augmentation, predictions, processes, times
 from genlab.diffusion.processes import Process
 from genlab.diffusion.settings import chain
-from genlab.errors import ConfigError, choose
+from genlab.errors import ConfigError, choose, meant
 from genlab.networks.diffusion.dit import DiT
 from genlab.networks.diffusion.points import PointNetwork
 from genlab.networks.diffusion.unet import UNet
@@ -123,7 +123,8 @@ def _network(settings: ConfigDict, channels: int) -> nn.Module:
     known = {field.name for field in dataclasses.fields(make)} - {'parent', 'name'}
     if unknown := sorted({*fields} - known):
         raise ConfigError(
-            f'config.model.network.{unknown[0]}: {chosen.name} has no such field; it has {", ".join(sorted(known))}'
+            f'config.model.network.{unknown[0]}: {chosen.name} has no such option; it has {", ".join(sorted(known))}'
+            f'{meant(unknown[0], known)}'
         )
     given = {
         'channels': channels * (2 if settings.learned_variance else 1),

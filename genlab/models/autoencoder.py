@@ -280,6 +280,7 @@ def from_config(config: ConfigDict, axis: str | None = None) -> Stack:
 def blocks(config: ConfigDict) -> dict[str, Block]:
     """Makes block_1, block_2, ... from the data up. Together they have the layers of a single block."""
     model = config.model
+    choices.bind(NETWORKS, model.networks, 'config.model.networks')  # a check, before an option is read
     features = tuple(model.networks.features)
     widths = [(width,) for width in features] if model.greedy else [features]
     shapes = [example_shape(config), *widths]

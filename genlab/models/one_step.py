@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from genlab import conditioning
+from genlab import choices, conditioning
 from genlab.abilities import Batch, Variables
 from genlab.conditioning import Condition
 from genlab.config import ramp_steps
 from genlab.data.source import example_shape
 from genlab.diffusion import conditions, denoising, generation, one_step, times
+from genlab.diffusion.measures import BOUNDS
 from genlab.diffusion.model import TIMES, Model, make_model
 from genlab.diffusion.processes import Process, diffuse, like
 from genlab.diffusion.samplers import Sampler, solve
@@ -292,6 +293,7 @@ def _condition_of(jumper: OneStep, batch: Batch) -> Condition:
 def check(config: ConfigDict) -> None:
     """Raises ConfigError if parts of the config contradict each other."""
     model = config.model
+    choices.bind(BOUNDS, model.bound, 'config.model.bound')
     if model.augmentation:
         raise ConfigError(
             f'config.model.augmentation={model.augmentation}: one-step models do not support it: set it to 0'

@@ -241,6 +241,8 @@ def from_config(config: ConfigDict, tokenizer: Tokenizer | None = None) -> Prior
         )
     shared: dict[str, Any] = dict(classes=model.classes, words=model.words, dtype=jnp.dtype(model.dtype))
     above, above_grid = '', Grid((0, 0), 0)
+    if len(grids) == 1:  # a check: there is no other grid
+        choices.bind({'none': lambda: None, **NETWORKS}, model.lower, 'config.model.lower')
     for field, grid in grids.items():
         name = PLAYER if len(grids) == 1 else field
         grid = grid._replace(above=above_grid.shape, above_entries=above_grid.entries, **shared)

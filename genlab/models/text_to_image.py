@@ -301,7 +301,7 @@ def generator_terms(model: TextToImage, variables: Variables, batch: Batch, keys
 
     adversarial: loss of images with their captions, over all scales and depths.
     contrastive: how badly the matcher finds the caption of an image among all of the batch (equation 9).
-    absolute_error: error of an upsampler, the mean distance to the true image per value.
+    absolute_error, squared_error: of an upsampler, mean distances to the true image per value.
     """
     del step
     condition = from_batch(model.conditions, batch)
@@ -312,7 +312,9 @@ def generator_terms(model: TextToImage, variables: Variables, batch: Batch, keys
     if model.nets.matcher is not None:
         terms['contrastive'] = lambda: _matched(model, variables, fakes[0], condition['caption'])[0]
     if model.input:
-        terms['absolute_error'] = jnp.abs(fakes[0] - batch['x']).mean((1, 2, 3))
+        error = fakes[0] - batch['x']
+        terms['absolute_error'] = jnp.abs(error).mean((1, 2, 3))
+        terms['squared_error'] = jnp.square(error).mean((1, 2, 3))
     return terms, stats
 
 

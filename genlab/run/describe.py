@@ -13,10 +13,16 @@ from ml_collections import ConfigDict
 from genlab.experiment import Build
 from genlab.training import parallel
 from genlab.training.program import make_init, outline, programs
+from genlab.training.state import State
 
 
 def describe(config: ConfigDict, build: Build) -> dict[str, dict]:
-    """Returns network -> {'parameters': total, 'modules': [{'path', 'type', 'output', 'parameters'}, ...]}.
+    """Returns network -> {'parameters': total, 'modules': [{'path', 'type', 'output', 'parameters'}, ...]}."""
+    return described(config, build)[0]
+
+
+def described(config: ConfigDict, build: Build) -> tuple[dict[str, dict], State]:
+    """Returns what `describe` does, and the shapes of the state before the first step.
 
     Computes nothing and reads no examples, only what the data declare. Counts the collection 'constants' (e.g. a fixed
     position table) as papers do: it is saved but never trained.
@@ -26,10 +32,11 @@ def describe(config: ConfigDict, build: Build) -> dict[str, dict]:
     with nn.intercept_methods(lambda *call: _note(calls, *call)):
         state = outline(make_init(program))
     held = {network: [params, state.stats[network].get('constants', {})] for network, params in state.params.items()}
-    return {
+    networks = {
         network: {'parameters': count(trees), 'modules': _modules(network, trees, calls)}
         for network, trees in held.items()
     }
+    return networks, state
 
 
 def totals(networks: dict[str, dict]) -> dict[str, int]:

@@ -16,15 +16,16 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from genlab import main
+from genlab import experiment, main
 from genlab.choices import is_named
 from genlab.config import RAMP, at, check_key, put, with_ramp_steps
-from genlab.errors import ConfigError, meant
+from genlab.data.source import Source
+from genlab.errors import ConfigError, UserError, meant
 from genlab.run import terminal, workdir
 from genlab.run.files import path_of
 from genlab.run.platform import set_up_jax
 from genlab.sweep import hyper, trials
-from genlab.training import optimizers
+from genlab.training.program import check_first_step, declared
 
 PREFIX = 'sweep_'  # of the generators in a config file
 
@@ -65,7 +66,8 @@ def applied(config: ConfigDict, trial: Mapping[str, Any]) -> dict[str, Any]:
       The overrides with the values that the config holds afterwards, so that 1 and 1.0 of a rate are the same trial.
 
     Raises:
-      ConfigError: a key is unknown, an optimizer has no such option, or a value is not of the type of its key.
+      ConfigError: a key is unknown, or a value is not of the type of its key. `check` tells whether options of choices
+        are known.
     """
     trial = dict(sorted(hyper.merged([trial]).items()))
     words = {trials.argument(key, value): key for key, value in trial.items()}
@@ -85,9 +87,6 @@ def applied(config: ConfigDict, trial: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f'sweep: config.{words[word]}={value!r}: give a number, a string or a tuple')
         main.select(config, word)
     main.leave_source(config, {word.partition('=')[0] for word in words})
-    for player in dict.fromkeys(key.split('.')[1] for key in trial if key.startswith('optimizer.')):
-        # An option that the config does not hold passes the lock: the optimizer's own signature is asked.
-        optimizers.build(config.optimizer[player], config.train.steps, f'config.optimizer.{player}')
     return {key: _plain(at(config, key), trial[key]) for key in trial}
 
 
@@ -184,17 +183,54 @@ def listed(config: str, names: Sequence[str], folder: pathlib.Path, arguments: S
     return result
 
 
+def check(configs: Mapping[str, ConfigDict]) -> None:
+    """Raises where a trial would be refused at its start. Nothing is compiled, and no example is read.
+
+    Each trial is built. Trials whose networks and terms are the same share the check of the first step, which takes
+    the time of a trace.
+
+    Args:
+      configs: id -> config.
+
+    Raises:
+      ConfigError: it names the trial.
+    """
+    sources: dict[str, Source] = {}
+    traced = set()
+    for name, config in configs.items():
+        try:
+            schedule = declared(config, experiment.load(config.experiment), sources)
+            if (text := _traced(config)) not in traced:
+                check_first_step(schedule)
+                traced.add(text)
+        except UserError as error:
+            raise ConfigError(f'trial {name}: {error}') from None
+        except Exception as error:  # of a network, a value that no check knows
+            raise ConfigError(f'trial {name}: {type(error).__name__}: {" ".join(str(error).split())[:300]}') from error
+
+
+def _traced(config: ConfigDict) -> str:
+    """Returns what `check_first_step` depends on, as text: not rates, weights and seeds."""
+    held = workdir.plain(config)
+    shared = {key: held[key] for key in ('experiment', 'data', 'model', 'phases')}
+    optimizers = {player: {**chosen, 'learning_rate': 0} for player, chosen in held['optimizer'].items()}
+    named = {player: [*terms] for player, terms in held['losses'].items()}, [*held['average']], held['train']['order']
+    return json.dumps([shared, optimizers, *named], sort_keys=True)
+
+
 def run() -> None:
     """Prints the trials of the command's arguments as JSON."""
+    set_up_jax(only_compile=True)
     together, words = sys.argv[1] == '--together', [word for word in sys.argv[1:] if word != '--together']
     config, names, folder, *arguments = words
     found = listed(config, list(filter(None, names.split(','))), path_of(folder), arguments)
+    path = main.locate(f'--config={config}').removeprefix('--config=')
+    config_of = functools.partial(trial_config, path, arguments)
+    check({trial.id: config_of(trial.overrides) for trial in found})
     if together:
-        from genlab.sweep import vmapped  # imports all that trains
+        from genlab.sweep import vmapped  # which imports this module
 
-        set_up_jax()
-        path = main.locate(f'--config={config}').removeprefix('--config=')
-        vmapped.check(functools.partial(trial_config, path, arguments), [trial.overrides for trial in found])
+        vmapped.check(config_of, [trial.overrides for trial in found])
     terminal.show(json.dumps([trial._asdict() for trial in found], default=str))
 
 

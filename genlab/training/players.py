@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genlab.errors import ConfigError
+from genlab.errors import ConfigError, meant
+from genlab.noise import fold_in
 from genlab.training.state import State
 
 Schedule = Callable[[jax.Array], jax.Array] | float
@@ -41,7 +42,7 @@ class Player(NamedTuple):
 
 def example_keys(key: jax.Array, position: jax.Array) -> jax.Array:
     """Returns one key per example from its position [B] in the global batch: noise does not depend on the devices."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, position)
+    return fold_in(key, position)
 
 
 def make_step(
@@ -75,13 +76,13 @@ def make_step(
     """
 
     def step(state: State, batches: Mapping[str, jax.Array], key: jax.Array, due: frozenset[str] = frozenset()):
-        key = jax.random.fold_in(key, state.step)
+        key = fold_in(key, state.step)
         turns: Counter[str] = Counter()
         rows: dict[str, list[dict[str, jax.Array]]] = {}
         for name in order:
             turn, player = turns[name], _without(players[name], name, {*lazy} - due)
             batch = jax.tree.map(lambda leaf: leaf[turn], batches)
-            keys = example_keys(jax.random.fold_in(key, turn), batch['position'])
+            keys = example_keys(fold_in(key, turn), batch['position'])
             state, metrics = take_turn(state, name, player, batch, keys, axis, microbatches, skip_nonfinite)
             rows.setdefault(name, []).append(metrics)
             turns[name] += 1
@@ -96,6 +97,20 @@ def make_step(
         return state.replace(step=state.step + 1, average=move_averages(state, average)), metrics
 
     return step
+
+
+def check_terms(players: Mapping[str, Player], state: State, batch: Mapping[str, jax.Array], keys: jax.Array) -> None:
+    """Raises ConfigError where a player weighs a term that it does not offer. Takes no gradient.
+
+    Args:
+      players: by name.
+      state: before the first step.
+      batch: leaves [B, ...], prepared.
+      keys: one per example, [B].
+    """
+    for name, player in players.items():
+        terms, _ = player.objective(state.variables(), batch, keys, state.step)
+        _check_offered(name, terms, player.weights)
 
 
 def _without(player: Player, name: str, terms: Collection[str]) -> Player:
@@ -180,11 +195,7 @@ def _weigh(
     Returns:
       The metrics, scalars, and the collections that terms return in addition to their value.
     """
-    for term in weights:
-        if term not in terms:
-            raise ConfigError(
-                f'config.losses.{name}.{term}: {name} offers no such term; it offers {", ".join(sorted(terms))}'
-            )
+    _check_offered(name, terms, weights)
     metrics, collections = {}, []
     for term in weights:
         value = terms[term]() if callable(terms[term]) else terms[term]
@@ -195,6 +206,16 @@ def _weigh(
     summed = [term for term, weight in weights.items() if not (isinstance(weight, (int, float)) and weight == 0)]
     loss = jnp.asarray(sum(weights[term] * metrics[term] for term in summed), jnp.float32)
     return {**metrics, 'loss': loss}, collections
+
+
+def _check_offered(name: str, terms: Collection[str], weights: Collection[str]) -> None:
+    """Raises where a player weighs a term that its objective does not offer."""
+    for term in weights:
+        if term not in terms:
+            raise ConfigError(
+                f'config.losses.{name}.{term}: {name} offers no such term; it offers '
+                f'{", ".join(sorted(terms))}{meant(term, terms)}'
+            )
 
 
 def _agree(gradients: Tree, metrics: Tree, stats: Tree, axis: str | None) -> tuple[Tree, Tree, Tree]:

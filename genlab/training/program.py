@@ -23,6 +23,7 @@ from genlab.evaluation.evaluators import PARTS
 from genlab.evaluation.features.extractors import KINDS
 from genlab.evaluation.metrics.codes import METHODS
 from genlab.experiment import Build, Experiment
+from genlab.noise import fold_in
 from genlab.run.better import BETTER
 from genlab.sampling import rejection
 from genlab.training import parallel, totals
@@ -111,12 +112,57 @@ def programs(
     return [program(phase) for phase in schedule]
 
 
+def declared(config: ConfigDict, build: Build, sources: dict[str, data.Source] | None = None) -> list[Program]:
+    """Returns the programs of a config for one device, of which only shapes matter. No example is read.
+
+    Args:
+      config: of a run. It stays as it is.
+      build: of its experiment.
+      sources: see `programs`.
+
+    Raises:
+      ConfigError: a choice is unknown or has no such option, or numbers of the config do not fit together.
+    """
+    placement = parallel.place(config.placement, jax.devices()[:1])
+    return programs(config.copy_and_resolve_references(), build, placement, declared=True, sources=sources)
+
+
+def check_first_step(schedule: Sequence[Program], first: State | None = None) -> None:
+    """Raises where training would be refused at its first step, after all that `programs` checks. Compiles nothing.
+
+    Args:
+      schedule: of `declared`.
+      first: the shapes of the first state, where they are known.
+
+    Raises:
+      ConfigError: a network refuses its sizes, a phase changes the tree of the state, the config names an average of an
+        unknown network, or weighs a term that is not offered.
+    """
+    states = [first or outline(make_init(schedule[0])), *(outline(make_init(program)) for program in schedule[1:])]
+    _check_states(states)
+    for program, state in zip(schedule, states):
+        if check := program.experiment.check:
+
+            def offered(state, batch, keys, program=program, check=check):
+                check(state, program.prepare(batch, keys), keys)
+
+            size, row = program.config.data.batch_size, program.batches(0, 1, slice(0, 1))
+            batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[2:]), leaf.dtype), row)
+            keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size))
+            jax.eval_shape(offered, state, batch, keys)
+
+
 def check_states(schedule: Sequence[Program]) -> None:
     """Raises ConfigError if a phase changes the tree of the state, or the shape of a leaf."""
     if len(schedule) > 1:
-        first, *later = (outline(make_init(program)) for program in schedule)
-        for number, state in enumerate(later, 1):
-            _expect_same(first, state, f'config.phases[{number}]')
+        _check_states([outline(make_init(program)) for program in schedule])
+
+
+def _check_states(states: Sequence[State]) -> None:
+    """Raises where the states of the phases differ."""
+    first, *later = states
+    for number, state in enumerate(later, 1):
+        _expect_same(first, state, f'config.phases[{number}]')
 
 
 def _expect_same(first: State, other: State, where: str) -> None:
@@ -354,7 +400,7 @@ def take_step(program: Program, due: Due, state: State, batches, key_data: jax.A
       key_data: data of the seed's key.
     """
     data_key, step_key = jax.random.split(jax.random.wrap_key_data(key_data))
-    batches = _prepare_turns(program.prepare, batches, jax.random.fold_in(data_key, state.step))
+    batches = _prepare_turns(program.prepare, batches, fold_in(data_key, state.step))
     return program.step(due)(state, batches, step_key)
 
 
@@ -426,7 +472,7 @@ def _prepare_turns(prepare: Callable, batches, key: jax.Array):
     """Prepares batches with leaves [turns, B, ...], each example of each turn with a key of its own."""
 
     def one(turn, batch):
-        return prepare(batch, example_keys(jax.random.fold_in(key, turn), batch['position']))
+        return prepare(batch, example_keys(fold_in(key, turn), batch['position']))
 
     turns = [one(turn, jax.tree.map(lambda leaf: leaf[turn], batches)) for turn in range(batches['position'].shape[0])]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *turns)

@@ -279,5 +279,5 @@ def test_unknown_options_are_named():
         settings.model(named('points'), speed=3)
     config = config_of('ddpm')
     config.model.network.update(depth=3)
-    with pytest.raises(ConfigError, match='config.model.network.depth: unet has no such field'):
+    with pytest.raises(ConfigError, match='config.model.network.depth: unet has no such option'):
         started(config)

@@ -33,11 +33,22 @@ GAN, DDPM = str(ROOT / 'configs/gan.py'), str(ROOT / 'configs/ddpm.py')
         ({'train.sample_every': True}, 'its type is int'),
         ({'losses.generator.new': 'x'}, 'the weight of a term is a number'),
         ({'config.seed': 1, 'seed': 1}, 'config.seed is set twice'),
+        ({'losses.generator.adversaria': 1.0}, r'trial bad: .*offers no such term; .*did you mean adversarial\?'),
+        ({'losses.foo': 1.0}, 'unknown key config.losses.foo: config.losses has discriminator, generator'),
+        ({'model.networks': 'dens'}, r"trial bad: config.model.networks='dens': choose .*did you mean dense\?"),
+        ({'model.networks.feature': (3,)}, r'trial bad: .*dense has no such option; .*did you mean features\?'),
+        ({'model.pair': 'wassersten'}, r'did you mean wasserstein\?'),
+        ({'placement': 'fspd'}, r'did you mean fsdp\?'),
+        ({'experiment': 'gam'}, 'there is no experiments/gam.py'),
+        ({'average.generator': 2.0}, 'give a number from 0 to 1'),
+        ({'train.steps': 300}, 'config.train.steps=300 is not a multiple of config.train.steps_per_call=200'),
     ],
 )
 def test_wrong_overrides_are_refused_in_one_line(trial, line):
+    config = main.read(GAN)
     with pytest.raises(ConfigError, match=line) as error:
-        spec.applied(main.read(GAN), trial)
+        spec.applied(config, trial)
+        spec.check({'bad': config})
     assert '\n' not in str(error.value)
 
 
