@@ -1,4 +1,4 @@
-"""MaskGIT (Chang et al. 2022) over the codes of a VQ-VAE: all places are drawn in a few steps, the surest first.
+"""MaskGIT (Chang et al. 2022) over the codes of a VQ-VAE: a few steps draw all places, the most confident first.
 
     python -m genlab.main --config=configs/vq_vae.py
     python -m genlab.main --config=configs/prior_maskgit.py

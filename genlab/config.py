@@ -384,7 +384,7 @@ def phases(config: ConfigDict) -> Iterator[Phase]:
 
 
 def _check_overlays(overlays: object) -> None:
-    """Raises where `config.phases` does not have the form that `phases` describes."""
+    """Raises ConfigError if `config.phases` does not have the form that `phases` describes."""
     if not isinstance(overlays, (tuple, list)):
         raise ConfigError(f'config.phases={overlays!r}: give a tuple of overlays, one per phase')
     for number, overlay in enumerate(overlays):

@@ -53,8 +53,7 @@ def fold_in(keys: jax.Array, number: int | np.uint32 | jax.Array) -> jax.Array:
         shape = jnp.broadcast_shapes(keys.shape, low.shape)
         flat = jnp.broadcast_to(keys, shape).ravel(), jnp.broadcast_to(low, shape).ravel()
         return jax.vmap(jax.random.fold_in)(*flat).reshape(shape)
-    first, second = _words(keys)
-    words = threefry(first, second, jnp.zeros_like(low), low)
+    words = threefry(*_words(keys), jnp.zeros_like(low), low)
     return jax.random.wrap_key_data(jnp.stack(words, -1), impl=THREEFRY)
 
 
@@ -83,9 +82,10 @@ def _written_out(keys: jax.Array) -> bool:
     return str(jax.random.key_impl(keys)) == THREEFRY
 
 
-def _words(keys: jax.Array) -> tuple[jax.Array, ...]:
+def _words(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the two words of keys, each of the shape of the keys."""
-    return jnp.unstack(jax.random.key_data(keys), axis=-1)
+    first, second = jnp.unstack(jax.random.key_data(keys), axis=-1)
+    return first, second
 
 
 def threefry(

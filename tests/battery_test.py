@@ -151,7 +151,7 @@ def test_all_shards_are_equal(trained):
 
 
 def test_two_and_two_are_four(trained):
-    """A run that goes on from a copy of its state on the host is the run that was never interrupted, bit by bit."""
+    """A run that continues from a copy of its state on the host is the run that was never interrupted, bit by bit."""
     host = jax.device_get(trained.two)
     again = trained.run(parallel.replicate(trained.placement, host), 2, 2)
     for path, leaf in jax.tree.leaves_with_path(trained.four):

@@ -43,7 +43,7 @@ def check(arguments):
     ours = main.of_choices(config, [f'--{name}={value}' for name, value in given.items()])
     for name, value in given.items():
         if not name.startswith('config.'):
-            assert name in flags.FLAGS, f'--{name} is no flag'
+            assert name in flags.FLAGS, f'--{name} is not a flag'
         elif not main.is_new_term(config, f'--{name}={value}') and f'--{name}={value}' not in ours:
             check_key(config, name.removeprefix('config.'))
     for argument in ours:

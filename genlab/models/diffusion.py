@@ -110,11 +110,11 @@ def terms(diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Ar
     target = predictions.target(settings.prediction, process, x0, epsilon, t, deviation)
     error = mean_squared_error(prediction, target)
 
-    def weighed(name: str) -> jax.Array:
+    def weighted(name: str) -> jax.Array:
         return error * predictions.error_ratio(settings.prediction, name, process, t, deviation)
 
     def min_snr() -> jax.Array:
-        return jnp.minimum(jnp.exp(log_snr(process, t)), settings.gamma) * weighed('x0')
+        return jnp.minimum(jnp.exp(log_snr(process, t)), settings.gamma) * weighted('x0')
 
     def variance() -> jax.Array:
         steps = settings.times.steps
@@ -126,7 +126,7 @@ def terms(diffusion: Diffusion, variables: Variables, batch: Batch, keys: jax.Ar
         ends = bounds.prior(process, x0) + bounds.reconstruction(process, x0, first, levels)
         return bits * (ends + process.end * bounds.continuous(process, epsilon, estimate, t))
 
-    offered = {name: lambda name=name: weighed(name) for name in predictions.PREDICTIONS}
+    offered = {name: lambda name=name: weighted(name) for name in predictions.PREDICTIONS}
     return {**offered, 'min_snr': min_snr, 'variance': variance, 'bound': bound}, collections
 
 

@@ -65,7 +65,7 @@ def init(hidden: HiddenMarkov, batch: Batch, key: jax.Array) -> State:
 
 
 def start(state: State, source: Source, placement: Any, *, batch_size: int) -> State:
-    """Warns where a batch is not the whole training set, once or several times; returns the state."""
+    """Warns if a batch is not a multiple of the whole training set; returns the state."""
     count = len(source)
     if batch_size % count and jax.process_index() == 0:
         warn(

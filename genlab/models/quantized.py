@@ -235,8 +235,8 @@ def quantizer_of(config: ConfigDict, axis: str | None) -> Quantizer | ScalarQuan
         ConfigError: the player `vae` has a weight for the term `codebook` and no gradients train one, or vice versa.
     """
     quantizer = choices.bind(QUANTIZERS, config.model.quantizer, 'config.model.quantizer')(axis)
-    weighed = 'vae' in config.losses and 'codebook' in config.losses.vae
-    if isinstance(quantizer, Quantizer) and 'vae' in config.losses and (quantizer.decay == 0) != weighed:
+    weighted = 'vae' in config.losses and 'codebook' in config.losses.vae
+    if isinstance(quantizer, Quantizer) and 'vae' in config.losses and (quantizer.decay == 0) != weighted:
         raise ConfigError(
             f'config.model.quantizer.decay={quantizer.decay}: a codebook learns by moving averages, or from gradients: '
             'set config.losses.vae.codebook if and only if the decay is 0'

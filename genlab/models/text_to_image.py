@@ -251,7 +251,7 @@ def discriminate(
 ) -> Predictions:
     """Returns the predictions of the discriminator for images of several scales and K captions each, [B, K, L].
 
-    sets: number of batches in B, whose examples do not see one another.
+    sets: number of batches in B, whose examples do not see each other.
     """
     own = variables['discriminator']
     return cast(Predictions, _apply(model.nets.discriminator, own, images, captions=captions, sets=sets)[0])

@@ -136,7 +136,7 @@ def negative_log_likelihood(vae: VAE, drawn: Inference, x: jax.Array) -> jax.Arr
     return vae.likelihood.negative_log(x, drawn.location, drawn.log_scale) + vae.to_levels
 
 
-def weigh(vae: VAE, drawn: Inference, x: jax.Array) -> jax.Array:
+def log_importance(vae: VAE, drawn: Inference, x: jax.Array) -> jax.Array:
     """Computes log p(x, z) - log q(z | x) of examples x [B, ...], nats [B]."""
     ratio = divergences.log_normal(drawn.z, *drawn.prior) - divergences.log_normal(drawn.z, *drawn.posterior)
     return ratio.sum(1) - negative_log_likelihood(vae, drawn, x)
@@ -161,7 +161,7 @@ def terms(vae: VAE, variables: Variables, batch: Batch, keys: jax.Array, step: j
         @jax.checkpoint  # keeps memory independent of the number of samples
         def one(number: jax.Array) -> jax.Array:
             epsilon = normal(keys, (vae.size,), 'posterior', number)
-            return weigh(vae, draw(vae, variables, batch, upward, epsilon), batch['x'])
+            return log_importance(vae, draw(vae, variables, batch, upward, epsilon), batch['x'])
 
         return -divergences.importance_bound(jax.lax.map(one, jnp.arange(vae.importance)))
 
@@ -240,7 +240,7 @@ def measure(vae: VAE, variables: Variables, batch: Batch, keys: jax.Array) -> di
 def log_weight(vae: VAE, variables: Variables, batch: Batch, keys: jax.Array) -> jax.Array:
     """Computes log p(x, z) - log q(z | x) for one latent per key, nats [B]."""
     epsilon = normal(keys, (vae.size,), 'posterior')
-    return weigh(vae, draw(vae, variables, batch, infer(vae, variables, batch), epsilon), batch['x'])
+    return log_importance(vae, draw(vae, variables, batch, infer(vae, variables, batch), epsilon), batch['x'])
 
 
 def reconstruct(vae: VAE, variables: Variables, batch: Batch, keys: jax.Array) -> dict[str, jax.Array]:
@@ -315,9 +315,9 @@ def from_config(config: ConfigDict, axis: str | None = None) -> VAE:
 def check(config: ConfigDict) -> None:
     """Raises ConfigError if a loss or a likelihood lacks a setting that it needs."""
     model = config.model
-    weighed = config.losses.vae if 'vae' in config.losses else {}
+    weighted = config.losses.vae if 'vae' in config.losses else {}
     for term, key in NEEDS.items():
-        if term in weighed and not model[key]:
+        if term in weighted and not model[key]:
             raise ConfigError(f'config.losses.vae.{term} needs config.model.{key} above 0: set it')
     choices.bind(NETWORKS, model.networks, 'config.model.networks')
     _scale_of(config)

@@ -183,9 +183,9 @@ def from_config(config: ConfigDict, axis: str | None, perceptual: nn.Module | No
     """
     make = choices.bind(patches.DISCRIMINATORS, config.model.discriminator, 'config.model.discriminator')
     pair = choose(PAIRS, config.model.pair, 'config.model.pair')
-    weighed = weights(config, 'vae') if 'vae' in config.losses else {}
-    errors = {name: weight for name, weight in weighed.items() if name in ERRORS and (callable(weight) or weight)}
-    if not errors and 'adversarial' in weighed:
+    weighted = weights(config, 'vae') if 'vae' in config.losses else {}
+    errors = {name: weight for name, weight in weighted.items() if name in ERRORS and (callable(weight) or weight)}
+    if not errors and 'adversarial' in weighted:
         raise ConfigError(
             f'config.losses.vae.adversarial is balanced with the errors of the reconstruction: give a weight to one of '
             f'{", ".join(ERRORS)}'

@@ -48,7 +48,7 @@ def say(text: str, stream: TextIO | None = None) -> bool:
 
 
 def show(text: str) -> None:
-    """Prints the result of a command on stdout, whether or not anybody reads it."""
+    """Prints the result of a command on stdout, whether or not it is read."""
     say(f'{text}\n', sys.stdout)
 
 

@@ -206,7 +206,7 @@ def _commit() -> str | None:
         ).stdout.strip()
 
     try:
-        # Raises where this file belongs to no commit: an installation may lie within another checkout.
+        # Raises if this file belongs to no commit: an installation may be inside another checkout.
         git('ls-files', '--error-unmatch', pathlib.Path(__file__).name)
         return git('rev-parse', 'HEAD') + ('+' if git('status', '--porcelain', '--untracked-files=no') else '')
     except (OSError, subprocess.SubprocessError):

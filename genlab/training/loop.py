@@ -343,19 +343,19 @@ class Loop:
         """Writes one line of metrics: their means since the last line."""
         sums = self.read_totals()
         rate, images = self.clock.lap(self.step), self.program.config.data.batch_size * self.program.calls[1]
-        row = {
-            **totals.means(sums),
+        means = totals.means(sums)
+        speed = {
             'steps_per_second': rate,
             'images_per_second': rate * images,
             'seconds': time.perf_counter() - self.began,
         }
         if self.config.train.on_nan == 'skip':
-            row['skipped'] = int(sums['skipped'].sum)  # a count, not a mean
-            self.stuck = self.stuck + self.step - self.lined if row.pop('any_skipped') == 1 else 0
+            means['skipped'] = int(sums['skipped'].sum)  # a count, not a mean
+            self.stuck = self.stuck + self.step - self.lined if means.pop('any_skipped') == 1 else 0
         with self.clock.pause():
-            if not self.written(lambda: self.log.write(self.step, row)):
+            if not self.written(lambda: self.log.write(self.step, {**means, **speed})):
                 return  # the sums stay for the checkpoint
-            self.progress.update(self.step, row)
+            self.progress.update(self.step, means)  # it shows its own speed
         if self.stuck >= SKIPS:
             self.give_up(f'each of the last {self.stuck} steps skipped an update that was not finite', self.step)
         self.lined, self.totals = self.step, self.fresh_totals()

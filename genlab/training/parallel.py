@@ -144,7 +144,7 @@ def place(name: str, devices: list | None = None, tensor: int = 1) -> Placement:
 
 
 def _check_tensor(tensor: int, devices: list) -> None:
-    """Raises where `tensor` devices cannot be a group: of one process, or of whole processes."""
+    """Raises ConfigError if `tensor` devices cannot form a group of one process, or of whole processes."""
     if tensor < 1 or len(devices) % tensor:
         raise ConfigError(f'config.tensor={tensor} does not divide the {len(devices)} devices: take a divisor of them')
     local = sum(device.process_index == devices[0].process_index for device in devices)
@@ -245,7 +245,7 @@ class Throttle:
     """Bounds the calls that are dispatched but not done to `IN_FLIGHT`, without ever draining the devices.
 
     XLA's CPU client blocks a thread of its pool when 32 computations of a device are in flight. Two devices in each of
-    two processes then stop for ever: the blocked thread is the one that the collective in progress needs. Elsewhere the
+    two processes then deadlock: the blocked thread is the one that the collective in progress needs. Elsewhere the
     bound keeps few batches in memory, and answers a signal soon.
     """
 

@@ -153,7 +153,7 @@ def check_first_step(schedule: Sequence[Program], first: State | None = None) ->
 
 
 def check_states(schedule: Sequence[Program]) -> None:
-    """Raises where a phase changes the tree of the state, or the shape of a leaf."""
+    """Raises ConfigError if a phase changes the tree of the state, or the shape of a leaf."""
     if len(schedule) > 1:
         _check_states([outline(make_init(program)) for program in schedule])
 
@@ -166,7 +166,7 @@ def _check_states(states: Sequence[State]) -> None:
 
 
 def _expect_same(first: State, other: State, where: str) -> None:
-    """Raises where the states of two phases differ in a leaf or a shape."""
+    """Raises ConfigError if the states of two phases differ in a leaf or a shape."""
 
     def leaves(state):
         return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(state)}
@@ -452,7 +452,7 @@ def fold(program: Program, batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def metric_names(program: Program, placement: parallel.Placement, state: State) -> list[str]:
-    """Returns the metrics of a step, found without running it. Raises if a loss weighs a term that is not offered.
+    """Returns the metrics of a step, found without running it. Raises if a loss has a weight for an unknown term.
 
     Shapes and shardings are those of a compiled call, so `make_call` finds the step traced already."""
     due = frozenset(program.experiment.lazy)  # all of them: a metric that is missing from a step is not counted

@@ -118,5 +118,7 @@ def test_the_classifier_of_the_data_becomes_the_perceptual_network(begun, monkey
 def test_an_adversarial_term_needs_an_error_to_balance_it():
     config = config_of()
     del config.losses.vae.absolute_error, config.losses.vae.perceptual
-    with pytest.raises(ConfigError, match='is balanced with the errors of the .* weigh one of reconstruction, abs'):
+    with pytest.raises(
+        ConfigError, match='is balanced with the errors of the .* give a weight to one of reconstruction, abs'
+    ):
         build(config)

@@ -71,7 +71,7 @@ def test_gradients_are_finite_at_extreme_scales():
 
 
 def test_shapes_are_checked():
-    with pytest.raises(ValueError, match='no multiple of 10'):
+    with pytest.raises(ValueError, match='not a multiple of 10'):
         mixtures.mixture(jnp.zeros((2, 12)), 3)
     with pytest.raises(AssertionError):
         mixtures.mixture_of_logistics(jnp.zeros((2, 4, 4, 1)), jnp.zeros((2, 4, 3, 3)))

@@ -245,7 +245,7 @@ def test_a_longer_run_is_refused_if_a_ramp_of_a_phase_or_of_the_model_lasts_to_i
 
 def test_checkpoints_without_their_config_are_refused(tmp_path):
     (tmp_path / 'checkpoints' / '40').mkdir(parents=True)
-    with pytest.raises(ConfigError, match='it holds checkpoint 40 but no config.json: put that of the run back'):
+    with pytest.raises(ConfigError, match='it holds checkpoint 40 but no config.json: put back the config of the run'):
         workdir.claim(tmp_path, run_config())
     assert not (tmp_path / 'config.json').exists()
 

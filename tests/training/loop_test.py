@@ -360,7 +360,7 @@ def test_phases_change_the_config_and_keep_the_state(whole, tmp_path):
 
 
 def test_another_config_is_refused_except_for_free_keys(whole):
-    with pytest.raises(ConfigError, match='different data.batch_size, seed'):
+    with pytest.raises(ConfigError, match=r'another config \(different data.batch_size, seed\)'):
         go(toy(**{'seed': 1, 'data.batch_size': 16}), whole)
     go(toy(**{'train.log_every': 4, 'placement': 'fsdp', 'checkpoint.keep': 1}), whole)
 

@@ -179,7 +179,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_columns(shown: str, columns: Sequence[str]) -> None:
-    """Raises where the first line names no columns of values, or a column twice. `shown`: the path, for messages."""
+    """Raises ConfigError if the first line names no columns of values, or a column twice.
+
+    shown: the path, for messages.
+    """
     if not {*columns} - {NAMING}:
         raise ConfigError(f'{shown} has no column of values: write a line of column names, and a line per time')
     for name in columns:

@@ -33,7 +33,7 @@ def pyramid(images: jax.Array, scales: int) -> Images:
 
 
 def _check_sides(resolution: int, *settings: tuple[int, ...]) -> None:
-    """Raises where settings have fewer entries than there are sides 4, 8, ..., resolution."""
+    """Raises ValueError if settings have fewer entries than there are sides 4, 8, ..., resolution."""
     sides, shortest = doublings(resolution) + 1, min(map(len, settings))
     if shortest < sides:
         raise ValueError(
@@ -221,7 +221,7 @@ class Discriminator(nn.Module):
             images: images of the sides resolution, resolution / 2, ..., [B, S, S, channels] each.
             train: no effect here.
             captions: K captions of each image, int32 [B, K, L].
-            sets: number of batches in B, real and generated ones, whose examples are not to see one another.
+            sets: number of batches in B, real and generated ones, whose examples must not see each other.
 
         Returns:
             Per scale, the predictions at the sides below its own, and last the one of the whole image (one place).

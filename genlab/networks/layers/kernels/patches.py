@@ -60,7 +60,7 @@ def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     Returns:
         Outputs [B, *output, O].
     """
-    if geometry.small and winograd.pays(geometry.output, kernel.shape, x.dtype):
+    if geometry.small and winograd.is_faster(geometry.output, kernel.shape, x.dtype):
         return winograd.convolve(x, kernel, geometry.padding)
     if _sliding(geometry):
         return plain(x, kernel, geometry)  # XLA's own loop is as fast and needs no memory for patches

@@ -14,7 +14,7 @@ from jax import lax
 SIDE, CHANNELS = 16, 128
 
 
-def pays(output: tuple[int, int], kernel: tuple[int, ...], dtype: jnp.dtype) -> bool:
+def is_faster(output: tuple[int, int], kernel: tuple[int, ...], dtype: jnp.dtype) -> bool:
     """Tells whether this algorithm is faster and accurate enough. It is too inaccurate in bfloat16.
 
     Args:
