@@ -141,7 +141,7 @@ def make(arguments: argparse.Namespace, base: Sequence[str], words: Sequence[str
     launcher = choose_launcher(arguments, folder)
     sweep = trials.Sweep(arguments.config, arguments.sweep, list(base), folder, layout)
     trials.check(sweep)
-    found = checked(arguments.config, arguments.sweep, folder, base, arguments.vmap > 1)
+    found = checked(arguments.config, arguments.sweep, folder, base, devices(arguments), arguments.vmap > 1)
     found, rungs = search.plan(found, arguments.search, arguments.budget)
     if arguments.dry_run:
         if rungs:
@@ -158,6 +158,14 @@ def make(arguments: argparse.Namespace, base: Sequence[str], words: Sequence[str
     if code:
         terminal.say(f'the same command runs what is missing: python -m genlab.sweep {shlex.join(words)}\n')
     return code
+
+
+def devices(arguments: argparse.Namespace) -> int:
+    """Returns the devices of a trial, as far as the command tells: those that are found may be more."""
+    if arguments.launcher in CLOUD:
+        shape = cloud.slice_of(arguments.topology)
+        return shape.hosts * shape.chips * arguments.slices
+    return arguments.processes * max(arguments.devices, 1)
 
 
 def default_folder(config: str, sweep: str) -> str:
@@ -202,7 +210,7 @@ def plan(arguments: argparse.Namespace, folder: pathlib.Path, base: Sequence[str
 
 
 def checked(
-    config: str, sweep: str, folder: pathlib.Path, base: Sequence[str], together: bool = False
+    config: str, sweep: str, folder: pathlib.Path, base: Sequence[str], devices: int = 1, together: bool = False
 ) -> list[trials.Trial]:
     """Returns the trials, listed and checked by a process of its own, which imports JAX.
 
@@ -211,9 +219,11 @@ def checked(
       sweep: the value of --sweep.
       folder: of the sweep.
       base: arguments that all trials share.
+      devices: of each trial.
       together: whether the trials are trained as one program.
     """
-    words = [sys.executable, '-m', 'genlab.sweep.spec', *['--together'][:together], config, sweep, str(folder), *base]
+    words = [sys.executable, '-m', 'genlab.sweep.spec', *['--together'][:together]]
+    words += [config, sweep, str(folder), str(devices), *base]
     process = subprocess.run(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     if process.returncode:
         raise SystemExit(process.returncode)  # it has said why

@@ -1,8 +1,9 @@
 """The trials that a config file and a command describe, each checked against the locked config.
 
-    python -m genlab.sweep.spec CONFIG NAMES FOLDER ARGUMENT...
+    python -m genlab.sweep.spec CONFIG NAMES FOLDER DEVICES ARGUMENT...
 
-prints them as JSON. It is a process of its own because configs import JAX, which the sweeping process does not need.
+prints them as JSON. DEVICES is the number that each trial has. It is a process of its own because configs import JAX,
+which the sweeping process does not need.
 """
 
 import functools
@@ -25,6 +26,7 @@ from genlab.run import terminal, workdir
 from genlab.run.files import path_of
 from genlab.run.platform import set_up_jax
 from genlab.sweep import hyper, trials
+from genlab.training import parallel
 from genlab.training.program import check_first_step, declared
 
 PREFIX = 'sweep_'  # of the generators in a config file
@@ -183,7 +185,7 @@ def listed(config: str, names: Sequence[str], folder: pathlib.Path, arguments: S
     return result
 
 
-def check(configs: Mapping[str, ConfigDict]) -> None:
+def check(configs: Mapping[str, ConfigDict], devices: int = 1) -> None:
     """Raises where a trial would be refused at its start. Nothing is compiled, and no example is read.
 
     Each trial is built. Trials whose networks and terms are the same share the check of the first step, which takes
@@ -191,6 +193,7 @@ def check(configs: Mapping[str, ConfigDict]) -> None:
 
     Args:
       configs: id -> config.
+      devices: of each trial.
 
     Raises:
       ConfigError: it names the trial.
@@ -200,6 +203,9 @@ def check(configs: Mapping[str, ConfigDict]) -> None:
     for name, config in configs.items():
         try:
             schedule = declared(config, experiment.load(config.experiment), sources)
+            parts = parallel.parts(config.placement, devices, config.tensor)
+            for of in (program.config for program in schedule):
+                parallel.process_rows(of.data.batch_size, parts, of.train.microbatches)
             if (text := _traced(config)) not in traced:
                 check_first_step(schedule)
                 traced.add(text)
@@ -222,11 +228,11 @@ def run() -> None:
     """Prints the trials of the command's arguments as JSON."""
     set_up_jax(only_compile=True)
     together, words = sys.argv[1] == '--together', [word for word in sys.argv[1:] if word != '--together']
-    config, names, folder, *arguments = words
+    config, names, folder, devices, *arguments = words
     found = listed(config, list(filter(None, names.split(','))), path_of(folder), arguments)
     path = main.locate(f'--config={config}').removeprefix('--config=')
     config_of = functools.partial(trial_config, path, arguments)
-    check({trial.id: config_of(trial.overrides) for trial in found})
+    check({trial.id: config_of(trial.overrides) for trial in found}, int(devices))
     if together:
         from genlab.sweep import vmapped  # which imports this module
 

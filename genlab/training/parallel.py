@@ -135,18 +135,28 @@ def place(name: str, devices: list | None = None, tensor: int = 1) -> Placement:
         jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id)
     )
     if tensor != 1:
+        parts(name, len(devices), tensor)
         _check_tensor(tensor, devices)
-        if make is not sharded:
-            raise ConfigError(f'config.tensor={tensor} needs config.placement=fsdp')
         return sharded(devices, tensor)
     # One device needs no collectives, and their cost dominates small steps.
     return sharded(devices) if len(devices) == 1 else make(devices)
 
 
+def parts(name: str, devices: int, tensor: int) -> int:
+    """Returns into how many parts a batch is split, given `config.placement`, the devices and `config.tensor`.
+
+    Raises:
+      ConfigError: `tensor` does not suit the placement or the number of devices.
+    """
+    if tensor < 1 or devices % tensor:
+        raise ConfigError(f'config.tensor={tensor} does not divide the {devices} devices: take a divisor of them')
+    if tensor != 1 and PLACEMENTS[name] is not sharded:
+        raise ConfigError(f'config.tensor={tensor} needs config.placement=fsdp')
+    return devices // tensor
+
+
 def _check_tensor(tensor: int, devices: list) -> None:
     """Raises ConfigError if `tensor` devices cannot form a group of one process, or of whole processes."""
-    if tensor < 1 or len(devices) % tensor:
-        raise ConfigError(f'config.tensor={tensor} does not divide the {len(devices)} devices: take a divisor of them')
     local = sum(device.process_index == devices[0].process_index for device in devices)
     if local % tensor and tensor % local:
         raise ConfigError(

@@ -17,7 +17,8 @@ def test_the_manifest_of_the_page_is_what_its_command_prints(monkeypatch, capsys
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr('sys.argv', ['x'])
 
-    def checked(config, sweep, folder, base, together):  # in this process
+    def checked(config, sweep, folder, base, devices, together):  # in this process
+        assert devices == 256 and not together
         return spec.listed(config, sweep.split(','), folder, base)
 
     monkeypatch.setattr(command, 'checked', checked)

@@ -52,6 +52,21 @@ def test_wrong_overrides_are_refused_in_one_line(trial, line):
     assert '\n' not in str(error.value)
 
 
+def test_batches_and_groups_suit_the_devices_of_a_trial():
+    config = main.read(GAN)
+    spec.check({'good': config}, 64)
+    for devices, more, line in (
+        (3, {}, 'trial bad: config.data.batch_size=128 does not divide over 3 devices'),
+        (64, {'train.microbatches': 4}, 'does not divide over 64 devices x 4 microbatches'),
+        (2, {'tensor': 4, 'placement': 'fsdp'}, 'config.tensor=4 does not divide the 2 devices'),
+        (4, {'tensor': 4}, 'config.tensor=4 needs config.placement=fsdp'),
+    ):
+        config = main.read(GAN)
+        spec.applied(config, more)
+        with pytest.raises(ConfigError, match=line):
+            spec.check({'bad': config}, devices)
+
+
 def parsed(path, words):
     """Returns the config that the command makes of the arguments."""
     known = flags.FlagValues()
