@@ -13,6 +13,7 @@ True
 
 import math
 import zlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +89,7 @@ def _words(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
     return first, second
 
 
+@partial(jax.jit, static_argnames='rounds')  # traced once per shape: it is a hundred operations
 def threefry(
     first: jax.Array, second: jax.Array, high: jax.Array, low: jax.Array, rounds: int = 20
 ) -> tuple[jax.Array, jax.Array]:

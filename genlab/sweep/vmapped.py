@@ -110,7 +110,7 @@ def _init(parts: Sequence[Program], batch, key: jax.Array) -> State:
     """Returns the stacked state before the first step. Each trial uses its own batch and keys."""
     del batch, key
     state = lockstep.join([functools.partial(_one_init, part) for part in parts], (), ())
-    stopped = {STOPPED: {'trials': {'step': jnp.full(len(parts), -1)}}}
+    stopped = {STOPPED: {'trials': {'step': jnp.full(len(parts), -1, jnp.int32)}}}
     return state.replace(step=jnp.zeros((), jnp.int32), stats={**state.stats, **stopped})
 
 
@@ -146,12 +146,22 @@ def _one_step(program: Program, due: Due, step: jax.Array, own):
     new = after.params, after.stats, after.optimizer, after.average
     if program.config.train.on_nan == 'skip':
         return new, metrics, stopped
-    leaves = [leaf for leaf in jax.tree.leaves((new, metrics)) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
-    stopped = jnp.where((stopped < 0) & ~finite, step, stopped)
+    stopped = jnp.where((stopped < 0) & ~_finite((new, metrics)), step, stopped)
     going = stopped < 0
     new = jax.tree.map(lambda after, before: jnp.where(going, after, before), new, parts)
     return new, {name: jnp.where(going, value, jnp.nan) for name, value in metrics.items()}, stopped
+
+
+def _finite(tree: Any) -> jax.Array:
+    """Returns whether all numbers are finite: 0 times any other is NaN. Leaves of one shape need one sum between them.
+
+    A sum per leaf, let alone an `isfinite`, costs a tenth of a step of small layers."""
+    sums: dict[tuple, jax.Array] = {}
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            kind = leaf.shape, leaf.dtype
+            sums[kind] = sums.get(kind, 0) + 0 * leaf
+    return jnp.isfinite(sum(jnp.sum(zeros) for zeros in sums.values()))
 
 
 def part_of(state: State, number: int) -> tuple[State, int]:
