@@ -354,20 +354,35 @@ def stepped(
     return mapping.paths(jax.tree.map(lambda new, old: np.asarray(new - old), new.variables(), state.variables()))
 
 
+def images_stepped(
+    config: ConfigDict, variables: Mapping[str, Any], batch: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Runs one training step of ours in float64 on images: leaves [B, ...]. See `stepped`."""
+    with float64():
+        config.model.dtype = 'float64'
+        position = jnp.arange(len(batch['x']))
+        found = stepped(config, variables, jax.tree.map(wide, dict(batch)) | {'position': position}, jax.random.key(3))
+        config.model.dtype = 'float32'
+    return found
+
+
 def denoiser_stepped(
-    config: ConfigDict, variables: Mapping[str, Any], x: np.ndarray
+    config: ConfigDict, variables: Mapping[str, Any], x: np.ndarray, condition: Mapping[str, np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Runs one training step of a denoiser of ours in float64, without augmentation, dropout and warmup.
 
     Args:
-      config: of the run; its keys for these three are set to 0.
+      config: of the run; its keys for these three, and for the share of null conditions, are set to 0.
       variables: network -> collections.
       x: images [B, H, W, C].
+      condition: leaves of the batch [B, ...] that condition the network.
 
     Returns:
       The times [B] and the noise [B, H, W, C] of the step, and path -> change of the variable.
     """
-    config.model.augmentation, config.model.network.dropout, config.optimizer.denoiser.warmup = 0.0, 0.0, 0
+    config.model.augmentation, config.optimizer.denoiser.warmup, config.model.drop_condition = 0.0, 0, 0.0
+    if 'dropout' in config.model.network:
+        config.model.network.dropout = 0.0
     with float64():
         config.model.dtype = 'float64'
         key, position = jax.random.key(3), jnp.arange(len(x))
@@ -376,7 +391,8 @@ def denoiser_stepped(
         model = make_model(config, x.shape[1:])
         times = model.quantile(model.process({}), model.draw(position, keys, jnp.zeros((), jnp.int32)))
         epsilon = np.array(normal(keys, x.shape[1:], 'noise'))
-        found = stepped(config, variables, {'x': jnp.asarray(x, jnp.float64), 'position': position}, key)
+        batch = {'x': jnp.asarray(x, jnp.float64), 'position': position, **(condition or {})}
+        found = stepped(config, variables, batch, key)
         config.model.dtype = 'float32'
     return np.array(times), epsilon, found
 
