@@ -345,13 +345,18 @@ def stepped(
     outline = jax.eval_shape(made.init, batch, key)
     old = jax.tree.map(wide, dict(variables))
     zeros = lambda leaf: wide(jnp.zeros(leaf.shape, leaf.dtype))
-    params = {network: old[network]['params'] for network in outline.params}
+    params = {network: old[network].get('params', {}) for network in outline.params}
     stats = {network: {name: old[network][name] for name in found} for network, found in outline.stats.items()}
     average = {network: params[network] for network in outline.average}
     optimizer = jax.tree.map(zeros, outline.optimizer)  # moments and counts start at 0
     state = State(jnp.zeros((), jnp.int32), params, stats, optimizer, average)
     new = exactly(made.step, state, jax.tree.map(lambda leaf: leaf[None], dict(batch)), key)[0]
     return mapping.paths(jax.tree.map(lambda new, old: np.asarray(new - old), new.variables(), state.variables()))
+
+
+def keys_of(key: jax.Array, position: jax.Array) -> jax.Array:
+    """Returns the keys of the examples [B] at the first turn of the first step, from the key of the step."""
+    return players.example_keys(jax.random.fold_in(jax.random.fold_in(key, 0), 0), position)
 
 
 def images_stepped(
@@ -386,8 +391,7 @@ def denoiser_stepped(
     with float64():
         config.model.dtype = 'float64'
         key, position = jax.random.key(3), jnp.arange(len(x))
-        # The keys of the examples at the first turn of the first step.
-        keys = players.example_keys(jax.random.fold_in(jax.random.fold_in(key, 0), 0), position)
+        keys = keys_of(key, position)
         model = make_model(config, x.shape[1:])
         times = model.quantile(model.process({}), model.draw(position, keys, jnp.zeros((), jnp.int32)))
         epsilon = np.array(normal(keys, x.shape[1:], 'noise'))
@@ -464,6 +468,7 @@ def compare_update(
     table: Table,
     theirs: tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]],
     found: Mapping[str, np.ndarray],
+    without: tuple[str, ...] = (),
 ) -> None:
     """Compares the changes of parameters by one step of an optimizer, relative to the largest change.
 
@@ -476,10 +481,11 @@ def compare_update(
       table: of the network's file; its layouts are linear.
       theirs: changes and gradients of the peer's tensors by name.
       found: path -> change of our variables.
+      without: paths of variables that the peer holds in another scale, so that one rate moves them differently.
     """
     shapes = {path: array.shape for path, array in found.items()}
     moved, gradients = (mapping.to_ours(arrays, table, shapes, 'the change') for arrays in theirs)
-    paths = [path for path in moved if path.split('/')[1] == 'params']
+    paths = [path for path in moved if path.split('/')[1] == 'params' and path not in without]
     largest = max(np.abs(moved[path]).max() for path in paths)
     assert largest > 0
     worst, kept, count = 0.0, 0, 0

@@ -4,18 +4,42 @@ python -m benchmarks.parity.rosinality_vq_vae2 --source=FOLDER [--full] [--certi
 """
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import torch
+from ml_collections import ConfigDict
 
 from benchmarks.parity import compare
 from configs import vq_vae2
 from genlab.models import hierarchical_quantized
 
 
+def compare_step(
+    certificate: compare.Certificate,
+    config: ConfigDict,
+    peer: torch.nn.Module,
+    variables: Mapping[str, Any],
+    x: np.ndarray,
+) -> None:
+    """Compares one step of Adam on the peer's loss; x: [B, H, W, C]."""
+    config.model.variance, rates = 1.0, config.optimizer.vae
+    found = compare.images_stepped(config, variables, {'x': x})
+    moved = compare.Moved(peer)
+    optimizer = torch.optim.Adam(peer.parameters(), rates.learning_rate, (rates.b1, rates.b2), rates.epsilon)
+    with compare.widened():
+        images = compare.double(x)
+        output, commitment = peer(images)
+        (torch.nn.functional.mse_loss(output, images) + 0.25 * commitment.mean()).backward()
+    optimizer.step()
+    table = compare.table_of(certificate, config, 'vqvae')
+    compare.compare_update(certificate, 'VQ-VAE-2, Adam', table, moved.changes(), found)
+
+
 def main() -> None:
-    """Compares both encoders, the codes, the decoder and a step of the moving averages."""
+    """Compares both encoders, the codes, the decoder, a step of the moving averages, and a step of training."""
     options = compare.arguments(__doc__ or '', 'a checkout of rosinality/vq-vae-2-pytorch')
     sys.path.append(str(options.source))
     import vqvae
@@ -74,6 +98,8 @@ def main() -> None:
         both,
     )
     z = draw.standard_normal((2, 4, 4, size)).astype(np.float32)
+    before = [(quantizer, quantizer.state_dict()) for quantizer in (peer.quantize_t, peer.quantize_b)]
+    before = [(quantizer, {name: tensor.clone() for name, tensor in held.items()}) for quantizer, held in before]
     entries = peer.quantize_b(torch.from_numpy(z))[0].numpy()
     peer.quantize_t.train()(torch.from_numpy(z))
     _, moved = ours.quantizer.apply(variables['top_quantizer'], jnp.asarray(z), True, mutable=['codebook'])
@@ -91,6 +117,9 @@ def main() -> None:
             **{f'moved_{name}': array for name, array in expected.items()},
         }
         compare.write_fixture(options.fixture / 'rosinality_vq_vae2-vqvae.npz', tensors, inputs, output)
+    for quantizer, held in before:
+        quantizer.load_state_dict(held)
+    compare_step(certificate, config, peer, variables, np.tanh(x))
     certificate.write()
 
 
