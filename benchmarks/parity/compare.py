@@ -484,7 +484,7 @@ def compare_update(
       without: paths of variables that the peer holds in another scale, so that one rate moves them differently.
     """
     shapes = {path: array.shape for path, array in found.items()}
-    moved, gradients = (mapping.to_ours(arrays, table, shapes, 'the change') for arrays in theirs)
+    moved, gradients = (mapping.to_ours(arrays, table, shapes, 'the change', np.float64) for arrays in theirs)
     paths = [path for path in moved if path.split('/')[1] == 'params' and path not in without]
     largest = max(np.abs(moved[path]).max() for path in paths)
     assert largest > 0
