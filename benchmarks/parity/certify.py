@@ -33,9 +33,7 @@ SCRIPTS = {'pytorch_dcgan': 'dcgan'}  # record -> its script, where the names di
 NO_STEP = {
     'kl_f8': "not compared: the peer's loss has a perceptual network and a discriminator, ours has neither",
     'diffusers_vae': 'none: the peer has no training of it',
-    'stylegan2_ada': 'not compared',
     'taming_vqgan': "not compared: the peer's loss needs the weights of a perceptual network",
-    'rosinality_pixelsnail': 'not compared',
     'pclucas14_pixelcnn_pp': 'differs: transposed convolutions have other parameters for the same kernels',
 }
 FIGURES = {
