@@ -61,15 +61,24 @@ def main() -> None:
     tensors = compare.tensors_of(peer)
     variables = compare.converted(certificate, config, 'vqvae', tensors)
     ours = hierarchical_quantized.from_config(config)
+    config.model.dtype = 'float64'
+    exact = hierarchical_quantized.from_config(config)
+    config.model.dtype = 'float32'
     draw = np.random.default_rng(0)
-    x = draw.standard_normal((1 if options.full else 2, side, side, 1)).astype(np.float32)
+    x = draw.standard_normal((8 if options.full else 2, side, side, 1)).astype(np.float32)
     top_z = compare.compare(
         certificate,
         'VQ-VAE-2, top grid before quantisation',
         lambda x: peer.quantize_conv_t(peer.enc_t(peer.enc_b(x))),
         lambda x: ours.top_encoder.apply(variables['top_encoder'], ours.features.apply(variables['features'], x)),
         x,
+        (
+            peer,
+            lambda own, x: exact.top_encoder.apply(own['top_encoder'], exact.features.apply(own['features'], x)),
+            variables,
+        ),
     )
+    peer.float()
     with torch.no_grad():
         tensor = torch.from_numpy(x.transpose(0, 3, 1, 2))
         top, bottom, _, *codes = peer.encode(tensor)
@@ -84,10 +93,16 @@ def main() -> None:
     bottom_z = compare.compare(
         certificate,
         'VQ-VAE-2, bottom grid before quantisation, from a top grid',
-        lambda top: peer.quantize_conv_b(torch.cat([peer.dec_t(top), fixed], 1)),
+        lambda top: peer.quantize_conv_b(torch.cat([peer.dec_t(top), fixed.to(top.dtype)], 1)),
         lambda top: ours.bottom_encoder.apply(variables['bottom_encoder'], top, features),
         above,
+        (
+            peer,
+            lambda own, top: exact.bottom_encoder.apply(own, top, compare.wide(features)),
+            variables['bottom_encoder'],
+        ),
     )
+    peer.float()
     both = np.concatenate([above.repeat(2, 1).repeat(2, 2), below], -1)  # one input for both grids
     size = top.shape[-1]
     output = compare.compare(
@@ -96,7 +111,13 @@ def main() -> None:
         lambda both: peer.decode(both[:, :size, ::2, ::2], both[:, size:]),
         lambda both: ours.decoder.apply(variables['decoder'], both[:, ::2, ::2, :size], both[..., size:]),
         both,
+        (
+            peer,
+            lambda own, both: exact.decoder.apply(own, both[:, ::2, ::2, :size], both[..., size:]),
+            variables['decoder'],
+        ),
     )
+    peer.float()
     z = draw.standard_normal((2, 4, 4, size)).astype(np.float32)
     before = [(quantizer, quantizer.state_dict()) for quantizer in (peer.quantize_t, peer.quantize_b)]
     before = [(quantizer, {name: tensor.clone() for name, tensor in held.items()}) for quantizer, held in before]

@@ -71,8 +71,11 @@ def main() -> None:
     peer = compare.randomize(names['Model'](width, blocks, inner, entries, size, 0.25, 0.99))
     tensors = compare.tensors_of(peer)
     ours = quantized.from_config(config)
+    config.model.dtype = 'float64'
+    exact = quantized.from_config(config)
+    config.model.dtype = 'float32'
     draw, side = np.random.default_rng(0), config.data.resolution
-    x = draw.standard_normal((1 if options.full else 2, side, side, 3)).astype(np.float32)
+    x = draw.standard_normal((8 if options.full else 2, side, side, 3)).astype(np.float32)
     z = np.zeros((1, *ours.grid), np.float32)
     networks = {'encoder': (ours.encoder, x), 'quantizer': (ours.quantizer, z, False), 'decoder': (ours.decoder, z)}
     variables = compare.converted(certificate, config, 'vqvae', tensors, networks)
@@ -82,7 +85,9 @@ def main() -> None:
         lambda x: peer._pre_vq_conv(peer._encoder(x / 2)),
         lambda x: ours.encoder.apply(variables['encoder'], x),
         x,
+        (peer, exact.encoder.apply, variables['encoder']),
     )
+    peer.float()
     with torch.no_grad():
         _, found, _, encodings = peer._vq_vae(torch.from_numpy(np.ascontiguousarray(z.transpose(0, 3, 1, 2))))
     chosen = ours.quantizer.apply(variables['quantizer'], z, False)
@@ -97,7 +102,9 @@ def main() -> None:
         lambda z: 2 * peer._decoder(z),
         lambda z: ours.decoder.apply(variables['decoder'], z),
         codes,
+        (peer, exact.decoder.apply, variables['decoder']),
     )
+    peer.float()
     if options.fixture:
         inputs = {'x': x, 'z': z, 'entries': entries, 'codes': codes}
         compare.write_fixture(options.fixture / 'zalando_vq_vae-vqvae.npz', tensors, inputs, output)
