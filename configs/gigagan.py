@@ -10,7 +10,7 @@ published 64x64 model.
 
 from genlab import config as configs
 from genlab.choices import named
-from genlab.config import half_life, lazy, ramp
+from genlab.config import half_life, lazy
 from genlab.models import text_to_image
 from genlab.training.optimizers import adam
 
@@ -49,8 +49,7 @@ def upsampler(config):
     config.model.discriminator.update(base=1024, most=64, blocks=(1,) * 5, attentions=(0, 1, 0, 0, 0))
     config.model.matcher = named('none')
     del config.losses['matcher'], config.optimizer['matcher']
-    config.losses.generator = dict(adversarial=1.0, absolute_error=100.0)
-    config.optimizer.generator = adam(ramp(2.5e-3, 0.0), b1=0.0, b2=0.99)
+    config.losses.generator = dict(adversarial=1.0, absolute_error=10.0)
     config.train.steps = 1000
 
 

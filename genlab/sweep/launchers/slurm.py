@@ -4,7 +4,6 @@ import pathlib
 import re
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 
 from genlab.errors import UserError
@@ -15,8 +14,8 @@ from genlab.sweep.trials import port, together
 
 NEEDS = 'run the sweep where Slurm is installed'
 WARNING = 120  # seconds before the time limit, in which a run saves
-# Seconds out of the queue. A requeued task leaves it for a moment, and a shared file system shows its code late.
-LOST = 30.0
+# Polls in a row. A task that is requeued leaves the queue for a moment, and a shared file system shows its code late.
+LOST = 3
 
 # Slurm signals the shell of a task too: its trap keeps it until it has written the code of the process.
 SCRIPT = """#!/bin/bash
@@ -68,7 +67,7 @@ class Slurm:
         self._options = shlex.split(options)
         self._jobs: list[Job] = []
         self._array = ''
-        self._absent: dict[str, float] = {}  # id -> time of the first of the polls that do not find it in the queue
+        self._absent: dict[str, int] = {}  # id -> polls in a row in which its task was not in the queue
         self._stopped = False
 
     def render(self, jobs: Sequence[Job]) -> str:
@@ -134,13 +133,13 @@ class Slurm:
         if verdict.state != 'again':
             return Status(verdict.state, verdict.reason)
         if queued:
-            self._absent.pop(job.id, None)
+            self._absent[job.id] = 0
             running = queued in ('RUNNING', 'COMPLETING', 'STAGE_OUT')
             return Status('running' if running else 'waiting', '' if running else verdict.reason)
         if self._stopped:
             return Status('stopped')
-        now = time.monotonic()
-        if now - self._absent.setdefault(job.id, now) < LOST:
+        self._absent[job.id] = self._absent.get(job.id, 0) + 1
+        if self._absent[job.id] < LOST:
             return Status('waiting', verdict.reason)
         return Status('failed', 'it left the queue without an exit code')
 
