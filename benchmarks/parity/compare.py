@@ -113,14 +113,18 @@ class Certificate:
             certify.store(self.record, 'full' if self.options.full else 'tiny', run)
 
 
-def randomize(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Replaces parameters and statistics of a module by random ones, in place, and returns it in evaluation mode."""
+def randomize(module: torch.nn.Module, seed: int = 0, rounded: bool = True) -> torch.nn.Module:
+    """Replaces parameters and statistics of a module by random ones, in place, and returns it in evaluation mode.
+
+    Rounded numbers keep fixtures small. Sums of them can be exactly 0, the kink of a rectifier.
+    """
     draw = np.random.default_rng(seed)
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
             if tensor.is_floating_point() and 'resample_filter' not in name and 'noise_const' not in name:
                 shape = tuple(tensor.shape)
-                steps = np.round(4 * draw.standard_normal(shape)).clip(-12, 12)
+                steps = 4 * draw.standard_normal(shape)
+                steps = np.round(steps).clip(-12, 12) if rounded else steps
                 if len(shape) > 1:
                     values = steps * 2.0 ** -round(2 + math.log2(max(math.prod(shape[1:]), 1)) / 2)
                 else:

@@ -55,7 +55,7 @@ def main() -> None:
     size_of = f'width {sizes["channel"]}, {sizes["n_embed"]} entries, images of {side}x{side}'
     certificate = compare.Certificate('rosinality_vq_vae2', options, size_of)
     peer = vqvae.VQVAE(in_channel=1, **sizes)
-    compare.randomize(peer)
+    compare.randomize(peer, rounded=not options.full)
     for quantizer in (peer.quantize_t, peer.quantize_b):
         quantizer.cluster_size.abs_().add_(1 / 64)  # counts
     tensors = compare.tensors_of(peer)

@@ -68,7 +68,8 @@ def main() -> None:
     size_of = f'width {width}, {entries} entries, images of {config.data.resolution}x{config.data.resolution}'
     certificate = compare.Certificate('zalando_vq_vae', options, size_of)
     names = peer_classes((options.source / 'vq-vae.ipynb').read_text())
-    peer = compare.randomize(names['Model'](width, blocks, inner, entries, size, 0.25, 0.99))
+    peer = names['Model'](width, blocks, inner, entries, size, 0.25, 0.99)
+    compare.randomize(peer, rounded=not options.full)
     tensors = compare.tensors_of(peer)
     ours = quantized.from_config(config)
     config.model.dtype = 'float64'
@@ -93,9 +94,7 @@ def main() -> None:
     chosen = ours.quantizer.apply(variables['quantizer'], z, False)
     assert np.array_equal(encodings.argmax(1).numpy(), np.asarray(chosen.indices).ravel()), 'other entries'
     entries = found.numpy().transpose(0, 2, 3, 1)
-    codes = draw.standard_normal(entries.shape).astype(
-        np.float32
-    )  # the entries are round: they reach kinks of the ReLU
+    codes = draw.standard_normal(entries.shape).astype(np.float32)  # rounded entries reach kinks of the ReLU
     output = compare.compare(
         certificate,
         'VQ-VAE, decoder',
