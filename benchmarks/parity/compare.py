@@ -113,14 +113,18 @@ class Certificate:
             certify.store(self.record, 'full' if self.options.full else 'tiny', run)
 
 
-def randomize(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Replaces parameters and statistics of a module by random ones, in place, and returns it in evaluation mode."""
+def randomize(module: torch.nn.Module, seed: int = 0, rounded: bool = True) -> torch.nn.Module:
+    """Replaces parameters and statistics of a module by random ones, in place, and returns it in evaluation mode.
+
+    Rounded numbers keep fixtures small. Sums of them can be exactly 0, the kink of a rectifier.
+    """
     draw = np.random.default_rng(seed)
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
             if tensor.is_floating_point() and 'resample_filter' not in name and 'noise_const' not in name:
                 shape = tuple(tensor.shape)
-                steps = np.round(4 * draw.standard_normal(shape)).clip(-12, 12)
+                steps = 4 * draw.standard_normal(shape)
+                steps = np.round(steps).clip(-12, 12) if rounded else steps
                 if len(shape) > 1:
                     values = steps * 2.0 ** -round(2 + math.log2(max(math.prod(shape[1:]), 1)) / 2)
                 else:
@@ -345,7 +349,7 @@ def stepped(
     outline = jax.eval_shape(made.init, batch, key)
     old = jax.tree.map(wide, dict(variables))
     zeros = lambda leaf: wide(jnp.zeros(leaf.shape, leaf.dtype))
-    params = {network: old[network]['params'] for network in outline.params}
+    params = {network: old[network].get('params', {}) for network in outline.params}
     stats = {network: {name: old[network][name] for name in found} for network, found in outline.stats.items()}
     average = {network: params[network] for network in outline.average}
     optimizer = jax.tree.map(zeros, outline.optimizer)  # moments and counts start at 0
@@ -354,29 +358,49 @@ def stepped(
     return mapping.paths(jax.tree.map(lambda new, old: np.asarray(new - old), new.variables(), state.variables()))
 
 
+def keys_of(key: jax.Array, position: jax.Array) -> jax.Array:
+    """Returns the keys of the examples [B] at the first turn of the first step, from the key of the step."""
+    return players.example_keys(jax.random.fold_in(jax.random.fold_in(key, 0), 0), position)
+
+
+def images_stepped(
+    config: ConfigDict, variables: Mapping[str, Any], batch: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Runs one training step of ours in float64 on images: leaves [B, ...]. See `stepped`."""
+    with float64():
+        config.model.dtype = 'float64'
+        position = jnp.arange(len(batch['x']))
+        found = stepped(config, variables, jax.tree.map(wide, dict(batch)) | {'position': position}, jax.random.key(3))
+        config.model.dtype = 'float32'
+    return found
+
+
 def denoiser_stepped(
-    config: ConfigDict, variables: Mapping[str, Any], x: np.ndarray
+    config: ConfigDict, variables: Mapping[str, Any], x: np.ndarray, condition: Mapping[str, np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Runs one training step of a denoiser of ours in float64, without augmentation, dropout and warmup.
 
     Args:
-      config: of the run; its keys for these three are set to 0.
+      config: of the run; its keys for these three, and for the share of null conditions, are set to 0.
       variables: network -> collections.
       x: images [B, H, W, C].
+      condition: leaves of the batch [B, ...] that condition the network.
 
     Returns:
       The times [B] and the noise [B, H, W, C] of the step, and path -> change of the variable.
     """
-    config.model.augmentation, config.model.network.dropout, config.optimizer.denoiser.warmup = 0.0, 0.0, 0
+    config.model.augmentation, config.optimizer.denoiser.warmup, config.model.drop_condition = 0.0, 0, 0.0
+    if 'dropout' in config.model.network:
+        config.model.network.dropout = 0.0
     with float64():
         config.model.dtype = 'float64'
         key, position = jax.random.key(3), jnp.arange(len(x))
-        # The keys of the examples at the first turn of the first step.
-        keys = players.example_keys(jax.random.fold_in(jax.random.fold_in(key, 0), 0), position)
+        keys = keys_of(key, position)
         model = make_model(config, x.shape[1:])
         times = model.quantile(model.process({}), model.draw(position, keys, jnp.zeros((), jnp.int32)))
         epsilon = np.array(normal(keys, x.shape[1:], 'noise'))
-        found = stepped(config, variables, {'x': jnp.asarray(x, jnp.float64), 'position': position}, key)
+        batch = {'x': jnp.asarray(x, jnp.float64), 'position': position, **(condition or {})}
+        found = stepped(config, variables, batch, key)
         config.model.dtype = 'float32'
     return np.array(times), epsilon, found
 
@@ -448,6 +472,7 @@ def compare_update(
     table: Table,
     theirs: tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]],
     found: Mapping[str, np.ndarray],
+    without: tuple[str, ...] = (),
 ) -> None:
     """Compares the changes of parameters by one step of an optimizer, relative to the largest change.
 
@@ -460,10 +485,11 @@ def compare_update(
       table: of the network's file; its layouts are linear.
       theirs: changes and gradients of the peer's tensors by name.
       found: path -> change of our variables.
+      without: paths of variables that the peer holds in another scale, so that one rate moves them differently.
     """
     shapes = {path: array.shape for path, array in found.items()}
-    moved, gradients = (mapping.to_ours(arrays, table, shapes, 'the change') for arrays in theirs)
-    paths = [path for path in moved if path.split('/')[1] == 'params']
+    moved, gradients = (mapping.to_ours(arrays, table, shapes, 'the change', np.float64) for arrays in theirs)
+    paths = [path for path in moved if path.split('/')[1] == 'params' and path not in without]
     largest = max(np.abs(moved[path]).max() for path in paths)
     assert largest > 0
     worst, kept, count = 0.0, 0, 0

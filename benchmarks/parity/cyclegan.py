@@ -4,18 +4,67 @@ python -m benchmarks.parity.cyclegan --source=FOLDER [--full] [--certify]
 """
 
 import functools
+import itertools
 import sys
+import types
 
 import numpy as np
+import torch
+from ml_collections import ConfigDict
 from torch import nn
 
 from benchmarks.parity import compare
 from configs import cyclegan
 from genlab.models import cycle
 
+RATE = 2e-4  # of learning
+
+
+def compare_step(
+    certificate: compare.Certificate, config: ConfigDict, peers: dict[str, nn.Module], draw: np.random.Generator
+) -> None:
+    """Compares one step of Adam of each player by the peer's own training code, on one image of each domain.
+
+    The peer moves its generators first, from fakes that its discriminators then judge; we move discriminators first. So
+    each player of ours moves alone, from the same weights. The peer's pool shows the first 50 fakes as they are.
+    """
+    from models import networks
+    from models.cycle_gan_model import CycleGANModel
+    from util.image_pool import ImagePool
+
+    variables = {}
+    for kind, module in peers.items():
+        variables |= compare.converted(certificate, config, kind, compare.tensors_of(module), counted=False)
+    side, config.model.pool, found = config.data.resolution, 0, {}
+    given = {name: np.tanh(draw.standard_normal((1, side, side, 3))) for name in (config.model.input, 'x')}
+    for player in ('generator', 'discriminator'):
+        config.train.order = (player,)
+        config.optimizer[player].learning_rate = RATE  # the first value of the schedule
+        found[player[0].upper()] = compare.images_stepped(config, variables, given)
+    moved = {kind: compare.Moved(module) for kind, module in peers.items()}
+    training = CycleGANModel.__new__(CycleGANModel)  # without its files and devices
+    training.opt = types.SimpleNamespace(lambda_identity=0.5, lambda_A=10.0, lambda_B=10.0)
+    training.real_A, training.real_B = compare.double(given[config.model.input]), compare.double(given['x'])
+    training.fake_A_pool, training.fake_B_pool = ImagePool(50), ImagePool(50)
+    for kind, module in peers.items():
+        setattr(training, f'net{kind}', module)
+    with compare.widened():
+        training.criterionGAN = networks.GANLoss('lsgan')
+        training.criterionCycle, training.criterionIdt = nn.L1Loss(), nn.L1Loss()
+        for player in 'GD':
+            parameters = itertools.chain(*(peers[f'{player}_{domain}'].parameters() for domain in 'AB'))
+            setattr(training, f'optimizer_{player}', torch.optim.Adam(parameters, lr=RATE, betas=(0.5, 0.999)))
+        training.optimize_parameters()
+    for kind, one in moved.items():
+        table = compare.table_of(certificate, config, kind)
+        compare.compare_update(certificate, f'CycleGAN, Adam, {kind}', table, one.changes(), found[kind[0]])
+
 
 def main() -> None:
-    """Compares one generator and one discriminator. The other direction has equal networks."""
+    """Compares one generator and one discriminator, and a step of all four networks.
+
+    The other direction has equal networks.
+    """
     options = compare.arguments(__doc__ or '', 'a checkout of junyanz/pytorch-CycleGAN-and-pix2pix')
     sys.path.append(str(options.source))
     from models import networks
@@ -55,6 +104,14 @@ def main() -> None:
         )
         if options.fixture:
             compare.write_fixture(options.fixture / f'cyclegan-{kind}.npz', tensors, {'x': x}, output)
+        module.float()
+    others = {
+        'G_B': networks.ResnetGenerator(3, 3, made.width, n_blocks=made.blocks, **settings),
+        'D_B': networks.NLayerDiscriminator(3, judge.width, judge.layers, **settings),
+    }
+    peers = {'G_A': generator, 'D_A': discriminator}
+    peers |= {kind: compare.randomize(module, seed=1) for kind, module in others.items()}
+    compare_step(certificate, config, peers, draw)
     certificate.write()
 
 

@@ -1,4 +1,4 @@
-"""Parity with the transformer of facebookresearch/DiT, and with samples of its chain.
+"""Parity with the transformer of facebookresearch/DiT, with samples of its chain, and with a step of its training.
 
 It needs timm, or takes its three layers as written below.
 
@@ -7,10 +7,13 @@ python -m benchmarks.parity.dit --source=FOLDER [--full] [--certify]
 
 import sys
 import types
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import torch
+from ml_collections import ConfigDict
 from torch import nn
 
 from benchmarks.parity import compare
@@ -74,6 +77,29 @@ def layers() -> str:
         return "with the script's own layers in place of timm's"
 
 
+def compare_step(
+    certificate: compare.Certificate, config: ConfigDict, peer: nn.Module, variables: Mapping[str, Any], x: np.ndarray
+) -> None:
+    """Compares one step of Adam on the hybrid loss, with the same codes [B, H, W, C], classes, noise and times."""
+    import diffusion
+
+    classes = np.array([1, 2])
+    config.optimizer.denoiser.update(learning_rate=1e-4, clip=0.0)
+    condition = {'label': jnp.asarray(classes, jnp.int32)}
+    times, epsilon, found = compare.denoiser_stepped(config, variables, x, condition)
+    steps, rates = torch.from_numpy(np.round(times * 1000).astype(int) - 1), config.optimizer.denoiser
+    peer.y_embedder.dropout_prob = 0.0
+    moved = compare.Moved(peer)
+    optimizer = torch.optim.AdamW(peer.parameters(), rates.learning_rate, weight_decay=0.0)  # as in its training loop
+    with compare.widened():
+        chain, labels = diffusion.create_diffusion(''), {'y': torch.from_numpy(classes)}
+        losses = chain.training_losses(peer, compare.double(x), steps, labels, noise=compare.double(epsilon))
+        losses['loss'].mean().backward()
+    optimizer.step()
+    table = compare.table_of(certificate, config, 'transformer')
+    compare.compare_update(certificate, 'DiT, Adam', table, moved.changes(), found)
+
+
 def main() -> None:
     """Compares the network; --full takes DiT-S/2 on codes of 32x32x4."""
     options = compare.arguments(__doc__ or '', 'a checkout of facebookresearch/DiT')
@@ -130,6 +156,7 @@ def main() -> None:
     if options.fixture:
         inputs = {'x': x, 'level': times, 'labels': labels}
         compare.write_fixture(options.fixture / 'dit-transformer.npz', tensors, inputs, output)
+    compare_step(certificate, config, peer, {'denoiser': variables}, np.tanh(x))
     certificate.write()
 
 

@@ -6,7 +6,6 @@ python -m benchmarks.parity.kl_f8 --source=FOLDER [--full] [--certify]
 import sys
 
 import numpy as np
-import torch
 from torch import nn
 
 from benchmarks.parity import compare
@@ -47,26 +46,24 @@ def main() -> None:
     )
     grid = side // 2 ** (len(multipliers) - 1)
     draw = np.random.default_rng(0)
-    x = draw.standard_normal((2, side, side, channels)).astype(np.float32)
-    z = draw.standard_normal((2, grid, grid, 4)).astype(np.float32)
-    compare.compare(
+    batch = 2 if options.full else 1
+    x, z = (compare.drawn(draw, options, batch, *shape) for shape in ((side, side, channels), (grid, grid, 4)))
+    mean = compare.compare(
         certificate,
         'KL-f8, mean of the encoder',
         lambda x: peer.quant_conv(peer.encoder(x))[:, :4],
-        lambda x: encode.apply(variables['encoder'], x)[0].reshape(2, grid, grid, 4),
+        lambda x: encode.apply(variables['encoder'], x)[0].reshape(batch, grid, grid, 4),
         x,
     )
     output = compare.compare(
         certificate,
         'KL-f8, decoder',
         lambda z: peer.decoder(peer.post_quant_conv(z)),
-        lambda z: decode.apply(variables['decoder'], z.reshape(2, -1)),
+        lambda z: decode.apply(variables['decoder'], z.reshape(batch, -1)),
         z,
     )
     if options.fixture:
-        with torch.no_grad():
-            mean = peer.quant_conv(peer.encoder(torch.from_numpy(x.transpose(0, 3, 1, 2))))[:, :4].numpy()
-        inputs = {'x': x, 'z': z, 'mean': mean.transpose(0, 2, 3, 1)}
+        inputs = {'x': x, 'z': z, 'mean': mean}
         compare.write_fixture(options.fixture / 'kl_f8-autoencoder.npz', tensors, inputs, output)
     certificate.write()
 

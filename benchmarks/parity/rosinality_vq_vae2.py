@@ -4,18 +4,42 @@ python -m benchmarks.parity.rosinality_vq_vae2 --source=FOLDER [--full] [--certi
 """
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import torch
+from ml_collections import ConfigDict
 
 from benchmarks.parity import compare
 from configs import vq_vae2
 from genlab.models import hierarchical_quantized
 
 
+def compare_step(
+    certificate: compare.Certificate,
+    config: ConfigDict,
+    peer: torch.nn.Module,
+    variables: Mapping[str, Any],
+    x: np.ndarray,
+) -> None:
+    """Compares one step of Adam on the peer's loss; x: [B, H, W, C]."""
+    config.model.variance, rates = 1.0, config.optimizer.vae
+    found = compare.images_stepped(config, variables, {'x': x})
+    moved = compare.Moved(peer)
+    optimizer = torch.optim.Adam(peer.parameters(), rates.learning_rate, (rates.b1, rates.b2), rates.epsilon)
+    with compare.widened():
+        images = compare.double(x)
+        output, commitment = peer(images)
+        (torch.nn.functional.mse_loss(output, images) + 0.25 * commitment.mean()).backward()
+    optimizer.step()
+    table = compare.table_of(certificate, config, 'vqvae')
+    compare.compare_update(certificate, 'VQ-VAE-2, Adam', table, moved.changes(), found)
+
+
 def main() -> None:
-    """Compares both encoders, the codes, the decoder and a step of the moving averages."""
+    """Compares both encoders, the codes, the decoder, a step of the moving averages, and a step of training."""
     options = compare.arguments(__doc__ or '', 'a checkout of rosinality/vq-vae-2-pytorch')
     sys.path.append(str(options.source))
     import vqvae
@@ -31,21 +55,30 @@ def main() -> None:
     size_of = f'width {sizes["channel"]}, {sizes["n_embed"]} entries, images of {side}x{side}'
     certificate = compare.Certificate('rosinality_vq_vae2', options, size_of)
     peer = vqvae.VQVAE(in_channel=1, **sizes)
-    compare.randomize(peer)
+    compare.randomize(peer, rounded=not options.full)
     for quantizer in (peer.quantize_t, peer.quantize_b):
         quantizer.cluster_size.abs_().add_(1 / 64)  # counts
     tensors = compare.tensors_of(peer)
     variables = compare.converted(certificate, config, 'vqvae', tensors)
     ours = hierarchical_quantized.from_config(config)
+    config.model.dtype = 'float64'
+    exact = hierarchical_quantized.from_config(config)
+    config.model.dtype = 'float32'
     draw = np.random.default_rng(0)
-    x = draw.standard_normal((1 if options.full else 2, side, side, 1)).astype(np.float32)
+    x = draw.standard_normal((8 if options.full else 2, side, side, 1)).astype(np.float32)
     top_z = compare.compare(
         certificate,
         'VQ-VAE-2, top grid before quantisation',
         lambda x: peer.quantize_conv_t(peer.enc_t(peer.enc_b(x))),
         lambda x: ours.top_encoder.apply(variables['top_encoder'], ours.features.apply(variables['features'], x)),
         x,
+        (
+            peer,
+            lambda own, x: exact.top_encoder.apply(own['top_encoder'], exact.features.apply(own['features'], x)),
+            variables,
+        ),
     )
+    peer.float()
     with torch.no_grad():
         tensor = torch.from_numpy(x.transpose(0, 3, 1, 2))
         top, bottom, _, *codes = peer.encode(tensor)
@@ -60,10 +93,16 @@ def main() -> None:
     bottom_z = compare.compare(
         certificate,
         'VQ-VAE-2, bottom grid before quantisation, from a top grid',
-        lambda top: peer.quantize_conv_b(torch.cat([peer.dec_t(top), fixed], 1)),
+        lambda top: peer.quantize_conv_b(torch.cat([peer.dec_t(top), fixed.to(top.dtype)], 1)),
         lambda top: ours.bottom_encoder.apply(variables['bottom_encoder'], top, features),
         above,
+        (
+            peer,
+            lambda own, top: exact.bottom_encoder.apply(own, top, compare.wide(features)),
+            variables['bottom_encoder'],
+        ),
     )
+    peer.float()
     both = np.concatenate([above.repeat(2, 1).repeat(2, 2), below], -1)  # one input for both grids
     size = top.shape[-1]
     output = compare.compare(
@@ -72,8 +111,16 @@ def main() -> None:
         lambda both: peer.decode(both[:, :size, ::2, ::2], both[:, size:]),
         lambda both: ours.decoder.apply(variables['decoder'], both[:, ::2, ::2, :size], both[..., size:]),
         both,
+        (
+            peer,
+            lambda own, both: exact.decoder.apply(own, both[:, ::2, ::2, :size], both[..., size:]),
+            variables['decoder'],
+        ),
     )
+    peer.float()
     z = draw.standard_normal((2, 4, 4, size)).astype(np.float32)
+    before = [(quantizer, quantizer.state_dict()) for quantizer in (peer.quantize_t, peer.quantize_b)]
+    before = [(quantizer, {name: tensor.clone() for name, tensor in held.items()}) for quantizer, held in before]
     entries = peer.quantize_b(torch.from_numpy(z))[0].numpy()
     peer.quantize_t.train()(torch.from_numpy(z))
     _, moved = ours.quantizer.apply(variables['top_quantizer'], jnp.asarray(z), True, mutable=['codebook'])
@@ -91,6 +138,9 @@ def main() -> None:
             **{f'moved_{name}': array for name, array in expected.items()},
         }
         compare.write_fixture(options.fixture / 'rosinality_vq_vae2-vqvae.npz', tensors, inputs, output)
+    for quantizer, held in before:
+        quantizer.load_state_dict(held)
+    compare_step(certificate, config, peer, variables, np.tanh(x))
     certificate.write()
 
 

@@ -4,19 +4,29 @@ python -m benchmarks.parity.stylegan2_ada --source=FOLDER [--full] [--certify]
 """
 
 import functools
+import itertools
 import math
 import pickle
 import sys
+from collections.abc import Iterator
+from unittest import mock
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
+from ml_collections import ConfigDict
 
 from benchmarks.parity import compare
 from configs import stylegan2
 from genlab import published
 from genlab.models import generators
+from genlab.networks.layers.resampling import doublings
+from genlab.noise import normal, stream
 from genlab.published import mapping, torch_file
+from genlab.training.optimizers import adam
 
+RATE = 2e-3  # of learning
 GROUP, BATCH = 4, 8  # two groups of the minibatch standard deviation
 # Example j of the peer's batch belongs to group j modulo their number; our groups are runs.
 ORDER = [(j % (BATCH // GROUP)) * GROUP + j // (BATCH // GROUP) for j in range(BATCH)]
@@ -39,6 +49,84 @@ def natural(module: torch.nn.Module) -> torch.nn.Module:
             if bias is not None:
                 bias.mul_(2.0 ** -round(math.log2(getattr(layer, 'bias_gain', 1.0))))
     return module
+
+
+def compare_step(
+    certificate: compare.Certificate,
+    config: ConfigDict,
+    generator: torch.nn.Module,
+    judge: torch.nn.Module,
+    draw: np.random.Generator,
+) -> None:
+    """Compares one step of Adam of each player by the peer's own loss: R1 and path lengths included, no mixed styles.
+
+    The peer has a step for a loss and another one for a penalty; here one gradient has both, as with its phases
+    `Gboth` and `Dboth`. Each player moves alone, from the same weights. A batch is one group of the minibatch standard
+    deviation. Path lengths are of every second example here, of the first half there.
+
+    Args:
+      certificate: takes the figures.
+      config: of the run.
+      generator: the peer's.
+      judge: the peer's discriminator.
+      draw: of the images.
+    """
+    from training import loss
+
+    variables = {'path_length': {'path_length': {'mean': jnp.zeros(())}}}
+    for kind, module in (('generator', generator), ('discriminator', judge)):
+        variables |= compare.converted(certificate, config, kind, compare.tensors_of(module), counted=False)
+    side = config.data.resolution
+    x = np.tanh(draw.standard_normal((GROUP, side, side, 3)))
+    config.model.mixing = 0.0
+    config.losses.discriminator, config.losses.generator = dict(adversarial=1.0, r1=10.0), dict(adversarial=1.0)
+    config.losses.generator.path_length = 2.0
+    found = {}
+    for player in ('generator', 'discriminator'):
+        config.train.order = (player,)
+        config.optimizer[player] = adam(RATE, b1=0.0, b2=0.99)
+        found[player] = compare.images_stepped(config, variables, {'x': x})
+    with compare.float64():
+        keys = compare.keys_of(jax.random.key(3), jnp.arange(GROUP))
+        z = np.array(normal(keys, (config.model.latent_size,), 'latent'))
+        direction = np.array(normal(keys[::2], x.shape[1:], 'path'))
+    order = np.r_[0:GROUP:2, 1:GROUP:2]  # the peer takes path lengths of the first half
+    names = [
+        f'{name}_{i}' for i in range(doublings(side) + 1) for name in (('double',) if i else ()) + ('convolution',)
+    ]
+
+    def noise(chosen: np.ndarray) -> Iterator[torch.Tensor]:
+        """Yields the noise of our layers in the order of the peer's."""
+        for name in names:
+            size = 4 * 2 ** int(name.rpartition('_')[2])
+            with compare.float64():
+                pixels = normal(stream(keys, 'pixels'), (size, size, 1), f'pixel noise of {name}_noise')
+                yield compare.double(np.asarray(pixels)[chosen])
+
+    moved = {'generator': compare.Moved(generator), 'discriminator': compare.Moved(judge)}
+    with compare.widened():
+        training = loss.StyleGAN2Loss('cpu', generator.mapping, generator.synthesis, judge, style_mixing_prob=0)
+        training.pl_mean = torch.zeros([])
+        rates = RATE, (0.0, 0.99)
+        optimizers = [torch.optim.Adam(module.parameters(), *rates) for module in (generator, judge)]
+        for player, module, other in (('generator', generator, judge), ('discriminator', judge, generator)):
+            module.requires_grad_(True)
+            other.requires_grad_(False)
+            drawn = itertools.chain(noise(order), noise(order[: GROUP // 2]))
+            with (
+                mock.patch.object(loss.training_stats, 'report'),
+                mock.patch.object(torch, 'randn', lambda *_, drawn=drawn, **__: next(drawn)),
+                mock.patch.object(torch, 'randn_like', lambda _: compare.double(direction)),
+            ):
+                latents, c = torch.from_numpy(z[order]), torch.zeros([GROUP, 0])
+                training.accumulate_gradients(
+                    player[0].upper() + 'both', compare.double(x), c, latents, c, sync=True, gain=1
+                )
+        for optimizer in optimizers:
+            optimizer.step()
+    for player, one in moved.items():
+        table, theirs = compare.table_of(certificate, config, player), one.changes()
+        compare.compare_update(certificate, f'StyleGAN2, Adam, {player}', table, theirs, found[player])
 
 
 def main() -> None:
@@ -123,6 +211,9 @@ def main() -> None:
     if options.fixture:
         path = options.fixture / 'stylegan2_ada-discriminator.npz'
         compare.write_fixture(path, tensors, {'x': x}, output, ('.resample_filter',))
+    for module in (generator, judge):
+        module.float()
+    compare_step(certificate, config, generator, judge, draw)
     certificate.write()
 
 

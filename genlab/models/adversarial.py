@@ -78,7 +78,10 @@ class GAN(NamedTuple):
 
 
 class PathMean(nn.Module):
-    """Holds the running mean of path lengths in the collection `path_length`, equal on all devices."""
+    """Holds the running mean of path lengths in the collection `path_length`, equal on all devices.
+
+    Gradients pass through the share of the present lengths, as in the code of Karras et al. 2020.
+    """
 
     decay: float
     axis: str | None = None
@@ -88,9 +91,11 @@ class PathMean(nn.Module):
         """Returns the mean after the update. lengths: [B]."""
         mean = self.variable('path_length', 'mean', jnp.zeros, (), jnp.float32)
         if train and not self.is_initializing():
-            now = jax.lax.stop_gradient(lengths).mean()
+            now = lengths.mean()
             now = now if self.axis is None else jax.lax.pmean(now, self.axis)
-            mean.value += self.decay * (now - mean.value)
+            moved = mean.value + self.decay * (now - mean.value)
+            mean.value = jax.lax.stop_gradient(moved)
+            return moved
         return mean.value
 
 

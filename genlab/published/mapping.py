@@ -227,7 +227,11 @@ def _at(tree: Tree, place: tuple[str, ...]) -> Any:
 
 
 def to_ours(
-    tensors: Mapping[str, np.ndarray], table: Table, shapes: Mapping[str, tuple[int, ...]], where: str
+    tensors: Mapping[str, np.ndarray],
+    table: Table,
+    shapes: Mapping[str, tuple[int, ...]],
+    where: str,
+    dtype: Any = np.float32,
 ) -> dict[str, np.ndarray]:
     """Converts the tensors of a file to our variables.
 
@@ -236,6 +240,7 @@ def to_ours(
       table: of the record.
       shapes: path -> shape of our variables, of all networks.
       where: the file, for error messages.
+      dtype: of the result.
 
     Returns:
       path -> array, of the networks that the table fills.
@@ -257,7 +262,7 @@ def to_ours(
     for entry in table.entries:
         if entry.ours not in shapes:
             raise ConfigError(f'{where}: the tensor {entry.theirs} fills {entry.ours}, which this config does not have')
-        whole = found.setdefault(entry.ours, np.zeros(shapes[entry.ours], np.float32))
+        whole = found.setdefault(entry.ours, np.zeros(shapes[entry.ours], dtype))
         place = _view(whole, entry)
         try:
             array = entry.layout.read(tensors[entry.theirs], place.shape)
@@ -271,7 +276,7 @@ def to_ours(
             )
         place[...] = array
         filled[entry.ours] = filled.get(entry.ours, 0) + place.size
-    found |= {path: np.full(shapes[path], value, np.float32) for path, value in table.constants.items()}
+    found |= {path: np.full(shapes[path], value, dtype) for path, value in table.constants.items()}
     networks = {path.split('/')[0] for path in found}
     for path in shapes:
         if path.split('/')[0] in networks and path not in found:

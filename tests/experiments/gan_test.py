@@ -8,6 +8,7 @@ import pytest
 from genlab import experiment
 from genlab.config import small
 from genlab.losses.adversarial import PAIRS
+from genlab.models import adversarial
 from genlab.training import parallel, totals
 from genlab.training.program import make_init, metric_names, programs
 from support.runs import FILES, Trained, module_of, with_sgd
@@ -63,6 +64,20 @@ def test_the_mean_of_path_lengths_is_of_all_devices():
         float(np.ravel(shard.data)[0]) for shard in state.stats['path_length']['path_length']['mean'].addressable_shards
     ]
     assert len(shards) == 4 and set(shards) == {shards[0]} and shards[0] > 0
+
+
+def test_gradients_pass_through_the_mean_of_path_lengths():
+    module, lengths = adversarial.PathMean(0.5), jnp.asarray([1.0, 3.0])
+    old = {'path_length': {'mean': jnp.asarray(4.0)}}
+
+    def penalty(lengths):
+        mean, new = module.apply(old, lengths, True, mutable=['path_length'])
+        return jnp.square(lengths - mean).sum(), (mean, new['path_length']['mean'])
+
+    found, means = jax.grad(penalty, has_aux=True)(lengths)
+    expected = jax.grad(lambda lengths: jnp.square(lengths - (4 + lengths.mean()) / 2).sum())(lengths)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(means, 3.0)
 
 
 def test_the_generator_runs_once_for_both_players():

@@ -31,6 +31,7 @@ from support.runs import FILES, ROOT, module_of
 FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
 QUICK = {'xla_backend_optimization_level': 0}  # compiling takes longer than running
 NAMES = sorted(path.name for path in FIXTURES.glob('*.npz'))
+AUTOENCODERS = {'kl_f8': 4, 'diffusers_vae': 2}  # record -> width of the tiny network
 
 
 def published_config(name):
@@ -42,6 +43,7 @@ def published_config(name):
         'improved_diffusion': ('improved_ddpm', 'cifar10'),
         'edm': ('edm', 'cifar10_ncsnpp' if 'ncsnpp' in name else 'cifar10'),
         'kl_f8': ('vae', 'kl_f8'),
+        'diffusers_vae': ('vae', 'kl_f8'),
         'dit': ('dit', ''),
         'stylegan2_ada': ('stylegan2', 'ffhq256'),
         'pix2pix': ('pix2pix', 'facades'),
@@ -62,8 +64,8 @@ def tiny(name):
     if record == 'pytorch_dcgan':
         config.data.resolution = 16
         config.model.latent_size, config.model.networks.width = 8, 4
-    elif record == 'kl_f8':
-        config.model.networks.update(width=4, multipliers=(1, 2), blocks=1)
+    elif record in AUTOENCODERS:
+        config.model.networks.update(width=AUTOENCODERS[record], multipliers=(1, 2), blocks=1)
     elif record == 'stylegan2_ada':
         config.data.channels, config.model.latent_size = 3, 8
         config.model.networks.update(base=32, most=8, width=8, layers=2, group=4, clamp=2.0)
@@ -142,11 +144,11 @@ def modules(name, config):
         if name.startswith('taming'):
             found['discriminator'] = (vqgan.from_config(config, None, None).discriminator, ('x', False), {})
         return found
-    if name.startswith('kl_f8'):
+    if width := AUTOENCODERS.get(name.partition('-')[0]):
         shared = dict(multipliers=(1, 2), blocks=1)
         return {
-            'encoder': (SpatialEncoder(4, 4, **shared), ('x',), {}),
-            'decoder': (SpatialDecoder(4, 4, (8, 8, 1), scale=None, **shared), ('z',), {}),
+            'encoder': (SpatialEncoder(width, 4, **shared), ('x',), {}),
+            'decoder': (SpatialDecoder(width, 4, (8, 8, 1), scale=None, **shared), ('z',), {}),
         }
     if name.startswith('stylegan2_ada'):
         nets = generators.networks(config, None)
@@ -178,7 +180,7 @@ def pixelsnail(config, level, side, entries):
 
 # Record -> network -> name of the array that it is compared with; a single network has 'output'.
 OUTPUTS = {
-    'kl_f8': {'encoder': 'mean', 'decoder': 'output'},
+    **dict.fromkeys(AUTOENCODERS, {'encoder': 'mean', 'decoder': 'output'}),
     'taming_vqgan': {'encoder': 'z', 'quantizer': 'entries', 'decoder': 'output', 'discriminator': 'logits'},
     'zalando_vq_vae': {'encoder': 'z', 'quantizer': 'entries', 'decoder': 'output'},
     'rosinality_vq_vae2': {
@@ -250,16 +252,15 @@ def test_outputs_are_those_of_the_peer(name):
         np.testing.assert_array_equal(array, tensors[key])
 
 
-@pytest.mark.parametrize('form', ['zip', 'legacy'])
-def test_older_names_of_a_peer_are_recognised(tmp_path, form):
-    name = 'diffusers_ddpm-newer.npz'
+@pytest.mark.parametrize('name, form', [('diffusers_ddpm-newer.npz', 'zip'), ('diffusers_vae-newer.npz', 'legacy')])
+def test_older_names_of_a_peer_are_recognised(tmp_path, name, form):
     tensors, (config, newer, found) = fixture(name)[0], calls(name)
     renames = {'to_q': 'query', 'to_k': 'key', 'to_v': 'value', 'to_out.0': 'proj_attn'}
     older = {
         next((key.replace(new, old) for new, old in renames.items() if f'.{new}.' in key), key): array
         for key, array in tensors.items()
     }
-    record = published.record('diffusers_ddpm')
+    record = published.record(name.partition('-')[0])
     tree = files.read('torch', torch_files.write(tmp_path / 'diffusion_pytorch_model.bin', older, form))
     ((kind, table, same),) = runs.parted(record.tables(record.complete(config)), tree, 'it')
     assert kind == 'older' and {*older} != {*tensors}
@@ -627,6 +628,18 @@ DDPM = {
     'freq_shift': 1,
     'norm_eps': 1e-6,
 }
+DIFFUSERS_VAE = {
+    '_class_name': 'AutoencoderKL',
+    'in_channels': 3,
+    'out_channels': 3,
+    'down_block_types': ['DownEncoderBlock2D'] * 4,
+    'up_block_types': ['UpDecoderBlock2D'] * 4,
+    'block_out_channels': [128, 256, 512, 512],
+    'layers_per_block': 2,
+    'latent_channels': 4,
+    'norm_num_groups': 32,
+    'sample_size': 256,
+}
 EDM = {
     'img_resolution': 32,
     'img_channels': 3,
@@ -653,6 +666,7 @@ PRIOR = {'channel': 256, 'n_res_block': 4, 'n_res_channel': 256, 'n_out_res_bloc
     'name, path, variant, found',
     [
         ('diffusers_ddpm', 'ddpm', 'cifar10', DDPM),
+        ('diffusers_vae', 'vae', 'kl_f8', DIFFUSERS_VAE),
         ('edm', 'edm', 'cifar10', EDM),
         ('dit', 'dit', 'xl2', {'model': 'DiT-XL/2', 'image_size': 256, 'num_classes': 1000}),
         ('stylegan2_ada', 'stylegan2', 'ffhq256', stylegan2()),
@@ -665,8 +679,12 @@ def test_the_configuration_of_the_peer_is_read_in_full(name, path, variant, foun
     mapping.check(record.complete(config), record.translate(found), 'it')
     with pytest.raises(ConfigError, match='the key unheard_of=3 .* is unknown'):
         record.translate({**found, 'unheard_of': 3})
-    if found is not None and 'hier' in found:
+    if 'hier' in found:
         changed, key = {**found, 'channel': 128}, 'config.model.*.width'
+    elif 'latent_channels' in found:
+        with pytest.raises(ConfigError, match='norm_num_groups=16 .* have 32 here'):
+            record.translate({**found, 'norm_num_groups': 16})
+        changed, key = {**found, 'latent_channels': 16}, 'config.model.latent_size'
     else:
         config.data.resolution *= 2
         changed, key = found, 'config.data.resolution'

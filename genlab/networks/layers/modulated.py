@@ -21,6 +21,7 @@ def modulated(
     style: jax.Array,
     demodulate: bool = True,
     operation: Callable[[jax.Array, jax.Array], jax.Array] = convolve,
+    epsilon: float = 1e-8,
 ) -> jax.Array:
     """Convolves each image with the kernel s_i w_ijk, divided by its norm per output channel.
 
@@ -33,6 +34,7 @@ def modulated(
         style: scales s of the input channels, [B, I].
         demodulate: whether to divide by the norm.
         operation: a linear operation on (images, kernel), e.g. a convolution that doubles the side.
+        epsilon: number added to the squared norm.
 
     Returns:
         Images [B, H', W', O].
@@ -42,7 +44,7 @@ def modulated(
         return y
     style, kernel = style.astype(jnp.float32), kernel.astype(jnp.float32)
     power = jnp.square(style) @ jnp.square(kernel).sum((0, 1))
-    return y * jax.lax.rsqrt(power + 1e-8).astype(y.dtype)[:, None, None]
+    return y * jax.lax.rsqrt(power + epsilon).astype(y.dtype)[:, None, None]
 
 
 class ModulatedConv(nn.Module):
@@ -61,10 +63,12 @@ class ModulatedConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
         shape = (self.side, self.side, x.shape[-1], self.features)
-        kernel = self.param('kernel', self.kernel_init, shape) / math.sqrt(math.prod(shape[:3]))
+        inputs = math.prod(shape[:3])
+        kernel = self.param('kernel', self.kernel_init, shape) / math.sqrt(inputs)
         style = EqualizedDense(x.shape[-1], bias=1.0, name='style')(w)
         x, kernel, style = nn.dtypes.promote_dtype(x, kernel, style, dtype=self.dtype)
-        return modulated(x, kernel, style, self.demodulate, self.operation)
+        # The 1e-8 of the authors' code stands beside the norm of parameters, before the factor of the learning rate.
+        return modulated(x, kernel, style, self.demodulate, self.operation, 1e-8 / inputs)
 
 
 def adaptive(

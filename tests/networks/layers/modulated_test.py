@@ -106,3 +106,10 @@ def test_resampling_convolutions_keep_constants():
     ramp = jnp.broadcast_to(jnp.arange(8.0)[None, :, None, None], (1, 8, 8, 1))
     np.testing.assert_allclose(halve_convolved(ramp, kernel)[0, 1:-1, 2, 0], [2.5, 4.5], atol=1e-6)
     np.testing.assert_allclose(double_convolved(ramp, kernel)[0, 4:8, 4, 0], [1.75, 2.25, 2.75, 3.25], atol=1e-6)
+
+
+def test_the_epsilon_stands_beside_the_norm_of_the_parameters():
+    layer, w = ModulatedConv(1, side=1), jnp.zeros((1, 3))
+    params = {'kernel': jnp.full((1, 1, 4, 1), 1e-4), 'style': {'kernel': jnp.zeros((3, 4)), 'bias': jnp.ones(4)}}
+    found = layer.apply({'params': params}, jnp.ones((1, 1, 1, 4)), w)
+    np.testing.assert_allclose(found.item(), 4e-4 / np.sqrt(4 * 1e-4**2 + 1e-8), rtol=1e-5)
