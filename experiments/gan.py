@@ -12,7 +12,7 @@ from genlab import choices
 from genlab.abilities import Codec, Sampler
 from genlab.augmentation import AUGMENTATIONS
 from genlab.conditioning import Conditions
-from genlab.errors import choose
+from genlab.errors import ConfigError, choose
 from genlab.experiment import Experiment, Role, compose
 from genlab.losses.adversarial import PAIRS
 from genlab.models import adversarial, generators
@@ -20,15 +20,18 @@ from genlab.models import adversarial, generators
 
 def build(config: ConfigDict, axis: str | None = None) -> Experiment:
     """Builds the experiment of `config.model`; see `genlab.models.adversarial.settings`."""
+    nets, fade = generators.networks(config, axis), config.model.fade
+    if fade and not (nets.grows and len(fade) == 2):
+        raise ConfigError(f'config.model.fade={fade}: give (first step, steps), and only to networks that grow')
     model = adversarial.GAN(
-        generators.networks(config, axis),
+        nets,
         choose(PAIRS, config.model.pair, 'config.model.pair'),
         config.model.latent_size,
         conditions=Conditions(classes=config.model.classes),
         augment=choices.build(AUGMENTATIONS, config.model.augment, 'config.model.augment'),
         mixing=config.model.mixing,
         path_decay=config.model.path_decay,
-        fade=config.model.fade,
+        fade=fade,
         truncation=config.sample.get('truncation', 1.0),
         axis=axis,
     )

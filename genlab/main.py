@@ -219,7 +219,10 @@ def of_choices(config: ConfigDict, arguments: list[str]) -> list[str]:
 def select(config: ConfigDict, argument: str) -> None:
     """Applies an argument of `of_choices`. Another name replaces the choice with its options."""
     path, _, text = argument.removeprefix('--config.').partition('=')
-    old = at(config, path)
+    old, above = at(config, path), path.rpartition('.')[0]
+    if not isinstance(at(config, above), ConfigDict):
+        check_key(config, above)
+        raise ConfigError(f'unknown key config.{path}: config.{above} is {at(config, above)!r}')
     with config.unlocked():
         if not is_named(old):
             put(config, path, literal(text))

@@ -2,6 +2,7 @@
 
 The loop runs it, `--mode=plan` compiles it for devices that are not here, `--mode=describe` only takes its shapes."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -96,7 +97,8 @@ def programs(
     def program(phase: Phase) -> Program:
         of = phase.config.data
         data.resolve(phase.config, source(of), measure=not declared)
-        experiment = build(phase.config, placement.axis)
+        with _sizes():
+            experiment = build(phase.config, placement.axis)
         rejection.check(phase.config, experiment)
         conditioning.check(experiment.conditions, source(of))
         return Program(
@@ -320,8 +322,15 @@ def outline(init: Callable[[], State]) -> State:
     Raises:
       ConfigError: a network refuses its sizes, such as a resolution that is not a power of two.
     """
-    try:
+    with _sizes():
         return jax.eval_shape(init)
+
+
+@contextlib.contextmanager
+def _sizes():
+    """Turns the error of a network that refuses its sizes into a ConfigError."""
+    try:
+        yield
     except ValueError as error:
         raise ConfigError(f'config.model or config.data: {" ".join(str(error).split())}') from error
 
