@@ -62,6 +62,7 @@ ROWS = [  # model, topology, further arguments
     *(('gpt', 'v5e:16x16', f'--config.tensor={tensor}') for tensor in (4, 16)),
     ('dit', 'v5e:4x4', ''),
     ('dit', 'v5e:16x16', ''),
+    ('dit', 'v4:2x2x4', ''),
     ('stylegan2', 'v5e:4x8', ''),
     ('stylegan2', 'v5p:2x2x1', ''),
 ]
