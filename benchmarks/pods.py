@@ -158,8 +158,8 @@ def page(found: list[dict]) -> str:
     from genlab.sweep.plan import chips
 
     parts = [
-        '# Plans of large models\n\n`python -m benchmarks.pods` compiles these training steps for TPUs that are not '
-        'there, and writes this page. Nothing here was run on a TPU. All numbers are of one chip and one step with all '
+        '# Plans of large models\n\n`python -m benchmarks.pods` compiles these training steps without a '
+        'TPU, and writes this page. Nothing here was run on a TPU. All numbers are of one chip and one step with all '
         'its lazy terms, under `config.placement=fsdp`. Loops count with each pass, once '
         'where the program does not state how many. "Sent" is what a chip sends in '
         'collectives. The step takes at least the largest of arithmetic, traffic and sent bytes, each divided by the '

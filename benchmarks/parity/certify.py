@@ -72,7 +72,7 @@ def load() -> dict[str, dict[str, Any]]:
 
 
 def store(record: str, size: str, run: Mapping[str, Any]) -> None:
-    """Writes a run into the certificate of a record, beside the run of the other size."""
+    """Writes a run into the certificate of a record, and keeps the run of the other size."""
     path = FOLDER / f'{record}.json'
     known = json.loads(path.read_text()) if path.exists() else {}
     path.parent.mkdir(exist_ok=True)

@@ -561,7 +561,7 @@ def write_fixture(
 def commit(folder: pathlib.Path) -> str:
     """Returns the short commit of a checkout of the peer; raises SystemExit if the folder is none."""
     if not (found := _git(folder, 'rev-parse', '--short=7', 'HEAD')):
-        raise SystemExit(f'--source={folder}: it is no checkout: the certificate needs its commit')
+        raise SystemExit(f'--source={folder}: not a checkout: the certificate needs its commit')
     return found
 
 

@@ -31,8 +31,8 @@ def main() -> None:
 
     config, record = vae.get_config('kl_f8'), published.record('diffusers_vae')
     with torch.device('meta'):  # only its configuration is needed
-        told = {**diffusers.AutoencoderKL(**KL_F8).config, '_class_name': 'AutoencoderKL'}
-    mapping.check(record.complete(config), record.translate(told), 'the configuration of KL-f8')
+        configuration = {**diffusers.AutoencoderKL(**KL_F8).config, '_class_name': 'AutoencoderKL'}
+    mapping.check(record.complete(config), record.translate(configuration), 'the configuration of KL-f8')
     width, multipliers, blocks, side = (128, (1, 2, 4, 4), 2, 64) if options.full else (2, (1, 2), 1, 8)
     channels, levels = 3 if options.full else 1, len(multipliers)
     title = f'width {width}, images of {side}x{side}'

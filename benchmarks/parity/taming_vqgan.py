@@ -24,8 +24,8 @@ def main() -> None:
     from taming.modules.discriminator.model import NLayerDiscriminator
 
     config, record = configs.get_config('f16'), published.record('taming_vqgan')
-    told = files.configuration(options.source / 'configs/imagenet_vqgan.yaml')
-    mapping.check(record.complete(config), record.translate(told), 'the configuration of VQGAN')
+    configuration = files.configuration(options.source / 'configs/imagenet_vqgan.yaml')
+    mapping.check(record.complete(config), record.translate(configuration), 'the configuration of VQGAN')
     config.data.update(source='digits', dir='', resolution=64, channels=1)
     config.model.perceptual.name = 'none'
     if not options.full:

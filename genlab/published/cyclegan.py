@@ -1,4 +1,4 @@
-"""junyanz/pytorch-CycleGAN-and-pix2pix, CycleGAN: `latest_net_G_A.pth`, and alike G_B, D_A and D_B.
+"""junyanz/pytorch-CycleGAN-and-pix2pix, CycleGAN: `latest_net_G_A.pth`, and the same for G_B, D_A and D_B.
 
 G_A translates A to B and is our `forward`; D_A judges what it makes. Two networks have the same tensors, so the names
 of the files count: they end with G_A, G_B, D_A or D_B.

@@ -34,17 +34,17 @@ def read(form: str, path: Path) -> Tree:
         raise ConfigError(f'--from={form}: {path} cannot be read: {error.strerror or error}') from error
     except Exception as error:  # each library has errors of its own for a damaged file
         text = ' '.join(str(error).split())[:200]
-        raise ConfigError(f'--from={form}: {path} is no such file, or is damaged ({text})') from error
+        raise ConfigError(f'--from={form}: {path} is not such a file, or is damaged ({text})') from error
 
 
 def write(form: str, path: Path, arrays: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> None:
-    """Writes arrays in the format `form`, an entry of `WRITERS`, and beside them <path>.json.
+    """Writes arrays in the format `form`, an entry of `WRITERS`, and <path>.json next to it.
 
     Args:
       form: name of the format.
       path: of the file.
       arrays: name -> array.
-      notes: plain JSON values, which the JSON has beside the shape and dtype of each array.
+      notes: plain JSON values, which the JSON has besides the shape and dtype of each array.
     """
     shapes = {name: {'shape': list(array.shape), 'dtype': array.dtype.name} for name, array in arrays.items()}
     try:

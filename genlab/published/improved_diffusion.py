@@ -1,4 +1,4 @@
-"""openai/improved-diffusion: `cifar10_uncond_50M_500K.pt` and alike, state dicts of averages without a configuration.
+"""openai/improved-diffusion: `cifar10_uncond_50M_500K.pt` and similar state dicts of averages, without a configuration.
 
 The blocks of encoder and decoder are numbered in their order, resampling layers included. A channel of the packed layer
 of attention is (head, one of query, key and value, channel) there. Networks with labels have no row for the null label

@@ -1,6 +1,6 @@
 """CompVis/latent-diffusion: the autoencoder KL-f8, `model.ckpt` of its training, without the discriminator of the loss.
 
-The configuration is a YAML file beside it.
+The configuration is a separate YAML file.
 """
 
 from collections.abc import Iterator, Mapping
@@ -82,7 +82,7 @@ def _attention(theirs: str, ours: str, suffix: str = '') -> Iterator[Entry]:
 
 
 def translate(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Translates the YAML file of an AutoencoderKL. The loss is trained beside it and is not part of the network."""
+    """Translates the YAML file of an AutoencoderKL. Its loss is not part of the network."""
     params = model(found, 'ldm.models.autoencoder.AutoencoderKL')
     params.drop('lossconfig')
     latent_size = params.take('embed_dim')

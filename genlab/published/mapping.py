@@ -170,7 +170,7 @@ def residual(theirs: str, ours: str, first: int = 1, embedding: str = '', shortc
       ours: path of the block.
       first: number of the first pair in the peer's names.
       embedding: the peer's name of the dense layer of the time; '': none.
-      shortcut: the peer's name of the 1x1 convolution beside the pairs; '': none.
+      shortcut: the peer's name of the 1x1 convolution parallel to the pairs; '': none.
     """
     for j in (0, 1):
         yield from norm(f'{theirs}.norm{first + j}', f'{ours}/normalization_{j}')

@@ -33,7 +33,7 @@ def check_recorded(path: Path, program: Program, variables: Mapping[str, np.ndar
       network -> largest difference of the outputs, relative to the largest value. Of several outputs, the first counts.
 
     Raises:
-      ConfigError: the file is no such recording, or an output differs by more than TOLERANCE.
+      ConfigError: the file is not such a recording, or an output differs by more than TOLERANCE.
     """
     where = f'--check={path}'
     given: dict[str, dict[str, np.ndarray]] = {}

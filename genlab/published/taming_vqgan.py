@@ -1,7 +1,7 @@
 """CompVis/taming-transformers: VQGAN f16, `last.ckpt` of its training, with or without the discriminator of the loss.
 
 Encoder and decoder are as in the record `kl_f8`, with attention at the smallest side. The discriminator is
-pix2pix's. The configuration is a YAML file beside it.
+pix2pix's. The configuration is a separate YAML file.
 """
 
 from collections.abc import Mapping

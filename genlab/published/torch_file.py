@@ -136,7 +136,7 @@ def _read(path: str | Path, load: Any) -> Any:
         raise UserError(f'{path} cannot be read as a torch file: {error}') from error
     except Exception as error:  # a damaged pickle can raise anything
         text = ' '.join(str(error).split())
-        raise UserError(f'{path} is no torch file or is damaged ({type(error).__name__}: {text})') from error
+        raise UserError(f'{path} is not a torch file, or is damaged ({type(error).__name__}: {text})') from error
 
 
 def _read_zip(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:

@@ -70,7 +70,7 @@ def number(overrides: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     for trial in overrides:
         trial = dict(sorted(hyper.merged([trial]).items()))
         if (name := identify(trial)) in found:
-            raise ConfigError(f'the trial {describe(trial)} stands twice in the sweep: give each trial once')
+            raise ConfigError(f'the trial {describe(trial)} occurs twice in the sweep: give each trial once')
         found[name] = trial
     if not found:
         raise ConfigError('the sweep has no trials: give each part at least one value')
@@ -190,4 +190,4 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError):
-        raise ConfigError(f'{folder / RECORD} is damaged: remove it; the runs beside it stay') from None
+        raise ConfigError(f'{folder / RECORD} is damaged: remove it; the runs next to it stay') from None

@@ -176,7 +176,7 @@ def part_of(state: State, number: int) -> tuple[State, int]:
 
 
 def fit(configs: Mapping[str, ConfigDict], build: Build, folder: pathlib.Path) -> None:
-    """Trains trials together in a folder, and splits them into runs beside its parent.
+    """Trains trials together in a folder, and splits them into runs next to its parent.
 
     Args:
       configs: id -> config.

@@ -551,7 +551,7 @@ def changed(tensors, case):
         ('not finite', 'ConvTranspose_1.*not finite'),
         ('twice', 'filled .* already'),
         ('record', 'choose one of'),
-        ('file', 'file.pt is no torch file or is damaged'),
+        ('file', 'file.pt is not a torch file, or is damaged'),
         ('other', r'the tensor main\.\d+\.[a-z_]+ is missing'),
     ],
 )

@@ -29,7 +29,7 @@ def test_vocabulary():
         (lambda: hyper.product([hyper.sweep('a', [1]), hyper.fixed('config.a', 2)]), 'config.a is set twice'),
         (lambda: hyper.zipit([hyper.sweep('a', [1]), hyper.sweep('a', [1])]), 'config.a is set twice'),
         (lambda: trials.number([{'a': 1, 'config.a': 1}]), 'config.a is set twice'),
-        (lambda: trials.number(hyper.fixed('a', 1, 2)), 'a=1 stands twice'),
+        (lambda: trials.number(hyper.fixed('a', 1, 2)), 'a=1 occurs twice'),
         (lambda: trials.number([]), 'no trials'),
         (lambda: hyper.sweep(3, [1]), 'by a string'),
     ],

@@ -103,7 +103,7 @@ def test_an_override_is_what_the_command_makes_of_its_argument(path, trial, monk
 
 def test_equal_values_are_one_trial():
     held = [spec.applied(main.read(GAN), {'optimizer.generator.learning_rate': value}) for value in (1, 1.0)]
-    with pytest.raises(ConfigError, match='stands twice'):
+    with pytest.raises(ConfigError, match='occurs twice'):
         trials.number(held)
 
 

@@ -1,6 +1,6 @@
 """Trials on Cloud TPUs of a cluster that xpk has made: one workload, which is a JobSet, per trial.
 
-Commands as in xpk 1.9. Kubernetes retries: xpk restarts a workload after the exit codes 42 and 127 to 255.
+Commands as in xpk 1.9 to 1.16. Kubernetes retries: xpk restarts a workload after the exit codes 42 and 127 to 255.
 """
 
 import json
