@@ -19,7 +19,7 @@ from genlab.errors import PREEMPTED, UserError
 
 LOST = b'JAX distributed service detected fatal errors'  # what JAX prints before it aborts a process
 LINE = 'another process of this run has ended: start all again, they continue from the last checkpoint'
-SPARE = 5  # seconds that JAX may take beyond the heartbeat
+SPARE = 10  # seconds that JAX may take beyond the heartbeat
 
 
 @contextlib.contextmanager
@@ -64,6 +64,7 @@ class Abort:
     def __init__(self) -> None:
         self.code: int | None = None  # of the exit in progress: then JAX's abort needs no line
         self.text = tempfile.TemporaryFile()
+        self.shown = 0  # bytes of the text
         sys.stderr.flush()
         sys.stderr = open(os.dup(2), 'w', buffering=1, errors='backslashreplace')
         os.dup2(self.text.fileno(), 2)
@@ -86,7 +87,7 @@ class Abort:
         return os.pread(self.text.fileno(), os.fstat(self.text.fileno()).st_size, 0)
 
     def show(self) -> None:
-        """Writes the text of libraries on stderr, and empties it."""
-        os.write(sys.stderr.fileno(), self._read())
-        self.text.truncate(0)
-        self.text.seek(0)  # file descriptor 2 shares the position
+        """Writes on stderr what libraries have written since the last call. The text stays: an abort may follow it."""
+        text = self._read()
+        os.write(sys.stderr.fileno(), text[self.shown :])
+        self.shown = len(text)

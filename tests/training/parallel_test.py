@@ -234,7 +234,7 @@ def test_two_processes_of_two_devices(tmp_path):
     ]
     alone = launch(tmp_path / 'one', 5, 1)
     outputs = [process.communicate(timeout=300)[0] for process in (*pair, alone)]
-    assert [process.returncode for process in (*pair, alone)] == [PREEMPTED, -signal.SIGKILL, 0], outputs
+    assert [process.returncode for process in (*pair, alone)] == [PREEMPTED, -signal.SIGKILL, 0], '\n'.join(outputs)
     assert outputs[0].splitlines()[-1] == f'genlab: {processes.LINE}', outputs
     assert 'Traceback' not in outputs[0] and 'coordination' not in outputs[0], outputs
     output = launch(tmp_path / 'two', 5, 1).communicate(timeout=300)[0]
