@@ -25,6 +25,8 @@ from genlab.errors import choose
 from genlab.losses import penalties
 from genlab.losses.adversarial import cross_entropy_discriminator, non_saturating_generator
 from genlab.losses.contrastive import identification
+from genlab.losses.denoising import mean_squared_error
+from genlab.losses.reconstruction import mean_absolute_error
 from genlab.models.adversarial import STATES
 from genlab.networks.adversarial import gigagan
 from genlab.networks.adversarial.gigagan import Images, pyramid
@@ -312,9 +314,8 @@ def generator_terms(model: TextToImage, variables: Variables, batch: Batch, keys
     if model.nets.matcher is not None:
         terms['contrastive'] = lambda: _matched(model, variables, fakes[0], condition['caption'])[0]
     if model.input:
-        error = fakes[0] - batch['x']
-        terms['absolute_error'] = jnp.abs(error).mean((1, 2, 3))
-        terms['squared_error'] = jnp.square(error).mean((1, 2, 3))
+        terms['absolute_error'] = mean_absolute_error(fakes[0], batch['x'])
+        terms['squared_error'] = mean_squared_error(fakes[0], batch['x'])
     return terms, stats
 
 

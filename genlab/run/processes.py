@@ -64,7 +64,7 @@ class Abort:
     def __init__(self) -> None:
         self.code: int | None = None  # of the exit in progress: then JAX's abort needs no line
         self.text = tempfile.TemporaryFile()
-        self.shown = 0  # bytes of the text
+        self.shown = 0  # bytes of the text that `show` has written
         sys.stderr.flush()
         sys.stderr = open(os.dup(2), 'w', buffering=1, errors='backslashreplace')
         os.dup2(self.text.fileno(), 2)

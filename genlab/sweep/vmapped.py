@@ -37,8 +37,8 @@ from genlab.run.sinks import TensorBoard
 from genlab.sweep import groups, spec, trials
 from genlab.training import lockstep, loop, parallel
 from genlab.training.checkpoint import Checkpoints
-from genlab.training.program import Due, Program, make_init, make_key, programs, take_step
-from genlab.training.state import State
+from genlab.training.program import Due, Program, batch_shapes, declared, make_init, make_key, programs, take_step
+from genlab.training.state import State, all_finite
 
 SHARED = ('experiment', 'placement', 'tensor', 'data', 'train', 'phases', 'checkpoint')  # what the loop itself reads
 STOPPED = 'vmapped'  # the network whose statistics say which trials have stopped
@@ -146,22 +146,10 @@ def _one_step(program: Program, due: Due, step: jax.Array, own):
     new = after.params, after.stats, after.optimizer, after.average
     if program.config.train.on_nan == 'skip':
         return new, metrics, stopped
-    stopped = jnp.where((stopped < 0) & ~_finite((new, metrics)), step, stopped)
+    stopped = jnp.where((stopped < 0) & ~all_finite((new, metrics)), step, stopped)
     going = stopped < 0
     new = jax.tree.map(lambda after, before: jnp.where(going, after, before), new, parts)
     return new, {name: jnp.where(going, value, jnp.nan) for name, value in metrics.items()}, stopped
-
-
-def _finite(tree: Any) -> jax.Array:
-    """Returns whether all numbers are finite: 0 times any other is NaN. Leaves of one shape need one sum between them.
-
-    A sum per leaf, let alone an `isfinite`, costs a tenth of a step of small layers."""
-    sums: dict[tuple, jax.Array] = {}
-    for leaf in jax.tree.leaves(tree):
-        if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            kind = leaf.shape, leaf.dtype
-            sums[kind] = sums.get(kind, 0) + 0 * leaf
-    return jnp.isfinite(sum(jnp.sum(zeros) for zeros in sums.values()))
 
 
 def part_of(state: State, number: int) -> tuple[State, int]:
@@ -320,17 +308,14 @@ def _values(found: Sequence[Overrides], key: str) -> int:
 
 def outlines(config: ConfigDict) -> list[Any]:
     """Returns the programs of a config without their numbers: of the first state and of the step, for each phase."""
-    placement = parallel.place('fsdp', jax.devices()[:1])
     found = []
-    for program in programs(config, experiment.load(config.experiment), placement, declared=True):
+    for program in declared(config, experiment.load(config.experiment)):
         _check_start(program)
         init = make_init(program)
         start, state = jax.make_jaxpr(init, return_shape=True)()
-        batch = jax.tree.map(np.asarray, program.batches(0, 1, slice(0, 1)))
-        turns, size = program.experiment.batches, program.config.data.batch_size
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((turns, size, *leaf.shape[2:]), leaf.dtype), batch)
+        turns = program.experiment.batches
         step = functools.partial(take_step, program, frozenset(program.experiment.lazy))
-        traced = jax.make_jaxpr(step)(state, shapes, make_key(program))
+        traced = jax.make_jaxpr(step)(state, batch_shapes(program, turns), make_key(program))
         tree = str(jax.tree.structure(state))
         shared = program.start, program.end, program.restart, turns, dict(program.experiment.lazy)
         found.append((tree, lockstep.skeleton(start), lockstep.skeleton(traced), shared))

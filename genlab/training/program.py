@@ -29,7 +29,7 @@ from genlab.run.better import BETTER
 from genlab.sampling import rejection
 from genlab.training import parallel, totals
 from genlab.training.players import example_keys
-from genlab.training.state import State
+from genlab.training.state import State, all_finite
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -148,10 +148,9 @@ def check_first_step(schedule: Sequence[Program], first: State | None = None) ->
             def offered(state, batch, keys, program=program, check=check):
                 check(state, program.prepare(batch, keys), keys)
 
-            size, row = program.config.data.batch_size, program.batches(0, 1, slice(0, 1))
-            batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[2:]), leaf.dtype), row)
+            size = program.config.data.batch_size
             keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size))
-            jax.eval_shape(offered, state, batch, keys)
+            jax.eval_shape(offered, state, batch_shapes(program), keys)
 
 
 def check_states(schedule: Sequence[Program]) -> None:
@@ -429,8 +428,7 @@ def _step(program: Program, due: Due) -> Callable:
         after, metrics = step(state, batches, key)
         if 'skipped' in metrics:
             return after, {**metrics, 'any_skipped': (metrics['skipped'] > 0).astype(jnp.float32)}
-        leaves = [leaf for leaf in jax.tree.leaves((after, metrics)) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-        finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
+        finite = all_finite((after, metrics))
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
         skipped = 1 - finite.astype(jnp.float32)
         return kept.replace(step=after.step), {**metrics, 'skipped': skipped, 'any_skipped': skipped}
@@ -471,10 +469,14 @@ def metric_names(program: Program, placement: parallel.Placement, state: State) 
         batches = jax.tree.map(lambda leaf: leaf[0], batches)
         return program.step(due)(state, _prepare_turns(program.prepare, batches, key), key)[1]
 
-    turns, size = program.experiment.batches, program.config.data.batch_size
-    row = program.batches(0, 1, slice(0, 1))  # of which only shapes matter
-    batches = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, turns, size, *leaf.shape[2:]), leaf.dtype), row)
+    batches = batch_shapes(program, 1, program.experiment.batches)
     return list(placement.outline(step, state, batches, make_key(program)))
+
+
+def batch_shapes(program: Program, *axes: int) -> dict[str, Any]:
+    """Returns the shapes and types of batches as they are read: leaves [*axes, B, ...]."""
+    size, row = program.config.data.batch_size, program.batches(0, 1, slice(0, 1))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*axes, size, *leaf.shape[2:]), leaf.dtype), row)
 
 
 def _prepare_turns(prepare: Callable, batches, key: jax.Array):

@@ -69,6 +69,19 @@ def create(variables: Mapping[str, Any], players: Mapping[str, Any], averaged: t
     return State(jnp.zeros((), jnp.int32), params, stats, optimizer, average)
 
 
+def all_finite(tree: Any) -> jax.Array:
+    """Returns whether all numbers of a tree are finite: 0 times any other is NaN. Leaves of one shape share one sum.
+
+    A sum per leaf, let alone an `isfinite`, costs a tenth of a step of small layers.
+    """
+    sums: dict[tuple, jax.Array] = {}
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            kind = leaf.shape, leaf.dtype
+            sums[kind] = sums.get(kind, 0) + 0 * leaf
+    return jnp.isfinite(sum(jnp.sum(zeros) for zeros in sums.values()))
+
+
 def not_finite(tree: Any) -> list[str]:
     """Returns the paths of the leaves of a tree that hold a NaN or an infinity: one reduction and one transfer."""
     floats = [

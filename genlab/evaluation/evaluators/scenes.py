@@ -28,7 +28,7 @@ def applies(subject: Subject) -> bool:
 
 
 def evaluate(subject: Subject) -> Part:
-    """Compares the contents of images with the captions, also by chance and for the real pictures."""
+    """Compares samples with their captions. Adds the chance level, and the figures of real pictures."""
     indices = _held_out(subject)
     protocol: dict[str, Any] = {
         'captions': len(indices),

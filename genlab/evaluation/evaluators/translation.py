@@ -101,7 +101,7 @@ def _classes_are_known(subject: Subject, name: str) -> bool:
 
 
 def _classes(samples: np.ndarray, truth: np.ndarray, asked: np.ndarray) -> dict[str, float]:
-    """Compares the classes that are read from pixels with the requested ones, also for real pictures and by chance.
+    """Compares the classes of pixels with the requested ones. Adds the chance level, and the figures of real pictures.
 
     Args:
         samples: [N, R, R, 3] in [-1, 1].

@@ -98,7 +98,7 @@ class Transformer(nn.Module):
         """Returns the cache of `count` examples before the first place.
 
         `layers` has room for the keys and values of a whole sequence of T tokens: keys [count, heads, D, T] and values
-        [count, heads, T, D] of each layer. They hold those of the prefix except its last token. `last` [count, width]
+        [count, heads, T, D] of each layer. They cover the prefix except its last token. `last` [count, width]
         is the embedding of that one. `layers` also has the parameters, split once here and not for each place.
         """
         prefix = self.prefix(count, **condition).astype(self.dtype)
