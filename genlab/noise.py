@@ -117,7 +117,7 @@ def bernoulli(keys: jax.Array, probability: float, shape: tuple[int, ...]) -> ja
 def normal(keys: jax.Array, shape: tuple[int, ...], name: str, number: int | jax.Array = 0) -> jax.Array:
     """Draws N(0, 1) per key: [B, *shape], the values of `jax.random.normal`."""
     keys = stream(keys, name, number)
-    if jnp.zeros(()).dtype != jnp.float32:  # 64 bits
+    if jnp.zeros(()).dtype != np.float32:  # 64 bits
         return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
     least = np.nextafter(np.float32(-1), np.float32(0))
     spread = _fractions(keys, shape) * (np.float32(1) - least) + least  # in (-1, 1)
@@ -127,7 +127,7 @@ def normal(keys: jax.Array, shape: tuple[int, ...], name: str, number: int | jax
 def uniform(keys: jax.Array, shape: tuple[int, ...], name: str, number: int | jax.Array = 0) -> jax.Array:
     """Draws from [0, 1) per key: [B, *shape], the values of `jax.random.uniform`."""
     keys = stream(keys, name, number)
-    if jnp.zeros(()).dtype != jnp.float32:
+    if jnp.zeros(()).dtype != np.float32:  # 64 bits
         return jax.vmap(lambda key: jax.random.uniform(key, shape))(keys)
     return _fractions(keys, shape)
 
@@ -135,4 +135,4 @@ def uniform(keys: jax.Array, shape: tuple[int, ...], name: str, number: int | ja
 def _fractions(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Draws multiples of 2^-23 in [0, 1) per key, float32 [B, *shape]: random bits are the mantissa of 1 to 2."""
     one = np.float32(1).view(np.uint32)
-    return jax.lax.bitcast_convert_type(bits(keys, shape) >> np.uint32(9) | one, jnp.float32) - np.float32(1)
+    return jax.lax.bitcast_convert_type(bits(keys, shape) >> np.uint32(9) | one, np.float32) - np.float32(1)

@@ -45,6 +45,8 @@ from genlab.training import parallel, players
 from genlab.training.program import make_init, programs
 from genlab.training.state import State
 
+WIDEST = torch.float64
+
 
 def arguments(description: str, source: str) -> argparse.Namespace:
     """Parses the flags of a script; `source` says what the folder of the peer is."""
@@ -56,9 +58,6 @@ def arguments(description: str, source: str) -> argparse.Namespace:
     parser.add_argument('--fixture', type=pathlib.Path, help='folder to write the fixture of the tests to')
     parser.add_argument('--certify', action='store_true', help='write the certificate of this size')
     return parser.parse_args()
-
-
-WIDEST = torch.float64
 
 
 class Certificate:
@@ -205,8 +204,7 @@ def compare(
       theirs: maps a tensor [B, C, H, W] or [B, D] to a tensor.
       ours: maps an array [B, H, W, C] or [B, D] to an array of the same layout.
       x: the input in our layout.
-      double: for float64: the peer's module, which stays in float64, our function of variables and input, and the
-        variables.
+      double: for float64: the peer's module, our function of variables and input, and the variables.
 
     Returns:
       The output of the peer in our layout.
@@ -239,12 +237,21 @@ def compare(
         module.double()
         with widened():
             expected_slope = differentiated(WIDEST)[1]
+        module.float()
         with float64():
             fixed = functools.partial(exact, jax.tree.map(wide, variables))
             slope = exactly(differentiate(fixed), wide(x))[1]
         figures['gradient64'] = difference(slope, expected_slope)
     certificate.add(title, **figures)
     return expected
+
+
+@contextlib.contextmanager
+def in_float64(config: ConfigDict) -> Iterator[None]:
+    """Lets what is made of the config compute in float64; it is of float32 otherwise."""
+    config.model.dtype = 'float64'
+    yield
+    config.model.dtype = 'float32'
 
 
 @contextlib.contextmanager
@@ -367,12 +374,9 @@ def images_stepped(
     config: ConfigDict, variables: Mapping[str, Any], batch: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Runs one training step of ours in float64 on images: leaves [B, ...]. See `stepped`."""
-    with float64():
-        config.model.dtype = 'float64'
+    with float64(), in_float64(config):
         position = jnp.arange(len(batch['x']))
-        found = stepped(config, variables, jax.tree.map(wide, dict(batch)) | {'position': position}, jax.random.key(3))
-        config.model.dtype = 'float32'
-    return found
+        return stepped(config, variables, jax.tree.map(wide, dict(batch)) | {'position': position}, jax.random.key(3))
 
 
 def denoiser_stepped(
@@ -392,8 +396,7 @@ def denoiser_stepped(
     config.model.augmentation, config.optimizer.denoiser.warmup, config.model.drop_condition = 0.0, 0, 0.0
     if 'dropout' in config.model.network:
         config.model.network.dropout = 0.0
-    with float64():
-        config.model.dtype = 'float64'
+    with float64(), in_float64(config):
         key, position = jax.random.key(3), jnp.arange(len(x))
         keys = keys_of(key, position)
         model = make_model(config, x.shape[1:])
@@ -401,7 +404,6 @@ def denoiser_stepped(
         epsilon = np.array(normal(keys, x.shape[1:], 'noise'))
         batch = {'x': jnp.asarray(x, jnp.float64), 'position': position, **(condition or {})}
         found = stepped(config, variables, batch, key)
-        config.model.dtype = 'float32'
     return np.array(times), epsilon, found
 
 

@@ -81,9 +81,8 @@ def main() -> None:
     size = f'{made.blocks} blocks, width {made.width}, images of {side}x{side}'
     certificate = compare.Certificate('cyclegan', options, size)
     model, draw = cycle.from_config(config, None), np.random.default_rng(0)
-    config.model.dtype = 'float64'
-    double = cycle.from_config(config, None)
-    config.model.dtype = 'float32'
+    with compare.in_float64(config):
+        double = cycle.from_config(config, None)
     settings = dict(norm_layer=functools.partial(nn.InstanceNorm2d, affine=False, track_running_stats=False))
     generator = networks.ResnetGenerator(3, 3, made.width, n_blocks=made.blocks, **settings)
     discriminator = networks.NLayerDiscriminator(3, judge.width, judge.layers, **settings)
@@ -104,7 +103,6 @@ def main() -> None:
         )
         if options.fixture:
             compare.write_fixture(options.fixture / f'cyclegan-{kind}.npz', tensors, {'x': x}, output)
-        module.float()
     others = {
         'G_B': networks.ResnetGenerator(3, 3, made.width, n_blocks=made.blocks, **settings),
         'D_B': networks.NLayerDiscriminator(3, judge.width, judge.layers, **settings),

@@ -63,14 +63,12 @@ def compare_step(
     variables = {}
     for kind, module in (('generator', made), ('discriminator', judge)):
         variables |= compare.converted(certificate, config, kind, compare.tensors_of(module), counted=False)
-    with compare.float64():
-        config.model.dtype = 'float64'
+    with compare.float64(), compare.in_float64(config):
         key, position = jax.random.key(3), jnp.arange(len(x))
         z = noise.normal(compare.keys_of(key, position), (config.model.latent_size,), 'latent')
         batch = {'x': jnp.asarray(x, jnp.float64), 'position': position}
         found = compare.stepped(config, variables, batch, key)
         images, latents = (torch.from_numpy(np.array(array)) for array in (x.transpose(0, 3, 1, 2), z))
-        config.model.dtype = 'float32'
     generator, discriminator = compare.Moved(made), compare.Moved(judge)
     rate, criterion = config.optimizer.generator.learning_rate, nn.BCELoss()
     first, second = (torch.optim.Adam(net.parameters(), rate, (0.5, 0.999)) for net in (judge, made))

@@ -63,10 +63,8 @@ def compare_samples(certificate: compare.Certificate, config: ConfigDict, peer: 
             samples = scheduler.step(peer(samples, time).sample, time, samples).prev_sample
     peer.float()
     config.sample.update(sampler=named('ddim', keep_epsilon=True), steps=4)
-    with compare.float64():
-        config.model.dtype = 'float64'
+    with compare.float64(), compare.in_float64(config):
         found = compare.sampled(config, variables, x.astype(np.float64))
-        config.model.dtype = 'float32'
     error = compare.difference(found, samples.numpy().transpose(0, 2, 3, 1))
     certificate.add('DDPM, four steps of DDIM in float64', trajectory=error)
 

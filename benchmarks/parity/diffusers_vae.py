@@ -5,13 +5,11 @@ python -m benchmarks.parity.diffusers_vae --source=FOLDER [--full] [--certify]
 
 import sys
 
-import numpy as np
 import torch
 
-from benchmarks.parity import compare
+from benchmarks.parity import compare, kl_f8
 from configs import vae
 from genlab import published
-from genlab.networks.autoencoders.spatial import SpatialDecoder, SpatialEncoder
 from genlab.published import mapping
 
 KL_F8 = dict(
@@ -49,30 +47,16 @@ def main() -> None:
     peer = compare.randomize(diffusers.AutoencoderKL(**KL_F8 | settings))
     tensors = compare.tensors_of(peer)
     variables = compare.converted(certificate, config, 'newer', tensors)
-    shared = dict(multipliers=multipliers, blocks=blocks)
-    encode, decode = (
-        SpatialEncoder(width, 4, **shared),
-        SpatialDecoder(width, 4, (side, side, channels), scale=None, **shared),
-    )
-    grid = side // 2 ** (levels - 1)
-    draw, batch = np.random.default_rng(0), 2 if options.full else 1
-    x, z = (compare.drawn(draw, options, batch, *shape) for shape in ((side, side, channels), (grid, grid, 4)))
-    mean = compare.compare(
+    inputs, output = kl_f8.compare_networks(
         certificate,
-        'AutoencoderKL, mean of the encoder',
+        options,
+        'AutoencoderKL',
+        config,
+        variables,
         lambda x: peer.encode(x).latent_dist.mean,
-        lambda x: encode.apply(variables['encoder'], x)[0].reshape(batch, grid, grid, 4),
-        x,
-    )
-    output = compare.compare(
-        certificate,
-        'AutoencoderKL, decoder',
         lambda z: peer.decode(z).sample,
-        lambda z: decode.apply(variables['decoder'], z.reshape(batch, -1)),
-        z,
     )
     if options.fixture:
-        inputs = {'x': x, 'z': z, 'mean': mean}
         compare.write_fixture(options.fixture / 'diffusers_vae-newer.npz', tensors, inputs, output)
     certificate.write()
 

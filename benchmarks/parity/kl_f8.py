@@ -3,9 +3,14 @@
 python -m benchmarks.parity.kl_f8 --source=FOLDER [--full] [--certify]
 """
 
+import argparse
 import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+import torch
+from ml_collections import ConfigDict
 from torch import nn
 
 from benchmarks.parity import compare
@@ -13,6 +18,53 @@ from configs import vae
 from genlab import published
 from genlab.networks.autoencoders.spatial import SpatialDecoder, SpatialEncoder
 from genlab.published import files, mapping
+
+
+def compare_networks(
+    certificate: compare.Certificate,
+    options: argparse.Namespace,
+    title: str,
+    config: ConfigDict,
+    variables: Mapping[str, Any],
+    encode: Callable[[torch.Tensor], torch.Tensor],
+    decode: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Compares the mean of the encoder, and the decoder, of a peer with this layout.
+
+    Args:
+      certificate: takes the figures.
+      options: of the command.
+      title: name of the peer's network.
+      config: config of our networks.
+      variables: network -> collections.
+      encode: maps images of the peer to means.
+      decode: maps codes of the peer to images.
+
+    Returns:
+      The inputs by name, with the mean, and the output of the decoder.
+    """
+    sizes, side, channels = config.model.networks, config.data.resolution, config.data.channels
+    shared = dict(multipliers=sizes.multipliers, blocks=sizes.blocks)
+    encoder = SpatialEncoder(sizes.width, 4, **shared)
+    decoder = SpatialDecoder(sizes.width, 4, (side, side, channels), scale=None, **shared)
+    grid, batch = side // 2 ** (len(sizes.multipliers) - 1), 2 if options.full else 1
+    draw = np.random.default_rng(0)
+    x, z = (compare.drawn(draw, options, batch, *shape) for shape in ((side, side, channels), (grid, grid, 4)))
+    mean = compare.compare(
+        certificate,
+        f'{title}, mean of the encoder',
+        encode,
+        lambda x: encoder.apply(variables['encoder'], x)[0].reshape(batch, grid, grid, 4),
+        x,
+    )
+    output = compare.compare(
+        certificate,
+        f'{title}, decoder',
+        decode,
+        lambda z: decoder.apply(variables['decoder'], z.reshape(batch, -1)),
+        z,
+    )
+    return {'x': x, 'z': z, 'mean': mean}, output
 
 
 def main() -> None:
@@ -39,31 +91,16 @@ def main() -> None:
     compare.randomize(peer)
     tensors = compare.tensors_of(peer)
     variables = compare.converted(certificate, config, 'autoencoder', tensors)
-    shared = dict(multipliers=multipliers, blocks=blocks)
-    encode, decode = (
-        SpatialEncoder(width, 4, **shared),
-        SpatialDecoder(width, 4, (side, side, channels), scale=None, **shared),
-    )
-    grid = side // 2 ** (len(multipliers) - 1)
-    draw = np.random.default_rng(0)
-    batch = 2 if options.full else 1
-    x, z = (compare.drawn(draw, options, batch, *shape) for shape in ((side, side, channels), (grid, grid, 4)))
-    mean = compare.compare(
+    inputs, output = compare_networks(
         certificate,
-        'KL-f8, mean of the encoder',
+        options,
+        'KL-f8',
+        config,
+        variables,
         lambda x: peer.quant_conv(peer.encoder(x))[:, :4],
-        lambda x: encode.apply(variables['encoder'], x)[0].reshape(batch, grid, grid, 4),
-        x,
-    )
-    output = compare.compare(
-        certificate,
-        'KL-f8, decoder',
         lambda z: peer.decoder(peer.post_quant_conv(z)),
-        lambda z: decode.apply(variables['decoder'], z.reshape(batch, -1)),
-        z,
     )
     if options.fixture:
-        inputs = {'x': x, 'z': z, 'mean': mean}
         compare.write_fixture(options.fixture / 'kl_f8-autoencoder.npz', tensors, inputs, output)
     certificate.write()
 

@@ -81,9 +81,8 @@ def main() -> None:
     size = f'U-Net of {chosen.depth} levels, width {chosen.width}, images of {side}x{side}'
     certificate = compare.Certificate('pix2pix', options, size)
     model, draw = translation.from_config(config, None), np.random.default_rng(0)
-    config.model.dtype = 'float64'
-    double = translation.from_config(config, None)
-    config.model.dtype = 'float32'
+    with compare.in_float64(config):
+        double = translation.from_config(config, None)
     made = networks.UnetGenerator(channels, channels, chosen.depth, chosen.width, use_dropout=True)
     judge = networks.NLayerDiscriminator(2 * channels, judged.width, judged.layers)
     for kind, module, network, shape in (
@@ -105,7 +104,6 @@ def main() -> None:
         if options.fixture:
             path, ignored = options.fixture / f'pix2pix-{kind}.npz', ('.running_mean', '.running_var', '_tracked')
             compare.write_fixture(path, tensors, {'x': x}, output, ignored)
-        module.float()
     compare_step(certificate, config, made, judge, draw)
     certificate.write()
 

@@ -61,9 +61,8 @@ def main() -> None:
     tensors = compare.tensors_of(peer)
     variables = compare.converted(certificate, config, 'vqvae', tensors)
     ours = hierarchical_quantized.from_config(config)
-    config.model.dtype = 'float64'
-    exact = hierarchical_quantized.from_config(config)
-    config.model.dtype = 'float32'
+    with compare.in_float64(config):
+        exact = hierarchical_quantized.from_config(config)
     draw = np.random.default_rng(0)
     x = draw.standard_normal((8 if options.full else 2, side, side, 1)).astype(np.float32)
     top_z = compare.compare(
@@ -78,7 +77,6 @@ def main() -> None:
             variables,
         ),
     )
-    peer.float()
     with torch.no_grad():
         tensor = torch.from_numpy(x.transpose(0, 3, 1, 2))
         top, bottom, _, *codes = peer.encode(tensor)
@@ -102,7 +100,6 @@ def main() -> None:
             variables['bottom_encoder'],
         ),
     )
-    peer.float()
     both = np.concatenate([above.repeat(2, 1).repeat(2, 2), below], -1)  # one input for both grids
     size = top.shape[-1]
     output = compare.compare(
@@ -117,7 +114,6 @@ def main() -> None:
             variables['decoder'],
         ),
     )
-    peer.float()
     z = draw.standard_normal((2, 4, 4, size)).astype(np.float32)
     before = [(quantizer, quantizer.state_dict()) for quantizer in (peer.quantize_t, peer.quantize_b)]
     before = [(quantizer, {name: tensor.clone() for name, tensor in held.items()}) for quantizer, held in before]

@@ -165,9 +165,8 @@ def main() -> None:
     record = published.record('stylegan2_ada')
     mapping.check(record.complete(config), record.translate(tree), 'the pickle')
     nets, draw = generators.networks(config, None), np.random.default_rng(0)
-    config.model.dtype = 'float64'
-    exact = generators.networks(config, None)
-    config.model.dtype = 'float32'
+    with compare.in_float64(config):
+        exact = generators.networks(config, None)
     drawn = functools.partial(compare.drawn, draw, options)
 
     tensors = tree['G_ema']['state']
@@ -211,8 +210,6 @@ def main() -> None:
     if options.fixture:
         path = options.fixture / 'stylegan2_ada-discriminator.npz'
         compare.write_fixture(path, tensors, {'x': x}, output, ('.resample_filter',))
-    for module in (generator, judge):
-        module.float()
     compare_step(certificate, config, generator, judge, draw)
     certificate.write()
 

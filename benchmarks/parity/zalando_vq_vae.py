@@ -72,9 +72,8 @@ def main() -> None:
     compare.randomize(peer, rounded=not options.full)
     tensors = compare.tensors_of(peer)
     ours = quantized.from_config(config)
-    config.model.dtype = 'float64'
-    exact = quantized.from_config(config)
-    config.model.dtype = 'float32'
+    with compare.in_float64(config):
+        exact = quantized.from_config(config)
     draw, side = np.random.default_rng(0), config.data.resolution
     x = draw.standard_normal((8 if options.full else 2, side, side, 3)).astype(np.float32)
     z = np.zeros((1, *ours.grid), np.float32)
@@ -88,7 +87,6 @@ def main() -> None:
         x,
         (peer, exact.encoder.apply, variables['encoder']),
     )
-    peer.float()
     with torch.no_grad():
         _, found, _, encodings = peer._vq_vae(torch.from_numpy(np.ascontiguousarray(z.transpose(0, 3, 1, 2))))
     chosen = ours.quantizer.apply(variables['quantizer'], z, False)
@@ -103,7 +101,6 @@ def main() -> None:
         codes,
         (peer, exact.decoder.apply, variables['decoder']),
     )
-    peer.float()
     if options.fixture:
         inputs = {'x': x, 'z': z, 'entries': entries, 'codes': codes}
         compare.write_fixture(options.fixture / 'zalando_vq_vae-vqvae.npz', tensors, inputs, output)

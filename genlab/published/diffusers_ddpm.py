@@ -35,14 +35,14 @@ def _unet(config: ConfigDict, names: tuple[str, ...]) -> Iterator[Entry]:
             block = f'{ours}/down_{i}_{j}'
             yield from _block(f'down_blocks.{i}.resnets.{j}', block, last != widths[i])
             if attends[i]:
-                yield from _attention(f'down_blocks.{i}.attentions.{j}', block, names)
+                yield from attention(f'down_blocks.{i}.attentions.{j}', block, names)
             last = widths[i]
             skips.append(last)
         if i < levels - 1:
             yield from affine(f'down_blocks.{i}.downsamplers.0.conv', f'{ours}/down_{i + 1}', CONV)
             skips.append(last)
     yield from _block('mid_block.resnets.0', f'{ours}/middle_0', False)
-    yield from _attention('mid_block.attentions.0', f'{ours}/middle_0', names)
+    yield from attention('mid_block.attentions.0', f'{ours}/middle_0', names)
     yield from _block('mid_block.resnets.1', f'{ours}/middle_1', False)
     for i in reversed(range(levels)):
         theirs = f'up_blocks.{levels - 1 - i}'
@@ -50,7 +50,7 @@ def _unet(config: ConfigDict, names: tuple[str, ...]) -> Iterator[Entry]:
             block = f'{ours}/up_{i}_{j}'
             yield from _block(f'{theirs}.resnets.{j}', block, True)  # its input is joined with a skip
             if attends[i]:
-                yield from _attention(f'{theirs}.attentions.{j}', block, names)
+                yield from attention(f'{theirs}.attentions.{j}', block, names)
         if i:
             yield from affine(f'{theirs}.upsamplers.0.conv', f'{ours}/up_{i}', CONV)
     yield from norm('conv_norm_out', f'{ours}/normalization')
@@ -61,8 +61,11 @@ def _block(theirs: str, ours: str, shortcut: bool) -> Iterator[Entry]:
     return residual(theirs, ours, embedding='time_emb_proj', shortcut='conv_shortcut' if shortcut else '')
 
 
-def _attention(theirs: str, ours: str, names: tuple[str, ...]) -> Iterator[Entry]:
-    yield from norm(f'{theirs}.group_norm', f'{ours}/attention_normalization')
+def attention(
+    theirs: str, ours: str, names: tuple[str, ...], normalization: str = 'attention_normalization'
+) -> Iterator[Entry]:
+    """Yields the tensors of a layer of attention, with `names` of NEWER or OLDER, and of the layer before it."""
+    yield from norm(f'{theirs}.group_norm', f'{ours}/{normalization}')
     *query_key_value, output = names
     for part, name in enumerate(query_key_value):
         yield from affine(f'{theirs}.{name}', f'{ours}/attention/query_key_value', DENSE, part=(part, 3))

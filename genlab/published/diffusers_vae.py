@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from genlab.errors import ConfigError
 from genlab.networks.layers.normalization import group_count
-from genlab.published.diffusers_ddpm import NEWER, OLDER
-from genlab.published.mapping import CONV, DENSE, Entry, Keys, Record, Table, affine, norm, residual
+from genlab.published.diffusers_ddpm import NEWER, OLDER, attention
+from genlab.published.mapping import CONV, Entry, Keys, Record, Table, affine, norm, residual
 
 
 def tables(config: ConfigDict) -> Mapping[str, Table]:
@@ -63,11 +63,7 @@ def _block(theirs: str, ours: str, shortcut: bool) -> Iterator[Entry]:
 def _middle(theirs: str, ours: str, names: tuple[str, ...]) -> Iterator[Entry]:
     for j in (0, 1):
         yield from _block(f'{theirs}.resnets.{j}', f'{ours}/block_{j}', False)
-    yield from norm(f'{theirs}.attentions.0.group_norm', f'{ours}/normalization')
-    *query_key_value, output = names
-    for part, name in enumerate(query_key_value):
-        yield from affine(f'{theirs}.attentions.0.{name}', f'{ours}/attention/query_key_value', DENSE, part=(part, 3))
-    yield from affine(f'{theirs}.attentions.0.{output}', f'{ours}/attention/output', DENSE)
+    yield from attention(f'{theirs}.attentions.0', ours, names, 'normalization')
 
 
 def translate(found: Mapping[str, Any]) -> dict[str, Any]:
